@@ -1,0 +1,1 @@
+"""The access service: the control plane of the proxy."""

@@ -1,0 +1,6 @@
+//! What is seen from outside: health, reflection, metrics, status.
+
+pub mod health;
+pub mod http;
+pub mod metrics;
+pub mod reflection;

@@ -1,0 +1,171 @@
+//! The two JSON documents that the control plane hands over: [`ProxyConfig`] once at start, and the
+//! whole routing state ([`StateConfig`]) on each change. Every default lives in `access/config.py`;
+//! here every field is required, and an unknown one is refused.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// What cannot change while the process runs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyConfig {
+    /// Addresses to listen on: `127.0.0.1:8500`, `[::]:8500` or `unix:/path`.
+    pub listen: Vec<String>,
+    /// Address of the HTTP/1 admin port (`/metrics /ready /live /status`); none when null.
+    pub admin: Option<String>,
+    /// Worker threads, at least 1.
+    pub workers: usize,
+    /// Name the endpoint that served in the trailer `access-endpoint`.
+    pub expose_endpoints: bool,
+    /// Forward methods of kind `admin`.
+    pub admin_methods: bool,
+    /// File that gets one JSON line per call; `-` is standard output; none when null.
+    pub access_log: Option<String>,
+    pub limits: Limits,
+}
+
+/// Every bound of the process, in one place.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Largest gRPC message either way, bytes.
+    pub max_message_bytes: usize,
+    /// Largest header list, bytes as HTTP/2 counts them.
+    pub max_metadata_bytes: u32,
+    /// Most header fields of one request.
+    pub max_metadata_fields: usize,
+    /// Concurrent streams of one downstream connection.
+    pub max_streams: u32,
+    pub max_connections: usize,
+    /// Connections of one remote IP address (unix sockets are not counted).
+    pub max_connections_per_ip: usize,
+    /// Calls in flight in the process; beyond it they are shed.
+    pub max_in_flight: usize,
+    /// How far into a message the route key is looked for.
+    pub route_scan_limit_bytes: usize,
+    /// Request bytes kept for a retry, per call.
+    pub max_retry_bytes: usize,
+    /// Request bytes held for scanning and retries, in the process.
+    pub max_held_bytes: usize,
+    /// From accepting a connection to its first request headers.
+    pub header_timeout_ms: u64,
+    /// A request body that brings fewer than 16 KiB in this time ends the call.
+    pub body_timeout_ms: u64,
+    /// A downstream connection without streams is closed after this time.
+    pub connection_idle_timeout_ms: u64,
+    /// GOAWAY after this age, +-10 %, so that long-lived connections spread again.
+    pub max_connection_age_ms: u64,
+    /// How long calls of an aged connection may still run.
+    pub max_connection_age_grace_ms: u64,
+    /// Control frames a connection may send before traffic earns more.
+    pub frame_credit: u32,
+    /// Control frames earned by each request and DATA frame.
+    pub frame_credit_per_frame: u32,
+    pub stream_window_bytes: u32,
+    pub connection_window_bytes: u32,
+    /// SETTINGS_MAX_FRAME_SIZE announced on both sides, 16384..=16777215.
+    pub max_frame_bytes: u32,
+    /// TCP connect and HTTP/2 preface to an endpoint.
+    pub connect_timeout_ms: u64,
+    /// Most connections of one worker to one endpoint; a second one opens when the first's streams are used up.
+    pub max_connections_per_endpoint: usize,
+    /// HTTP/2 PING to an endpoint whose connection was silent for this time while calls are in flight; 0 = never.
+    pub keepalive_ms: u64,
+    pub keepalive_timeout_ms: u64,
+    /// TCP_USER_TIMEOUT on both sides; 0 = the system's.
+    pub tcp_user_timeout_ms: u64,
+}
+
+/// The whole routing state.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateConfig {
+    pub clusters: Vec<ClusterConfig>,
+    pub models: Vec<ModelConfig>,
+    /// Cluster of calls whose model has no route.
+    pub default_cluster: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterConfig {
+    pub name: String,
+    /// One of [`crate::balance::NAMES`].
+    pub policy: String,
+    pub endpoints: Vec<EndpointConfig>,
+    /// Most that a call may take, ms; a caller's own deadline can only shorten it.
+    pub timeout_ms: u64,
+    pub attempt_timeout_ms: Option<u64>,
+    /// A stream with no message either way for this time ends.
+    pub stream_idle_timeout_ms: u64,
+    /// Attempts of one call, the first included; at least 1.
+    pub max_attempts: u32,
+    /// Whether predict and metadata methods may be sent twice.
+    pub idempotent: bool,
+    /// gRPC codes, by name, that are tried on another endpoint.
+    pub retry_codes: Vec<String>,
+    /// gRPC codes, by name, that count against the endpoint, by the protocol of the method called.
+    pub failure_codes: FailureCodes,
+    /// Calls in flight in this cluster; beyond it they are shed.
+    pub max_in_flight: usize,
+    /// Tokens that each request adds to the retry budget (0.2 = retries may add 20 % load).
+    pub retry_budget_ratio: f64,
+    pub retry_budget_per_second: f64,
+    /// Most tokens, and how many there are at the start.
+    pub retry_budget_cap: f64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailureCodes {
+    pub tfs: Vec<String>,
+    pub seldon: Vec<String>,
+    pub oip: Vec<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointConfig {
+    /// `host:port`, `[v6]:port` or `unix:/path`; the endpoint's identity.
+    pub address: String,
+    /// 1..=65535.
+    pub weight: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelConfig {
+    /// The route key.
+    pub name: String,
+    /// Where calls without a routed version or label go; empty when only versions are routed.
+    pub split: Vec<SplitConfig>,
+    /// Version or label -> where it goes.
+    pub versions: BTreeMap<String, Vec<SplitConfig>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitConfig {
+    pub cluster: String,
+    /// Share among its siblings; 0 = none.
+    pub weight: u32,
+}
+
+/// What the model-server front needs at its start.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkerConfig {
+    pub listen: Vec<String>,
+    pub admin: Option<String>,
+    /// Names under which health answers for the model (`""` is always there).
+    pub model: String,
+    pub version: String,
+    /// Requests waiting for Python; beyond it RESOURCE_EXHAUSTED.
+    pub max_queue: usize,
+    /// Most requests of one batch.
+    pub max_batch: usize,
+    /// Deadline of calls that bring none.
+    pub timeout_ms: u64,
+    pub limits: Limits,
+}

@@ -1,0 +1,13 @@
+//! The request path of the access service. Read `handle` first: it is the only orchestrator.
+
+pub mod cluster;
+pub mod endpoint;
+pub mod handle;
+pub mod limit;
+pub mod method;
+pub mod pool;
+pub mod retry;
+pub mod route;
+pub mod route_key;
+pub mod state;
+pub mod upstream;

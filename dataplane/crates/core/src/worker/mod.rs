@@ -1,0 +1,5 @@
+//! The model-server front: codecs, queue, batches handed to Python.
+
+pub mod codec;
+pub mod queue;
+pub mod server;

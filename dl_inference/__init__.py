@@ -1,0 +1,1 @@
+"""dl-inference: one gRPC address for every model."""

@@ -1,0 +1,115 @@
+"""The Rust data plane, as Python sees it."""
+
+from typing import Any
+
+POLICIES: list[str]
+"""Names of the balancing policies."""
+
+ERROR_KINDS: list[tuple[str, str]]
+"""(kind, gRPC code name) of the request path's error table."""
+
+METHODS: list[dict[str, Any]]
+"""The rows of protos/methods.toml, as compiled in: path, kind, upstream, protocol, idempotent, streaming."""
+
+class NativeError(Exception):
+    """The data plane refused a control call: a bad document, an address in use, a call in the wrong state."""
+
+class Proxy:
+    """The access service's data plane: worker threads, sockets, balancing. Constructing starts nothing."""
+
+    def __init__(self, config_json: str, descriptors: bytes) -> None:
+        """Take the process configuration.
+
+        Args:
+            config_json: a ``ProxyConfig`` document (dataplane/crates/core/src/config.rs).
+            descriptors: serialized google.protobuf.FileDescriptorSet that reflection answers from.
+
+        Raises:
+            NativeError: the document does not parse.
+        """
+
+    def start(self) -> list[str]:
+        """Bind and serve; return the bound addresses (port 0 resolved), then the admin address if there is one.
+
+        Raises:
+            NativeError: an address cannot be bound; nothing runs then.
+        """
+
+    def apply(self, state_json: str) -> None:
+        """Swap in a whole routing state (``StateConfig``), or refuse it whole and keep the old one.
+
+        Raises:
+            NativeError: the document is wrong; names the place.
+        """
+
+    def set_control_status(self, status_json: str) -> None:
+        """Set the JSON object shown under ``control`` in /status (discovery sources, their ages, reloads)."""
+
+    def count_reload(self, source: str, ok: bool) -> None:
+        """Count one reload of a configuration or discovery source, for ``dl_reloads_total{source,result}``."""
+
+    def status(self) -> str:
+        """Return what the proxy sees, as the JSON of /status."""
+
+    def drain(self, timeout_ms: int) -> bool:
+        """Stop accepting, answer NOT_SERVING, send GOAWAY, wait for calls in flight; True when all finished in time."""
+
+    def stop(self) -> None:
+        """Close everything and join the threads."""
+
+class Item:
+    """One request of a batch."""
+
+    kind: str
+    """tensor, ndarray, tftensor, binData, strData, jsonData, customData, or none (no data_oneof was set)."""
+    value: Any
+    """tensor: float64 array; ndarray: list; tftensor: array of its dtype; binData: bytes; strData: str;
+    jsonData: dict, list, float, str, bool or None; customData: bytes of the Any; none: None."""
+    meta: dict[str, Any]
+    """google.protobuf.json_format.MessageToDict(meta): camelCase keys, numbers in tags are floats; {} when empty."""
+    method: str
+    """Path of the gRPC method."""
+    request_id: str
+
+class Batch:
+    """Requests handed to Python together. Dropped without a reply, each unanswered item gets INTERNAL."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Item: ...
+    def reply(self, index: int, kind: str, value: Any, names: list[str]) -> None:
+        """Answer one item.
+
+        Args:
+            index: position in the batch.
+            kind: tensor (value: float64 array, any rank), ndarray (value: list as numpy's tolist gives),
+                tftensor (value: array), binData (bytes), strData (str), jsonData (JSON-like), customData (bytes of an Any).
+            value: see kind.
+            names: data.names of the answer; ignored outside data.
+
+        Raises:
+            ValueError: the value does not fit the kind; the item is still unanswered.
+        """
+
+    def fail(self, index: int, code: int, message: str, kind: str) -> None:
+        """Answer one item with a gRPC status; kind goes into the trailer ``access-error``."""
+
+class Worker:
+    """The native front of a model server: HTTP/2, decoding, queue, batches."""
+
+    def __init__(self, config_json: str, descriptors: bytes) -> None:
+        """Take a ``WorkerConfig`` document and the descriptors that reflection answers from."""
+
+    def start(self) -> list[str]:
+        """Bind and serve; health says NOT_SERVING until set_ready(True)."""
+
+    def set_ready(self, ready: bool) -> None:
+        """Say whether the model may be called."""
+
+    def next_batch(self, timeout_ms: int) -> Batch | None:
+        """Wait, without the GIL, for requests; None on time-out or when drained and empty."""
+
+    def drain(self, timeout_ms: int) -> bool:
+        """As Proxy.drain; next_batch goes on giving what is queued."""
+
+    def stop(self) -> None:
+        """Close everything and join the threads."""
