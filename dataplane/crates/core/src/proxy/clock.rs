@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 
 use super::responder::Responder;
+use super::retry;
 use super::upstream::{Failure, cancelled};
 
 /// Fewer bytes than this in a whole `body_timeout_ms` is a stall (balancing.md 4.1, slow read).
@@ -88,8 +89,7 @@ impl<'a> Clock<'a> {
     /// Whether at least 90 % of the time from `start` to the next limit is over, or all but 5 ms of it.
     pub fn is_nearly_over(&self, start: Instant) -> bool {
         let Some(end) = self.attempt_end() else { return false };
-        let (whole, left) = (end.saturating_duration_since(start), end.saturating_duration_since(Instant::now()));
-        left <= whole / 10 || left <= Duration::from_millis(5)
+        retry::is_nearly_over(start.elapsed(), end.saturating_duration_since(start))
     }
 
     /// Wait for `future` as long as the limits allow and the caller stays.

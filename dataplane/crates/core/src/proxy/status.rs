@@ -59,7 +59,7 @@ pub fn metrics(shared: &Shared) -> String {
         models,
         clusters: clusters.collect(),
         connections: shared.connections.load(Ordering::Relaxed) as u64,
-        held_bytes: shared.held.used() as u64,
+        held_bytes: shared.held.bytes() as u64,
         draining: shared.drain.phase() != Phase::Running,
     })
 }
@@ -80,7 +80,7 @@ pub fn json(shared: &Shared) -> String {
         "states_applied": shared.applied.load(Ordering::Relaxed),
         "connections": shared.connections.load(Ordering::Relaxed),
         "in_flight": shared.in_flight.count(),
-        "held_bytes": shared.held.used(),
+        "held_bytes": shared.held.bytes(),
         "models": models.into_iter().map(model).collect::<Vec<_>>(),
         "clusters": state.clusters.iter().map(|it| cluster(it)).collect::<Vec<_>>(),
         "default_cluster": state.routes.default.as_ref().map(|cluster| &*cluster.name),
