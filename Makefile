@@ -66,7 +66,7 @@ lint: setup  ## Check form and types: ruff, mypy, stubtest, rustfmt, clippy
 
 .PHONY: bench
 bench: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measure the proxy beside Envoy, nginx and grpc.aio
-	.peers/bench/bin/python tests/bench/proxy.py $(BENCH_ARGS)
+	PYTHONPATH=tests .peers/bench/bin/python tests/bench/proxy.py $(BENCH_ARGS)
 
 .PHONY: docs
 docs: setup  ## Write the generated pages of docs/
