@@ -78,7 +78,16 @@ impl Label for RefusedReason {
         self as usize
     }
     fn value(index: usize) -> &'static str {
+<<<<<<< HEAD
         ["max_connections", "max_connections_per_ip", "draining", "accept_error"][index]
+=======
+        [
+            "max_connections",
+            "max_connections_per_ip",
+            "draining",
+            "accept_error",
+        ][index]
+>>>>>>> admin
     }
 }
 
@@ -223,8 +232,8 @@ mod tests {
             "upstream_status"
         );
         assert_eq!(
-            RefusedReason::value(RefusedReason::Draining.index()),
-            "draining"
+            RefusedReason::value(RefusedReason::AcceptError.index()),
+            "accept_error"
         );
         assert_eq!(ClosedReason::value(ClosedReason::Io.index()), "io");
     }
