@@ -239,6 +239,12 @@ fn process_counters(page: &mut Exposition, view: &MetricsView<'_>) {
         let result = if ok { "ok" } else { "error" };
         family.sample(&[("source", &source), ("result", result)], count);
     }
+    page.family(
+        "dl_access_log_lost_total",
+        Kind::Counter,
+        "Lines of the access log that were not written.",
+    )
+    .sample(&[], process.access_log_lost.load(Relaxed));
 }
 
 fn process_gauges(page: &mut Exposition, view: &MetricsView<'_>) {
