@@ -19,10 +19,10 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Most credit, as a multiple of the first one. A client that answers late may owe two WINDOW_UPDATE frames for
-/// each DATA frame that fits into 64 KiB: some 20,000 when each holds a message of one byte. With the default of
-/// 1,000 that fits, and what an attacker could save up costs h2 a few milliseconds.
-const HOARD: u32 = 32;
+/// Most credit, as a multiple of the first one. What a client answers late must fit, as it earned while the credit
+/// may have been full: 64 KiB of one-byte messages are 11,000 DATA frames, for each of which a naive client may owe
+/// two WINDOW_UPDATE frames and a PING. What an attacker can save up is bounded all the same.
+const HOARD: u32 = 64;
 
 /// What a client sends first (RFC 9113#3.4); h2 checks it.
 const PREFACE_LEN: usize = 24;
@@ -346,3 +346,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
 #[cfg(test)]
 #[path = "frames_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "frames_h2_tests.rs"]
+mod h2_tests;
