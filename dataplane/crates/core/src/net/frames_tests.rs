@@ -139,14 +139,12 @@ fn credit_is_not_hoarded_without_bound() {
 fn what_a_naive_client_owes_for_a_window_of_tiny_messages_is_no_flood() {
     let state = FrameState::new(1000, 10);
     (0..11_000).for_each(|_| state.on_sent(FrameKind::Data));
-    (0..11_000).for_each(|_| {
-        [
-            FrameKind::Ping,
-            FrameKind::WindowUpdate,
-            FrameKind::WindowUpdate,
-        ]
-        .map(|kind| state.on_received(kind));
-    });
+    let owed = [
+        FrameKind::Ping,
+        FrameKind::WindowUpdate,
+        FrameKind::WindowUpdate,
+    ];
+    (0..11_000).for_each(|_| owed.iter().for_each(|&kind| state.on_received(kind)));
     assert_eq!(state.flooded(), None);
 }
 

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
+use crate::admin::metrics::RefusedReason;
+
 /// Streams opened within [`RESET_WINDOW`] from which on their resets are judged; Envoy's number.
 const RESET_LEAST_STREAMS: u32 = 500;
 
@@ -64,18 +66,18 @@ impl ConnectionLimiter {
     /// Count one more connection; `None` for a unix socket, which only the total limits.
     ///
     /// # Errors
-    /// The limit that is reached, as the metric of refused connections names it.
-    pub fn admit(&self, ip: Option<IpAddr>) -> Result<ConnectionGuard, &'static str> {
+    /// The limit that is reached.
+    pub fn admit(&self, ip: Option<IpAddr>) -> Result<ConnectionGuard, RefusedReason> {
         // ::ffff:10.0.0.1, as a dual-stack socket shows it, is 10.0.0.1.
         let ip = ip.map(|ip| ip.to_canonical());
         let mut counts = lock(&self.counts);
         if counts.total >= self.most {
-            return Err("max_connections");
+            return Err(RefusedReason::MaxConnections);
         }
         if let Some(ip) = ip {
             let count = counts.by_ip.get(&ip).copied().unwrap_or(0);
             if count >= self.most_per_ip {
-                return Err("max_connections_per_ip");
+                return Err(RefusedReason::MaxConnectionsPerIp);
             }
             counts.by_ip.insert(ip, count + 1);
         }

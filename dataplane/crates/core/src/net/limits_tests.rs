@@ -15,7 +15,10 @@ fn connections_are_admitted_up_to_the_limit_and_again_when_one_ends() {
     let limiter = ConnectionLimiter::new(2, 10);
     let first = limiter.admit(None).expect("room");
     let _second = limiter.admit(ip("10.0.0.1")).expect("room");
-    assert_eq!(limiter.admit(ip("10.0.0.2")).err(), Some("max_connections"));
+    assert_eq!(
+        limiter.admit(ip("10.0.0.2")).err(),
+        Some(RefusedReason::MaxConnections)
+    );
     drop(first);
     assert!(limiter.admit(ip("10.0.0.2")).is_ok());
 }
@@ -26,11 +29,11 @@ fn one_address_cannot_take_the_room_of_others() {
     let first = limiter.admit(ip("10.0.0.1")).expect("room");
     assert_eq!(
         limiter.admit(ip("10.0.0.1")).err(),
-        Some("max_connections_per_ip")
+        Some(RefusedReason::MaxConnectionsPerIp)
     );
     assert_eq!(
         limiter.admit(ip("::ffff:10.0.0.1")).err(),
-        Some("max_connections_per_ip")
+        Some(RefusedReason::MaxConnectionsPerIp)
     );
     assert_eq!(limiter.count(), 1, "a refused connection is not counted");
     let _other = limiter.admit(ip("10.0.0.2")).expect("room");
