@@ -483,3 +483,7 @@ impl Scanner {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "wire_tests.rs"]
+pub(crate) mod tests;
