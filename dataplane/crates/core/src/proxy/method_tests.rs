@@ -108,6 +108,8 @@ fn a_malformed_row_is_refused_and_named() {
             "{key}"
         );
     }
+    assert!(refused(&row("key = [\"1.1.1.1.1.1.1.1.1\"]")).contains("too deeply"));
+    parse(&row("key = [\"1.1.1.1.1.1.1.1\"]")).unwrap();
     assert!(refused(&row("key = [\"1\", \"2\", \"3\"]")).contains("at most 2"));
     assert!(refused(&row("key = [\"1.1\", \"2.1\"]")).contains("another message"));
     assert!(refused(&row("key = [\"1\"]\nversion = \"1\"")).contains("two roles"));

@@ -511,7 +511,7 @@ fn the_key_of_a_compressed_message_is_found_byte_by_byte() {
 
 #[test]
 fn no_more_than_the_limit_is_inflated_and_a_key_behind_it_is_not_found() {
-    let padding = Field::Bytes(9, vec![0; 50_000_000]);
+    let padding = Field::Bytes(9, vec![0; 5_000_000]);
     let early = gzip(&encode(&[spec("m", None, None), padding.clone()]));
     let mut scanner = compressed("gzip").unwrap();
     assert_eq!(scanner.feed(&early).unwrap(), Progress::Decided);
