@@ -50,8 +50,8 @@ pub struct RouteKeyScanner {
     plan: &'static Plan,
     scanner: Scanner,
     search: Search,
-    /// For a compressed message.
-    inflater: Option<Inflater>,
+    /// For a compressed message; in a box, as few calls have one.
+    inflater: Option<Box<Inflater>>,
 }
 
 impl RouteKeyScanner {
@@ -80,7 +80,7 @@ impl RouteKeyScanner {
     ) -> Result<Self, Error> {
         let mut scanner = Self::new(method);
         if scanner.search.progress != Progress::Decided {
-            scanner.inflater = Some(Inflater::new(encoding)?);
+            scanner.inflater = Some(Box::new(Inflater::new(encoding)?));
         }
         Ok(scanner)
     }

@@ -101,7 +101,7 @@ pub(crate) fn seeded(seed: u64) -> ProptestConfig {
     ProptestConfig {
         rng_seed: RngSeed::Fixed(seed),
         failure_persistence: None,
-        cases: 1024,
+        cases: 512,
         ..ProptestConfig::default()
     }
 }

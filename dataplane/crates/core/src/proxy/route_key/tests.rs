@@ -445,6 +445,12 @@ fn a_method_without_a_key_is_decided_at_once_and_reads_nothing() {
 }
 
 #[test]
+fn a_scanner_is_small_enough_for_every_call() {
+    let bytes = size_of::<RouteKeyScanner>();
+    assert!(bytes <= 512, "{bytes}");
+}
+
+#[test]
 fn task_ids_are_read_as_java_reads_them() {
     for name in [
         "69",
