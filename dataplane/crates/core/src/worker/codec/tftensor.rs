@@ -252,7 +252,7 @@ fn elements(message: &[u8], dtype: DType, typed: Typed) -> Result<Vec<u8>, Error
 }
 
 fn extend_packed(elements: &mut Vec<u8>, packed: &[u8], size: usize) -> Result<(), Error> {
-    if packed.len() % size != 0 {
+    if !packed.len().is_multiple_of(size) {
         return Err(bad(format!(
             "tftensor: {} bytes are not whole values of {size} bytes",
             packed.len()
