@@ -2,4 +2,5 @@
 
 pub mod codec;
 pub mod queue;
+pub mod reply;
 pub mod server;
