@@ -66,11 +66,8 @@ impl Failure {
     }
 
     fn unanswered() -> Self {
-        Error::new(
-            ErrorKind::Internal,
-            "the model server dropped the call without an answer",
-        )
-        .into()
+        // Without a text: the responder puts the fixed one, with the request id.
+        Error::new(ErrorKind::Internal, "").into()
     }
 }
 
