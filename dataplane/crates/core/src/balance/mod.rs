@@ -50,3 +50,6 @@ pub fn picker(name: &str) -> Option<Box<dyn Picker>> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod contract_tests;

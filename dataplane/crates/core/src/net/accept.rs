@@ -14,7 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::drain::{Drain, Phase};
 use super::limits::{ConnectionGuard, ConnectionLimiter};
-use crate::admin::metrics::ProcessStats;
+use crate::admin::metrics::{ProcessStats, RefusedReason};
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
@@ -222,12 +222,12 @@ pub async fn run(
             Ok((stream, peer)) => match limiter.admit(peer.ip()) {
                 Ok(guard) => hand_over(targets, stream, peer, guard),
                 // Dropping the socket closes it; there is no HTTP/2 connection yet to say why on.
-                Err(reason) => stats.connection_refused(reason),
+                Err(reason) => stats.refused.add(reason),
             },
             Err(error) if is_connection_error(&error) => {}
             Err(_) => {
                 // Out of file descriptors or memory: accepting again at once would spin.
-                stats.connection_refused("accept_error");
+                stats.refused.add(RefusedReason::AcceptError);
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

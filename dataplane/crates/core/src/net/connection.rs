@@ -21,7 +21,7 @@ use super::accept::{Load, Peer};
 use super::drain::{Drain, Phase};
 use super::frames::{FrameState, Frames};
 use super::limits::ResetGuard;
-use crate::admin::metrics::ProcessStats;
+use crate::admin::metrics::{ClosedReason, ProcessStats};
 use crate::config::Limits;
 
 /// What a connection's streams are given to.
@@ -120,8 +120,8 @@ where
     let handshake = builder(limits).handshake(io);
     let http2 = match tokio::time::timeout(header_limit, handshake).await {
         Ok(Ok(http2)) => http2,
-        Ok(Err(_)) => return server.stats.connection_closed("bad_preface"),
-        Err(_) => return server.stats.connection_closed("header_timeout"),
+        Ok(Err(_)) => return server.stats.closed.add(ClosedReason::Protocol),
+        Err(_) => return server.stats.closed.add(ClosedReason::HeaderTimeout),
     };
     let connection = Rc::new(Connection {
         peer,
@@ -190,7 +190,7 @@ where
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     self.service.call(request, respond, StreamGuard::new(self.connection.clone()));
                     if self.connection.resets.borrow().exceeded() {
-                        self.close("rapid_reset", Reason::ENHANCE_YOUR_CALM);
+                        self.close(ClosedReason::Flood, Reason::ENHANCE_YOUR_CALM);
                     }
                 }
                 // A connection error of h2 has already been answered with GOAWAY where the protocol asks for it.
@@ -199,9 +199,9 @@ where
             }
         }
         if self.closing != Closing::Abruptly
-            && let Some(frame) = self.frames.flooded()
+            && self.frames.flooded().is_some()
         {
-            self.close(frame, Reason::ENHANCE_YOUR_CALM);
+            self.close(ClosedReason::Flood, Reason::ENHANCE_YOUR_CALM);
             // poll_accept must run once more to send the GOAWAY.
             cx.waker().wake_by_ref();
         }
@@ -228,9 +228,9 @@ where
         }
     }
 
-    fn close(&mut self, reason: &'static str, code: Reason) {
+    fn close(&mut self, reason: ClosedReason, code: Reason) {
         if self.closing != Closing::Abruptly {
-            self.server.stats.connection_closed(reason);
+            self.server.stats.closed.add(reason);
             self.http2.abrupt_shutdown(code);
             self.closing = Closing::Abruptly;
         }
@@ -260,20 +260,20 @@ where
         let limits = &self.server.limits;
         let now = Instant::now();
         if !self.frames.headers_seen() && now >= self.started + Duration::from_millis(limits.header_timeout_ms) {
-            return self.close("header_timeout", Reason::NO_ERROR);
+            return self.close(ClosedReason::HeaderTimeout, Reason::NO_ERROR);
         }
         let idle_limit = Duration::from_millis(limits.connection_idle_timeout_ms);
         if self.connection.streams.get() == 0 && now >= self.connection.idle_since.get() + idle_limit {
-            return self.close("idle", Reason::NO_ERROR);
+            return self.close(ClosedReason::Idle, Reason::NO_ERROR);
         }
         match self.closing {
             Closing::No if now >= self.started + self.age_limit => {
                 let grace = Duration::from_millis(limits.max_connection_age_grace_ms);
-                self.server.stats.connection_closed("age");
+                self.server.stats.closed.add(ClosedReason::Age);
                 self.http2.graceful_shutdown();
                 self.closing = Closing::Gracefully(Some(now + grace));
             }
-            Closing::Gracefully(Some(end)) if now >= end => self.close("age_grace", Reason::NO_ERROR),
+            Closing::Gracefully(Some(end)) if now >= end => self.close(ClosedReason::Age, Reason::NO_ERROR),
             _ => {}
         }
     }

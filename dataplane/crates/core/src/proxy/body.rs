@@ -14,7 +14,7 @@ use super::clock::Clock;
 use super::limit::{Held, HeldBytes};
 use super::method::Method;
 use super::responder::Responder;
-use super::route_key::{self, RouteKey, RouteKeyScanner};
+use super::route_key::{Progress, RouteKey, RouteKeyScanner};
 use super::upstream::cancelled;
 use crate::config::Limits;
 use crate::error::{Error, ErrorKind};
@@ -24,7 +24,7 @@ use crate::grpc::metadata;
 pub struct Inbound {
     body: RecvStream,
     frames: Frames,
-    scanner: Option<RouteKeyScanner>,
+    scan: Option<Scan>,
     /// Read, and not yet sent for good.
     chunks: VecDeque<Bytes>,
     held: Held,
@@ -35,7 +35,48 @@ pub struct Inbound {
     /// A chunk has been sent and forgotten: no other attempt is possible.
     has_forgotten: bool,
     has_ended: bool,
+    is_first_message: bool,
     bytes: usize,
+}
+
+/// The search for the route key in the first message.
+struct Scan {
+    method: &'static Method,
+    encoding: Option<HeaderValue>,
+    /// From the message's first byte on.
+    scanner: Option<RouteKeyScanner>,
+}
+
+// === impl Scan ===
+
+impl Scan {
+    fn event(&mut self, event: Event<'_>) -> Result<(), Error> {
+        match (event, &mut self.scanner) {
+            (Event::Start { compressed: true, .. }, scanner) => {
+                *scanner = Some(RouteKeyScanner::new_compressed(self.method, self.encoding.as_ref())?);
+            }
+            (Event::Start { compressed: false, .. }, scanner) => *scanner = Some(RouteKeyScanner::new(self.method)),
+            (Event::Data(data), Some(scanner)) => {
+                scanner.feed(data)?;
+            }
+            (Event::End, Some(scanner)) => scanner.finish()?,
+            // Frames begins every message with Start.
+            (Event::Data(_) | Event::End, None) => {}
+        }
+        Ok(())
+    }
+
+    /// The key, once enough of it is final.
+    fn key(&self, has_versions: &impl Fn(&str) -> bool) -> Option<RouteKey> {
+        let scanner = self.scanner.as_ref()?;
+        let key = scanner.key();
+        let is_enough = match scanner.progress() {
+            Progress::Pending => false,
+            Progress::Model => !key.model.as_deref().is_some_and(has_versions),
+            Progress::Decided => true,
+        };
+        is_enough.then(|| key.clone())
+    }
 }
 
 // === impl Inbound ===
@@ -45,7 +86,7 @@ impl Inbound {
         Self {
             body,
             frames: Frames::new(limits.max_message_bytes),
-            scanner: None,
+            scan: None,
             chunks: VecDeque::new(),
             held: Held::new(held.clone()),
             held_limit: limits.max_retry_bytes,
@@ -53,11 +94,13 @@ impl Inbound {
             is_keeping: true,
             has_forgotten: false,
             has_ended: false,
+            is_first_message: true,
             bytes: 0,
         }
     }
 
     /// Read as much of the body as it takes to know the route key; what was read waits to be sent.
+    /// `has_versions` says whether a model has routes for single versions, so that its version matters.
     ///
     /// # Errors
     /// `bad_route_key`, `message_too_large`, `shed` (too many bytes held in the process), the caller's cancel, or
@@ -66,21 +109,26 @@ impl Inbound {
         &mut self,
         method: &'static Method,
         headers: &HeaderMap,
+        has_versions: impl Fn(&str) -> bool,
         responder: &mut Responder,
         clock: &mut Clock<'_>,
     ) -> Result<RouteKey, Error> {
         if let Some(model) = headers.get(metadata::X_MODEL) {
-            return RouteKey::from_header(model);
+            let model = model.to_str().map_err(|_| Error::new(ErrorKind::BadRouteKey, "x-model is not ASCII text"))?;
+            return Ok(RouteKey { model: Some(model.to_owned()), ..RouteKey::default() });
         }
-        self.scanner = Some(RouteKeyScanner::new(method, headers.get(metadata::GRPC_ENCODING)));
+        self.scan = Some(Scan { method, encoding: headers.get(metadata::GRPC_ENCODING).cloned(), scanner: None });
         poll_fn(|cx| {
             loop {
-                if let Some(key) = self.scanner.as_ref().and_then(RouteKeyScanner::key) {
+                if let Some(key) = self.scan.as_ref().and_then(|scan| scan.key(&has_versions)) {
                     return Poll::Ready(Ok(key));
                 }
                 match self.poll_read(cx) {
                     Poll::Ready(Ok(Some(chunk))) => self.hold(chunk)?,
-                    Poll::Ready(Ok(None)) => return Poll::Ready(self.key_at_end()),
+                    Poll::Ready(Ok(None)) => {
+                        let text = "the request ended before its message was complete";
+                        return Poll::Ready(Err(Error::new(ErrorKind::BadRequest, text)));
+                    }
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                     Poll::Pending => break,
                 }
@@ -161,16 +209,12 @@ impl Inbound {
     /// the call was routed must not slip past.
     fn inspect(&mut self, mut chunk: &[u8]) -> Result<(), Error> {
         while let Some(event) = self.frames.next(&mut chunk)? {
-            let Some(scanner) = &mut self.scanner else { continue };
-            match event {
-                Event::Start { compressed, .. } => scanner.start(compressed)?,
-                Event::Data(data) => scanner.feed(data)?,
-                Event::End => {
-                    scanner.finish()?;
-                    if scanner.key().is_some() && self.has_key_been_taken() {
-                        self.scanner = None;
-                    }
-                }
+            // A stream belongs to its first message's cluster: later messages are not looked at.
+            if let Some(scan) = self.scan.as_mut().filter(|_| self.is_first_message) {
+                scan.event(event)?;
+            }
+            if event == Event::End {
+                self.is_first_message = false;
             }
         }
         Ok(())

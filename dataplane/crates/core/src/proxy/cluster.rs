@@ -20,6 +20,7 @@ use crate::config::ClusterConfig;
 const MAX_WAITING: usize = 1024;
 
 /// What a reload may change, parsed once.
+#[derive(Clone)]
 pub struct Settings {
     pub timeout: Duration,
     pub attempt_timeout: Option<Duration>,
@@ -87,6 +88,10 @@ impl Settings {
         })
     }
 
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
     /// gRPC codes that count against an endpoint, by the protocol of the method called.
     pub fn failure_codes(&self, protocol: Protocol) -> CodeSet {
         self.failure_codes[match protocol {
@@ -100,7 +105,7 @@ impl Settings {
 // === impl Cluster ===
 
 impl Cluster {
-    pub fn new(settings: Settings, started: Instant) -> Arc<Self> {
+    pub fn new(settings: &Settings, started: Instant) -> Arc<Self> {
         let config = &settings.config;
         let picker = balance::picker(&config.policy).expect("Settings::new checked the name");
         let set = Set { picker, policy: config.policy.clone(), endpoints: Vec::new() };
@@ -115,14 +120,14 @@ impl Cluster {
             ),
             in_flight: InFlight::default(),
             set: Mutex::new(set),
-            settings: ArcSwap::from_pointee(settings),
+            settings: ArcSwap::from_pointee(settings.clone()),
             changed: Notify::new(),
             waiting: AtomicUsize::new(0),
         })
     }
 
-    pub fn settings(&self) -> arc_swap::Guard<Arc<Settings>> {
-        self.settings.load()
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
     }
 
     /// Take new settings and endpoints; endpoints whose address stays keep everything they have learned.

@@ -9,7 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
+use http::uri::{self, Scheme};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use tokio::time::Instant;
 
 use super::body::Inbound;
@@ -22,7 +23,7 @@ use super::retry;
 use super::responder::Responder;
 use super::state::Worker;
 use super::upstream::{Exchange, Failure};
-use crate::admin::metrics::ModelStats;
+use crate::admin::metrics::{CallStats, RetryCause};
 use crate::balance::Outcome;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::Frames;
@@ -50,7 +51,7 @@ struct Call {
 
 /// What is counted and logged when the call ends.
 struct Record {
-    stats: Arc<ModelStats>,
+    stats: Arc<CallStats>,
     cluster: Option<Arc<Cluster>>,
     endpoint: Option<Arc<Endpoint>>,
     error: Option<ErrorKind>,
@@ -93,7 +94,7 @@ pub async fn handle(worker: Rc<Worker>, request: Request<RecvStream>, respond: S
         let mut responder = Responder::new(respond, request_id);
         let path: String = head.uri.path().chars().take(256).collect();
         let error = Error::new(ErrorKind::UnknownMethod, format!("unknown method {path}"));
-        worker.shared.stats.error(error.kind);
+        worker.shared.stats.errors.add(error.kind);
         return responder.fail(&error, 0, None);
     };
     if method.kind == Kind::Local {
@@ -128,7 +129,7 @@ impl Call {
         self.check_request()?;
         self.caller_deadline = self.headers.get(deadline::GRPC_TIMEOUT).map(deadline::parse_timeout).transpose()?;
         let Some(_permit) = shared.in_flight.acquire(limits.max_in_flight) else {
-            shared.stats.shed_process();
+            shared.stats.shed_in_flight.fetch_add(1, Ordering::Relaxed);
             return Err(shed("the access service", limits.max_in_flight));
         };
         let mut timer = std::pin::pin!(tokio::time::sleep_until(self.started + Duration::from_secs(86_400)));
@@ -136,7 +137,8 @@ impl Call {
         let stall = Duration::from_millis(limits.body_timeout_ms);
         let mut clock = Clock::new(timer.as_mut(), self.started, caller_deadline, stall);
 
-        let key = self.inbound.route_key(self.method, &self.headers, &mut self.responder, &mut clock).await?;
+        let has_versions = |model: &str| shared.state.load().routes.has_versions(model);
+        let key = self.inbound.route_key(self.method, &self.headers, has_versions, &mut self.responder, &mut clock).await?;
         let cluster = {
             let state = shared.state.load();
             let route = state.routes.find(&key, self.method.task_id)?;
@@ -146,7 +148,7 @@ impl Call {
             route.cluster
         };
         self.record.cluster = Some(cluster.clone());
-        let settings = cluster.settings_full();
+        let settings = cluster.settings();
         let is_stream = self.method.streaming == Streaming::Bidi;
         if is_stream {
             clock.set_deadline(caller_deadline, Some(settings.stream_idle_timeout));
@@ -213,7 +215,7 @@ impl Call {
                     return Ok(code);
                 }
                 Next::Forward(trailers) => {
-                    if !(settings.retry_codes.contains(code) && self.may_repeat(cluster, settings, clock, "upstream_status")) {
+                    if !(settings.retry_codes.contains(code) && self.may_repeat(cluster, settings, clock, RetryCause::UpstreamStatus)) {
                         self.responder.trailers_only(trailers, self.attempts, self.exposed(&endpoint));
                         return Ok(code);
                     }
@@ -298,7 +300,7 @@ impl Call {
             metadata::to_downstream(&mut head.headers);
             return Ended::Status(code, head.headers, outcome);
         }
-        self.inbound.commit();
+        self.inbound.commit(exchange.cursor());
         clock.set_attempt(None);
         metadata::to_downstream(&mut head.headers);
         let mut out = match self.responder.headers(head.headers) {
@@ -334,7 +336,7 @@ impl Call {
         }
         let mut request = Request::new(());
         *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = self.method.upstream_uri(&endpoint.address.authority);
+        *request.uri_mut() = upstream_uri(self.method, endpoint);
         *request.headers_mut() = headers;
         request
     }
@@ -363,7 +365,7 @@ impl Call {
             }
             Ended::BrokeOff(failure, mut out) => {
                 let (error, outcome) = self.judge(failure, attempt, clock);
-                self.worker.shared.stats.error(error.kind);
+                self.worker.shared.stats.errors.add(error.kind);
                 let mut trailers = status::headers(error.kind.code(), &error.message);
                 trailers.insert(metadata::ACCESS_ERROR, HeaderValue::from_static(error.kind.name()));
                 self.responder.add_trailers(&mut trailers, self.attempts, self.exposed(attempt.endpoint));
@@ -408,16 +410,16 @@ impl Call {
             // Nobody did any work: it costs no budget, and only the number of endpoints limits it.
             let may = self.attempts < MAX_UNREACHED && self.inbound.is_replayable() && clock.has_time_left();
             if may {
-                cluster.stats.retry(error.kind.name());
+                cluster.stats.retries.add(RetryCause::Error(error.kind));
             }
             return may;
         }
         let is_allowed = retry::may_retry(error.kind, is_attempt_timeout, self.is_idempotent(settings));
-        is_allowed && self.may_repeat(cluster, settings, clock, error.kind.name())
+        is_allowed && self.may_repeat(cluster, settings, clock, RetryCause::Error(error.kind))
     }
 
     /// Whether another attempt of a call that may have been processed is possible and affordable.
-    fn may_repeat(&self, cluster: &Cluster, settings: &Settings, clock: &Clock<'_>, kind: &'static str) -> bool {
+    fn may_repeat(&self, cluster: &Cluster, settings: &Settings, clock: &Clock<'_>, cause: RetryCause) -> bool {
         let is_possible = self.is_idempotent(settings)
             && self.attempts < settings.max_attempts
             && self.inbound.is_replayable()
@@ -425,7 +427,7 @@ impl Call {
         let is_retried_already = self.headers.contains_key(metadata::PREVIOUS_ATTEMPTS);
         let may = is_possible && cluster.budget.take(is_retried_already);
         if may {
-            cluster.stats.retry(kind);
+            cluster.stats.retries.add(cause);
         }
         may
     }
@@ -441,7 +443,7 @@ impl Call {
     /// Tell the caller, unless it is gone.
     fn fail(&mut self, error: &Error) -> Code {
         self.record.error = Some(error.kind);
-        self.worker.shared.stats.error(error.kind);
+        self.worker.shared.stats.errors.add(error.kind);
         let endpoint = self.record.endpoint.clone();
         let exposed = endpoint.as_deref().and_then(|endpoint| self.exposed(endpoint));
         self.responder.fail(error, self.attempts, exposed);
@@ -449,7 +451,7 @@ impl Call {
     }
 
     fn finish(self, code: Code) {
-        self.record.stats.method(self.method.id).record(code, self.started.elapsed());
+        self.record.stats.record(self.method.id, code, self.started.elapsed());
     }
 }
 
@@ -461,7 +463,7 @@ impl Attempt<'_> {
     fn blame_for_time(&self) -> Outcome {
         let waits_for_caller = self.exchange.as_ref().is_some_and(|exchange| exchange.waits_for_caller);
         let held = self.started.elapsed();
-        let floor = self.endpoint.stats.median().max(Duration::from_millis(10));
+        let floor = self.endpoint.stats.seconds.quantile(0.5).map_or(Duration::ZERO, Duration::from_secs_f64).max(Duration::from_millis(10));
         if !waits_for_caller && held >= floor { Outcome::Failure } else { Outcome::Neutral }
     }
 }
@@ -474,6 +476,14 @@ fn outcome_of(code: Code, headers: &HeaderMap, method: &Method, settings: &Setti
     } else {
         Outcome::Neutral
     }
+}
+
+fn upstream_uri(method: &Method, endpoint: &Endpoint) -> Uri {
+    let mut parts = uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(endpoint.address.authority.clone());
+    parts.path_and_query = Some(method.upstream.clone());
+    Uri::from_parts(parts).expect("scheme, authority and path are all there")
 }
 
 fn no_status(endpoint: &Endpoint) -> Error {

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::cluster::Cluster;
 use super::route_key::{RouteKey, task_id_of};
-use crate::admin::metrics::ModelStats;
+use crate::admin::metrics::CallStats;
 use crate::error::{Error, ErrorKind};
 
 /// Clusters among which the calls of one route are split.
@@ -21,7 +21,7 @@ pub struct Split {
 /// One model: its default route and the routes of single versions or labels.
 pub struct Model {
     pub name: Box<str>,
-    pub stats: Arc<ModelStats>,
+    pub stats: Arc<CallStats>,
     pub split: Option<Split>,
     pub versions: BTreeMap<Box<str>, Split>,
 }
@@ -84,7 +84,7 @@ impl Routes {
     /// `no_route`, with the known keys nearest to the one asked for; `bad_route_key` when the call names no model
     /// and there is no default cluster.
     pub fn find(&self, key: &RouteKey, with_task_id: bool) -> Result<Route<'_>, Error> {
-        if let Some(name) = key.model() {
+        if let Some(name) = key.model.as_deref() {
             if let Some(route) = self.lookup(name, key) {
                 return Ok(route);
             }
@@ -95,15 +95,20 @@ impl Routes {
         if let Some(cluster) = &self.default {
             return Ok(Route { cluster: cluster.clone(), model: None });
         }
-        Err(key.model().map_or_else(
+        Err(key.model.as_deref().map_or_else(
             || Error::new(ErrorKind::BadRouteKey, "the call names no model: send its name in the metadata x-model"),
             |name| self.no_route(name, key),
         ))
     }
 
+    /// Whether a model has routes for single versions or labels.
+    pub fn has_versions(&self, model: &str) -> bool {
+        self.models.get(model).is_some_and(|model| !model.versions.is_empty())
+    }
+
     fn lookup(&self, name: &str, key: &RouteKey) -> Option<Route<'_>> {
         let model = self.models.get(name)?;
-        let exact = key.version_or_label().and_then(|version| model.versions.get(version));
+        let exact = version_or_label(key).and_then(|version| model.versions.get(version));
         let split = exact.or(model.split.as_ref())?;
         Some(Route { cluster: split.pick().clone(), model: Some(model) })
     }
@@ -113,7 +118,7 @@ impl Routes {
         let message = match self.models.get(name) {
             Some(model) => {
                 let known: Vec<_> = model.versions.keys().map(AsRef::as_ref).collect();
-                let asked = key.version_or_label().unwrap_or("(none)");
+                let asked = version_or_label(key).unwrap_or("(none)");
                 format!("model {name} has no route for version {asked}; routed versions: {}", known.join(", "))
             }
             None => {
@@ -127,6 +132,10 @@ impl Routes {
         };
         Error::new(ErrorKind::NoRoute, message)
     }
+}
+
+fn version_or_label(key: &RouteKey) -> Option<&str> {
+    key.version.as_deref().or(key.label.as_deref())
 }
 
 /// Up to three known names, nearest first by edit distance.

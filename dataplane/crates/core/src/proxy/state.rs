@@ -1,6 +1,6 @@
 //! What the whole process shares, the routing state that is swapped whole, and what one worker owns.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use super::limit::{HeldBytes, InFlight};
 use super::method;
 use super::pool::Pool;
 use super::route::{Model, Routes, Split};
-use crate::admin::metrics::{ModelStats, ProcessStats};
+use crate::admin::metrics::{CallStats, ProcessStats};
 use crate::admin::reflection::Reflection;
 use crate::config::{ProxyConfig, SplitConfig, StateConfig};
 use crate::net::drain::Drain;
@@ -24,12 +24,14 @@ pub struct Shared {
     pub state: ArcSwap<State>,
     pub stats: Arc<ProcessStats>,
     /// Calls that no configured model took.
-    pub unrouted: Arc<ModelStats>,
+    pub unrouted: Arc<CallStats>,
     pub in_flight: InFlight,
     pub held: Arc<HeldBytes>,
     pub drain: Drain,
     pub reflection: Reflection,
     pub started: Instant,
+    /// Open downstream connections.
+    pub connections: Arc<AtomicUsize>,
     /// JSON shown under `control` in /status.
     pub control_status: Mutex<String>,
     /// States applied so far.
@@ -62,12 +64,13 @@ impl Shared {
             config,
             state: ArcSwap::default(),
             stats: Arc::default(),
-            unrouted: Arc::new(ModelStats::new(method::all().len())),
+            unrouted: Arc::new(CallStats::new(method::all().len())),
             in_flight: InFlight::default(),
             held,
             drain: Drain::default(),
             reflection,
             started: Instant::now(),
+            connections: Arc::default(),
             control_status: Mutex::new("{}".to_owned()),
             applied: AtomicU64::new(0),
             applying: Mutex::new(()),
@@ -100,7 +103,7 @@ impl Shared {
         }
         let state = self.build(config, &old, plans);
         self.state.store(Arc::new(state));
-        self.applied.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.applied.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -108,8 +111,8 @@ impl Shared {
         let mut clusters = Vec::with_capacity(plans.len());
         let mut addresses: FxHashMap<u64, Arc<Address>> = FxHashMap::default();
         for (settings, endpoints) in plans {
-            let name = settings.name();
-            let cluster = match old.clusters.iter().find(|cluster| *cluster.name == *name) {
+            let name = settings.name().to_owned();
+            let cluster = match old.clusters.iter().find(|cluster| *cluster.name == name) {
                 Some(cluster) => cluster.clone(),
                 None => Cluster::new(&settings, self.started),
             };
@@ -130,7 +133,7 @@ impl Shared {
             let name: Box<str> = model.name.as_str().into();
             let stats = match old.routes.models.get(&name) {
                 Some(old) => old.stats.clone(),
-                None => Arc::new(ModelStats::new(method::all().len())),
+                None => Arc::new(CallStats::new(method::all().len())),
             };
             let versions =
                 model.versions.iter().filter_map(|(version, targets)| Some((version.as_str().into(), split(targets)?)));

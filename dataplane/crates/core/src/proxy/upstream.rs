@@ -11,10 +11,10 @@ use http::{HeaderMap, Request, Response};
 
 use super::body::Inbound;
 use super::clock::{Clock, Expired};
-use super::handle::Responder;
+use super::responder::Responder;
 use super::pool::{Channel, Upstream};
 use crate::error::{Error, ErrorKind};
-use crate::grpc::framing::Reader;
+use crate::grpc::framing::Frames;
 
 /// Why an attempt ended without a whole answer.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl Exchange {
     pub async fn relay(
         &mut self,
         mut body: RecvStream,
-        mut framing: Reader,
+        mut framing: Frames,
         inbound: &mut Inbound,
         out: &mut SendStream<Bytes>,
         clock: &mut Clock<'_>,
@@ -175,7 +175,7 @@ impl Exchange {
 fn poll_body(
     cx: &mut Context<'_>,
     body: &mut RecvStream,
-    framing: &mut Reader,
+    framing: &mut Frames,
     out: &mut SendStream<Bytes>,
     has_sent: &mut bool,
     clock: &mut Clock<'_>,
@@ -194,7 +194,9 @@ fn poll_body(
             Poll::Ready(None) => return Poll::Ready(Ok(())),
             Poll::Pending => return Poll::Pending,
         };
-        framing.check(&chunk).map_err(Failure::Endpoint)?;
+        if let Err(error) = check_sizes(framing, &chunk) {
+            return Poll::Ready(Err(Failure::Endpoint(error)));
+        }
         clock.progress(chunk.len());
         // Taken as fast as the caller takes it: the window reopens only now.
         let _ = body.flow_control().release_capacity(chunk.len());
@@ -223,7 +225,13 @@ fn has_capacity(cx: &mut Context<'_>, send: &mut SendStream<Bytes>) -> Result<bo
     }
 }
 
-fn cancelled() -> Error {
+/// Walk the messages of a chunk: an answer beyond max_message_bytes is refused.
+fn check_sizes(framing: &mut Frames, mut chunk: &[u8]) -> Result<(), Error> {
+    while framing.next(&mut chunk)?.is_some() {}
+    Ok(())
+}
+
+pub(super) fn cancelled() -> Error {
     Error::new(ErrorKind::Cancelled, "the caller cancelled the call")
 }
 
