@@ -6,7 +6,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -20,10 +19,10 @@ use tokio::time::Instant;
 
 use super::codec;
 use super::message::{self, Budget, ReadError};
-use super::queue::{Call, Queue};
+use super::queue::Call;
 use super::reply::{Failure, Waiting};
 use super::responder::Responder;
-use crate::config::WorkerConfig;
+use super::state::Shared;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::status::Code;
 use crate::grpc::{deadline, metadata};
@@ -36,9 +35,7 @@ pub const METHODS: [&str; 2] = [
 
 /// What all calls of the front share, on its thread.
 pub(super) struct Front {
-    pub config: WorkerConfig,
-    pub queue: Arc<Queue>,
-    pub is_ready: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     budget: Rc<Budget>,
     in_flight: Rc<Cell<usize>>,
 }
@@ -54,37 +51,48 @@ impl Drop for InFlight {
     }
 }
 
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    Answered,
+    /// The caller reset it before there was an answer.
+    Cancelled,
+}
+
 /// Serve one call of [`METHODS`], and answer UNIMPLEMENTED to any other.
 pub(super) async fn handle(
     front: Rc<Front>,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
-) {
+) -> Ended {
+    let started = Instant::now();
     let (head, body) = request.into_parts();
-    let id = metadata::request_id(&head.headers)
-        .cloned()
-        .unwrap_or_else(metadata::make_request_id);
-    let mut responder = Responder::new(respond, id);
+    let id = metadata::request_id(&head.headers).cloned();
+    let mut responder = Responder::new(respond, id.unwrap_or_else(metadata::make_request_id));
     let _in_flight = front.enter();
-    match front.serve(&head, body, &mut responder).await {
+    let method = METHODS.iter().position(|&method| method == head.uri.path());
+    let outcome = front.serve(&head, method, body, started, &mut responder).await;
+    let code = match outcome {
         Ok((message, deadline)) => responder.answer(message, deadline).await,
-        Err(ReadError::Failed(failure)) => responder.fail(&failure),
-        Err(ReadError::Cancelled) => responder.abandon(),
-    }
+        Err(ReadError::Failed(failure)) => {
+            responder.fail(&failure);
+            failure.code
+        }
+        Err(ReadError::Cancelled) => {
+            responder.abandon();
+            Code::Cancelled
+        }
+    };
+    front.shared.calls.record(method.unwrap_or(METHODS.len()), code, started.elapsed());
+    if code == Code::Cancelled { Ended::Cancelled } else { Ended::Answered }
 }
 
 // === impl Front ===
 
 impl Front {
-    pub fn new(config: WorkerConfig, queue: Arc<Queue>, is_ready: Arc<AtomicBool>) -> Self {
-        let budget = Budget::new(config.limits.max_held_bytes);
-        Self {
-            config,
-            queue,
-            is_ready,
-            budget,
-            in_flight: Rc::default(),
-        }
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let budget = Budget::new(shared.config.limits.max_held_bytes);
+        Self { shared, budget, in_flight: Rc::default() }
     }
 
     pub fn in_flight(&self) -> usize {
@@ -94,15 +102,17 @@ impl Front {
     async fn serve(
         &self,
         head: &Parts,
+        method: Option<usize>,
         mut body: RecvStream,
+        started: Instant,
         responder: &mut Responder,
     ) -> Result<(Bytes, Instant), ReadError> {
-        let started = Instant::now();
-        let method = find_method(head)?;
+        let method = METHODS[method.ok_or_else(|| unknown_method(head))?];
+        check_http(head)?;
         self.check()?;
         let deadline = started + self.timeout(head)?;
         let mut held = self.budget.hold();
-        let limits = &self.config.limits;
+        let limits = &self.shared.config.limits;
         let body = message::read(&head.headers, &mut body, limits, &mut held, deadline).await?;
         let mut request = decode(&body, limits.max_message_bytes)?;
         drop(body);
@@ -111,7 +121,7 @@ impl Front {
             .queue
             .slot(deadline.into_std(), meta, limits.max_message_bytes);
         let request_id = responder.request_id().clone();
-        self.queue.push(Call {
+        self.shared.queue.push(Call {
             payload: request.payload,
             meta: request.meta,
             method,
@@ -129,14 +139,14 @@ impl Front {
     }
 
     fn check(&self) -> Result<(), Failure> {
-        if !self.is_ready.load(Ordering::Relaxed) {
+        if !self.shared.is_ready() {
             return Err(Failure::new(
                 Code::Unavailable,
                 "the model is not ready",
                 "model_not_ready",
             ));
         }
-        let limit = self.config.limits.max_in_flight;
+        let limit = self.shared.config.limits.max_in_flight;
         if self.in_flight.get() > limit {
             let text = format!("{limit} calls are in flight (max_in_flight); try again later");
             return Err(Error::new(ErrorKind::Shed, text).into());
@@ -145,7 +155,7 @@ impl Front {
     }
 
     fn timeout(&self, head: &Parts) -> Result<Duration, Error> {
-        let limit = Duration::from_millis(self.config.timeout_ms);
+        let limit = Duration::from_millis(self.shared.config.timeout_ms);
         let asked = head
             .headers
             .get(deadline::GRPC_TIMEOUT)
@@ -155,25 +165,19 @@ impl Front {
     }
 }
 
-fn find_method(head: &Parts) -> Result<&'static str, Failure> {
-    let path = head.uri.path();
-    let Some(method) = METHODS.into_iter().find(|&method| method == path) else {
-        let path: String = path.chars().take(256).collect();
-        let text = format!(
-            "unknown method {path}: this model server answers {}",
-            METHODS.join(" and ")
-        );
-        return Err(Error::new(ErrorKind::UnknownMethod, text).into());
-    };
-    let content_type = head
-        .headers
-        .get(CONTENT_TYPE)
-        .map_or(&b""[..], |value| value.as_bytes());
+fn unknown_method(head: &Parts) -> Error {
+    let path: String = head.uri.path().chars().take(256).collect();
+    let text = format!("unknown method {path}: this model server answers {}", METHODS.join(" and "));
+    Error::new(ErrorKind::UnknownMethod, text)
+}
+
+fn check_http(head: &Parts) -> Result<(), Error> {
+    let content_type = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     if head.method != Method::POST || !content_type.starts_with(b"application/grpc") {
         let text = "a gRPC call is a POST with content-type application/grpc";
-        return Err(Error::new(ErrorKind::BadRequest, text).into());
+        return Err(Error::new(ErrorKind::BadRequest, text));
     }
-    Ok(method)
+    Ok(())
 }
 
 /// Decode, with a panic confined to this call.

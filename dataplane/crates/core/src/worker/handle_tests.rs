@@ -100,7 +100,7 @@ impl Fixture {
 
     /// Answer every call that comes with its own strData, from another thread.
     fn echo(&self) -> std::thread::JoinHandle<usize> {
-        let queue = self.front.queue.clone();
+        let queue = self.front.shared.queue.clone();
         std::thread::spawn(move || {
             let mut answered = 0;
             while let Some(batch) = queue.next_batch(8, Duration::from_secs(60)) {
@@ -157,7 +157,7 @@ fn a_call_gets_its_answer_status_and_request_id() {
         assert_eq!(outcome.body, framing::encode(&text_message("hello")));
         assert_eq!(outcome.headers["x-request-id"], "my-id");
         assert_eq!(outcome.kind, None);
-        fixture.front.queue.close();
+        fixture.front.shared.queue.close();
         assert_eq!(python.join().unwrap(), 1);
     });
 }
@@ -170,7 +170,7 @@ fn a_message_larger_than_every_window_passes_both_ways() {
         let message = text_message(&"x".repeat(90_000));
         let outcome = fixture.call(&message).await;
         assert_eq!(outcome.body, framing::encode(&message));
-        fixture.front.queue.close();
+        fixture.front.shared.queue.close();
         python.join().unwrap();
     });
 }
@@ -197,7 +197,7 @@ fn a_gzip_message_is_inflated() {
             let outcome = fixture.send(sent, body.clone().into()).await;
             assert_eq!(outcome.code, Some(code), "{encoding}");
         }
-        fixture.front.queue.close();
+        fixture.front.shared.queue.close();
         python.join().unwrap();
     });
 }
@@ -285,7 +285,7 @@ fn an_unknown_method_is_unimplemented() {
 fn a_model_that_is_not_ready_is_unavailable() {
     on_front_thread(false, || async {
         let fixture = fixture().await;
-        fixture.front.is_ready.store(false, Ordering::Relaxed);
+        fixture.front.shared.set_ready(false);
         let outcome = fixture.call(b"").await;
         assert_eq!(
             (outcome.code, outcome.kind.as_deref()),
@@ -298,7 +298,7 @@ fn a_model_that_is_not_ready_is_unavailable() {
 fn a_failure_from_python_keeps_its_code_text_and_kind() {
     on_front_thread(false, || async {
         let fixture = fixture().await;
-        let queue = fixture.front.queue.clone();
+        let queue = fixture.front.shared.queue.clone();
         let python = std::thread::spawn(move || {
             for call in queue.next_batch(8, Duration::from_secs(60)).unwrap() {
                 call.slot.fail(Failure::new(Code::Aborted, "été\n", "hook"));
@@ -317,7 +317,7 @@ fn a_failure_from_python_keeps_its_code_text_and_kind() {
 fn a_dropped_batch_is_internal_with_the_request_id() {
     on_front_thread(false, || async {
         let fixture = fixture().await;
-        let queue = fixture.front.queue.clone();
+        let queue = fixture.front.shared.queue.clone();
         let python = std::thread::spawn(move || drop(queue.next_batch(8, Duration::from_secs(60))));
         let outcome = fixture
             .send(
@@ -343,7 +343,7 @@ fn beyond_the_queue_and_beyond_the_calls_in_flight_calls_are_shed() {
                 tokio::task::spawn_local(async move { fixture.call(b"").await.code })
             })
             .collect();
-        while fixture.front.queue.len() < 2 {
+        while fixture.front.shared.queue.len() < 2 {
             tokio::task::yield_now().await;
         }
         let outcome = fixture.call(b"").await;
@@ -356,7 +356,7 @@ fn beyond_the_queue_and_beyond_the_calls_in_flight_calls_are_shed() {
         let outcome = fixture.call(b"").await;
         assert!(outcome.text.contains("max_in_flight"), "{}", outcome.text);
         fixture.front.in_flight.set(2);
-        drop(fixture.front.queue.next_batch(8, Duration::ZERO));
+        drop(fixture.front.shared.queue.next_batch(8, Duration::ZERO));
         for call in calls {
             assert_eq!(call.await.unwrap(), Some(Code::Internal));
         }
@@ -395,7 +395,7 @@ fn the_deadline_of_the_caller_or_of_the_configuration_ends_a_call() {
             );
             assert_eq!(started.elapsed().as_secs(), seconds);
         }
-        assert!(fixture.front.queue.next_batch(8, Duration::ZERO).is_none());
+        assert!(fixture.front.shared.queue.next_batch(8, Duration::ZERO).is_none());
         let outcome = fixture
             .send(
                 request(METHODS[0]).header("grpc-timeout", "soon"),
@@ -435,14 +435,14 @@ fn a_caller_that_goes_takes_its_call_out_of_the_queue() {
         let sent = request(METHODS[0]).body(()).unwrap();
         let (_response, mut stream) = fixture.client.send_request(sent, false).unwrap();
         stream.send_data(framing::encode(b""), true).unwrap();
-        while fixture.front.queue.is_empty() {
+        while fixture.front.shared.queue.is_empty() {
             tokio::task::yield_now().await;
         }
         stream.send_reset(h2::Reason::CANCEL);
         while fixture.front.in_flight() > 0 {
             tokio::task::yield_now().await;
         }
-        assert!(fixture.front.queue.next_batch(8, Duration::ZERO).is_none());
+        assert!(fixture.front.shared.queue.next_batch(8, Duration::ZERO).is_none());
     });
 }
 
@@ -456,10 +456,10 @@ fn a_caller_that_does_not_read_its_answer_is_reset_at_its_deadline() {
             .unwrap();
         let (response, mut stream) = fixture.client.send_request(sent, false).unwrap();
         stream.send_data(framing::encode(b""), true).unwrap();
-        while fixture.front.queue.is_empty() {
+        while fixture.front.shared.queue.is_empty() {
             tokio::task::yield_now().await;
         }
-        for call in fixture.front.queue.next_batch(8, Duration::ZERO).unwrap() {
+        for call in fixture.front.shared.queue.next_batch(8, Duration::ZERO).unwrap() {
             call.slot.answer(&Answer::BinData(&[0; 90_000]), &[]);
         }
         let mut body = response.await.unwrap().into_body();

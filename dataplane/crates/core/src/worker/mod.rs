@@ -7,3 +7,4 @@ pub mod queue;
 pub mod reply;
 mod responder;
 pub mod server;
+mod state;

@@ -51,25 +51,25 @@ impl Responder {
     }
 
     /// Send a framed message and OK. A caller that does not read its answer until `deadline` gets a reset.
-    pub async fn answer(mut self, message: Bytes, deadline: Instant) {
+    ///
+    /// Returns what the call is counted as; CANCELLED when the caller went.
+    pub async fn answer(mut self, message: Bytes, deadline: Instant) -> Code {
         self.is_answered = true;
         let mut response = Response::new(());
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, APPLICATION_GRPC);
-        // Errors from here on mean that the caller is gone: nobody is left to tell.
+        response.headers_mut().insert(CONTENT_TYPE, APPLICATION_GRPC);
         let Ok(mut stream) = self.respond.send_response(response, false) else {
-            return;
+            return Code::Cancelled;
         };
-        match timeout_at(deadline, send_all(&mut stream, message)).await {
-            Ok(Ok(())) => {
-                let mut trailers = HeaderMap::with_capacity(2);
-                trailers.insert(status::GRPC_STATUS, Code::Ok.header_value());
-                trailers.insert(metadata::X_REQUEST_ID, self.request_id.clone());
-                let _ = stream.send_trailers(trailers);
-            }
-            Ok(Err(_)) => {}
-            Err(_) => stream.send_reset(Reason::CANCEL),
+        let Ok(sent) = timeout_at(deadline, send_all(&mut stream, message)).await else {
+            stream.send_reset(Reason::CANCEL);
+            return Code::DeadlineExceeded;
+        };
+        let mut trailers = HeaderMap::with_capacity(2);
+        trailers.insert(status::GRPC_STATUS, Code::Ok.header_value());
+        trailers.insert(metadata::X_REQUEST_ID, self.request_id.clone());
+        match sent.and_then(|()| stream.send_trailers(trailers)) {
+            Ok(()) => Code::Ok,
+            Err(_) => Code::Cancelled,
         }
     }
 
