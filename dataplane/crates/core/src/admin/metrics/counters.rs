@@ -68,15 +68,17 @@ pub enum RefusedReason {
     MaxConnections,
     MaxConnectionsPerIp,
     Draining,
+    /// The system could not accept: out of file descriptors or memory.
+    AcceptError,
 }
 
 impl Label for RefusedReason {
-    const COUNT: usize = 3;
+    const COUNT: usize = 4;
     fn index(self) -> usize {
         self as usize
     }
     fn value(index: usize) -> &'static str {
-        ["max_connections", "max_connections_per_ip", "draining"][index]
+        ["max_connections", "max_connections_per_ip", "draining", "accept_error"][index]
     }
 }
 
