@@ -75,6 +75,7 @@ pub(super) async fn handle(
     let code = match outcome {
         Ok((message, deadline)) => responder.answer(message, deadline).await,
         Err(ReadError::Failed(failure)) => {
+            front.shared.count(&failure);
             responder.fail(&failure);
             failure.code
         }
@@ -117,8 +118,7 @@ impl Front {
         let mut request = decode(&body, limits.max_message_bytes)?;
         drop(body);
         let meta = std::mem::take(&mut request.meta.answer);
-        let (slot, waiting) = self
-            .queue
+        let (slot, waiting) = self.shared.queue
             .slot(deadline.into_std(), meta, limits.max_message_bytes);
         let request_id = responder.request_id().clone();
         self.shared.queue.push(Call {

@@ -5,6 +5,7 @@ use http::{HeaderMap, Response};
 use tokio::task::LocalSet;
 
 use super::*;
+use crate::config::WorkerConfig;
 use crate::grpc::framing;
 use crate::grpc::status::{parse_grpc_message, parse_grpc_status};
 use crate::worker::codec::{Answer, Payload};
@@ -25,6 +26,30 @@ fn config() -> WorkerConfig {
         "timeout_ms": 60000, "limits": limits,
     }))
     .unwrap()
+}
+
+/// Descriptors of the services alone, one file each.
+fn descriptors() -> Vec<u8> {
+    use prost::Message;
+    use prost_types::{FileDescriptorProto, FileDescriptorSet, ServiceDescriptorProto};
+    let services = [
+        "seldon.protos.Model",
+        "seldon.protos.Seldon",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    ];
+    let file = |name: &&str| {
+        let (package, service) = name.rsplit_once('.').unwrap();
+        let service = ServiceDescriptorProto { name: Some(service.to_owned()), ..Default::default() };
+        FileDescriptorProto {
+            name: Some(format!("{name}.proto")),
+            package: Some(package.to_owned()),
+            service: vec![service],
+            ..Default::default()
+        }
+    };
+    FileDescriptorSet { file: services.iter().map(file).collect() }.encode_to_vec()
 }
 
 /// A served connection and its client.
@@ -57,8 +82,9 @@ async fn fixture() -> Fixture {
 }
 
 async fn fixture_with(config: WorkerConfig) -> Fixture {
-    let queue = Arc::new(Queue::new(config.max_queue));
-    let front = Rc::new(Front::new(config, queue, Arc::new(AtomicBool::new(true))));
+    let shared = Shared::new(config, &descriptors()).unwrap();
+    shared.set_ready(true);
+    let front = Rc::new(Front::new(Arc::new(shared)));
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let serving = front.clone();
     tokio::task::spawn_local(async move {

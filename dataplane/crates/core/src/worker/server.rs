@@ -20,6 +20,7 @@ use super::handle::{Ended, Front, handle};
 use super::queue::{Call, Queue};
 use super::state::Shared;
 use crate::config::WorkerConfig;
+use crate::grpc::metadata::random;
 use crate::net::accept::{self, Incoming, Listener, Load, Peer, Stream, Target};
 use crate::net::connection::{self, Server, Service, StreamGuard};
 use crate::net::drain::Phase;
@@ -205,9 +206,10 @@ async fn serve<T>(io: io::Result<T>, peer: Peer, server: Rc<Server>, calls: Rc<C
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let jitter = 0.9 + 0.2 * (random() % 1024) as f64 / 1024.0;
     // Fails only when the runtime is going: the socket closes with it.
     if let Ok(io) = io {
-        connection::serve(io, peer, server, calls, connection::age_jitter()).await;
+        connection::serve(io, peer, server, calls, jitter).await;
     }
 }
 

@@ -7,13 +7,15 @@ use tokio::sync::watch;
 
 use super::handle::METHODS;
 use super::queue::Queue;
+use super::reply::Failure;
 use crate::admin::health::{HealthSource, Serving, Version};
 use crate::admin::metrics::{CallStats, ProcessStats};
 use crate::admin::{health, reflection};
 use crate::config::WorkerConfig;
+use crate::error::ErrorKind;
 use crate::net::drain::{Drain, Phase};
 
-/// Full names of the services that reflection lists; Seldon's come from [`METHODS`].
+/// Full names of the services that reflection lists.
 const SELDON_SERVICES: [&str; 2] = ["seldon.protos.Model", "seldon.protos.Seldon"];
 
 pub(super) struct Shared {
@@ -54,6 +56,13 @@ impl Shared {
     pub fn set_ready(&self, is_ready: bool) {
         self.is_ready.store(is_ready, Ordering::Relaxed);
         self.health_version.bump();
+    }
+
+    /// Count a failed call, by the error table's kinds; those of hooks are not in it.
+    pub fn count(&self, failure: &Failure) {
+        if let Some(&kind) = ErrorKind::ALL.iter().find(|kind| kind.name() == failure.kind) {
+            self.process.errors.add(kind);
+        }
     }
 
     pub fn start_drain(&self) {
