@@ -2,7 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::{LocalSet, spawn_local};
 
 use super::handle::{Ended, Front, handle};
-use super::queue::{Call, Queue};
+use super::queue::Call;
 use super::state::Shared;
 use crate::config::WorkerConfig;
 use crate::grpc::metadata::random;
@@ -36,7 +36,7 @@ const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// The native front of a model server.
 pub struct WorkerFront {
     shared: Arc<Shared>,
-    running: Option<Running>,
+    running: Mutex<Option<Running>>,
 }
 
 struct Running {
@@ -52,26 +52,28 @@ struct Calls {
 // === impl WorkerFront ===
 
 impl WorkerFront {
-    /// Check the configuration; start nothing. `descriptors` is the FileDescriptorSet of reflection.
+    /// Check a [`WorkerConfig`] document; start nothing. `descriptors` is the FileDescriptorSet of reflection.
     ///
     /// # Errors
     /// Says what is wrong with the documents.
-    pub fn new(config: WorkerConfig, descriptors: &[u8]) -> Result<Self, String> {
+    pub fn new(config_json: &str, descriptors: &[u8]) -> Result<Self, String> {
+        let config: WorkerConfig = serde_json::from_str(config_json).map_err(|error| format!("configuration: {error}"))?;
         if config.listen.is_empty() {
             return Err("listen must not be empty".to_owned());
         }
         if config.max_batch == 0 || config.max_queue == 0 {
             return Err("max_batch and max_queue must be at least 1".to_owned());
         }
-        Ok(Self { shared: Arc::new(Shared::new(config, descriptors)?), running: None })
+        Ok(Self { shared: Arc::new(Shared::new(config, descriptors)?), running: Mutex::default() })
     }
 
     /// Bind and serve; return the bound addresses.
     ///
     /// # Errors
     /// An address that cannot be bound, or a second start; nothing new runs then.
-    pub fn start(&mut self) -> io::Result<Vec<String>> {
-        if self.running.is_some() || self.shared.drain.phase() != Phase::Running {
+    pub fn start(&self) -> io::Result<Vec<String>> {
+        let mut running = self.running();
+        if running.is_some() || self.shared.drain.phase() != Phase::Running {
             return Err(io::Error::other("the model server was started already"));
         }
         let listen = &self.shared.config.listen;
@@ -83,18 +85,13 @@ impl WorkerFront {
         let thread = std::thread::Builder::new()
             .name("dl-front".to_owned())
             .spawn(move || run(&runtime, shared, thread_load, listeners))?;
-        self.running = Some(Running { thread, load });
+        *running = Some(Running { thread, load });
         Ok(addresses)
     }
 
     /// Say whether the model may be called.
     pub fn set_ready(&self, is_ready: bool) {
         self.shared.set_ready(is_ready);
-    }
-
-    /// What Python takes its batches from; it outlives the front.
-    pub fn queue(&self) -> &Arc<Queue> {
-        &self.shared.queue
     }
 
     /// Wait for requests, as [`Queue::next_batch`] with the configured batch size.
@@ -106,20 +103,27 @@ impl WorkerFront {
     /// answering; then close the queue. True when all ended within `limit`.
     pub fn drain(&self, limit: Duration) -> bool {
         self.shared.start_drain();
-        let has_ended = self.running.as_ref().is_none_or(|running| wait_until_idle(&running.load, limit));
+        // Not under the lock: a stop must not wait for a drain.
+        let load = self.running().as_ref().map(|running| running.load.clone());
+        let has_ended = load.is_none_or(|load| wait_until_idle(&load, limit));
         self.shared.queue.close();
         has_ended
     }
 
     /// End everything now and join the thread. Calls that wait for Python are answered where their callers
     /// can still be reached.
-    pub fn stop(&mut self) {
+    pub fn stop(&self) {
         self.shared.queue.abort();
         self.shared.drain.advance(Phase::Stopped);
-        if let Some(running) = self.running.take() {
+        let running = self.running().take();
+        if let Some(running) = running {
             // A thread that panicked has reported it; stopping goes on.
             let _ = running.thread.join();
         }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
