@@ -71,7 +71,9 @@ pub(super) async fn handle(
     let mut responder = Responder::new(respond, id.unwrap_or_else(metadata::make_request_id));
     let _in_flight = front.enter();
     let method = METHODS.iter().position(|&method| method == head.uri.path());
-    let outcome = front.serve(&head, method, body, started, &mut responder).await;
+    let outcome = front
+        .serve(&head, method, body, started, &mut responder)
+        .await;
     let code = match outcome {
         Ok((message, deadline)) => responder.answer(message, deadline).await,
         Err(ReadError::Failed(failure)) => {
@@ -84,8 +86,15 @@ pub(super) async fn handle(
             Code::Cancelled
         }
     };
-    front.shared.calls.record(method.unwrap_or(METHODS.len()), code, started.elapsed());
-    if code == Code::Cancelled { Ended::Cancelled } else { Ended::Answered }
+    front
+        .shared
+        .calls
+        .record(method.unwrap_or(METHODS.len()), code, started.elapsed());
+    if code == Code::Cancelled {
+        Ended::Cancelled
+    } else {
+        Ended::Answered
+    }
 }
 
 // === impl Front ===
@@ -93,7 +102,11 @@ pub(super) async fn handle(
 impl Front {
     pub fn new(shared: Arc<Shared>) -> Self {
         let budget = Budget::new(shared.config.limits.max_held_bytes);
-        Self { shared, budget, in_flight: Rc::default() }
+        Self {
+            shared,
+            budget,
+            in_flight: Rc::default(),
+        }
     }
 
     pub fn in_flight(&self) -> usize {
@@ -118,8 +131,10 @@ impl Front {
         let mut request = decode(&body, limits.max_message_bytes)?;
         drop(body);
         let meta = std::mem::take(&mut request.meta.answer);
-        let (slot, waiting) = self.shared.queue
-            .slot(deadline.into_std(), meta, limits.max_message_bytes);
+        let (slot, waiting) =
+            self.shared
+                .queue
+                .slot(deadline.into_std(), meta, limits.max_message_bytes);
         let request_id = responder.request_id().clone();
         self.shared.queue.push(Call {
             payload: request.payload,
@@ -167,12 +182,18 @@ impl Front {
 
 fn unknown_method(head: &Parts) -> Error {
     let path: String = head.uri.path().chars().take(256).collect();
-    let text = format!("unknown method {path}: this model server answers {}", METHODS.join(" and "));
+    let text = format!(
+        "unknown method {path}: this model server answers {}",
+        METHODS.join(" and ")
+    );
     Error::new(ErrorKind::UnknownMethod, text)
 }
 
 fn check_http(head: &Parts) -> Result<(), Error> {
-    let content_type = head.headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let content_type = head
+        .headers
+        .get(CONTENT_TYPE)
+        .map_or(&b""[..], |value| value.as_bytes());
     if head.method != Method::POST || !content_type.starts_with(b"application/grpc") {
         let text = "a gRPC call is a POST with content-type application/grpc";
         return Err(Error::new(ErrorKind::BadRequest, text));

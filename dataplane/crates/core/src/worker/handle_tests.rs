@@ -41,7 +41,10 @@ fn descriptors() -> Vec<u8> {
     ];
     let file = |name: &&str| {
         let (package, service) = name.rsplit_once('.').unwrap();
-        let service = ServiceDescriptorProto { name: Some(service.to_owned()), ..Default::default() };
+        let service = ServiceDescriptorProto {
+            name: Some(service.to_owned()),
+            ..Default::default()
+        };
         FileDescriptorProto {
             name: Some(format!("{name}.proto")),
             package: Some(package.to_owned()),
@@ -49,7 +52,10 @@ fn descriptors() -> Vec<u8> {
             ..Default::default()
         }
     };
-    FileDescriptorSet { file: services.iter().map(file).collect() }.encode_to_vec()
+    FileDescriptorSet {
+        file: services.iter().map(file).collect(),
+    }
+    .encode_to_vec()
 }
 
 /// A served connection and its client.
@@ -421,7 +427,14 @@ fn the_deadline_of_the_caller_or_of_the_configuration_ends_a_call() {
             );
             assert_eq!(started.elapsed().as_secs(), seconds);
         }
-        assert!(fixture.front.shared.queue.next_batch(8, Duration::ZERO).is_none());
+        assert!(
+            fixture
+                .front
+                .shared
+                .queue
+                .next_batch(8, Duration::ZERO)
+                .is_none()
+        );
         let outcome = fixture
             .send(
                 request(METHODS[0]).header("grpc-timeout", "soon"),
@@ -468,7 +481,14 @@ fn a_caller_that_goes_takes_its_call_out_of_the_queue() {
         while fixture.front.in_flight() > 0 {
             tokio::task::yield_now().await;
         }
-        assert!(fixture.front.shared.queue.next_batch(8, Duration::ZERO).is_none());
+        assert!(
+            fixture
+                .front
+                .shared
+                .queue
+                .next_batch(8, Duration::ZERO)
+                .is_none()
+        );
     });
 }
 
@@ -485,7 +505,13 @@ fn a_caller_that_does_not_read_its_answer_is_reset_at_its_deadline() {
         while fixture.front.shared.queue.is_empty() {
             tokio::task::yield_now().await;
         }
-        for call in fixture.front.shared.queue.next_batch(8, Duration::ZERO).unwrap() {
+        for call in fixture
+            .front
+            .shared
+            .queue
+            .next_batch(8, Duration::ZERO)
+            .unwrap()
+        {
             call.slot.answer(&Answer::BinData(&[0; 90_000]), &[]);
         }
         let mut body = response.await.unwrap().into_body();

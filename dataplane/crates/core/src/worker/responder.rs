@@ -56,7 +56,9 @@ impl Responder {
     pub async fn answer(mut self, message: Bytes, deadline: Instant) -> Code {
         self.is_answered = true;
         let mut response = Response::new(());
-        response.headers_mut().insert(CONTENT_TYPE, APPLICATION_GRPC);
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, APPLICATION_GRPC);
         let Ok(mut stream) = self.respond.send_response(response, false) else {
             return Code::Cancelled;
         };

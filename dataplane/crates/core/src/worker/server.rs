@@ -2,8 +2,8 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -57,14 +57,18 @@ impl WorkerFront {
     /// # Errors
     /// Says what is wrong with the documents.
     pub fn new(config_json: &str, descriptors: &[u8]) -> Result<Self, String> {
-        let config: WorkerConfig = serde_json::from_str(config_json).map_err(|error| format!("configuration: {error}"))?;
+        let config: WorkerConfig =
+            serde_json::from_str(config_json).map_err(|error| format!("configuration: {error}"))?;
         if config.listen.is_empty() {
             return Err("listen must not be empty".to_owned());
         }
         if config.max_batch == 0 || config.max_queue == 0 {
             return Err("max_batch and max_queue must be at least 1".to_owned());
         }
-        Ok(Self { shared: Arc::new(Shared::new(config, descriptors)?), running: Mutex::default() })
+        Ok(Self {
+            shared: Arc::new(Shared::new(config, descriptors)?),
+            running: Mutex::default(),
+        })
     }
 
     /// Bind and serve; return the bound addresses.
@@ -77,9 +81,17 @@ impl WorkerFront {
             return Err(io::Error::other("the model server was started already"));
         }
         let listen = &self.shared.config.listen;
-        let listeners: Vec<_> = listen.iter().map(|address| Listener::bind(address)).collect::<Result<_, _>>()?;
-        let addresses: Vec<_> = listeners.iter().map(Listener::address).collect::<Result<_, _>>()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let listeners: Vec<_> = listen
+            .iter()
+            .map(|address| Listener::bind(address))
+            .collect::<Result<_, _>>()?;
+        let addresses: Vec<_> = listeners
+            .iter()
+            .map(Listener::address)
+            .collect::<Result<_, _>>()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let load = Arc::new(Load::default());
         let (shared, thread_load) = (self.shared.clone(), load.clone());
         let thread = std::thread::Builder::new()
@@ -96,7 +108,9 @@ impl WorkerFront {
 
     /// Wait for requests, as [`Queue::next_batch`] with the configured batch size.
     pub fn next_batch(&self, timeout: Duration) -> Option<Vec<Call>> {
-        self.shared.queue.next_batch(self.shared.config.max_batch, timeout)
+        self.shared
+            .queue
+            .next_batch(self.shared.config.max_batch, timeout)
     }
 
     /// Stop accepting, say GOAWAY and NOT_SERVING, and wait for the calls in flight, which Python goes on
@@ -140,7 +154,9 @@ fn wait_until_idle(load: &Load, limit: Duration) -> bool {
         let now = Instant::now();
         if load.streams() > 0 {
             quiet_since = None;
-        } else if load.connections() == 0 || now.duration_since(*quiet_since.get_or_insert(now)) >= CLOSE_GRACE {
+        } else if load.connections() == 0
+            || now.duration_since(*quiet_since.get_or_insert(now)) >= CLOSE_GRACE
+        {
             return true;
         }
         if now >= end {
@@ -156,14 +172,28 @@ fn run(runtime: &Runtime, shared: Arc<Shared>, load: Arc<Load>, listeners: Vec<L
     local.block_on(runtime, async move {
         let (sender, incoming) = unbounded_channel();
         let limits = &shared.config.limits;
-        let limiter = Rc::new(ConnectionLimiter::new(limits.max_connections, limits.max_connections_per_ip));
-        let targets = Rc::new([Target { load: load.clone(), sender }]);
+        let limiter = Rc::new(ConnectionLimiter::new(
+            limits.max_connections,
+            limits.max_connections_per_ip,
+        ));
+        let targets = Rc::new([Target {
+            load: load.clone(),
+            sender,
+        }]);
         for listener in listeners {
             let (shared, limiter, targets) = (shared.clone(), limiter.clone(), targets.clone());
             spawn_local(async move {
                 let user_timeout = shared.config.limits.tcp_user_timeout_ms;
                 // Only the set-up of a listener that is bound already can fail here; it then accepts nothing.
-                let _ = accept::run(&listener, &*targets, &limiter, &shared.process, &shared.drain, user_timeout).await;
+                let _ = accept::run(
+                    &listener,
+                    &*targets,
+                    &limiter,
+                    &shared.process,
+                    &shared.drain,
+                    user_timeout,
+                )
+                .await;
             });
         }
         drop(targets);
@@ -171,14 +201,20 @@ fn run(runtime: &Runtime, shared: Arc<Shared>, load: Arc<Load>, listeners: Vec<L
     });
 }
 
-async fn serve_connections(shared: Arc<Shared>, load: Arc<Load>, mut incoming: UnboundedReceiver<Incoming>) {
+async fn serve_connections(
+    shared: Arc<Shared>,
+    load: Arc<Load>,
+    mut incoming: UnboundedReceiver<Incoming>,
+) {
     let server = Rc::new(Server {
         limits: shared.config.limits.clone(),
         drain: shared.drain.clone(),
         stats: shared.process.clone(),
         load,
     });
-    let calls = Rc::new(Calls { front: Rc::new(Front::new(shared.clone())) });
+    let calls = Rc::new(Calls {
+        front: Rc::new(Front::new(shared.clone())),
+    });
     let mut watch = shared.drain.watch();
     loop {
         tokio::select! {
@@ -192,15 +228,34 @@ async fn serve_connections(shared: Arc<Shared>, load: Arc<Load>, mut incoming: U
     }
 }
 
-fn serve_connection(incoming: Incoming, shared: &Arc<Shared>, server: &Rc<Server>, calls: &Rc<Calls>) {
-    let Incoming { stream, peer, accepted } = incoming;
+fn serve_connection(
+    incoming: Incoming,
+    shared: &Arc<Shared>,
+    server: &Rc<Server>,
+    calls: &Rc<Calls>,
+) {
+    let Incoming {
+        stream,
+        peer,
+        accepted,
+    } = incoming;
     let (shared, server, calls) = (shared.clone(), server.clone(), calls.clone());
     spawn_local(async move {
         let _accepted = accepted;
         shared.connections.fetch_add(1, Ordering::Relaxed);
         match stream {
-            Stream::Tcp(stream) => serve(tokio::net::TcpStream::from_std(stream), peer, server, calls).await,
-            Stream::Unix(stream) => serve(tokio::net::UnixStream::from_std(stream), peer, server, calls).await,
+            Stream::Tcp(stream) => {
+                serve(tokio::net::TcpStream::from_std(stream), peer, server, calls).await
+            }
+            Stream::Unix(stream) => {
+                serve(
+                    tokio::net::UnixStream::from_std(stream),
+                    peer,
+                    server,
+                    calls,
+                )
+                .await
+            }
         }
         shared.connections.fetch_sub(1, Ordering::Relaxed);
     });
@@ -220,7 +275,12 @@ where
 // === impl Calls ===
 
 impl Service for Calls {
-    fn call(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>, stream: StreamGuard) {
+    fn call(
+        &self,
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+        stream: StreamGuard,
+    ) {
         let front = self.front.clone();
         // A panic ends this task only; its Responder answers INTERNAL.
         spawn_local(async move {

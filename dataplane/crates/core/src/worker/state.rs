@@ -35,7 +35,12 @@ pub(super) struct Shared {
 
 impl Shared {
     pub fn new(config: WorkerConfig, descriptors: &[u8]) -> Result<Self, String> {
-        let services = [&SELDON_SERVICES[..], &[health::SERVICE], &reflection::SERVICES].concat();
+        let services = [
+            &SELDON_SERVICES[..],
+            &[health::SERVICE],
+            &reflection::SERVICES,
+        ]
+        .concat();
         Ok(Self {
             queue: Arc::new(Queue::new(config.max_queue)),
             drain: Drain::default(),
@@ -60,7 +65,10 @@ impl Shared {
 
     /// Count a failed call, by the error table's kinds; those of hooks are not in it.
     pub fn count(&self, failure: &Failure) {
-        if let Some(&kind) = ErrorKind::ALL.iter().find(|kind| kind.name() == failure.kind) {
+        if let Some(&kind) = ErrorKind::ALL
+            .iter()
+            .find(|kind| kind.name() == failure.kind)
+        {
             self.process.errors.add(kind);
         }
     }
@@ -77,12 +85,19 @@ impl HealthSource for Shared {
             return None;
         }
         let is_serving = self.is_ready() && !self.is_draining();
-        Some(if is_serving { Serving::Serving } else { Serving::NotServing })
+        Some(if is_serving {
+            Serving::Serving
+        } else {
+            Serving::NotServing
+        })
     }
 
     fn list(&self) -> Vec<(String, Serving)> {
         let names = [String::new(), self.config.model.clone()];
-        names.into_iter().filter_map(|name| self.status(&name).map(|serving| (name, serving))).collect()
+        names
+            .into_iter()
+            .filter_map(|name| self.status(&name).map(|serving| (name, serving)))
+            .collect()
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
