@@ -1,5 +1,6 @@
 """Flags, environment and file -> one validated configuration, every problem at once, each with its place."""
 
+import json
 import os
 import re
 import reprlib
@@ -189,7 +190,7 @@ def _problem(details: ErrorDetails, layers: _Layers) -> Problem:
         tag = value.get("kind") if isinstance(value, Mapping) else None
         message = f"there is no source of kind {tag!r}" if tag is not None else "`kind` is missing"
         return Problem(place, message, shape.nearest(str(tag), RESOLVERS))
-    shown = "null" if value is None else reprlib.repr(value)
+    shown = json.dumps(value) if value is None or isinstance(value, bool) else reprlib.repr(value)
     return Problem(place, f"{shown} {_reason(details['msg'])}", _description(details["loc"]))
 
 

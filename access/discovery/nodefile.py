@@ -84,7 +84,7 @@ def parse(text: str, place: str) -> Snapshot:
     """
     reader = _Reader(place)
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
-        reader.line(number, line.strip())
+        reader.line(number, _COMMENT.sub("", line).strip())
     if not reader.entries:
         found = "; ".join(str(warning) for warning in reader.warnings[:3])
         raise DiscoveryError(f"{place}: no line `key=timeout_ms,host:port,...` in it" + (f": {found}" if found else ""))
