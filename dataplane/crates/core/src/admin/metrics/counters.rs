@@ -78,7 +78,12 @@ impl Label for RefusedReason {
         self as usize
     }
     fn value(index: usize) -> &'static str {
-        ["max_connections", "max_connections_per_ip", "draining", "accept_error"][index]
+        [
+            "max_connections",
+            "max_connections_per_ip",
+            "draining",
+            "accept_error",
+        ][index]
     }
 }
 
@@ -223,8 +228,8 @@ mod tests {
             "upstream_status"
         );
         assert_eq!(
-            RefusedReason::value(RefusedReason::Draining.index()),
-            "draining"
+            RefusedReason::value(RefusedReason::AcceptError.index()),
+            "accept_error"
         );
         assert_eq!(ClosedReason::value(ClosedReason::Io.index()), "io");
     }
