@@ -22,13 +22,15 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    versions: list[int] | None = Field(default=None, min_length=1, description="Versions to serve; default: the latest.")
+    versions: list[int] | None = Field(
+        default=None, min_length=1, description="Versions to serve; default: the latest."
+    )
     labels: dict[str, int] = Field(default={}, description="Label -> version, for callers that ask by label.")
     aliases: list[str] = Field(default=[], description='Further names of the model, such as "39" for an old taskId.')
     allow_pickle: bool = Field(default=False, description="Load a whole pickled model, which runs the code inside it.")
     timeout_ms: int = Field(default=60_000, gt=0, description="Deadline of calls that bring none, ms.")
     class_names: list[str] | None = Field(
-        default=None, description="data.names of every answer of rank >= 2; default t:0, t:1, ... as many as there are columns."
+        default=None, description="data.names of every answer of rank >= 2; default t:0, t:1 ..."
     )
 
     @field_validator("aliases", mode="before")
@@ -52,16 +54,22 @@ class Limits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_message_bytes: int = Field(default=64 << 20, gt=0, description="Largest gRPC message either way, bytes.")
-    max_metadata_bytes: int = Field(default=64 << 10, gt=0, description="Largest header list, bytes as HTTP/2 counts them.")
+    max_metadata_bytes: int = Field(
+        default=64 << 10, gt=0, description="Largest header list, bytes as HTTP/2 counts them."
+    )
     max_metadata_fields: int = Field(default=256, gt=0, description="Most header fields of one request.")
     max_streams: int = Field(default=1024, gt=0, description="Concurrent streams of one connection.")
     max_connections: int = Field(default=4096, gt=0, description="Connections in all.")
     max_connections_per_ip: int = Field(default=4096, gt=0, description="Connections of one remote IP address.")
     max_in_flight: int = Field(default=8192, gt=0, description="Calls in flight; beyond it they are shed.")
-    route_scan_limit_bytes: int = Field(default=64 << 20, gt=0, description="Not used by a model server, which routes nothing.")
+    route_scan_limit_bytes: int = Field(
+        default=64 << 20, gt=0, description="Not used by a model server, which routes nothing."
+    )
     max_retry_bytes: int = Field(default=0, ge=0, description="Not used by a model server, which retries nothing.")
     max_held_bytes: int = Field(default=256 << 20, ge=0, description="Request bytes held in the process.")
-    header_timeout_ms: int = Field(default=10_000, gt=0, description="From accepting a connection to its first headers, ms.")
+    header_timeout_ms: int = Field(
+        default=10_000, gt=0, description="From accepting a connection to its first headers, ms."
+    )
     body_timeout_ms: int = Field(
         default=30_000, gt=0, description="A body that brings < 16 KiB in this time ends the call, ms."
     )
@@ -71,11 +79,15 @@ class Limits(BaseModel):
     max_connection_age_ms: int = Field(default=86_400_000, gt=0, description="GOAWAY after this age, +-10 %, ms.")
     max_connection_age_grace_ms: int = Field(default=60_000, gt=0, description="How long its calls may still run, ms.")
     frame_credit: int = Field(default=1000, gt=0, description="Control frames before traffic earns more.")
-    frame_credit_per_frame: int = Field(default=10, gt=0, description="Control frames earned by each request and DATA frame.")
+    frame_credit_per_frame: int = Field(
+        default=10, gt=0, description="Control frames earned by each request and DATA frame."
+    )
     stream_window_bytes: int = Field(default=4 << 20, gt=0, description="HTTP/2 window of a stream, bytes.")
     connection_window_bytes: int = Field(default=16 << 20, gt=0, description="HTTP/2 window of a connection, bytes.")
     max_frame_bytes: int = Field(default=1 << 20, ge=16384, le=16777215, description="SETTINGS_MAX_FRAME_SIZE, bytes.")
-    connect_timeout_ms: int = Field(default=5_000, gt=0, description="Not used by a model server, which connects to nothing.")
+    connect_timeout_ms: int = Field(
+        default=5_000, gt=0, description="Not used by a model server, which connects to nothing."
+    )
     max_connections_per_endpoint: int = Field(default=1, gt=0, description="Not used by a model server.")
     keepalive_ms: int = Field(default=0, ge=0, description="Not used by a model server.")
     keepalive_timeout_ms: int = Field(default=20_000, gt=0, description="Not used by a model server.")
@@ -89,11 +101,15 @@ class ServerSettings(BaseModel):
 
     max_queue: int = Field(default=1024, gt=0, description="Requests waiting for Python; beyond it RESOURCE_EXHAUSTED.")
     max_batch: int = Field(default=64, gt=0, description="Most requests that Python gets at once.")
-    drain_timeout_ms: int = Field(default=30_000, gt=0, description="How long calls in flight may run on after SIGTERM, ms.")
-    torch_threads: int = Field(
-       default= default_factory=lambda: os.cpu_count() or 1, gt=0, description="Threads of one operator."
+    drain_timeout_ms: int = Field(
+        default=30_000, gt=0, description="How long calls in flight may run on after SIGTERM, ms."
     )
-    torch_device: str = Field(default="auto", description="cpu, cuda, cuda:1 ...; auto is cuda where there is one, else cpu.")
+    torch_threads: int = Field(
+        default_factory=lambda: os.cpu_count() or 1, gt=0, description="Threads of one operator."
+    )
+    torch_device: str = Field(
+        default="auto", description="cpu, cuda, cuda:1 ...; auto is cuda where there is one, else cpu."
+    )
     limits: Limits = Limits()
 
     @classmethod

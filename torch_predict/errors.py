@@ -7,7 +7,7 @@ Two families: what belongs to one request (`status_of` maps it), and what keeps 
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Code(enum.IntEnum):
@@ -157,7 +157,7 @@ class PickleNotAllowed(LoadError):
 
 
 def _code(code: object) -> Code:
-    value = getattr(code, "value", code)  # grpc.StatusCode.NOT_FOUND.value is (5, "not found")
+    value: Any = getattr(code, "value", code)  # grpc.StatusCode.NOT_FOUND.value is (5, "not found")
     if isinstance(value, tuple) and value:
         value = value[0]
     try:
