@@ -36,7 +36,7 @@ class TorchScript(Runtime):
         try:
             with warnings.catch_warnings():
                 # torch >= 2.9 says so at every load; whoever serves an old file cannot do anything about it here.
-                warnings.filterwarnings("ignore", "`torch.jit.load` is", category=DeprecationWarning)
+                warnings.filterwarnings("ignore", "`torch.jit.load` is")
                 module = torch.jit.load(str(file), map_location=device)  # type: ignore[no-untyped-call]
         except (RuntimeError, ValueError) as error:
             raise LoadError(
