@@ -144,12 +144,12 @@ class LoadError(Exception):
 
 
 class PickleNotAllowed(LoadError):
-    """The file is a whole pickled model, and nobody has allowed that."""
+    """The file is a whole pickled model, or holds pickled objects, and nobody has allowed that."""
 
     def __init__(self, place: object) -> None:
         super().__init__(
             place,
-            "is a whole pickled model: loading it runs whatever code its author put into it",
+            "holds more than weights, as pickled objects: loading it runs whatever code its author put into it",
             "save the state dict (torch.save(model.state_dict(), 'model.pt') beside a model.py with a class Model) or "
             "export it (torch.export, model.pt2); if you trust the file, allow it in words: --allow-pickle, or "
             "'allow_pickle: true' in model.yaml",

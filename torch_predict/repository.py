@@ -73,7 +73,11 @@ def check(path: Path, *, allow_pickle: bool = False) -> list[Problem]:
     """
     folder, problems = _inspect(path.resolve())
     for version in folder.versions if folder is not None else ():
-        if version.runtime.runs_pickle and folder is not None and not (allow_pickle or folder.settings.allow_pickle):
+        if (
+            version.runtime.runs_code(version.file)
+            and folder is not None
+            and not (allow_pickle or folder.settings.allow_pickle)
+        ):
             problems.append(PickleNotAllowed(version.file).problem)
         problems += _source_problems(version)
     return problems
@@ -83,10 +87,10 @@ def load(folder: ModelFolder, version: Version, *, allow_pickle: bool, device: t
     """Load one version's model for inference; its folder must have been entered before (modules.enter).
 
     Raises:
-        PickleNotAllowed: it is a whole pickle, and neither the argument nor model.yaml allows that.
+        PickleNotAllowed: loading it runs code inside it, and neither the argument nor model.yaml allows that.
         LoadError: the file's content is wrong.
     """
-    if version.runtime.runs_pickle and not (allow_pickle or folder.settings.allow_pickle):
+    if version.runtime.runs_code(version.file) and not (allow_pickle or folder.settings.allow_pickle):
         raise PickleNotAllowed(version.file)
     return version.runtime.load(version.file, device)
 

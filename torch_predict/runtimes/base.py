@@ -6,20 +6,20 @@ runs what is inside a file; only `load` imports torch.
 
 from __future__ import annotations
 
-import pickletools
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch_predict.errors import LoadError
 from torch_predict.modules import import_from
+from torch_predict.pickles import is_weight, names_in_archive, names_in_pickle
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LoadError", "Runtime", "fill", "model_of", "pickled_globals", "zip_names"]
+__all__ = ["LoadError", "Runtime", "fill", "is_weight", "model_of", "names_in_archive", "names_in_pickle", "zip_names"]
 
 
 class Runtime(ABC):
@@ -30,12 +30,14 @@ class Runtime(ABC):
     """Of ``model.<suffix>`` files that may hold this format."""
     needs_model_py: ClassVar[bool] = False
     """Whether the file holds weights only, for the class ``Model`` of a model.py beside it."""
-    runs_pickle: ClassVar[bool] = False
-    """Whether loading runs code inside the file."""
 
     @abstractmethod
     def recognises(self, file: Path) -> bool:
         """Say by the file's content, without running any of it, whether this runtime is the one to try."""
+
+    def runs_code(self, file: Path) -> bool:
+        """Say whether loading this file runs code that is inside it; False for every format made without pickles."""
+        return False
 
     @abstractmethod
     def load(self, file: Path, device: torch.device) -> Callable[..., Any]:
@@ -53,40 +55,6 @@ def zip_names(file: Path) -> list[str]:
             return archive.namelist()
     except (zipfile.BadZipFile, OSError):
         return []
-
-
-def pickled_globals(file: Path) -> set[str] | None:
-    """Return the names (``module.name``) that torch.save's pickle would import, without importing one.
-
-    Returns: None when there is no pickle in the file or it cannot be read to its end.
-    """
-    member = next((n for n in zip_names(file) if n.endswith("/data.pkl") or n == "data.pkl"), None)
-    try:
-        if member is None:
-            with file.open("rb") as stream:
-                return _globals(stream) if stream.peek(1)[:1] == b"\x80" else None
-        with zipfile.ZipFile(file) as archive, archive.open(member) as stream:
-            return _globals(stream)
-    except (ValueError, OSError, zipfile.BadZipFile, IndexError):
-        return None
-
-
-def _globals(stream: IO[bytes]) -> set[str]:
-    # torch.save without zip writes several pickles in a row; the first two hold a magic number and a version.
-    found: set[str] = set()
-    strings: list[str] = []
-    while True:
-        for opcode, argument, _ in pickletools.genops(stream):
-            if opcode.name == "GLOBAL":
-                found.add(str(argument).replace(" ", "."))
-            elif opcode.name == "STACK_GLOBAL":
-                found.add(".".join(strings[-2:]))
-            elif isinstance(argument, str):
-                strings.append(argument)
-        position = stream.tell()
-        if stream.read(1) != b"\x80":
-            return found
-        stream.seek(position)
 
 
 def model_of(file: Path) -> torch.nn.Module:

@@ -9,7 +9,7 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch_predict.runtimes.base import LoadError, Runtime, fill, pickled_globals
+from torch_predict.runtimes.base import LoadError, Runtime, fill, is_weight, names_in_pickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,8 +26,8 @@ class Eager(Runtime):
 
     def recognises(self, file: Path) -> bool:
         """Say whether its pickle names nothing but torch's own tensor pieces."""
-        names = pickled_globals(file)
-        return names is not None and all(_is_weight(name) for name in names)
+        names = names_in_pickle(file)
+        return names is not None and all(is_weight(name) for name in names)
 
     def load(self, file: Path, device: torch.device) -> Callable[..., Any]:
         """Return ``Model()`` with these weights, in eval mode on the device.
@@ -44,14 +44,3 @@ class Eager(Runtime):
                 file, f"cannot be read as weights: {error}", "save it again with torch.save(model.state_dict(), ...)"
             ) from error
         return fill(file, state, device)
-
-
-def _is_weight(name: str) -> bool:
-    module, _, attribute = name.rpartition(".")
-    return (
-        name == "collections.OrderedDict"
-        or module in ("torch._utils", "torch.serialization")
-        or (module in ("torch", "torch.storage") and not attribute.islower())  # torch.FloatStorage, not torch.load
-        or (module == "torch" and attribute.rstrip("0123456789").endswith(("float", "int", "bool", "half", "double")))
-        or name in ("torch.nn.parameter.Parameter", "torch.Size", "torch.device")
-    )

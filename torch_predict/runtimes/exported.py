@@ -1,11 +1,15 @@
-"""`torch.export` programs (model.pt2): the format to prefer, it holds no code but the graph."""
+"""`torch.export` programs (model.pt2): the format to prefer.
+
+torch reads some parts of such a file (example inputs, custom constants) with pickle, and so warns of files from
+strangers; one whose pickles name more than tensors is treated like any pickled model.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch_predict.runtimes.base import LoadError, Runtime, zip_names
+from torch_predict.runtimes.base import LoadError, Runtime, is_weight, names_in_archive, zip_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +27,10 @@ class Exported(Runtime):
         """Say whether it is a zip archive with torch.export's marks (torch 2.6 and the later layout)."""
         names = zip_names(file)
         return any(n.endswith(("serialized_exported_program.json", "archive_format")) for n in names)
+
+    def runs_code(self, file: Path) -> bool:
+        """Say whether a pickle in the archive names anything but tensors and the containers of example inputs."""
+        return not all(is_weight(name) for name in names_in_archive(file))
 
     def load(self, file: Path, device: torch.device) -> Callable[..., Any]:
         """Return the program's module on the device; it is in the mode that it was exported in.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch_predict.runtimes.base import LoadError, Runtime, pickled_globals
+from torch_predict.runtimes.base import LoadError, Runtime, names_in_pickle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,11 +22,14 @@ class Pickled(Runtime):
 
     name = "pickled"
     suffixes = (".pth", ".pt")
-    runs_pickle = True
 
     def recognises(self, file: Path) -> bool:
         """Say whether there is a pickle in the file at all; what is safe was recognised before."""
-        return pickled_globals(file) is not None
+        return names_in_pickle(file) is not None
+
+    def runs_code(self, file: Path) -> bool:
+        """Say that it does: that is what a pickle is."""
+        return True
 
     def load(self, file: Path, device: torch.device) -> Callable[..., Any]:
         """Return the unpickled model, in eval mode on the device.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import io
 import pickle
 import subprocess
 import sys
 import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,7 +17,7 @@ import torch
 
 import torch_predict.runtimes
 from torch_predict import modules, repository
-from torch_predict.errors import LoadError
+from torch_predict.errors import LoadError, PickleNotAllowed
 from torch_predict.runtimes import RUNTIMES
 
 CPU = torch.device("cpu")
@@ -160,13 +163,35 @@ def test_code_inside_a_file_never_runs_unless_allowed(folder, tmp_path, suffix):
     file = folder / f"model{suffix}"
     torch.save({"weight": torch.zeros(1), "trap": Payload(trap)}, file)
     assert [p.message for p in repository.check(folder)] == [
-        "is a whole pickled model: loading it runs whatever code its author put into it"
+        "holds more than weights, as pickled objects: loading it runs whatever code its author put into it"
     ]
     for runtime in RUNTIMES:
-        if suffix in runtime.suffixes and not runtime.runs_pickle:
+        if suffix in runtime.suffixes and not runtime.runs_code(file):
             with pytest.raises(LoadError):
                 runtime.load(file, CPU)
     assert not trap.exists()
+
+
+def test_code_inside_an_exported_program_never_runs_unless_allowed(folder, model, tmp_path):
+    file, trap, crafted = folder / "model.pt2", tmp_path / "ran", tmp_path / "crafted.pt2"
+    save_exported(model, file)
+    assert repository.check(folder) == []
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(crafted, "w") as target:
+        for name in source.namelist():
+            if "sample_inputs" in name and name.endswith(".pt"):
+                buffer = io.BytesIO()
+                torch.save(((torch.zeros(2, 3), Payload(trap)), {}), buffer)
+                target.writestr(name, buffer.getvalue())
+            else:
+                target.writestr(name, source.read(name))
+    crafted.replace(file)
+    found = repository.find(folder)
+    with pytest.raises(PickleNotAllowed):
+        repository.load(found, found.versions[0], allow_pickle=False, device=CPU)
+    assert not trap.exists()
+    with contextlib.suppress(LoadError):  # shows that the trap is one
+        repository.load(found, found.versions[0], allow_pickle=True, device=CPU)
+    assert trap.exists()
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
