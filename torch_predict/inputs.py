@@ -11,9 +11,10 @@ from torch_predict.errors import InvalidInput
 
 if TYPE_CHECKING:
     from dl_inference._native import Item
+    from torch_predict.warmup import Sample
 
 
-def payload_of(item: Item) -> Any:
+def payload_of(item: Item | Sample) -> Any:
     """Return the `x` of the first hook.
 
     Returns: tensor: float64 array, writable; ndarray: what ``np.array`` makes of the list (float64, bool, strings

@@ -20,6 +20,7 @@ from torch_predict.inputs import payload_of
 
 if TYPE_CHECKING:
     from dl_inference._native import Batch, Item
+    from torch_predict.warmup import Sample
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -46,19 +47,18 @@ class Predictor:
 
     def answer(self, batch: Batch) -> None:
         """Answer every item of a batch, each with its own result or its own error."""
-        # no_grad as the original has it; inference_mode would be a little cheaper, but a run_model that turns
-        # gradients on for a moment, or writes in place to what it kept, fails under it.
-        with torch.no_grad():
-            for index in range(len(batch)):
-                item = batch[index]
-                try:
-                    answer = self.predict(item)
-                    _reply(batch, index, answer)
-                except (Exception, SystemExit) as error:  # whatever a hook does, the next item is still answered
-                    _log(error, item.request_id)
-                    batch.fail(index, *status_of(error, item.request_id))
+        for index in range(len(batch)):
+            item = batch[index]
+            try:
+                _reply(batch, index, self.predict(item))
+            except (Exception, SystemExit) as error:  # whatever a hook does, the next item is still answered
+                _log(error, item.request_id)
+                batch.fail(index, *status_of(error, item.request_id))
 
-    def predict(self, item: Item) -> Answer:
+    # no_grad as the original has it; inference_mode would be a little cheaper, but a run_model that turns
+    # gradients on for a moment, or writes in place to what it kept, fails under it.
+    @torch.no_grad()
+    def predict(self, item: Item | Sample) -> Answer:
         """Return one item's answer; raises what its hooks raise.
 
         Raises:
@@ -78,7 +78,7 @@ class Predictor:
             x = _from_tensor(x)
         return answer_of(x, item.kind, self._class_names)
 
-    def _call_model(self, x: Any, item: Item) -> Any:
+    def _call_model(self, x: Any, item: Item | Sample) -> Any:
         x = self._to_tensor(x, item.kind)
         tags = {name: value for name, value in item.meta.get("tags", {}).items() if name != "model"}
         # With one tag it is the route key; with more, the original passed all of them, the key too.

@@ -92,14 +92,19 @@ def load_predictor(
     import torch  # noqa: PLC0415  (takes seconds: not before the folder is known to be good)
 
     from torch_predict.predictor import Predictor  # noqa: PLC0415
+    from torch_predict.warmup import warm_up  # noqa: PLC0415
 
     torch.set_num_threads(settings.torch_threads)
     device = _device(settings.torch_device)
     modules.enter(version.path)
     model = repository.load(folder, version, allow_pickle=allow_pickle, device=device)
-    loaded = hooks.load(version.path)
+    predictor = Predictor(model, hooks.load(version.path), device, folder.settings.class_names)
     _LOGGER.info("loaded on %s in %.1f s", device, time.monotonic() - started)
-    return Predictor(model, loaded, device, folder.settings.class_names)
+    started = time.monotonic()
+    samples = warm_up(predictor, folder.path)
+    if samples:
+        _LOGGER.info("warmed up with %d samples in %.1f s", samples, time.monotonic() - started)
+    return predictor
 
 
 def _run(worker: Worker, predictor: Predictor, signals: Signals, drain_timeout_ms: int) -> int:
