@@ -1,0 +1,272 @@
+//! Metrics: the counters that the request path updates ([`stats`]) and the page of /metrics ([`render`]).
+//! docs/metrics.md describes each family; a test compares the two.
+//!
+//! Why not the `prometheus-client` crate: its `Family` looks labels up in a locked map for each record,
+//! while ours live where the request path already is (model, cluster, endpoint), so its recorders are of
+//! no use; its encoder writes OpenMetrics only, wants every collector `'static` and would leave the walk
+//! over the routing state to us. What is left is the text format, 100 lines in [`exposition`].
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+pub mod counters;
+pub mod exposition;
+pub mod histogram;
+pub mod process;
+pub mod stats;
+
+pub use counters::{ClosedReason, CodeCounters, RefusedReason, RetryCause};
+pub use histogram::Histogram;
+pub use stats::{CallStats, ClusterStats, EndpointStats, ProcessStats};
+
+use exposition::{Exposition, Kind};
+use histogram::Resolution;
+
+/// Everything that a page shows. Model names, cluster names and the addresses within a cluster must each
+/// be given once: the format forbids two samples with the same labels.
+#[derive(Debug)]
+pub struct MetricsView<'a> {
+    /// Version of the program.
+    pub version: &'a str,
+    pub process: &'a ProcessStats,
+    /// Label of each method id of [`CallStats`]: the full name without the leading slash, `""` for calls
+    /// whose method is unknown.
+    pub methods: &'a [&'a str],
+    /// (route key, calls); `""` for calls without a configured model.
+    pub models: Vec<(&'a str, &'a CallStats)>,
+    pub clusters: Vec<ClusterView<'a>>,
+    /// Open downstream connections.
+    pub connections: u64,
+    /// Request bytes held for scanning and retries.
+    pub held_bytes: u64,
+    pub draining: bool,
+}
+
+/// One cluster of a page.
+#[derive(Debug)]
+pub struct ClusterView<'a> {
+    pub name: &'a str,
+    pub stats: &'a ClusterStats,
+    pub retry_budget_tokens: f64,
+    pub endpoints: Vec<EndpointView<'a>>,
+}
+
+/// One endpoint of a cluster on a page.
+#[derive(Debug)]
+pub struct EndpointView<'a> {
+    pub address: &'a str,
+    pub stats: &'a EndpointStats,
+    /// In 1/256 of a configured weight of 1, as the picker gives it.
+    pub effective_weight: u32,
+    pub live: bool,
+}
+
+/// Write the page of /metrics.
+pub fn render(view: &MetricsView<'_>) -> String {
+    let mut page = Exposition::default();
+    requests(&mut page, view);
+    attempts(&mut page, view);
+    endpoints(&mut page, view);
+    clusters(&mut page, view);
+    process_counters(&mut page, view);
+    process_gauges(&mut page, view);
+    process::write(&mut page);
+    page.finish()
+}
+
+fn requests(page: &mut Exposition, view: &MetricsView<'_>) {
+    let used = || {
+        view.models.iter().flat_map(|&(model, calls)| {
+            let named = calls.used();
+            named.filter_map(move |(id, counters)| Some((*view.methods.get(id)?, model, counters)))
+        })
+    };
+    let mut family = page.family(
+        "dl_requests_total",
+        Kind::Counter,
+        "Calls finished, by the gRPC code that the caller got.",
+    );
+    for (method, model, counters) in used() {
+        for (code, count) in counters.codes.used() {
+            family.sample(
+                &[("method", method), ("model", model), ("code", code)],
+                count,
+            );
+        }
+    }
+    let mut family = page.family(
+        "dl_request_seconds",
+        Kind::Histogram,
+        "Time from a call's headers to the end of its answer.",
+    );
+    for (method, model, counters) in used() {
+        let labels = [("method", method), ("model", model)];
+        family.histogram(&labels, &counters.seconds.snapshot(), Resolution::Full);
+    }
+}
+
+fn attempts(page: &mut Exposition, view: &MetricsView<'_>) {
+    let mut family = page.family(
+        "dl_attempts_total",
+        Kind::Counter,
+        "Attempts on an endpoint, by the gRPC code that each ended with.",
+    );
+    for_each_endpoint(view, |labels, endpoint| {
+        for (code, count) in endpoint.stats.codes.used() {
+            family.sample(&[labels[0], labels[1], ("code", code)], count);
+        }
+    });
+    let mut family = page.family(
+        "dl_attempt_seconds",
+        Kind::Histogram,
+        "Time of an attempt on an endpoint.",
+    );
+    for_each_endpoint(view, |labels, endpoint| {
+        let snapshot = endpoint.stats.seconds.snapshot();
+        if snapshot.count() > 0 {
+            family.histogram(labels, &snapshot, Resolution::Half);
+        }
+    });
+}
+
+fn endpoints(page: &mut Exposition, view: &MetricsView<'_>) {
+    let mut family = page.family("dl_in_flight", Kind::Gauge, "Attempts going on.");
+    for_each_endpoint(view, |labels, endpoint| {
+        family.sample(labels, endpoint.stats.in_flight.load(Relaxed));
+    });
+    let mut family = page.family(
+        "dl_effective_weight",
+        Kind::Gauge,
+        "What is left of the configured weight: equal to it while the endpoint is healthy.",
+    );
+    for_each_endpoint(view, |labels, endpoint| {
+        family.sample(labels, f64::from(endpoint.effective_weight) / 256.0);
+    });
+    let mut family = page.family(
+        "dl_endpoint_live",
+        Kind::Gauge,
+        "1 while the endpoint may be picked, else 0.",
+    );
+    for_each_endpoint(view, |labels, endpoint| {
+        family.sample(labels, u8::from(endpoint.live));
+    });
+}
+
+fn for_each_endpoint<'a>(
+    view: &'a MetricsView<'_>,
+    mut write: impl FnMut(&[(&'a str, &'a str); 2], &'a EndpointView<'_>),
+) {
+    for cluster in &view.clusters {
+        for endpoint in &cluster.endpoints {
+            write(
+                &[("cluster", cluster.name), ("endpoint", endpoint.address)],
+                endpoint,
+            );
+        }
+    }
+}
+
+fn clusters(page: &mut Exposition, view: &MetricsView<'_>) {
+    let mut family = page.family(
+        "dl_retries_total",
+        Kind::Counter,
+        "Attempts after the first of a call, by what the one before failed with.",
+    );
+    for cluster in &view.clusters {
+        for (kind, count) in cluster.stats.retries.used() {
+            family.sample(&[("cluster", cluster.name), ("kind", kind)], count);
+        }
+    }
+    let mut family = page.family(
+        "dl_retry_budget_tokens",
+        Kind::Gauge,
+        "Retries that the budget allows now.",
+    );
+    for cluster in &view.clusters {
+        family.sample(&[("cluster", cluster.name)], cluster.retry_budget_tokens);
+    }
+    let load = |count: &AtomicU64| count.load(Relaxed);
+    let mut family = page.family(
+        "dl_shed_total",
+        Kind::Counter,
+        "Calls refused because a limit was reached.",
+    );
+    for (scope, count) in [
+        ("process", &view.process.shed_in_flight),
+        ("held_bytes", &view.process.shed_held_bytes),
+    ] {
+        family.sample(&[("scope", scope), ("cluster", "")], load(count));
+    }
+    for cluster in &view.clusters {
+        family.sample(
+            &[("scope", "cluster"), ("cluster", cluster.name)],
+            load(&cluster.stats.shed),
+        );
+    }
+}
+
+fn process_counters(page: &mut Exposition, view: &MetricsView<'_>) {
+    let process = view.process;
+    let mut by_label = |name, help, label, counts: Vec<(&'static str, u64)>| {
+        let mut family = page.family(name, Kind::Counter, help);
+        for (value, count) in counts {
+            family.sample(&[(label, value)], count);
+        }
+    };
+    by_label(
+        "dl_errors_total",
+        "Calls that this program itself answered with an error.",
+        "kind",
+        process.errors.all().collect(),
+    );
+    by_label(
+        "dl_connections_refused_total",
+        "Connections turned away.",
+        "reason",
+        process.refused.all().collect(),
+    );
+    by_label(
+        "dl_connections_closed_total",
+        "Downstream connections ended.",
+        "reason",
+        process.closed.all().collect(),
+    );
+    let mut family = page.family(
+        "dl_reloads_total",
+        Kind::Counter,
+        "Reloads of the configuration and of discovery sources.",
+    );
+    for (source, ok, count) in process.reloads() {
+        let result = if ok { "ok" } else { "error" };
+        family.sample(&[("source", &source), ("result", result)], count);
+    }
+}
+
+fn process_gauges(page: &mut Exposition, view: &MetricsView<'_>) {
+    let mut gauge =
+        |name, help, value: u64| page.family(name, Kind::Gauge, help).sample(&[], value);
+    gauge(
+        "dl_connections",
+        "Open downstream connections.",
+        view.connections,
+    );
+    gauge(
+        "dl_held_bytes",
+        "Request bytes held for route keys and retries.",
+        view.held_bytes,
+    );
+    gauge(
+        "dl_draining",
+        "1 from the start of a drain, else 0.",
+        u64::from(view.draining),
+    );
+    page.family(
+        "dl_build_info",
+        Kind::Gauge,
+        "Always 1; the version is in the label.",
+    )
+    .sample(&[("version", view.version)], 1);
+}
+
+#[cfg(test)]
+#[path = "metrics/render_tests.rs"]
+mod tests;

@@ -36,6 +36,8 @@ pub trait Picker: Send {
     fn report(&mut self, index: usize, outcome: Outcome);
     /// Effective weight of one endpoint, in 1/256 of a configured weight of 1.
     fn effective_weight(&self, index: usize) -> u32;
+    /// Whether one more success would change nothing.
+    fn is_full(&self, index: usize) -> bool;
 }
 
 /// Names of all policies, as configuration spells them; Python validates against this list.
@@ -48,3 +50,6 @@ pub fn picker(name: &str) -> Option<Box<dyn Picker>> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod contract_tests;

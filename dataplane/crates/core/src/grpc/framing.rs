@@ -1,0 +1,152 @@
+//! gRPC's message framing: a flag byte and a four-byte length in front of each message.
+//!
+//! [`Frames`] walks the chunks of a body as they come, whatever the split, and never copies or allocates.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::error::{Error, ErrorKind};
+
+/// Bytes in front of each message.
+pub const PREFIX: usize = 5;
+
+/// What [`Frames::next`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A message begins.
+    Start { compressed: bool, length: usize },
+    /// Bytes of the message, never empty; a message without bytes has none.
+    Data(&'a [u8]),
+    /// The message is complete.
+    End,
+}
+
+/// Resumable walk over the messages of one direction of a call.
+#[derive(Debug)]
+pub struct Frames {
+    max_message_bytes: usize,
+    prefix: [u8; PREFIX],
+    /// Bytes of `prefix` read so far; `PREFIX` while inside a message.
+    have: usize,
+    /// Bytes of the current message still to come.
+    remaining: usize,
+    messages: u64,
+}
+
+impl Frames {
+    /// Start before the first message.
+    pub fn new(max_message_bytes: usize) -> Self {
+        Self {
+            max_message_bytes,
+            prefix: [0; PREFIX],
+            have: 0,
+            remaining: 0,
+            messages: 0,
+        }
+    }
+
+    /// Take the next event off the front of `chunk`; `None` when the chunk is used up.
+    ///
+    /// Errors: message_too_large; bad_request for a flag byte other than 0 and 1. Nothing more can be
+    /// read after an error.
+    pub fn next<'a>(&mut self, chunk: &mut &'a [u8]) -> Result<Option<Event<'a>>, Error> {
+        if self.have == PREFIX {
+            if self.remaining == 0 {
+                self.have = 0;
+                self.messages += 1;
+                return Ok(Some(Event::End));
+            }
+            if chunk.is_empty() {
+                return Ok(None);
+            }
+            let (data, rest) = chunk.split_at(self.remaining.min(chunk.len()));
+            *chunk = rest;
+            self.remaining -= data.len();
+            return Ok(Some(Event::Data(data)));
+        }
+        let (head, rest) = chunk.split_at((PREFIX - self.have).min(chunk.len()));
+        *chunk = rest;
+        self.prefix[self.have..self.have + head.len()].copy_from_slice(head);
+        self.have += head.len();
+        if self.have < PREFIX {
+            Ok(None)
+        } else {
+            self.start().map(Some)
+        }
+    }
+
+    /// Whether the body may not end here: a message has begun and is not complete.
+    pub fn incomplete(&self) -> bool {
+        self.have != 0
+    }
+
+    /// Messages completed so far.
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    fn start(&mut self) -> Result<Event<'static>, Error> {
+        let [flag, length @ ..] = self.prefix;
+        if flag > 1 {
+            return Err(Error::new(
+                ErrorKind::BadRequest,
+                format!("message flag is {flag}, must be 0 (plain) or 1 (compressed)"),
+            ));
+        }
+        // usize has at least 32 bits on every platform that tokio serves.
+        let length = u32::from_be_bytes(length) as usize;
+        if length > self.max_message_bytes {
+            return Err(Error::new(
+                ErrorKind::MessageTooLarge,
+                format!(
+                    "message of {length} bytes is over the limit of {} (max_message_bytes)",
+                    self.max_message_bytes
+                ),
+            ));
+        }
+        self.remaining = length;
+        Ok(Event::Start {
+            compressed: flag == 1,
+            length,
+        })
+    }
+}
+
+/// The prefix of an uncompressed message of `length` bytes.
+pub fn prefix(length: u32) -> [u8; PREFIX] {
+    let [a, b, c, d] = length.to_be_bytes();
+    [0, a, b, c, d]
+}
+
+/// Frame a message of our own, uncompressed.
+///
+/// Panics above 4 GiB, which gRPC cannot frame; messages of our own are bounded by max_message_bytes.
+pub fn encode(message: &[u8]) -> Bytes {
+    let mut frame = begin(message.len());
+    frame.put_slice(message);
+    finish(frame)
+}
+
+/// Start a frame in place: write the message behind what this returns, then call [`finish`].
+pub fn begin(capacity: usize) -> BytesMut {
+    let mut frame = BytesMut::with_capacity(PREFIX + capacity);
+    frame.put_slice(&[0; PREFIX]);
+    frame
+}
+
+/// Complete a frame made by [`begin`]: put the length in front.
+///
+/// Panics above 4 GiB, as [`encode`].
+pub fn finish(mut frame: BytesMut) -> Bytes {
+    let length = frame.len().saturating_sub(PREFIX);
+    assert!(
+        frame.len() >= PREFIX && length <= u32::MAX as usize,
+        "a frame of {} bytes",
+        frame.len()
+    );
+    frame[..PREFIX].copy_from_slice(&prefix(length as u32));
+    frame.freeze()
+}
+
+#[cfg(test)]
+#[path = "framing_tests.rs"]
+mod tests;

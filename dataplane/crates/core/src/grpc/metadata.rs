@@ -1,0 +1,222 @@
+//! Which metadata crosses the proxy, each way. Maps are changed in place: they are moved from one side to
+//! the other, never copied.
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, RandomState};
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::deadline::GRPC_TIMEOUT;
+
+/// A call's id: the caller's, or made here; sent upstream, in trailers, log and INTERNAL messages.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The route key, where the caller gives it as metadata.
+pub const X_MODEL: HeaderName = HeaderName::from_static("x-model");
+/// Trailer: what went wrong, in the words of the error table.
+pub const ACCESS_ERROR: HeaderName = HeaderName::from_static("access-error");
+/// Trailer: how many attempts the call took.
+pub const ACCESS_ATTEMPTS: HeaderName = HeaderName::from_static("access-attempts");
+/// Trailer: the endpoint that answered.
+pub const ACCESS_ENDPOINT: HeaderName = HeaderName::from_static("access-endpoint");
+
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+
+/// Turn a caller's request headers into those for an endpoint.
+///
+/// Hop-by-hop fields, the caller's `access-*` (they are ours to say) and its `grpc-timeout` go; whoever
+/// calls this puts the time left in its place. `te: trailers` is there afterwards, as gRPC demands.
+pub fn to_upstream(headers: &mut HeaderMap) {
+    remove_where(headers, |name| {
+        is_ours_or_hop_by_hop(name) || *name == header::HOST
+    });
+    headers.remove(&GRPC_TIMEOUT);
+    if headers.get(header::TE) != Some(&TRAILERS) {
+        headers.insert(header::TE, TRAILERS);
+    }
+}
+
+/// Turn an endpoint's response headers or trailers into those for the caller.
+///
+/// Call [`hook_failed`] first where it matters: `access-*` of the endpoint goes here.
+pub fn to_downstream(headers: &mut HeaderMap) {
+    remove_where(headers, |name| {
+        is_ours_or_hop_by_hop(name) || *name == header::TE
+    });
+}
+
+/// Whether a model server says that a user's hook raised, which is not the endpoint's fault.
+pub fn hook_failed(headers: &HeaderMap) -> bool {
+    headers
+        .get(&ACCESS_ERROR)
+        .is_some_and(|value| value == "hook")
+}
+
+/// The caller's request id, if it is one: 1 to 64 of `A-Z a-z 0-9 . _ -`.
+///
+/// Anything else would end up in logs and headers as it is, so it is not taken over.
+pub fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    let value = headers.get(&X_REQUEST_ID)?;
+    let text = value.as_bytes();
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    ((1..=64).contains(&text.len()) && text.iter().all(allowed)).then_some(value)
+}
+
+/// Make a request id: 16 hexadecimal digits, unique enough to find a call in a log, not a secret.
+///
+/// The value is marked sensitive: it never repeats, and HPACK would otherwise push each one into the
+/// connection's dynamic table, evicting the entries that do repeat. Do the same to a caller's id.
+pub fn make_request_id() -> HeaderValue {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut random = next_random();
+    let mut text = [0_u8; 16];
+    for digit in text.iter_mut().rev() {
+        *digit = HEX[(random & 15) as usize];
+        random >>= 4;
+    }
+    // Hexadecimal digits are a valid header value.
+    let mut value =
+        HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"));
+    value.set_sensitive(true);
+    value
+}
+
+/// The next number of this thread's SplitMix64, which starts at a random state of its own.
+///
+/// Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
+fn next_random() -> u64 {
+    thread_local! {
+        // RandomState differs from thread to thread and from process to process.
+        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));
+    }
+    let state = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    STATE.set(state);
+    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+/// `access-*`, and the fields that RFC 9110 (7.6.1) ties to one connection. h2 refuses most of the latter
+/// itself; a map may still come from elsewhere.
+fn is_ours_or_hop_by_hop(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    match name.as_bytes().first() {
+        Some(b'a') => name.starts_with("access-") && !name.starts_with("access-control-"),
+        Some(b'c') => name == "connection",
+        Some(b'k') => name == "keep-alive",
+        Some(b'p') => name.starts_with("proxy-"),
+        Some(b't') => name == "transfer-encoding",
+        Some(b'u') => name == "upgrade",
+        _ => false,
+    }
+}
+
+fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    // Does not allocate in the usual case, where there is nothing to remove.
+    let names: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| unwanted(name))
+        .cloned()
+        .collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(rows: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in rows {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn what_belongs_to_one_connection_stays_there() {
+        let hop_by_hop = [
+            ("connection", "x"),
+            ("keep-alive", "5"),
+            ("proxy-authorization", "x"),
+            ("proxy-connection", "x"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("te", "gzip"),
+            ("access-error", "hook"),
+            ("access-error", "again"),
+            ("access-attempts", "7"),
+        ];
+        let mut request = map(&hop_by_hop);
+        request.insert(header::HOST, HeaderValue::from_static("a"));
+        request.insert(GRPC_TIMEOUT, HeaderValue::from_static("1S"));
+        to_upstream(&mut request);
+        assert_eq!(request, map(&[("te", "trailers")]));
+
+        let mut response = map(&hop_by_hop);
+        to_downstream(&mut response);
+        assert_eq!(response, HeaderMap::new());
+    }
+
+    #[test]
+    fn everything_else_passes_with_all_its_values() {
+        let kept = [
+            ("te", "trailers"),
+            ("content-type", "application/grpc"),
+            ("user-agent", "grpc-java"),
+            ("grpc-encoding", "gzip"),
+            ("grpc-accept-encoding", "gzip"),
+            ("grpc-new-thing", "1"),
+            ("grpc-status-details-bin", "AAA"),
+            ("trace-bin", "AAA"),
+            ("trace-bin", "BBB"),
+            ("x-model", "m"),
+            ("authorization", "Bearer x"),
+        ];
+        let mut request = map(&kept);
+        to_upstream(&mut request);
+        assert_eq!(request, map(&kept));
+
+        let mut response = map(&kept[1..]);
+        to_downstream(&mut response);
+        assert_eq!(response, map(&kept[1..]));
+    }
+
+    #[test]
+    fn a_hook_error_is_seen_before_it_is_dropped() {
+        assert!(hook_failed(&map(&[("access-error", "hook")])));
+        assert!(!hook_failed(&map(&[("access-error", "internal")])));
+        assert!(!hook_failed(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn only_a_harmless_request_id_is_taken_over() {
+        let long = "a".repeat(64);
+        for good in ["a", "A-z_0.9", &long] {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-request-id", HeaderValue::from_str(good).unwrap());
+            assert_eq!(request_id(&headers).unwrap(), good);
+        }
+        let long = "a".repeat(65);
+        for bad in ["", "a b", "a\"", "a/b", "a,b", &long] {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-request-id", HeaderValue::from_str(bad).unwrap());
+            assert_eq!(request_id(&headers), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn made_request_ids_are_valid_different_and_sensitive() {
+        let ids: std::collections::HashSet<HeaderValue> =
+            (0..1000).map(|_| make_request_id()).collect();
+        assert_eq!(ids.len(), 1000);
+        for id in ids {
+            assert!(id.is_sensitive());
+            assert_eq!(id.len(), 16);
+            let mut headers = HeaderMap::new();
+            headers.insert(X_REQUEST_ID, id);
+            assert!(request_id(&headers).is_some());
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! Listening sockets: one accept task for all of them, which gives each connection to the worker with the
+//! fewest connections (live streams decide a tie). Not SO_REUSEPORT: it spreads four connections unevenly over two
+//! workers, and a closing listener resets its backlog.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::drain::{Drain, Phase};
+use super::limits::{ConnectionGuard, ConnectionLimiter};
+use crate::admin::metrics::{ProcessStats, RefusedReason};
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug)]
+pub enum Peer {
+    Tcp(SocketAddr),
+    Unix,
+}
+
+/// What one worker has to do right now.
+#[derive(Default)]
+pub struct Load {
+    connections: AtomicUsize,
+    streams: AtomicUsize,
+}
+
+/// Keeps a connection counted, by its worker and by the limits.
+pub struct Accepted {
+    _guard: ConnectionGuard,
+    load: Arc<Load>,
+}
+
+/// A connection on its way from the accept task to a worker.
+pub struct Incoming {
+    pub stream: Stream,
+    pub peer: Peer,
+    pub accepted: Accepted,
+}
+
+/// A connected socket that no runtime owns yet.
+pub enum Stream {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// Where the accept task sends a connection.
+pub struct Target {
+    pub load: Arc<Load>,
+    pub sender: UnboundedSender<Incoming>,
+}
+
+/// A bound listening socket.
+pub enum Listener {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, PathBuf),
+}
+
+// === impl Load ===
+
+impl Load {
+    pub fn add_stream(&self) {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn remove_stream(&self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub fn streams(&self) -> usize {
+        self.streams.load(Ordering::Relaxed)
+    }
+}
+
+impl Accepted {
+    fn new(guard: ConnectionGuard, load: Arc<Load>) -> Self {
+        load.connections.fetch_add(1, Ordering::Relaxed);
+        Self { _guard: guard, load }
+    }
+}
+
+impl Drop for Accepted {
+    fn drop(&mut self) {
+        self.load.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl Peer ===
+
+impl Peer {
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip()),
+            Self::Unix => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+// === impl Listener ===
+
+impl Listener {
+    /// Bind `host:port`, `[v6]:port` or `unix:/path`. A socket file that nobody listens on is replaced.
+    ///
+    /// # Errors
+    /// The system's error, with the address in its text.
+    pub fn bind(address: &str) -> io::Result<Self> {
+        let result = match address.strip_prefix("unix:") {
+            Some(path) => bind_unix(path),
+            None => bind_tcp(address),
+        };
+        result.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+    }
+
+    /// The address with its port resolved.
+    pub fn address(&self) -> io::Result<String> {
+        Ok(match self {
+            Self::Tcp(listener) => listener.local_addr()?.to_string(),
+            Self::Unix(_, path) => format!("unix:{}", path.display()),
+        })
+    }
+}
+
+fn bind_tcp(address: &str) -> io::Result<Listener> {
+    use std::net::ToSocketAddrs;
+    let resolved = address.to_socket_addrs()?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let socket = Socket::new(Domain::for_address(resolved), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&resolved.into())?;
+    // As much as the system lets through (net.core.somaxconn): a burst of reconnecting callers fits.
+    socket.listen(4096)?;
+    Ok(Listener::Tcp(socket.into()))
+}
+
+fn bind_unix(path: &str) -> io::Result<Listener> {
+    use std::os::unix::net::{UnixListener, UnixStream};
+    let path = PathBuf::from(path);
+    let listener = match UnixListener::bind(&path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            if UnixStream::connect(&path).is_ok() {
+                return Err(error);
+            }
+            std::fs::remove_file(&path)?;
+            UnixListener::bind(&path)?
+        }
+        other => other?,
+    };
+    listener.set_nonblocking(true)?;
+    Ok(Listener::Unix(listener, path))
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            // Best effort: the file may be gone, or its folder may.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Prepare a connected TCP socket of either side.
+///
+/// Keepalive finds a dead peer on an idle connection, TCP_USER_TIMEOUT one that stops acknowledging. Both work
+/// below HTTP/2, so no server's ping policy is upset (gRPC proposal A18).
+pub fn tune_tcp(stream: &std::net::TcpStream, user_timeout_ms: u64) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+    socket.set_tcp_keepalive(&keepalive)?;
+    if user_timeout_ms > 0 {
+        socket.set_tcp_user_timeout(Some(Duration::from_millis(user_timeout_ms)))?;
+    }
+    Ok(())
+}
+
+enum Accepting {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener),
+}
+
+/// Accept on one listener until the drain begins.
+pub async fn run(
+    listener: &Listener,
+    targets: &[Target],
+    limiter: &ConnectionLimiter,
+    stats: &ProcessStats,
+    drain: &Drain,
+    tcp_user_timeout_ms: u64,
+) -> io::Result<()> {
+    let accepting = match listener {
+        Listener::Tcp(listener) => Accepting::Tcp(tokio::net::TcpListener::from_std(listener.try_clone()?)?),
+        Listener::Unix(listener, _) => Accepting::Unix(tokio::net::UnixListener::from_std(listener.try_clone()?)?),
+    };
+    let mut watch = drain.watch();
+    loop {
+        let accepted = tokio::select! {
+            phase = watch.changed() => {
+                debug_assert!(phase >= Phase::Draining);
+                return Ok(());
+            }
+            accepted = accept(&accepting, tcp_user_timeout_ms) => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => match limiter.admit(peer.ip()) {
+                Ok(guard) => hand_over(targets, stream, peer, guard),
+                // Dropping the socket closes it; there is no HTTP/2 connection yet to say why on.
+                Err(reason) => stats.refused.add(reason),
+            },
+            Err(error) if is_connection_error(&error) => {}
+            Err(_) => {
+                // Out of file descriptors or memory: accepting again at once would spin.
+                stats.refused.add(RefusedReason::AcceptError);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn accept(accepting: &Accepting, tcp_user_timeout_ms: u64) -> io::Result<(Stream, Peer)> {
+    match accepting {
+        Accepting::Tcp(listener) => {
+            let (stream, address) = listener.accept().await?;
+            let stream = stream.into_std()?;
+            tune_tcp(&stream, tcp_user_timeout_ms)?;
+            Ok((Stream::Tcp(stream), Peer::Tcp(address)))
+        }
+        Accepting::Unix(listener) => {
+            let (stream, _) = listener.accept().await?;
+            Ok((Stream::Unix(stream.into_std()?), Peer::Unix))
+        }
+    }
+}
+
+/// The peer went away between its SYN and our accept: its own affair, the listener is fine.
+fn is_connection_error(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::InvalidInput
+            | io::ErrorKind::NotConnected
+    )
+}
+
+fn hand_over(targets: &[Target], stream: Stream, peer: Peer, guard: ConnectionGuard) {
+    let Some(target) = targets.iter().min_by_key(|target| (target.load.connections(), target.load.streams())) else {
+        return;
+    };
+    let accepted = Accepted::new(guard, target.load.clone());
+    // A worker that is gone is stopping; its connection closes with the drop.
+    let _ = target.sender.send(Incoming { stream, peer, accepted });
+}

@@ -1,0 +1,280 @@
+//! Drives one downstream HTTP/2 connection: accepts its streams, watches its age, idleness and frames, and
+//! drains it. What a call does is the [`Service`]'s business; the access service and the model-server front
+//! each bring one.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::{self, SendResponse};
+use http::Request;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep};
+
+use super::accept::{Load, Peer};
+use super::drain::{Drain, Phase};
+use super::frames::{FrameState, Frames};
+use super::limits::ResetGuard;
+use crate::admin::metrics::{ClosedReason, ProcessStats};
+use crate::config::Limits;
+
+/// What a connection's streams are given to.
+pub trait Service: 'static {
+    /// Start serving one call; must not block. `stream` lives as long as the call.
+    fn call(&self, request: Request<h2::RecvStream>, respond: SendResponse<Bytes>, stream: StreamGuard);
+}
+
+/// What all connections of one worker share.
+pub struct Server {
+    pub limits: Limits,
+    pub drain: Drain,
+    pub stats: Arc<ProcessStats>,
+    /// Connections and streams of this worker; the accept task compares workers by it.
+    pub load: Arc<Load>,
+}
+
+/// One downstream connection, as its streams see it.
+pub struct Connection {
+    pub peer: Peer,
+    load: Arc<Load>,
+    streams: Cell<usize>,
+    idle_since: Cell<Instant>,
+    resets: RefCell<ResetGuard>,
+}
+
+/// Counts a stream as live until it is dropped.
+pub struct StreamGuard {
+    connection: Rc<Connection>,
+}
+
+// === impl StreamGuard ===
+
+impl StreamGuard {
+    fn new(connection: Rc<Connection>) -> Self {
+        connection.streams.set(connection.streams.get() + 1);
+        connection.load.add_stream();
+        connection.resets.borrow_mut().opened(Instant::now().into_std());
+        Self { connection }
+    }
+
+    pub fn peer(&self) -> &Peer {
+        &self.connection.peer
+    }
+
+    /// The caller reset this stream before it got response headers; many of these close the connection.
+    pub fn reset_before_headers(&self) {
+        self.connection.resets.borrow_mut().reset(Instant::now().into_std());
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        let left = self.connection.streams.get() - 1;
+        self.connection.streams.set(left);
+        self.connection.load.remove_stream();
+        if left == 0 {
+            self.connection.idle_since.set(Instant::now());
+        }
+    }
+}
+
+/// Why a connection was closed by us, as `dl_connections_closed_total{reason}` names it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    No,
+    /// GOAWAY sent, calls in flight may finish until the given time.
+    Gracefully(Option<Instant>),
+    /// The connection ends with its last frame flushed.
+    Abruptly,
+}
+
+struct Driver<T, S> {
+    server: Rc<Server>,
+    service: Rc<S>,
+    http2: server::Connection<Frames<T>, Bytes>,
+    frames: Rc<FrameState>,
+    connection: Rc<Connection>,
+    started: Instant,
+    age_limit: Duration,
+    closing: Closing,
+}
+
+/// Serve one connection until it ends.
+///
+/// `age_jitter` in 0.9..=1.1 spreads the ends of connections that began together.
+pub async fn serve<T, S>(io: T, peer: Peer, server: Rc<Server>, service: Rc<S>, age_jitter: f64)
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Service,
+{
+    let limits = &server.limits;
+    let started = Instant::now();
+    let header_limit = Duration::from_millis(limits.header_timeout_ms);
+    let (io, frames) = Frames::new(io, limits.frame_credit, limits.frame_credit_per_frame);
+    let handshake = builder(limits).handshake(io);
+    let http2 = match tokio::time::timeout(header_limit, handshake).await {
+        Ok(Ok(http2)) => http2,
+        Ok(Err(_)) => return server.stats.closed.add(ClosedReason::Protocol),
+        Err(_) => return server.stats.closed.add(ClosedReason::HeaderTimeout),
+    };
+    let connection = Rc::new(Connection {
+        peer,
+        load: server.load.clone(),
+        streams: Cell::new(0),
+        idle_since: Cell::new(started),
+        resets: RefCell::new(ResetGuard::default()),
+    });
+    let age_limit = Duration::from_millis(limits.max_connection_age_ms).mul_f64(age_jitter);
+    let driver = Driver { server, service, http2, frames, connection, started, age_limit, closing: Closing::No };
+    driver.run().await;
+}
+
+fn builder(limits: &Limits) -> server::Builder {
+    let mut builder = server::Builder::new();
+    builder
+        .initial_window_size(limits.stream_window_bytes)
+        .initial_connection_window_size(limits.connection_window_bytes)
+        .max_frame_size(limits.max_frame_bytes)
+        .max_header_list_size(limits.max_metadata_bytes)
+        .max_concurrent_streams(limits.max_streams)
+        // h2's default of 20 kills a connection whose time-outs piled up.
+        .max_pending_accept_reset_streams(limits.max_streams as usize)
+        // MadeYouReset (CVE-2025-8671): a caller that makes us reset its streams is cut off.
+        .max_local_error_reset_streams(Some(500))
+        .max_send_buffer_size(1 << 20);
+    builder
+}
+
+// === impl Driver ===
+
+impl<T, S> Driver<T, S>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Service,
+{
+    async fn run(mut self) {
+        let mut timer = pin!(tokio::time::sleep_until(self.next_check()));
+        let mut drain = self.server.drain.watch();
+        let mut changed = Box::pin(async move {
+            let phase = drain.changed().await;
+            (phase, drain)
+        });
+        poll_fn(|cx| {
+            while let Poll::Ready((phase, mut drain)) = changed.as_mut().poll(cx) {
+                self.on_drain(phase);
+                changed = Box::pin(async move {
+                    let phase = drain.changed().await;
+                    (phase, drain)
+                });
+                if phase == Phase::Stopped {
+                    return Poll::Ready(());
+                }
+            }
+            if self.poll_streams(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            self.poll_timer(cx, timer.as_mut())
+        })
+        .await;
+    }
+
+    fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.http2.poll_accept(cx) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    self.service.call(request, respond, StreamGuard::new(self.connection.clone()));
+                    if self.connection.resets.borrow().exceeded() {
+                        self.close(ClosedReason::Flood, Reason::ENHANCE_YOUR_CALM);
+                    }
+                }
+                // A connection error of h2 has already been answered with GOAWAY where the protocol asks for it.
+                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        if self.closing != Closing::Abruptly
+            && self.frames.flooded().is_some()
+        {
+            self.close(ClosedReason::Flood, Reason::ENHANCE_YOUR_CALM);
+            // poll_accept must run once more to send the GOAWAY.
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<()> {
+        while timer.as_mut().poll(cx).is_ready() {
+            if self.closing == Closing::Abruptly {
+                // The peer does not even read our GOAWAY.
+                return Poll::Ready(());
+            }
+            self.check_times();
+            timer.as_mut().reset(self.next_check());
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    fn on_drain(&mut self, phase: Phase) {
+        if phase == Phase::Draining && self.closing == Closing::No {
+            self.http2.graceful_shutdown();
+            self.closing = Closing::Gracefully(None);
+        }
+    }
+
+    fn close(&mut self, reason: ClosedReason, code: Reason) {
+        if self.closing != Closing::Abruptly {
+            self.server.stats.closed.add(reason);
+            self.http2.abrupt_shutdown(code);
+            self.closing = Closing::Abruptly;
+        }
+    }
+
+    /// When one of the time limits could next be reached.
+    fn next_check(&self) -> Instant {
+        let limits = &self.server.limits;
+        if self.closing == Closing::Abruptly {
+            return Instant::now() + Duration::from_secs(1);
+        }
+        let aged = match self.closing {
+            Closing::Gracefully(Some(end)) => end,
+            _ => self.started + self.age_limit,
+        };
+        if !self.frames.headers_seen() {
+            return aged.min(self.started + Duration::from_millis(limits.header_timeout_ms));
+        }
+        let idle_limit = Duration::from_millis(limits.connection_idle_timeout_ms);
+        let idle_base = if self.connection.streams.get() == 0 { self.connection.idle_since.get() } else { Instant::now() };
+        let next = aged.min(idle_base + idle_limit);
+        // After the age limit only its grace is left to watch.
+        next.max(Instant::now() + Duration::from_millis(10))
+    }
+
+    fn check_times(&mut self) {
+        let limits = &self.server.limits;
+        let now = Instant::now();
+        if !self.frames.headers_seen() && now >= self.started + Duration::from_millis(limits.header_timeout_ms) {
+            return self.close(ClosedReason::HeaderTimeout, Reason::NO_ERROR);
+        }
+        let idle_limit = Duration::from_millis(limits.connection_idle_timeout_ms);
+        if self.connection.streams.get() == 0 && now >= self.connection.idle_since.get() + idle_limit {
+            return self.close(ClosedReason::Idle, Reason::NO_ERROR);
+        }
+        match self.closing {
+            Closing::No if now >= self.started + self.age_limit => {
+                let grace = Duration::from_millis(limits.max_connection_age_grace_ms);
+                self.server.stats.closed.add(ClosedReason::Age);
+                self.http2.graceful_shutdown();
+                self.closing = Closing::Gracefully(Some(now + grace));
+            }
+            Closing::Gracefully(Some(end)) if now >= end => self.close(ClosedReason::Age, Reason::NO_ERROR),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,173 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::*;
+use crate::error::ErrorKind;
+use crate::grpc::status::Code;
+
+/// One of everything, with names that need escaping.
+fn sample_page() -> String {
+    let process = ProcessStats::default();
+    process.errors.add(ErrorKind::NoRoute);
+    process.refused.add(RefusedReason::MaxConnections);
+    process.closed.add(ClosedReason::Flood);
+    process.count_reload("nodefile", false);
+    let calls = CallStats::new(2);
+    for micros in 1..=1_000 {
+        calls.record(1, Code::Ok, Duration::from_micros(micros * 10));
+    }
+    calls.record(0, Code::Unavailable, Duration::from_secs(1));
+    let stats = ClusterStats::default();
+    stats.retries.add(RetryCause::UpstreamStatus);
+    let endpoint = EndpointStats::default();
+    endpoint.record(Code::Ok, Duration::from_millis(3));
+    let idle = EndpointStats::default();
+    let view = MetricsView {
+        version: "0.1.0",
+        process: &process,
+        methods: &["a.B/C", "d.E/F"],
+        models: vec![("we\"ird\\\nmodel", &calls)],
+        clusters: vec![ClusterView {
+            name: "fleet",
+            stats: &stats,
+            retry_budget_tokens: 12.5,
+            endpoints: vec![
+                EndpointView {
+                    address: "127.0.0.1:1",
+                    stats: &endpoint,
+                    effective_weight: 384,
+                    live: true,
+                },
+                EndpointView {
+                    address: "unix:/x",
+                    stats: &idle,
+                    effective_weight: 0,
+                    live: false,
+                },
+            ],
+        }],
+        connections: 3,
+        held_bytes: 7,
+        draining: true,
+    };
+    render(&view)
+}
+
+/// (family, type) in the order of the page; panics where the text breaks the format.
+fn families(text: &str) -> Vec<(String, String)> {
+    let mut families: Vec<(String, String)> = Vec::new();
+    let mut seen = BTreeSet::new();
+    assert!(text.ends_with('\n'));
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(
+                families.iter().all(|(other, _)| other != name),
+                "{name} has two heads"
+            );
+            families.push((name.to_owned(), kind.to_owned()));
+        } else if !line.starts_with("# HELP ") {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            assert!(value.parse::<f64>().is_ok(), "{line}");
+            assert!(seen.insert(series.to_owned()), "{series} is there twice");
+            let (family, kind) = families.last().unwrap();
+            let name = series.split('{').next().unwrap();
+            let suffix = name.strip_prefix(family.as_str()).unwrap();
+            let allowed: &[&str] = if kind == "histogram" {
+                &["_bucket", "_sum", "_count"]
+            } else {
+                &[""]
+            };
+            assert!(allowed.contains(&suffix), "{line} under {family}");
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+        }
+    }
+    families
+}
+
+#[test]
+fn the_page_is_valid_text_with_each_family_together_and_no_series_twice() {
+    let text = sample_page();
+    assert!(families(&text).len() >= 18);
+    for line in [
+        "dl_requests_total{method=\"d.E/F\",model=\"we\\\"ird\\\\\\nmodel\",code=\"OK\"} 1000",
+        "dl_attempts_total{cluster=\"fleet\",endpoint=\"127.0.0.1:1\",code=\"OK\"} 1",
+        "dl_effective_weight{cluster=\"fleet\",endpoint=\"127.0.0.1:1\"} 1.5",
+        "dl_endpoint_live{cluster=\"fleet\",endpoint=\"unix:/x\"} 0",
+        "dl_retries_total{cluster=\"fleet\",kind=\"upstream_status\"} 1",
+        "dl_retry_budget_tokens{cluster=\"fleet\"} 12.5",
+        "dl_shed_total{scope=\"cluster\",cluster=\"fleet\"} 0",
+        "dl_errors_total{kind=\"no_route\"} 1",
+        "dl_errors_total{kind=\"shed\"} 0",
+        "dl_connections_refused_total{reason=\"max_connections\"} 1",
+        "dl_connections_closed_total{reason=\"flood\"} 1",
+        "dl_reloads_total{source=\"nodefile\",result=\"error\"} 1",
+        "dl_reloads_total{source=\"nodefile\",result=\"ok\"} 0",
+        "dl_connections 3",
+        "dl_held_bytes 7",
+        "dl_draining 1",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line} is missing");
+    }
+    assert!(!text.contains("dl_attempt_seconds_count{cluster=\"fleet\",endpoint=\"unix:/x\"}"));
+}
+
+#[test]
+fn the_documentation_has_a_row_for_each_family_and_no_other() {
+    let documented = include_str!("../../../../../../docs/metrics.md");
+    let rows: BTreeMap<&str, &str> = documented
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .map(|(name, rest)| (name, rest.split(' ').next().unwrap()))
+        .collect();
+    let text = sample_page();
+    let families = families(&text);
+    let written: BTreeMap<&str, &str> = families
+        .iter()
+        .map(|(name, kind)| (name.as_str(), kind.as_str()))
+        .collect();
+    assert_eq!(rows, written);
+}
+
+/// Prometheus's histogram_quantile over the bucket lines of one histogram.
+fn histogram_quantile(text: &str, series: &str, q: f64) -> f64 {
+    let buckets: Vec<(f64, f64)> = text
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix(series)?
+                .split_once("le=\"")?
+                .1
+                .split_once("\"} ")
+        })
+        .map(|(le, count)| {
+            (
+                le.replace("+Inf", "inf").parse().unwrap(),
+                count.parse().unwrap(),
+            )
+        })
+        .collect();
+    let rank = q * buckets.last().unwrap().1;
+    let index = buckets
+        .iter()
+        .position(|&(_, count)| count >= rank)
+        .unwrap();
+    let (lower, below) = if index == 0 {
+        (0.0, 0.0)
+    } else {
+        buckets[index - 1]
+    };
+    let (upper, count) = buckets[index];
+    lower + (upper - lower) * (rank - below) / (count - below)
+}
+
+#[test]
+fn quantiles_computed_from_the_page_as_prometheus_does_are_within_10_percent() {
+    let text = sample_page();
+    for (q, exact) in [(0.5, 0.005), (0.99, 0.0099)] {
+        let estimate = histogram_quantile(&text, "dl_request_seconds_bucket{method=\"d.E/F\"", q);
+        assert!(
+            (estimate / exact - 1.0).abs() < 0.1,
+            "q {q}: {estimate} for {exact}"
+        );
+    }
+}

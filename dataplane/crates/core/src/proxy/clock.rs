@@ -1,0 +1,127 @@
+//! The time limits of one call, behind one timer.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+/// Fewer bytes than this in a whole `body_timeout_ms` is a stall (balancing.md 4.1, slow read).
+const MIN_PROGRESS: usize = 16 * 1024;
+
+/// Which limit ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expired {
+    /// The call's deadline.
+    Deadline,
+    /// `attempt_timeout_ms`.
+    Attempt,
+    /// `stream_idle_timeout_ms`.
+    Idle,
+    /// The caller brought, or took, next to nothing for `body_timeout_ms`.
+    Stalled,
+}
+
+/// Limits that end a call, checked by polling.
+pub struct Clock<'a> {
+    timer: Pin<&'a mut Sleep>,
+    deadline: Option<Instant>,
+    attempt: Option<Instant>,
+    idle: Option<Duration>,
+    last_progress: Instant,
+    stall: Duration,
+    stall_at: Instant,
+    moved: usize,
+}
+
+// === impl Clock ===
+
+impl<'a> Clock<'a> {
+    /// A clock with the caller's `deadline` and the limit on stalls.
+    pub fn new(timer: Pin<&'a mut Sleep>, now: Instant, deadline: Option<Instant>, stall: Duration) -> Self {
+        let mut clock = Self {
+            timer,
+            deadline,
+            attempt: None,
+            idle: None,
+            last_progress: now,
+            stall,
+            stall_at: now + stall,
+            moved: 0,
+        };
+        clock.arm();
+        clock
+    }
+
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Set the deadline (none for streams, which get `idle`).
+    pub fn set_deadline(&mut self, deadline: Option<Instant>, idle: Option<Duration>) {
+        self.deadline = deadline;
+        self.idle = idle;
+        self.arm();
+    }
+
+    /// Limit the attempt that starts now; `None` lifts the limit.
+    pub fn set_attempt(&mut self, end: Option<Instant>) {
+        if self.attempt != end {
+            self.attempt = end;
+            self.arm();
+        }
+    }
+
+    /// Bytes moved, either way.
+    pub fn progress(&mut self, bytes: usize) {
+        self.moved += bytes;
+        if self.idle.is_some() {
+            self.last_progress = Instant::now();
+        }
+    }
+
+    /// Ready when a limit has run out. A lack of progress is a stall only while it is the caller that the call
+    /// waits for.
+    pub fn poll(&mut self, cx: &mut Context<'_>, waits_for_caller: bool) -> Poll<Expired> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if let Some(expired) = self.expired(now, waits_for_caller) {
+                return Poll::Ready(expired);
+            }
+            self.arm();
+        }
+        Poll::Pending
+    }
+
+    fn expired(&mut self, now: Instant, waits_for_caller: bool) -> Option<Expired> {
+        if self.deadline.is_some_and(|at| now >= at) {
+            return Some(Expired::Deadline);
+        }
+        if self.attempt.is_some_and(|at| now >= at) {
+            return Some(Expired::Attempt);
+        }
+        if self.idle.is_some_and(|limit| now >= self.last_progress + limit) {
+            return Some(Expired::Idle);
+        }
+        if now >= self.stall_at {
+            let is_stalled = waits_for_caller && self.idle.is_none() && self.moved < MIN_PROGRESS;
+            self.moved = 0;
+            self.stall_at = now + self.stall;
+            if is_stalled {
+                return Some(Expired::Stalled);
+            }
+        }
+        None
+    }
+
+    fn arm(&mut self) {
+        let mut next = self.stall_at;
+        for at in [self.deadline, self.attempt, self.idle.map(|limit| self.last_progress + limit)].into_iter().flatten() {
+            next = next.min(at);
+        }
+        if self.timer.deadline() != next {
+            self.timer.as_mut().reset(next);
+        }
+    }
+}
