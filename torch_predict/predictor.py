@@ -15,7 +15,7 @@ import torch
 
 from torch_predict.answers import Answer, answer_of
 from torch_predict.errors import BadAnswer, InvalidInput, RequestError, status_of
-from torch_predict.hooks import Hooks
+from torch_predict.hooks import Hooks, Meta
 from torch_predict.inputs import payload_of
 
 if TYPE_CHECKING:
@@ -55,9 +55,6 @@ class Predictor:
                 _log(error, item.request_id)
                 batch.fail(index, *status_of(error, item.request_id))
 
-    # no_grad as the original has it; inference_mode would be a little cheaper, but a run_model that turns
-    # gradients on for a moment, or writes in place to what it kept, fails under it.
-    @torch.no_grad()
     def predict(self, item: Item | Sample) -> Answer:
         """Return one item's answer; raises what its hooks raise.
 
@@ -65,22 +62,26 @@ class Predictor:
             InvalidInput: the item's payload does not do for this model.
             BadAnswer: the result cannot be sent.
         """
+        return answer_of(self.run(payload_of(item), item.meta, item.kind), item.kind, self._class_names)
+
+    # no_grad as the original has it; inference_mode would be a little cheaper, but a run_model that turns
+    # gradients on for a moment, or writes in place to what it kept, fails under it.
+    @torch.no_grad()
+    def run(self, x: Any, meta: Meta, kind: str) -> Any:
+        """Return what hooks and model make of a decoded payload; `kind` is for error texts only."""
         hooks = self._hooks
-        meta = item.meta
-        x = payload_of(item)
         if hooks.preprocess is not None:
             x = hooks.preprocess(x, meta)
-        run = hooks.run_model
-        x = self._call_model(x, item) if run is None else run(self._model, x, meta)
+        run_model = hooks.run_model
+        x = self._call_model(x, meta, kind) if run_model is None else run_model(self._model, x, meta)
         if hooks.postprocess is not None:
-            x = hooks.postprocess(x, meta)
-        elif run is None:  # what run_model returned is sent as it is, as in the original; a tensor is an error then
-            x = _from_tensor(x)
-        return answer_of(x, item.kind, self._class_names)
+            return hooks.postprocess(x, meta)
+        # What run_model returned is sent as it is, as in the original: a tensor is an error then.
+        return _from_tensor(x) if run_model is None else x
 
-    def _call_model(self, x: Any, item: Item | Sample) -> Any:
-        x = self._to_tensor(x, item.kind)
-        tags = {name: value for name, value in item.meta.get("tags", {}).items() if name != "model"}
+    def _call_model(self, x: Any, meta: Meta, kind: str) -> Any:
+        x = self._to_tensor(x, kind)
+        tags = {name: value for name, value in meta.get("tags", {}).items() if name != "model"}
         # With one tag it is the route key; with more, the original passed all of them, the key too.
         return self._model(x, **tags) if len(tags) > 1 else self._model(x)
 

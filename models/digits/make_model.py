@@ -105,7 +105,7 @@ def write_samples(model: Digits, images: torch.Tensor, labels: torch.Tensor) -> 
     folder = HERE / "samples"
     folder.mkdir(exist_ok=True)
     cases = []
-    names = "zero one two three four five six seven eight nine".split()
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     for i in sure:
         name = f"{names[labels[i]]}.png"
         Image.fromarray((images[i].reshape(8, 8) * 255 / 16).round().to(torch.uint8).numpy()).save(folder / name)

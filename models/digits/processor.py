@@ -12,6 +12,7 @@ from PIL import Image
 import torch_predict
 
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+MAX_SIDE = 2048  # a few KB of PNG may unpack to gigabytes
 
 
 def preprocess(x, **kwargs):
@@ -26,8 +27,11 @@ def preprocess(x, **kwargs):
 def from_png(data):
     """Read a picture of one digit, light on dark, of any size."""
     try:
-        image = Image.open(io.BytesIO(data), formats=["PNG"]).convert("L").resize((8, 8))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        image = Image.open(io.BytesIO(data), formats=["PNG"])  # reads the head only
+        if max(image.size) > MAX_SIDE:
+            raise torch_predict.InvalidInput(f"the PNG is {image.width} x {image.height}; at most {MAX_SIDE} a side")
+        image = image.convert("L").resize((8, 8))
+    except (OSError, ValueError, SyntaxError) as error:
         raise torch_predict.InvalidInput(f"not a readable PNG: {type(error).__name__}") from None
     return torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).reshape(1, 1, 8, 8)
 
