@@ -1,0 +1,190 @@
+//! The HTTP/1 admin port: one thread with a runtime of its own, so that it answers while the workers are
+//! busy, and a large page of metrics holds up no call. Read-only; what the pages say comes from
+//! [`AdminPages`]. It has no authentication, which is why it is bound to loopback unless configured.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::net::accept::Listener;
+
+mod pages;
+
+/// Connections at a time; more wait in the listener's backlog. Scrapers and probes need a handful.
+const MAX_CONNECTIONS: usize = 64;
+/// Request line and headers together, bytes.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+const MAX_HEADERS: usize = 64;
+/// Also how long an idle connection is kept: longer than the usual scrape interval of 15 s.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(20);
+/// After this age a connection ends with its next answer, so that none is held for ever.
+const MAX_AGE: Duration = Duration::from_secs(120);
+/// How long a caller may then still read its answer.
+const GRACE: Duration = Duration::from_secs(10);
+/// Pause after the system could not accept; at once would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the admin port shows. Called on its thread; each page may take its time.
+pub trait AdminPages: Send + Sync {
+    /// The page of /metrics, in Prometheus's text format.
+    fn metrics(&self) -> String;
+    /// The page of /status, one JSON document.
+    fn status_json(&self) -> String;
+    /// Whether calls are welcome; the reason when not.
+    fn ready(&self) -> Result<(), String>;
+}
+
+/// The running admin port; stops when dropped.
+#[derive(Debug)]
+pub struct AdminServer {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+// === impl AdminServer ===
+
+impl AdminServer {
+    /// Bind and serve; return the bound address, port 0 resolved.
+    ///
+    /// Errors: the address cannot be bound, or the thread cannot be started.
+    pub fn start(address: &str, pages: Arc<dyn AdminPages>) -> io::Result<(String, Self)> {
+        let listener = Listener::bind(address)?;
+        let bound = listener.address()?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let acceptor = {
+            let _inside = runtime.enter();
+            Acceptor::new(&listener)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let serve = move || {
+            runtime.block_on(run(&acceptor, &pages, stopped));
+            // A unix socket's file goes with the listener, once nothing is accepted any more.
+            drop((acceptor, listener));
+        };
+        let thread = std::thread::Builder::new()
+            .name("dl-admin".to_owned())
+            .spawn(serve)?;
+        Ok((
+            bound,
+            Self {
+                stop: Some(stop),
+                thread: Some(thread),
+            },
+        ))
+    }
+
+    /// Close the port and every connection, and join the thread.
+    pub fn stop(mut self) {
+        self.close();
+    }
+
+    fn close(&mut self) {
+        // Dropping the sender is what ends the loop.
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // Pages run in tasks, which confine a panic: there is nothing to pass on.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for AdminServer {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+enum Acceptor {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Acceptor {
+    fn new(listener: &Listener) -> io::Result<Self> {
+        Ok(match listener {
+            Listener::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener.try_clone()?)?),
+            Listener::Unix(listener, _) => {
+                Self::Unix(UnixListener::from_std(listener.try_clone()?)?)
+            }
+        })
+    }
+
+    /// Accept one connection and serve it in a task of `connections`.
+    async fn accept(&self, connections: &mut JoinSet<()>, pages: &Arc<dyn AdminPages>) {
+        let accepted = match self {
+            Self::Tcp(listener) => {
+                let accepted = listener.accept().await;
+                accepted.map(|(stream, _)| connections.spawn(serve(stream, pages.clone())))
+            }
+            Self::Unix(listener) => {
+                let accepted = listener.accept().await;
+                accepted.map(|(stream, _)| connections.spawn(serve(stream, pages.clone())))
+            }
+        };
+        if accepted.is_err() {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+}
+
+/// Accept until stopped; connections that are open then end with the drop of their set.
+async fn run(acceptor: &Acceptor, pages: &Arc<dyn AdminPages>, stopped: oneshot::Receiver<()>) {
+    let mut connections = JoinSet::new();
+    let mut stopped = std::pin::pin!(stopped);
+    loop {
+        while connections.try_join_next().is_some() {}
+        let next = async {
+            if connections.len() < MAX_CONNECTIONS {
+                acceptor.accept(&mut connections, pages).await;
+            } else {
+                connections.join_next().await;
+            }
+        };
+        tokio::select! {
+            _ = stopped.as_mut() => return,
+            () = next => {}
+        }
+    }
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    pages: Arc<dyn AdminPages>,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = pages::answer(&request, &*pages);
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    // A failed connection is the caller's affair: it went away, or it does not speak HTTP.
+    if tokio::time::timeout(MAX_AGE, connection.as_mut())
+        .await
+        .is_err()
+    {
+        connection.as_mut().graceful_shutdown();
+        let _ = tokio::time::timeout(GRACE, connection).await;
+    }
+}
+
+#[cfg(test)]
+#[path = "http/http_tests.rs"]
+mod tests;

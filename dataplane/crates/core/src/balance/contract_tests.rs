@@ -147,10 +147,12 @@ proptest! {
             }
             let gap = u64::from(full - picker.effective_weight(0));
             for round in 1..=full.next_power_of_two().ilog2() + 1 {
+                prop_assert_eq!(picker.is_full(0), picker.effective_weight(0) == full);
                 picker.report(0, Outcome::Success);
                 prop_assert!(u64::from(full - picker.effective_weight(0)) <= gap >> round);
             }
             prop_assert_eq!(picker.effective_weight(0), full);
+            prop_assert!(picker.is_full(0));
         }
     }
 

@@ -227,6 +227,10 @@ impl Picker for Dwrr {
     fn effective_weight(&self, index: usize) -> u32 {
         self.effective.get(index).copied().unwrap_or(0)
     }
+
+    fn is_full(&self, index: usize) -> bool {
+        self.effective.get(index) == self.full.get(index)
+    }
 }
 
 /// The effective weight that is to `full` what `effective` was to `before`, rounded to the nearest.

@@ -8,6 +8,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::deadline::GRPC_TIMEOUT;
 
+/// How the messages of a direction are compressed.
+pub const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// Attempts made before this one.
+pub const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 /// A call's id: the caller's, or made here; sent upstream, in trailers, log and INTERNAL messages.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The route key, where the caller gives it as metadata.
@@ -67,7 +71,7 @@ pub fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
 /// connection's dynamic table, evicting the entries that do repeat. Do the same to a caller's id.
 pub fn make_request_id() -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut random = next_random();
+    let mut random = random();
     let mut text = [0_u8; 16];
     for digit in text.iter_mut().rev() {
         *digit = HEX[(random & 15) as usize];
@@ -83,7 +87,8 @@ pub fn make_request_id() -> HeaderValue {
 /// The next number of this thread's SplitMix64, which starts at a random state of its own.
 ///
 /// Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
-fn next_random() -> u64 {
+/// A fast random number, not for secrets.
+pub fn random() -> u64 {
     thread_local! {
         // RandomState differs from thread to thread and from process to process.
         static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));

@@ -135,6 +135,16 @@ pub fn encode_message(message: &str) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
+/// grpc-status and, unless it is empty, grpc-message.
+pub fn headers(code: Code, message: &str) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(GRPC_STATUS, code.header_value());
+    if !message.is_empty() {
+        headers.insert(GRPC_MESSAGE, encode_message(message));
+    }
+    headers
+}
+
 /// Decode `grpc-message`. As gRPC asks, nothing is refused: an escape that is none stays as it is, and
 /// bytes that are not UTF-8 become U+FFFD.
 pub fn decode_message(encoded: &[u8]) -> Cow<'_, str> {

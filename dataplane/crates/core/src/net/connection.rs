@@ -161,17 +161,9 @@ where
     async fn run(mut self) {
         let mut timer = pin!(tokio::time::sleep_until(self.next_check()));
         let mut drain = self.server.drain.watch();
-        let mut changed = Box::pin(async move {
-            let phase = drain.changed().await;
-            (phase, drain)
-        });
         poll_fn(|cx| {
-            while let Poll::Ready((phase, mut drain)) = changed.as_mut().poll(cx) {
+            while let Poll::Ready(phase) = drain.poll_changed(cx) {
                 self.on_drain(phase);
-                changed = Box::pin(async move {
-                    let phase = drain.changed().await;
-                    (phase, drain)
-                });
                 if phase == Phase::Stopped {
                     return Poll::Ready(());
                 }

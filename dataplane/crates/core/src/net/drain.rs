@@ -1,5 +1,9 @@
 //! The process's way from running over draining to stopped, seen by every task that must react to it.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use tokio::sync::watch;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,8 +23,7 @@ pub struct Drain {
 
 /// One task's view of the phase.
 pub struct Watch {
-    receiver: watch::Receiver<Phase>,
-    seen: Phase,
+    next: Pin<Box<dyn Future<Output = (Phase, watch::Receiver<Phase>)> + Send>>,
 }
 
 impl Default for Drain {
@@ -45,26 +48,31 @@ impl Drain {
     }
 
     pub fn watch(&self) -> Watch {
-        Watch { receiver: self.sender.subscribe(), seen: Phase::Running }
+        Watch { next: Box::pin(next_phase(self.sender.subscribe(), Phase::Running)) }
     }
 }
 
 impl Watch {
     /// Wait for the phase to move on from what this watch last returned (at first: running).
     pub async fn changed(&mut self) -> Phase {
-        loop {
-            let phase = *self.receiver.borrow_and_update();
-            if phase != self.seen {
-                self.seen = phase;
-                return phase;
-            }
-            if self.receiver.changed().await.is_err() {
-                // The owner is gone without a stop: nothing more can change, so end.
-                self.seen = Phase::Stopped;
-                return Phase::Stopped;
-            }
-        }
+        poll_fn(|cx| self.poll_changed(cx)).await
     }
+
+    /// The same for hand-written futures.
+    pub fn poll_changed(&mut self, cx: &mut Context<'_>) -> Poll<Phase> {
+        let (phase, receiver) = std::task::ready!(self.next.as_mut().poll(cx));
+        self.next = Box::pin(next_phase(receiver, phase));
+        Poll::Ready(phase)
+    }
+}
+
+async fn next_phase(mut receiver: watch::Receiver<Phase>, seen: Phase) -> (Phase, watch::Receiver<Phase>) {
+    // The sender ends without a stop only when its owner is gone; then everything else ends too.
+    let phase = receiver.wait_for(|phase| *phase != seen).await.map_or(Phase::Stopped, |phase| *phase);
+    if phase == seen {
+        std::future::pending::<()>().await;
+    }
+    (phase, receiver)
 }
 
 #[cfg(test)]

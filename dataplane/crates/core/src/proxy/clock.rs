@@ -1,11 +1,15 @@
 //! The time limits of one call, behind one timer.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
+
+use super::responder::Responder;
+use super::retry;
+use super::upstream::{Failure, cancelled};
 
 /// Fewer bytes than this in a whole `body_timeout_ms` is a stall (balancing.md 4.1, slow read).
 const MIN_PROGRESS: usize = 16 * 1024;
@@ -71,6 +75,35 @@ impl<'a> Clock<'a> {
             self.attempt = end;
             self.arm();
         }
+    }
+
+    /// When the current attempt ends at the latest.
+    pub fn attempt_end(&self) -> Option<Instant> {
+        [self.deadline, self.attempt].into_iter().flatten().min()
+    }
+
+    pub fn has_time_left(&self) -> bool {
+        self.deadline.is_none_or(|at| at > Instant::now())
+    }
+
+    /// Whether at least 90 % of the time from `start` to the next limit is over, or all but 5 ms of it.
+    pub fn is_nearly_over(&self, start: Instant) -> bool {
+        let Some(end) = self.attempt_end() else { return false };
+        retry::is_nearly_over(start.elapsed(), end.saturating_duration_since(start))
+    }
+
+    /// Wait for `future` as long as the limits allow and the caller stays.
+    pub async fn limit<T>(&mut self, mut future: Pin<&mut impl Future<Output = T>>, responder: &mut Responder) -> Result<T, Failure> {
+        poll_fn(|cx| {
+            if let Poll::Ready(value) = future.as_mut().poll(cx) {
+                return Poll::Ready(Ok(value));
+            }
+            if responder.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Failure::Caller(cancelled())));
+            }
+            self.poll(cx, false).map(|expired| Err(Failure::Expired(expired)))
+        })
+        .await
     }
 
     /// Bytes moved, either way.

@@ -462,20 +462,20 @@ impl Attempt<'_> {
     /// 10 ms, and it was not the caller that the call waited for: else short deadlines would be an attack.
     fn blame_for_time(&self) -> Outcome {
         let waits_for_caller = self.exchange.as_ref().is_some_and(|exchange| exchange.waits_for_caller);
-        let held = self.started.elapsed();
-        let floor = self.endpoint.stats.seconds.quantile(0.5).map_or(Duration::ZERO, Duration::from_secs_f64).max(Duration::from_millis(10));
-        if !waits_for_caller && held >= floor { Outcome::Failure } else { Outcome::Neutral }
+        if waits_for_caller {
+            return Outcome::Neutral;
+        }
+        let median = self.endpoint.stats.seconds.quantile(0.5).map_or(Duration::ZERO, Duration::from_secs_f64);
+        retry::time_outcome(self.started.elapsed(), median)
     }
 }
 
 fn outcome_of(code: Code, headers: &HeaderMap, method: &Method, settings: &Settings) -> Outcome {
-    if code == Code::Ok {
-        Outcome::Success
-    } else if settings.failure_codes(method.protocol).contains(code) && !metadata::hook_failed(headers) {
-        Outcome::Failure
-    } else {
-        Outcome::Neutral
+    // The user's own hook failed, not the endpoint.
+    if metadata::hook_failed(headers) {
+        return Outcome::Neutral;
     }
+    retry::status_outcome(code, settings.failure_codes(method.protocol))
 }
 
 fn upstream_uri(method: &Method, endpoint: &Endpoint) -> Uri {

@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 use super::endpoint::{Address, Target};
 use crate::config::Limits;
 use crate::error::{Error, ErrorKind};
-use crate::grpc::metadata::random_u64;
+use crate::grpc::metadata::random;
 use crate::net::accept::tune_tcp;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
@@ -186,7 +186,7 @@ impl Upstream {
                     self.changed.notify_waiters();
                     // Jitter of 20 % either way, so that workers and proxies do not knock together. A call that
                     // was sent here because another worker is connected does not wait for the end of it.
-                    let jitter = 0.8 + 0.4 * (random_u64() % 1024) as f64 / 1024.0;
+                    let jitter = 0.8 + 0.4 * (random() % 1024) as f64 / 1024.0;
                     let _ = timeout(backoff.mul_f64(jitter), self.wanted.notified()).await;
                     backoff = backoff.mul_f64(BACKOFF_FACTOR).min(MAX_BACKOFF);
                 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ use crate::admin::metrics::RefusedReason;
 use crate::admin::http::{AdminPages, AdminServer};
 use crate::admin::reflection::Reflection;
 use crate::config::{ProxyConfig, StateConfig};
-use crate::grpc::metadata::random_u64;
+use crate::grpc::metadata::random;
 use crate::net::accept::{self, Incoming, Listener, Load, Stream, Target};
 use crate::net::connection::{self, Server, Service, StreamGuard};
 use crate::net::drain::{Drain, Phase};
@@ -226,11 +227,11 @@ fn run_worker(shared: Arc<Shared>, load: Arc<Load>, mut incoming: UnboundedRecei
 /// Its task ends with the connection, which ends at the latest when the process stops: the LocalSet owns it.
 fn serve_connection(incoming: Incoming, server: &Rc<Server>, calls: &Rc<Calls>) {
     let Incoming { stream, peer, accepted } = incoming;
-    let (server, calls) = (server.clone(), calls.clone());
-    let jitter = 0.9 + 0.2 * (random_u64() % 1024) as f64 / 1024.0;
+    let (server, calls, worker) = (server.clone(), calls.clone(), calls.worker.clone());
+    let jitter = 0.9 + 0.2 * (random() % 1024) as f64 / 1024.0;
     tokio::task::spawn_local(async move {
         let _accepted = accepted;
-        server.stats.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        calls.worker.shared.connections.fetch_add(1, Relaxed);
         match stream {
             Stream::Tcp(stream) => {
                 if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
@@ -243,7 +244,7 @@ fn serve_connection(incoming: Incoming, server: &Rc<Server>, calls: &Rc<Calls>) 
                 }
             }
         }
-        server.stats.connections.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+        worker.shared.connections.fetch_sub(1, Relaxed);
     });
 }
 

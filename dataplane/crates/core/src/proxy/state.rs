@@ -32,8 +32,8 @@ pub struct Shared {
     pub started: Instant,
     /// Open downstream connections.
     pub connections: Arc<AtomicUsize>,
-    /// JSON shown under `control` in /status.
-    pub control_status: Mutex<String>,
+    /// Shown under `control` in /status.
+    control_status: Mutex<serde_json::Value>,
     /// States applied so far.
     pub applied: AtomicU64,
     /// Serialises `apply`.
@@ -71,10 +71,18 @@ impl Shared {
             reflection,
             started: Instant::now(),
             connections: Arc::default(),
-            control_status: Mutex::new("{}".to_owned()),
+            control_status: Mutex::default(),
             applied: AtomicU64::new(0),
             applying: Mutex::new(()),
         }
+    }
+
+    pub fn control_status(&self) -> serde_json::Value {
+        self.control_status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_control_status(&self, status: serde_json::Value) {
+        *self.control_status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }
 
     /// Build the new state and swap it in; clusters, endpoints and model statistics that stay are the same objects.

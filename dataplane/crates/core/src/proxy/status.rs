@@ -1,6 +1,5 @@
 //! The pages of the admin port: /status as JSON, /metrics, and whether the proxy is ready.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
@@ -59,7 +58,7 @@ pub fn metrics(shared: &Shared) -> String {
         models,
         clusters: clusters.collect(),
         connections: shared.connections.load(Ordering::Relaxed) as u64,
-        held_bytes: shared.held.used() as u64,
+        held_bytes: shared.held.bytes() as u64,
         draining: shared.drain.phase() != Phase::Running,
     })
 }
@@ -67,9 +66,6 @@ pub fn metrics(shared: &Shared) -> String {
 /// The page of /status.
 pub fn json(shared: &Shared) -> String {
     let state = shared.state.load_full();
-    let control = shared.control_status.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    // The control plane's document was checked when it was set.
-    let control: Value = serde_json::from_str(&control).unwrap_or_default();
     let mut models: Vec<_> = state.routes.models.values().collect();
     models.sort_unstable_by_key(|model| &model.name);
     json!({
@@ -80,12 +76,12 @@ pub fn json(shared: &Shared) -> String {
         "states_applied": shared.applied.load(Ordering::Relaxed),
         "connections": shared.connections.load(Ordering::Relaxed),
         "in_flight": shared.in_flight.count(),
-        "held_bytes": shared.held.used(),
+        "held_bytes": shared.held.bytes(),
         "models": models.into_iter().map(model).collect::<Vec<_>>(),
         "clusters": state.clusters.iter().map(|it| cluster(it)).collect::<Vec<_>>(),
         "default_cluster": state.routes.default.as_ref().map(|cluster| &*cluster.name),
         "errors": shared.stats.errors.used().collect::<std::collections::BTreeMap<_, _>>(),
-        "control": control,
+        "control": shared.control_status(),
     })
     .to_string()
 }

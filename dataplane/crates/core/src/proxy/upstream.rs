@@ -76,6 +76,10 @@ impl Exchange {
         }
     }
 
+    pub fn cursor(&mut self) -> &mut usize {
+        &mut self.cursor
+    }
+
     /// Send the request and wait for the answer's head.
     pub async fn response(
         &mut self,

@@ -68,15 +68,26 @@ pub enum RefusedReason {
     MaxConnections,
     MaxConnectionsPerIp,
     Draining,
+    /// The system could not accept: out of file descriptors or memory.
+    AcceptError,
 }
 
 impl Label for RefusedReason {
-    const COUNT: usize = 3;
+    const COUNT: usize = 4;
     fn index(self) -> usize {
         self as usize
     }
     fn value(index: usize) -> &'static str {
-        ["max_connections", "max_connections_per_ip", "draining"][index]
+<<<<<<< HEAD
+        ["max_connections", "max_connections_per_ip", "draining", "accept_error"][index]
+=======
+        [
+            "max_connections",
+            "max_connections_per_ip",
+            "draining",
+            "accept_error",
+        ][index]
+>>>>>>> admin
     }
 }
 
@@ -221,8 +232,8 @@ mod tests {
             "upstream_status"
         );
         assert_eq!(
-            RefusedReason::value(RefusedReason::Draining.index()),
-            "draining"
+            RefusedReason::value(RefusedReason::AcceptError.index()),
+            "accept_error"
         );
         assert_eq!(ClosedReason::value(ClosedReason::Io.index()), "io");
     }

@@ -154,6 +154,14 @@ pub struct Snapshot {
 // === impl Snapshot ===
 
 impl Snapshot {
+    /// Add the counts of another histogram.
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {
+            *mine += theirs;
+        }
+        self.sum_ns += other.sum_ns;
+    }
+
     /// Number of durations.
     pub fn count(&self) -> u64 {
         self.buckets.iter().sum()

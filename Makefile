@@ -1,0 +1,134 @@
+# Set-up, tests, benchmarks. `make help` lists the targets.
+#
+# Everything is kept inside the checkout: .venv (the program and its tools), .peers/<name> (other people's
+# programs, an environment each, because their pins exclude one another), target (Rust). Stamp files make a
+# second run quick.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+UV := $(BIN)/uv
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# rustup puts cargo here and leaves PATH to the next login.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+# One interpreter for every build of the native module: a different one would rebuild pyo3.
+export PYO3_PYTHON := $(CURDIR)/$(PY)
+
+# Environments that tests and benchmarks use; `make test TEST_PEERS=` goes without (their tests then skip).
+TEST_PEERS ?= tfs seldon triton
+BENCH_PEERS ?= bench envoy aio
+# seldon-core 1.17.1 and tensorflow have wheels for these.
+PEER_PYTHON := >=3.11,<3.13
+# Programs of Debian's that tests and benchmarks run, and the packages that bring them.
+DEBIAN_PROGRAMS := nginx protoc h2load
+DEBIAN_PACKAGES := nginx-light protobuf-compiler nghttp2-client
+
+RUST_SOURCES := $(shell find dataplane -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+BENCH_SOURCES := $(shell find dataplane/crates/bench -type f) Cargo.lock
+PROTOS := $(shell find protos -type f 2>/dev/null)
+
+find_python = $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell \
+	$(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(name))))
+
+.PHONY: help
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- what a user runs ---
+
+.PHONY: setup
+setup: $(VENV)/.native  ## Create .venv with the program, its tools and the native module
+
+.PHONY: demo
+demo: setup  ## Start model servers and the access service, send predictions, stop one server meanwhile
+	$(PY) models/demo.py
+
+.PHONY: test
+test: setup peers .peers/.debian $(TARGET)/release/load  ## Run every test, Rust and Python
+	cargo test --locked --workspace --quiet
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: setup  ## Check form and types: ruff, mypy, stubtest, rustfmt, clippy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(PY) -m mypy.stubtest dl_inference._native
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+
+.PHONY: bench
+bench: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measure the proxy beside Envoy, nginx and grpc.aio
+	PYTHONPATH=tests .peers/bench/bin/python tests/bench/proxy.py $(BENCH_ARGS)
+
+.PHONY: docs
+docs: setup  ## Write the generated pages of docs/
+	$(PY) docs/generate.py
+
+.PHONY: protos
+protos: .peers/.debian  ## Compile protos/ into the descriptors that messages.py loads
+	protoc --include_imports --descriptor_set_out=dl_inference/_wire.binpb -I protos \
+		$(patsubst protos/%,%,$(sort $(filter %.proto,$(PROTOS))))
+
+.PHONY: wheel
+wheel: setup  ## Build the wheel into dist/ (manylinux, by ziglang from PyPI)
+	$(UV) pip install --quiet --python $(PY) ziglang
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin build --release --locked --zig --out dist
+
+.PHONY: peers
+peers: $(TEST_PEERS:%=.peers/%/.installed)  ## Create the environments of the programs tested against
+
+.PHONY: bench-peers
+bench-peers: $(BENCH_PEERS:%=.peers/%/.installed)
+
+.PHONY: clean
+clean:  ## Delete what make made
+	rm -rf $(VENV) .peers dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis dl_inference/_native*.so
+
+# --- how it is made ---
+
+$(UV):
+	@test -n "$(find_python)" || { echo "make: no Python 3.11 or newer found; install python3.11 and python3.11-venv" >&2; exit 1; }
+	$(find_python) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check uv
+
+$(VENV)/.dependencies: pyproject.toml constraints.txt | $(UV)
+	$(UV) pip install --quiet --python $(PY) --constraints constraints.txt --requirements pyproject.toml --extra torch --group dev
+	@touch $@
+
+$(VENV)/.native: $(VENV)/.dependencies $(filter-out dataplane/crates/bench/%,$(RUST_SOURCES)) $(PROTOS) | cargo
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --uv --quiet
+	@touch $@
+
+# `endpoint` is built by the same command.
+$(TARGET)/release/load: $(BENCH_SOURCES) | cargo
+	cargo build --release --locked --quiet --package dl-inference-bench
+	@touch $@
+
+.PHONY: cargo
+cargo:
+	@command -v cargo >/dev/null || { echo "make: cargo not found; install Rust 1.88 or newer with rustup (rustup.rs)" >&2; exit 1; }
+
+.peers/%/.installed: tests/peers/%.txt | $(UV)
+	$(UV) venv --quiet --clear --no-python-downloads --python '$(PEER_PYTHON)' .peers/$*
+	$(UV) pip install --quiet --python .peers/$*/bin/python --requirements $<
+	@touch $@
+
+# Needs root; without it the command is printed, and what needs the programs skips with that reason.
+.peers/.debian: Makefile
+	@mkdir -p .peers
+	@if command -v $(DEBIAN_PROGRAMS) >/dev/null && [ "$$(command -v $(DEBIAN_PROGRAMS) | wc -l)" = $(words $(DEBIAN_PROGRAMS)) ]; then \
+		:; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $(DEBIAN_PACKAGES) >/dev/null; \
+	else \
+		echo "make: tests that need $(DEBIAN_PROGRAMS) will skip; to run them: sudo apt-get install $(DEBIAN_PACKAGES)" >&2; \
+	fi
+	@touch $@

@@ -1,0 +1,132 @@
+//! Which page answers which request of the admin port.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, VARY};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+
+use super::AdminPages;
+use crate::admin::metrics::exposition;
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const INDEX: &str = "\
+/metrics  counters and latencies in Prometheus's text format
+/ready    200 while calls are welcome, else 503 and the reason
+/live     200 while the process runs
+/status   what the data plane sees, as JSON
+";
+
+type Page = Response<Full<Bytes>>;
+
+/// Answer one request; its body is never read.
+pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
+    let path = request.uri().path();
+    if !matches!(path, "/" | "/metrics" | "/ready" | "/live" | "/status") {
+        return page(
+            StatusCode::NOT_FOUND,
+            TEXT,
+            format!("no such page; there are:\n{INDEX}"),
+        );
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut refused = page(
+            StatusCode::METHOD_NOT_ALLOWED,
+            TEXT,
+            "read-only: use GET\n".to_owned(),
+        );
+        refused
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refused;
+    }
+    match path {
+        "/metrics" => {
+            let text = page(StatusCode::OK, exposition::CONTENT_TYPE, String::new());
+            compressible(text, pages.metrics(), request.headers())
+        }
+        "/status" => {
+            let json = page(StatusCode::OK, "application/json", String::new());
+            compressible(json, pages.status_json(), request.headers())
+        }
+        "/ready" => match pages.ready() {
+            Ok(()) => page(StatusCode::OK, TEXT, "ready\n".to_owned()),
+            Err(reason) => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
+        },
+        "/live" => page(StatusCode::OK, TEXT, "live\n".to_owned()),
+        _ => page(StatusCode::OK, TEXT, INDEX.to_owned()),
+    }
+}
+
+fn page(status: StatusCode, content_type: &'static str, body: String) -> Page {
+    let mut page = Response::new(Full::from(body));
+    *page.status_mut() = status;
+    let headers = page.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    page
+}
+
+/// Put the body into a page, compressed when the caller wants it so.
+fn compressible(mut page: Page, body: String, request: &HeaderMap) -> Page {
+    page.headers_mut()
+        .insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if accepts_gzip(request)
+        && let Ok(compressed) = gzip(body.as_bytes())
+    {
+        page.headers_mut()
+            .insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        *page.body_mut() = Full::from(compressed);
+    } else {
+        *page.body_mut() = Full::from(body);
+    }
+    page
+}
+
+/// Whether a list such as `gzip;q=1.0, *;q=0` names gzip with a share above 0.
+fn accepts_gzip(request: &HeaderMap) -> bool {
+    let values = request
+        .get_all(ACCEPT_ENCODING)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let mut items = values.flat_map(|value| value.split(','));
+    items.any(|item| {
+        let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
+        let quality = parameters
+            .trim()
+            .strip_prefix("q=")
+            .map_or(Ok(1.0), str::parse::<f32>);
+        name.trim().eq_ignore_ascii_case("gzip") && quality.is_ok_and(|quality| quality > 0.0)
+    })
+}
+
+fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 8), Compression::fast());
+    encoder.write_all(body)?;
+    encoder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_used_only_where_the_caller_accepts_it() {
+        for (value, expected) in [
+            ("gzip", true),
+            ("deflate, GZIP ; q=0.5", true),
+            ("gzip;q=0", false),
+            ("gzip;q=0.0, identity", false),
+            ("gzip;q=x", false),
+            ("br", false),
+            ("", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(value));
+            assert_eq!(accepts_gzip(&headers), expected, "{value}");
+        }
+        assert!(!accepts_gzip(&HeaderMap::new()));
+    }
+}

@@ -1,0 +1,248 @@
+//! The error table, row by row, and the budget under requests, time and threads.
+
+use super::*;
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// The table: kind, may be retried (not idempotent, idempotent), counts against the endpoint.
+const TABLE: &[(ErrorKind, [bool; 2], bool)] = &[
+    (ErrorKind::UnknownMethod, [false, false], false),
+    (ErrorKind::BadRouteKey, [false, false], false),
+    (ErrorKind::BadRequest, [false, false], false),
+    (ErrorKind::NoRoute, [false, false], false),
+    (ErrorKind::MessageTooLarge, [false, false], false),
+    (ErrorKind::Shed, [false, false], false),
+    (ErrorKind::Denied, [false, false], false),
+    (ErrorKind::NoEndpoints, [true, true], false),
+    (ErrorKind::Draining, [true, true], false),
+    // How long the endpoint had the call decides; `time_outcome` says.
+    (ErrorKind::DeadlineExceeded, [false, false], false),
+    (ErrorKind::ConnectFailed, [true, true], true),
+    (ErrorKind::RefusedStream, [true, true], false),
+    (ErrorKind::ConnectionLost, [false, true], true),
+    (ErrorKind::StreamReset, [false, true], true),
+    (ErrorKind::BadUpstreamResponse, [false, false], true),
+    (ErrorKind::Cancelled, [false, false], false),
+    (ErrorKind::Internal, [false, false], false),
+];
+
+#[test]
+fn every_kind_is_decided_as_the_error_table_says() {
+    let kinds: Vec<ErrorKind> = TABLE.iter().map(|row| row.0).collect();
+    assert_eq!(kinds, ErrorKind::ALL, "the table is complete");
+    for &(kind, retried, counts) in TABLE {
+        let answers = [false, true].map(|is_idempotent| may_retry(kind, false, is_idempotent));
+        assert_eq!(answers, retried, "{kind:?}");
+        let expected = if counts {
+            Outcome::Failure
+        } else {
+            Outcome::Neutral
+        };
+        assert_eq!(outcome(kind), expected, "{kind:?}");
+    }
+}
+
+#[test]
+fn an_attempt_timeout_is_retried_when_idempotent_and_no_other_kind_has_one() {
+    for &(kind, retried, _) in TABLE {
+        let answers = [false, true].map(|is_idempotent| may_retry(kind, true, is_idempotent));
+        let is_deadline = kind == ErrorKind::DeadlineExceeded;
+        assert_eq!(
+            answers,
+            if is_deadline { [false, true] } else { retried },
+            "{kind:?}"
+        );
+    }
+}
+
+#[test]
+fn what_never_reached_the_endpoint_may_be_retried_by_any_method() {
+    for &kind in ErrorKind::ALL {
+        let expected = matches!(kind, ErrorKind::ConnectFailed | ErrorKind::RefusedStream);
+        assert_eq!(never_reached(kind), expected, "{kind:?}");
+        assert!(!expected || may_retry(kind, false, false), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_status_counts_by_its_code_and_resource_exhausted_never() {
+    let names = ["UNAVAILABLE", "UNKNOWN", "RESOURCE_EXHAUSTED"];
+    let failure_codes = CodeSet::from_names(&names).expect("names of codes");
+    for code in Code::all() {
+        let expected = match code {
+            Code::Ok => Outcome::Success,
+            Code::Unavailable | Code::Unknown => Outcome::Failure,
+            _ => Outcome::Neutral,
+        };
+        assert_eq!(status_outcome(code, failure_codes), expected, "{code:?}");
+    }
+}
+
+#[test]
+fn a_deadline_counts_only_when_the_endpoint_held_the_call_long_enough() {
+    assert_eq!(time_outcome(ms(9), ms(1)), Outcome::Neutral);
+    assert_eq!(time_outcome(ms(10), ms(1)), Outcome::Failure);
+    assert_eq!(time_outcome(ms(49), ms(50)), Outcome::Neutral);
+    assert_eq!(time_outcome(ms(50), ms(50)), Outcome::Failure);
+}
+
+#[test]
+fn a_limit_is_nearly_over_at_nine_tenths_or_all_but_five_ms() {
+    for (elapsed, limit, expected) in [
+        (899, 1000, false),
+        (900, 1000, true),
+        (14, 20, false),
+        (15, 20, true),
+        (0, 5, true),
+        (2000, 1000, true),
+    ] {
+        assert_eq!(
+            is_nearly_over(ms(elapsed), ms(limit)),
+            expected,
+            "{elapsed} of {limit} ms"
+        );
+    }
+}
+
+#[test]
+fn a_code_set_has_the_codes_named_and_no_other() {
+    let set = CodeSet::from_names(&["UNAVAILABLE", "UNAUTHENTICATED"]).expect("names of codes");
+    for code in Code::all() {
+        let named = matches!(code, Code::Unavailable | Code::Unauthenticated);
+        assert_eq!(set.contains(code), named, "{code:?}");
+    }
+}
+
+#[test]
+fn a_code_set_refuses_what_is_no_error_code() {
+    for name in ["OK", "unavailable", "", "14"] {
+        let error = CodeSet::from_names(&["UNAVAILABLE", name]).expect_err("refused");
+        assert!(error.contains(&format!("{name:?}")), "{error}");
+    }
+    assert_eq!(CodeSet::from_names::<String>(&[]), Ok(CodeSet::default()));
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+fn budget(ratio: f64, per_second: f64, cap: f64) -> RetryBudget {
+    RetryBudget::new(ratio, per_second, cap, Instant::now())
+}
+
+fn try_retry(budget: &RetryBudget, now_ns: u64, caller_retries: bool) -> bool {
+    budget.take_at(Duration::from_nanos(now_ns), caller_retries)
+}
+
+#[test]
+fn a_budget_starts_full_and_a_retry_takes_one_token() {
+    let budget = budget(0.2, 0.0, 3.0);
+    assert_eq!(
+        [0; 4].map(|now| try_retry(&budget, now, false)),
+        [true, true, true, false]
+    );
+    (0..4).for_each(|_| budget.request());
+    assert!(!try_retry(&budget, 0, false), "0.8 tokens are not one");
+    budget.request();
+    assert!(try_retry(&budget, 0, false));
+}
+
+#[test]
+fn a_caller_that_retries_too_pays_double() {
+    let budget = budget(0.0, 0.0, 3.0);
+    assert!(try_retry(&budget, 0, true));
+    assert!(!try_retry(&budget, 0, true));
+    assert!(
+        try_retry(&budget, 0, false),
+        "the refused retry took nothing"
+    );
+}
+
+#[test]
+fn time_earns_tokens_up_to_the_cap() {
+    let budget = budget(0.0, 10.0, 5.0);
+    assert_eq!((0..9).filter(|_| try_retry(&budget, 0, false)).count(), 5);
+    assert!(!try_retry(&budget, SECOND / 10 - 1, false));
+    assert!(try_retry(&budget, SECOND / 10, false));
+    assert!(
+        !try_retry(&budget, SECOND / 10, false),
+        "the same time earns once"
+    );
+    let later = 3600 * SECOND;
+    assert_eq!(
+        (0..9).filter(|_| try_retry(&budget, later, false)).count(),
+        5
+    );
+    assert!(
+        !try_retry(&budget, SECOND, false),
+        "a clock that goes back earns nothing"
+    );
+}
+
+#[test]
+fn slow_rates_earn_although_asked_often() {
+    let budget = budget(0.0, 0.001, 1.0);
+    assert!(try_retry(&budget, 0, false));
+    // Every 10 ms earns 10 millionths; 1,000 s earn a token.
+    let granted = (1..=200_000u64)
+        .filter(|i| try_retry(&budget, i * SECOND / 100, false))
+        .count();
+    assert_eq!(granted, 2);
+}
+
+#[test]
+fn requests_do_not_raise_a_full_budget_above_its_cap() {
+    let budget = budget(0.2, 10.0, 2.0);
+    (0..100).for_each(|_| budget.request());
+    assert_eq!(budget.tokens(), 2.0);
+}
+
+#[test]
+fn new_settings_keep_the_tokens() {
+    let budget = budget(0.0, 0.0, 10.0);
+    (0..4).for_each(|_| assert!(try_retry(&budget, 0, false)));
+    budget.configure(1.0, 0.0, 100.0);
+    assert_eq!(budget.tokens(), 6.0);
+    budget.request();
+    assert_eq!(budget.tokens(), 7.0);
+    budget.configure(1.0, 0.0, 2.0);
+    assert_eq!(budget.tokens(), 2.0);
+}
+
+#[test]
+fn numbers_that_are_none_leave_a_budget_without_tokens_or_at_its_cap() {
+    for cap in [f64::NAN, -1.0, 0.0] {
+        assert!(!try_retry(&budget(f64::NAN, -3.0, cap), SECOND, false));
+    }
+    let endless = budget(f64::INFINITY, f64::INFINITY, f64::INFINITY);
+    endless.request();
+    assert!(try_retry(&endless, u64::MAX, true));
+}
+
+#[test]
+fn threads_never_take_more_than_there_is() {
+    let budget = budget(0.25, 1.0, 50.0);
+    let granted = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for i in 0..20_000u64 {
+                    budget.request();
+                    granted.fetch_add(u64::from(try_retry(&budget, i * 1000, false)), Relaxed);
+                }
+            });
+        }
+    });
+    // 50 at the start, 20,000 for the requests, and not one from 20 ms.
+    let granted = granted.load(Relaxed);
+    assert!((19_950..=20_050).contains(&granted), "{granted} retries");
+}
+
+#[test]
+fn a_budget_reads_its_own_clock() {
+    let budget = RetryBudget::new(0.0, 1e9, 1.0, Instant::now());
+    assert!(budget.take(false));
+    while !budget.take(false) {
+        std::thread::yield_now();
+    }
+}

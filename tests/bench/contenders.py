@@ -1,0 +1,154 @@
+"""The proxies that are measured, each with one worker, two endpoints, round robin and plaintext, started alike."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from payloads import MODEL
+from processes import ROOT, Process
+
+PEERS = ROOT / ".peers"
+OURS = ROOT / ".venv" / "bin" / "dl-inference"
+
+
+@dataclass
+class Contender:
+    """A started program, or no program at all between load and endpoint."""
+
+    name: str
+    version: str
+    address: str
+    process: Process | None = None
+    config: str = ""
+    """What it was configured with, for the result file."""
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+def _said(*command: str | Path) -> str:
+    """Return what a program prints of its version (nginx: on standard error)."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True, timeout=30)
+    return (done.stdout or done.stderr).strip()
+
+
+def none(address: str, endpoints: list[str], folder: Path) -> Contender:
+    """No proxy: the load goes to one endpoint."""
+    return Contender("none", "", endpoints[0])
+
+
+def ours(address: str, endpoints: list[str], folder: Path, workers: int = 1) -> Contender:
+    """Start this product's access service, everything at its default but the number of workers."""
+    config = json.dumps(
+        {
+            "listen": address,
+            "workers": workers,
+            "clusters": {"fleet": {"endpoints": endpoints}},
+            "models": {MODEL: {"cluster": "fleet"}},
+        },
+        indent=1,
+    )
+    path = folder / "access.yaml"  # JSON is YAML
+    path.write_text(config)
+    process = Process([OURS, "access", "--config", path])
+    checked = subprocess.run([OURS, "check", path], capture_output=True, text=True, check=True, timeout=60)
+    notes = {"effective configuration": checked.stdout.replace(str(folder), "")}
+    return Contender("ours", _said(OURS, "version"), address, process, config, notes)
+
+
+def envoy(address: str, endpoints: list[str], folder: Path) -> Contender:
+    """Start Envoy with a static configuration: HTTP/2 on both sides, no access log, no timeout."""
+    config = json.dumps(_envoy_config(address, endpoints), indent=1)
+    path = folder / "envoy.json"
+    path.write_text(config)
+    program = PEERS / "envoy" / "bin" / "envoy"
+    # Without hot restart two runs can share a machine; errors only in the log.
+    options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+    version = _said(program, "--version").split("/")[1]
+    return Contender("envoy", version, address, Process([program, "-c", path, *options]), config)
+
+
+def _envoy_config(address: str, endpoints: list[str]) -> dict[str, object]:
+    def socket(place: str) -> dict[str, object]:
+        host, port = place.rsplit(":", 1)
+        return {"socket_address": {"address": host, "port_value": int(port)}}
+
+    def typed(name: str, **rest: object) -> dict[str, object]:
+        return {"@type": f"type.googleapis.com/envoy.{name}", **rest}
+
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "fleet", "timeout": "0s"}}
+    manager = typed(
+        "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        stat_prefix="bench",
+        codec_type="HTTP2",
+        route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
+        http_filters=[
+            {"name": "envoy.filters.http.router", "typed_config": typed("extensions.filters.http.router.v3.Router")}
+        ],
+    )
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    http2 = typed(
+        "extensions.upstreams.http.v3.HttpProtocolOptions",
+        explicit_http_config={"http2_protocol_options": {}},
+    )
+    cluster = {
+        "name": "fleet",
+        "type": "STATIC",
+        "lb_policy": "ROUND_ROBIN",
+        "connect_timeout": "1s",
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": http2},
+        "load_assignment": {
+            "cluster_name": "fleet",
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket(place)}} for place in endpoints]}],
+        },
+    }
+    listener = {"name": "bench", "address": socket(address), "filter_chains": [{"filters": filters}]}
+    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+
+
+def nginx(address: str, endpoints: list[str], folder: Path) -> Contender:
+    """Start nginx with one worker and ``grpc_pass``; kept connections to the endpoints, no limits that end a run."""
+    servers = " ".join(f"server {place};" for place in endpoints)
+    temporary = "\n  ".join(
+        f"{name}_temp_path {folder}/nginx;" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    config = f"""worker_processes 1;
+daemon off;
+pid {folder}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 4096; }}
+http {{
+  {temporary}
+  access_log off;
+  keepalive_requests 1000000000;
+  client_max_body_size 0;
+  upstream fleet {{ {servers} keepalive 256; keepalive_requests 1000000000; }}
+  server {{
+    listen {address} http2;
+    location / {{ grpc_pass grpc://fleet; }}
+  }}
+}}
+"""
+    path = folder / "nginx.conf"
+    path.write_text(config)
+    program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+    if program is None:
+        raise RuntimeError("nginx is not installed: apt-get install nginx-light")
+    version = _said(program, "-v").split("/")[1]
+    process = Process([program, "-e", "stderr", "-p", folder, "-c", path])
+    return Contender("nginx", version, address, process, config.replace(str(folder), "."))
+
+
+def aio(address: str, endpoints: list[str], folder: Path) -> Contender:
+    """Start the grpc.aio pass-through (aio_proxy.py)."""
+    python = PEERS / "aio" / "bin" / "python"
+    process = Process([python, Path(__file__).with_name("aio_proxy.py"), address, *endpoints])
+    version = _said(
+        python, "-c", "import grpc, uvloop; print(f'grpcio {grpc.__version__}, uvloop {uvloop.__version__}')"
+    )
+    return Contender("grpc.aio", version, address, process)
+
+
+CONTENDERS = {"ours": ours, "envoy": envoy, "nginx": nginx, "grpc.aio": aio, "none": none}

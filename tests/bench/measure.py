@@ -1,0 +1,105 @@
+"""One measurement: load on an address, and what the programs under it used meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import statistics
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from processes import ROOT
+
+TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release"
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+# Fields of /proc/PID/stat after the program's name (which may hold blanks), from proc(5): session, utime, stime.
+_SESSION, _UTIME, _STIME = 3, 11, 12
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How much goes on at once."""
+
+    name: str
+    connections: int
+    streams: int
+
+
+SHAPES = [Shape("4 x 16", 4, 16), Shape("1 stream", 1, 1), Shape("64 x 1", 64, 1)]
+
+
+def cpu_seconds(session: int) -> float:
+    """Return user + system time of all living processes of a session (a program started by ``Process``)."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended while we looked
+        if int(fields[_SESSION]) == session:
+            ticks += int(fields[_UTIME]) + int(fields[_STIME])
+    return ticks / TICKS_PER_SECOND
+
+
+def h2load(address: str, path: str, body: Path, shape: Shape, seconds: float, log: Path) -> dict[str, float]:
+    """Load an address with as many calls as it takes; return calls, req/s and latencies in ms.
+
+    Raises:
+        RuntimeError: a call failed, or h2load did not say what it did.
+    """
+    log.unlink(missing_ok=True)
+    command = ["h2load", "-t", "1", "-c", str(shape.connections), "-m", str(shape.streams), "-D", f"{seconds * 1000:.0f}ms"]
+    command += ["-d", str(body), "-H", "content-type: application/grpc", "-H", "te: trailers"]
+    if shape.streams == shape.connections == 1:
+        command += ["--log-file", str(log)]  # a line a call: too much work for the other shapes
+    done = subprocess.run([*command, f"http://{address}{path}"], capture_output=True, text=True, timeout=seconds + 60)
+    counts = re.search(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored", done.stdout)
+    rate = re.search(r"finished in [\d.]+\w+, ([\d.]+) req/s", done.stdout)
+    if not counts or not rate or int(counts[2]) == 0 or int(counts[3]) + int(counts[4]) > 0:
+        raise RuntimeError(f"h2load on {address} failed:\n{done.stdout}{done.stderr}")
+    result = {"calls": float(counts[2]), "rps": float(rate[1])}
+    if log.exists():
+        result |= _latencies([int(line.split("\t")[2]) for line in log.read_text().splitlines()])
+    return result
+
+
+def _latencies(microseconds: list[int]) -> dict[str, float]:
+    cuts = statistics.quantiles(microseconds, n=1000, method="inclusive")
+    result = {"mean_ms": statistics.fmean(microseconds)}
+    result |= {"p50_ms": cuts[499], "p99_ms": cuts[989], "p99_9_ms": cuts[998]}
+    return {name: value / 1000 for name, value in result.items()}
+
+
+def summary(values: list[float]) -> dict[str, float]:
+    """Return median, minimum and maximum."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
+def summaries(rounds: list[dict[str, float]]) -> dict[str, Any]:
+    """Sum up each figure over the rounds."""
+    return {name: summary([one[name] for one in rounds]) for name in rounds[0]}
+
+
+def fixed_rate(
+    address: str, path: str, message: Path, rate: float, seconds: float, connections: int
+) -> dict[str, float]:
+    """Call at a fixed rate, whatever the answers do; return latencies in ms from when each call was due.
+
+    Raises:
+        RuntimeError: a call failed.
+    """
+    command = [str(TARGET / "load"), address, "--path", path, "--body", str(message), "--rate", f"{rate:g}"]
+    command += ["--seconds", f"{seconds:g}", "--connections", str(connections)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise RuntimeError(f"load on {address} failed: {done.stderr}")
+    report = json.loads(done.stdout.splitlines()[-1])
+    if report["failed"]:
+        raise RuntimeError(
+            f"{report['failed']} of {report['calls']} calls on {address} failed: {report['failures'][0]}"
+        )
+    latency = {f"{name}_ms": value for name, value in report["latency_ms"].items()}
+    return {"calls": report["calls"], "rps": report["calls"] / seconds, **latency}

@@ -1,0 +1,181 @@
+"""The proxy table: this product's proxy, Envoy, nginx, grpc.aio and no proxy, in one run. `make bench` calls it.
+
+Each contender has one worker and the same two endpoints. A round measures every (payload, shape) with each contender in
+turn; CPU is user + system time of all the contender's processes per request. Writes results/proxy.json and .png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import machine
+from contenders import CONTENDERS, Contender
+from fleet import Fleet
+from goals import Rounds, judge
+from measure import SHAPES, Shape, cpu_seconds, fixed_rate, h2load, summaries
+from payloads import PATH, SIZES, framed, predict
+from plot import draw
+from processes import ROOT
+
+RESULTS = Path(__file__).parent / "results"
+FIRST_PORT = 18700
+# Calls/s of the open-loop measurement: below the limit of every contender.
+FIXED_RATE = 1000
+FIXED = Shape(f"{FIXED_RATE}/s", 16, 0)
+WARM_UP_SECONDS = 0.3
+
+
+def main() -> None:
+    """Measure as the command line says, write the results, print the tables."""
+    options = _options()
+    rounds: Rounds = {}
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        folder.chmod(0o755)  # nginx's worker is another user
+        fleet = stack.enter_context(Fleet(2, options.reply_bytes))
+        contenders = [_start(stack, who, fleet, folder) for who in options.only]
+        for number in range(options.rounds):
+            for payload in options.payloads:
+                _measure(contenders, payload, options, folder, rounds, fleet)
+            print(f"round {number + 1} of {options.rounds} done", file=sys.stderr, flush=True)
+    _write(_result(options, contenders, rounds), options)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2, help="of each measurement")
+    parser.add_argument("--only", default=",".join(CONTENDERS), help="contenders, with commas between")
+    parser.add_argument("--payloads", default=",".join(SIZES))
+    parser.add_argument("--shapes", default=",".join(shape.name for shape in [*SHAPES, FIXED]))
+    parser.add_argument("--reply-bytes", type=int, default=64, help="size of each answer; 0 sends the request back")
+    parser.add_argument("--quick", action="store_true", help="one round of 1 s, into proxy-quick.*")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.seconds = 1, 1.0
+    shapes = {shape.name for shape in [*SHAPES, FIXED]}
+    for name, known in (("only", CONTENDERS), ("payloads", SIZES), ("shapes", shapes)):
+        chosen = getattr(options, name).split(",")
+        if wrong := [one for one in chosen if one not in known]:
+            parser.error(f"--{name}: {', '.join(wrong)} is not one of {', '.join(known)}")
+        setattr(options, name, chosen)
+    return options
+
+
+def _start(stack: ExitStack, who: str, fleet: Fleet, folder: Path) -> Contender:
+    """Start a contender and see that it answers rightly, by a real client, before anything is timed."""
+    place = folder / who
+    place.mkdir(mode=0o755)
+    address = f"127.0.0.1:{FIRST_PORT + list(CONTENDERS).index(who)}"
+    contender = CONTENDERS[who](address, fleet.addresses, place)
+    if contender.process is not None:
+        stack.callback(contender.process.kill)
+    for size in SIZES.values():
+        fleet.check(contender, predict(size))
+    return contender
+
+
+def _measure(
+    contenders: list[Contender],
+    payload: str,
+    options: argparse.Namespace,
+    folder: Path,
+    rounds: Rounds,
+    fleet: Fleet,
+) -> None:
+    """One round of one payload: every shape, every contender in turn."""
+    message = folder / "message"
+    message.write_bytes(predict(SIZES[payload]))
+    body = folder / "body"
+    body.write_bytes(framed(message.read_bytes()))
+    for shape in [one for one in SHAPES if one.name in options.shapes]:
+        for contender in contenders:
+            h2load(contender.address, PATH, body, shape, WARM_UP_SECONDS, folder / "log")
+            with fleet.counted() as count, _Cpu(contender) as cpu:
+                figures = h2load(contender.address, PATH, body, shape, options.seconds, folder / "log")
+            # A proxy that answers errors by itself is fast, and h2load does not read grpc-status.
+            if count.calls < figures["calls"]:
+                raise RuntimeError(f"{contender.name} answered {figures['calls']:g}, endpoints got {count.calls}")
+            figures["cpu_us"] = cpu.seconds / figures["calls"] * 1e6
+            rounds.setdefault((contender.name, payload, shape.name), []).append(figures)
+    if payload == "small" and FIXED.name in options.shapes:
+        for contender in contenders:
+            with _Cpu(contender) as cpu:
+                figures = fixed_rate(contender.address, PATH, message, FIXED_RATE, options.seconds, FIXED.connections)
+            figures["cpu_us"] = cpu.seconds / figures["calls"] * 1e6
+            rounds.setdefault((contender.name, payload, FIXED.name), []).append(figures)
+
+
+class _Cpu:
+    """CPU seconds that a contender uses inside the block; 0 for no proxy."""
+
+    def __init__(self, contender: Contender) -> None:
+        self._process = contender.process
+        self.seconds = 0.0
+
+    def __enter__(self) -> _Cpu:
+        self.seconds -= self._used()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += self._used()
+
+    def _used(self) -> float:
+        return 0.0 if self._process is None else cpu_seconds(self._process.pid)
+
+
+def _result(options: argparse.Namespace, contenders: list[Contender], rounds: Rounds) -> dict[str, object]:
+    arguments = " ".join(sys.argv[1:])
+    return {
+        "what": "a proxy in front of two endpoints: 1 worker, plaintext HTTP/2, round robin; all programs on one machine",
+        **machine.describe(),
+        "command": f'make bench BENCH_ARGS="{arguments}"' if arguments else "make bench",
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "payload_bytes": SIZES,
+        "reply_bytes": options.reply_bytes,
+        "contenders": {one.name: {"version": one.version, "config": one.config, **one.notes} for one in contenders},
+        "goals": judge(rounds),
+        "results": [
+            {"contender": who, "payload": payload, "shape": shape, **summaries(measured), "each": measured}
+            for (who, payload, shape), measured in rounds.items()
+        ],
+    }
+
+
+def _write(result: dict[str, object], options: argparse.Namespace) -> None:
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / ("proxy-quick.json" if options.quick else "proxy.json")
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    draw(result, path.with_suffix(".png"))
+    print(table(result))
+    shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
+    print(f"\nwritten: {shown} and .png")
+
+
+def table(result: dict[str, object]) -> str:
+    """Return the results and goals as text."""
+    lines = [f"{'payload':8}{'shape':10}{'contender':10}{'CPU us/request':>26}{'req/s':>10}{'p50 ms':>9}{'p99 ms':>9}"]
+    for row in result["results"]:  # type: ignore[attr-defined]  # a list, see _result
+        cpu = row["cpu_us"]
+        cells = f"{row['payload']:8}{row['shape']:10}{row['contender']:10}"
+        cells += f"{cpu['median']:10.1f} ({cpu['min']:.1f}-{cpu['max']:.1f})".ljust(26).rjust(26)
+        cells += f"{row['rps']['median']:10,.0f}"
+        for name in ("p50_ms", "p99_ms"):
+            cells += f"{row[name]['median']:9.3f}" if name in row else " " * 9
+        lines.append(cells)
+    for goal in result["goals"]:  # type: ignore[attr-defined]  # a list, see _result
+        ratio = goal["ratio"]
+        word = "reached" if goal["reached"] else "NOT reached"
+        lines.append(f"{word}: {goal['goal']}: {ratio['median']:.3f} ({ratio['min']:.3f}-{ratio['max']:.3f})")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
