@@ -160,4 +160,4 @@ def _native_worker(document: str) -> Worker:
     from dl_inference import messages  # noqa: PLC0415  (the face of the wire; needs no torch, but time)
     from dl_inference._native import Worker  # noqa: PLC0415
 
-    return Worker(document, messages.descriptor_set())
+    return Worker(document, messages.DESCRIPTORS)

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from expectation import differences
 
-from tests.models.expectation import differences
 from torch_predict import repository
 from torch_predict.config import ServerSettings
 from torch_predict.errors import RequestError

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
 import pytest
-
-from tests.models.expectation import differences
+from expectation import differences
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from google.protobuf import any_pb2
+from torch_fakes import FakeBatch, FakeItem
 
-from tests.torch_predict.fakes import FakeBatch, FakeItem
 from torch_predict.errors import Error, InvalidInput
 from torch_predict.hooks import Hooks
 from torch_predict.predictor import Predictor

@@ -1,4 +1,4 @@
-"""The server around a stand-in for the native front; test_server_native.py has the real one."""
+"""The server around a stand-in for the native front; test_torch_server_native.py has the real one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import threading
 import numpy as np
 import pytest
 import torch
+from torch_fakes import FakeBatch, FakeItem
 
-from tests.torch_predict.fakes import FakeBatch, FakeItem
 from torch_predict import server
 from torch_predict.config import ServerSettings
 
