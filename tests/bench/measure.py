@@ -31,6 +31,18 @@ class Shape:
 SHAPES = [Shape("4 x 16", 4, 16), Shape("1 stream", 1, 1), Shape("64 x 1", 64, 1)]
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a call sends, as files, and where a load generator may write."""
+
+    path: str
+    """``/package.Service/Method``."""
+    message: Path
+    body: Path
+    """The message with gRPC's prefix."""
+    log: Path
+
+
 def cpu_seconds(session: int) -> float:
     """Return user + system time of all living processes of a session (a program started by ``Process``)."""
     ticks = 0
@@ -44,26 +56,43 @@ def cpu_seconds(session: int) -> float:
     return ticks / TICKS_PER_SECOND
 
 
-def h2load(address: str, path: str, body: Path, shape: Shape, seconds: float, log: Path) -> dict[str, float]:
+def h2load(address: str, work: Work, shape: Shape, seconds: float) -> dict[str, float]:
     """Load an address with as many calls as it takes; return calls, req/s and latencies in ms.
 
     Raises:
         RuntimeError: a call failed, or h2load did not say what it did.
     """
-    log.unlink(missing_ok=True)
-    command = ["h2load", "-t", "1", "-c", str(shape.connections), "-m", str(shape.streams), "-D", f"{seconds * 1000:.0f}ms"]
-    command += ["-d", str(body), "-H", "content-type: application/grpc", "-H", "te: trailers"]
+    work.log.unlink(missing_ok=True)
+    command = [
+        "h2load",
+        "-t",
+        "1",
+        "-c",
+        str(shape.connections),
+        "-m",
+        str(shape.streams),
+        "-D",
+        f"{seconds * 1000:.0f}ms",
+    ]
+    command += ["-d", str(work.body), "-H", "content-type: application/grpc", "-H", "te: trailers"]
     if shape.streams == shape.connections == 1:
-        command += ["--log-file", str(log)]  # a line a call: too much work for the other shapes
-    done = subprocess.run([*command, f"http://{address}{path}"], capture_output=True, text=True, timeout=seconds + 60)
+        command += ["--log-file", str(work.log)]  # a line a call: too much work for the other shapes
+    done = _run([*command, f"http://{address}{work.path}"], seconds)
     counts = re.search(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored", done.stdout)
     rate = re.search(r"finished in [\d.]+\w+, ([\d.]+) req/s", done.stdout)
     if not counts or not rate or int(counts[2]) == 0 or int(counts[3]) + int(counts[4]) > 0:
         raise RuntimeError(f"h2load on {address} failed:\n{done.stdout}{done.stderr}")
     result = {"calls": float(counts[2]), "rps": float(rate[1])}
-    if log.exists():
-        result |= _latencies([int(line.split("\t")[2]) for line in log.read_text().splitlines()])
+    if work.log.exists():
+        result |= _latencies([int(line.split("\t")[2]) for line in work.log.read_text().splitlines()])
     return result
+
+
+def _run(command: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    """Run a load generator; what it could not do is in its output, read by the caller."""
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=seconds + 60, stdin=subprocess.DEVNULL
+    )
 
 
 def _latencies(microseconds: list[int]) -> dict[str, float]:
@@ -83,17 +112,15 @@ def summaries(rounds: list[dict[str, float]]) -> dict[str, Any]:
     return {name: summary([one[name] for one in rounds]) for name in rounds[0]}
 
 
-def fixed_rate(
-    address: str, path: str, message: Path, rate: float, seconds: float, connections: int
-) -> dict[str, float]:
+def fixed_rate(address: str, work: Work, rate: float, seconds: float, connections: int) -> dict[str, float]:
     """Call at a fixed rate, whatever the answers do; return latencies in ms from when each call was due.
 
     Raises:
         RuntimeError: a call failed.
     """
-    command = [str(TARGET / "load"), address, "--path", path, "--body", str(message), "--rate", f"{rate:g}"]
+    command = [str(TARGET / "load"), address, "--path", work.path, "--body", str(work.message), "--rate", f"{rate:g}"]
     command += ["--seconds", f"{seconds:g}", "--connections", str(connections)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, stdin=subprocess.DEVNULL)
+    done = _run(command, seconds)
     if done.returncode != 0:
         raise RuntimeError(f"load on {address} failed: {done.stderr}")
     report = json.loads(done.stdout.splitlines()[-1])

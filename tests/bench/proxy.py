@@ -11,13 +11,15 @@ import json
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import machine
 from contenders import CONTENDERS, Contender
 from fleet import Fleet
 from goals import Rounds, judge
-from measure import SHAPES, Shape, cpu_seconds, fixed_rate, h2load, summaries
+from measure import SHAPES, Shape, Work, cpu_seconds, fixed_rate, h2load, summaries
 from payloads import PATH, SIZES, framed, predict
 from plot import draw
 from processes import ROOT
@@ -28,22 +30,45 @@ FIRST_PORT = 18700
 FIXED_RATE = 1000
 FIXED = Shape(f"{FIXED_RATE}/s", 16, 0)
 WARM_UP_SECONDS = 0.3
+# Other people's work shares caches and cores: Envoy's CPU per request doubled beside two compilers.
+MIN_IDLE_SHARE = 0.95
+
+
+@dataclass
+class Run:
+    """What one run works with, and what it has measured."""
+
+    options: argparse.Namespace
+    folder: Path
+    fleet: Fleet
+    contenders: list[Contender]
+    rounds: Rounds = field(default_factory=dict)
+
+    def keep(
+        self, contender: Contender, payload: str, shape: Shape, figures: dict[str, float], cpu_seconds: float
+    ) -> None:
+        """Keep one measurement."""
+        figures["cpu_us"] = cpu_seconds / figures["calls"] * 1e6
+        self.rounds.setdefault((contender.name, payload, shape.name), []).append(figures)
 
 
 def main() -> None:
     """Measure as the command line says, write the results, print the tables."""
     options = _options()
-    rounds: Rounds = {}
+    facts = machine.describe()
+    if facts["idle_share"] < MIN_IDLE_SHARE:
+        print(f"the machine is busy: only {facts['idle_share']:.0%} idle; figures will be too high", file=sys.stderr)
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)  # nginx's worker is another user
         fleet = stack.enter_context(Fleet(2, options.reply_bytes))
         contenders = [_start(stack, who, fleet, folder) for who in options.only]
+        run = Run(options, folder, fleet, contenders)
         for number in range(options.rounds):
             for payload in options.payloads:
-                _measure(contenders, payload, options, folder, rounds, fleet)
+                _measure(run, payload)
             print(f"round {number + 1} of {options.rounds} done", file=sys.stderr, flush=True)
-    _write(_result(options, contenders, rounds), options)
+    _write({**facts, **_result(run)}, options)
 
 
 def _options() -> argparse.Namespace:
@@ -81,35 +106,25 @@ def _start(stack: ExitStack, who: str, fleet: Fleet, folder: Path) -> Contender:
     return contender
 
 
-def _measure(
-    contenders: list[Contender],
-    payload: str,
-    options: argparse.Namespace,
-    folder: Path,
-    rounds: Rounds,
-    fleet: Fleet,
-) -> None:
+def _measure(run: Run, payload: str) -> None:
     """One round of one payload: every shape, every contender in turn."""
-    message = folder / "message"
-    message.write_bytes(predict(SIZES[payload]))
-    body = folder / "body"
-    body.write_bytes(framed(message.read_bytes()))
-    for shape in [one for one in SHAPES if one.name in options.shapes]:
-        for contender in contenders:
-            h2load(contender.address, PATH, body, shape, WARM_UP_SECONDS, folder / "log")
-            with fleet.counted() as count, _Cpu(contender) as cpu:
-                figures = h2load(contender.address, PATH, body, shape, options.seconds, folder / "log")
+    work = Work(PATH, run.folder / "message", run.folder / "body", run.folder / "log")
+    work.message.write_bytes(predict(SIZES[payload]))
+    work.body.write_bytes(framed(work.message.read_bytes()))
+    for shape in [one for one in SHAPES if one.name in run.options.shapes]:
+        for contender in run.contenders:
+            h2load(contender.address, work, shape, WARM_UP_SECONDS)
+            with run.fleet.counted() as count, _Cpu(contender) as cpu:
+                figures = h2load(contender.address, work, shape, run.options.seconds)
             # A proxy that answers errors by itself is fast, and h2load does not read grpc-status.
             if count.calls < figures["calls"]:
                 raise RuntimeError(f"{contender.name} answered {figures['calls']:g}, endpoints got {count.calls}")
-            figures["cpu_us"] = cpu.seconds / figures["calls"] * 1e6
-            rounds.setdefault((contender.name, payload, shape.name), []).append(figures)
-    if payload == "small" and FIXED.name in options.shapes:
-        for contender in contenders:
+            run.keep(contender, payload, shape, figures, cpu.seconds)
+    if payload == "small" and FIXED.name in run.options.shapes:
+        for contender in run.contenders:
             with _Cpu(contender) as cpu:
-                figures = fixed_rate(contender.address, PATH, message, FIXED_RATE, options.seconds, FIXED.connections)
-            figures["cpu_us"] = cpu.seconds / figures["calls"] * 1e6
-            rounds.setdefault((contender.name, payload, FIXED.name), []).append(figures)
+                figures = fixed_rate(contender.address, work, FIXED_RATE, run.options.seconds, FIXED.connections)
+            run.keep(contender, payload, FIXED, figures, cpu.seconds)
 
 
 class _Cpu:
@@ -130,26 +145,26 @@ class _Cpu:
         return 0.0 if self._process is None else cpu_seconds(self._process.pid)
 
 
-def _result(options: argparse.Namespace, contenders: list[Contender], rounds: Rounds) -> dict[str, object]:
+def _result(run: Run) -> dict[str, Any]:
     arguments = " ".join(sys.argv[1:])
+    options = run.options
     return {
-        "what": "a proxy in front of two endpoints: 1 worker, plaintext HTTP/2, round robin; all programs on one machine",
-        **machine.describe(),
+        "what": "a proxy with 1 worker in front of 2 endpoints, plaintext HTTP/2, round robin, all on one machine",
         "command": f'make bench BENCH_ARGS="{arguments}"' if arguments else "make bench",
         "rounds": options.rounds,
         "seconds": options.seconds,
         "payload_bytes": SIZES,
         "reply_bytes": options.reply_bytes,
-        "contenders": {one.name: {"version": one.version, "config": one.config, **one.notes} for one in contenders},
-        "goals": judge(rounds),
+        "contenders": {one.name: {"version": one.version, "config": one.config, **one.notes} for one in run.contenders},
+        "goals": judge(run.rounds),
         "results": [
             {"contender": who, "payload": payload, "shape": shape, **summaries(measured), "each": measured}
-            for (who, payload, shape), measured in rounds.items()
+            for (who, payload, shape), measured in run.rounds.items()
         ],
     }
 
 
-def _write(result: dict[str, object], options: argparse.Namespace) -> None:
+def _write(result: dict[str, Any], options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / ("proxy-quick.json" if options.quick else "proxy.json")
     path.write_text(json.dumps(result, indent=1) + "\n")
@@ -159,10 +174,10 @@ def _write(result: dict[str, object], options: argparse.Namespace) -> None:
     print(f"\nwritten: {shown} and .png")
 
 
-def table(result: dict[str, object]) -> str:
+def table(result: dict[str, Any]) -> str:
     """Return the results and goals as text."""
     lines = [f"{'payload':8}{'shape':10}{'contender':10}{'CPU us/request':>26}{'req/s':>10}{'p50 ms':>9}{'p99 ms':>9}"]
-    for row in result["results"]:  # type: ignore[attr-defined]  # a list, see _result
+    for row in result["results"]:
         cpu = row["cpu_us"]
         cells = f"{row['payload']:8}{row['shape']:10}{row['contender']:10}"
         cells += f"{cpu['median']:10.1f} ({cpu['min']:.1f}-{cpu['max']:.1f})".ljust(26).rjust(26)
@@ -170,7 +185,7 @@ def table(result: dict[str, object]) -> str:
         for name in ("p50_ms", "p99_ms"):
             cells += f"{row[name]['median']:9.3f}" if name in row else " " * 9
         lines.append(cells)
-    for goal in result["goals"]:  # type: ignore[attr-defined]  # a list, see _result
+    for goal in result["goals"]:
         ratio = goal["ratio"]
         word = "reached" if goal["reached"] else "NOT reached"
         lines.append(f"{word}: {goal['goal']}: {ratio['median']:.3f} ({ratio['min']:.3f}-{ratio['max']:.3f})")

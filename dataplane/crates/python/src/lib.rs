@@ -17,7 +17,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add("NativeError", py.get_type::<NativeError>())?;
     module.add("POLICIES", balance::NAMES.to_vec())?;
-    let kinds: Vec<_> = ErrorKind::ALL.iter().map(|kind| (kind.name(), kind.code().name())).collect();
+    let kinds: Vec<_> = ErrorKind::ALL
+        .iter()
+        .map(|kind| (kind.name(), kind.code().name()))
+        .collect();
     module.add("ERROR_KINDS", kinds)?;
     let methods: PyResult<Vec<_>> = method::all().iter().map(|row| describe(py, row)).collect();
     module.add("METHODS", methods?)?;

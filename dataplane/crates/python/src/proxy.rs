@@ -22,16 +22,20 @@ impl Proxy {
     fn new(config_json: &str, descriptors: &[u8]) -> PyResult<Self> {
         let config: ProxyConfig = parse(config_json)?;
         let core = Core::new(config, descriptors).map_err(NativeError::new_err)?;
-        Ok(Self { core: Mutex::new(core) })
+        Ok(Self {
+            core: Mutex::new(core),
+        })
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        py.detach(|| self.lock().start()).map_err(|error| NativeError::new_err(error.to_string()))
+        py.detach(|| self.lock().start())
+            .map_err(|error| NativeError::new_err(error.to_string()))
     }
 
     fn apply(&self, py: Python<'_>, state_json: &str) -> PyResult<()> {
         let state: StateConfig = parse(state_json)?;
-        py.detach(|| self.lock().apply(&state)).map_err(NativeError::new_err)
+        py.detach(|| self.lock().apply(&state))
+            .map_err(NativeError::new_err)
     }
 
     fn set_control_status(&self, py: Python<'_>, status_json: &str) -> PyResult<()> {

@@ -84,7 +84,10 @@ impl Load {
 impl Accepted {
     fn new(guard: ConnectionGuard, load: Arc<Load>) -> Self {
         load.connections.fetch_add(1, Ordering::Relaxed);
-        Self { _guard: guard, load }
+        Self {
+            _guard: guard,
+            load,
+        }
     }
 }
 
@@ -126,7 +129,9 @@ impl Listener {
             Some(path) => bind_unix(path),
             None => bind_tcp(address),
         };
-        result.map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))
+        result.map_err(|error| {
+            io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+        })
     }
 
     /// The address with its port resolved.
@@ -140,8 +145,15 @@ impl Listener {
 
 fn bind_tcp(address: &str) -> io::Result<Listener> {
     use std::net::ToSocketAddrs;
-    let resolved = address.to_socket_addrs()?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
-    let socket = Socket::new(Domain::for_address(resolved), Type::STREAM, Some(Protocol::TCP))?;
+    let resolved = address
+        .to_socket_addrs()?
+        .next()
+        .ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let socket = Socket::new(
+        Domain::for_address(resolved),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&resolved.into())?;
@@ -183,7 +195,9 @@ impl Drop for Listener {
 pub fn tune_tcp(stream: &std::net::TcpStream, user_timeout_ms: u64) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
-    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10));
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(60))
+        .with_interval(Duration::from_secs(10));
     socket.set_tcp_keepalive(&keepalive)?;
     if user_timeout_ms > 0 {
         socket.set_tcp_user_timeout(Some(Duration::from_millis(user_timeout_ms)))?;
@@ -206,8 +220,12 @@ pub async fn run(
     tcp_user_timeout_ms: u64,
 ) -> io::Result<()> {
     let accepting = match listener {
-        Listener::Tcp(listener) => Accepting::Tcp(tokio::net::TcpListener::from_std(listener.try_clone()?)?),
-        Listener::Unix(listener, _) => Accepting::Unix(tokio::net::UnixListener::from_std(listener.try_clone()?)?),
+        Listener::Tcp(listener) => {
+            Accepting::Tcp(tokio::net::TcpListener::from_std(listener.try_clone()?)?)
+        }
+        Listener::Unix(listener, _) => {
+            Accepting::Unix(tokio::net::UnixListener::from_std(listener.try_clone()?)?)
+        }
     };
     let mut watch = drain.watch();
     loop {
@@ -262,10 +280,17 @@ fn is_connection_error(error: &io::Error) -> bool {
 }
 
 fn hand_over(targets: &[Target], stream: Stream, peer: Peer, guard: ConnectionGuard) {
-    let Some(target) = targets.iter().min_by_key(|target| (target.load.connections(), target.load.streams())) else {
+    let Some(target) = targets
+        .iter()
+        .min_by_key(|target| (target.load.connections(), target.load.streams()))
+    else {
         return;
     };
     let accepted = Accepted::new(guard, target.load.clone());
     // A worker that is gone is stopping; its connection closes with the drop.
-    let _ = target.sender.send(Incoming { stream, peer, accepted });
+    let _ = target.sender.send(Incoming {
+        stream,
+        peer,
+        accepted,
+    });
 }

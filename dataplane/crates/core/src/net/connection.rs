@@ -27,7 +27,12 @@ use crate::config::Limits;
 /// What a connection's streams are given to.
 pub trait Service: 'static {
     /// Start serving one call; must not block. `stream` lives as long as the call.
-    fn call(&self, request: Request<h2::RecvStream>, respond: SendResponse<Bytes>, stream: StreamGuard);
+    fn call(
+        &self,
+        request: Request<h2::RecvStream>,
+        respond: SendResponse<Bytes>,
+        stream: StreamGuard,
+    );
 }
 
 /// What all connections of one worker share.
@@ -59,7 +64,10 @@ impl StreamGuard {
     fn new(connection: Rc<Connection>) -> Self {
         connection.streams.set(connection.streams.get() + 1);
         connection.load.add_stream();
-        connection.resets.borrow_mut().opened(Instant::now().into_std());
+        connection
+            .resets
+            .borrow_mut()
+            .opened(Instant::now().into_std());
         Self { connection }
     }
 
@@ -69,7 +77,10 @@ impl StreamGuard {
 
     /// The caller reset this stream before it got response headers; many of these close the connection.
     pub fn reset_before_headers(&self) {
-        self.connection.resets.borrow_mut().reset(Instant::now().into_std());
+        self.connection
+            .resets
+            .borrow_mut()
+            .reset(Instant::now().into_std());
     }
 }
 
@@ -131,7 +142,16 @@ where
         resets: RefCell::new(ResetGuard::default()),
     });
     let age_limit = Duration::from_millis(limits.max_connection_age_ms).mul_f64(age_jitter);
-    let driver = Driver { server, service, http2, frames, connection, started, age_limit, closing: Closing::No };
+    let driver = Driver {
+        server,
+        service,
+        http2,
+        frames,
+        connection,
+        started,
+        age_limit,
+        closing: Closing::No,
+    };
     driver.run().await;
 }
 
@@ -180,7 +200,8 @@ where
         loop {
             match self.http2.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
-                    self.service.call(request, respond, StreamGuard::new(self.connection.clone()));
+                    self.service
+                        .call(request, respond, StreamGuard::new(self.connection.clone()));
                     if self.connection.resets.borrow().exceeded() {
                         self.close(ClosedReason::Flood, Reason::ENHANCE_YOUR_CALM);
                     }
@@ -190,9 +211,7 @@ where
                 Poll::Pending => break,
             }
         }
-        if self.closing != Closing::Abruptly
-            && self.frames.flooded().is_some()
-        {
+        if self.closing != Closing::Abruptly && self.frames.flooded().is_some() {
             self.close(ClosedReason::Flood, Reason::ENHANCE_YOUR_CALM);
             // poll_accept must run once more to send the GOAWAY.
             cx.waker().wake_by_ref();
@@ -242,7 +261,11 @@ where
             return aged.min(self.started + Duration::from_millis(limits.header_timeout_ms));
         }
         let idle_limit = Duration::from_millis(limits.connection_idle_timeout_ms);
-        let idle_base = if self.connection.streams.get() == 0 { self.connection.idle_since.get() } else { Instant::now() };
+        let idle_base = if self.connection.streams.get() == 0 {
+            self.connection.idle_since.get()
+        } else {
+            Instant::now()
+        };
         let next = aged.min(idle_base + idle_limit);
         // After the age limit only its grace is left to watch.
         next.max(Instant::now() + Duration::from_millis(10))
@@ -251,11 +274,15 @@ where
     fn check_times(&mut self) {
         let limits = &self.server.limits;
         let now = Instant::now();
-        if !self.frames.headers_seen() && now >= self.started + Duration::from_millis(limits.header_timeout_ms) {
+        if !self.frames.headers_seen()
+            && now >= self.started + Duration::from_millis(limits.header_timeout_ms)
+        {
             return self.close(ClosedReason::HeaderTimeout, Reason::NO_ERROR);
         }
         let idle_limit = Duration::from_millis(limits.connection_idle_timeout_ms);
-        if self.connection.streams.get() == 0 && now >= self.connection.idle_since.get() + idle_limit {
+        if self.connection.streams.get() == 0
+            && now >= self.connection.idle_since.get() + idle_limit
+        {
             return self.close(ClosedReason::Idle, Reason::NO_ERROR);
         }
         match self.closing {
@@ -265,7 +292,9 @@ where
                 self.http2.graceful_shutdown();
                 self.closing = Closing::Gracefully(Some(now + grace));
             }
-            Closing::Gracefully(Some(end)) if now >= end => self.close(ClosedReason::Age, Reason::NO_ERROR),
+            Closing::Gracefully(Some(end)) if now >= end => {
+                self.close(ClosedReason::Age, Reason::NO_ERROR)
+            }
             _ => {}
         }
     }

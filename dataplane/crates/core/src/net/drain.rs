@@ -28,7 +28,9 @@ pub struct Watch {
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { sender: watch::Sender::new(Phase::Running) }
+        Self {
+            sender: watch::Sender::new(Phase::Running),
+        }
     }
 }
 
@@ -48,7 +50,9 @@ impl Drain {
     }
 
     pub fn watch(&self) -> Watch {
-        Watch { next: Box::pin(next_phase(self.sender.subscribe(), Phase::Running)) }
+        Watch {
+            next: Box::pin(next_phase(self.sender.subscribe(), Phase::Running)),
+        }
     }
 }
 
@@ -66,9 +70,15 @@ impl Watch {
     }
 }
 
-async fn next_phase(mut receiver: watch::Receiver<Phase>, seen: Phase) -> (Phase, watch::Receiver<Phase>) {
+async fn next_phase(
+    mut receiver: watch::Receiver<Phase>,
+    seen: Phase,
+) -> (Phase, watch::Receiver<Phase>) {
     // The sender ends without a stop only when its owner is gone; then everything else ends too.
-    let phase = receiver.wait_for(|phase| *phase != seen).await.map_or(Phase::Stopped, |phase| *phase);
+    let phase = receiver
+        .wait_for(|phase| *phase != seen)
+        .await
+        .map_or(Phase::Stopped, |phase| *phase);
     if phase == seen {
         std::future::pending::<()>().await;
     }

@@ -52,10 +52,23 @@ struct Scan {
 impl Scan {
     fn event(&mut self, event: Event<'_>) -> Result<(), Error> {
         match (event, &mut self.scanner) {
-            (Event::Start { compressed: true, .. }, scanner) => {
-                *scanner = Some(RouteKeyScanner::new_compressed(self.method, self.encoding.as_ref())?);
+            (
+                Event::Start {
+                    compressed: true, ..
+                },
+                scanner,
+            ) => {
+                *scanner = Some(RouteKeyScanner::new_compressed(
+                    self.method,
+                    self.encoding.as_ref(),
+                )?);
             }
-            (Event::Start { compressed: false, .. }, scanner) => *scanner = Some(RouteKeyScanner::new(self.method)),
+            (
+                Event::Start {
+                    compressed: false, ..
+                },
+                scanner,
+            ) => *scanner = Some(RouteKeyScanner::new(self.method)),
             (Event::Data(data), Some(scanner)) => {
                 scanner.feed(data)?;
             }
@@ -114,10 +127,19 @@ impl Inbound {
         clock: &mut Clock<'_>,
     ) -> Result<RouteKey, Error> {
         if let Some(model) = headers.get(metadata::X_MODEL) {
-            let model = model.to_str().map_err(|_| Error::new(ErrorKind::BadRouteKey, "x-model is not ASCII text"))?;
-            return Ok(RouteKey { model: Some(model.to_owned()), ..RouteKey::default() });
+            let model = model
+                .to_str()
+                .map_err(|_| Error::new(ErrorKind::BadRouteKey, "x-model is not ASCII text"))?;
+            return Ok(RouteKey {
+                model: Some(model.to_owned()),
+                ..RouteKey::default()
+            });
         }
-        self.scan = Some(Scan { method, encoding: headers.get(metadata::GRPC_ENCODING).cloned(), scanner: None });
+        self.scan = Some(Scan {
+            method,
+            encoding: headers.get(metadata::GRPC_ENCODING).cloned(),
+            scanner: None,
+        });
         poll_fn(|cx| {
             loop {
                 if let Some(key) = self.scan.as_ref().and_then(|scan| scan.key(&has_versions)) {
@@ -137,14 +159,21 @@ impl Inbound {
                 return Poll::Ready(Err(cancelled()));
             }
             clock.poll(cx, true).map(|_| {
-                Err(Error::new(ErrorKind::DeadlineExceeded, "the request's route key did not come in time"))
+                Err(Error::new(
+                    ErrorKind::DeadlineExceeded,
+                    "the request's route key did not come in time",
+                ))
             })
         })
         .await
     }
 
     /// The next chunk for an attempt that has sent `cursor` chunks, and whether it is the last.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>, cursor: &mut usize) -> Poll<Result<(Bytes, bool), Error>> {
+    pub fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        cursor: &mut usize,
+    ) -> Poll<Result<(Bytes, bool), Error>> {
         if *cursor < self.chunks.len() {
             let chunk = if self.is_keeping {
                 *cursor += 1;
@@ -222,11 +251,17 @@ impl Inbound {
 
     fn hold(&mut self, chunk: Bytes) -> Result<(), Error> {
         if self.bytes > self.scan_limit {
-            let message = format!("no route key in the first {} bytes: send the model's name in x-model", self.scan_limit);
+            let message = format!(
+                "no route key in the first {} bytes: send the model's name in x-model",
+                self.scan_limit
+            );
             return Err(Error::new(ErrorKind::BadRouteKey, message));
         }
         if !self.held.grow(chunk.len()) {
-            return Err(Error::new(ErrorKind::Shed, "too many request bytes are held (max_held_bytes); try again later"));
+            return Err(Error::new(
+                ErrorKind::Shed,
+                "too many request bytes are held (max_held_bytes); try again later",
+            ));
         }
         self.chunks.push_back(chunk);
         Ok(())

@@ -43,7 +43,12 @@ pub struct Clock<'a> {
 
 impl<'a> Clock<'a> {
     /// A clock with the caller's `deadline` and the limit on stalls.
-    pub fn new(timer: Pin<&'a mut Sleep>, now: Instant, deadline: Option<Instant>, stall: Duration) -> Self {
+    pub fn new(
+        timer: Pin<&'a mut Sleep>,
+        now: Instant,
+        deadline: Option<Instant>,
+        stall: Duration,
+    ) -> Self {
         let mut clock = Self {
             timer,
             deadline,
@@ -88,12 +93,18 @@ impl<'a> Clock<'a> {
 
     /// Whether at least 90 % of the time from `start` to the next limit is over, or all but 5 ms of it.
     pub fn is_nearly_over(&self, start: Instant) -> bool {
-        let Some(end) = self.attempt_end() else { return false };
+        let Some(end) = self.attempt_end() else {
+            return false;
+        };
         retry::is_nearly_over(start.elapsed(), end.saturating_duration_since(start))
     }
 
     /// Wait for `future` as long as the limits allow and the caller stays.
-    pub async fn limit<T>(&mut self, mut future: Pin<&mut impl Future<Output = T>>, responder: &mut Responder) -> Result<T, Failure> {
+    pub async fn limit<T>(
+        &mut self,
+        mut future: Pin<&mut impl Future<Output = T>>,
+        responder: &mut Responder,
+    ) -> Result<T, Failure> {
         poll_fn(|cx| {
             if let Poll::Ready(value) = future.as_mut().poll(cx) {
                 return Poll::Ready(Ok(value));
@@ -101,7 +112,8 @@ impl<'a> Clock<'a> {
             if responder.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Failure::Caller(cancelled())));
             }
-            self.poll(cx, false).map(|expired| Err(Failure::Expired(expired)))
+            self.poll(cx, false)
+                .map(|expired| Err(Failure::Expired(expired)))
         })
         .await
     }
@@ -134,7 +146,10 @@ impl<'a> Clock<'a> {
         if self.attempt.is_some_and(|at| now >= at) {
             return Some(Expired::Attempt);
         }
-        if self.idle.is_some_and(|limit| now >= self.last_progress + limit) {
+        if self
+            .idle
+            .is_some_and(|limit| now >= self.last_progress + limit)
+        {
             return Some(Expired::Idle);
         }
         if now >= self.stall_at {
@@ -150,7 +165,14 @@ impl<'a> Clock<'a> {
 
     fn arm(&mut self) {
         let mut next = self.stall_at;
-        for at in [self.deadline, self.attempt, self.idle.map(|limit| self.last_progress + limit)].into_iter().flatten() {
+        for at in [
+            self.deadline,
+            self.attempt,
+            self.idle.map(|limit| self.last_progress + limit),
+        ]
+        .into_iter()
+        .flatten()
+        {
             next = next.min(at);
         }
         if self.timer.deadline() != next {

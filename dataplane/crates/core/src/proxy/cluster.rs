@@ -65,14 +65,25 @@ impl Settings {
     /// # Errors
     /// Names the value that the data plane does not know.
     pub fn new(config: &ClusterConfig) -> Result<Self, String> {
-        let codes = |names: &[String]| CodeSet::from_names(names).map_err(|error| format!("cluster {}: {error}", config.name));
+        let codes = |names: &[String]| {
+            CodeSet::from_names(names).map_err(|error| format!("cluster {}: {error}", config.name))
+        };
         if !balance::NAMES.contains(&config.policy.as_str()) {
             let known = balance::NAMES.join(", ");
-            return Err(format!("cluster {}: unknown policy {}; known: {known}", config.name, config.policy));
+            return Err(format!(
+                "cluster {}: unknown policy {}; known: {known}",
+                config.name, config.policy
+            ));
         }
-        if let Some(endpoint) = config.endpoints.iter().find(|endpoint| !(1..=65535).contains(&endpoint.weight)) {
+        if let Some(endpoint) = config
+            .endpoints
+            .iter()
+            .find(|endpoint| !(1..=65535).contains(&endpoint.weight))
+        {
             let (name, address, weight) = (&config.name, &endpoint.address, endpoint.weight);
-            return Err(format!("cluster {name}: weight {weight} of {address} is not in 1..=65535"));
+            return Err(format!(
+                "cluster {name}: weight {weight} of {address} is not in 1..=65535"
+            ));
         }
         let failure = &config.failure_codes;
         Ok(Self {
@@ -82,7 +93,11 @@ impl Settings {
             max_attempts: config.max_attempts.max(1),
             idempotent: config.idempotent,
             retry_codes: codes(&config.retry_codes)?,
-            failure_codes: [codes(&failure.tfs)?, codes(&failure.seldon)?, codes(&failure.oip)?],
+            failure_codes: [
+                codes(&failure.tfs)?,
+                codes(&failure.seldon)?,
+                codes(&failure.oip)?,
+            ],
             max_in_flight: config.max_in_flight,
             config: config.clone(),
         })
@@ -108,7 +123,11 @@ impl Cluster {
     pub fn new(settings: &Settings, started: Instant) -> Arc<Self> {
         let config = &settings.config;
         let picker = balance::picker(&config.policy).expect("Settings::new checked the name");
-        let set = Set { picker, policy: config.policy.clone(), endpoints: Vec::new() };
+        let set = Set {
+            picker,
+            policy: config.policy.clone(),
+            endpoints: Vec::new(),
+        };
         Arc::new(Self {
             name: config.name.as_str().into(),
             stats: ClusterStats::default(),
@@ -133,16 +152,24 @@ impl Cluster {
     /// Take new settings and endpoints; endpoints whose address stays keep everything they have learned.
     pub fn update(self: &Arc<Self>, settings: Settings, addresses: &[(Arc<Address>, u32)]) {
         let config = &settings.config;
-        self.budget.configure(config.retry_budget_ratio, config.retry_budget_per_second, config.retry_budget_cap);
+        self.budget.configure(
+            config.retry_budget_ratio,
+            config.retry_budget_per_second,
+            config.retry_budget_cap,
+        );
         let policy = config.policy.clone();
         self.settings.store(Arc::new(settings));
         let mut set = self.lock();
-        let mut old: FxHashMap<u64, Arc<Endpoint>> =
-            set.endpoints.drain(..).map(|endpoint| (endpoint.address.id, endpoint)).collect();
+        let mut old: FxHashMap<u64, Arc<Endpoint>> = set
+            .endpoints
+            .drain(..)
+            .map(|endpoint| (endpoint.address.id, endpoint))
+            .collect();
         let endpoints: Vec<_> = addresses
             .iter()
             .map(|(address, _)| {
-                old.remove(&address.id).unwrap_or_else(|| Endpoint::new(address.clone(), Arc::downgrade(self)))
+                old.remove(&address.id)
+                    .unwrap_or_else(|| Endpoint::new(address.clone(), Arc::downgrade(self)))
             })
             .collect();
         for removed in old.values() {
@@ -154,7 +181,11 @@ impl Cluster {
         }
         let entries: Vec<_> = addresses
             .iter()
-            .map(|(address, weight)| Entry { id: address.id, weight: *weight, live: address.is_live() })
+            .map(|(address, weight)| Entry {
+                id: address.id,
+                weight: *weight,
+                live: address.is_live(),
+            })
             .collect();
         set.picker.update(&entries);
         for (slot, endpoint) in endpoints.iter().enumerate() {
@@ -184,7 +215,10 @@ impl Cluster {
     /// Use an endpoint again although it was tried: it never saw the call, and no other is live.
     pub fn lease(self: &Arc<Self>, endpoint: Arc<Endpoint>) -> Lease {
         endpoint.stats.in_flight.fetch_add(1, Ordering::Relaxed);
-        Lease { endpoint, cluster: self.clone() }
+        Lease {
+            endpoint,
+            cluster: self.clone(),
+        }
     }
 
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
@@ -195,12 +229,18 @@ impl Cluster {
     pub fn weights(&self) -> Vec<(Arc<Endpoint>, u32, u32)> {
         let settings = self.settings.load();
         let set = self.lock();
-        let weights = settings.config.endpoints.iter().map(|endpoint| endpoint.weight);
+        let weights = settings
+            .config
+            .endpoints
+            .iter()
+            .map(|endpoint| endpoint.weight);
         set.endpoints
             .iter()
             .zip(weights)
             .enumerate()
-            .map(|(slot, (endpoint, weight))| (endpoint.clone(), weight, set.picker.effective_weight(slot)))
+            .map(|(slot, (endpoint, weight))| {
+                (endpoint.clone(), weight, set.picker.effective_weight(slot))
+            })
             .collect()
     }
 
@@ -209,7 +249,10 @@ impl Cluster {
     }
 
     pub fn is_live(&self) -> bool {
-        self.lock().endpoints.iter().any(|endpoint| endpoint.address.is_live())
+        self.lock()
+            .endpoints
+            .iter()
+            .any(|endpoint| endpoint.address.is_live())
     }
 
     /// The address's connectivity changed.
@@ -237,7 +280,10 @@ impl Cluster {
                 let (is_live, is_pending) = {
                     let set = self.lock();
                     let mut addresses = set.endpoints.iter().map(|endpoint| &endpoint.address);
-                    (addresses.clone().any(|address| address.is_live()), addresses.any(|address| address.is_pending()))
+                    (
+                        addresses.clone().any(|address| address.is_live()),
+                        addresses.any(|address| address.is_pending()),
+                    )
                 };
                 if is_live || !is_pending {
                     return is_live;
@@ -252,7 +298,9 @@ impl Cluster {
 
     fn report(&self, endpoint: &Endpoint, outcome: Outcome) {
         // The common case changes nothing: a success of an endpoint whose weight is full.
-        if outcome == Outcome::Neutral || (outcome == Outcome::Success && endpoint.is_full.load(Ordering::Relaxed)) {
+        if outcome == Outcome::Neutral
+            || (outcome == Outcome::Success && endpoint.is_full.load(Ordering::Relaxed))
+        {
             return;
         }
         let mut set = self.lock();
@@ -271,7 +319,9 @@ impl Cluster {
 
 impl Set {
     fn note_weight(&self, slot: usize, endpoint: &Endpoint) {
-        endpoint.is_full.store(self.picker.is_full(slot), Ordering::Relaxed);
+        endpoint
+            .is_full
+            .store(self.picker.is_full(slot), Ordering::Relaxed);
     }
 }
 
@@ -286,6 +336,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.endpoint.stats.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.endpoint
+            .stats
+            .in_flight
+            .fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -81,7 +81,8 @@ impl Address {
             text: text.into(),
             target,
             authority,
-            header: HeaderValue::from_str(text).map_err(|_| format!("{text}: not a header value"))?,
+            header: HeaderValue::from_str(text)
+                .map_err(|_| format!("{text}: not a header value"))?,
             state: Mutex::default(),
             users: Mutex::default(),
         })
@@ -90,7 +91,10 @@ impl Address {
     /// Whether calls may be sent to it (design.md, Pool).
     pub fn is_live(&self) -> bool {
         let state = lock(&self.state);
-        state.workers > 0 || state.last_success.is_some_and(|at| at.elapsed() < RECENT_CONNECT)
+        state.workers > 0
+            || state
+                .last_success
+                .is_some_and(|at| at.elapsed() < RECENT_CONNECT)
     }
 
     /// Whether no connect has ended yet: it may turn out live any moment.
@@ -140,9 +144,15 @@ fn host_port(text: &str) -> Result<&str, String> {
         return Ok(text);
     }
     let valid = text.rsplit_once(':').is_some_and(|(host, port)| {
-        !host.is_empty() && !host.contains([':', '/', '@']) && port.parse::<u16>().is_ok_and(|port| port > 0)
+        !host.is_empty()
+            && !host.contains([':', '/', '@'])
+            && port.parse::<u16>().is_ok_and(|port| port > 0)
     });
-    if valid { Ok(text) } else { Err(format!("{text}: not host:port, [v6]:port or unix:/path")) }
+    if valid {
+        Ok(text)
+    } else {
+        Err(format!("{text}: not host:port, [v6]:port or unix:/path"))
+    }
 }
 
 /// The state behind these locks is a few counters that no panic can leave half-written.
@@ -185,11 +195,27 @@ mod tests {
 
     #[test]
     fn addresses_are_parsed_or_refused_with_the_reason() {
-        for good in ["127.0.0.1:5000", "[::1]:5000", "model-a.svc:80", "unix:/tmp/a.sock"] {
+        for good in [
+            "127.0.0.1:5000",
+            "[::1]:5000",
+            "model-a.svc:80",
+            "unix:/tmp/a.sock",
+        ] {
             assert_eq!(&*Address::new(good).expect(good).text, good);
         }
-        for bad in ["", "host", "host:0", "host:99999", "::1:80", "a/b:80", "user@host:80", "unix:"] {
-            let error = Address::new(bad).err().unwrap_or_else(|| panic!("{bad} was taken"));
+        for bad in [
+            "",
+            "host",
+            "host:0",
+            "host:99999",
+            "::1:80",
+            "a/b:80",
+            "user@host:80",
+            "unix:",
+        ] {
+            let error = Address::new(bad)
+                .err()
+                .unwrap_or_else(|| panic!("{bad} was taken"));
             assert!(error.starts_with(&format!("{bad}: ")), "{error}");
         }
     }

@@ -19,8 +19,8 @@ use super::cluster::{Cluster, Lease, Settings};
 use super::endpoint::Endpoint;
 use super::local;
 use super::method::{self, Kind, Method, Streaming};
-use super::retry;
 use super::responder::Responder;
+use super::retry;
 use super::state::Worker;
 use super::upstream::{Exchange, Failure};
 use crate::admin::metrics::{CallStats, RetryCause};
@@ -86,10 +86,17 @@ enum Ended {
 }
 
 /// Serve one request of a downstream connection.
-pub async fn handle(worker: Rc<Worker>, request: Request<RecvStream>, respond: SendResponse<Bytes>, stream: StreamGuard) {
+pub async fn handle(
+    worker: Rc<Worker>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    stream: StreamGuard,
+) {
     let started = Instant::now();
     let (head, body) = request.into_parts();
-    let request_id = metadata::request_id(&head.headers).cloned().unwrap_or_else(metadata::make_request_id);
+    let request_id = metadata::request_id(&head.headers)
+        .cloned()
+        .unwrap_or_else(metadata::make_request_id);
     let Some(method) = method::find(head.uri.path()) else {
         let mut responder = Responder::new(respond, request_id);
         let path: String = head.uri.path().chars().take(256).collect();
@@ -110,7 +117,12 @@ pub async fn handle(worker: Rc<Worker>, request: Request<RecvStream>, respond: S
         started,
         caller_deadline: None,
         attempts: 0,
-        record: Record { stats: worker.shared.unrouted.clone(), cluster: None, endpoint: None, error: None },
+        record: Record {
+            stats: worker.shared.unrouted.clone(),
+            cluster: None,
+            endpoint: None,
+            error: None,
+        },
         worker,
     };
     let code = match call.serve().await {
@@ -127,18 +139,33 @@ impl Call {
         let shared = self.worker.shared.clone();
         let limits = &shared.config.limits;
         self.check_request()?;
-        self.caller_deadline = self.headers.get(deadline::GRPC_TIMEOUT).map(deadline::parse_timeout).transpose()?;
+        self.caller_deadline = self
+            .headers
+            .get(deadline::GRPC_TIMEOUT)
+            .map(deadline::parse_timeout)
+            .transpose()?;
         let Some(_permit) = shared.in_flight.acquire(limits.max_in_flight) else {
             shared.stats.shed_in_flight.fetch_add(1, Ordering::Relaxed);
             return Err(shed("the access service", limits.max_in_flight));
         };
-        let mut timer = std::pin::pin!(tokio::time::sleep_until(self.started + Duration::from_secs(86_400)));
+        let mut timer = std::pin::pin!(tokio::time::sleep_until(
+            self.started + Duration::from_secs(86_400)
+        ));
         let caller_deadline = self.caller_deadline.map(|limit| self.started + limit);
         let stall = Duration::from_millis(limits.body_timeout_ms);
         let mut clock = Clock::new(timer.as_mut(), self.started, caller_deadline, stall);
 
         let has_versions = |model: &str| shared.state.load().routes.has_versions(model);
-        let key = self.inbound.route_key(self.method, &self.headers, has_versions, &mut self.responder, &mut clock).await?;
+        let key = self
+            .inbound
+            .route_key(
+                self.method,
+                &self.headers,
+                has_versions,
+                &mut self.responder,
+                &mut clock,
+            )
+            .await?;
         let cluster = {
             let state = shared.state.load();
             let route = state.routes.find(&key, self.method.task_id)?;
@@ -158,11 +185,15 @@ impl Call {
         }
         let Some(_permit) = cluster.in_flight.acquire(settings.max_in_flight) else {
             cluster.stats.shed.fetch_add(1, Ordering::Relaxed);
-            return Err(shed(&format!("cluster {}", cluster.name), settings.max_in_flight));
+            return Err(shed(
+                &format!("cluster {}", cluster.name),
+                settings.max_in_flight,
+            ));
         };
         cluster.budget.request();
         metadata::to_upstream(&mut self.headers);
-        self.headers.insert(metadata::X_REQUEST_ID, self.responder.request_id().clone());
+        self.headers
+            .insert(metadata::X_REQUEST_ID, self.responder.request_id().clone());
         self.attempts(&cluster, &settings, &mut clock).await
     }
 
@@ -176,11 +207,17 @@ impl Call {
         }
         if self.method.kind == Kind::Admin {
             if !shared.config.admin_methods {
-                let message = format!("{} is not allowed: set admin_methods to allow it", self.method.path);
+                let message = format!(
+                    "{} is not allowed: set admin_methods to allow it",
+                    self.method.path
+                );
                 return Err(Error::new(ErrorKind::Denied, message));
             }
             if !self.headers.contains_key(metadata::X_MODEL) {
-                let message = format!("{} needs the metadata x-model, to choose an endpoint", self.method.path);
+                let message = format!(
+                    "{} needs the metadata x-model, to choose an endpoint",
+                    self.method.path
+                );
                 return Err(Error::new(ErrorKind::BadRouteKey, message));
             }
         }
@@ -203,7 +240,11 @@ impl Call {
             clock.set_attempt(settings.attempt_timeout.map(|limit| started + limit));
             self.attempts += 1;
             self.record.endpoint = Some(endpoint.clone());
-            let mut attempt = Attempt { endpoint: &endpoint, started, exchange: None };
+            let mut attempt = Attempt {
+                endpoint: &endpoint,
+                started,
+                exchange: None,
+            };
             let ended = self.attempt(&mut attempt, settings, clock).await;
             let (code, outcome, next) = self.conclude(ended, &attempt, settings, clock);
             drop(attempt);
@@ -215,8 +256,14 @@ impl Call {
                     return Ok(code);
                 }
                 Next::Forward(trailers) => {
-                    if !(settings.retry_codes.contains(code) && self.may_repeat(cluster, settings, clock, RetryCause::UpstreamStatus)) {
-                        self.responder.trailers_only(trailers, self.attempts, self.exposed(&endpoint));
+                    if !(settings.retry_codes.contains(code)
+                        && self.may_repeat(cluster, settings, clock, RetryCause::UpstreamStatus))
+                    {
+                        self.responder.trailers_only(
+                            trailers,
+                            self.attempts,
+                            self.exposed(&endpoint),
+                        );
                         return Ok(code);
                     }
                 }
@@ -255,19 +302,30 @@ impl Call {
             return Err(error);
         }
         let limit = Duration::from_millis(self.worker.shared.config.limits.connect_timeout_ms);
-        let left = clock.deadline().map_or(limit, |at| limit.min(at.saturating_duration_since(Instant::now())));
+        let left = clock.deadline().map_or(limit, |at| {
+            limit.min(at.saturating_duration_since(Instant::now()))
+        });
         if tried.is_empty()
             && cluster.wait_live(left).await
             && let Some(lease) = cluster.pick(tried)
         {
             return Ok(lease);
         }
-        let message = format!("cluster {} has no live endpoint{}", cluster.name, if tried.is_empty() { "" } else { " left to try" });
+        let message = format!(
+            "cluster {} has no live endpoint{}",
+            cluster.name,
+            if tried.is_empty() { "" } else { " left to try" }
+        );
         Err(Error::new(ErrorKind::NoEndpoints, message))
     }
 
     /// Send the call to one endpoint, and pass its answer on as far as it comes.
-    async fn attempt(&mut self, attempt: &mut Attempt<'_>, settings: &Settings, clock: &mut Clock<'_>) -> Ended {
+    async fn attempt(
+        &mut self,
+        attempt: &mut Attempt<'_>,
+        settings: &Settings,
+        clock: &mut Clock<'_>,
+    ) -> Ended {
         let request = self.upstream_request(attempt.endpoint, clock);
         let upstream = self.worker.pool.upstream(&attempt.endpoint.address);
         let opened = {
@@ -280,7 +338,10 @@ impl Call {
             Err(failure) => return Ended::Failed(failure),
         };
         let exchange = attempt.exchange.insert(exchange);
-        let response = match exchange.response(response, &mut self.inbound, &mut self.responder, clock).await {
+        let response = match exchange
+            .response(response, &mut self.inbound, &mut self.responder, clock)
+            .await
+        {
             Ok(response) => response,
             Err(failure) => return Ended::Failed(failure),
         };
@@ -288,7 +349,11 @@ impl Call {
         let outcome = |code, headers: &HeaderMap| outcome_of(code, headers, self.method, settings);
         if head.status != StatusCode::OK && !head.headers.contains_key(status::GRPC_STATUS) {
             let code = Code::from_http(head.status.as_u16());
-            let message = format!("endpoint {} answered HTTP status {}", attempt.endpoint.address.text, head.status.as_u16());
+            let message = format!(
+                "endpoint {} answered HTTP status {}",
+                attempt.endpoint.address.text,
+                head.status.as_u16()
+            );
             let outcome = outcome(code, &head.headers);
             return Ended::Status(code, status::headers(code, &message), outcome);
         }
@@ -308,14 +373,21 @@ impl Call {
             Err(failure) => return Ended::Failed(failure),
         };
         let framing = Frames::new(self.worker.shared.config.limits.max_message_bytes);
-        match exchange.relay(body, framing, &mut self.inbound, &mut out, clock).await {
+        match exchange
+            .relay(body, framing, &mut self.inbound, &mut out, clock)
+            .await
+        {
             Ok(Some(mut trailers)) => {
                 let Some(code) = status::parse_grpc_status(&trailers) else {
                     return Ended::BrokeOff(Failure::Endpoint(no_status(attempt.endpoint)), out);
                 };
                 let outcome = outcome(code, &trailers);
                 metadata::to_downstream(&mut trailers);
-                self.responder.add_trailers(&mut trailers, self.attempts, self.exposed(attempt.endpoint));
+                self.responder.add_trailers(
+                    &mut trailers,
+                    self.attempts,
+                    self.exposed(attempt.endpoint),
+                );
                 // The caller may have gone in this very moment; the call is over either way.
                 let _ = out.send_trailers(trailers);
                 Ended::Answered(code, outcome)
@@ -332,7 +404,10 @@ impl Call {
             headers.insert(deadline::GRPC_TIMEOUT, deadline::format_timeout(left));
         }
         if self.attempts > 1 {
-            headers.insert(metadata::PREVIOUS_ATTEMPTS, HeaderValue::from(self.attempts - 1));
+            headers.insert(
+                metadata::PREVIOUS_ATTEMPTS,
+                HeaderValue::from(self.attempts - 1),
+            );
         }
         let mut request = Request::new(());
         *request.method_mut() = http::Method::POST;
@@ -343,12 +418,20 @@ impl Call {
 
     /// What the end of an attempt means: the code that is counted for the endpoint, what the balancer learns, and
     /// what happens next.
-    fn conclude(&mut self, ended: Ended, attempt: &Attempt<'_>, settings: &Settings, clock: &Clock<'_>) -> (Code, Outcome, Next) {
+    fn conclude(
+        &mut self,
+        ended: Ended,
+        attempt: &Attempt<'_>,
+        settings: &Settings,
+        clock: &Clock<'_>,
+    ) -> (Code, Outcome, Next) {
         let _ = settings;
         match ended {
             Ended::Answered(code, outcome) => (code, outcome, Next::Done(None)),
             Ended::Status(code, headers, outcome) => {
-                let outcome = if matches!(code, Code::DeadlineExceeded | Code::Cancelled) && clock.is_nearly_over(attempt.started) {
+                let outcome = if matches!(code, Code::DeadlineExceeded | Code::Cancelled)
+                    && clock.is_nearly_over(attempt.started)
+                {
                     attempt.blame_for_time()
                 } else {
                     outcome
@@ -361,14 +444,25 @@ impl Call {
                 if error.kind == ErrorKind::Cancelled {
                     self.stream.reset_before_headers();
                 }
-                (error.kind.code(), outcome, Next::Retry(error, is_attempt_timeout))
+                (
+                    error.kind.code(),
+                    outcome,
+                    Next::Retry(error, is_attempt_timeout),
+                )
             }
             Ended::BrokeOff(failure, mut out) => {
                 let (error, outcome) = self.judge(failure, attempt, clock);
                 self.worker.shared.stats.errors.add(error.kind);
                 let mut trailers = status::headers(error.kind.code(), &error.message);
-                trailers.insert(metadata::ACCESS_ERROR, HeaderValue::from_static(error.kind.name()));
-                self.responder.add_trailers(&mut trailers, self.attempts, self.exposed(attempt.endpoint));
+                trailers.insert(
+                    metadata::ACCESS_ERROR,
+                    HeaderValue::from_static(error.kind.name()),
+                );
+                self.responder.add_trailers(
+                    &mut trailers,
+                    self.attempts,
+                    self.exposed(attempt.endpoint),
+                );
                 let _ = out.send_trailers(trailers);
                 (error.kind.code(), outcome, Next::Done(Some(error.kind)))
             }
@@ -376,50 +470,93 @@ impl Call {
     }
 
     /// The error of a failure, and whether the endpoint is to blame (design.md, error table, last column).
-    fn judge(&self, failure: Failure, attempt: &Attempt<'_>, clock: &Clock<'_>) -> (Error, Outcome) {
+    fn judge(
+        &self,
+        failure: Failure,
+        attempt: &Attempt<'_>,
+        clock: &Clock<'_>,
+    ) -> (Error, Outcome) {
         match failure {
             Failure::Caller(error) => {
                 // A caller's reset at its own deadline usually beats our timer (balancing.md 2.2, cancel trap).
-                let late = error.kind == ErrorKind::Cancelled && self.caller_deadline.is_some() && clock.is_nearly_over(self.started);
-                let outcome = if late { attempt.blame_for_time() } else { Outcome::Neutral };
+                let late = error.kind == ErrorKind::Cancelled
+                    && self.caller_deadline.is_some()
+                    && clock.is_nearly_over(self.started);
+                let outcome = if late {
+                    attempt.blame_for_time()
+                } else {
+                    Outcome::Neutral
+                };
                 (error, outcome)
             }
             Failure::Endpoint(error) => {
                 let outcome = retry::outcome(error.kind);
                 let text = &attempt.endpoint.address.text;
-                let message = if error.message.contains(&**text) { error.message } else { format!("endpoint {text}: {}", error.message).into() };
+                let message = if error.message.contains(&**text) {
+                    error.message
+                } else {
+                    format!("endpoint {text}: {}", error.message).into()
+                };
                 (Error::new(error.kind, message), outcome)
             }
             Failure::Expired(expired) => {
                 let text = &attempt.endpoint.address.text;
                 let held = attempt.started.elapsed().as_millis();
                 let message = match expired {
-                    Expired::Deadline => format!("deadline exceeded; endpoint {text} had the call for {held} ms"),
-                    Expired::Attempt => format!("endpoint {text} did not answer within attempt_timeout_ms ({held} ms)"),
-                    Expired::Idle => format!("no message either way for stream_idle_timeout_ms (endpoint {text})"),
-                    Expired::Stalled => "the caller moved fewer than 16 KiB in body_timeout_ms".to_owned(),
+                    Expired::Deadline => {
+                        format!("deadline exceeded; endpoint {text} had the call for {held} ms")
+                    }
+                    Expired::Attempt => format!(
+                        "endpoint {text} did not answer within attempt_timeout_ms ({held} ms)"
+                    ),
+                    Expired::Idle => format!(
+                        "no message either way for stream_idle_timeout_ms (endpoint {text})"
+                    ),
+                    Expired::Stalled => {
+                        "the caller moved fewer than 16 KiB in body_timeout_ms".to_owned()
+                    }
                 };
-                let outcome = if expired == Expired::Stalled { Outcome::Neutral } else { attempt.blame_for_time() };
+                let outcome = if expired == Expired::Stalled {
+                    Outcome::Neutral
+                } else {
+                    attempt.blame_for_time()
+                };
                 (Error::new(ErrorKind::DeadlineExceeded, message), outcome)
             }
         }
     }
 
-    fn may_retry(&self, error: &Error, is_attempt_timeout: bool, cluster: &Cluster, settings: &Settings, clock: &Clock<'_>) -> bool {
+    fn may_retry(
+        &self,
+        error: &Error,
+        is_attempt_timeout: bool,
+        cluster: &Cluster,
+        settings: &Settings,
+        clock: &Clock<'_>,
+    ) -> bool {
         if retry::never_reached(error.kind) {
             // Nobody did any work: it costs no budget, and only the number of endpoints limits it.
-            let may = self.attempts < MAX_UNREACHED && self.inbound.is_replayable() && clock.has_time_left();
+            let may = self.attempts < MAX_UNREACHED
+                && self.inbound.is_replayable()
+                && clock.has_time_left();
             if may {
                 cluster.stats.retries.add(RetryCause::Error(error.kind));
             }
             return may;
         }
-        let is_allowed = retry::may_retry(error.kind, is_attempt_timeout, self.is_idempotent(settings));
+        let is_allowed =
+            retry::may_retry(error.kind, is_attempt_timeout, self.is_idempotent(settings));
         is_allowed && self.may_repeat(cluster, settings, clock, RetryCause::Error(error.kind))
     }
 
     /// Whether another attempt of a call that may have been processed is possible and affordable.
-    fn may_repeat(&self, cluster: &Cluster, settings: &Settings, clock: &Clock<'_>, cause: RetryCause) -> bool {
+    fn may_repeat(
+        &self,
+        cluster: &Cluster,
+        settings: &Settings,
+        clock: &Clock<'_>,
+        cause: RetryCause,
+    ) -> bool {
         let is_possible = self.is_idempotent(settings)
             && self.attempts < settings.max_attempts
             && self.inbound.is_replayable()
@@ -437,7 +574,11 @@ impl Call {
     }
 
     fn exposed<'a>(&self, endpoint: &'a Endpoint) -> Option<&'a HeaderValue> {
-        self.worker.shared.config.expose_endpoints.then_some(&endpoint.address.header)
+        self.worker
+            .shared
+            .config
+            .expose_endpoints
+            .then_some(&endpoint.address.header)
     }
 
     /// Tell the caller, unless it is gone.
@@ -445,13 +586,17 @@ impl Call {
         self.record.error = Some(error.kind);
         self.worker.shared.stats.errors.add(error.kind);
         let endpoint = self.record.endpoint.clone();
-        let exposed = endpoint.as_deref().and_then(|endpoint| self.exposed(endpoint));
+        let exposed = endpoint
+            .as_deref()
+            .and_then(|endpoint| self.exposed(endpoint));
         self.responder.fail(error, self.attempts, exposed);
         error.kind.code()
     }
 
     fn finish(self, code: Code) {
-        self.record.stats.record(self.method.id, code, self.started.elapsed());
+        self.record
+            .stats
+            .record(self.method.id, code, self.started.elapsed());
     }
 }
 
@@ -461,11 +606,19 @@ impl Attempt<'_> {
     /// Running out of time counts against the endpoint if it held the call for at least its median latency and
     /// 10 ms, and it was not the caller that the call waited for: else short deadlines would be an attack.
     fn blame_for_time(&self) -> Outcome {
-        let waits_for_caller = self.exchange.as_ref().is_some_and(|exchange| exchange.waits_for_caller);
+        let waits_for_caller = self
+            .exchange
+            .as_ref()
+            .is_some_and(|exchange| exchange.waits_for_caller);
         if waits_for_caller {
             return Outcome::Neutral;
         }
-        let median = self.endpoint.stats.seconds.quantile(0.5).map_or(Duration::ZERO, Duration::from_secs_f64);
+        let median = self
+            .endpoint
+            .stats
+            .seconds
+            .quantile(0.5)
+            .map_or(Duration::ZERO, Duration::from_secs_f64);
         retry::time_outcome(self.started.elapsed(), median)
     }
 }
@@ -487,10 +640,16 @@ fn upstream_uri(method: &Method, endpoint: &Endpoint) -> Uri {
 }
 
 fn no_status(endpoint: &Endpoint) -> Error {
-    let message = format!("endpoint {} answered without a grpc-status", endpoint.address.text);
+    let message = format!(
+        "endpoint {} answered without a grpc-status",
+        endpoint.address.text
+    );
     Error::new(ErrorKind::BadUpstreamResponse, message)
 }
 
 fn shed(what: &str, limit: usize) -> Error {
-    Error::new(ErrorKind::Shed, format!("{what} has {limit} calls in flight, its limit; try again later"))
+    Error::new(
+        ErrorKind::Shed,
+        format!("{what} has {limit} calls in flight, its limit; try again later"),
+    )
 }

@@ -68,7 +68,10 @@ pub struct Channel {
 
 impl Pool {
     pub fn new(limits: Rc<Limits>) -> Self {
-        Self { limits, upstreams: RefCell::default() }
+        Self {
+            limits,
+            upstreams: RefCell::default(),
+        }
     }
 
     /// The connections to an address; started if this worker has none yet.
@@ -77,7 +80,9 @@ impl Pool {
             return upstream.clone();
         }
         let upstream = Upstream::start(address.clone(), self.limits.clone());
-        self.upstreams.borrow_mut().insert(address.id, upstream.clone());
+        self.upstreams
+            .borrow_mut()
+            .insert(address.id, upstream.clone());
         upstream
     }
 
@@ -86,7 +91,8 @@ impl Pool {
         for address in addresses {
             self.upstream(address);
         }
-        let wanted: rustc_hash::FxHashSet<u64> = addresses.iter().map(|address| address.id).collect();
+        let wanted: rustc_hash::FxHashSet<u64> =
+            addresses.iter().map(|address| address.id).collect();
         self.upstreams.borrow_mut().retain(|id, upstream| {
             let keep = wanted.contains(id);
             if !keep {
@@ -140,7 +146,9 @@ impl Upstream {
     /// The connection with the fewest streams, if there is one; asks for another when all are full.
     pub fn usable(&self) -> Option<Rc<Connection>> {
         let connections = self.connections.borrow();
-        let best = connections.iter().min_by_key(|connection| connection.streams.get())?;
+        let best = connections
+            .iter()
+            .min_by_key(|connection| connection.streams.get())?;
         if connections.len() < self.limits.max_connections_per_endpoint && best.is_full() {
             self.wanted.notify_one();
         }
@@ -163,7 +171,13 @@ impl Upstream {
 
     fn retire(&self) {
         self.retired.set(true);
-        if !self.connections.borrow_mut().drain(..).as_slice().is_empty() {
+        if !self
+            .connections
+            .borrow_mut()
+            .drain(..)
+            .as_slice()
+            .is_empty()
+        {
             self.address.disconnected();
         }
         self.wanted.notify_one();
@@ -244,11 +258,16 @@ impl Upstream {
             .await
             .map_err(io::Error::other)?;
         // The endpoint is usable once its SETTINGS frame has come: a listener whose process hangs accepts too.
-        first_settings(&mut connection, &sender).await.map_err(io::Error::other)?;
+        first_settings(&mut connection, &sender)
+            .await
+            .map_err(io::Error::other)?;
         if self.retired.get() {
             return Ok(());
         }
-        let entry = Rc::new(Connection { sender: RefCell::new(sender), streams: Cell::new(0) });
+        let entry = Rc::new(Connection {
+            sender: RefCell::new(sender),
+            streams: Cell::new(0),
+        });
         let is_first = {
             let mut connections = self.connections.borrow_mut();
             connections.push(entry.clone());
@@ -282,7 +301,11 @@ impl Upstream {
         let watch = async {
             loop {
                 sleep(keepalive).await;
-                if entry.streams.get() > 0 && timeout(limit, ping_pong.ping(h2::Ping::opaque())).await.is_err() {
+                if entry.streams.get() > 0
+                    && timeout(limit, ping_pong.ping(h2::Ping::opaque()))
+                        .await
+                        .is_err()
+                {
                     return;
                 }
             }
@@ -325,7 +348,10 @@ impl Connection {
 impl Channel {
     fn new(connection: Rc<Connection>, upstream: Rc<Upstream>) -> Self {
         connection.streams.set(connection.streams.get() + 1);
-        Self { connection, upstream }
+        Self {
+            connection,
+            upstream,
+        }
     }
 
     /// No further calls on this connection.
@@ -336,6 +362,8 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        self.connection.streams.set(self.connection.streams.get() - 1);
+        self.connection
+            .streams
+            .set(self.connection.streams.get() - 1);
     }
 }

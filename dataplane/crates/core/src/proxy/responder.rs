@@ -25,7 +25,11 @@ pub struct Responder {
 
 impl Responder {
     pub fn new(respond: SendResponse<Bytes>, request_id: HeaderValue) -> Self {
-        Self { respond, request_id, is_answered: false }
+        Self {
+            respond,
+            request_id,
+            is_answered: false,
+        }
     }
 
     pub fn request_id(&self) -> &HeaderValue {
@@ -41,11 +45,18 @@ impl Responder {
     pub fn headers(&mut self, headers: HeaderMap) -> Result<SendStream<Bytes>, Failure> {
         self.is_answered = true;
         let response = response(headers);
-        self.respond.send_response(response, false).map_err(|_| Failure::Caller(cancelled()))
+        self.respond
+            .send_response(response, false)
+            .map_err(|_| Failure::Caller(cancelled()))
     }
 
     /// Answer with a status and nothing else.
-    pub fn trailers_only(&mut self, mut headers: HeaderMap, attempts: u32, endpoint: Option<&HeaderValue>) {
+    pub fn trailers_only(
+        &mut self,
+        mut headers: HeaderMap,
+        attempts: u32,
+        endpoint: Option<&HeaderValue>,
+    ) {
         self.is_answered = true;
         if !headers.contains_key(CONTENT_TYPE) {
             headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
@@ -59,16 +70,27 @@ impl Responder {
     pub fn fail(&mut self, error: &Error, attempts: u32, endpoint: Option<&HeaderValue>) {
         let mut headers = if error.kind == ErrorKind::Internal {
             let id = self.request_id.to_str().unwrap_or_default();
-            status::headers(error.kind.code(), &format!("internal error, request id {id}"))
+            status::headers(
+                error.kind.code(),
+                &format!("internal error, request id {id}"),
+            )
         } else {
             status::headers(error.kind.code(), &error.message)
         };
-        headers.insert(metadata::ACCESS_ERROR, HeaderValue::from_static(error.kind.name()));
+        headers.insert(
+            metadata::ACCESS_ERROR,
+            HeaderValue::from_static(error.kind.name()),
+        );
         self.trailers_only(headers, attempts, endpoint);
     }
 
     /// What we add to every call's trailers.
-    pub fn add_trailers(&self, trailers: &mut HeaderMap, attempts: u32, endpoint: Option<&HeaderValue>) {
+    pub fn add_trailers(
+        &self,
+        trailers: &mut HeaderMap,
+        attempts: u32,
+        endpoint: Option<&HeaderValue>,
+    ) {
         let count = match attempts {
             1 => HeaderValue::from_static("1"),
             other => HeaderValue::from(other),

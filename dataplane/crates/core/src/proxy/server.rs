@@ -19,8 +19,8 @@ use super::handle::handle;
 use super::pool::Pool;
 use super::state::{Shared, Worker};
 use super::status;
-use crate::admin::metrics::RefusedReason;
 use crate::admin::http::{AdminPages, AdminServer};
+use crate::admin::metrics::RefusedReason;
 use crate::admin::reflection::Reflection;
 use crate::config::{ProxyConfig, StateConfig};
 use crate::grpc::metadata::random;
@@ -67,7 +67,10 @@ impl Proxy {
             return Err("workers and listen must not be empty".to_owned());
         }
         let reflection = Reflection::new(descriptors, &super::local::services())?;
-        Ok(Self { shared: Arc::new(Shared::new(config, reflection)), running: None })
+        Ok(Self {
+            shared: Arc::new(Shared::new(config, reflection)),
+            running: None,
+        })
     }
 
     /// Bind everything and start the threads; return the bound addresses, the admin address last.
@@ -79,28 +82,51 @@ impl Proxy {
             return Err(io::Error::other("the proxy was started already"));
         }
         let config = &self.shared.config;
-        let listeners: Vec<_> = config.listen.iter().map(|address| Listener::bind(address)).collect::<Result<_, _>>()?;
-        let mut addresses: Vec<_> = listeners.iter().map(Listener::address).collect::<Result<_, _>>()?;
+        let listeners: Vec<_> = config
+            .listen
+            .iter()
+            .map(|address| Listener::bind(address))
+            .collect::<Result<_, _>>()?;
+        let mut addresses: Vec<_> = listeners
+            .iter()
+            .map(Listener::address)
+            .collect::<Result<_, _>>()?;
         let mut admin = None;
         if let Some(address) = &config.admin {
-            let (bound, server) = AdminServer::start(address, Arc::new(Pages { shared: self.shared.clone() }))?;
+            let (bound, server) = AdminServer::start(
+                address,
+                Arc::new(Pages {
+                    shared: self.shared.clone(),
+                }),
+            )?;
             addresses.push(bound);
             admin = Some(server);
         }
-        let mut running = Running { threads: Vec::new(), admin, loads: Vec::new(), state_changed: Vec::new() };
+        let mut running = Running {
+            threads: Vec::new(),
+            admin,
+            loads: Vec::new(),
+            state_changed: Vec::new(),
+        };
         let mut targets = Vec::new();
         for index in 0..config.workers {
             let load = Arc::new(Load::default());
             let (sender, incoming) = unbounded_channel();
             let (state_changed, changes) = unbounded_channel();
             let (shared, worker_load) = (self.shared.clone(), load.clone());
-            running.threads.push(spawn(format!("dl-worker-{index}"), move || run_worker(shared, worker_load, incoming, changes))?);
+            running
+                .threads
+                .push(spawn(format!("dl-worker-{index}"), move || {
+                    run_worker(shared, worker_load, incoming, changes)
+                })?);
             running.loads.push(load.clone());
             running.state_changed.push(state_changed);
             targets.push(Target { load, sender });
         }
         let shared = self.shared.clone();
-        running.threads.push(spawn("dl-accept".to_owned(), move || run_accept(&shared, &listeners, &targets))?);
+        running.threads.push(spawn("dl-accept".to_owned(), move || {
+            run_accept(&shared, &listeners, &targets)
+        })?);
         self.running = Some(running);
         Ok(addresses)
     }
@@ -111,7 +137,11 @@ impl Proxy {
     /// Names what is wrong; the old state stays.
     pub fn apply(&self, config: &StateConfig) -> Result<(), String> {
         self.shared.apply(config)?;
-        for sender in self.running.iter().flat_map(|running| &running.state_changed) {
+        for sender in self
+            .running
+            .iter()
+            .flat_map(|running| &running.state_changed)
+        {
             // A worker that is gone is stopping.
             let _ = sender.send(());
         }
@@ -126,9 +156,14 @@ impl Proxy {
     pub fn drain(&self, limit: Duration) -> bool {
         self.shared.drain.advance(Phase::Draining);
         let end = Instant::now() + limit;
-        let Some(running) = &self.running else { return true };
+        let Some(running) = &self.running else {
+            return true;
+        };
         loop {
-            let is_idle = running.loads.iter().all(|load| load.streams() == 0 && load.connections() == 0);
+            let is_idle = running
+                .loads
+                .iter()
+                .all(|load| load.streams() == 0 && load.connections() == 0);
             if is_idle || Instant::now() >= end {
                 return running.loads.iter().all(|load| load.streams() == 0);
             }
@@ -164,13 +199,22 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
 
 /// The accept task: one for all listeners.
 fn run_accept(shared: &Shared, listeners: &[Listener], targets: &[Target]) {
-    let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
+    let Ok(runtime) = Builder::new_current_thread().enable_all().build() else {
+        return;
+    };
     let limits = &shared.config.limits;
     let limiter = ConnectionLimiter::new(limits.max_connections, limits.max_connections_per_ip);
     runtime.block_on(async {
         let mut tasks = Vec::new();
         for listener in listeners {
-            tasks.push(Box::pin(accept::run(listener, targets, &limiter, &shared.stats, &shared.drain, limits.tcp_user_timeout_ms)));
+            tasks.push(Box::pin(accept::run(
+                listener,
+                targets,
+                &limiter,
+                &shared.stats,
+                &shared.drain,
+                limits.tcp_user_timeout_ms,
+            )));
         }
         for task in join_all(tasks).await {
             // Only the set-up of a listener that is bound already can fail here.
@@ -192,25 +236,41 @@ async fn join_all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
             }
             std::task::Poll::Pending => true,
         });
-        if futures.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        if futures.is_empty() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
     })
     .await;
     results
 }
 
-fn run_worker(shared: Arc<Shared>, load: Arc<Load>, mut incoming: UnboundedReceiver<Incoming>, mut changes: UnboundedReceiver<()>) {
-    let Ok(runtime) = Builder::new_current_thread().enable_all().build() else { return };
+fn run_worker(
+    shared: Arc<Shared>,
+    load: Arc<Load>,
+    mut incoming: UnboundedReceiver<Incoming>,
+    mut changes: UnboundedReceiver<()>,
+) {
+    let Ok(runtime) = Builder::new_current_thread().enable_all().build() else {
+        return;
+    };
     let local = LocalSet::new();
     local.block_on(&runtime, async move {
         let limits = Rc::new(shared.config.limits.clone());
-        let worker = Rc::new(Worker { pool: Pool::new(limits.clone()), shared: shared.clone() });
+        let worker = Rc::new(Worker {
+            pool: Pool::new(limits.clone()),
+            shared: shared.clone(),
+        });
         let server = Rc::new(Server {
             limits: shared.config.limits.clone(),
             drain: shared.drain.clone(),
             stats: shared.stats.clone(),
             load,
         });
-        let calls = Rc::new(Calls { worker: worker.clone() });
+        let calls = Rc::new(Calls {
+            worker: worker.clone(),
+        });
         let drain: Drain = shared.drain.clone();
         let mut watch = drain.watch();
         worker.pool.reconcile(&shared.state.load().addresses);
@@ -226,7 +286,11 @@ fn run_worker(shared: Arc<Shared>, load: Arc<Load>, mut incoming: UnboundedRecei
 
 /// Its task ends with the connection, which ends at the latest when the process stops: the LocalSet owns it.
 fn serve_connection(incoming: Incoming, server: &Rc<Server>, calls: &Rc<Calls>) {
-    let Incoming { stream, peer, accepted } = incoming;
+    let Incoming {
+        stream,
+        peer,
+        accepted,
+    } = incoming;
     let (server, calls, worker) = (server.clone(), calls.clone(), calls.worker.clone());
     let jitter = 0.9 + 0.2 * (random() % 1024) as f64 / 1024.0;
     tokio::task::spawn_local(async move {
@@ -251,7 +315,12 @@ fn serve_connection(incoming: Incoming, server: &Rc<Server>, calls: &Rc<Calls>) 
 // === impl Calls ===
 
 impl Service for Calls {
-    fn call(&self, request: Request<RecvStream>, respond: SendResponse<Bytes>, stream: StreamGuard) {
+    fn call(
+        &self,
+        request: Request<RecvStream>,
+        respond: SendResponse<Bytes>,
+        stream: StreamGuard,
+    ) {
         // A panic ends this task only; its Responder answers INTERNAL.
         tokio::task::spawn_local(handle(self.worker.clone(), request, respond, stream));
     }

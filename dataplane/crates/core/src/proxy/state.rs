@@ -78,11 +78,17 @@ impl Shared {
     }
 
     pub fn control_status(&self) -> serde_json::Value {
-        self.control_status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.control_status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub fn set_control_status(&self, status: serde_json::Value) {
-        *self.control_status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        *self
+            .control_status
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = status;
     }
 
     /// Build the new state and swap it in; clusters, endpoints and model statistics that stay are the same objects.
@@ -94,15 +100,21 @@ impl Shared {
         let old = self.state.load_full();
         // Everything that can fail comes first, so that a refused state has changed nothing.
         check(config)?;
-        let mut known: FxHashMap<&str, Arc<Address>> =
-            old.addresses.iter().map(|address| (&*address.text, address.clone())).collect();
+        let mut known: FxHashMap<&str, Arc<Address>> = old
+            .addresses
+            .iter()
+            .map(|address| (&*address.text, address.clone()))
+            .collect();
         let mut plans = Vec::with_capacity(config.clusters.len());
         for cluster in &config.clusters {
             let mut endpoints = Vec::with_capacity(cluster.endpoints.len());
             for endpoint in &cluster.endpoints {
                 let address = match known.get(endpoint.address.as_str()) {
                     Some(address) => address.clone(),
-                    None => Arc::new(Address::new(&endpoint.address).map_err(|e| format!("cluster {}: {e}", cluster.name))?),
+                    None => Arc::new(
+                        Address::new(&endpoint.address)
+                            .map_err(|e| format!("cluster {}: {e}", cluster.name))?,
+                    ),
                 };
                 known.insert(&endpoint.address, address.clone());
                 endpoints.push((address, endpoint.weight));
@@ -115,7 +127,12 @@ impl Shared {
         Ok(())
     }
 
-    fn build(&self, config: &StateConfig, old: &State, plans: Vec<(Settings, Vec<(Arc<Address>, u32)>)>) -> State {
+    fn build(
+        &self,
+        config: &StateConfig,
+        old: &State,
+        plans: Vec<(Settings, Vec<(Arc<Address>, u32)>)>,
+    ) -> State {
         let mut clusters = Vec::with_capacity(plans.len());
         let mut addresses: FxHashMap<u64, Arc<Address>> = FxHashMap::default();
         for (settings, endpoints) in plans {
@@ -130,27 +147,49 @@ impl Shared {
             cluster.update(settings, &endpoints);
             clusters.push(cluster);
         }
-        let by_name: FxHashMap<&str, &Arc<Cluster>> = clusters.iter().map(|cluster| (&*cluster.name, cluster)).collect();
+        let by_name: FxHashMap<&str, &Arc<Cluster>> = clusters
+            .iter()
+            .map(|cluster| (&*cluster.name, cluster))
+            .collect();
         let split = |targets: &[SplitConfig]| {
-            let targets = targets.iter().filter_map(|t| Some(((*by_name.get(t.cluster.as_str())?).clone(), t.weight)));
+            let targets = targets
+                .iter()
+                .filter_map(|t| Some(((*by_name.get(t.cluster.as_str())?).clone(), t.weight)));
             Split::new(targets.collect())
         };
         let mut routes = Routes::default();
-        routes.default = config.default_cluster.as_deref().and_then(|name| by_name.get(name).map(|c| (*c).clone()));
+        routes.default = config
+            .default_cluster
+            .as_deref()
+            .and_then(|name| by_name.get(name).map(|c| (*c).clone()));
         for model in &config.models {
             let name: Box<str> = model.name.as_str().into();
             let stats = match old.routes.models.get(&name) {
                 Some(old) => old.stats.clone(),
                 None => Arc::new(CallStats::new(method::all().len())),
             };
-            let versions =
-                model.versions.iter().filter_map(|(version, targets)| Some((version.as_str().into(), split(targets)?)));
+            let versions = model
+                .versions
+                .iter()
+                .filter_map(|(version, targets)| Some((version.as_str().into(), split(targets)?)));
             let versions = versions.collect();
             let split = split(&model.split);
-            routes.models.insert(name.clone(), Model { name, stats, split, versions });
+            routes.models.insert(
+                name.clone(),
+                Model {
+                    name,
+                    stats,
+                    split,
+                    versions,
+                },
+            );
         }
         let addresses = addresses.into_values().collect();
-        State { routes, clusters, addresses }
+        State {
+            routes,
+            clusters,
+            addresses,
+        }
     }
 }
 
@@ -162,11 +201,22 @@ fn check(config: &StateConfig) -> Result<(), String> {
             return Err(format!("cluster {} is there twice", cluster.name));
         }
         let mut addresses = rustc_hash::FxHashSet::default();
-        if let Some(endpoint) = cluster.endpoints.iter().find(|endpoint| !addresses.insert(endpoint.address.as_str())) {
-            return Err(format!("cluster {}: endpoint {} is there twice", cluster.name, endpoint.address));
+        if let Some(endpoint) = cluster
+            .endpoints
+            .iter()
+            .find(|endpoint| !addresses.insert(endpoint.address.as_str()))
+        {
+            return Err(format!(
+                "cluster {}: endpoint {} is there twice",
+                cluster.name, endpoint.address
+            ));
         }
     }
-    if let Some(name) = config.default_cluster.as_deref().filter(|name| !clusters.contains(name)) {
+    if let Some(name) = config
+        .default_cluster
+        .as_deref()
+        .filter(|name| !clusters.contains(name))
+    {
         return Err(format!("default_cluster {name} is not a cluster"));
     }
     let mut models = rustc_hash::FxHashSet::default();
@@ -176,7 +226,10 @@ fn check(config: &StateConfig) -> Result<(), String> {
         }
         let mut targets = model.split.iter().chain(model.versions.values().flatten());
         if let Some(target) = targets.find(|target| !clusters.contains(target.cluster.as_str())) {
-            return Err(format!("model {}: {} is not a cluster", model.name, target.cluster));
+            return Err(format!(
+                "model {}: {} is not a cluster",
+                model.name, target.cluster
+            ));
         }
     }
     Ok(())

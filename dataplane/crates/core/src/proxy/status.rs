@@ -31,24 +31,39 @@ impl Shared {
 /// The page of /metrics.
 pub fn metrics(shared: &Shared) -> String {
     let state = shared.state.load_full();
-    let methods: Vec<&str> = method::all().iter().map(|method| method.path.trim_start_matches('/')).collect();
-    let weights: Vec<_> = state.clusters.iter().map(|cluster| cluster.weights()).collect();
-    let clusters = state.clusters.iter().zip(&weights).map(|(cluster, endpoints)| ClusterView {
-        name: &cluster.name,
-        stats: &cluster.stats,
-        retry_budget_tokens: cluster.budget.tokens(),
-        endpoints: endpoints
-            .iter()
-            .map(|(endpoint, _, effective_weight)| EndpointView {
-                address: &endpoint.address.text,
-                stats: &endpoint.stats,
-                effective_weight: *effective_weight,
-                live: endpoint.address.is_live(),
-            })
-            .collect(),
-    });
-    let mut models: Vec<(&str, &CallStats)> =
-        state.routes.models.values().map(|model| (&*model.name, &*model.stats)).collect();
+    let methods: Vec<&str> = method::all()
+        .iter()
+        .map(|method| method.path.trim_start_matches('/'))
+        .collect();
+    let weights: Vec<_> = state
+        .clusters
+        .iter()
+        .map(|cluster| cluster.weights())
+        .collect();
+    let clusters = state
+        .clusters
+        .iter()
+        .zip(&weights)
+        .map(|(cluster, endpoints)| ClusterView {
+            name: &cluster.name,
+            stats: &cluster.stats,
+            retry_budget_tokens: cluster.budget.tokens(),
+            endpoints: endpoints
+                .iter()
+                .map(|(endpoint, _, effective_weight)| EndpointView {
+                    address: &endpoint.address.text,
+                    stats: &endpoint.stats,
+                    effective_weight: *effective_weight,
+                    live: endpoint.address.is_live(),
+                })
+                .collect(),
+        });
+    let mut models: Vec<(&str, &CallStats)> = state
+        .routes
+        .models
+        .values()
+        .map(|model| (&*model.name, &*model.stats))
+        .collect();
     models.sort_unstable_by_key(|(name, _)| *name);
     models.push(("", &shared.unrouted));
     render(&MetricsView {
@@ -95,8 +110,11 @@ fn model(model: &Model) -> Value {
         errors += counters.codes.total() - counters.codes.get(Code::Ok);
         snapshot.add(&counters.seconds.snapshot());
     }
-    let versions: serde_json::Map<_, _> =
-        model.versions.iter().map(|(version, targets)| (version.to_string(), split(targets))).collect();
+    let versions: serde_json::Map<_, _> = model
+        .versions
+        .iter()
+        .map(|(version, targets)| (version.to_string(), split(targets)))
+        .collect();
     json!({
         "name": model.name,
         "split": model.split.as_ref().map(split),
@@ -109,7 +127,10 @@ fn model(model: &Model) -> Value {
 }
 
 fn split(split: &Split) -> Value {
-    split.targets().map(|(cluster, weight)| json!({"cluster": cluster.name, "weight": weight})).collect()
+    split
+        .targets()
+        .map(|(cluster, weight)| json!({"cluster": cluster.name, "weight": weight}))
+        .collect()
 }
 
 fn cluster(cluster: &Cluster) -> Value {

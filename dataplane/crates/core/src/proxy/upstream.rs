@@ -11,8 +11,8 @@ use http::{HeaderMap, Request, Response};
 
 use super::body::Inbound;
 use super::clock::{Clock, Expired};
-use super::responder::Responder;
 use super::pool::{Channel, Upstream};
+use super::responder::Responder;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::Frames;
 
@@ -64,8 +64,13 @@ impl Exchange {
         };
         match sent {
             Ok((response, send)) => {
-                let exchange =
-                    Self { _channel: channel, send: Some(send), cursor: 0, has_sent: false, waits_for_caller: false };
+                let exchange = Self {
+                    _channel: channel,
+                    send: Some(send),
+                    cursor: 0,
+                    has_sent: false,
+                    waits_for_caller: false,
+                };
                 Ok((exchange, response))
             }
             Err(error) => {
@@ -91,7 +96,9 @@ impl Exchange {
         let mut response = pin!(response);
         poll_fn(|cx| {
             if let Poll::Ready(result) = response.as_mut().poll(cx) {
-                return Poll::Ready(result.map_err(|error| Failure::Endpoint(before_headers(&error))));
+                return Poll::Ready(
+                    result.map_err(|error| Failure::Endpoint(before_headers(&error))),
+                );
             }
             if let Poll::Ready(Err(failure)) = self.poll_request(cx, inbound, clock) {
                 return Poll::Ready(Err(failure));
@@ -99,7 +106,9 @@ impl Exchange {
             if responder.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Failure::Caller(cancelled())));
             }
-            clock.poll(cx, self.waits_for_caller).map(|expired| Err(Failure::Expired(expired)))
+            clock
+                .poll(cx, self.waits_for_caller)
+                .map(|expired| Err(Failure::Expired(expired)))
         })
         .await
     }
@@ -120,7 +129,9 @@ impl Exchange {
                 Poll::Ready(Ok(())) => {
                     let trailers = body.poll_trailers(cx);
                     if let Poll::Ready(result) = trailers {
-                        return Poll::Ready(result.map_err(|error| Failure::Endpoint(after_headers(&error))));
+                        return Poll::Ready(
+                            result.map_err(|error| Failure::Endpoint(after_headers(&error))),
+                        );
                     }
                 }
                 Poll::Pending => {}
@@ -132,7 +143,9 @@ impl Exchange {
                 return Poll::Ready(Err(Failure::Caller(cancelled())));
             }
             let waits = self.waits_for_caller || (has_sent && out.capacity() == 0);
-            clock.poll(cx, waits).map(|expired| Err(Failure::Expired(expired)))
+            clock
+                .poll(cx, waits)
+                .map(|expired| Err(Failure::Expired(expired)))
         })
         .await
     }
@@ -194,7 +207,9 @@ fn poll_body(
         }
         let chunk = match body.poll_data(cx) {
             Poll::Ready(Some(Ok(chunk))) => chunk,
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(Failure::Endpoint(after_headers(&error)))),
+            Poll::Ready(Some(Err(error))) => {
+                return Poll::Ready(Err(Failure::Endpoint(after_headers(&error))));
+            }
             Poll::Ready(None) => return Poll::Ready(Ok(())),
             Poll::Pending => return Poll::Pending,
         };
@@ -245,7 +260,11 @@ fn before_headers(error: &h2::Error) -> Error {
         // h2 gives this error to the streams above the GOAWAY's last stream id only: never processed.
         ErrorKind::RefusedStream
     } else if error.is_reset() {
-        if error.reason() == Some(Reason::REFUSED_STREAM) { ErrorKind::RefusedStream } else { ErrorKind::StreamReset }
+        if error.reason() == Some(Reason::REFUSED_STREAM) {
+            ErrorKind::RefusedStream
+        } else {
+            ErrorKind::StreamReset
+        }
     } else {
         ErrorKind::ConnectionLost
     };
@@ -253,6 +272,10 @@ fn before_headers(error: &h2::Error) -> Error {
 }
 
 fn after_headers(error: &h2::Error) -> Error {
-    let kind = if error.is_reset() { ErrorKind::StreamReset } else { ErrorKind::ConnectionLost };
+    let kind = if error.is_reset() {
+        ErrorKind::StreamReset
+    } else {
+        ErrorKind::ConnectionLost
+    };
     Error::new(kind, format!("the answer broke off: {error}"))
 }

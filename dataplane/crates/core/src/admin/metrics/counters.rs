@@ -78,16 +78,12 @@ impl Label for RefusedReason {
         self as usize
     }
     fn value(index: usize) -> &'static str {
-<<<<<<< HEAD
-        ["max_connections", "max_connections_per_ip", "draining", "accept_error"][index]
-=======
         [
             "max_connections",
             "max_connections_per_ip",
             "draining",
             "accept_error",
         ][index]
->>>>>>> admin
     }
 }
 
