@@ -10,26 +10,30 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch_predict import hooks, modules, repository
+from dl_inference._native import NativeError, Worker
+from dl_inference.messages import DESCRIPTORS
+from torch_predict import repository
 from torch_predict.config import ServerSettings
 from torch_predict.errors import LoadError, ModelFolderError
+from torch_predict.loading import choose, load_predictor
 from torch_predict.signals import Signals
 
 if TYPE_CHECKING:
-    import torch
-
-    from dl_inference._native import Worker
     from torch_predict.predictor import Predictor
 
 _LOGGER = logging.getLogger(__name__)
 
 POLL_MS = 500
 """How long one wait for a batch may last; nothing depends on it but how soon a stop is seen without traffic."""
+
+STUCK_S = 1.0
+"""How long a hook may still be busy when the time to drain is over."""
+
+_CANNOT_SERVE = (ModelFolderError, LoadError, NativeError, ValueError, OSError)
 
 
 def serve(  # noqa: PLR0913  (the command line's options)
@@ -40,7 +44,7 @@ def serve(  # noqa: PLR0913  (the command line's options)
     *,
     version: int | None = None,
     settings: ServerSettings | None = None,
-    start_worker: Callable[[str], Worker] | None = None,
+    make_worker: Callable[[str, bytes], Worker] = Worker,
 ) -> int:
     """Serve one version of a model until SIGTERM or SIGINT.
 
@@ -51,7 +55,7 @@ def serve(  # noqa: PLR0913  (the command line's options)
         allow_pickle: load a whole pickled model, which runs the code inside it.
         version: which one; default: the last of those that model.yaml says to serve.
         settings: default: from the environment.
-        start_worker: makes the native front from its configuration; tests give their own.
+        make_worker: makes the native front; tests give their own.
 
     Returns: the exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
     """
@@ -59,7 +63,8 @@ def serve(  # noqa: PLR0913  (the command line's options)
     try:
         settings = settings or ServerSettings.from_environment(os.environ)
         listen = [_absolute(address) for address in listen]  # loading changes the working directory
-        folder, chosen = _choose(repository.find(model_dir), version)
+        folder = repository.find(model_dir)
+        chosen = choose(folder, version)
         predictor = load_predictor(folder, chosen, allow_pickle=allow_pickle, settings=settings)
         document = settings.worker_json(
             listen=listen,
@@ -68,9 +73,9 @@ def serve(  # noqa: PLR0913  (the command line's options)
             version=chosen.number,
             timeout_ms=folder.settings.timeout_ms,
         )
-        worker = (start_worker or _native_worker)(document)
+        worker = make_worker(document, DESCRIPTORS)
         addresses = worker.start()
-    except (ModelFolderError, LoadError, ValueError, OSError, RuntimeError) as error:
+    except _CANNOT_SERVE as error:
         _LOGGER.error("cannot serve %s:\n%s", model_dir, error)
         return 1
     with Signals() as signals:
@@ -79,45 +84,23 @@ def serve(  # noqa: PLR0913  (the command line's options)
         return _run(worker, predictor, signals, settings.drain_timeout_ms)
 
 
-def load_predictor(
-    folder: repository.ModelFolder, version: repository.Version, *, allow_pickle: bool, settings: ServerSettings
-) -> Predictor:
-    """Load one version with its hooks; changes the working directory and ``sys.path`` of the process.
-
-    Raises:
-        LoadError: model, model.py or processor.py are not what they should be.
-    """
-    started = time.monotonic()
-    _LOGGER.info("loading %s (%s)", version.file, version.runtime.name)
-    import torch  # noqa: PLC0415  (takes seconds: not before the folder is known to be good)
-
-    from torch_predict.predictor import Predictor  # noqa: PLC0415
-    from torch_predict.warmup import warm_up  # noqa: PLC0415
-
-    torch.set_num_threads(settings.torch_threads)
-    device = _device(settings.torch_device)
-    modules.enter(version.path)
-    model = repository.load(folder, version, allow_pickle=allow_pickle, device=device)
-    predictor = Predictor(model, hooks.load(version.path), device, folder.settings.class_names)
-    _LOGGER.info("loaded on %s in %.1f s", device, time.monotonic() - started)
-    started = time.monotonic()
-    samples = warm_up(predictor, folder.path)
-    if samples:
-        _LOGGER.info("warmed up with %d samples in %.1f s", samples, time.monotonic() - started)
-    return predictor
-
-
 def _run(worker: Worker, predictor: Predictor, signals: Signals, drain_timeout_ms: int) -> int:
     """Answer batches until the drain that the first signal starts has ended."""
-    ended = threading.Event()
-    clean = [True]
+    draining, ended, stopped = threading.Event(), threading.Event(), threading.Event()
+    is_clean = False
 
     def drain() -> None:
+        nonlocal is_clean
         _LOGGER.info("draining: calls in flight have %.1f s", drain_timeout_ms / 1000)
+        draining.set()
         try:
-            clean[0] = worker.drain(drain_timeout_ms)
+            is_clean = worker.drain(drain_timeout_ms)
         finally:
             ended.set()
+        if not is_clean and not stopped.wait(STUCK_S):
+            _LOGGER.error("a hook is still busy: stopping without it")
+            logging.shutdown()
+            os._exit(1)
 
     def stop_at_once(signal_number: int) -> None:
         _LOGGER.warning("second signal: stopping at once")
@@ -129,35 +112,15 @@ def _run(worker: Worker, predictor: Predictor, signals: Signals, drain_timeout_m
         batch = worker.next_batch(POLL_MS)
         if batch is not None:
             predictor.answer(batch)
+        elif draining.is_set():
+            ended.wait(0.01)  # a drained front has nothing to wait for and says so at once
+    stopped.set()
     worker.stop()
-    if not clean[0]:
+    if not is_clean:
         _LOGGER.error("stopped with calls unanswered: they took longer than %.1f s", drain_timeout_ms / 1000)
-    return 0 if clean[0] else 1
-
-
-def _choose(folder: repository.ModelFolder, number: int | None) -> tuple[repository.ModelFolder, repository.Version]:
-    candidates = folder.served if number is None else [v for v in folder.versions if v.number == number]
-    if not candidates:
-        there = ", ".join(str(v.number) for v in folder.versions)
-        raise ValueError(f"{folder.path} has no version {number}; found: {there}")
-    return folder, candidates[-1]
-
-
-def _device(name: str) -> torch.device:
-    import torch  # noqa: PLC0415
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    return 0 if is_clean else 1
 
 
 def _absolute(address: str) -> str:
     path = address.removeprefix("unix:")
     return f"unix:{Path(path).absolute()}" if path != address else address
-
-
-def _native_worker(document: str) -> Worker:
-    from dl_inference import messages  # noqa: PLC0415  (the face of the wire; needs no torch, but time)
-    from dl_inference._native import Worker  # noqa: PLC0415
-
-    return Worker(document, messages.DESCRIPTORS)

@@ -14,7 +14,7 @@ from expectation import differences
 from torch_predict import repository
 from torch_predict.config import ServerSettings
 from torch_predict.errors import RequestError
-from torch_predict.server import load_predictor
+from torch_predict.loading import load_predictor
 from torch_predict.warmup import read
 
 MODELS = Path(__file__).parents[2] / "models"

@@ -65,11 +65,11 @@ def serve(folder, on_ready, **options):
     """Serve until `on_ready` has sent the signal; return the exit status and the front."""
     workers = []
 
-    def start_worker(document):
+    def make_worker(document, descriptors):
         workers.append(FakeWorker(document, on_ready))
         return workers[0]
 
-    status = server.serve(folder, ["127.0.0.1:0"], start_worker=start_worker, **options)
+    status = server.serve(folder, ["127.0.0.1:0"], make_worker=make_worker, **options)
     return status, workers[0] if workers else None
 
 
@@ -164,6 +164,12 @@ def test_a_setting_that_does_not_fit_is_told(folder, caplog, monkeypatch):
     monkeypatch.setenv("DL_INFERENCE_TORCH_THREADS", "many")
     assert serve(folder, terminate)[0] == 1
     assert "DL_INFERENCE_TORCH_THREADS=many" in caplog.text
+
+
+def test_a_device_that_is_not_there_is_told(folder, caplog, monkeypatch):
+    monkeypatch.setenv("DL_INFERENCE_TORCH_DEVICE", "cuda:99")
+    assert serve(folder, terminate)[0] == 1
+    assert "DL_INFERENCE_TORCH_DEVICE=cuda:99" in caplog.text
 
 
 def test_a_relative_socket_path_means_where_the_server_was_started(folder, tmp_path, monkeypatch):
