@@ -19,9 +19,10 @@ import machine
 from contenders import CONTENDERS, Contender
 from fleet import Fleet
 from goals import Rounds, judge
-from measure import SHAPES, Shape, Work, cpu_seconds, fixed_rate, h2load, summaries
+from measure import SHAPES, Shape, Work, fixed_rate, h2load, summaries
 from payloads import PATH, SIZES, framed, predict
 from plot import draw
+from proc import cpu_seconds
 from processes import ROOT
 
 RESULTS = Path(__file__).parent / "results"
