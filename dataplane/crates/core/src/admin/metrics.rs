@@ -28,8 +28,7 @@ pub struct MetricsView<'a> {
     /// Version of the program.
     pub version: &'a str,
     pub process: &'a ProcessStats,
-    /// Label of each method id of [`CallStats`]: the full name without the leading slash, `""` for calls
-    /// whose method is unknown.
+    /// Label of each method id of [`CallStats`]: the full name without the leading slash.
     pub methods: &'a [&'a str],
     /// (route key, calls); `""` for calls without a configured model.
     pub models: Vec<(&'a str, &'a CallStats)>,
