@@ -57,13 +57,13 @@ class FakePlane:
         self._note()
 
     def drain(self, timeout_ms: int) -> bool:
-        self.steps.append(f"drain {timeout_ms}")
+        if "drain" not in self.steps:
+            self.steps.append("drain")
         self.draining.set()
-        return self.drain_ends.wait(LIMIT_S) and "stop" not in self.steps
+        return self.drain_ends.wait(timeout_ms / 1000)
 
     def stop(self) -> None:
         self.steps.append("stop")
-        self.drain_ends.set()
 
     def until(self, condition: Callable[[], bool]) -> None:
         with self._changed:
@@ -267,9 +267,9 @@ def test_warnings_are_in_the_status(tmp_path, start):
 
 
 def test_the_end_is_drain_then_stop(start):
-    plane = start("drain_timeout_ms: 123\nmodels: {m: {endpoints: [a:1]}}\n")
+    plane = start("drain_timeout_ms: 30000\nmodels: {m: {endpoints: [a:1]}}\n")
     plane.running.end()
-    assert plane.steps == ["start", "apply", "drain 123", "stop"]
+    assert plane.steps == ["start", "apply", "drain", "stop"]
     assert plane.running.ended == [True]
 
 
@@ -280,6 +280,14 @@ def test_a_second_signal_stops_at_once(start):
     assert plane.draining.wait(LIMIT_S)
     plane.running.end()
     assert plane.steps[-1] == "stop"
+    assert plane.running.ended == [False]
+
+
+def test_calls_that_do_not_end_are_cut_off_when_the_drain_time_is_over(start):
+    plane = start("drain_timeout_ms: 300\nmodels: {m: {endpoints: [a:1]}}\n")
+    plane.drain_ends.clear()
+    plane.running.end()
+    assert plane.steps[-2:] == ["drain", "stop"]
     assert plane.running.ended == [False]
 
 
@@ -305,7 +313,7 @@ def test_signals_become_events(tmp_path):
 
     with signals(service):
         assert service.run(ready)
-    assert planes[0].steps[-2:] == ["drain 30000", "stop"]
+    assert planes[0].steps[-2:] == ["drain", "stop"]
 
 
 @pytest.mark.parametrize("text", ["listn: a:1\n", BOTH])
