@@ -39,7 +39,7 @@ find_python = $(firstword $(foreach name,python3.11 python3.12 python3.13 python
 
 .PHONY: help
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- what a user runs ---
 
@@ -66,7 +66,11 @@ lint: setup  ## Check form and types: ruff, mypy, stubtest, rustfmt, clippy
 
 .PHONY: bench
 bench: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measure the proxy beside Envoy, nginx and grpc.aio
-	PYTHONPATH=tests .peers/bench/bin/python tests/bench/proxy.py $(BENCH_ARGS)
+	PYTHONPATH=tests .peers/bench/bin/python -m bench.proxy $(BENCH_ARGS)
+
+.PHONY: bench-steady
+bench-steady: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measure what must not grow: memory, many endpoints, two workers
+	PYTHONPATH=tests .peers/bench/bin/python -m bench.steady $(BENCH_ARGS)
 
 .PHONY: docs
 docs: setup  ## Write the generated pages of docs/

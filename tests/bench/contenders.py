@@ -1,17 +1,20 @@
-"""The proxies that are measured, each with one worker, two endpoints, round robin and plaintext, started alike."""
+"""The proxies that are measured, round robin over the same endpoints, plaintext HTTP/2, started alike."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from payloads import MODEL
+from bench.payloads import MODEL
 from processes import ROOT, Process
 
 PEERS = ROOT / ".peers"
+# The default admin port may be taken by a proxy that runs here.
+ADMIN_PORT_OFFSET = 10
 OURS = ROOT / ".venv" / "bin" / "dl-inference"
 
 
@@ -34,16 +37,25 @@ def _said(*command: str | Path) -> str:
     return (done.stdout or done.stderr).strip()
 
 
-def none(address: str, endpoints: list[str], folder: Path) -> Contender:
+def none(address: str, endpoints: list[str], folder: Path, workers: int = 1) -> Contender:
     """No proxy: the load goes to one endpoint."""
     return Contender("none", "", endpoints[0])
 
 
-def ours(address: str, endpoints: list[str], folder: Path, workers: int = 1) -> Contender:
-    """Start this product's access service, everything at its default but the number of workers."""
+def ours(address: str, endpoints: list[str], folder: Path, workers: int = 1, tool: Sequence[str] = ()) -> Contender:
+    """Start this product's access service, everything at its default but the number of workers.
+
+    Args:
+        address: where it listens.
+        endpoints: whom it asks.
+        folder: its own, for its configuration.
+        workers: threads.
+        tool: a program to run it under, with its arguments.
+    """
     config = json.dumps(
         {
             "listen": address,
+            "admin": f"{address.rsplit(':', 1)[0]}:{int(address.rsplit(':', 1)[1]) + ADMIN_PORT_OFFSET}",
             "workers": workers,
             "clusters": {"fleet": {"endpoints": endpoints}},
             "models": {MODEL: {"cluster": "fleet"}},
@@ -52,20 +64,20 @@ def ours(address: str, endpoints: list[str], folder: Path, workers: int = 1) -> 
     )
     path = folder / "access.yaml"  # JSON is YAML
     path.write_text(config)
-    process = Process([OURS, "access", "--config", path])
+    process = Process([*tool, OURS, "access", "--config", path])
     checked = subprocess.run([OURS, "check", path], capture_output=True, text=True, check=True, timeout=60)
     notes = {"effective configuration": checked.stdout.replace(str(folder), "")}
     return Contender("ours", _said(OURS, "version"), address, process, config, notes)
 
 
-def envoy(address: str, endpoints: list[str], folder: Path) -> Contender:
+def envoy(address: str, endpoints: list[str], folder: Path, workers: int = 1) -> Contender:
     """Start Envoy with a static configuration: HTTP/2 on both sides, no access log, no timeout."""
     config = json.dumps(_envoy_config(address, endpoints), indent=1)
     path = folder / "envoy.json"
     path.write_text(config)
     program = PEERS / "envoy" / "bin" / "envoy"
     # Without hot restart two runs can share a machine; errors only in the log.
-    options = ["--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
+    options = ["--concurrency", str(workers), "--disable-hot-restart", "--log-level", "error"]
     version = _said(program, "--version").split("/")[1]
     return Contender("envoy", version, address, Process([program, "-c", path, *options]), config)
 
@@ -108,13 +120,13 @@ def _envoy_config(address: str, endpoints: list[str]) -> dict[str, object]:
     return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
 
 
-def nginx(address: str, endpoints: list[str], folder: Path) -> Contender:
-    """Start nginx with one worker and ``grpc_pass``; kept connections to the endpoints, no limits that end a run."""
+def nginx(address: str, endpoints: list[str], folder: Path, workers: int = 1) -> Contender:
+    """Start nginx with ``grpc_pass``; kept connections to the endpoints, no limits that end a run."""
     servers = " ".join(f"server {place};" for place in endpoints)
     temporary = "\n  ".join(
         f"{name}_temp_path {folder}/nginx;" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    config = f"""worker_processes 1;
+    config = f"""worker_processes {workers};
 daemon off;
 pid {folder}/nginx.pid;
 error_log stderr error;
@@ -141,8 +153,8 @@ http {{
     return Contender("nginx", version, address, process, config.replace(str(folder), "."))
 
 
-def aio(address: str, endpoints: list[str], folder: Path) -> Contender:
-    """Start the grpc.aio pass-through (aio_proxy.py)."""
+def aio(address: str, endpoints: list[str], folder: Path, workers: int = 1) -> Contender:
+    """Start the grpc.aio pass-through (aio_proxy.py), which has one worker."""
     python = PEERS / "aio" / "bin" / "python"
     process = Process([python, Path(__file__).with_name("aio_proxy.py"), address, *endpoints])
     version = _said(

@@ -14,9 +14,6 @@ from typing import Any
 from processes import ROOT
 
 TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release"
-TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-# Fields of /proc/PID/stat after the program's name (which may hold blanks), from proc(5): session, utime, stime.
-_SESSION, _UTIME, _STIME = 3, 11, 12
 
 
 @dataclass(frozen=True)
@@ -43,38 +40,21 @@ class Work:
     log: Path
 
 
-def cpu_seconds(session: int) -> float:
-    """Return user + system time of all living processes of a session (a program started by ``Process``)."""
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended while we looked
-        if int(fields[_SESSION]) == session:
-            ticks += int(fields[_UTIME]) + int(fields[_STIME])
-    return ticks / TICKS_PER_SECOND
-
-
-def h2load(address: str, work: Work, shape: Shape, seconds: float) -> dict[str, float]:
+def h2load(address: str, work: Work, shape: Shape, seconds: float, calls: int | None = None) -> dict[str, float]:
     """Load an address with as many calls as it takes; return calls, req/s and latencies in ms.
+
+    Args:
+        address: where.
+        work: what a call sends.
+        shape: how much at once.
+        seconds: how long; with ``calls`` how long at most, about.
+        calls: how many calls, instead of a time.
 
     Raises:
         RuntimeError: a call failed, or h2load did not say what it did.
     """
     work.log.unlink(missing_ok=True)
-    command = [
-        "h2load",
-        "-t",
-        "1",
-        "-c",
-        str(shape.connections),
-        "-m",
-        str(shape.streams),
-        "-D",
-        f"{seconds * 1000:.0f}ms",
-    ]
-    command += ["-d", str(work.body), "-H", "content-type: application/grpc", "-H", "te: trailers"]
+    command = h2load_command(work, shape, ["-D", f"{seconds * 1000:.0f}ms"] if calls is None else ["-n", str(calls)])
     if shape.streams == shape.connections == 1:
         command += ["--log-file", str(work.log)]  # a line a call: too much work for the other shapes
     done = _run([*command, f"http://{address}{work.path}"], seconds)
@@ -86,6 +66,12 @@ def h2load(address: str, work: Work, shape: Shape, seconds: float) -> dict[str, 
     if work.log.exists():
         result |= _latencies([int(line.split("\t")[2]) for line in work.log.read_text().splitlines()])
     return result
+
+
+def h2load_command(work: Work, shape: Shape, amount: list[str]) -> list[str]:
+    """Return h2load's command but for its address."""
+    command = ["h2load", "-t", "1", "-c", str(shape.connections), "-m", str(shape.streams), *amount]
+    return [*command, "-d", str(work.body), "-H", "content-type: application/grpc", "-H", "te: trailers"]
 
 
 def _run(command: list[str], seconds: float) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,8 @@
 //! `dl_inference._native`: the data plane's face to Python. Documented in `dl_inference/_native.pyi`.
 
+mod convert;
 mod proxy;
+mod worker;
 
 use dl_core::balance;
 use dl_core::error::ErrorKind;
@@ -25,6 +27,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let methods: PyResult<Vec<_>> = method::all().iter().map(|row| describe(py, row)).collect();
     module.add("METHODS", methods?)?;
     module.add_class::<proxy::Proxy>()?;
+    worker::register(module)?;
     Ok(())
 }
 

@@ -2,7 +2,9 @@
 //! plane hands over. Never proxied: the descriptors are ours, and seldon-core's wrapper with its one thread
 //! would hang on an open reflection stream.
 
+use bytes::Bytes;
 use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint};
 
 use crate::grpc::status::Code;
 
@@ -11,7 +13,7 @@ mod messages;
 
 use index::Index;
 use messages::{
-    Answer, ExtensionNumbers, Failure, Files, Query, Request, Response, Service, Services,
+    Answer, ExtensionNumbers, FILES_FIELD, Failure, Query, Request, Response, Service, Services,
 };
 
 /// Full names of the two services, which take and give the same messages.
@@ -50,69 +52,93 @@ impl Reflection {
 
     /// Answer one serialized ServerReflectionRequest with a serialized ServerReflectionResponse.
     pub fn answer(&self, request_message: &[u8]) -> Vec<u8> {
-        let (request, answer) = match Request::decode(request_message) {
+        let (mut message, files) = self.answer_parts(request_message);
+        message.extend_from_slice(&files);
+        message
+    }
+
+    /// As [`answer`](Self::answer), in two parts of which the second, large one is shared by all answers.
+    pub fn answer_parts(&self, request_message: &[u8]) -> (Vec<u8>, Bytes) {
+        let (request, found) = match Request::decode(request_message) {
             Ok(request) => {
-                let answer = self.look_up(&request);
-                (Some(request), answer)
+                let found = self.look_up(&request);
+                (Some(request), found)
             }
             Err(error) => {
                 let text = format!("request does not parse: {error}");
-                (None, failure(Code::InvalidArgument, text))
+                (None, Found::Other(failure(Code::InvalidArgument, text)))
             }
         };
-        let response = Response {
+        let mut response = Response {
             valid_host: request.as_ref().map(|r| r.host.clone()).unwrap_or_default(),
             original_request: request,
-            answer: Some(answer),
+            answer: None,
         };
-        response.encode_to_vec()
+        match found {
+            Found::File(file) => {
+                let files = self.index.response(file);
+                let mut message = response.encode_to_vec();
+                encode_key(FILES_FIELD, WireType::LengthDelimited, &mut message);
+                encode_varint(files.len() as u64, &mut message);
+                (message, files)
+            }
+            Found::Other(answer) => {
+                response.answer = Some(answer);
+                (response.encode_to_vec(), Bytes::new())
+            }
+        }
     }
 
-    fn look_up(&self, request: &Request) -> Answer {
+    fn look_up(&self, request: &Request) -> Found {
         let Some(query) = &request.query else {
-            return failure(
-                Code::InvalidArgument,
-                "request asks for nothing: set message_request".into(),
-            );
+            let text = "request asks for nothing: set message_request".to_owned();
+            return Found::Other(failure(Code::InvalidArgument, text));
         };
         match query {
             Query::FileByFilename(name) => {
-                self.files(self.index.file(name), || format!("file {name}"))
+                Found::file(self.index.file(name), || format!("file {name}"))
             }
             Query::FileContainingSymbol(name) => {
-                self.files(self.index.symbol(name), || format!("symbol {name}"))
+                Found::file(self.index.symbol(name), || format!("symbol {name}"))
             }
             Query::FileContainingExtension(extension) => {
                 let (message, number) = (&extension.containing_type, extension.extension_number);
-                self.files(self.index.extension(message, number), || {
+                Found::file(self.index.extension(message, number), || {
                     format!("extension {number} of {message}")
                 })
             }
             Query::AllExtensionNumbersOfType(message) => {
-                match self.index.extension_numbers(message) {
-                    Some(numbers) => Answer::ExtensionNumbers(ExtensionNumbers {
-                        base_type_name: message.clone(),
-                        numbers,
-                    }),
-                    None => not_found(&format!("message {message}")),
-                }
+                Found::Other(self.extension_numbers(message))
             }
             Query::ListServices(_) => {
                 let services = self.offered.iter().cloned();
-                Answer::Services(Services {
-                    services: services.map(|name| Service { name }).collect(),
-                })
+                let services = services.map(|name| Service { name }).collect();
+                Found::Other(Answer::Services(Services { services }))
             }
         }
     }
 
-    fn files(&self, file: Option<usize>, what: impl FnOnce() -> String) -> Answer {
-        match file {
-            Some(file) => Answer::Files(Files {
-                files: self.index.with_imports(file),
+    fn extension_numbers(&self, message: &str) -> Answer {
+        match self.index.extension_numbers(message) {
+            Some(numbers) => Answer::ExtensionNumbers(ExtensionNumbers {
+                base_type_name: message.to_owned(),
+                numbers,
             }),
-            None => not_found(&what()),
+            None => not_found(&format!("message {message}")),
         }
+    }
+}
+
+/// What answers a request.
+enum Found {
+    /// Position of a file.
+    File(usize),
+    Other(Answer),
+}
+
+impl Found {
+    fn file(position: Option<usize>, what: impl FnOnce() -> String) -> Self {
+        position.map_or_else(|| Self::Other(not_found(&what())), Self::File)
     }
 }
 

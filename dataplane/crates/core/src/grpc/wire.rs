@@ -6,7 +6,12 @@
 //! the [`Sink`]'s business. Reads no more of the specification than a proxy needs, and refuses what
 //! implementations read differently (tags over 32 bits, lengths over 2 GiB, varints over 64 bits).
 
+mod shape;
+
 use std::fmt;
+
+use shape::{Edge, FIXED64, LENGTH, MAX_DEPTH, VARINT};
+pub use shape::{FieldId, FieldKind, ROOT, Shape};
 
 /// Longest value that is reported with its bytes; a longer one comes as [`Value::TooLong`].
 pub const MAX_VALUE_BYTES: usize = 1024;
@@ -14,108 +19,8 @@ pub const MAX_VALUE_BYTES: usize = 1024;
 /// Groups inside groups; protobuf's own implementations stop at 100 levels.
 const MAX_GROUPS: usize = 100;
 
-/// Messages inside messages that a shape may name.
-const MAX_DEPTH: usize = 8;
-
 /// Longest length-delimited field that the specification allows.
 const MAX_LENGTH: u64 = i32::MAX as u64;
-
-/// A field of interest, given by [`Shape::field`].
-pub type FieldId = u16;
-
-/// The message itself.
-pub const ROOT: FieldId = 0;
-
-/// How a field of interest must be encoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FieldKind {
-    /// A submessage whose fields are of interest.
-    Message,
-    Varint,
-    Fixed64,
-    /// `string`, `bytes`, or a submessage taken as bytes.
-    Bytes,
-}
-
-/// The fields of interest, as a tree.
-#[derive(Debug)]
-pub struct Shape {
-    messages: Vec<Vec<Edge>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Edge {
-    number: u32,
-    kind: FieldKind,
-    id: FieldId,
-}
-
-impl Default for Shape {
-    fn default() -> Self {
-        Self {
-            messages: vec![Vec::new()],
-        }
-    }
-}
-
-impl Shape {
-    /// Name a field of the message `parent`; the same field named twice has one id.
-    ///
-    /// Errors: the field is named already with another kind, or is nested too deeply to be scanned.
-    pub fn field(
-        &mut self,
-        parent: FieldId,
-        number: u32,
-        kind: FieldKind,
-    ) -> Result<FieldId, &'static str> {
-        let next = FieldId::try_from(self.messages.len()).map_err(|_| "too many fields")?;
-        let edges = self
-            .messages
-            .get_mut(usize::from(parent))
-            .ok_or("no such parent")?;
-        if let Some(edge) = edges.iter().find(|edge| edge.number == number) {
-            return if edge.kind == kind {
-                Ok(edge.id)
-            } else {
-                Err("one field is named with two kinds")
-            };
-        }
-        edges.push(Edge {
-            number,
-            kind,
-            id: next,
-        });
-        self.messages.push(Vec::new());
-        Ok(next)
-    }
-
-    /// Number of ids given out, the root included: ids are below it.
-    pub fn len(&self) -> usize {
-        self.messages.len()
-    }
-
-    /// Whether no field is of interest.
-    pub fn is_empty(&self) -> bool {
-        self.messages.len() == 1
-    }
-
-    /// The field of interest of a message, if its wire type is the expected one.
-    fn find(&self, message: FieldId, number: u32, wire: u8) -> Option<Edge> {
-        let edges = &self.messages[usize::from(message)];
-        let edge = *edges.iter().find(|edge| edge.number == number)?;
-        (edge.kind.wire_type() == wire).then_some(edge)
-    }
-}
-
-impl FieldKind {
-    fn wire_type(self) -> u8 {
-        match self {
-            Self::Varint => VARINT,
-            Self::Fixed64 => FIXED64,
-            Self::Bytes | Self::Message => LENGTH,
-        }
-    }
-}
 
 /// The value of a field of interest.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -153,9 +58,6 @@ impl fmt::Display for Malformed {
     }
 }
 
-const VARINT: u8 = 0;
-const FIXED64: u8 = 1;
-const LENGTH: u8 = 2;
 const START_GROUP: u8 = 3;
 const END_GROUP: u8 = 4;
 const FIXED32: u8 = 5;
@@ -386,9 +288,7 @@ impl Scanner {
         length: u64,
         sink: &mut S,
     ) -> Result<(), S::Error> {
-        if self.depth + 1 == MAX_DEPTH {
-            return Err(self.malformed("messages are nested too deeply").into());
-        }
+        // In bounds: a shape names no more than MAX_DEPTH levels.
         self.depth += 1;
         self.levels[self.depth] = Level {
             message,
@@ -483,3 +383,6 @@ impl Scanner {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -56,6 +56,7 @@ pub struct Connection {
 /// Counts a stream as live until it is dropped.
 pub struct StreamGuard {
     connection: Rc<Connection>,
+    opened: std::time::Instant,
 }
 
 // === impl StreamGuard ===
@@ -64,11 +65,9 @@ impl StreamGuard {
     fn new(connection: Rc<Connection>) -> Self {
         connection.streams.set(connection.streams.get() + 1);
         connection.load.add_stream();
-        connection
-            .resets
-            .borrow_mut()
-            .opened(Instant::now().into_std());
-        Self { connection }
+        let opened = Instant::now().into_std();
+        connection.resets.borrow_mut().opened(opened);
+        Self { connection, opened }
     }
 
     pub fn peer(&self) -> &Peer {
@@ -80,7 +79,7 @@ impl StreamGuard {
         self.connection
             .resets
             .borrow_mut()
-            .reset(Instant::now().into_std());
+            .reset(self.opened, Instant::now().into_std());
     }
 }
 

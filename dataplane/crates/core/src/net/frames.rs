@@ -1,56 +1,352 @@
-use std::io;
+//! Frame accounting in front of h2's server side: an IO wrapper that walks frame heads in both directions and
+//! stops reading when a peer floods. h2 0.4.20 answers or ignores any number of PING, SETTINGS, PRIORITY and
+//! WINDOW_UPDATE frames; CONTINUATION, tiny DATA frames and the frames' contents are h2's own business.
+//!
+//! The limit is a credit, because honest control frames follow traffic (grpc-go pings once per round trip while
+//! it receives): each control frame costs 1; each HEADERS frame received, and each DATA frame with content either
+//! way, earns. Outgoing frames are walked too, not guessed from bytes: a client answers frames, and small
+//! messages are many frames in few bytes. What was earned is kept up to [`HOARD`] times the first credit.
+//!
+//! When the credit is used up, [`FrameState::flooded`] says by what, the task is woken once, and nothing is read
+//! any more. The connection's driver then calls h2's `abrupt_shutdown(ENHANCE_YOUR_CALM)`; writing goes on, so
+//! that the GOAWAY gets out.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Most credit, as a multiple of the first one. What a client answers late must fit, as it earned while the credit
+/// may have been full: 64 KiB of one-byte messages are 11,000 DATA frames, for each of which a naive client may owe
+/// two WINDOW_UPDATE frames and a PING. What an attacker can save up is bounded all the same.
+const HOARD: u32 = 64;
+
+/// What a client sends first (RFC 9113#3.4); h2 checks it.
+const PREFACE_LEN: usize = 24;
+
+const HEAD_LEN: usize = 9;
+
+/// Flag of a SETTINGS or PING frame (RFC 9113#6.5).
+const ACK: u8 = 0x1;
+
+/// Flag of a DATA frame whose first byte is the length of its padding (RFC 9113#6.1).
+const PADDED: u8 = 0x8;
+
+/// Frames as the accounting tells them apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FrameKind {
+    Data,
+    /// DATA without content, padding apart.
+    EmptyData,
+    Headers,
+    Priority,
+    RstStream,
+    Settings,
+    SettingsAck,
+    Ping,
+    PingAck,
+    GoAway,
+    WindowUpdate,
+    Continuation,
+    /// PUSH_PROMISE (which no client may send) and types that HTTP/2 does not know.
+    Other,
+}
+
+/// What a connection's driver sees of its frames.
+pub struct FrameState {
+    per_frame: u32,
+    most: u32,
+    credit: Cell<u32>,
+    received: [Cell<u64>; FrameKind::ALL.len()],
+    flooded: Cell<Option<&'static str>>,
+}
+
+/// The wrapper; owned by h2, beside a [`FrameState`] for the driver on the same thread.
 pub struct Frames<T> {
-    io: T,
+    inner: T,
+    state: Rc<FrameState>,
+    incoming: Walker,
+    outgoing: Walker,
+    has_stopped: bool,
 }
-pub struct FrameState {}
+
+/// Finds frame heads in a stream of bytes that comes in pieces of any size.
+struct Walker {
+    /// Bytes until the next head: preface or payload.
+    skip: usize,
+    /// The next head as far as it has come; with the length of its padding, where it has one.
+    head: [u8; HEAD_LEN + 1],
+    filled: usize,
+}
+
+// === impl FrameKind ===
+
+impl FrameKind {
+    /// Every kind, in the order of its number.
+    pub const ALL: [Self; 13] = [
+        Self::Data,
+        Self::EmptyData,
+        Self::Headers,
+        Self::Priority,
+        Self::RstStream,
+        Self::Settings,
+        Self::SettingsAck,
+        Self::Ping,
+        Self::PingAck,
+        Self::GoAway,
+        Self::WindowUpdate,
+        Self::Continuation,
+        Self::Other,
+    ];
+
+    /// The reason for closing a connection that has sent too many of these.
+    pub const fn flood(self) -> &'static str {
+        match self {
+            Self::Data => "data_flood",
+            Self::EmptyData => "empty_data_flood",
+            Self::Headers => "headers_flood",
+            Self::Priority => "priority_flood",
+            Self::RstStream => "rst_stream_flood",
+            Self::Settings => "settings_flood",
+            Self::SettingsAck => "settings_ack_flood",
+            Self::Ping => "ping_flood",
+            Self::PingAck => "ping_ack_flood",
+            Self::GoAway => "goaway_flood",
+            Self::WindowUpdate => "window_update_flood",
+            Self::Continuation => "continuation_flood",
+            Self::Other => "unknown_frame_flood",
+        }
+    }
+
+    fn of(head: &[u8; HEAD_LEN + 1], length: usize) -> Self {
+        let (kind, flags) = (head[3], head[4]);
+        let is_ack = flags & ACK != 0;
+        match kind {
+            0 => {
+                let overhead = if flags & PADDED == 0 {
+                    0
+                } else {
+                    1 + usize::from(head[HEAD_LEN])
+                };
+                if length > overhead {
+                    Self::Data
+                } else {
+                    Self::EmptyData
+                }
+            }
+            1 => Self::Headers,
+            2 => Self::Priority,
+            3 => Self::RstStream,
+            4 if is_ack => Self::SettingsAck,
+            4 => Self::Settings,
+            6 if is_ack => Self::PingAck,
+            6 => Self::Ping,
+            7 => Self::GoAway,
+            8 => Self::WindowUpdate,
+            9 => Self::Continuation,
+            _ => Self::Other,
+        }
+    }
+}
+
+// === impl FrameState ===
+
 impl FrameState {
+    fn new(credit: u32, per_frame: u32) -> Self {
+        Self {
+            per_frame,
+            most: credit.saturating_mul(HOARD),
+            credit: Cell::new(credit),
+            received: std::array::from_fn(|_| Cell::new(0)),
+            flooded: Cell::new(None),
+        }
+    }
+
+    /// The [reason](FrameKind::flood) to close the connection, once its credit is used up.
     pub fn flooded(&self) -> Option<&'static str> {
-        None
+        self.flooded.get()
     }
+
+    /// Frames of one kind received so far.
+    pub fn received(&self, kind: FrameKind) -> u64 {
+        self.received[kind as usize].get()
+    }
+
+    /// Whether the first request has begun.
     pub fn headers_seen(&self) -> bool {
-        true
+        self.received(FrameKind::Headers) > 0
+    }
+
+    fn on_received(&self, kind: FrameKind) {
+        let count = &self.received[kind as usize];
+        count.set(count.get() + 1);
+        match kind {
+            FrameKind::Data | FrameKind::Headers => self.earn(),
+            // h2 allows only a few in a row.
+            FrameKind::Continuation => {}
+            _ => match self.credit.get().checked_sub(1) {
+                Some(left) => self.credit.set(left),
+                None => self.flooded.set(self.flooded.get().or(Some(kind.flood()))),
+            },
+        }
+    }
+
+    fn on_sent(&self, kind: FrameKind) {
+        if kind == FrameKind::Data {
+            self.earn();
+        }
+    }
+
+    fn earn(&self) {
+        let credit = self.credit.get().saturating_add(self.per_frame);
+        self.credit.set(credit.min(self.most));
     }
 }
+
+// === impl Walker ===
+
+impl Walker {
+    fn new(skip: usize) -> Self {
+        Self {
+            skip,
+            head: [0; HEAD_LEN + 1],
+            filled: 0,
+        }
+    }
+
+    /// Take the stream's next bytes and name each frame whose head they complete.
+    fn feed(&mut self, mut bytes: &[u8], mut on_frame: impl FnMut(FrameKind)) {
+        while !bytes.is_empty() {
+            let skipped = self.skip.min(bytes.len());
+            self.skip -= skipped;
+            bytes = &bytes[skipped..];
+
+            let taken = (self.wanted() - self.filled).min(bytes.len());
+            self.head[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
+            self.filled += taken;
+            bytes = &bytes[taken..];
+            // A complete head may turn out to want the length of its padding as well.
+            if self.filled >= HEAD_LEN && self.filled == self.wanted() {
+                let length = self.length();
+                on_frame(FrameKind::of(&self.head, length));
+                self.skip = length - (self.filled - HEAD_LEN);
+                self.filled = 0;
+            }
+        }
+    }
+
+    /// Length of the payload; valid once the head is there.
+    fn length(&self) -> usize {
+        usize::from(self.head[0]) << 16 | usize::from(self.head[1]) << 8 | usize::from(self.head[2])
+    }
+
+    fn wanted(&self) -> usize {
+        let is_padded_data =
+            self.filled >= HEAD_LEN && self.head[3] == 0 && self.head[4] & PADDED != 0;
+        // A padded frame of length 0 is an error, which h2 answers.
+        if is_padded_data && self.length() > 0 {
+            HEAD_LEN + 1
+        } else {
+            HEAD_LEN
+        }
+    }
+}
+
+// === impl Frames ===
+
 impl<T> Frames<T> {
-    pub fn new(io: T, _c: u32, _p: u32) -> (Self, Rc<FrameState>) {
-        (Self { io }, Rc::new(FrameState {}))
+    /// Wrap the server's side of a connection: `credit` control frames are free, `per_frame` more are earned by
+    /// each frame of traffic.
+    pub fn new(inner: T, credit: u32, per_frame: u32) -> (Self, Rc<FrameState>) {
+        let state = Rc::new(FrameState::new(credit, per_frame));
+        let frames = Self {
+            inner,
+            state: state.clone(),
+            incoming: Walker::new(PREFACE_LEN),
+            outgoing: Walker::new(0),
+            has_stopped: false,
+        };
+        (frames, state)
+    }
+
+    fn sent(&mut self, bytes: &[u8]) {
+        let state = &self.state;
+        self.outgoing.feed(bytes, |kind| state.on_sent(kind));
     }
 }
+
 impl<T: AsyncRead + Unpin> AsyncRead for Frames<T> {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        b: &mut ReadBuf<'_>,
+        buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, b)
+        let this = self.get_mut();
+        if this.state.flooded().is_some() {
+            if !this.has_stopped {
+                this.has_stopped = true;
+                // The driver polls h2 first: it must run once more to see the flood.
+                cx.waker().wake_by_ref();
+            }
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        let state = &this.state;
+        this.incoming
+            .feed(&buf.filled()[before..], |kind| state.on_received(kind));
+        Poll::Ready(Ok(()))
     }
 }
+
 impl<T: AsyncWrite + Unpin> AsyncWrite for Frames<T> {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        b: &[u8],
+        buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, b)
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.inner).poll_write(cx, buf))?;
+        this.sent(&buf[..written]);
+        Poll::Ready(Ok(written))
     }
+
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        b: &[io::IoSlice<'_>],
+        bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, b)
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.inner).poll_write_vectored(cx, bufs))?;
+        let mut left = written;
+        for buf in bufs {
+            let part = left.min(buf.len());
+            this.sent(&buf[..part]);
+            left -= part;
+        }
+        Poll::Ready(Ok(written))
     }
+
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.inner.is_write_vectored()
     }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
     }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+#[path = "frames_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "frames_h2_tests.rs"]
+mod h2_tests;

@@ -1,5 +1,10 @@
 //! The model-server front: codecs, queue, batches handed to Python.
 
 pub mod codec;
+mod handle;
+mod message;
 pub mod queue;
+pub mod reply;
+mod responder;
 pub mod server;
+mod state;

@@ -2,6 +2,7 @@
 //! decoding and encoding them again would lose custom options.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use prost::Message;
@@ -9,6 +10,8 @@ use prost_types::{
     DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
     ServiceDescriptorProto,
 };
+
+use super::messages::Files;
 
 /// google.protobuf.FileDescriptorSet with its files left serialized.
 #[derive(Clone, PartialEq, Message)]
@@ -22,6 +25,9 @@ struct File {
     serialized: Bytes,
     /// Positions of the files that it imports.
     imports: Vec<usize>,
+    /// The file with everything that it imports, as a serialized FileDescriptorResponse; made when first
+    /// asked for, and shared by all answers, however slowly their callers read.
+    response: OnceLock<Bytes>,
 }
 
 /// The files of one descriptor set.
@@ -61,6 +67,7 @@ impl Index {
             index.files.push(File {
                 serialized,
                 imports,
+                response: OnceLock::new(),
             });
             index.add_file(position, file);
         }
@@ -95,8 +102,17 @@ impl Index {
         &self.services
     }
 
+    /// A serialized FileDescriptorResponse of a file and everything that it imports.
+    pub fn response(&self, file: usize) -> Bytes {
+        let make = || {
+            let files = self.with_imports(file);
+            Bytes::from(Files { files }.encode_to_vec())
+        };
+        self.files[file].response.get_or_init(make).clone()
+    }
+
     /// A file and everything that it imports, itself first, each once.
-    pub fn with_imports(&self, file: usize) -> Vec<Bytes> {
+    fn with_imports(&self, file: usize) -> Vec<Bytes> {
         let mut order = vec![file];
         let mut seen = vec![false; self.files.len()];
         seen[file] = true;

@@ -40,14 +40,16 @@ pub struct Response {
     pub valid_host: String,
     #[prost(message, optional, tag = "2")]
     pub original_request: Option<Request>,
-    #[prost(oneof = "Answer", tags = "4, 5, 6, 7")]
+    /// Answers with files are put behind the rest by hand, so that the files are not copied.
+    #[prost(oneof = "Answer", tags = "5, 6, 7")]
     pub answer: Option<Answer>,
 }
 
+/// Number of `file_descriptor_response` among the answers.
+pub const FILES_FIELD: u32 = 4;
+
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum Answer {
-    #[prost(message, tag = "4")]
-    Files(Files),
     #[prost(message, tag = "5")]
     ExtensionNumbers(ExtensionNumbers),
     #[prost(message, tag = "6")]
@@ -56,6 +58,7 @@ pub enum Answer {
     Error(Failure),
 }
 
+/// FileDescriptorResponse.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Files {
     /// Serialized google.protobuf.FileDescriptorProto.

@@ -101,24 +101,44 @@ fn reflection() -> Reflection {
     Reflection::new(&descriptor_set().encode_to_vec(), &["a.b.Predictor"]).unwrap()
 }
 
-fn ask(query: Query) -> Answer {
+/// An answer with all its fields, as a caller sees it.
+struct Whole {
+    files: Option<messages::Files>,
+    rest: Response,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct FilesOnly {
+    #[prost(message, optional, tag = "4")]
+    files: Option<messages::Files>,
+}
+
+fn decode(answer: &[u8]) -> Whole {
+    Whole {
+        files: FilesOnly::decode(answer).unwrap().files,
+        rest: Response::decode(answer).unwrap(),
+    }
+}
+
+fn ask_whole(query: Query) -> Whole {
     let request = Request {
         host: "here".into(),
         query: Some(query),
     };
-    let response =
-        Response::decode(reflection().answer(&request.encode_to_vec()).as_slice()).unwrap();
-    assert_eq!(response.valid_host, "here");
-    assert_eq!(response.original_request, Some(request));
-    response.answer.unwrap()
+    let whole = decode(&reflection().answer(&request.encode_to_vec()));
+    assert_eq!(whole.rest.valid_host, "here");
+    assert_eq!(whole.rest.original_request, Some(request));
+    assert!(whole.files.is_some() != whole.rest.answer.is_some());
+    whole
 }
 
-fn file_names(answer: Answer) -> Vec<String> {
-    let Answer::Files(files) = answer else {
-        panic!("{answer:?}")
-    };
+fn ask(query: Query) -> Answer {
+    ask_whole(query).rest.answer.unwrap()
+}
+
+fn file_names(query: Query) -> Vec<String> {
+    let files = ask_whole(query).files.unwrap().files;
     let decoded = files
-        .files
         .iter()
         .map(|bytes| FileDescriptorProto::decode(bytes.clone()).unwrap());
     decoded.map(|file| file.name().to_owned()).collect()
@@ -146,7 +166,7 @@ fn only_services_that_are_offered_are_listed() {
 
 #[test]
 fn a_file_comes_with_everything_that_it_imports_once() {
-    let names = file_names(ask(Query::FileByFilename("top.proto".into())));
+    let names = file_names(Query::FileByFilename("top.proto".into()));
     assert_eq!(names, ["top.proto", "middle.proto", "base.proto"]);
 }
 
@@ -169,7 +189,7 @@ fn every_kind_of_symbol_leads_to_its_file() {
         ("m.extra", "middle.proto"),
         ("Bare", "bare.proto"),
     ] {
-        let names = file_names(ask(Query::FileContainingSymbol(symbol.into())));
+        let names = file_names(Query::FileContainingSymbol(symbol.into()));
         assert_eq!(names[0], expected, "{symbol}");
     }
 }
@@ -208,7 +228,7 @@ fn extensions_are_found_by_type_and_number() {
         containing_type: "a.b.Outer".into(),
         extension_number: 100,
     };
-    let names = file_names(ask(Query::FileContainingExtension(extension)));
+    let names = file_names(Query::FileContainingExtension(extension));
     assert_eq!(names, ["middle.proto", "base.proto"]);
     for (message, expected) in [("a.b.Outer", vec![100]), ("Bare", vec![])] {
         let Answer::ExtensionNumbers(numbers) =
@@ -244,11 +264,9 @@ fn files_come_back_with_options_that_we_do_not_know() {
         host: String::new(),
         query: Some(query),
     };
-    let response =
-        Response::decode(reflection.answer(&request.encode_to_vec()).as_slice()).unwrap();
-    let Some(Answer::Files(files)) = response.answer else {
-        panic!()
-    };
+    let files = decode(&reflection.answer(&request.encode_to_vec()))
+        .files
+        .unwrap();
     assert_eq!(files.files[0], custom);
 }
 

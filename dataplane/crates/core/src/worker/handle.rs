@@ -1,0 +1,235 @@
+//! One call of the model server from its request headers to its trailers.
+
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{Method, Request};
+use tokio::time::Instant;
+
+use super::codec;
+use super::message::{self, Budget, ReadError};
+use super::queue::Call;
+use super::reply::{Failure, Waiting};
+use super::responder::Responder;
+use super::state::Shared;
+use crate::error::{Error, ErrorKind};
+use crate::grpc::status::Code;
+use crate::grpc::{deadline, metadata};
+
+/// The methods that reach the model.
+pub const METHODS: [&str; 2] = [
+    "/seldon.protos.Model/Predict",
+    "/seldon.protos.Seldon/Predict",
+];
+
+/// What all calls of the front share, on its thread.
+pub(super) struct Front {
+    shared: Arc<Shared>,
+    budget: Rc<Budget>,
+    in_flight: Rc<Cell<usize>>,
+}
+
+/// Counts a call as in flight until it is dropped.
+struct InFlight {
+    count: Rc<Cell<usize>>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.count.set(self.count.get() - 1);
+    }
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ended {
+    Answered,
+    /// The caller reset it before there was an answer.
+    Cancelled,
+}
+
+/// Serve one call of [`METHODS`], and answer UNIMPLEMENTED to any other.
+pub(super) async fn handle(
+    front: Rc<Front>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+) -> Ended {
+    let started = Instant::now();
+    let (head, body) = request.into_parts();
+    let id = metadata::request_id(&head.headers).cloned();
+    let mut responder = Responder::new(respond, id.unwrap_or_else(metadata::make_request_id));
+    let _in_flight = front.enter();
+    let method = METHODS.iter().position(|&method| method == head.uri.path());
+    let outcome = front
+        .serve(&head, method, body, started, &mut responder)
+        .await;
+    let code = match outcome {
+        Ok((message, deadline)) => responder.answer(message, deadline).await,
+        Err(ReadError::Failed(failure)) => {
+            front.shared.count(&failure);
+            responder.fail(&failure);
+            failure.code
+        }
+        Err(ReadError::Cancelled) => {
+            responder.abandon();
+            Code::Cancelled
+        }
+    };
+    front
+        .shared
+        .calls
+        .record(method.unwrap_or(METHODS.len()), code, started.elapsed());
+    if code == Code::Cancelled {
+        Ended::Cancelled
+    } else {
+        Ended::Answered
+    }
+}
+
+// === impl Front ===
+
+impl Front {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let budget = Budget::new(shared.config.limits.max_held_bytes);
+        Self {
+            shared,
+            budget,
+            in_flight: Rc::default(),
+        }
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
+    async fn serve(
+        &self,
+        head: &Parts,
+        method: Option<usize>,
+        mut body: RecvStream,
+        started: Instant,
+        responder: &mut Responder,
+    ) -> Result<(Bytes, Instant), ReadError> {
+        let method = METHODS[method.ok_or_else(|| unknown_method(head))?];
+        check_http(head)?;
+        self.check()?;
+        let deadline = started + self.timeout(head)?;
+        let mut held = self.budget.hold();
+        let limits = &self.shared.config.limits;
+        let body = message::read(&head.headers, &mut body, limits, &mut held, deadline).await?;
+        let mut request = decode(&body, limits.max_message_bytes)?;
+        drop(body);
+        let meta = std::mem::take(&mut request.meta.answer);
+        let (slot, waiting) =
+            self.shared
+                .queue
+                .slot(deadline.into_std(), meta, limits.max_message_bytes);
+        let request_id = responder.request_id().clone();
+        self.shared.queue.push(Call {
+            payload: request.payload,
+            meta: request.meta,
+            method,
+            request_id,
+            slot,
+        })?;
+        Ok((wait(waiting, deadline, responder).await?, deadline))
+    }
+
+    fn enter(&self) -> InFlight {
+        self.in_flight.set(self.in_flight.get() + 1);
+        InFlight {
+            count: self.in_flight.clone(),
+        }
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        if !self.shared.is_ready() {
+            return Err(Failure::new(
+                Code::Unavailable,
+                "the model is not ready",
+                "model_not_ready",
+            ));
+        }
+        let limit = self.shared.config.limits.max_in_flight;
+        if self.in_flight.get() > limit {
+            let text = format!("{limit} calls are in flight (max_in_flight); try again later");
+            return Err(Error::new(ErrorKind::Shed, text).into());
+        }
+        Ok(())
+    }
+
+    fn timeout(&self, head: &Parts) -> Result<Duration, Error> {
+        let limit = Duration::from_millis(self.shared.config.timeout_ms);
+        let asked = head
+            .headers
+            .get(deadline::GRPC_TIMEOUT)
+            .map(deadline::parse_timeout)
+            .transpose()?;
+        Ok(asked.map_or(limit, |asked| asked.min(limit)))
+    }
+}
+
+fn unknown_method(head: &Parts) -> Error {
+    let path: String = head.uri.path().chars().take(256).collect();
+    let text = format!(
+        "unknown method {path}: this model server answers {}",
+        METHODS.join(" and ")
+    );
+    Error::new(ErrorKind::UnknownMethod, text)
+}
+
+fn check_http(head: &Parts) -> Result<(), Error> {
+    let content_type = head
+        .headers
+        .get(CONTENT_TYPE)
+        .map_or(&b""[..], |value| value.as_bytes());
+    if head.method != Method::POST || !content_type.starts_with(b"application/grpc") {
+        let text = "a gRPC call is a POST with content-type application/grpc";
+        return Err(Error::new(ErrorKind::BadRequest, text));
+    }
+    Ok(())
+}
+
+/// Decode, with a panic confined to this call.
+fn decode(body: &Bytes, max_filled_bytes: usize) -> Result<codec::Request, Error> {
+    catch_unwind(AssertUnwindSafe(|| codec::decode(body, max_filled_bytes)))
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "")))
+}
+
+/// Wait for the model's answer, the deadline or the caller's reset, whichever comes first.
+async fn wait(
+    mut waiting: Waiting,
+    deadline: Instant,
+    responder: &mut Responder,
+) -> Result<Bytes, ReadError> {
+    let mut reply = pin!(waiting.reply());
+    let mut timer = pin!(tokio::time::sleep_until(deadline));
+    poll_fn(|cx| {
+        if let Poll::Ready(reply) = reply.as_mut().poll(cx) {
+            return Poll::Ready(reply.map_err(ReadError::Failed));
+        }
+        if responder.poll_reset(cx).is_ready() {
+            return Poll::Ready(Err(ReadError::Cancelled));
+        }
+        timer
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(ReadError::Failed(Failure::expired())))
+    })
+    .await
+}
+
+#[cfg(test)]
+#[path = "handle_tests.rs"]
+mod tests;

@@ -1,0 +1,201 @@
+"""What must not grow: memory over a million requests, CPU with a thousand endpoints, work and imbalance of two workers.
+
+`make bench-steady` calls it. Writes results/steady.json. Each part stands alone:
+``--only memory,endpoints,spread,instructions``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from bench import machine
+from bench.contenders import CONTENDERS, Contender, ours
+from bench.fleet import Fleet
+from bench.measure import SHAPES, Shape, Work, h2load, h2load_command, summary
+from bench.payloads import PATH, SIZES, framed, predict
+from bench.proc import connections_per_worker, cpu_seconds, resident_bytes
+from processes import Process
+
+RESULTS = Path(__file__).parent / "results"
+ADDRESS = "127.0.0.1:18700"
+REPLY_BYTES = 64
+REQUESTS = 1_000_000
+STEPS = 20
+# Requests under callgrind, which is about 50 times slower; the difference of two runs leaves the start out.
+COUNTED_REQUESTS = 10_000
+
+
+def main() -> None:
+    """Measure what the command line says, write the result, print it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--contender", default="ours", choices=[name for name in CONTENDERS if name != "none"])
+    parser.add_argument("--only", default=",".join(PARTS))
+    parser.add_argument("--requests", type=int, default=REQUESTS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--out", type=Path, default=RESULTS / "steady.json")
+    options = parser.parse_args()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 65_536)), hard))  # a thousand endpoints
+    result: dict[str, Any] = {"what": "what must not grow", "contender": options.contender, **machine.describe()}
+    arguments = " ".join(sys.argv[1:])
+    result["command"] = f'make bench-steady BENCH_ARGS="{arguments}"' if arguments else "make bench-steady"
+    for part in options.only.split(","):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            folder.chmod(0o755)  # nginx's worker is another user
+            result[part] = PARTS[part](options, folder)
+        print(part, json.dumps({key: value for key, value in result[part].items() if key != "each"}), flush=True)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Resident memory while the requests pass, in equal steps; the second half may grow by less than 2 %."""
+    work = _work(folder)
+    with Fleet(2, REPLY_BYTES) as fleet, _started(options.contender, fleet, folder) as contender:
+        sizes = []
+        for _ in range(STEPS):
+            h2load(contender.address, work, SHAPES[0], 600, options.requests // STEPS)
+            sizes.append(resident_bytes(_pid(contender)))
+    growth = sizes[-1] / sizes[STEPS // 2 - 1] - 1
+    return {
+        "requests": options.requests,
+        "resident_bytes": sizes,
+        "growth_second_half": growth,
+        "bar": 0.02,
+        "reached": growth < 0.02,
+    }
+
+
+def endpoints(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """CPU per request with 10 and with 1,000 endpoints, in turn.
+
+    Two shapes: at 4 x 16 the requests to 10 endpoints share writes, those to 1,000 cannot; at 1 stream neither do, and
+    the difference is the price of choosing.
+    """
+    work = _work(folder)
+    each: dict[str, list[float]] = {}
+    for _ in range(options.rounds):
+        for count in (10, 1000):
+            with Fleet(count, REPLY_BYTES) as fleet, _started(options.contender, fleet, folder) as contender:
+                for shape in SHAPES[:2]:
+                    h2load(contender.address, work, shape, options.seconds)  # every endpoint gets its connection
+                    before = cpu_seconds(_pid(contender))
+                    calls = h2load(contender.address, work, shape, options.seconds)["calls"]
+                    used = cpu_seconds(_pid(contender)) - before
+                    each.setdefault(f"{count} endpoints, {shape.name}", []).append(used / calls * 1e6)
+    ratios = {}
+    for shape in SHAPES[:2]:
+        pairs = zip(each[f"1000 endpoints, {shape.name}"], each[f"10 endpoints, {shape.name}"], strict=True)
+        ratios[shape.name] = summary([many / few for many, few in pairs])
+    reached = {name: ratio["median"] <= 1.1 for name, ratio in ratios.items()}
+    cpu = {name: summary(values) for name, values in each.items()}
+    return {"cpu_us": cpu, "each": each, "ratio": ratios, "bar": 1.1, "reached": reached}
+
+
+def spread(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Connections of each of two workers, for several numbers of connections, while they are in use."""
+    work = _work(folder)
+    counts: dict[int, list[int]] = {}
+    with Fleet(2, REPLY_BYTES) as fleet, _started(options.contender, fleet, folder, workers=2) as contender:
+        for connections in (2, 4, 8, 64):
+            command = h2load_command(work, Shape("", connections, 1), ["-D", f"{options.seconds:g}"])
+            load = Process([*command, f"http://{contender.address}{PATH}"])
+            try:
+                counts[connections] = _settled(contender, connections)
+                load.wait(options.seconds + 60)
+            finally:
+                load.kill()
+    even = all(len(each) == 2 and each[1] - each[0] <= 1 for each in counts.values())
+    return {"connections_per_worker": counts, "bar": 1, "reached": even}
+
+
+def instructions(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Instructions per request with one and with two workers, counted by callgrind; at most 1.05 times as many."""
+    if shutil.which("valgrind") is None:
+        raise RuntimeError("valgrind is not installed: apt-get install valgrind")
+    per_request = {}
+    for workers in (1, 2):
+        few, many = (_count(folder, workers, calls) for calls in (COUNTED_REQUESTS, 2 * COUNTED_REQUESTS))
+        per_request[workers] = (many - few) / COUNTED_REQUESTS
+    ratio = per_request[2] / per_request[1]
+    return {"instructions_per_request": per_request, "ratio": ratio, "bar": 1.05, "reached": ratio <= 1.05}
+
+
+PARTS = {"memory": memory, "endpoints": endpoints, "spread": spread, "instructions": instructions}
+
+
+def _work(folder: Path) -> Work:
+    message = folder / "message"
+    message.write_bytes(predict(SIZES["small"]))
+    body = folder / "body"
+    body.write_bytes(framed(message.read_bytes()))
+    return Work(PATH, message, body, folder / "log")
+
+
+def _pid(contender: Contender) -> int:
+    if contender.process is None:
+        raise RuntimeError(f"{contender.name} has no process to look at")
+    return contender.process.pid
+
+
+@contextmanager
+def _started(name: str, fleet: Fleet, folder: Path, workers: int = 1) -> Iterator[Contender]:
+    place = Path(tempfile.mkdtemp(dir=folder))
+    place.chmod(0o755)
+    contender = CONTENDERS[name](ADDRESS, fleet.addresses, place, workers)
+    try:
+        fleet.check(contender, predict(SIZES["small"]))
+        yield contender
+    finally:
+        if contender.process is not None:
+            contender.process.kill()
+
+
+def _settled(contender: Contender, connections: int) -> list[int]:
+    """Look until all connections are accepted; h2load keeps them open meanwhile."""
+    port = int(contender.address.rsplit(":", 1)[1])
+    for _ in range(1000):
+        counts = connections_per_worker(_pid(contender), port)
+        if sum(counts) == connections:
+            return counts
+    raise RuntimeError(f"{contender.name}: {sum(counts)} of {connections} connections accepted")
+
+
+def _count(folder: Path, workers: int, calls: int) -> int:
+    """Return the instructions that our proxy takes for its whole life with so many calls."""
+    place = Path(tempfile.mkdtemp(dir=folder))
+    with Fleet(2, REPLY_BYTES) as fleet:
+        tool = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={place}/out")
+        process = ours(ADDRESS, fleet.addresses, place, workers, tool).process
+        contender = Contender("ours", "", ADDRESS, process)
+        try:
+            fleet.check(contender, predict(SIZES["small"]))
+            h2load(ADDRESS, _work(folder), SHAPES[0], 600, calls)
+            os.kill(_pid(contender), signal.SIGTERM)  # an orderly end: callgrind writes its counts then
+            if process is not None:
+                process.wait(120)
+        finally:
+            if process is not None:
+                process.kill()
+    totals = re.search(r"^(?:totals|summary): (\d+)", (place / "out").read_text(), re.MULTILINE)
+    if totals is None:
+        raise RuntimeError("callgrind wrote no totals")
+    return int(totals[1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,512 @@
+"""The native front of a model server, with grpcio's client on one side and a loop in Python on the other."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf import json_format
+
+from dl_inference import messages
+from dl_inference._native import Batch, Item, NativeError, Worker
+
+METHOD = "/seldon.protos.Model/Predict"
+LIMITS = {
+    "max_message_bytes": 4 << 20,
+    "max_metadata_bytes": 65536,
+    "max_metadata_fields": 100,
+    "max_streams": 256,
+    "max_connections": 100,
+    "max_connections_per_ip": 100,
+    "max_in_flight": 1000,
+    "route_scan_limit_bytes": 4 << 20,
+    "max_retry_bytes": 0,
+    "max_held_bytes": 64 << 20,
+    "header_timeout_ms": 10000,
+    "body_timeout_ms": 10000,
+    "connection_idle_timeout_ms": 60000,
+    "max_connection_age_ms": 600000,
+    "max_connection_age_grace_ms": 60000,
+    "frame_credit": 1000,
+    "frame_credit_per_frame": 10,
+    "stream_window_bytes": 1 << 20,
+    "connection_window_bytes": 4 << 20,
+    "max_frame_bytes": 1 << 20,
+    "connect_timeout_ms": 1000,
+    "max_connections_per_endpoint": 1,
+    "keepalive_ms": 0,
+    "keepalive_timeout_ms": 0,
+    "tcp_user_timeout_ms": 0,
+}
+
+Answer = Callable[[Batch], None]
+
+
+def config(**changes: Any) -> str:
+    document = {
+        "listen": ["127.0.0.1:0"],
+        "admin": None,
+        "model": "digits",
+        "version": "1",
+        "max_queue": 100,
+        "max_batch": 16,
+        "timeout_ms": 20000,
+        "limits": LIMITS,
+    }
+    return json.dumps(document | changes)
+
+
+class Served:
+    """A running worker, a thread that answers its batches, and a client."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.worker = Worker(config(**changes), messages.DESCRIPTORS)
+        self.address = self.worker.start()[0]
+        self.worker.set_ready(True)
+        # grpcio's own authority for a unix socket is its path with %2F, which the h2 crate takes for malformed.
+        options = [("grpc.max_receive_message_length", -1), ("grpc.default_authority", "localhost")]
+        self.channel = grpc.insecure_channel(self.address, options=options)
+        self.items: list[Item] = []
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def answer(self, answer: Answer) -> Served:
+        """Answer batches from a thread from now on."""
+
+        def loop() -> None:
+            while not self._ended.is_set():
+                batch = self.worker.next_batch(50)
+                if batch is not None:
+                    answer(batch)
+
+        self._thread = threading.Thread(target=loop)
+        self._thread.start()
+        return self
+
+    def stub(self, method: str = METHOD) -> Any:
+        return self.channel.unary_unary(method)
+
+    def call(self, request: Any, **options: Any) -> Any:
+        answer = self.stub()(request.SerializeToString(), timeout=options.pop("timeout", 10), **options)
+        return messages.SeldonMessage.FromString(answer)
+
+    def close(self) -> None:
+        self.channel.close()
+        self._ended.set()
+        if self._thread:
+            self._thread.join()
+        self.worker.stop()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Served]]:
+    started: list[Served] = []
+
+    def start(**changes: Any) -> Served:
+        started.append(Served(**changes))
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.close()
+
+
+def seldon(**fields: Any) -> Any:
+    return messages.SeldonMessage(**fields)
+
+
+def tensor(shape: list[int], values: list[float]) -> Any:
+    return seldon(data={"tensor": {"shape": shape, "values": values}})
+
+
+def echo(batch: Batch) -> None:
+    for index, item in enumerate(batch):
+        batch.reply(index, "strData" if item.kind == "none" else item.kind, item.value or "", [])
+
+
+def replying(kind: str, value: Any, names: list[str] | None = None) -> Answer:
+    def answer(batch: Batch) -> None:
+        for index in range(len(batch)):
+            batch.reply(index, kind, value, names or [])
+
+    return answer
+
+
+def keeping(items: list[Item]) -> Answer:
+    def answer(batch: Batch) -> None:
+        for index, item in enumerate(batch):
+            items.append(item)
+            batch.reply(index, "strData", "", [])
+
+    return answer
+
+
+def taken(served: Served, request: Any) -> Item:
+    """Return the item that a request arrives as."""
+    items: list[Item] = []
+    served.answer(keeping(items))
+    served.call(request)
+    return items[0]
+
+
+def status(served: Served, body: bytes, method: str = METHOD, **options: Any) -> grpc.RpcError:
+    with pytest.raises(grpc.RpcError) as raised:
+        served.stub(method)(body, timeout=options.pop("timeout", 10), **options)
+    return raised.value
+
+
+def trailer(error: grpc.RpcError, name: str) -> str | None:
+    return dict(error.trailing_metadata()).get(name)
+
+
+def test_a_tensor_is_an_aligned_writable_float64_array_and_comes_back(serve: Any) -> None:
+    items: list[Item] = []
+
+    def answer(batch: Batch) -> None:
+        items.append(batch[0])
+        batch.reply(0, "tensor", batch[0].value * 2, ["a", "b"])
+
+    answered = serve().answer(answer).call(tensor([2, 2], [1, 2, 3, float("nan")]))
+    array = items[0].value
+    assert (array.dtype, array.shape) == (np.float64, (2, 2))
+    assert array.flags.c_contiguous
+    assert array.flags.aligned
+    assert array.flags.writeable
+    np.testing.assert_array_equal(answered.data.tensor.values, [2, 4, 6, np.nan])
+    assert list(answered.data.tensor.shape) == [2, 2]
+    assert list(answered.data.names) == ["a", "b"]
+    assert answered.HasField("meta")
+
+
+@pytest.mark.parametrize("size", [0, 1, 150_528])
+def test_tensors_of_each_size_come_back(serve: Any, size: int) -> None:
+    values = np.random.default_rng(1).standard_normal(size)
+    answered = serve().answer(lambda batch: batch.reply(0, "tensor", batch[0].value, [])).call(tensor([size], values))
+    np.testing.assert_array_equal(answered.data.tensor.values, values)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.arange(6.0).reshape(2, 3).T,
+        np.arange(12.0).reshape(3, 4)[:, ::2],
+        np.arange(6, dtype=np.float32).reshape(3, 2),
+        np.arange(6).reshape(3, 2),
+        np.arange(6, dtype=">f8").reshape(3, 2),
+        np.array(3.5),
+        np.zeros((0, 4)),
+    ],
+)
+def test_a_tensor_answer_takes_every_layout_and_number(serve: Any, value: np.ndarray) -> None:
+    answered = serve().answer(replying("tensor", value)).call(seldon())
+    assert list(answered.data.tensor.shape) == list(value.shape)
+    np.testing.assert_array_equal(answered.data.tensor.values, value.ravel())
+
+
+JSON = {"a": [1.0, None, True, "é", {"b": []}], "c": {}}
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "kind", "value"),
+    [
+        ({"data": {"ndarray": [[1, 2], [3, "x"], None]}}, "ndarray", [[1.0, 2.0], [3.0, "x"], None]),
+        ({"data": {}}, "ndarray", []),
+        ({"binData": b"\x00\xff"}, "binData", b"\x00\xff"),
+        ({"strData": "é"}, "strData", "é"),
+        ({"strData": ""}, "strData", ""),
+        ({"jsonData": JSON}, "jsonData", JSON),
+        ({"jsonData": None}, "jsonData", None),
+        ({}, "none", None),
+    ],
+)
+def test_each_kind_arrives_as_documented(serve: Any, request_fields: Any, kind: str, value: Any) -> None:
+    request = seldon()
+    if "data" in request_fields or "jsonData" in request_fields:
+        json_format.ParseDict(request_fields, request)
+        if request_fields.get("jsonData", 0) is None:
+            request.jsonData.null_value = 0
+    else:
+        request = seldon(**request_fields)
+    item = taken(serve(), request)
+    assert (item.kind, item.value, item.meta, item.method) == (kind, value, {}, METHOD)
+
+
+def test_custom_data_is_the_bytes_of_an_any_both_ways(serve: Any) -> None:
+    request = seldon(customData={"type_url": "x/y", "value": b"z"})
+    answered = serve().answer(lambda batch: batch.reply(0, batch[0].kind, batch[0].value, [])).call(request)
+    assert answered.customData == request.customData
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128".split(),
+)
+@pytest.mark.parametrize("shape", [(), (1,), (2, 3), (0, 2)])
+def test_a_tftensor_of_each_type_comes_back(serve: Any, dtype: str, shape: tuple[int, ...]) -> None:
+    sent = np.arange(np.prod(shape), dtype=np.int64).reshape(shape).astype(dtype)
+    served = serve().answer(replying("tftensor", sent))
+    first = served.call(seldon())
+    items: list[Item] = []
+    served = serve().answer(keeping(items))
+    served.call(first)
+    array = items[0].value
+    assert items[0].kind == "tftensor"
+    assert (array.dtype, array.shape) == (sent.dtype, sent.shape)
+    assert array.flags.aligned
+    assert array.flags.writeable
+    np.testing.assert_array_equal(array, sent)
+
+
+def test_a_tftensor_of_strings_comes_back(serve: Any) -> None:
+    proto = {"dtype": 7, "tensor_shape": {"dim": [{"size": 2}]}, "string_val": [b"a\x00", b""]}
+    request = seldon(data={"tftensor": proto})
+    answered = serve().answer(lambda batch: batch.reply(0, "tftensor", batch[0].value, [])).call(request)
+    assert answered.data.tftensor == request.data.tftensor
+
+
+@pytest.mark.parametrize("value", [np.array([b"a", b"bc"]), np.array(["a", "bc"]), np.array(["a", b"bc"], dtype=object)])
+def test_string_arrays_of_each_kind_are_sent(serve: Any, value: np.ndarray) -> None:
+    answered = serve().answer(replying("tftensor", value)).call(seldon())
+    assert list(answered.data.tftensor.string_val) == [b"a", b"bc"]
+
+
+def test_bfloat16_arrives_as_float32(serve: Any) -> None:
+    proto = {"dtype": 14, "tensor_shape": {"dim": [{"size": 1}]}, "half_val": [0x3FC0]}
+    array = taken(serve(), seldon(data={"tftensor": proto})).value
+    assert (array.dtype, array.tolist()) == (np.float32, [1.5])
+
+
+def test_meta_is_message_to_dict_and_comes_back_without_routing(serve: Any) -> None:
+    meta = {
+        "puid": "p",
+        "tags": {"taskId": 39, "text": "x", "deep": {"list": [1.5, None, True]}},
+        "routing": {"r": -1},
+        "requestPath": {"a": "image"},
+        "metrics": [
+            {"key": "m", "type": "TIMER", "value": 0.1, "tags": {"t": "u"}},
+            {"key": "n", "value": 1e-45},
+            {"type": "GAUGE", "value": 16777217.0},
+        ],
+    }
+    request = seldon(strData="x")
+    json_format.ParseDict(meta, request.meta)
+    served = serve()
+    items: list[Item] = []
+    answered = served.answer(keeping(items)).call(request)
+    assert items[0].meta == json_format.MessageToDict(request.meta)
+    assert isinstance(items[0].meta["tags"]["taskId"], float)
+    request.meta.ClearField("routing")
+    assert answered.meta == request.meta
+
+
+def test_a_value_that_does_not_fit_is_a_value_error_and_the_item_is_still_open(serve: Any) -> None:
+    deep: list[Any] = []
+    for _ in range(200):
+        deep = [deep]
+    wrong: list[tuple[str, Any]] = [
+        ("tensor", [1.0]),
+        ("tensor", np.array(["a"])),
+        ("tensor", np.array([1j])),
+        ("ndarray", "x"),
+        ("ndarray", deep),
+        ("ndarray", [np.int64(1)]),
+        ("tftensor", 1.0),
+        ("tftensor", np.array(["2020-01-01"], dtype="M8[D]")),
+        ("tftensor", np.array([1], dtype=object)),
+        ("binData", "x"),
+        ("strData", b"x"),
+        ("strData", "\ud800"),
+        ("jsonData", {1: 2}),
+        ("jsonData", 10**400),
+        ("customData", None),
+        ("nonsense", 1),
+    ]
+    errors: list[str] = []
+
+    def answer(batch: Batch) -> None:
+        for kind, value in wrong:
+            with pytest.raises(ValueError, match=r".+") as raised:
+                batch.reply(0, kind, value, [])
+            errors.append(str(raised.value))
+        with pytest.raises(ValueError, match="code 0 is not a gRPC error"):
+            batch.fail(0, 0, "", "hook")
+        with pytest.raises(IndexError):
+            batch.reply(1, "strData", "", [])
+        batch.reply(0, "strData", "in the end", [])
+        with pytest.raises(ValueError, match="item 0 is answered already"):
+            batch.reply(0, "strData", "again", [])
+
+    assert serve().answer(answer).call(seldon()).strData == "in the end"
+    assert errors[0] == "tensor takes a numpy array, not list"
+    assert errors[4] == "the answer is nested deeper than 100"
+    assert len(errors) == len(wrong)
+
+
+def test_a_batch_is_a_sequence(serve: Any) -> None:
+    lengths: list[int] = []
+
+    def answer(batch: Batch) -> None:
+        lengths.append(len(batch))
+        assert [item.kind for item in batch] == ["none"] * len(batch)
+        assert batch[-1] is batch[len(batch) - 1]
+        with pytest.raises(IndexError):
+            batch[len(batch)]
+        for index in range(len(batch)):
+            batch.reply(index, "strData", "", [])
+
+    served = serve(max_batch=4)
+    calls = [served.stub().future(b"") for _ in range(20)]
+    served.answer(answer)
+    assert all(call.result(timeout=10) == b"\x12\x00\x2a\x00" for call in calls)
+    assert sum(lengths) == 20
+    assert max(lengths) <= 4
+
+
+def test_a_failure_keeps_its_code_text_and_kind(serve: Any) -> None:
+    error = status(serve().answer(lambda batch: batch.fail(0, 9, "nicht möglich", "hook")), b"")
+    assert (error.code(), error.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "nicht möglich")
+    assert trailer(error, "access-error") == "hook"
+
+
+def test_a_dropped_batch_answers_internal_with_the_request_id(serve: Any) -> None:
+    error = status(serve().answer(lambda batch: None), b"", metadata=[("x-request-id", "abc")])
+    assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, "internal error, request id abc")
+    assert trailer(error, "x-request-id") == "abc"
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "text"),
+    [
+        (b"\xff\xff\xff", grpc.StatusCode.INVALID_ARGUMENT, "protobuf: message is truncated"),
+        (b"x" * (5 << 20), grpc.StatusCode.RESOURCE_EXHAUSTED, "over the limit of 4194304 (max_message_bytes)"),
+        (tensor([3], [1.0]).SerializeToString(), grpc.StatusCode.INVALID_ARGUMENT, "needs 3 values, 1 were sent"),
+    ],
+)
+def test_a_bad_message_is_refused_with_its_reason(serve: Any, body: bytes, code: grpc.StatusCode, text: str) -> None:
+    error = status(serve(), body)
+    assert error.code() == code
+    assert text in error.details()
+
+
+def test_an_answer_above_the_message_limit_is_resource_exhausted(serve: Any) -> None:
+    error = status(serve().answer(replying("binData", bytes(5 << 20))), b"")
+    assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_compressed_call_is_understood(serve: Any) -> None:
+    served = serve().answer(echo)
+    request = seldon(strData="x" * 10000)
+    assert served.call(request, compression=grpc.Compression.Gzip).strData == request.strData
+
+
+def test_an_unknown_method_is_unimplemented(serve: Any) -> None:
+    error = status(serve(), b"", method="/seldon.protos.Combiner/Aggregate")
+    assert error.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert trailer(error, "access-error") == "unknown_method"
+
+
+def test_a_model_that_is_not_ready_is_unavailable(serve: Any) -> None:
+    served = serve()
+    served.worker.set_ready(False)
+    error = status(served, b"")
+    assert (error.code(), trailer(error, "access-error")) == (grpc.StatusCode.UNAVAILABLE, "model_not_ready")
+
+
+def test_a_full_queue_sheds(serve: Any) -> None:
+    served = serve(max_queue=1)
+    first = served.stub().future(b"", timeout=10)
+    error = status(served, b"", timeout=5)
+    while error.code() != grpc.StatusCode.RESOURCE_EXHAUSTED:  # the second came first: then the first is shed
+        error = first.exception()
+    assert (error.code(), trailer(error, "access-error")) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "shed")
+
+
+def test_an_expired_call_does_not_reach_python(serve: Any) -> None:
+    served = serve(timeout_ms=50)
+    error = status(served, b"", timeout=30)
+    assert (error.code(), trailer(error, "access-error")) == (grpc.StatusCode.DEADLINE_EXCEEDED, "deadline_exceeded")
+    assert served.worker.next_batch(0) is None
+
+
+def test_a_cancelled_call_does_not_reach_python(serve: Any) -> None:
+    served = serve(max_batch=1)
+    cancelled = served.stub().future(b"", metadata=[("x-request-id", "first")])
+    batch = served.worker.next_batch(5000)
+    assert batch is not None
+    queued = served.stub().future(b"", metadata=[("x-request-id", "second")])
+    cancelled.cancel()
+    batch.reply(0, "strData", "to nobody", [])
+    batch = served.worker.next_batch(5000)
+    assert batch is not None
+    assert batch[0].request_id == "second"
+    queued.cancel()
+
+
+def test_next_batch_releases_the_gil_and_returns_none_on_time_out(serve: Any) -> None:
+    served = serve()
+    ended: list[Batch | None] = []
+    waiting = threading.Thread(target=lambda: ended.append(served.worker.next_batch(300)))
+    waiting.start()
+    turns = 0
+    while waiting.is_alive():
+        turns += 1
+    assert ended == [None]
+    assert turns > 100
+
+
+def test_a_drain_finishes_every_call_and_takes_no_new_connection(serve: Any) -> None:
+    served = serve()
+    calls = [served.stub().future(b"") for _ in range(50)]
+    first = served.worker.next_batch(5000)
+    assert first is not None
+    served.answer(replying("strData", "late"))
+    drained: list[bool] = []
+    draining = threading.Thread(target=lambda: drained.append(served.worker.drain(10000)))
+    draining.start()
+    for index in range(len(first)):
+        first.reply(index, "strData", "late", [])
+    answers = [messages.SeldonMessage.FromString(call.result(timeout=10)).strData for call in calls]
+    draining.join()
+    assert answers == ["late"] * 50
+    assert drained == [True]
+    with grpc.insecure_channel(served.address) as channel, pytest.raises(grpc.RpcError) as raised:
+        channel.unary_unary(METHOD)(b"", timeout=5)
+    assert raised.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_drain_that_runs_out_of_time_says_so(serve: Any) -> None:
+    served = serve()
+    call = served.stub().future(b"")
+    batch = served.worker.next_batch(5000)
+    assert batch is not None
+    assert served.worker.drain(100) is False
+    served.worker.stop()
+    assert call.exception(timeout=10).code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+def test_a_unix_socket_is_served(serve: Any, tmp_path: Any) -> None:
+    served = serve(listen=[f"unix:{tmp_path}/front.sock"]).answer(echo)
+    assert served.address == f"unix:{tmp_path}/front.sock"
+    assert served.call(seldon(strData="x")).strData == "x"
+
+
+def test_a_wrong_configuration_is_a_native_error_with_its_place() -> None:
+    for document, text in [
+        ("{}", "missing field `listen`"),
+        (config(unknown=1), "unknown field `unknown`"),
+        (config(listen=[]), "listen must not be empty"),
+        (config(max_batch=0), "max_batch"),
+    ]:
+        with pytest.raises(NativeError, match=text):
+            Worker(document, messages.DESCRIPTORS)
+
+
+def test_an_address_in_use_is_a_native_error_that_names_it(serve: Any) -> None:
+    address = serve().address
+    with pytest.raises(NativeError, match=f"cannot listen on {address}"):
+        Worker(config(listen=[address]), messages.DESCRIPTORS).start()
