@@ -32,7 +32,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console()
+# Where the output is no terminal, 80 columns would cut addresses.
+out = Console(width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True)
 
 WATCH_S = 1.0
