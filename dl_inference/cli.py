@@ -107,10 +107,12 @@ def predict(
         raise typer.Exit(1)
     try:
         from torch_predict import server  # noqa: PLC0415  (torch is an extra, and takes seconds to import)
+
+        exit_status = server.serve(model_dir, listen or ["127.0.0.1:5000"], admin, allow_pickle)
     except ModuleNotFoundError as error:
         _say_what_is_missing(error)
         raise typer.Exit(1) from error
-    raise typer.Exit(server.serve(model_dir, listen or ["127.0.0.1:5000"], admin, allow_pickle))
+    raise typer.Exit(exit_status)
 
 
 @app.command()
@@ -222,6 +224,9 @@ def _is_saved_model(folder: Path) -> bool:
 
 
 def _say_what_is_missing(error: ModuleNotFoundError) -> None:
+    """Name the extra that brings a missing module; a module that no extra brings is a fault of ours: raise it."""
+    if error.name not in ("torch", "safetensors"):
+        raise error
     err.print(f"{error.name} is not installed: pip install 'dl-inference[torch]'", style="red", markup=False)
 
 
@@ -267,10 +272,11 @@ def _check_model(folder: Path, allow_pickle: bool) -> None:
         raise typer.Exit(1)
     try:
         from torch_predict import repository  # noqa: PLC0415  (torch is an extra, and takes seconds to import)
+
+        problems = repository.check(folder, allow_pickle=allow_pickle)
     except ModuleNotFoundError as error:
         _say_what_is_missing(error)
         raise typer.Exit(1) from error
-    problems = repository.check(folder, allow_pickle=allow_pickle)
     access_check.show_problems(out, problems, "red")
     if problems:
         raise typer.Exit(1)
