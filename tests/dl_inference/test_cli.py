@@ -1,4 +1,5 @@
 import json
+import logging
 import signal
 import sys
 import threading
@@ -25,6 +26,16 @@ discovery: [{kind: nodefile, path: nodefile.txt}]
 
 def command(*arguments: object):
     return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was():
+    """Take away what a command logs to: its stream is gone when the command ends."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
 
 
 class Echo(grpc.GenericRpcHandler):
