@@ -66,11 +66,11 @@ lint: setup  ## Check form and types: ruff, mypy, stubtest, rustfmt, clippy
 
 .PHONY: bench
 bench: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measure the proxy beside Envoy, nginx and grpc.aio
-	PYTHONPATH=tests .peers/bench/bin/python tests/bench/proxy.py $(BENCH_ARGS)
+	PYTHONPATH=tests .peers/bench/bin/python -m bench.proxy $(BENCH_ARGS)
 
 .PHONY: bench-steady
 bench-steady: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measure what must not grow: memory, many endpoints, two workers
-	PYTHONPATH=tests .peers/bench/bin/python tests/bench/steady.py $(BENCH_ARGS)
+	PYTHONPATH=tests .peers/bench/bin/python -m bench.steady $(BENCH_ARGS)
 
 .PHONY: docs
 docs: setup  ## Write the generated pages of docs/

@@ -1,1 +1,8 @@
-"""The PyTorch model server."""
+"""The PyTorch model server.
+
+A hook may raise `InvalidInput` or `Error`; their text is the only one that reaches the caller.
+"""
+
+from torch_predict.errors import Code, Error, InvalidInput
+
+__all__ = ["Code", "Error", "InvalidInput"]

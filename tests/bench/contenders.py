@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from payloads import MODEL
+from bench.payloads import MODEL
 from processes import ROOT, Process
 
 PEERS = ROOT / ".peers"

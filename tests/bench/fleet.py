@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import grpc
-from contenders import Contender
-from payloads import PATH
+from bench.contenders import Contender
+from bench.payloads import PATH
 from processes import ROOT, Process
 
 TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release"

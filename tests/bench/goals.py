@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from measure import summary
+from bench.measure import summary
 
 Rounds = dict[tuple[str, str, str], list[dict[str, float]]]
 """(contender, payload, shape) -> one measurement a round."""

@@ -41,11 +41,17 @@ def connections_per_worker(session: int, port: int) -> list[int]:
     spread = []
     for process in _stats(session):
         links = {link.name: os.readlink(link) for link in (process / "fd").iterdir()}
-        for number in [number for number, what in links.items() if what == "anon_inode:[eventpoll]"]:
-            watched = set(re.findall(r"^tfd:\s+(\d+)", (process / "fdinfo" / number).read_text(), re.MULTILINE))
+        polls = [number for number, what in links.items() if what == "anon_inode:[eventpoll]"]
+        # mio keeps a second descriptor of each instance: the same sockets then show twice, and count once.
+        for watched in {_watched(process / "fdinfo" / number) for number in polls}:
             if count := sum(links.get(one) in accepted for one in watched):
                 spread.append(count)
     return sorted(spread)
+
+
+def _watched(fdinfo: Path) -> frozenset[str]:
+    """Return the descriptors that an epoll instance watches."""
+    return frozenset(re.findall(r"^tfd:\s+(\d+)", fdinfo.read_text(), re.MULTILINE))
 
 
 def _stats(session: int) -> dict[Path, list[str]]:

@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import machine
-from contenders import CONTENDERS, Contender
-from fleet import Fleet
-from goals import Rounds, judge
-from measure import SHAPES, Shape, Work, fixed_rate, h2load, summaries
-from payloads import PATH, SIZES, framed, predict
-from plot import draw
-from proc import cpu_seconds
+from bench import machine
+from bench.contenders import CONTENDERS, Contender
+from bench.fleet import Fleet
+from bench.goals import Rounds, judge
+from bench.measure import SHAPES, Shape, Work, fixed_rate, h2load, summaries
+from bench.payloads import PATH, SIZES, framed, predict
+from bench.plot import draw
+from bench.proc import cpu_seconds
 from processes import ROOT
 
 RESULTS = Path(__file__).parent / "results"

@@ -20,12 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import machine
-from contenders import CONTENDERS, Contender, ours
-from fleet import Fleet
-from measure import SHAPES, Shape, Work, h2load, h2load_command, summary
-from payloads import PATH, SIZES, framed, predict
-from proc import connections_per_worker, cpu_seconds, resident_bytes
+from bench import machine
+from bench.contenders import CONTENDERS, Contender, ours
+from bench.fleet import Fleet
+from bench.measure import SHAPES, Shape, Work, h2load, h2load_command, summary
+from bench.payloads import PATH, SIZES, framed, predict
+from bench.proc import connections_per_worker, cpu_seconds, resident_bytes
 from processes import Process
 
 RESULTS = Path(__file__).parent / "results"

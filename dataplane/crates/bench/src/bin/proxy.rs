@@ -10,18 +10,23 @@ use dl_core::proxy::server::Proxy;
 fn main() -> Result<(), String> {
     let mut arguments = std::env::args().skip(1);
     let mut read = |what: &str| -> Result<String, String> {
-        let path = arguments.next().ok_or("usage: proxy CONFIG.json STATE.json < /dev/null")?;
+        let path = arguments
+            .next()
+            .ok_or("usage: proxy CONFIG.json STATE.json < /dev/null")?;
         std::fs::read_to_string(&path).map_err(|error| format!("{what} {path}: {error}"))
     };
     let (config, state) = (read("configuration")?, read("state")?);
     let config = serde_json::from_str(&config).map_err(|error| error.to_string())?;
     let state = serde_json::from_str(&state).map_err(|error| error.to_string())?;
-    let mut proxy = Proxy::new(config, &[])?;
+    let descriptors = include_bytes!("../../../../../dl_inference/_wire.binpb");
+    let mut proxy = Proxy::new(config, descriptors)?;
     let addresses = proxy.start().map_err(|error| error.to_string())?;
     proxy.apply(&state)?;
     eprintln!("listening on {}", addresses.join(" "));
     let mut rest = Vec::new();
-    std::io::stdin().read_to_end(&mut rest).map_err(|error| error.to_string())?;
+    std::io::stdin()
+        .read_to_end(&mut rest)
+        .map_err(|error| error.to_string())?;
     proxy.stop();
     Ok(())
 }

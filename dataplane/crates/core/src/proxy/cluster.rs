@@ -12,6 +12,7 @@ use super::endpoint::{Address, Endpoint};
 use super::limit::InFlight;
 use super::method::Protocol;
 use super::retry::{CodeSet, RetryBudget};
+use crate::admin::health::Version;
 use crate::admin::metrics::ClusterStats;
 use crate::balance::{self, Entry, Outcome, Picker};
 use crate::config::ClusterConfig;
@@ -44,6 +45,8 @@ pub struct Cluster {
     /// Woken when an endpoint becomes live or is found dead.
     changed: Notify,
     waiting: AtomicUsize,
+    /// The process's; an endpoint's liveness is the health of models.
+    health: Arc<Version>,
 }
 
 struct Set {
@@ -120,7 +123,7 @@ impl Settings {
 // === impl Cluster ===
 
 impl Cluster {
-    pub fn new(settings: &Settings, started: Instant) -> Arc<Self> {
+    pub fn new(settings: &Settings, started: Instant, health: Arc<Version>) -> Arc<Self> {
         let config = &settings.config;
         let picker = balance::picker(&config.policy).expect("Settings::new checked the name");
         let set = Set {
@@ -142,6 +145,7 @@ impl Cluster {
             settings: ArcSwap::from_pointee(settings.clone()),
             changed: Notify::new(),
             waiting: AtomicUsize::new(0),
+            health,
         })
     }
 
@@ -264,6 +268,7 @@ impl Cluster {
                 set.picker.set_live(slot, endpoint.address.is_live());
             }
         }
+        self.health.bump();
         self.changed.notify_waiters();
     }
 

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 
 use super::handle::handle;
+use super::local::local_services;
 use super::pool::Pool;
 use super::state::{Shared, Worker};
 use super::status;
@@ -155,6 +156,7 @@ impl Proxy {
     /// Stop accepting, say GOAWAY, and wait for the calls in flight. True when all ended within `limit`.
     pub fn drain(&self, limit: Duration) -> bool {
         self.shared.drain.advance(Phase::Draining);
+        self.shared.health.bump();
         let end = Instant::now() + limit;
         let Some(running) = &self.running else {
             return true;
@@ -260,6 +262,7 @@ fn run_worker(
         let limits = Rc::new(shared.config.limits.clone());
         let worker = Rc::new(Worker {
             pool: Pool::new(limits.clone()),
+            local: local_services(&shared, shared.reflection.clone()),
             shared: shared.clone(),
         });
         let server = Rc::new(Server {

@@ -13,6 +13,8 @@ use super::limit::{HeldBytes, InFlight};
 use super::method;
 use super::pool::Pool;
 use super::route::{Model, Routes, Split};
+use crate::admin::grpc::LocalServices;
+use crate::admin::health::Version;
 use crate::admin::metrics::{CallStats, ProcessStats};
 use crate::admin::reflection::Reflection;
 use crate::config::{ProxyConfig, SplitConfig, StateConfig};
@@ -28,7 +30,9 @@ pub struct Shared {
     pub in_flight: InFlight,
     pub held: Arc<HeldBytes>,
     pub drain: Drain,
-    pub reflection: Reflection,
+    /// Wakes those who watch the health of a model.
+    pub health: Arc<Version>,
+    pub reflection: Arc<Reflection>,
     pub started: Instant,
     /// Open downstream connections.
     pub connections: Arc<AtomicUsize>,
@@ -53,6 +57,7 @@ pub struct State {
 pub struct Worker {
     pub shared: Arc<Shared>,
     pub pool: Pool,
+    pub local: LocalServices,
 }
 
 // === impl Shared ===
@@ -68,7 +73,8 @@ impl Shared {
             in_flight: InFlight::default(),
             held,
             drain: Drain::default(),
-            reflection,
+            health: Arc::default(),
+            reflection: Arc::new(reflection),
             started: Instant::now(),
             connections: Arc::default(),
             control_status: Mutex::default(),
@@ -124,6 +130,7 @@ impl Shared {
         let state = self.build(config, &old, plans);
         self.state.store(Arc::new(state));
         self.applied.fetch_add(1, Ordering::Relaxed);
+        self.health.bump();
         Ok(())
     }
 
@@ -139,7 +146,7 @@ impl Shared {
             let name = settings.name().to_owned();
             let cluster = match old.clusters.iter().find(|cluster| *cluster.name == name) {
                 Some(cluster) => cluster.clone(),
-                None => Cluster::new(&settings, self.started),
+                None => Cluster::new(&settings, self.started, self.health.clone()),
             };
             for (address, _) in &endpoints {
                 addresses.insert(address.id, address.clone());

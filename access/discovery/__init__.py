@@ -1,0 +1,22 @@
+"""Where endpoints come from: one module per source. A new source is a module here and a row in RESOLVERS."""
+
+from typing import NamedTuple
+
+from access.discovery.base import Resolver, SourceConfig
+from access.discovery.nodefile import NodefileConfig, NodefileResolver
+from access.discovery.static import StaticConfig, StaticResolver
+
+__all__ = ["RESOLVERS", "Resolver", "Source", "SourceConfig"]
+
+
+class Source(NamedTuple):
+    """A kind of source: what its part of the configuration looks like, and what reads it."""
+
+    config: type[SourceConfig]
+    resolver: type[Resolver]
+
+
+RESOLVERS: dict[str, Source] = {
+    "nodefile": Source(NodefileConfig, NodefileResolver),
+    "static": Source(StaticConfig, StaticResolver),
+}

@@ -1,0 +1,51 @@
+"""Endpoints written into the configuration itself, in the form that every source gives them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from access.discovery.base import (
+    EndpointList,
+    Entry,
+    Field,
+    Milliseconds,
+    Name,
+    Section,
+    Snapshot,
+    SourceConfig,
+)
+
+
+class StaticEntry(Section):
+    """The endpoints of one route key."""
+
+    endpoints: EndpointList = Field(description="the endpoints")
+    timeout_ms: Milliseconds | None = Field(None, description="most that a call may take, ms")
+
+
+class StaticConfig(SourceConfig):
+    """A table of route keys with their `endpoints` and, if wanted, their `timeout_ms`."""
+
+    entries: dict[Name, StaticEntry] = Field(description="route key -> its endpoints")
+
+
+class StaticResolver:
+    """Says always the same: what the configuration holds."""
+
+    name = "static"
+
+    def __init__(self, config: StaticConfig) -> None:
+        self._config = config
+
+    @classmethod
+    def create(cls, config: SourceConfig, folder: Path) -> Self:
+        """Make the resolver; there are no paths in the configuration."""
+        return cls(StaticConfig.model_validate(config))
+
+    def read(self) -> Snapshot:
+        """Return the configured entries."""
+        return Snapshot({key: Entry(entry.endpoints, entry.timeout_ms) for key, entry in self._config.entries.items()})
+
+    def watch_paths(self) -> Sequence[Path]:
+        """Return nothing: the configuration file is watched already."""
+        return ()

@@ -1,0 +1,126 @@
+"""The building blocks of the configuration: the base of every section, and the types of single values."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from access import address
+
+# No separators and no leading dot: a route key also becomes a metric label and a file name.
+MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+# Of grpc/grpc doc/statuscodes.md, without OK.
+CODES = (
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
+
+
+class Section(BaseModel):
+    """A mapping of the configuration: unknown keys are errors, values keep their type, nothing changes later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True, allow_inf_nan=False)
+
+
+def problem(message: str, remedy: str = "") -> PydanticCustomError:
+    """Make a validation error that carries its remedy."""
+    return PydanticCustomError("access", "{message}", {"message": message, "remedy": remedy})
+
+
+def is_model_name(name: str) -> bool:
+    """Tell whether a text may be a route key or the name of a cluster."""
+    return MODEL_NAME.fullmatch(name) is not None
+
+
+def _checked_endpoint(text: str) -> str:
+    if reason := address.fault(text):
+        raise problem(f"{text!r}: {reason}", "write host:port, [v6]:port or unix:/path")
+    return text
+
+
+def _checked_listen(text: str) -> str:
+    if reason := address.fault(text, port_zero=True):
+        raise problem(f"{text!r}: {reason}", "write host:port, [v6]:port or unix:/path")
+    return text
+
+
+def _checked_name(name: str) -> str:
+    if not is_model_name(name):
+        raise problem(
+            f"{name!r} is no name", "use letters, digits, '.', '_' and '-', at most 128, a letter or digit first"
+        )
+    return name
+
+
+def _checked_code(code: str) -> str:
+    if code not in CODES:
+        raise problem(f"{code!r} is no gRPC code", f"use one of {', '.join(CODES)}")
+    return code
+
+
+def _one_is_a_list(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    return (value,) if isinstance(value, str) else value
+
+
+def _frozen_list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+EndpointAddress = Annotated[str, AfterValidator(_checked_endpoint)]
+ListenAddress = Annotated[str, AfterValidator(_checked_listen)]
+Addresses = Annotated[tuple[ListenAddress, ...], BeforeValidator(_one_is_a_list), Field(min_length=1)]
+Name = Annotated[str, AfterValidator(_checked_name)]
+Code = Annotated[str, AfterValidator(_checked_code)]
+Codes = Annotated[tuple[Code, ...], BeforeValidator(_frozen_list)]
+Weight = Annotated[int, Field(ge=1, le=65535)]
+# A day is more than any call or connection wants, and keeps every sum of times far from overflow.
+Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
+MillisecondsOrOff = Annotated[int, Field(ge=0, le=86_400_000)]
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+FrozenList = BeforeValidator(_frozen_list)
+
+
+class EndpointConfig(Section):
+    """One endpoint; a plain text is its address with weight 1."""
+
+    address: EndpointAddress = Field(description="`host:port`, `[v6]:port` or `unix:/path`; the endpoint's identity")
+    weight: Weight = Field(1, description="share of the calls among the cluster's endpoints, 1..65535")
+
+
+def _address_alone(value: Any) -> Any:
+    return {"address": value} if isinstance(value, str) else value
+
+
+def _distinct(endpoints: tuple[EndpointConfig, ...]) -> tuple[EndpointConfig, ...]:
+    seen: set[str] = set()
+    for endpoint in endpoints:
+        if endpoint.address in seen:
+            raise problem(f"endpoint {endpoint.address} is there twice", "name it once, with the sum of the weights")
+        seen.add(endpoint.address)
+    return endpoints
+
+
+EndpointList = Annotated[
+    tuple[Annotated[EndpointConfig, BeforeValidator(_address_alone)], ...],
+    FrozenList,
+    Field(min_length=1),
+    AfterValidator(_distinct),
+]

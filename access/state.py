@@ -1,0 +1,184 @@
+"""Configuration and discovered endpoints -> the two documents of the data plane. Pure: no files, no clock.
+
+Clusters have stable names, so that statistics survive a reload: a cluster of `clusters` and a model's own
+(inline or discovered) have the plain name; parts of a split are ``model/split/0``, of a version ``model@3``.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from access.config import FAILURE_CODES, AccessConfig, ClusterSettings, Route, SplitTarget, Target
+from access.discovery.base import EndpointConfig, Entry, Snapshot, SourceConfig
+from access.errors import Problem
+
+# What a cluster's document takes over from its settings as it is; the rest is worked out here.
+_SAME = tuple(name for name in ClusterSettings.model_fields if name not in ("protocol", "failure_codes"))
+
+_CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """A whole routing state.
+
+    Attributes:
+        state: the StateConfig document (dataplane/crates/core/src/config.rs).
+        warnings: what of the discovered entries could not be used; the rest stands.
+    """
+
+    state: dict[str, Any]
+    warnings: tuple[Problem, ...] = ()
+
+
+def source_key(source: SourceConfig) -> str:
+    """Return the identity of a source: the same text for the same configuration."""
+    return source.model_dump_json()
+
+
+def sources(config: AccessConfig) -> dict[str, SourceConfig]:
+    """Return every discovery source that the configuration names, once, by its key."""
+    found = [*config.discovery]
+    for model in config.models.values():
+        for route in (model, *model.versions.values()):
+            found += [target.discovery for target in (route, *(route.split or ())) if target.discovery]
+    return {source_key(source): source for source in found}
+
+
+def process(config: AccessConfig) -> dict[str, Any]:
+    """Return the ProxyConfig document: what cannot change while the process runs."""
+    limits = config.limits.model_dump()
+    scan = limits["route_scan_limit_bytes"]
+    limits["route_scan_limit_bytes"] = scan = limits["max_message_bytes"] if scan is None else scan
+    # A caller may have to send this much before the route key is found and its cluster takes bytes off; 5 bytes
+    # are the gRPC frame's head.
+    limits["stream_window_bytes"] = max(limits["stream_window_bytes"], min(scan + 5, 2**31 - 1))
+    limits["connection_window_bytes"] = max(limits["connection_window_bytes"], limits["stream_window_bytes"])
+    return {
+        "listen": list(config.listen),
+        "admin": config.admin,
+        "workers": config.workers or cores(),
+        "expose_endpoints": config.expose_endpoints,
+        "admin_methods": config.admin_methods,
+        "access_log": config.access_log,
+        "limits": limits,
+    }
+
+
+def routing(config: AccessConfig, snapshots: Mapping[str, Snapshot]) -> Routing:
+    """Return the whole routing state.
+
+    Args:
+        config: a configuration that `access.load` has checked.
+        snapshots: what each source of `sources(config)` says, by its key.
+    """
+    builder = _Builder(config, snapshots)
+    for name, cluster in config.clusters.items():
+        builder.add_cluster(name, cluster, cluster.endpoints)
+    for name, model in config.models.items():
+        versions = {version: builder.split(name, f"{name}@{version}", each) for version, each in model.versions.items()}
+        builder.models[name] = {"name": name, "split": builder.split(name, name, model), "versions": versions}
+    for source in config.discovery:
+        builder.add_discovered(source)
+    return Routing(builder.state(), tuple(builder.warnings))
+
+
+def cores() -> int:
+    """Return how many cores this process may use: its affinity, and a container's CPU quota rounded up."""
+    available = len(os.sched_getaffinity(0))
+    try:
+        quota, period = _CGROUP_CPU.read_text().split()
+        return max(1, min(available, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):  # no cgroup v2, or no quota ("max")
+        return available
+
+
+@dataclass(slots=True)
+class _Builder:
+    config: AccessConfig
+    snapshots: Mapping[str, Snapshot]
+    clusters: dict[str, dict[str, Any]] = field(default_factory=dict)
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    warnings: list[Problem] = field(default_factory=list)
+
+    def add_cluster(self, name: str, given: ClusterSettings, endpoints: tuple[EndpointConfig, ...]) -> None:
+        own = {key: getattr(given, key) for key in given.model_fields_set & ClusterSettings.model_fields.keys()}
+        settings = self.config.cluster_defaults.model_copy(update=own)
+        self.clusters[name] = {
+            "name": name,
+            "endpoints": [{"address": each.address, "weight": each.weight} for each in endpoints],
+            "failure_codes": _failure_codes(settings),
+            **{key: _plain(getattr(settings, key)) for key in _SAME},
+        }
+
+    def split(self, model: str, cluster: str, route: Route) -> list[dict[str, Any]]:
+        """Return where a route's calls go; add the clusters that are written in place."""
+        parts: Iterator[tuple[str, Target]] = iter([(cluster, route)])
+        if route.split is not None:
+            parts = ((f"{cluster}/split/{index}", part) for index, part in enumerate(route.split))
+        return [
+            {"cluster": name, "weight": target.weight if isinstance(target, SplitTarget) else 1}
+            for place, target in parts
+            if (name := self._cluster_of(model, place, target)) is not None
+        ]
+
+    def add_discovered(self, source: SourceConfig) -> None:
+        for key, entry in self.snapshots[source_key(source)].entries.items():
+            if key in self.config.models:  # what the file says about one model wins over a list of many
+                continue
+            if key in self.clusters:
+                what = "another source has it already" if key in self.models else "a cluster has that name"
+                self.warnings.append(
+                    Problem(f"{source.kind} {key}", f"the entry is skipped: {what}", "give one of them another name")
+                )
+                continue
+            self._add_entry(key, entry, ClusterSettings())
+            self.models[key] = {"name": key, "split": [{"cluster": key, "weight": 1}], "versions": {}}
+
+    def state(self) -> dict[str, Any]:
+        default = self.config.default_cluster
+        if default is not None and default not in self.clusters:
+            self.warnings.append(Problem("default_cluster", f"no source names {default!r} now", "it is left out"))
+            default = None
+        return {
+            "clusters": list(self.clusters.values()),
+            "models": list(self.models.values()),
+            "default_cluster": default,
+        }
+
+    def _cluster_of(self, model: str, place: str, target: Target) -> str | None:
+        if target.cluster is not None:
+            return target.cluster
+        if target.endpoints is not None:
+            self.add_cluster(place, target, target.endpoints)
+            return place
+        if target.discovery is None:  # only versions are routed
+            return None
+        entry = self.snapshots[source_key(target.discovery)].entries.get(model)
+        if entry is None:
+            self.warnings.append(
+                Problem(
+                    f"{target.discovery.kind} {model}", "the source has no such entry", "its calls get no_endpoints"
+                )
+            )
+            entry = Entry(())
+        self._add_entry(place, entry, target)
+        return place
+
+    def _add_entry(self, name: str, entry: Entry, given: ClusterSettings) -> None:
+        if entry.timeout_ms is not None and "timeout_ms" not in given.model_fields_set:
+            given = given.model_copy(update={"timeout_ms": entry.timeout_ms})
+        self.add_cluster(name, given, entry.endpoints)
+
+
+def _failure_codes(settings: ClusterSettings) -> dict[str, list[str]]:
+    if settings.failure_codes is not None:
+        return {protocol: list(settings.failure_codes) for protocol in FAILURE_CODES}
+    return {protocol: list(FAILURE_CODES[settings.protocol or protocol]) for protocol in FAILURE_CODES}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

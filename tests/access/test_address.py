@@ -1,0 +1,52 @@
+import pytest
+
+from access.address import fault
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.0.0.1:8500",
+        "localhost:1",
+        "a-b.example.com:65535",
+        "a_b:80",
+        "a.b.:80",
+        "[::1]:8500",
+        "[fe80::1]:1",
+        "unix:/x",
+    ],
+)
+def test_a_well_formed_address_has_no_fault(address):
+    assert fault(address) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("10.0.0.1", "the port is missing"),
+        ("", "the port is missing"),
+        (":8500", "the host is missing"),
+        ("10.0.0.1:", "port '' is not in 1..65535"),
+        ("10.0.0.1:0", "port '0' is not in 1..65535"),
+        ("10.0.0.1:65536", "port '65536' is not in"),
+        ("10.0.0.1:8500 ", "port '8500 '"),
+        ("10.0.0.1:٣", "port"),
+        ("10.0.0.256:1", "'10.0.0.256' is no IPv4 address"),
+        ("::1:8500", "an IPv6 address is written"),
+        ("[::1]", "an IPv6 address is written"),
+        ("[::1:8500", "an IPv6 address is written"),
+        ("[::g]:1", "'::g' is no IPv6 address"),
+        ("-a:1", "'-a' is no host name"),
+        ("a b:1", "'a b' is no host name"),
+        ("http://a:1", "an IPv6 address is written"),
+        ("unix:x", "unix:/absolute/path"),
+        ("unix:/" + "x" * 108, "at most 107 bytes"),
+    ],
+)
+def test_what_is_wrong_with_an_address_is_said(address, reason):
+    assert reason in (fault(address) or "")
+
+
+def test_port_0_is_for_listening_only():
+    assert fault("127.0.0.1:0", port_zero=True) is None
+    assert fault("127.0.0.1:0") is not None

@@ -1,0 +1,199 @@
+import json
+import re
+from pathlib import Path
+
+from access import state
+from access.config import AccessConfig, Limits
+from access.discovery import RESOLVERS
+from access.discovery.base import EndpointConfig, Entry, Snapshot
+from access.load import load
+
+CONFIG_RS = Path(__file__).parents[2] / "dataplane" / "crates" / "core" / "src" / "config.rs"
+NODEFILE = {"kind": "nodefile", "path": "nodefile.txt"}
+
+
+def build(data: dict, entries: dict[str, Entry] | None = None) -> state.Routing:
+    config = AccessConfig.model_validate(data)
+    return state.routing(config, {key: Snapshot(entries or {}) for key in state.sources(config)})
+
+
+def cluster(routing: state.Routing, name: str) -> dict:
+    return next(each for each in routing.state["clusters"] if each["name"] == name)
+
+
+def routes(routing: state.Routing) -> dict:
+    return {
+        model["name"]: ([(part["cluster"], part["weight"]) for part in model["split"]], list(model["versions"]))
+        for model in routing.state["models"]
+    }
+
+
+def entry(*addresses: str, timeout_ms: int | None = None) -> Entry:
+    return Entry(tuple(EndpointConfig(address=address, weight=1) for address in addresses), timeout_ms)
+
+
+def rust_fields(struct: str) -> set[str]:
+    body = re.search(rf"pub struct {struct} \{{(.*?)\n\}}", CONFIG_RS.read_text(), re.DOTALL)
+    assert body is not None, struct
+    return set(re.findall(r"^    pub (\w+):", body[1], re.MULTILINE))
+
+
+def test_the_documents_have_exactly_the_fields_that_the_data_plane_requires():
+    data = {"clusters": {"fleet": {"endpoints": ["a:1"]}}, "models": {"m": {"cluster": "fleet"}}}
+    routing, process = build(data).state, state.process(AccessConfig.model_validate(data))
+    assert process.keys() == rust_fields("ProxyConfig")
+    assert process["limits"].keys() == rust_fields("Limits") == Limits.model_fields.keys()
+    assert routing.keys() == rust_fields("StateConfig")
+    assert routing["clusters"][0].keys() == rust_fields("ClusterConfig")
+    assert routing["clusters"][0]["failure_codes"].keys() == rust_fields("FailureCodes")
+    assert routing["clusters"][0]["endpoints"][0].keys() == rust_fields("EndpointConfig")
+    assert routing["models"][0].keys() == rust_fields("ModelConfig")
+    assert routing["models"][0]["split"][0].keys() == rust_fields("SplitConfig")
+
+
+def test_clusters_written_in_place_have_stable_names():
+    routing = build(
+        {
+            "clusters": {"fleet": {"endpoints": ["a:1"]}},
+            "models": {
+                "digits": {"endpoints": ["b:1"]},
+                "vision": {
+                    "split": [{"cluster": "fleet", "weight": 95}, {"endpoints": ["c:1"], "weight": 5}],
+                    "versions": {
+                        "3": {"endpoints": ["d:1"]},
+                        "4": {"split": [{"endpoints": ["e:1"]}]},
+                        "5": {"cluster": "fleet"},
+                    },
+                },
+            },
+        }
+    )
+    assert [each["name"] for each in routing.state["clusters"]] == [
+        "fleet",
+        "digits",
+        "vision@3",
+        "vision@4/split/0",
+        "vision/split/1",
+    ]
+    assert routes(routing) == {
+        "digits": ([("digits", 1)], []),
+        "vision": ([("fleet", 95), ("vision/split/1", 5)], ["3", "4", "5"]),
+    }
+
+
+def test_a_model_with_versions_alone_has_an_empty_split():
+    routing = build({"models": {"m": {"versions": {"1": {"endpoints": ["a:1"]}}}}})
+    assert routing.state["models"][0]["split"] == []
+
+
+def test_a_source_brings_a_model_for_every_entry():
+    routing = build({"discovery": [NODEFILE]}, {"69": entry("a:1", timeout_ms=800), "70": entry("b:1")})
+    assert routes(routing) == {"69": ([("69", 1)], []), "70": ([("70", 1)], [])}
+    assert cluster(routing, "69")["timeout_ms"] == 800
+    assert cluster(routing, "70")["timeout_ms"] == 60_000
+    assert routing.warnings == ()
+
+
+def test_what_the_file_says_about_a_model_wins_over_a_source_of_many():
+    routing = build({"models": {"69": {"endpoints": ["own:1"]}}, "discovery": [NODEFILE]}, {"69": entry("a:1")})
+    assert cluster(routing, "69")["endpoints"] == [{"address": "own:1", "weight": 1}]
+    assert routing.warnings == ()
+
+
+def test_an_entry_with_the_name_of_a_cluster_is_skipped_and_named():
+    data = {"clusters": {"69": {"endpoints": ["own:1"]}}, "discovery": [NODEFILE]}
+    routing = build(data, {"69": entry("a:1"), "70": entry("b:1")})
+    assert routes(routing) == {"70": ([("70", 1)], [])}
+    assert [str(each) for each in routing.warnings] == [
+        "nodefile 69: the entry is skipped: a cluster has that name (give one of them another name)"
+    ]
+
+
+def test_of_two_sources_with_one_key_the_first_counts_and_both_are_named():
+    other = {"kind": "nodefile", "path": "other.txt"}
+    routing = build({"discovery": [NODEFILE, other]}, {"69": entry("a:1")})
+    assert len(routing.state["models"]) == 1
+    assert "another source has it already" in str(routing.warnings[0])
+
+
+def test_a_models_own_source_gives_its_own_entry_only():
+    routing = build({"models": {"69": {"discovery": NODEFILE}}}, {"69": entry("a:1"), "70": entry("b:1")})
+    assert routes(routing) == {"69": ([("69", 1)], [])}
+
+
+def test_a_model_whose_entry_is_gone_stays_routed_to_no_endpoint():
+    routing = build({"models": {"69": {"discovery": NODEFILE}}}, {"70": entry("b:1")})
+    assert cluster(routing, "69")["endpoints"] == []
+    assert "no such entry" in str(routing.warnings[0])
+
+
+def test_the_timeout_comes_from_the_model_then_the_source_then_the_defaults():
+    defaults = {"cluster_defaults": {"timeout_ms": 7}}
+    with_timeout, without = {"69": entry("a:1", timeout_ms=800)}, {"69": entry("a:1")}
+    own = {"models": {"69": {"discovery": NODEFILE, "timeout_ms": 5}}, **defaults}
+    unset = {"models": {"69": {"discovery": NODEFILE}}, **defaults}
+    assert cluster(build(own, with_timeout), "69")["timeout_ms"] == 5
+    assert cluster(build(unset, with_timeout), "69")["timeout_ms"] == 800
+    assert cluster(build(unset, without), "69")["timeout_ms"] == 7
+
+
+def test_cluster_defaults_hold_where_a_cluster_says_nothing():
+    routing = build(
+        {
+            "cluster_defaults": {"attempt_timeout_ms": 300, "max_attempts": 3},
+            "clusters": {"a": {"endpoints": ["a:1"], "max_attempts": 1}},
+            "models": {"b": {"endpoints": ["b:1"]}},
+        }
+    )
+    assert [(each["attempt_timeout_ms"], each["max_attempts"]) for each in routing.state["clusters"]] == [
+        (300, 1),
+        (300, 3),
+    ]
+
+
+def test_failure_codes_follow_the_protocol_called_unless_protocol_or_codes_are_given():
+    seldon, wide = ["UNAVAILABLE", "DATA_LOSS"], ["UNAVAILABLE", "INTERNAL", "UNKNOWN", "DATA_LOSS"]
+    models = {
+        "plain": {"endpoints": ["a:1"]},
+        "seldon": {"endpoints": ["a:1"], "protocol": "seldon"},
+        "own": {"endpoints": ["a:1"], "protocol": "seldon", "failure_codes": ["ABORTED"]},
+    }
+    routing = build({"models": models})
+    assert cluster(routing, "plain")["failure_codes"] == {"tfs": wide, "seldon": seldon, "oip": wide}
+    assert cluster(routing, "seldon")["failure_codes"] == {"tfs": seldon, "seldon": seldon, "oip": seldon}
+    assert cluster(routing, "own")["failure_codes"] == {key: ["ABORTED"] for key in ("tfs", "seldon", "oip")}
+
+
+def test_a_default_cluster_that_no_source_names_now_is_left_out_and_named():
+    data = {"discovery": [NODEFILE], "default_cluster": "69"}
+    assert build(data, {"69": entry("a:1")}).state["default_cluster"] == "69"
+    missing = build(data, {"70": entry("a:1")})
+    assert missing.state["default_cluster"] is None
+    assert "no source names '69' now" in str(missing.warnings[0])
+
+
+def test_one_source_named_twice_is_one_source():
+    config = AccessConfig.model_validate({"models": {"69": {"discovery": NODEFILE}}, "discovery": [NODEFILE]})
+    assert [source.kind for source in state.sources(config).values()] == ["nodefile"]
+
+
+def test_the_windows_let_the_route_key_be_found():
+    limits = {"max_message_bytes": 40_000_000, "stream_window_bytes": 65_535, "connection_window_bytes": 65_535}
+    process = state.process(AccessConfig.model_validate({"limits": limits}))["limits"]
+    assert process["route_scan_limit_bytes"] == 40_000_000
+    assert process["connection_window_bytes"] >= process["stream_window_bytes"] >= 40_000_005
+    assert process["stream_window_bytes"] < 2**31
+
+
+def test_the_same_input_gives_the_same_document(tmp_path):
+    (tmp_path / "access.yaml").write_text("models: {m: {endpoints: [a:1]}}\ndiscovery: [{kind: nodefile, path: n}]\n")
+    (tmp_path / "n").write_text("69=1,a:1\n70=2,b:1\n")
+    documents = set()
+    for _ in range(2):
+        loaded = load(tmp_path / "access.yaml", environment={})
+        snapshots = {
+            key: RESOLVERS[source.kind].resolver.create(source, loaded.folder).read()
+            for key, source in state.sources(loaded.config).items()
+        }
+        documents.add(json.dumps(state.routing(loaded.config, snapshots).state))
+    assert len(documents) == 1

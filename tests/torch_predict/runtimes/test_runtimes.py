@@ -1,0 +1,280 @@
+"""The contract of every runtime, over all of RUNTIMES, and what each says about wrong content."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import pickle
+import subprocess
+import sys
+import warnings
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+import torch_predict.runtimes
+from torch_predict import modules, repository
+from torch_predict.errors import LoadError, PickleNotAllowed
+from torch_predict.runtimes import RUNTIMES
+
+CPU = torch.device("cpu")
+MODEL_PY = """
+import torch
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(3, 2)
+        self.dropout = torch.nn.Dropout(0.5)
+
+    def forward(self, x):
+        return self.dropout(self.linear(x))
+"""
+
+
+def save_exported(model, file):
+    batch = torch.export.Dim("batch", min=1)
+    program = torch.export.export(model.eval(), (torch.zeros(2, 3),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, file)
+
+
+def save_torchscript(model, file):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(model.eval(), torch.zeros(2, 3)), str(file))
+
+
+def save_safetensors(model, file):
+    from safetensors.torch import save_file
+
+    save_file(model.state_dict(), file)
+
+
+def save_eager(model, file):
+    torch.save(model.state_dict(), file)
+
+
+def save_legacy(model, file):
+    torch.save(model.state_dict(), file, _use_new_zipfile_serialization=False)
+
+
+def save_pickled(model, file):
+    torch.save(model, file)
+
+
+SAVERS = {
+    "exported": save_exported,
+    "torchscript": save_torchscript,
+    "safetensors": save_safetensors,
+    "eager": save_eager,
+    "pickled": save_pickled,
+}
+FILES = [(runtime, suffix) for runtime in RUNTIMES for suffix in runtime.suffixes]
+
+
+@pytest.fixture
+def folder(write):
+    folder = write({"model.py": MODEL_PY})
+    modules.enter(folder)
+    return folder
+
+
+@pytest.fixture
+def model(folder):
+    torch.manual_seed(0)
+    return modules.import_from(folder, "model").Model()
+
+
+def saved(folder, model, runtime, suffix):
+    file = folder / f"model{suffix}"
+    SAVERS[runtime.name](model, file)
+    return file
+
+
+def test_every_runtime_is_tested():
+    assert set(SAVERS) == {runtime.name for runtime in RUNTIMES}
+
+
+@pytest.mark.parametrize(("runtime", "suffix"), FILES, ids=lambda value: getattr(value, "name", value))
+def test_a_loaded_model_answers_as_the_saved_one_in_eval_mode(folder, model, runtime, suffix):
+    file = saved(folder, model, runtime, suffix)
+    loaded = runtime.load(file, CPU)
+    x = torch.rand(5, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), model.eval()(x))
+
+
+@pytest.mark.parametrize(("runtime", "suffix"), FILES, ids=lambda value: getattr(value, "name", value))
+def test_what_a_file_is_is_read_from_the_file(folder, model, runtime, suffix):
+    saved(folder, model, runtime, suffix)
+    assert repository.find(folder).versions[0].runtime is runtime
+
+
+@pytest.mark.parametrize(("runtime", "suffix"), FILES, ids=lambda value: getattr(value, "name", value))
+@pytest.mark.parametrize("share", [0, 0.3, 0.9])
+def test_a_truncated_file_is_a_clear_error_and_never_a_crash(folder, model, runtime, suffix, share):
+    file = saved(folder, model, runtime, suffix)
+    file.write_bytes(file.read_bytes()[: int(file.stat().st_size * share)])
+    with pytest.raises(LoadError, match=r"model\.") as caught:
+        runtime.load(file, CPU)
+    assert caught.value.problem.remedy
+
+
+@pytest.mark.parametrize(("runtime", "suffix"), FILES, ids=lambda value: getattr(value, "name", value))
+def test_a_file_of_something_else_is_not_recognised(folder, runtime, suffix):
+    file = folder / f"model{suffix}"
+    for content in (b"", b"hello", b"PK\x03\x04" + b"\0" * 100, bytes(range(256)) * 10, b"\x80"):
+        file.write_bytes(content)
+        assert not runtime.recognises(file), content
+
+
+def test_a_state_dict_without_zip_is_one_too(folder, model):
+    save_legacy(model, folder / "model.pt")
+    version = repository.find(folder).versions[0]
+    assert version.runtime.name == "eager"
+    version.runtime.load(version.file, CPU)
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float16, torch.bfloat16, torch.int64, torch.uint8, torch.bool, torch.complex64]
+)
+def test_weights_of_every_dtype_are_weights(folder, dtype):
+    file = folder / "model.pt"
+    torch.save({"a": torch.zeros(2, dtype=dtype), "b": torch.nn.Parameter(torch.zeros(1))}, file)
+    assert repository.find(folder).versions[0].runtime.name == "eager"
+
+
+class Payload:
+    """Does something at load that a test can see."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return (Path.touch, (self.file,))
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".pth"])
+def test_code_inside_a_file_never_runs_unless_allowed(folder, tmp_path, suffix):
+    trap = tmp_path / "ran"
+    file = folder / f"model{suffix}"
+    torch.save({"weight": torch.zeros(1), "trap": Payload(trap)}, file)
+    assert [p.message for p in repository.check(folder)] == [
+        "holds more than weights, as pickled objects: loading it runs whatever code its author put into it"
+    ]
+    for runtime in RUNTIMES:
+        if suffix in runtime.suffixes and not runtime.runs_code(file):
+            with pytest.raises(LoadError):
+                runtime.load(file, CPU)
+    assert not trap.exists()
+
+
+def test_code_inside_an_exported_program_never_runs_unless_allowed(folder, model, tmp_path):
+    file, trap, crafted = folder / "model.pt2", tmp_path / "ran", tmp_path / "crafted.pt2"
+    save_exported(model, file)
+    assert repository.check(folder) == []
+    with zipfile.ZipFile(file) as source, zipfile.ZipFile(crafted, "w") as target:
+        for name in source.namelist():
+            if "sample_inputs" in name and name.endswith(".pt"):
+                buffer = io.BytesIO()
+                torch.save(((torch.zeros(2, 3), Payload(trap)), {}), buffer)
+                target.writestr(name, buffer.getvalue())
+            else:
+                target.writestr(name, source.read(name))
+    crafted.replace(file)
+    found = repository.find(folder)
+    with pytest.raises(PickleNotAllowed):
+        repository.load(found, found.versions[0], allow_pickle=False, device=CPU)
+    assert not trap.exists()
+    with contextlib.suppress(LoadError):  # shows that the trap is one
+        repository.load(found, found.versions[0], allow_pickle=True, device=CPU)
+    assert trap.exists()
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
+class TestStateDicts:
+    def runtime(self, suffix):
+        return next(r for r in RUNTIMES if r.needs_model_py and suffix in r.suffixes)
+
+    def save(self, folder, suffix, state):
+        from safetensors.torch import save_file
+
+        file = folder / f"model{suffix}"
+        (save_file if suffix == ".safetensors" else torch.save)(state, file)
+        return file
+
+    def error(self, folder, suffix, state):
+        with pytest.raises(LoadError) as caught:
+            self.runtime(suffix).load(self.save(folder, suffix, state), CPU)
+        return str(caught.value)
+
+    def test_missing_and_unexpected_keys_are_named(self, folder, suffix):
+        text = self.error(folder, suffix, {"linear.weight": torch.zeros(2, 3), "other": torch.zeros(1)})
+        assert "Missing key" in text
+        assert "linear.bias" in text
+        assert '"other"' in text
+
+    def test_a_wrong_shape_is_named(self, folder, suffix):
+        text = self.error(folder, suffix, {"linear.weight": torch.zeros(2, 4), "linear.bias": torch.zeros(2)})
+        assert "size mismatch for linear.weight" in text
+
+    def test_a_missing_model_py_is_named(self, folder, suffix):
+        (folder / "model.py").unlink()
+        text = self.error(folder, suffix, {"a": torch.zeros(1)})
+        assert "model.py: is missing" in text
+
+    @pytest.mark.parametrize(
+        ("source", "words"),
+        [
+            ("x = 1", "has no Model"),
+            ("class Model:\n    def __init__(self, size): pass", "Model() failed: TypeError"),
+            ("class Model: pass", "Model() is a Model, not a torch.nn.Module"),
+            ("import nothing_like_this", "model.py:1: ModuleNotFoundError"),
+        ],
+    )
+    def test_a_wrong_class_is_named(self, folder, suffix, source, words):
+        (folder / "model.py").write_text(source)
+        assert words in self.error(folder, suffix, {"a": torch.zeros(1)})
+
+
+def test_a_checkpoint_is_told_from_a_state_dict(folder, model):
+    torch.save({"epoch": 3, "state_dict": model.state_dict()}, folder / "model.pt")
+    version = repository.find(folder).versions[0]
+    with pytest.raises(LoadError, match=r"holds a dict with the keys epoch, state_dict, not a state dict"):
+        version.runtime.load(version.file, CPU)
+
+
+def test_a_pickle_whose_class_is_elsewhere_says_what_to_do(folder, model):
+    save_pickled(model, folder / "model.pth")
+    (folder / "model.py").unlink()
+    version = repository.find(folder).versions[0]
+    sys.modules.pop("model")
+    with pytest.raises(LoadError, match=r"No module named 'model'.*put the modules that define its classes"):
+        version.runtime.load(version.file, CPU)
+
+
+def test_a_pickle_of_no_model_is_an_error(folder):
+    (folder / "model.pth").write_bytes(b"")
+    torch.save([Path("x")], folder / "model.pth")
+    with pytest.raises(LoadError, match="holds a list, not a model"):
+        RUNTIMES[-1].load(folder / "model.pth", CPU)
+    assert pickle.dumps(1)
+
+
+def test_finding_and_checking_need_no_torch(folder, model):
+    save_eager(model, folder / "model.pt")
+    code = "import sys; from pathlib import Path; from torch_predict import repository; "
+    code += f"assert repository.check(Path({str(folder)!r})) == []; assert 'torch' not in sys.modules"
+    root = Path(torch_predict.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+
+
+def test_a_runtime_imports_base_and_no_other_runtime():
+    for file in Path(torch_predict.runtimes.__file__).parent.glob("*.py"):
+        if file.name in ("__init__.py", "base.py"):
+            continue
+        imports = [n.module for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom)]
+        assert [m for m in imports if m and m.startswith("torch_predict")] == ["torch_predict.runtimes.base"], file.name

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import grpc
+import pytest
+
+import torch_predict
+from torch_predict import errors
+from torch_predict.errors import Code, status_of
+
+
+def test_the_public_names_are_complete():
+    assert torch_predict.__all__ == ["Code", "Error", "InvalidInput"]
+
+
+def test_codes_are_grpcs():
+    assert {c.name: int(c) for c in Code} == {c.name: c.value[0] for c in grpc.StatusCode}
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message", "kind"),
+    [
+        (errors.InvalidInput("image too small"), 3, "image too small", "bad_request"),
+        (errors.Error("NOT_FOUND", "no such user"), 5, "no such user", "hook"),
+        (errors.Error(9, "too early"), 9, "too early", "hook"),
+        (errors.Error(grpc.StatusCode.ABORTED, "try again"), 10, "try again", "hook"),
+        (errors.ModelNotFound("m"), 5, "m", "model_not_found"),
+        (errors.ModelNotReady("m"), 14, "m", "model_not_ready"),
+        (errors.Overloaded("m"), 8, "m", "shed"),
+        (
+            errors.BadAnswer("it is a tuple"),
+            13,
+            "the model's answer cannot be sent: it is a tuple; request id r-1",
+            "hook",
+        ),
+        (KeyError("password=x"), 13, "the model failed on this request; request id r-1", "hook"),
+        (SystemExit("secret"), 13, "the model failed on this request; request id r-1", "hook"),
+    ],
+)
+def test_every_failure_has_its_status(error, code, message, kind):
+    assert status_of(error, "r-1") == (code, message, kind)
+
+
+def test_every_request_error_is_in_the_table_above():
+    tested = {errors.InvalidInput, errors.Error, errors.ModelNotFound, errors.ModelNotReady, errors.Overloaded}
+    assert set(errors.RequestError.__subclasses__()) == tested
+
+
+@pytest.mark.parametrize("code", [0, "OK", 17, "NOT_A_CODE", None, grpc.StatusCode.OK, True - 1])
+def test_an_error_needs_a_real_code(code):
+    with pytest.raises(ValueError, match=r"code"):
+        errors.Error(code, "text")

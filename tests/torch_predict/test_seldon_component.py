@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from torch_predict.errors import InvalidInput
+from torch_predict.seldon_component import HookFailed, SeldonComponent
+
+PROCESSOR = """
+import torch, torch_predict
+calls = []
+def preprocess(x, **kwargs):
+    calls.append(x)
+    if isinstance(x, str): raise TypeError(x)
+    if isinstance(x, bytes): raise torch_predict.InvalidInput("bytes")
+    x += 1
+    return torch.from_numpy(x).float()
+"""
+
+
+@pytest.fixture
+def component(write):
+    folder = write({"processor.py": PROCESSOR, "model.py": "import torch\nModel = lambda: torch.nn.Linear(2, 1)\n"})
+    torch.save({"weight": torch.tensor([[1.0, 10.0]]), "bias": torch.zeros(1)}, folder / "model.pt")
+    component = SeldonComponent(str(folder))
+    component.load()
+    return component
+
+
+def test_hooks_may_write_into_the_wrappers_read_only_arrays(component):
+    x = np.frombuffer(np.array([[1.0, 2.0]]).tobytes()).reshape(1, 2)
+    assert component.predict(x, [], meta={}).tolist() == [[32.0]]
+
+
+def test_a_type_error_of_a_hook_is_none_for_the_wrapper(component):
+    with pytest.raises(HookFailed, match="the model failed on this request"):
+        component.predict("secret", [], meta={})
+
+
+def test_invalid_input_keeps_its_words(component):
+    with pytest.raises(InvalidInput, match="bytes"):
+        component.predict(b"", [])
+
+
+def test_only_a_model_folder_that_names_classes_has_class_names(component, write):
+    assert not hasattr(component, "class_names")
+    write({"model.yaml": "class_names: [a, b]"})
+    component.load()
+    assert component.class_names == ["a", "b"]

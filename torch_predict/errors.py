@@ -1,0 +1,169 @@
+"""Every exception of the model server, and the one table that turns them into gRPC statuses.
+
+Two families: what belongs to one request (`status_of` maps it), and what keeps a model from being served
+(`ModelFolderError`, `LoadError`), which ends the start with a text that names place and remedy.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any, NamedTuple
+
+
+class Code(enum.IntEnum):
+    """gRPC status codes (grpc's doc/statuscodes.md), so that hooks need no grpcio."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+class RequestError(Exception):
+    """What one request failed with; its text reaches the caller."""
+
+    code = Code.INTERNAL
+    kind = "hook"
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
+class InvalidInput(RequestError):
+    """The request cannot be answered as it is: INVALID_ARGUMENT. Hooks may raise it."""
+
+    code = Code.INVALID_ARGUMENT
+    kind = "bad_request"
+
+
+class Error(RequestError):
+    """A failure whose code and text a hook chose itself.
+
+    Args:
+        code: a `Code`, its number or name, or a ``grpc.StatusCode``; never OK.
+        text: what the caller reads.
+
+    Raises:
+        ValueError: there is no such code, or it is OK: an error must not look like an answer.
+    """
+
+    def __init__(self, code: object, text: str) -> None:
+        super().__init__(text)
+        self.code = _code(code)
+
+
+class ModelNotFound(RequestError):
+    """No such model or version is served here."""
+
+    code = Code.NOT_FOUND
+    kind = "model_not_found"
+
+
+class ModelNotReady(RequestError):
+    """The model is still loading, or going."""
+
+    code = Code.UNAVAILABLE
+    kind = "model_not_ready"
+
+
+class Overloaded(RequestError):
+    """The server has more to do than it may hold."""
+
+    code = Code.RESOURCE_EXHAUSTED
+    kind = "shed"
+
+
+class BadAnswer(Exception):
+    """A hook or model returned what no SeldonMessage can hold; the text names types only, never values."""
+
+
+class Status(NamedTuple):
+    """What a failed request is answered with."""
+
+    code: int
+    message: str
+    kind: str
+    """Goes into the trailer ``access-error``; ``hook`` keeps it from counting against the endpoint."""
+
+
+def status_of(error: BaseException, request_id: str) -> Status:
+    """Return the gRPC status for what a request failed with; the only such table of the model server.
+
+    Any exception that is not a `RequestError` gets a fixed text with the request id: its own text may hold
+    what callers must not see, and is in the log under that id.
+    """
+    if isinstance(error, RequestError):
+        return Status(int(error.code), error.text, error.kind)
+    if isinstance(error, BadAnswer):
+        return Status(
+            int(Code.INTERNAL), f"the model's answer cannot be sent: {error}; request id {request_id}", "hook"
+        )
+    return Status(int(Code.INTERNAL), f"the model failed on this request; request id {request_id}", "hook")
+
+
+class Problem(NamedTuple):
+    """One thing that keeps a model folder from being served."""
+
+    place: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Return it as one line for a terminal or a log."""
+        return f"{self.place}: {self.message}; {self.remedy}"
+
+
+class ModelFolderError(Exception):
+    """A model folder that cannot be served, with every problem found in it."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+class LoadError(Exception):
+    """A model, its model.py or its processor.py that could not be loaded."""
+
+    def __init__(self, place: object, message: str, remedy: str) -> None:
+        self.problem = Problem(str(place), message, remedy)
+        super().__init__(str(self.problem))
+
+
+class PickleNotAllowed(LoadError):
+    """The file is a whole pickled model, or holds pickled objects, and nobody has allowed that."""
+
+    def __init__(self, place: object) -> None:
+        super().__init__(
+            place,
+            "holds more than weights, as pickled objects: loading it runs whatever code its author put into it",
+            "save the state dict (torch.save(model.state_dict(), 'model.pt') beside a model.py with a class Model) or "
+            "export it (torch.export, model.pt2); if you trust the file, allow it in words: --allow-pickle, or "
+            "'allow_pickle: true' in model.yaml",
+        )
+
+
+def _code(code: object) -> Code:
+    value: Any = getattr(code, "value", code)  # grpc.StatusCode.NOT_FOUND.value is (5, "not found")
+    if isinstance(value, tuple) and value:
+        value = value[0]
+    try:
+        found = Code[value.upper()] if isinstance(value, str) else Code(value)
+    except (KeyError, ValueError):
+        raise ValueError(f"{code!r} is no gRPC status code; use torch_predict.Code") from None
+    if found is Code.OK:
+        raise ValueError("an error cannot have the code OK; return the answer instead")
+    return found

@@ -1,0 +1,115 @@
+"""Load the user's processor.py once and check once how its hooks want to be called.
+
+What counts as a hook follows ``from processor import *`` of the original server: names that such an import
+brings over, `run_model` only as a plain function. New: a hook that takes no ``**kwargs`` is called without them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch_predict.errors import LoadError
+from torch_predict.modules import import_from
+
+_LOGGER = logging.getLogger(__name__)
+
+Meta = dict[str, Any]
+
+_USUAL = {
+    "preprocess": "preprocess(x, **kwargs)",
+    "run_model": "run_model(model, x, **kwargs)",
+    "postprocess": "postprocess(x, **kwargs)",
+}
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """The hooks of one model, each None where processor.py has none.
+
+    ``preprocess`` and ``postprocess`` are called as ``hook(x, meta)``, ``run_model`` as ``hook(model, x, meta)``;
+    whether `meta` goes on as the keyword ``meta`` was settled at load.
+    """
+
+    preprocess: Callable[[Any, Meta], Any] | None = None
+    run_model: Callable[[Any, Any, Meta], Any] | None = None
+    postprocess: Callable[[Any, Meta], Any] | None = None
+
+
+def load(folder: Path) -> Hooks:
+    """Import the folder's processor.py and return its hooks; none at all where there is no such file.
+
+    Raises:
+        LoadError: the file fails, or a hook cannot be called as hooks are.
+    """
+    if not (folder / "processor.py").is_file():
+        return Hooks()
+    module = import_from(folder, "processor")
+    return Hooks(
+        preprocess=_unary(module, "preprocess"),
+        run_model=_run_model(module),
+        postprocess=_unary(module, "postprocess"),
+    )
+
+
+def _unary(module: ModuleType, name: str) -> Callable[[Any, Meta], Any] | None:
+    function = _exported(module, name)
+    if function is None:
+        return None
+    if _takes_meta(module, name, function, 1):
+        return lambda x, meta: function(x, meta=meta)
+    return lambda x, meta: function(x)
+
+
+def _run_model(module: ModuleType) -> Callable[[Any, Any, Meta], Any] | None:
+    function = _exported(module, "run_model")
+    if function is None:
+        return None
+    if not inspect.isfunction(function):
+        _LOGGER.warning(
+            "%s: run_model is a %s, not a plain function, so it is not used", module.__file__, type(function).__name__
+        )
+        return None
+    if _takes_meta(module, "run_model", function, 2):
+        return lambda model, x, meta: function(model, x, meta=meta)
+    return lambda model, x, meta: function(model, x)
+
+
+def _exported(module: ModuleType, name: str) -> Any:
+    public = getattr(module, "__all__", None)
+    if public is not None and name not in public:
+        return None
+    function = getattr(module, name, None)
+    if function is not None and not callable(function):
+        raise LoadError(
+            module.__file__, f"{name} is a {type(function).__name__}, not a function", f"define {_USUAL[name]}"
+        )
+    return function
+
+
+def _takes_meta(module: ModuleType, name: str, function: Callable[..., Any], positional: int) -> bool:
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise LoadError(module.__file__, f"{name} is async", f"define {_USUAL[name]} without async")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # a builtin tells nothing about its arguments, and takes no meta
+        return False
+    arguments = [None] * positional
+    try:
+        signature.bind(*arguments, meta={})
+    except TypeError:
+        pass
+    else:
+        return True
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise LoadError(
+            module.__file__, f"{name}{signature} cannot be called as a hook: {error}", f"define {_USUAL[name]}"
+        ) from None
+    return False

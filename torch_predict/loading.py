@@ -1,0 +1,71 @@
+"""From a model folder to a predictor that has seen its samples. Knows nothing of how it is served."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from torch_predict import hooks, modules, repository
+from torch_predict.config import ServerSettings
+
+if TYPE_CHECKING:
+    import torch
+
+    from torch_predict.predictor import Predictor
+
+_LOGGER = logging.getLogger(__name__)
+
+
+def choose(folder: repository.ModelFolder, number: int | None) -> repository.Version:
+    """Return the version of that number; None: the last of those that are to be served.
+
+    Raises:
+        ValueError: there is no such version.
+    """
+    candidates = folder.served if number is None else [v for v in folder.versions if v.number == number]
+    if not candidates:
+        there = ", ".join(str(v.number) for v in folder.versions)
+        raise ValueError(f"{folder.path} has no version {number}; found: {there}")
+    return candidates[-1]
+
+
+def load_predictor(
+    folder: repository.ModelFolder, version: repository.Version, *, allow_pickle: bool, settings: ServerSettings
+) -> Predictor:
+    """Load one version with its hooks and warm it up.
+
+    Changes the working directory and ``sys.path`` of the process to the version's folder.
+
+    Raises:
+        LoadError: model, model.py or processor.py are not what they should be.
+    """
+    started = time.monotonic()
+    _LOGGER.info("loading %s (%s)", version.file, version.runtime.name)
+    import torch  # noqa: PLC0415  (takes seconds: not before the folder is known to be good)
+
+    from torch_predict.predictor import Predictor  # noqa: PLC0415
+    from torch_predict.warmup import warm_up  # noqa: PLC0415
+
+    torch.set_num_threads(settings.torch_threads)
+    device = _device(settings.torch_device)
+    modules.enter(version.path)
+    model = repository.load(folder, version, allow_pickle=allow_pickle, device=device)
+    predictor = Predictor(model, hooks.load(version.path), device, folder.settings.class_names)
+    _LOGGER.info("loaded on %s in %.1f s", device, time.monotonic() - started)
+    started = time.monotonic()
+    samples = warm_up(predictor, folder.path)
+    if samples:
+        _LOGGER.info("warmed up with %d samples in %.1f s", samples, time.monotonic() - started)
+    return predictor
+
+
+def _device(name: str) -> torch.device:
+    import torch  # noqa: PLC0415
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        raise ValueError(f"DL_INFERENCE_TORCH_DEVICE={name}: {error}") from None

@@ -1,0 +1,149 @@
+"""preprocess -> run_model -> postprocess over a batch; an error belongs to its item.
+
+Knows nothing of sockets or folders: it gets the loaded model and the hooks, and answers batches of the native
+front. The rules are compat.md's, sections 3 and 4.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from torch_predict.answers import Answer, answer_of
+from torch_predict.errors import BadAnswer, InvalidInput, RequestError, status_of
+from torch_predict.hooks import Hooks, Meta
+from torch_predict.inputs import payload_of
+
+if TYPE_CHECKING:
+    from dl_inference._native import Batch, Item
+    from torch_predict.warmup import Sample
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Predictor:
+    """One model with its hooks. One thread calls it."""
+
+    def __init__(
+        self, model: Callable[..., Any], hooks: Hooks, device: torch.device, class_names: list[str] | None = None
+    ) -> None:
+        """Take a loaded model.
+
+        Args:
+            model: what `run_model` gets, or what is called where there is none.
+            hooks: of the model's processor.py.
+            device: where tensors go before the model is called.
+            class_names: data.names of every answer of rank >= 2; None: ``t:0``, ``t:1`` ...
+        """
+        self._model = model
+        self._hooks = hooks
+        self._device = device
+        self._dtype = _float_dtype(model)
+        self._class_names = class_names
+
+    def answer(self, batch: Batch) -> None:
+        """Answer every item of a batch, each with its own result or its own error."""
+        for index in range(len(batch)):
+            item = batch[index]
+            try:
+                _reply(batch, index, self.predict(item))
+            except (Exception, SystemExit) as error:  # whatever a hook does, the next item is still answered
+                _log(error, item.request_id)
+                batch.fail(index, *status_of(error, item.request_id))
+
+    def predict(self, item: Item | Sample) -> Answer:
+        """Return one item's answer; raises what its hooks raise.
+
+        Raises:
+            InvalidInput: the item's payload does not do for this model.
+            BadAnswer: the result cannot be sent.
+        """
+        return answer_of(self.run(payload_of(item), item.meta, item.kind), item.kind, self._class_names)
+
+    # no_grad as the original has it; inference_mode would be a little cheaper, but a run_model that turns
+    # gradients on for a moment, or writes in place to what it kept, fails under it.
+    @torch.no_grad()
+    def run(self, x: Any, meta: Meta, kind: str) -> Any:
+        """Return what hooks and model make of a decoded payload; `kind` is for error texts only."""
+        hooks = self._hooks
+        if hooks.preprocess is not None:
+            x = hooks.preprocess(x, meta)
+        run_model = hooks.run_model
+        x = self._call_model(x, meta, kind) if run_model is None else run_model(self._model, x, meta)
+        if hooks.postprocess is not None:
+            return hooks.postprocess(x, meta)
+        # What run_model returned is sent as it is, as in the original: a tensor is an error then.
+        return _from_tensor(x) if run_model is None else x
+
+    def _call_model(self, x: Any, meta: Meta, kind: str) -> Any:
+        x = self._to_tensor(x, kind)
+        tags = {name: value for name, value in meta.get("tags", {}).items() if name != "model"}
+        # With one tag it is the route key; with more, the original passed all of them, the key too.
+        return self._model(x, **tags) if len(tags) > 1 else self._model(x)
+
+    def _to_tensor(self, x: Any, kind: str) -> Any:
+        """Return tensors and arrays on the model's device, arrays' floats in its dtype; anything else unchanged.
+
+        Where a preprocess hook made `x`, its type is the hook's business; without one only arrays make sense.
+        """
+        if isinstance(x, torch.Tensor):
+            return x.to(self._device)
+        if self._hooks.preprocess is None:
+            x = _numbers(x, kind)
+        if not isinstance(x, np.ndarray):
+            return x
+        tensor = torch.from_numpy(np.require(x, requirements=["C", "W"]))
+        return tensor.to(self._device, self._dtype) if tensor.is_floating_point() else tensor.to(self._device)
+
+
+def _reply(batch: Batch, index: int, answer: Answer) -> None:
+    try:
+        batch.reply(index, *answer)
+    except (TypeError, ValueError) as error:
+        # The front looked inside: a dict with int keys or numpy values, a dtype that no message has.
+        raise BadAnswer(f"its content does not fit {answer.kind}: {error}") from error
+
+
+def _log(error: BaseException, request_id: str) -> None:
+    if isinstance(error, RequestError):  # the hook's own words for the caller; nothing is wrong with the server
+        _LOGGER.info("request %s: %s: %s", request_id, type(error).__name__, error.text)
+    elif isinstance(error, BadAnswer):
+        _LOGGER.error("request %s: the answer cannot be sent: %s", request_id, error)
+    else:
+        _LOGGER.error("request %s failed", request_id, exc_info=error)
+
+
+def _numbers(x: Any, kind: str) -> np.ndarray[Any, Any]:
+    if isinstance(x, list):  # jsonData
+        try:
+            x = np.array(x)
+        except ValueError:
+            raise InvalidInput("jsonData is ragged: its lists differ in length") from None
+    if not isinstance(x, np.ndarray):
+        raise InvalidInput(f"this model takes arrays of numbers: send data instead of {kind}")
+    if x.dtype.kind not in "biuf":
+        raise InvalidInput(f"this model takes arrays of numbers, not of {_word(x.dtype)}")
+    return x
+
+
+def _word(dtype: np.dtype[Any]) -> str:
+    return {"U": "strings", "S": "byte strings", "O": "mixed values"}.get(dtype.kind, str(dtype))
+
+
+def _from_tensor(x: Any) -> Any:
+    if not isinstance(x, torch.Tensor):
+        return x
+    x = x.detach().cpu()
+    return x.float().numpy() if x.dtype is torch.bfloat16 else x.numpy()  # numpy has no bfloat16
+
+
+def _float_dtype(model: Callable[..., Any]) -> torch.dtype:
+    if isinstance(model, torch.nn.Module):
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_floating_point():
+                return tensor.dtype
+    return torch.get_default_dtype()

@@ -1,0 +1,105 @@
+"""What a runtime is: the way to load and call one model format.
+
+A runtime recognises its files without torch, so that `check` works where torch is not installed and never
+runs what is inside a file; only `load` imports torch.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch_predict.errors import LoadError
+from torch_predict.modules import import_from
+from torch_predict.pickles import is_weight, names_in_archive, names_in_pickle
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["LoadError", "Runtime", "fill", "is_weight", "model_of", "names_in_archive", "names_in_pickle", "zip_names"]
+
+
+class Runtime(ABC):
+    """One model format. Constructing loads nothing."""
+
+    name: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]]
+    """Of ``model.<suffix>`` files that may hold this format."""
+    needs_model_py: ClassVar[bool] = False
+    """Whether the file holds weights only, for the class ``Model`` of a model.py beside it."""
+
+    @abstractmethod
+    def recognises(self, file: Path) -> bool:
+        """Say by the file's content, without running any of it, whether this runtime is the one to try."""
+
+    def runs_code(self, file: Path) -> bool:
+        """Say whether loading this file runs code that is inside it; False for every format made without pickles."""
+        return False
+
+    @abstractmethod
+    def load(self, file: Path, device: torch.device) -> Callable[..., Any]:
+        """Return the model, ready for inference on the device.
+
+        Raises:
+            LoadError: the content is not what it should be; names the file, what is wrong and what to do.
+        """
+
+
+def zip_names(file: Path) -> list[str]:
+    """Return the member names of a zip archive; empty when the file is none, or is cut off."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return []
+
+
+def model_of(file: Path) -> torch.nn.Module:
+    """Return ``Model()`` of the model.py beside the file.
+
+    Raises:
+        LoadError: there is no such file or class, or constructing it fails.
+    """
+    import torch  # noqa: PLC0415  (module head)
+
+    source = file.parent / "model.py"
+    remedy = "define 'class Model(torch.nn.Module)' that takes no arguments"
+    if not source.is_file():
+        raise LoadError(source, f"is missing: {file.name} holds weights only", f"write it: {remedy}")
+    model_class = getattr(import_from(file.parent, "model"), "Model", None)
+    if model_class is None:
+        raise LoadError(source, "has no Model", remedy)
+    try:
+        model = model_class()
+    except Exception as error:
+        raise LoadError(source, f"Model() failed: {type(error).__name__}: {error}", remedy) from error
+    if not isinstance(model, torch.nn.Module):
+        raise LoadError(source, f"Model() is a {type(model).__name__}, not a torch.nn.Module", remedy)
+    return model
+
+
+def fill(file: Path, state: object, device: torch.device) -> torch.nn.Module:
+    """Return ``Model()`` with the weights of a state dict, in eval mode on the device.
+
+    Raises:
+        LoadError: it is no state dict, or does not fit the class; names the keys.
+    """
+    import torch  # noqa: PLC0415  (module head)
+
+    if not isinstance(state, dict) or not any(isinstance(v, torch.Tensor) for v in state.values()):
+        keys = f" with the keys {', '.join(map(str, list(state)[:5]))}" if isinstance(state, dict) else ""
+        raise LoadError(
+            file, f"holds a {type(state).__name__}{keys}, not a state dict", "save model.state_dict() and nothing else"
+        )
+    model = model_of(file)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:  # torch lists missing and unexpected keys and shapes, one a line
+        text = " ".join(str(error).split())
+        raise LoadError(
+            file, f"does not fit Model() of model.py: {text}", "use the model.py it was saved with"
+        ) from None
+    return model.eval().to(device)

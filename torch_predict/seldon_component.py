@@ -1,0 +1,73 @@
+"""The same predictor as a seldon-core component, for clusters that run seldon-core's own wrapper.
+
+    seldon-core-microservice torch_predict.seldon_component.SeldonComponent --service-type MODEL
+
+in the model folder, or with the parameter ``model_dir``. seldon-core decodes the request and encodes the answer
+here; hooks get and return what they do under our server.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from torch_predict import repository
+from torch_predict.config import ServerSettings
+from torch_predict.errors import RequestError
+from torch_predict.loading import choose, load_predictor
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class HookFailed(RuntimeError):
+    """A hook or the model raised; never a TypeError, after which the wrapper would call the hooks once more."""
+
+
+class SeldonComponent:
+    """One model folder. Constructing loads nothing: the wrapper calls `load` in each of its processes."""
+
+    def __init__(self, model_dir: str = ".", allow_pickle: bool = False) -> None:
+        """Take what seldon-core's parameters give.
+
+        Args:
+            model_dir: the model folder.
+            allow_pickle: load a whole pickled model, which runs the code inside it.
+        """
+        self._folder = Path(model_dir).resolve()
+        self._allow_pickle = allow_pickle
+
+    def load(self) -> None:
+        """Load the version that is served: the latest of those that model.yaml names.
+
+        Raises:
+            ModelFolderError, LoadError: the folder or what is in it is not what it should be.
+        """
+        folder = repository.find(self._folder)
+        settings = ServerSettings.from_environment(os.environ)
+        self._predictor = load_predictor(
+            folder, choose(folder, None), allow_pickle=self._allow_pickle, settings=settings
+        )
+        if folder.settings.class_names is not None:
+            self.class_names = folder.settings.class_names  # the wrapper looks for an attribute of this name
+
+    def predict(self, x: Any, names: Iterable[str], meta: dict[str, Any] | None = None) -> Any:
+        """Return what the hooks make of a decoded payload.
+
+        Raises:
+            RequestError: a hook's own words for the caller.
+            HookFailed: anything else that a hook raised; the log has the traceback.
+        """
+        if isinstance(x, np.ndarray) and not x.flags.writeable:
+            x = x.copy()  # the wrapper's arrays are views of the message; hooks may write into ours
+        try:
+            return self._predictor.run(x, meta or {}, "this payload")
+        except RequestError:
+            raise
+        except (Exception, SystemExit) as error:
+            _LOGGER.exception("a request failed")
+            raise HookFailed("the model failed on this request; its log has the reason") from error

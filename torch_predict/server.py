@@ -1,0 +1,126 @@
+"""One model server: load, warm up, listen, answer batches, drain, stop.
+
+The main thread loads the model and runs the hooks (what processor.py made at import stays usable: SQLite
+connections and the like belong to a thread); the native front's own threads do everything between the socket
+and a batch; one small thread hears signals, so that they are heard while a hook is busy.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dl_inference._native import NativeError, Worker
+from dl_inference.messages import DESCRIPTORS
+from torch_predict import repository
+from torch_predict.config import ServerSettings
+from torch_predict.errors import LoadError, ModelFolderError
+from torch_predict.loading import choose, load_predictor
+from torch_predict.signals import Signals
+
+if TYPE_CHECKING:
+    from torch_predict.predictor import Predictor
+
+_LOGGER = logging.getLogger(__name__)
+
+POLL_MS = 500
+"""How long one wait for a batch may last; nothing depends on it but how soon a stop is seen without traffic."""
+
+STUCK_S = 1.0
+"""How long a hook may still be busy when the time to drain is over."""
+
+_CANNOT_SERVE = (ModelFolderError, LoadError, NativeError, ValueError, OSError)
+
+
+def serve(  # noqa: PLR0913  (the command line's options)
+    model_dir: Path,
+    listen: list[str],
+    admin: str | None = None,
+    allow_pickle: bool = False,
+    *,
+    version: int | None = None,
+    settings: ServerSettings | None = None,
+    make_worker: Callable[[str, bytes], Worker] = Worker,
+) -> int:
+    """Serve one version of a model until SIGTERM or SIGINT.
+
+    Args:
+        model_dir: the model folder.
+        listen: addresses: ``127.0.0.1:5000``, ``[::]:5000``, ``unix:/path``.
+        admin: address of the HTTP admin port, if any.
+        allow_pickle: load a whole pickled model, which runs the code inside it.
+        version: which one; default: the last of those that model.yaml says to serve.
+        settings: default: from the environment.
+        make_worker: makes the native front; tests give their own.
+
+    Returns: the exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings = settings or ServerSettings.from_environment(os.environ)
+        listen = [_absolute(address) for address in listen]  # loading changes the working directory
+        folder = repository.find(model_dir)
+        chosen = choose(folder, version)
+        predictor = load_predictor(folder, chosen, allow_pickle=allow_pickle, settings=settings)
+        document = settings.worker_json(
+            listen=listen,
+            admin=admin,
+            model=folder.name,
+            version=chosen.number,
+            timeout_ms=folder.settings.timeout_ms,
+        )
+        worker = make_worker(document, DESCRIPTORS)
+        addresses = worker.start()
+    except _CANNOT_SERVE as error:
+        _LOGGER.error("cannot serve %s:\n%s", model_dir, error)
+        return 1
+    with Signals() as signals:
+        worker.set_ready(True)
+        _LOGGER.info("serving %s version %d on %s", folder.name, chosen.number, ", ".join(addresses))
+        return _run(worker, predictor, signals, settings.drain_timeout_ms)
+
+
+def _run(worker: Worker, predictor: Predictor, signals: Signals, drain_timeout_ms: int) -> int:
+    """Answer batches until the drain that the first signal starts has ended."""
+    draining, ended, stopped = threading.Event(), threading.Event(), threading.Event()
+    is_clean = False
+
+    def drain() -> None:
+        nonlocal is_clean
+        _LOGGER.info("draining: calls in flight have %.1f s", drain_timeout_ms / 1000)
+        draining.set()
+        try:
+            is_clean = worker.drain(drain_timeout_ms)
+        finally:
+            ended.set()
+        if not is_clean and not stopped.wait(STUCK_S):
+            _LOGGER.error("a hook is still busy: stopping without it")
+            logging.shutdown()
+            os._exit(1)
+
+    def stop_at_once(signal_number: int) -> None:
+        _LOGGER.warning("second signal: stopping at once")
+        logging.shutdown()
+        os._exit(128 + signal_number)  # a hook may be busy for long, and the caller asked twice
+
+    signals.handle(drain, stop_at_once)
+    while not ended.is_set():
+        batch = worker.next_batch(POLL_MS)
+        if batch is not None:
+            predictor.answer(batch)
+        elif draining.is_set():
+            ended.wait(0.01)  # a drained front has nothing to wait for and says so at once
+    stopped.set()
+    worker.stop()
+    if not is_clean:
+        _LOGGER.error("stopped with calls unanswered: they took longer than %.1f s", drain_timeout_ms / 1000)
+    return 0 if is_clean else 1
+
+
+def _absolute(address: str) -> str:
+    path = address.removeprefix("unix:")
+    return f"unix:{Path(path).absolute()}" if path != address else address

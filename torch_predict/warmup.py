@@ -1,0 +1,89 @@
+"""Send a model folder's own samples through the model before it says that it is ready.
+
+The first calls of a model are slow: torch picks kernels, allocates, compiles. The samples
+(``samples/expected.json``, models/README.md) are the only inputs that the server can know of.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from torch_predict.errors import RequestError
+
+if TYPE_CHECKING:
+    from torch_predict.predictor import Predictor
+
+_LOGGER = logging.getLogger(__name__)
+
+MAX_CASES = 16
+"""More of them warm nothing that these have not."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A request of the samples, as the native front would hand it over (``dl_inference._native.Item``)."""
+
+    kind: str
+    value: Any
+    meta: dict[str, Any] = field(default_factory=dict)
+    method: str = "/seldon.protos.Model/Predict"
+    request_id: str = "warm-up"
+
+
+def warm_up(predictor: Predictor, folder: Path) -> int:
+    """Send the folder's samples through the model; return how many there were.
+
+    A sample that fails is said in the log and keeps nobody from being served: the samples may be wrong.
+    """
+    samples = read(folder)
+    for index, sample in enumerate(samples):
+        try:
+            predictor.predict(sample)
+        except RequestError:
+            continue  # samples of bad input are samples too
+        except Exception:
+            _LOGGER.warning("warm-up: sample %d failed", index, exc_info=True)
+    return len(samples)
+
+
+def read(folder: Path) -> list[Sample]:
+    """Return the first samples of a model folder; none where there is no expected.json."""
+    file = folder / "samples" / "expected.json"
+    if not file.is_file():
+        return []
+    samples = []
+    try:
+        for case in json.loads(file.read_text(encoding="utf-8"))[:MAX_CASES]:
+            sample = _sample(case["request"], file.parent)
+            if sample is not None:
+                samples.append(sample)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _LOGGER.warning("warm-up: %s is not as models/README.md says: %s: %s", file, type(error).__name__, error)
+    return samples
+
+
+def _sample(request: dict[str, Any], folder: Path) -> Sample | None:
+    """Return a request in protobuf's JSON form as an item; None for kinds that are of no use here (tftensor, Any)."""
+    meta = request.get("meta", {})
+    if "binData" in request:
+        data = request["binData"]
+        value = (folder / data["file"]).read_bytes() if isinstance(data, dict) else base64.b64decode(data)
+        return Sample("binData", value, meta)
+    for kind in ("strData", "jsonData"):
+        if kind in request:
+            return Sample(kind, request[kind], meta)
+    data = request.get("data", {})
+    if "ndarray" in data:
+        return Sample("ndarray", data["ndarray"], meta)
+    if "tensor" in data:
+        return Sample(
+            "tensor", np.array(data["tensor"]["values"], dtype=np.float64).reshape(data["tensor"]["shape"]), meta
+        )
+    return None
