@@ -252,7 +252,10 @@ def test_custom_data_is_the_bytes_of_an_any_both_ways(serve: Any) -> None:
 
 @pytest.mark.parametrize(
     "dtype",
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128".split(),
+    [
+        *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+        *("float16", "float32", "float64", "complex64", "complex128"),
+    ],
 )
 @pytest.mark.parametrize("shape", [(), (1,), (2, 3), (0, 2)])
 def test_a_tftensor_of_each_type_comes_back(serve: Any, dtype: str, shape: tuple[int, ...]) -> None:
@@ -277,7 +280,9 @@ def test_a_tftensor_of_strings_comes_back(serve: Any) -> None:
     assert answered.data.tftensor == request.data.tftensor
 
 
-@pytest.mark.parametrize("value", [np.array([b"a", b"bc"]), np.array(["a", "bc"]), np.array(["a", b"bc"], dtype=object)])
+@pytest.mark.parametrize(
+    "value", [np.array([b"a", b"bc"]), np.array(["a", "bc"]), np.array(["a", b"bc"], dtype=object)]
+)
 def test_string_arrays_of_each_kind_are_sent(serve: Any, value: np.ndarray) -> None:
     answered = serve().answer(replying("tftensor", value)).call(seldon())
     assert list(answered.data.tftensor.string_val) == [b"a", b"bc"]
