@@ -208,9 +208,8 @@ fn unknown_method(head: &Parts) -> Error {
 fn check_http(head: &Parts, max_fields: usize) -> Result<(), Error> {
     let fields = head.headers.len();
     if fields > max_fields {
-        let text =
-            format!("{fields} header fields, the limit is {max_fields} (max_metadata_fields)");
-        return Err(Error::new(ErrorKind::MessageTooLarge, text));
+        let text = format!("{fields} metadata fields, limit {max_fields} (max_metadata_fields)");
+        return Err(Error::new(ErrorKind::BadRequest, text));
     }
     let content_type = head
         .headers
