@@ -69,7 +69,7 @@ impl Proxy {
         }
         let reflection = Reflection::new(descriptors, &super::local::services())?;
         Ok(Self {
-            shared: Arc::new(Shared::new(config, reflection)),
+            shared: Arc::new(Shared::new(config, reflection).map_err(|error| error.to_string())?),
             running: None,
         })
     }
@@ -325,7 +325,9 @@ impl Service for Calls {
         stream: StreamGuard,
     ) {
         // A panic ends this task only; its Responder answers INTERNAL.
-        tokio::task::spawn_local(handle(self.worker.clone(), request, respond, stream));
+        // Boxed, as the future is some 3 KB and a task is moved several times before it runs.
+        let call = Box::pin(handle(self.worker.clone(), request, respond, stream));
+        tokio::task::spawn_local(call);
     }
 }
 

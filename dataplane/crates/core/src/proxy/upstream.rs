@@ -121,10 +121,10 @@ impl Exchange {
         inbound: &mut Inbound,
         out: &mut SendStream<Bytes>,
         clock: &mut Clock<'_>,
+        bytes: &mut usize,
     ) -> Result<Option<HeaderMap>, Failure> {
-        let mut has_sent = false;
         poll_fn(|cx| {
-            match poll_body(cx, &mut body, &mut framing, out, &mut has_sent, clock) {
+            match poll_body(cx, &mut body, &mut framing, out, bytes, clock) {
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                 Poll::Ready(Ok(())) => {
                     let trailers = body.poll_trailers(cx);
@@ -142,7 +142,7 @@ impl Exchange {
             if let Poll::Ready(Ok(_)) = out.poll_reset(cx) {
                 return Poll::Ready(Err(Failure::Caller(cancelled())));
             }
-            let waits = self.waits_for_caller || (has_sent && out.capacity() == 0);
+            let waits = self.waits_for_caller || (*bytes > 0 && out.capacity() == 0);
             clock
                 .poll(cx, waits)
                 .map(|expired| Err(Failure::Expired(expired)))
@@ -194,11 +194,11 @@ fn poll_body(
     body: &mut RecvStream,
     framing: &mut Frames,
     out: &mut SendStream<Bytes>,
-    has_sent: &mut bool,
+    bytes: &mut usize,
     clock: &mut Clock<'_>,
 ) -> Poll<Result<(), Failure>> {
     loop {
-        if *has_sent {
+        if *bytes > 0 {
             match has_capacity(cx, out) {
                 Ok(true) => {}
                 Ok(false) => return Poll::Pending,
@@ -219,7 +219,7 @@ fn poll_body(
         clock.progress(chunk.len());
         // Taken as fast as the caller takes it: the window reopens only now.
         let _ = body.flow_control().release_capacity(chunk.len());
-        *has_sent = true;
+        *bytes += chunk.len();
         if out.send_data(chunk, false).is_err() {
             return Poll::Ready(Err(Failure::Caller(cancelled())));
         }
