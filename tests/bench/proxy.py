@@ -168,7 +168,7 @@ def _result(run: Run) -> dict[str, Any]:
 def _write(result: dict[str, Any], options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / ("proxy-quick.json" if options.quick else "proxy.json")
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     draw(result, path.with_suffix(".png"))
     print(table(result))
     shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
