@@ -216,6 +216,15 @@ impl Cluster {
         Some(self.lease(endpoint))
     }
 
+    /// Whether an endpoint is live that was not tried by this call.
+    pub fn has_untried(&self, tried: &[Arc<Endpoint>]) -> bool {
+        let is_tried = |one: &Arc<Endpoint>| tried.iter().any(|other| Arc::ptr_eq(one, other));
+        self.lock()
+            .endpoints
+            .iter()
+            .any(|endpoint| endpoint.address.is_live() && !is_tried(endpoint))
+    }
+
     /// Use an endpoint again although it was tried: it never saw the call, and no other is live.
     pub fn lease(self: &Arc<Self>, endpoint: Arc<Endpoint>) -> Lease {
         endpoint.stats.in_flight.fetch_add(1, Ordering::Relaxed);

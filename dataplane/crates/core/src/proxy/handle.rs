@@ -74,6 +74,13 @@ enum Next {
     Retry(Error, bool),
 }
 
+/// What the caller gets when no other attempt follows.
+enum Last {
+    Error(Error),
+    /// An endpoint's own status, as it came.
+    Status(Code, HeaderMap),
+}
+
 /// How an attempt ended that the caller has not been told of yet.
 enum Ended {
     /// The caller has its trailers; this was their code.
@@ -105,7 +112,11 @@ pub async fn handle(
         return responder.fail(&error, 0, None);
     };
     if method.kind == Kind::Local {
-        return local::serve(&worker, method, head.headers, body, respond, request_id).await;
+        let code = local::serve(&worker, method, head.headers, body, respond, request_id).await;
+        if code == Code::Cancelled {
+            stream.reset_before_headers();
+        }
+        return;
     }
     let limits = &worker.shared.config.limits;
     let mut call = Call {
@@ -165,7 +176,12 @@ impl Call {
                 &mut self.responder,
                 &mut clock,
             )
-            .await?;
+            .await
+            .inspect_err(|error| {
+                if error.kind == ErrorKind::Shed {
+                    shared.stats.shed_held_bytes.fetch_add(1, Ordering::Relaxed);
+                }
+            })?;
         let cluster = {
             let state = shared.state.load();
             let route = state.routes.find(&key, self.method.task_id)?;
@@ -232,9 +248,8 @@ impl Call {
         clock: &mut Clock<'_>,
     ) -> Result<Code, Error> {
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-        let mut last: Option<Error> = None;
+        let mut lease = self.pick(cluster, clock).await?;
         loop {
-            let lease = self.pick(cluster, &tried, last.take(), clock).await?;
             let endpoint = lease.endpoint.clone();
             let started = Instant::now();
             clock.set_attempt(settings.attempt_timeout.map(|limit| started + limit));
@@ -246,77 +261,112 @@ impl Call {
                 exchange: None,
             };
             let ended = self.attempt(&mut attempt, settings, clock).await;
-            let (code, outcome, next) = self.conclude(ended, &attempt, settings, clock);
-            drop(attempt);
+            let (code, outcome, next) = self.conclude(ended, &attempt, clock);
+            let exchange = attempt.exchange.take();
             endpoint.stats.record(code, started.elapsed());
             lease.finish(outcome);
-            match next {
+            tried.push(endpoint);
+            let (last, is_attempt_timeout) = match next {
                 Next::Done(error) => {
                     self.record.error = error;
                     return Ok(code);
                 }
-                Next::Forward(trailers) => {
-                    if !(settings.retry_codes.contains(code)
-                        && self.may_repeat(cluster, settings, clock, RetryCause::UpstreamStatus))
-                    {
-                        self.responder.trailers_only(
-                            trailers,
-                            self.attempts,
-                            self.exposed(&endpoint),
-                        );
-                        return Ok(code);
-                    }
-                }
-                Next::Retry(error, is_attempt_timeout) => {
-                    if !self.may_retry(&error, is_attempt_timeout, cluster, settings, clock) {
-                        return Err(error);
-                    }
-                    last = Some(error);
-                }
+                Next::Forward(headers) => (Last::Status(code, headers), false),
+                Next::Retry(error, is_attempt_timeout) => (Last::Error(error), is_attempt_timeout),
+            };
+            let exchange = exchange.as_ref();
+            match self.pick_another(
+                cluster,
+                settings,
+                clock,
+                &tried,
+                &last,
+                is_attempt_timeout,
+                exchange,
+            ) {
+                Some(other) => lease = other,
+                None => return self.give_up(last),
             }
-            tried.push(endpoint);
         }
     }
 
-    /// The endpoint of the next attempt.
-    ///
-    /// Where every live endpoint has been tried, a call that the last one never saw goes there once more, on a
-    /// new connection; any other ends with its last error.
-    async fn pick(
-        &self,
-        cluster: &Arc<Cluster>,
-        tried: &[Arc<Endpoint>],
-        last: Option<Error>,
-        clock: &Clock<'_>,
-    ) -> Result<Lease, Error> {
-        if let Some(lease) = cluster.pick(tried) {
+    /// The endpoint of the first attempt. Where none is live yet, wait for the first connection.
+    async fn pick(&self, cluster: &Arc<Cluster>, clock: &Clock<'_>) -> Result<Lease, Error> {
+        if let Some(lease) = cluster.pick(&[]) {
             return Ok(lease);
-        }
-        if let (Some(error), Some(endpoint)) = (&last, tried.last()) {
-            let was_repeated = tried.len() > 1 && Arc::ptr_eq(endpoint, &tried[tried.len() - 2]);
-            if error.kind == ErrorKind::RefusedStream && !was_repeated {
-                return Ok(cluster.lease(endpoint.clone()));
-            }
-        }
-        if let Some(error) = last {
-            return Err(error);
         }
         let limit = Duration::from_millis(self.worker.shared.config.limits.connect_timeout_ms);
         let left = clock.deadline().map_or(limit, |at| {
             limit.min(at.saturating_duration_since(Instant::now()))
         });
-        if tried.is_empty()
-            && cluster.wait_live(left).await
-            && let Some(lease) = cluster.pick(tried)
+        if cluster.wait_live(left).await
+            && let Some(lease) = cluster.pick(&[])
         {
             return Ok(lease);
         }
-        let message = format!(
-            "cluster {} has no live endpoint{}",
-            cluster.name,
-            if tried.is_empty() { "" } else { " left to try" }
-        );
+        let message = format!("cluster {} has no live endpoint", cluster.name);
         Err(Error::new(ErrorKind::NoEndpoints, message))
+    }
+
+    /// The endpoint of another attempt, where one is allowed, possible and affordable.
+    ///
+    /// Where every live endpoint has been tried, a call that the last one never saw goes there once more, on a
+    /// new connection.
+    #[allow(clippy::too_many_arguments)] // what one decision is made of
+    fn pick_another(
+        &self,
+        cluster: &Arc<Cluster>,
+        settings: &Settings,
+        clock: &Clock<'_>,
+        tried: &[Arc<Endpoint>],
+        last: &Last,
+        is_attempt_timeout: bool,
+        exchange: Option<&Exchange>,
+    ) -> Option<Lease> {
+        // Asked first, so that no budget is spent on an attempt that cannot be made.
+        let is_other = cluster.has_untried(tried);
+        let endpoint = tried.last()?;
+        let was_repeated = tried.len() > 1 && Arc::ptr_eq(endpoint, &tried[tried.len() - 2]);
+        let is_same = !is_other
+            && !was_repeated
+            && matches!(last, Last::Error(error) if error.kind == ErrorKind::RefusedStream);
+        if !is_other && !is_same {
+            return None;
+        }
+        let cause = match last {
+            Last::Status(code, _) => (settings.retry_codes.contains(*code)
+                && self.may_repeat(cluster, settings, clock))
+            .then_some(RetryCause::UpstreamStatus),
+            Last::Error(error) => self
+                .may_retry(error, is_attempt_timeout, cluster, settings, clock)
+                .then_some(RetryCause::Error(error.kind)),
+        }?;
+        let lease = if is_same {
+            if let Some(exchange) = exchange {
+                exchange.discard_connection();
+            }
+            cluster.lease(endpoint.clone())
+        } else {
+            cluster.pick(tried)?
+        };
+        cluster.stats.retries.add(cause);
+        Some(lease)
+    }
+
+    /// Answer with how the last attempt ended.
+    fn give_up(&mut self, last: Last) -> Result<Code, Error> {
+        match last {
+            Last::Error(error) => Err(error),
+            Last::Status(code, headers) => {
+                let endpoint = self.record.endpoint.clone();
+                let exposed = endpoint
+                    .as_deref()
+                    .and_then(|endpoint| self.exposed(endpoint));
+                self.responder
+                    .trailers_only(headers, self.attempts, exposed);
+                Ok(code)
+            }
+        }
     }
 
     /// Send the call to one endpoint, and pass its answer on as far as it comes.
@@ -326,16 +376,22 @@ impl Call {
         settings: &Settings,
         clock: &mut Clock<'_>,
     ) -> Ended {
-        let request = self.upstream_request(attempt.endpoint, clock);
         let upstream = self.worker.pool.upstream(&attempt.endpoint.address);
-        let opened = {
-            let connect = std::pin::pin!(Exchange::open(&upstream, request));
-            clock.limit(connect, &mut self.responder).await
-        };
-        let (exchange, response) = match opened {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Ended::Failed(Failure::Endpoint(error)),
-            Err(failure) => return Ended::Failed(failure),
+        // That a connection is closing may be seen only when a stream is opened on it. Nothing was sent then, and the
+        // connection is out: the next one is taken, as often as there may be connections.
+        let mut left = upstream.most_connections();
+        let (exchange, response) = loop {
+            let request = self.upstream_request(attempt.endpoint, clock);
+            let opened = {
+                let connect = std::pin::pin!(Exchange::open(&upstream, request));
+                clock.limit(connect, &mut self.responder).await
+            };
+            match opened {
+                Ok(Ok(opened)) => break opened,
+                Ok(Err(error)) if error.kind == ErrorKind::RefusedStream && left > 0 => left -= 1,
+                Ok(Err(error)) => return Ended::Failed(Failure::Endpoint(error)),
+                Err(failure) => return Ended::Failed(failure),
+            }
         };
         let exchange = attempt.exchange.insert(exchange);
         let response = match exchange
@@ -422,10 +478,8 @@ impl Call {
         &mut self,
         ended: Ended,
         attempt: &Attempt<'_>,
-        settings: &Settings,
         clock: &Clock<'_>,
     ) -> (Code, Outcome, Next) {
-        let _ = settings;
         match ended {
             Ended::Answered(code, outcome) => (code, outcome, Next::Done(None)),
             Ended::Status(code, headers, outcome) => {
@@ -441,9 +495,6 @@ impl Call {
             Ended::Failed(failure) => {
                 let is_attempt_timeout = matches!(failure, Failure::Expired(Expired::Attempt));
                 let (error, outcome) = self.judge(failure, attempt, clock);
-                if error.kind == ErrorKind::Cancelled {
-                    self.stream.reset_before_headers();
-                }
                 (
                     error.kind.code(),
                     outcome,
@@ -536,37 +587,28 @@ impl Call {
     ) -> bool {
         if retry::never_reached(error.kind) {
             // Nobody did any work: it costs no budget, and only the number of endpoints limits it.
-            let may = self.attempts < MAX_UNREACHED
+            return self.attempts < MAX_UNREACHED
                 && self.inbound.is_replayable()
                 && clock.has_time_left();
-            if may {
-                cluster.stats.retries.add(RetryCause::Error(error.kind));
-            }
-            return may;
         }
-        let is_allowed =
-            retry::may_retry(error.kind, is_attempt_timeout, self.is_idempotent(settings));
-        is_allowed && self.may_repeat(cluster, settings, clock, RetryCause::Error(error.kind))
+        retry::may_retry(error.kind, is_attempt_timeout, self.is_idempotent(settings))
+            && self.may_repeat(cluster, settings, clock)
     }
 
     /// Whether another attempt of a call that may have been processed is possible and affordable.
-    fn may_repeat(
-        &self,
-        cluster: &Cluster,
-        settings: &Settings,
-        clock: &Clock<'_>,
-        cause: RetryCause,
-    ) -> bool {
+    fn may_repeat(&self, cluster: &Cluster, settings: &Settings, clock: &Clock<'_>) -> bool {
         let is_possible = self.is_idempotent(settings)
             && self.attempts < settings.max_attempts
             && self.inbound.is_replayable()
             && clock.has_time_left();
         let is_retried_already = self.headers.contains_key(metadata::PREVIOUS_ATTEMPTS);
-        let may = is_possible && cluster.budget.take(is_retried_already);
-        if may {
-            cluster.stats.retries.add(cause);
-        }
-        may
+        is_possible && cluster.budget.take(is_retried_already)
+    }
+
+    /// A caller that gives up at its own deadline floods nobody.
+    fn is_callers_deadline_near(&self) -> bool {
+        self.caller_deadline
+            .is_some_and(|limit| retry::is_nearly_over(self.started.elapsed(), limit))
     }
 
     fn is_idempotent(&self, settings: &Settings) -> bool {
@@ -585,6 +627,9 @@ impl Call {
     fn fail(&mut self, error: &Error) -> Code {
         self.record.error = Some(error.kind);
         self.worker.shared.stats.errors.add(error.kind);
+        if error.kind == ErrorKind::Cancelled && !self.is_callers_deadline_near() {
+            self.stream.reset_before_headers();
+        }
         let endpoint = self.record.endpoint.clone();
         let exposed = endpoint
             .as_deref()
