@@ -260,10 +260,19 @@ fn has_capacity(cx: &mut Context<'_>, send: &mut SendStream<Bytes>) -> Result<bo
     }
 }
 
-/// Walk the messages of a chunk: an answer beyond max_message_bytes is refused.
+/// Walk the messages of a chunk: an answer beyond max_message_bytes is refused, and one that is malformed is the
+/// endpoint's fault, not a bad request.
 fn check_sizes(framing: &mut Frames, mut chunk: &[u8]) -> Result<(), Error> {
-    while framing.next(&mut chunk)?.is_some() {}
-    Ok(())
+    loop {
+        match framing.next(&mut chunk) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(()),
+            Err(error) if error.kind == ErrorKind::BadRequest => {
+                return Err(Error::new(ErrorKind::BadUpstreamResponse, error.message));
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 pub(super) fn cancelled() -> Error {
