@@ -571,6 +571,24 @@ def test_an_answer_without_a_status_is_an_internal_error_and_the_endpoints_fault
     assert access.weight(endpoint.address) == 0.5
 
 
+def test_an_answer_that_is_no_grpc_message_is_the_endpoints_fault(
+    start_access: StartAccess, start_scripted: StartScripted, connect: Connect
+) -> None:
+    def nonsense(stream: Stream) -> None:
+        stream.read_all()
+        stream.send_headers([(":status", "200"), ("content-type", "application/grpc")])
+        stream.send(b"<html>")
+        stream.send_headers([("grpc-status", "0")], end=True)
+
+    endpoint = start_scripted(nonsense)
+    access = start_access(cluster([endpoint.address]))
+    got = ask(connect(access.address))
+    # What was passed on before makes grpc-python give up by itself; the service's own view is the status.
+    assert got.code is not Code.OK
+    wait_until(lambda: access.counter("dl_errors_total", kind="bad_upstream_response") == 1, "the kind is counted")
+    assert access.weight(endpoint.address) == 0.5
+
+
 @pytest.mark.parametrize("status", ["-1", "99", "x", ""])
 def test_a_status_that_is_no_code_never_becomes_ok(
     start_access: StartAccess, start_scripted: StartScripted, connect: Connect, status: str

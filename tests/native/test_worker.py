@@ -269,7 +269,9 @@ def test_a_tftensor_of_strings_comes_back(serve: Any) -> None:
     assert answered.data.tftensor == request.data.tftensor
 
 
-@pytest.mark.parametrize("value", [np.array([b"a", b"bc"]), np.array(["a", "bc"]), np.array(["a", b"bc"], dtype=object)])
+@pytest.mark.parametrize(
+    "value", [np.array([b"a", b"bc"]), np.array(["a", "bc"]), np.array(["a", b"bc"], dtype=object)]
+)
 def test_string_arrays_of_each_kind_are_sent(serve: Any, value: np.ndarray) -> None:
     answered = serve().answer(replying("tftensor", value)).call(seldon())
     assert list(answered.data.tftensor.string_val) == [b"a", b"bc"]
