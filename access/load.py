@@ -26,6 +26,10 @@ MAX_FILE_BYTES = 16 * 1024 * 1024
 _KUBERNETES = re.compile(r"(.+_)?(SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?)")
 
 
+# The model servers' own variables, which an operator may set for everything on a machine.
+_MODEL_SERVERS = re.compile(r"TORCH_.+|MAX_QUEUE|MAX_BATCH")
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """A configuration that holds together.
@@ -100,7 +104,7 @@ class _Layers:
     def add_environment(self, environment: Mapping[str, str]) -> None:
         for variable, text in sorted(environment.items()):
             name = variable.removeprefix(ENVIRONMENT_PREFIX)
-            if name == variable or _KUBERNETES.fullmatch(name):
+            if name == variable or _KUBERNETES.fullmatch(name) or _MODEL_SERVERS.fullmatch(name):
                 continue
             path = self._path(variable, name.lower().split("__"))
             if path is not None:

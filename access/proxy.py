@@ -9,7 +9,7 @@ import json
 import logging
 import queue
 import signal
-import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +31,8 @@ log = logging.getLogger("access")
 # How often files are looked at without any event, and again while one is being written.
 LOOK_S = 1.0
 SETTLE_S = 0.05
+# How soon a second signal is seen.
+DRAIN_SLICE_MS = 200
 
 
 class DataPlane(Protocol):
@@ -50,7 +52,6 @@ class Event(enum.Enum):
     TERMINATE = "terminate"
     RELOAD = "reload"
     FILES_CHANGED = "files changed"
-    DRAINED = "drained"
 
 
 class AccessService:
@@ -255,25 +256,21 @@ class AccessService:
         """Let calls in flight end; a second TERMINATE does not wait for them."""
         timeout_ms = self._config.value.loaded.config.drain_timeout_ms
         log.info("draining for at most %d ms; another signal stops at once", timeout_ms)
-        finished: list[bool] = []
-
-        def wait() -> None:
-            try:
-                finished.append(plane.drain(timeout_ms))
-            finally:
-                self.post(Event.DRAINED)
-
-        # In a thread, because a signal handler runs only while this one is in Python code.
-        thread = threading.Thread(target=wait, name="access-drain", daemon=True)
-        thread.start()
-        while (event := self._events.get()) is not Event.DRAINED:
-            if event is Event.TERMINATE:
-                log.warning("second signal: stopping at once")
-                plane.stop()
-                break
-        thread.join()
-        log.info("stopped, %s", "every call ended" if finished == [True] else "calls were cut off")
-        return finished == [True]
+        end = time.monotonic() + timeout_ms / 1000
+        while True:
+            # In slices, because a signal handler runs only while this thread is in Python code. One that ends before
+            # its time has seen the last connection go; at its time, calls may still come on those that are open.
+            begin = time.monotonic()
+            slice_ms = max(1, min(DRAIN_SLICE_MS, round((end - begin) * 1000)))
+            finished = plane.drain(slice_ms)
+            now = time.monotonic()
+            if now >= end or (finished and now - begin < slice_ms / 1000):
+                log.info("stopping: %s", "every call has ended" if finished else "time is up, calls are cut off")
+                return finished
+            while not self._events.empty():
+                if self._events.get() is Event.TERMINATE:
+                    log.warning("second signal: stopping at once")
+                    return False
 
 
 class _Plan:

@@ -17,6 +17,8 @@ log = logging.getLogger("access")
 # watchfiles looks whether to end, and whether a burst of events is over, once a step.
 _STEP_MS = 100
 _MAX_BURST_MS = 1000
+# After so long without events it says so; the first time it means that the watch stands.
+_QUIET_MS = 500
 
 
 class FolderWatcher:
@@ -51,17 +53,22 @@ class FolderWatcher:
         self._folders = frozenset()
 
     def _run(self, folders: frozenset[Path], stopping: threading.Event) -> None:
+        is_new = True
         try:
-            for _ in watchfiles.watch(
+            for changes in watchfiles.watch(
                 *folders,
                 watch_filter=None,
                 debounce=_MAX_BURST_MS,
                 step=_STEP_MS,
                 stop_event=stopping,
+                rust_timeout=_QUIET_MS,
+                yield_on_timeout=True,
                 recursive=False,
                 raise_interrupt=False,
             ):
-                self._changed()
+                if changes or is_new:  # what changed before the watch stood is found now
+                    self._changed()
+                is_new = False
         except OSError as error:
             names = ", ".join(sorted(map(str, folders)))
             log.warning("no file events for %s: %s; changes are found by looking instead", names, error)

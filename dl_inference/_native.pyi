@@ -1,6 +1,8 @@
 """The Rust data plane, as Python sees it."""
 
-from typing import Any
+from typing import Any, Self, final
+
+__all__ = ["ERROR_KINDS", "METHODS", "POLICIES", "Batch", "Item", "NativeError", "Proxy", "Worker"]
 
 POLICIES: list[str]
 """Names of the balancing policies."""
@@ -14,10 +16,11 @@ METHODS: list[dict[str, Any]]
 class NativeError(Exception):
     """The data plane refused a control call: a bad document, an address in use, a call in the wrong state."""
 
+@final
 class Proxy:
     """The access service's data plane: worker threads, sockets, balancing. Constructing starts nothing."""
 
-    def __init__(self, config_json: str, descriptors: bytes) -> None:
+    def __new__(cls, config_json: str, descriptors: bytes) -> Self:
         """Take the process configuration.
 
         Args:
@@ -57,6 +60,7 @@ class Proxy:
     def stop(self) -> None:
         """Close everything and join the threads."""
 
+@final
 class Item:
     """One request of a batch."""
 
@@ -64,43 +68,61 @@ class Item:
     """tensor, ndarray, tftensor, binData, strData, jsonData, customData, or none (no data_oneof was set)."""
     value: Any
     """tensor: float64 array; ndarray: list; tftensor: array of its dtype; binData: bytes; strData: str;
-    jsonData: dict, list, float, str, bool or None; customData: bytes of the Any; none: None."""
+    jsonData: dict, list, float, str, bool or None; customData: bytes of the Any; none: None.
+    Arrays are aligned, writable and numpy's own; a tftensor of bfloat16 is a float32 array, one of strings an
+    object array of bytes; ``data {}`` with nothing in it is an ndarray, the empty list."""
     meta: dict[str, Any]
     """google.protobuf.json_format.MessageToDict(meta): camelCase keys, numbers in tags are floats; {} when empty."""
     method: str
     """Path of the gRPC method."""
     request_id: str
 
+@final
 class Batch:
     """Requests handed to Python together. Dropped without a reply, each unanswered item gets INTERNAL."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, index: int) -> Item: ...
+    def __getitem__(self, index: int, /) -> Item: ...
     def reply(self, index: int, kind: str, value: Any, names: list[str]) -> None:
         """Answer one item.
 
         Args:
             index: position in the batch.
             kind: tensor (value: float64 array, any rank), ndarray (value: list as numpy's tolist gives),
-                tftensor (value: array), binData (bytes), strData (str), jsonData (JSON-like), customData (bytes of an Any).
+                tftensor (value: array of numbers, bool, bytes or str),
+                binData (bytes), strData (str), jsonData (JSON-like), customData (bytes of an Any).
             value: see kind.
             names: data.names of the answer; ignored outside data.
 
         Raises:
-            ValueError: the value does not fit the kind; the item is still unanswered.
+            ValueError: the value does not fit the kind, and the item is still unanswered; or there is no such
+                item, or it is answered already.
         """
 
     def fail(self, index: int, code: int, message: str, kind: str) -> None:
-        """Answer one item with a gRPC status; kind goes into the trailer ``access-error``."""
+        """Answer one item with a gRPC status; kind goes into the trailer ``access-error``.
 
+        Raises:
+            ValueError: there is no such item, it is answered already, or code is not 1 to 16.
+        """
+
+@final
 class Worker:
     """The native front of a model server: HTTP/2, decoding, queue, batches."""
 
-    def __init__(self, config_json: str, descriptors: bytes) -> None:
-        """Take a ``WorkerConfig`` document and the descriptors that reflection answers from."""
+    def __new__(cls, config_json: str, descriptors: bytes) -> Self:
+        """Take a ``WorkerConfig`` document and the descriptors that reflection answers from.
+
+        Raises:
+            NativeError: a document does not parse; names the place.
+        """
 
     def start(self) -> list[str]:
-        """Bind and serve; health says NOT_SERVING until set_ready(True)."""
+        """Bind and serve; return the bound addresses, the admin address last. NOT_SERVING until set_ready(True).
+
+        Raises:
+            NativeError: an address cannot be bound, or this was started before; nothing new runs then.
+        """
 
     def set_ready(self, ready: bool) -> None:
         """Say whether the model may be called."""

@@ -35,7 +35,14 @@ _COMMENT = re.compile(r"(^|\s)#.*")
 
 
 class NodefileConfig(SourceConfig):
-    """`kind: nodefile`: dl_inference's list of `key=timeout_ms,host:port,...` lines, `#` for comments."""
+    """dl_inference's `nodefile.txt`: a line `key=timeout_ms,host:port,...` for each route key.
+
+    `host:port*2` gives an endpoint the weight 2, `#` begins a comment. What cannot be used is skipped and named in the
+    log and in `dl-inference status`, and the rest stands: an item that is no address is left out; a line without any
+    endpoint is left out; a first item that is no number of milliseconds counts as no timeout, and the cluster's
+    `timeout_ms` holds; of two lines with one key the last counts. A removed line removes its model. A file that is
+    missing, or has no usable line at all, changes nothing: the last good state stays.
+    """
 
     path: str = Field(
         min_length=1,

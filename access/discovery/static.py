@@ -24,7 +24,7 @@ class StaticEntry(Section):
 
 
 class StaticConfig(SourceConfig):
-    """`kind: static`: a table of route keys with their endpoints."""
+    """A table of route keys with their `endpoints` and, if wanted, their `timeout_ms`."""
 
     entries: dict[Name, StaticEntry] = Field(description="route key -> its endpoints")
 

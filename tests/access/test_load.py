@@ -1,3 +1,4 @@
+import ast
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,16 @@ def test_a_variable_that_cannot_be_used_is_named(tmp_path, variable, text, expec
 )
 def test_what_kubernetes_sets_for_a_service_of_our_name_is_not_ours(tmp_path, variable):
     loaded(tmp_path, SMALL, environment={f"DL_INFERENCE_{variable}": "tcp://10.0.0.1:8500"})
+
+
+def test_the_model_servers_variables_are_not_ours(tmp_path):
+    source = (Path(__file__).parents[2] / "torch_predict" / "config.py").read_text()
+    settings = next(each for each in ast.parse(source).body if getattr(each, "name", "") == "ServerSettings")
+    names = [each.target.id for each in settings.body if isinstance(each, ast.AnnAssign)]
+    assert "torch_threads" in names
+    for name in names:
+        if name != "limits":
+            loaded(tmp_path, SMALL, environment={f"DL_INFERENCE_{name.upper()}": "1"})
 
 
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path):

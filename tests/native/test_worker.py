@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -66,12 +68,13 @@ class Served:
 
     def __init__(self, **changes: Any) -> None:
         self.worker = Worker(config(**changes), messages.DESCRIPTORS)
-        self.address = self.worker.start()[0]
+        self.addresses = self.worker.start()
+        self.address = self.addresses[0]
         self.worker.set_ready(True)
         # grpcio's own authority for a unix socket is its path with %2F, which the h2 crate takes for malformed.
         options = [("grpc.max_receive_message_length", -1), ("grpc.default_authority", "localhost")]
         self.channel = grpc.insecure_channel(self.address, options=options)
-        self.items: list[Item] = []
+        self.errors: list[BaseException] = []
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -81,8 +84,11 @@ class Served:
         def loop() -> None:
             while not self._ended.is_set():
                 batch = self.worker.next_batch(50)
-                if batch is not None:
-                    answer(batch)
+                try:
+                    if batch is not None:
+                        answer(batch)
+                except BaseException as error:
+                    self.errors.append(error)  # raised again by close()
 
         self._thread = threading.Thread(target=loop)
         self._thread.start()
@@ -101,6 +107,8 @@ class Served:
         if self._thread:
             self._thread.join()
         self.worker.stop()
+        for error in self.errors:
+            raise error
 
 
 @pytest.fixture
@@ -244,7 +252,10 @@ def test_custom_data_is_the_bytes_of_an_any_both_ways(serve: Any) -> None:
 
 @pytest.mark.parametrize(
     "dtype",
-    "bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 complex64 complex128".split(),
+    [
+        *("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+        *("float16", "float32", "float64", "complex64", "complex128"),
+    ],
 )
 @pytest.mark.parametrize("shape", [(), (1,), (2, 3), (0, 2)])
 def test_a_tftensor_of_each_type_comes_back(serve: Any, dtype: str, shape: tuple[int, ...]) -> None:
@@ -337,7 +348,7 @@ def test_a_value_that_does_not_fit_is_a_value_error_and_the_item_is_still_open(s
             errors.append(str(raised.value))
         with pytest.raises(ValueError, match="code 0 is not a gRPC error"):
             batch.fail(0, 0, "", "hook")
-        with pytest.raises(IndexError):
+        with pytest.raises(ValueError, match="there is no item 1 in a batch of 1"):
             batch.reply(1, "strData", "", [])
         batch.reply(0, "strData", "in the end", [])
         with pytest.raises(ValueError, match="item 0 is answered already"):
@@ -489,6 +500,66 @@ def test_a_drain_that_runs_out_of_time_says_so(serve: Any) -> None:
     assert served.worker.drain(100) is False
     served.worker.stop()
     assert call.exception(timeout=10).code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+def test_health_tells_ready_from_not_ready_and_from_draining(serve: Any) -> None:
+    served = serve()
+    served.worker.set_ready(False)
+    serving, not_serving = 1, 2
+    check = served.stub("/grpc.health.v1.Health/Check")
+
+    def health(service: str) -> int:
+        request = messages.HealthCheckRequest(service=service)
+        answer = check(request.SerializeToString(), timeout=10)
+        return int(messages.HealthCheckResponse.FromString(answer).status)
+
+    watch = served.channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=10)
+    assert messages.HealthCheckResponse.FromString(next(watch)).status == not_serving
+    served.worker.set_ready(True)
+    assert messages.HealthCheckResponse.FromString(next(watch)).status == serving
+    assert [health(""), health("digits")] == [serving, serving]
+    with pytest.raises(grpc.RpcError) as raised:
+        health("other")
+    assert raised.value.code() == grpc.StatusCode.NOT_FOUND
+    assert served.worker.drain(5000)
+    assert messages.HealthCheckResponse.FromString(next(watch)).status == not_serving
+    with pytest.raises(grpc.RpcError):
+        next(watch)
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_lists_the_services_and_resolves_a_method(serve: Any, version: str) -> None:
+    stub = serve().channel.stream_stream(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
+    requests = [
+        messages.ServerReflectionRequest(list_services=""),
+        messages.ServerReflectionRequest(file_containing_symbol="seldon.protos.Model.Predict"),
+    ]
+    answers = [
+        messages.ServerReflectionResponse.FromString(answer)
+        for answer in stub(iter([request.SerializeToString() for request in requests]), timeout=10)
+    ]
+    listed = {service.name for service in answers[0].list_services_response.service}
+    assert {"seldon.protos.Model", "seldon.protos.Seldon", "grpc.health.v1.Health"} <= listed
+    assert answers[1].file_descriptor_response.file_descriptor_proto
+
+
+def test_the_admin_port_shows_readiness_status_and_metrics(serve: Any) -> None:
+    served = serve(admin="127.0.0.1:0").answer(echo)
+    served.call(seldon())
+    address = served.addresses[1]
+
+    def page(name: str) -> str:
+        with urllib.request.urlopen(f"http://{address}/{name}", timeout=10) as response:
+            return str(response.read().decode())
+
+    assert page("ready") == "ready\n"
+    shown = json.loads(page("status"))
+    assert (shown["model"], shown["ready"], shown["in_flight"], shown["queued"]) == ("digits", True, 0, 0)
+    assert shown["calls"]["seldon.protos.Model/Predict"]["codes"] == {"OK": 1}
+    assert 'dl_requests_total{method="seldon.protos.Model/Predict",model="digits",code="OK"} 1' in page("metrics")
+    served.worker.set_ready(False)
+    with pytest.raises(urllib.error.HTTPError, match="503"):
+        page("ready")
 
 
 def test_a_unix_socket_is_served(serve: Any, tmp_path: Any) -> None:

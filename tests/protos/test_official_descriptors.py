@@ -19,14 +19,18 @@ DUMPER = Path(__file__).with_name("dump_descriptors.py")
 OFFICIAL = {
     "tfs": ["tensorflow_serving.apis.prediction_service_pb2", "tensorflow_serving.apis.model_service_pb2"],
     "seldon": ["seldon_core.proto.prediction_pb2", "grpc_reflection.v1alpha.reflection_pb2"],
-    "triton": ["tritonclient.grpc.service_pb2", "tritonclient.grpc.model_config_pb2"],
+    "triton": [
+        "tritonclient.grpc.service_pb2",
+        "tritonclient.grpc.model_config_pb2",
+        "grpc_health.v1.health_pb2",
+    ],
 }
 
 # What each package is the authority for. seldon-core carries an old copy of tensorflow.TensorProto.
 PREFIXES = {
     "tfs": ("tensorflow.",),
     "seldon": ("seldon.protos.", "grpc.reflection.v1alpha."),
-    "triton": ("inference.",),
+    "triton": ("inference.", "grpc.health.v1."),
 }
 
 # Of these, ours holds what the methods need, not all.

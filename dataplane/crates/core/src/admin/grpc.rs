@@ -46,8 +46,8 @@ pub async fn serve_local(path: &str, call: LocalCall, local: &LocalServices) -> 
                 .await
         }
         _ => {
-            let path: String = path.chars().take(256).collect();
-            call.fail(Error::new(ErrorKind::UnknownMethod, format!("unknown method {path}")).into())
+            let text = format!("unknown method {}", shortened(path));
+            call.fail(Error::new(ErrorKind::UnknownMethod, text).into())
         }
     }
 }
@@ -55,11 +55,14 @@ pub async fn serve_local(path: &str, call: LocalCall, local: &LocalServices) -> 
 fn check(source: &dyn HealthSource, request: &Bytes) -> Result<Vec<u8>, Status> {
     let service = health::service_asked(request)?;
     health::check(source, &service).ok_or_else(|| {
-        Status::new(
-            Code::NotFound,
-            format!("service {service} is not known here"),
-        )
+        let text = format!("service {} is not known here", shortened(&service));
+        Status::new(Code::NotFound, text)
     })
+}
+
+/// What a caller sent, cut for a status message: trailers have a limit of their own.
+fn shortened(text: &str) -> String {
+    text.chars().take(256).collect()
 }
 
 async fn watch(source: &dyn HealthSource, call: &mut LocalCall) -> Result<(), Status> {

@@ -28,8 +28,7 @@ pub struct MetricsView<'a> {
     /// Version of the program.
     pub version: &'a str,
     pub process: &'a ProcessStats,
-    /// Label of each method id of [`CallStats`]: the full name without the leading slash, `""` for calls
-    /// whose method is unknown.
+    /// Label of each method id of [`CallStats`]: the full name without the leading slash.
     pub methods: &'a [&'a str],
     /// (route key, calls); `""` for calls without a configured model.
     pub models: Vec<(&'a str, &'a CallStats)>,
@@ -239,6 +238,12 @@ fn process_counters(page: &mut Exposition, view: &MetricsView<'_>) {
         let result = if ok { "ok" } else { "error" };
         family.sample(&[("source", &source), ("result", result)], count);
     }
+    page.family(
+        "dl_access_log_lost_total",
+        Kind::Counter,
+        "Lines of the access log that were not written.",
+    )
+    .sample(&[], process.access_log_lost.load(Relaxed));
 }
 
 fn process_gauges(page: &mut Exposition, view: &MetricsView<'_>) {

@@ -1,5 +1,6 @@
 //! What is seen from outside: health, reflection, metrics, status.
 
+pub mod access_log;
 pub mod grpc;
 pub mod health;
 pub mod http;

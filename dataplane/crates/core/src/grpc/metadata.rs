@@ -84,10 +84,10 @@ pub fn make_request_id() -> HeaderValue {
     value
 }
 
-/// The next number of this thread's SplitMix64, which starts at a random state of its own.
+/// A fast random number, not for secrets: the next of this thread's SplitMix64, which starts at a random
+/// state of its own.
 ///
 /// Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
-/// A fast random number, not for secrets.
 pub fn random() -> u64 {
     thread_local! {
         // RandomState differs from thread to thread and from process to process.

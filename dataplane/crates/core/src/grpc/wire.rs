@@ -7,10 +7,11 @@
 //! implementations read differently (tags over 32 bits, lengths over 2 GiB, varints over 64 bits).
 
 mod shape;
+mod skip;
 
 use std::fmt;
 
-use shape::{Edge, FIXED64, LENGTH, MAX_DEPTH, VARINT};
+use shape::{Edge, FIXED32, FIXED64, LENGTH, MAX_DEPTH, VARINT};
 pub use shape::{FieldId, FieldKind, ROOT, Shape};
 
 /// Longest value that is reported with its bytes; a longer one comes as [`Value::TooLong`].
@@ -60,7 +61,6 @@ impl fmt::Display for Malformed {
 
 const START_GROUP: u8 = 3;
 const END_GROUP: u8 = 4;
-const FIXED32: u8 = 5;
 
 /// What the next bytes are.
 #[derive(Clone, Copy, Debug)]
@@ -135,6 +135,12 @@ impl Scanner {
                     .into());
             }
             let usable = usize::try_from(room).map_or(chunk.len(), |room| room.min(chunk.len()));
+            let skipped = self.skip_unknown(shape, &chunk[..usable]);
+            if skipped > 0 {
+                self.end_field(sink)?;
+                chunk = &chunk[skipped..];
+                continue;
+            }
             let used = self.step(shape, &chunk[..usable], sink)?;
             chunk = &chunk[used..];
         }
@@ -156,6 +162,20 @@ impl Scanner {
     /// Bytes read so far.
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Go over the whole unknown fields that `bytes` begins with; return their length.
+    fn skip_unknown(&mut self, shape: &Shape, bytes: &[u8]) -> usize {
+        if !matches!(self.state, State::Tag) || self.bits != 0 {
+            return 0;
+        }
+        let message = self
+            .groups
+            .is_empty()
+            .then(|| self.levels[self.depth].message);
+        let skipped = skip::unknown_fields(shape, message, bytes);
+        self.offset += skipped as u64;
+        skipped
     }
 
     /// Read some of `bytes`, which is not empty and within the current level; return how many.

@@ -112,6 +112,16 @@ fn a_malformed_row_is_refused_and_named() {
     parse(&row("key = [\"1.1.1.1.1.1.1.1\"]")).unwrap();
     assert!(refused(&row("key = [\"1\", \"2\", \"3\"]")).contains("at most 2"));
     assert!(refused(&row("key = [\"1.1\", \"2.1\"]")).contains("another message"));
+    for keys in ["\"1\", \"2\"", "\"2[model]\""] {
+        assert!(refused(&row(&format!("key = [{keys}]"))).contains("inside of the request"));
+    }
+    for version in ["2", "2:int64"] {
+        let text = row(&format!("key = [\"1.1\"]\nversion = \"{version}\""));
+        assert!(refused(&text).contains("another message than the key"));
+    }
+    assert!(
+        refused(&row("key = [\"1.1\"]\nlabel = \"2\"")).contains("another message than the key")
+    );
     assert!(refused(&row("key = [\"1\"]\nversion = \"1\"")).contains("two roles"));
     assert!(refused(&row("key = [\"1.1\"]\nversion = \"1\"")).contains("two kinds"));
 }

@@ -1,11 +1,11 @@
 //! One call of the model server from its request headers to its trailers.
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -14,15 +14,16 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{Method, Request};
+use http::{HeaderMap, HeaderValue, Method, Request};
 use tokio::time::Instant;
 
 use super::codec;
-use super::message::{self, Budget, ReadError};
+use super::message::{self, ReadError};
 use super::queue::Call;
 use super::reply::{Failure, Waiting};
 use super::responder::Responder;
 use super::state::Shared;
+use crate::admin::grpc::{self, LocalCall, LocalServices, MAX_REQUEST_BYTES};
 use crate::error::{Error, ErrorKind};
 use crate::grpc::status::Code;
 use crate::grpc::{deadline, metadata};
@@ -36,18 +37,17 @@ pub const METHODS: [&str; 2] = [
 /// What all calls of the front share, on its thread.
 pub(super) struct Front {
     shared: Arc<Shared>,
-    budget: Rc<Budget>,
-    in_flight: Rc<Cell<usize>>,
+    local: LocalServices,
 }
 
 /// Counts a call as in flight until it is dropped.
-struct InFlight {
-    count: Rc<Cell<usize>>,
+struct InFlight<'a> {
+    count: &'a AtomicUsize,
 }
 
-impl Drop for InFlight {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.count.set(self.count.get() - 1);
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -59,58 +59,75 @@ pub(super) enum Ended {
     Cancelled,
 }
 
-/// Serve one call of [`METHODS`], and answer UNIMPLEMENTED to any other.
+/// Serve one call: of [`METHODS`], of health or reflection; UNIMPLEMENTED to any other.
 pub(super) async fn handle(
     front: Rc<Front>,
     request: Request<RecvStream>,
     respond: SendResponse<Bytes>,
 ) -> Ended {
-    let started = Instant::now();
     let (head, body) = request.into_parts();
     let id = metadata::request_id(&head.headers).cloned();
-    let mut responder = Responder::new(respond, id.unwrap_or_else(metadata::make_request_id));
-    let _in_flight = front.enter();
+    let id = id.unwrap_or_else(metadata::make_request_id);
+    if head.uri.path().starts_with("/grpc.") {
+        return front.serve_local(&head, body, respond, id).await;
+    }
+    let started = Instant::now();
+    let mut responder = Responder::new(respond, id);
     let method = METHODS.iter().position(|&method| method == head.uri.path());
+    let _in_flight = front.enter();
     let outcome = front
         .serve(&head, method, body, started, &mut responder)
         .await;
-    let code = match outcome {
-        Ok((message, deadline)) => responder.answer(message, deadline).await,
+    let (code, ended) = match outcome {
+        Ok((message, deadline)) => (responder.answer(message, deadline).await, Ended::Answered),
         Err(ReadError::Failed(failure)) => {
             front.shared.count(&failure);
             responder.fail(&failure);
-            failure.code
+            (failure.code, Ended::Answered)
         }
         Err(ReadError::Cancelled) => {
             responder.abandon();
-            Code::Cancelled
+            (Code::Cancelled, Ended::Cancelled)
         }
     };
     front
         .shared
         .calls
         .record(method.unwrap_or(METHODS.len()), code, started.elapsed());
-    if code == Code::Cancelled {
-        Ended::Cancelled
-    } else {
-        Ended::Answered
-    }
+    ended
 }
 
 // === impl Front ===
 
 impl Front {
     pub fn new(shared: Arc<Shared>) -> Self {
-        let budget = Budget::new(shared.config.limits.max_held_bytes);
-        Self {
-            shared,
-            budget,
-            in_flight: Rc::default(),
-        }
+        let local = LocalServices {
+            health: shared.clone(),
+            reflection: shared.reflection.clone(),
+        };
+        Self { shared, local }
     }
 
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.get()
+    /// Health and reflection: not counted among the model's calls.
+    async fn serve_local(
+        &self,
+        head: &Parts,
+        body: RecvStream,
+        respond: SendResponse<Bytes>,
+        id: HeaderValue,
+    ) -> Ended {
+        let idle = Duration::from_millis(self.shared.config.limits.body_timeout_ms);
+        let trailers = HeaderMap::from_iter([(metadata::X_REQUEST_ID, id)]);
+        let call = LocalCall::new(
+            &head.headers,
+            body,
+            respond,
+            trailers,
+            MAX_REQUEST_BYTES,
+            idle,
+        );
+        grpc::serve_local(head.uri.path(), call, &self.local).await;
+        Ended::Answered
     }
 
     async fn serve(
@@ -122,10 +139,10 @@ impl Front {
         responder: &mut Responder,
     ) -> Result<(Bytes, Instant), ReadError> {
         let method = METHODS[method.ok_or_else(|| unknown_method(head))?];
-        check_http(head)?;
+        check_http(head, self.shared.config.limits.max_metadata_fields)?;
         self.check()?;
         let deadline = started + self.timeout(head)?;
-        let mut held = self.budget.hold();
+        let mut held = self.shared.budget.hold();
         let limits = &self.shared.config.limits;
         let body = message::read(&head.headers, &mut body, limits, &mut held, deadline).await?;
         let mut request = decode(&body, limits.max_message_bytes)?;
@@ -146,11 +163,10 @@ impl Front {
         Ok((wait(waiting, deadline, responder).await?, deadline))
     }
 
-    fn enter(&self) -> InFlight {
-        self.in_flight.set(self.in_flight.get() + 1);
-        InFlight {
-            count: self.in_flight.clone(),
-        }
+    fn enter(&self) -> InFlight<'_> {
+        let count = &self.shared.in_flight;
+        count.fetch_add(1, Ordering::Relaxed);
+        InFlight { count }
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -162,7 +178,7 @@ impl Front {
             ));
         }
         let limit = self.shared.config.limits.max_in_flight;
-        if self.in_flight.get() > limit {
+        if self.shared.in_flight.load(Ordering::Relaxed) > limit {
             let text = format!("{limit} calls are in flight (max_in_flight); try again later");
             return Err(Error::new(ErrorKind::Shed, text).into());
         }
@@ -189,7 +205,12 @@ fn unknown_method(head: &Parts) -> Error {
     Error::new(ErrorKind::UnknownMethod, text)
 }
 
-fn check_http(head: &Parts) -> Result<(), Error> {
+fn check_http(head: &Parts, max_fields: usize) -> Result<(), Error> {
+    let fields = head.headers.len();
+    if fields > max_fields {
+        let text = format!("{fields} metadata fields, limit {max_fields} (max_metadata_fields)");
+        return Err(Error::new(ErrorKind::BadRequest, text));
+    }
     let content_type = head
         .headers
         .get(CONTENT_TYPE)

@@ -384,15 +384,15 @@ fn beyond_the_queue_and_beyond_the_calls_in_flight_calls_are_shed() {
             (Some(Code::ResourceExhausted), Some("shed"))
         );
         assert!(outcome.text.contains("max_queue"), "{}", outcome.text);
-        fixture.front.in_flight.set(4);
+        fixture.front.shared.in_flight.store(4, Ordering::Relaxed);
         let outcome = fixture.call(b"").await;
         assert!(outcome.text.contains("max_in_flight"), "{}", outcome.text);
-        fixture.front.in_flight.set(2);
+        fixture.front.shared.in_flight.store(2, Ordering::Relaxed);
         drop(fixture.front.shared.queue.next_batch(8, Duration::ZERO));
         for call in calls {
             assert_eq!(call.await.unwrap(), Some(Code::Internal));
         }
-        assert_eq!(fixture.front.in_flight(), 0);
+        assert_eq!(fixture.front.shared.in_flight.load(Ordering::Relaxed), 0);
     });
 }
 
@@ -400,7 +400,7 @@ fn beyond_the_queue_and_beyond_the_calls_in_flight_calls_are_shed() {
 fn request_bytes_beyond_the_budget_are_shed_and_given_back() {
     on_front_thread(true, || async {
         let fixture = fixture().await;
-        let mut held = fixture.front.budget.hold();
+        let mut held = fixture.front.shared.budget.hold();
         held.grow(200_000).unwrap();
         let outcome = fixture.call(b"").await;
         assert!(outcome.text.contains("max_held_bytes"), "{}", outcome.text);
@@ -409,7 +409,7 @@ fn request_bytes_beyond_the_budget_are_shed_and_given_back() {
             fixture.call(b"\xff").await.code,
             Some(Code::InvalidArgument)
         );
-        fixture.front.budget.hold().grow(200_000).unwrap();
+        fixture.front.shared.budget.hold().grow(200_000).unwrap();
     });
 }
 
@@ -478,7 +478,7 @@ fn a_caller_that_goes_takes_its_call_out_of_the_queue() {
             tokio::task::yield_now().await;
         }
         stream.send_reset(h2::Reason::CANCEL);
-        while fixture.front.in_flight() > 0 {
+        while fixture.front.shared.in_flight.load(Ordering::Relaxed) > 0 {
             tokio::task::yield_now().await;
         }
         assert!(
@@ -526,6 +526,6 @@ fn a_caller_that_does_not_read_its_answer_is_reset_at_its_deadline() {
             (received, error.reason()),
             (65_535, Some(h2::Reason::CANCEL))
         );
-        assert_eq!(fixture.front.in_flight(), 0);
+        assert_eq!(fixture.front.shared.in_flight.load(Ordering::Relaxed), 0);
     });
 }

@@ -1,8 +1,8 @@
 //! The one message of a unary request: read as it comes, within limits, and inflated where it is compressed.
 
-use std::cell::Cell;
 use std::io::Read;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,14 +30,14 @@ const MAX_RESERVED: usize = 1 << 20;
 /// Request bytes held in the process, against one limit.
 #[derive(Debug)]
 pub(super) struct Budget {
-    used: Cell<usize>,
+    used: AtomicUsize,
     limit: usize,
 }
 
 /// One call's share of a [`Budget`], given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct Held {
-    budget: Rc<Budget>,
+    budget: Arc<Budget>,
     bytes: usize,
 }
 
@@ -52,14 +52,18 @@ pub(super) enum ReadError {
 // === impl Budget ===
 
 impl Budget {
-    pub fn new(limit: usize) -> Rc<Self> {
-        Rc::new(Self {
-            used: Cell::new(0),
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self {
+            used: AtomicUsize::new(0),
             limit,
         })
     }
 
-    pub fn hold(self: &Rc<Self>) -> Held {
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    pub fn hold(self: &Arc<Self>) -> Held {
         Held {
             budget: self.clone(),
             bytes: 0,
@@ -69,20 +73,20 @@ impl Budget {
 
 impl Held {
     pub fn grow(&mut self, bytes: usize) -> Result<(), Error> {
-        let used = self.budget.used.get() + bytes;
+        let used = self.budget.used.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        // Counted even when refused: dropping gives it back.
+        self.bytes += bytes;
         if used > self.budget.limit {
             let text = "too many request bytes are held (max_held_bytes); try again later";
             return Err(Error::new(ErrorKind::Shed, text));
         }
-        self.budget.used.set(used);
-        self.bytes += bytes;
         Ok(())
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.budget.used.set(self.budget.used.get() - self.bytes);
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod codec;
 mod handle;
 mod message;
+mod pages;
 pub mod queue;
 pub mod reply;
 mod responder;

@@ -1,8 +1,8 @@
 //! The answer's way back from Python to the call that waits for it.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -33,6 +33,12 @@ pub struct ReplySlot {
     max_bytes: usize,
 }
 
+/// The slots of a batch, each to be taken once. Dropping it answers the rest INTERNAL.
+#[derive(Debug)]
+pub struct Slots {
+    slots: Mutex<Vec<Option<ReplySlot>>>,
+}
+
 /// The waiting side of a [`ReplySlot`].
 #[derive(Debug)]
 pub struct Waiting {
@@ -53,6 +59,17 @@ impl Failure {
             code,
             message: message.into(),
             kind: kind.into(),
+        }
+    }
+
+    /// A failure that Python names by number.
+    ///
+    /// # Errors
+    /// Says that there is no such code, or that it is OK.
+    pub fn numbered(code: u8, message: String, kind: String) -> Result<Self, String> {
+        match Code::from_u8(code) {
+            None | Some(Code::Ok) => Err(format!("code {code} is not a gRPC error, 1 to 16")),
+            Some(code) => Ok(Self::new(code, message, kind)),
         }
     }
 
@@ -148,6 +165,30 @@ impl Drop for ReplySlot {
         if let Some(sender) = self.sender.take() {
             self.deliver(sender, Err(Failure::unanswered()));
         }
+    }
+}
+
+// === impl Slots ===
+
+impl Slots {
+    pub fn new(slots: Vec<ReplySlot>) -> Self {
+        Self {
+            slots: Mutex::new(slots.into_iter().map(Some).collect()),
+        }
+    }
+
+    /// Take the slot of a call that is not answered yet.
+    ///
+    /// # Errors
+    /// Says that there is no such call, or that it is answered.
+    pub fn take(&self, index: usize) -> Result<ReplySlot, String> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = slots.len();
+        let slot = slots
+            .get_mut(index)
+            .ok_or_else(|| format!("there is no item {index} in a batch of {count}"))?;
+        slot.take()
+            .ok_or_else(|| format!("item {index} is answered already"))
     }
 }
 

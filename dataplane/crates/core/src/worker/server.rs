@@ -19,6 +19,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::handle::{Ended, Front, handle};
 use super::queue::Call;
 use super::state::Shared;
+use crate::admin::http::AdminServer;
 use crate::config::WorkerConfig;
 use crate::grpc::metadata::random;
 use crate::net::accept::{self, Incoming, Listener, Load, Peer, Stream, Target};
@@ -41,6 +42,7 @@ pub struct WorkerFront {
 
 struct Running {
     thread: JoinHandle<()>,
+    admin: Option<AdminServer>,
     load: Arc<Load>,
 }
 
@@ -71,7 +73,7 @@ impl WorkerFront {
         })
     }
 
-    /// Bind and serve; return the bound addresses.
+    /// Bind and serve; return the bound addresses, the admin address last.
     ///
     /// # Errors
     /// An address that cannot be bound, or a second start; nothing new runs then.
@@ -85,10 +87,16 @@ impl WorkerFront {
             .iter()
             .map(|address| Listener::bind(address))
             .collect::<Result<_, _>>()?;
-        let addresses: Vec<_> = listeners
+        let mut addresses: Vec<_> = listeners
             .iter()
             .map(Listener::address)
             .collect::<Result<_, _>>()?;
+        let mut admin = None;
+        if let Some(address) = &self.shared.config.admin {
+            let (bound, server) = AdminServer::start(address, self.shared.clone())?;
+            addresses.push(bound);
+            admin = Some(server);
+        }
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -97,7 +105,11 @@ impl WorkerFront {
         let thread = std::thread::Builder::new()
             .name("dl-front".to_owned())
             .spawn(move || run(&runtime, shared, thread_load, listeners))?;
-        *running = Some(Running { thread, load });
+        *running = Some(Running {
+            thread,
+            admin,
+            load,
+        });
         Ok(addresses)
     }
 
@@ -133,6 +145,9 @@ impl WorkerFront {
         if let Some(running) = running {
             // A thread that panicked has reported it; stopping goes on.
             let _ = running.thread.join();
+            if let Some(admin) = running.admin {
+                admin.stop();
+            }
         }
     }
 

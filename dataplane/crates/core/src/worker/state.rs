@@ -1,16 +1,18 @@
 //! What the front's thread, Python's threads and the admin port share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::watch;
 
 use super::handle::METHODS;
+use super::message::Budget;
 use super::queue::Queue;
 use super::reply::Failure;
+use crate::admin::grpc;
 use crate::admin::health::{HealthSource, Serving, Version};
 use crate::admin::metrics::{CallStats, ProcessStats};
-use crate::admin::{health, reflection};
+use crate::admin::reflection::Reflection;
 use crate::config::WorkerConfig;
 use crate::error::ErrorKind;
 use crate::net::drain::{Drain, Phase};
@@ -25,8 +27,11 @@ pub(super) struct Shared {
     pub process: Arc<ProcessStats>,
     /// Calls by the index of their method in [`METHODS`]; one more for all others.
     pub calls: CallStats,
-    pub connections: AtomicU64,
-    pub reflection: reflection::Reflection,
+    pub connections: AtomicUsize,
+    pub in_flight: AtomicUsize,
+    /// Request bytes of the calls in flight.
+    pub budget: Arc<Budget>,
+    pub reflection: Arc<Reflection>,
     is_ready: AtomicBool,
     health_version: Version,
 }
@@ -35,19 +40,16 @@ pub(super) struct Shared {
 
 impl Shared {
     pub fn new(config: WorkerConfig, descriptors: &[u8]) -> Result<Self, String> {
-        let services = [
-            &SELDON_SERVICES[..],
-            &[health::SERVICE],
-            &reflection::SERVICES,
-        ]
-        .concat();
+        let services = [&SELDON_SERVICES[..], &grpc::SERVICES].concat();
         Ok(Self {
             queue: Arc::new(Queue::new(config.max_queue)),
             drain: Drain::default(),
             process: Arc::default(),
             calls: CallStats::new(METHODS.len() + 1),
-            connections: AtomicU64::new(0),
-            reflection: reflection::Reflection::new(descriptors, &services)?,
+            connections: AtomicUsize::new(0),
+            in_flight: AtomicUsize::new(0),
+            budget: Budget::new(config.limits.max_held_bytes),
+            reflection: Arc::new(Reflection::new(descriptors, &services)?),
             is_ready: AtomicBool::new(false),
             health_version: Version::default(),
             config,

@@ -268,6 +268,9 @@ async fn an_unknown_service_is_not_found_and_no_error_of_ours() {
         parse_grpc_message(&answer.trailers),
         "service digits is not known here"
     );
+    let long = framing::encode(&asking_for(&"x".repeat(60_000)));
+    let answer = fixture.call(CHECK, &[], long).await;
+    assert!(parse_grpc_message(&answer.trailers).len() < 300);
 }
 
 #[tokio::test]

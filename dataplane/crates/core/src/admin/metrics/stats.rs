@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::counters::{ClosedCounters, CodeCounters, KindCounters, RefusedCounters, RetryCounters};
@@ -87,6 +87,8 @@ pub struct ProcessStats {
     pub refused: RefusedCounters,
     /// Downstream connections ended, by reason.
     pub closed: ClosedCounters,
+    /// Lines of the access log that were not written.
+    pub access_log_lost: Arc<AtomicU64>,
     reloads: Mutex<BTreeMap<(String, bool), u64>>,
 }
 

@@ -3,10 +3,11 @@
 /// Messages inside messages that a shape may name, the root included.
 pub(super) const MAX_DEPTH: usize = 8;
 
-/// Wire types of the fields that may be of interest.
+/// Wire types of single values.
 pub(super) const VARINT: u8 = 0;
 pub(super) const FIXED64: u8 = 1;
 pub(super) const LENGTH: u8 = 2;
+pub(super) const FIXED32: u8 = 5;
 
 /// A field of interest, given by [`Shape::field`].
 pub type FieldId = u16;

@@ -69,12 +69,21 @@ impl Plan {
             plan.key(index, path)
                 .map_err(|error| format!("key {path:?}: {error}"))?;
         }
+        if plan.decided_by == ROOT
+            && (keys.len() > 1 || plan.tags.iter().any(|tag| !tag.is_empty()))
+        {
+            // Which of them counts would be known only at the request's end, after all its bytes were held.
+            return Err(
+                "several keys, or tags, must be in a message inside of the request".to_owned(),
+            );
+        }
         if let Some(path) = version {
             plan.version(path)
                 .map_err(|error| format!("version {path:?}: {error}"))?;
         }
         if let Some(path) = label {
             plan.string(path, Role::Label)
+                .and_then(|parent| plan.beside_key(parent))
                 .map_err(|error| format!("label {path:?}: {error}"))?;
         }
         Ok(plan)
@@ -110,12 +119,23 @@ impl Plan {
 
     fn version(&mut self, path: &str) -> Result<(), String> {
         let Some(path) = path.strip_suffix(":int64") else {
-            return self.string(path, Role::Version).map(|_| ());
+            let parent = self.string(path, Role::Version)?;
+            return self.beside_key(parent);
         };
         let (parent, number) = self.parent(path)?;
+        self.beside_key(parent)?;
         let wrapper = self.field(parent, number, FieldKind::Message, Role::VersionWrapper)?;
         self.field(wrapper, 1, FieldKind::Varint, Role::VersionNumber)?;
         Ok(())
+    }
+
+    /// Elsewhere it could come after the route was taken.
+    fn beside_key(&self, parent: FieldId) -> Result<(), String> {
+        if parent == self.decided_by {
+            Ok(())
+        } else {
+            Err("is in another message than the key".to_owned())
+        }
     }
 
     /// Add a string field; return the message that holds it.

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from google.protobuf.json_format import MessageToDict, ParseDict
+from processes import Process
 
 from dl_inference import messages
 from dl_inference.messages import HealthCheckRequest, HealthCheckResponse, SeldonMessage
@@ -56,7 +57,12 @@ def run_model(model, x, **kwargs): return x
 
 @pytest.fixture
 def folder(write):
-    folder = write({"model.py": MODEL_PY, "processor.py": PROCESSOR})
+    return fill(write({}))
+
+
+def fill(folder):
+    (folder / "model.py").write_text(MODEL_PY)
+    (folder / "processor.py").write_text(PROCESSOR)
     torch.save({"weight": torch.tensor([[1.0, 10.0]]), "bias": torch.zeros(1)}, folder / "model.pt")
     return folder
 
@@ -66,7 +72,9 @@ class Server:
         env = {"DL_INFERENCE_TORCH_THREADS": "1", "DL_INFERENCE_DRAIN_TIMEOUT_MS": "5000"}
         self.process = run([sys.executable, "-c", SERVE, folder, listen], env=env)
         self.address = self.process.wait_line(r"serving m version 1 on (\S+)", timeout_s=60)[1]
-        self.channel = grpc.insecure_channel(self.address)
+        # For a unix socket grpc makes an authority of the path, "%2Ftmp%2F...", which the h2 crate refuses.
+        options = [("grpc.default_authority", "localhost")] if self.address.startswith("unix:") else None
+        self.channel = grpc.insecure_channel(self.address, options)
 
     def method(self, path, request, answer):
         return self.channel.unary_unary(
@@ -91,10 +99,22 @@ class Server:
 
 
 @pytest.fixture
-def server(run, folder):
+def own(run, folder):
+    """Start a server that the test may end."""
     server = Server(run, folder)
     yield server
     server.channel.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """Start one server for all tests that leave it as it was: importing torch takes seconds."""
+    folder = tmp_path_factory.mktemp("served") / "m"
+    folder.mkdir()
+    server = Server(Process, fill(folder))
+    yield server
+    server.channel.close()
+    server.process.kill()
 
 
 def tensor(array):
@@ -194,25 +214,25 @@ def test_it_is_healthy_when_it_serves(server):
     assert server.health() == 1
 
 
-def test_a_signal_lets_the_call_in_flight_finish(server, folder):
+def test_a_signal_lets_the_call_in_flight_finish(own, folder):
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(server.ask, {"strData": "slow"})
+        slow = pool.submit(own.ask, {"strData": "slow"})
         wait_for(folder / "slow")
-        server.process.signal(signal.SIGTERM)
-        server.process.wait_line("draining")
+        own.process.signal(signal.SIGTERM)
+        own.process.wait_line("draining")
         (folder / "go").touch()
         assert slow.result(20)["strData"] == "slow"
-    assert server.process.wait() == 0
+    assert own.process.wait() == 0
 
 
-def test_a_second_signal_stops_at_once(server, folder):
+def test_a_second_signal_stops_at_once(own, folder):
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(server.error, {"strData": "slow"})
+        slow = pool.submit(own.error, {"strData": "slow"})
         wait_for(folder / "slow")
-        server.process.signal(signal.SIGTERM)
-        server.process.wait_line("draining")
-        server.process.signal(signal.SIGTERM)
-        assert server.process.wait() == 128 + signal.SIGTERM
+        own.process.signal(signal.SIGTERM)
+        own.process.wait_line("draining")
+        own.process.signal(signal.SIGTERM)
+        assert own.process.wait() == 128 + signal.SIGTERM
         assert slow.result(20).code() == grpc.StatusCode.UNAVAILABLE
 
 

@@ -1,4 +1,4 @@
-"""The server around a stand-in for the native front; test_torch_server_native.py has the real one."""
+"""The server around a stand-in for the native front; test_server_native.py has the real one."""
 
 from __future__ import annotations
 

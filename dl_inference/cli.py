@@ -1,0 +1,262 @@
+"""The command `dl-inference`. Each function is one command: it reads its options and hands over."""
+
+import importlib.metadata
+import json
+import logging
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from access import check as access_check
+from access.errors import ConfigError, StartError
+from access.load import load
+from access.proxy import AccessService, signals
+from dl_inference import messages
+from dl_inference import status as statuses
+from dl_inference._native import Proxy
+
+app = typer.Typer(
+    help="One gRPC address for every deep-learning model: access service with load balancing, and model servers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+# Where the output is no terminal, 80 columns would cut addresses.
+out = Console(width=None if sys.stdout.isatty() else 160)
+err = Console(stderr=True)
+
+WATCH_S = 1.0
+
+Listen = Annotated[
+    list[str] | None, typer.Option(help="Address to listen on: HOST:PORT, [V6]:PORT or unix:/PATH. Repeatable.")
+]
+Admin = Annotated[str | None, typer.Option(help="Address of the HTTP admin port: /metrics /ready /live /status.")]
+AllowPickle = Annotated[
+    bool,
+    typer.Option(
+        "--allow-pickle",
+        help="Load whole pickled models too. That runs code inside the file: only for files you trust.",
+    ),
+]
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+@app.command()
+def access(
+    config: Annotated[Path, typer.Option(help="The configuration, access.yaml; docs/configuration.md lists its keys.")],
+    listen: Listen = None,
+    admin: Admin = None,
+) -> None:
+    """Run the access service alone, until SIGTERM.
+
+    Options win over variables (DL_INFERENCE_LISTEN=...), those over the file. The file and the sources that it names
+    are taken over when they change; SIGHUP reads them at once. SIGTERM or SIGINT lets calls in flight end; a second one
+    does not wait for them.
+    """
+    _log_to_stderr()
+    flags: dict[str, Any] = {"listen": listen} if listen else {}
+    if admin is not None:
+        flags["admin"] = admin or None
+    service = AccessService(
+        config, lambda: load(config, flags=flags), lambda document: Proxy(document, messages.DESCRIPTORS)
+    )
+    try:
+        with signals(service):
+            service.run()
+    except ConfigError as error:
+        access_check.show_problems(err, error.problems, "red")
+        raise typer.Exit(1) from error
+    except StartError as error:
+        err.print(Text(f"cannot start: {error}", style="red"), soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def predict(
+    model_dir: Annotated[Path, typer.Argument(help="The model folder.")],
+    listen: Listen = None,
+    admin: Admin = None,
+    allow_pickle: AllowPickle = False,
+) -> None:
+    """Serve one model folder alone, until SIGTERM.
+
+    Without --listen it listens on 127.0.0.1:5000.
+    """
+    if _is_saved_model(model_dir):
+        err.print(
+            f"{model_dir} holds a TensorFlow SavedModel: this version serves PyTorch folders only.\n"
+            "    Run tensorflow_model_server on it and name its address in access.yaml.",
+            markup=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
+    try:
+        from torch_predict import server  # noqa: PLC0415  (torch is an extra, and takes seconds to import)
+
+        exit_status = server.serve(model_dir, listen or ["127.0.0.1:5000"], admin, allow_pickle)
+    except ModuleNotFoundError as error:
+        _say_what_is_missing(error)
+        raise typer.Exit(1) from error
+    raise typer.Exit(exit_status)
+
+
+@app.command()
+def call(  # noqa: PLR0913  (the options of the command)
+    model: Annotated[str, typer.Argument(help="The model's name: the route key.")],
+    value: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[INPUT]",
+            help="JSON; or a file: .json, .npy, .npz, an image or any bytes; or - for standard input.",
+        ),
+    ] = None,
+    *,
+    to: Annotated[str, typer.Option(help="Address of an access service or a model server.")] = "127.0.0.1:8500",
+    protocol: Annotated[
+        str, typer.Option(help='seldon, tfs or oip. tfs and oip want named inputs: {"x": [[1, 2]]}.')
+    ] = "seldon",
+    tag: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for meta.tags (seldon). Repeatable.")] = None,
+    model_version: Annotated[int | None, typer.Option(help="Version of the model (tfs, oip).")] = None,
+    signature: Annotated[str | None, typer.Option(help="Signature of the model (tfs).")] = None,
+    timeout_ms: Annotated[int, typer.Option(min=1, help="Deadline of the call, ms.")] = 10_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
+    """Make one prediction and show the answer.
+
+    JSON for seldon: a whole SeldonMessage, or its content: numbers become a tensor, other lists an ndarray, a text
+    strData, anything else jsonData; bytes become binData. For tfs and oip: {"x": [[1.0, 2.0]]} (float32; whole numbers
+    int64) or {"x": {"dtype": "int32", "values": [1]}}.
+    """
+    from dl_inference import call_command  # noqa: PLC0415  (numpy and grpc double the start of every other command)
+
+    exit_status = call_command.run(
+        (out, err),
+        model,
+        value,
+        to=to,
+        protocol=protocol,
+        tags=tag or [],
+        version=model_version,
+        signature=signature,
+        timeout_ms=timeout_ms,
+        as_json=as_json,
+    )
+    raise typer.Exit(exit_status)
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(metavar="CONFIG|MODEL_DIR", help="access.yaml, or a model folder.")],
+    allow_pickle: AllowPickle = False,
+) -> None:
+    """Name every problem of a configuration or folder.
+
+    Of a configuration without problems it shows the values in force, where each came from, and the routes that they
+    lead to. Exit status 1 when there are problems.
+    """
+    if path.is_dir():
+        _check_model(path, allow_pickle)
+        return
+    report = access_check.config(path)
+    access_check.show(out, report)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    admin: Annotated[str, typer.Option(help="Address of the admin port.")] = "127.0.0.1:8502",
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until interrupted, once a second, with rates.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print /status as it is.")] = False,
+) -> None:
+    """Show what a running access service sees.
+
+    Models, endpoints, effective weights, state, requests, errors and latencies; with --watch rates too.
+    """
+    try:
+        found = statuses.fetch(admin)
+        if as_json:
+            print(json.dumps(found))
+        elif watch:
+            _watch(admin, found)
+        else:
+            out.print(statuses.render(found))
+    except statuses.StatusError as error:
+        err.print(Text(str(error), style="red"), soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    try:
+        ours = importlib.metadata.version("dl-inference")
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree
+        ours = "(not installed)"
+    print(f"dl-inference {ours}, grpcio {importlib.metadata.version('grpcio')}, Python {platform.python_version()}")
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+
+
+def _is_saved_model(folder: Path) -> bool:
+    """Tell whether a folder holds a TensorFlow SavedModel, itself or as one of its versions."""
+    names = ("saved_model.pb", "saved_model.pbtxt")
+    return any((place / name).is_file() for place in (folder, *folder.glob("[0-9]*")) for name in names)
+
+
+def _say_what_is_missing(error: ModuleNotFoundError) -> None:
+    """Name the extra that brings a missing module; a module that no extra brings is a fault of ours: raise it."""
+    if error.name not in ("torch", "safetensors"):
+        raise error
+    err.print(f"{error.name} is not installed: pip install 'dl-inference[torch]'", style="red", markup=False)
+
+
+def _check_model(folder: Path, allow_pickle: bool) -> None:
+    if _is_saved_model(folder):
+        out.print(f"{folder}: a TensorFlow SavedModel; this version can check PyTorch folders only", markup=False)
+        raise typer.Exit(1)
+    try:
+        from torch_predict import repository  # noqa: PLC0415  (torch is an extra, and takes seconds to import)
+
+        problems = repository.check(folder, allow_pickle=allow_pickle)
+    except ModuleNotFoundError as error:
+        _say_what_is_missing(error)
+        raise typer.Exit(1) from error
+    access_check.show_problems(out, problems, "red")
+    if problems:
+        raise typer.Exit(1)
+    out.print(f"{folder}: no problem found", markup=False, soft_wrap=True)
+
+
+def _watch(admin: str, found: dict[str, Any]) -> None:
+    before, at = found, time.monotonic()
+    with Live(statuses.render(found), console=out, auto_refresh=False, screen=out.is_terminal) as live:
+        try:
+            while True:
+                time.sleep(WATCH_S)
+                found, now = statuses.fetch(admin), time.monotonic()
+                live.update(statuses.render(found, before, now - at), refresh=True)
+                before, at = found, now
+        except KeyboardInterrupt:
+            return
+
+
+if __name__ == "__main__":
+    main()

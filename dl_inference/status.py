@@ -1,0 +1,168 @@
+"""`dl-inference status`: /status of a running access service, as tables."""
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+TIMEOUT_S = 5.0
+
+
+class StatusError(Exception):
+    """The admin port gave no status; the message says what to do."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=TIMEOUT_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(TIMEOUT_S)
+        self.sock.connect(self._path)
+
+
+def fetch(admin: str) -> dict[str, Any]:
+    """Return /status of the admin port at ``host:port`` or ``unix:/path``.
+
+    Raises:
+        StatusError: nobody answers there, or something else does.
+    """
+    # http.client and not urllib.request: a proxy from the environment has no business here.
+    is_unix = admin.startswith("unix:")
+    try:
+        connection = _UnixConnection(admin[5:]) if is_unix else http.client.HTTPConnection(admin, timeout=TIMEOUT_S)
+        try:
+            connection.request("GET", "/status")
+            response = connection.getresponse()
+            body = response.read()
+        finally:
+            connection.close()
+        document = json.loads(body)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = f"no status from {admin}: {error}"
+        raise StatusError(f"{reason}; is the access service running, with `admin: {admin}`?") from error
+    if response.status != 200 or not isinstance(document, dict):
+        raise StatusError(f"{admin} answers HTTP {response.status}: is it the admin port of an access service?")
+    return document
+
+
+def render(status: Mapping[str, Any], before: Mapping[str, Any] | None = None, seconds: float = 0.0) -> RenderableType:
+    """Return the tables.
+
+    Args:
+        status: the document of /status.
+        before: an earlier one, for rates.
+        seconds: how much earlier; without it no rates are shown.
+    """
+    parts: list[RenderableType] = [_head(status), _models(status, before or {}, seconds), _endpoints(status)]
+    return Group(*parts, *_control(status.get("control") or {}))
+
+
+def _head(status: Mapping[str, Any]) -> Text:
+    state = "draining" if status.get("draining") else "ready" if status.get("ready") else "not ready"
+    text = Text(state, style="bold green" if state == "ready" else "bold red")
+    text.append(f"  up {_duration(status.get('uptime_s', 0))}", style="default")
+    for key in ("version", "connections", "in_flight", "held_bytes"):
+        if key in status:
+            text.append(f"  {key.replace('_', ' ')} {status[key]}", style="default")
+    for kind, count in sorted((status.get("errors") or {}).items()):
+        text.append(f"  {kind} {count}", style="red")
+    return text
+
+
+def _models(status: Mapping[str, Any], before: Mapping[str, Any], seconds: float) -> Table:
+    table = _table("Models", ("model", "goes to", "versions"), ("requests", "per s", "errors", "p50 ms", "p99 ms"))
+    earlier = {model["name"]: model["requests"] for model in before.get("models", ())}
+    for model in status.get("models", ()):
+        rate = ""
+        if seconds > 0 and model["name"] in earlier:
+            rate = f"{max(0, model['requests'] - earlier[model['name']]) / seconds:.1f}"
+        versions = (f"{version}: {_split(parts)}" for version, parts in sorted((model.get("versions") or {}).items()))
+        table.add_row(
+            Text(model["name"]),
+            Text(_split(model.get("split") or ())),
+            Text("; ".join(versions)),
+            str(model["requests"]),
+            rate,
+            _alarming(model["errors"]),
+            _number(model["p50_ms"]),
+            _number(model["p99_ms"]),
+        )
+    return table
+
+
+def _endpoints(status: Mapping[str, Any]) -> Table:
+    numbers = ("weight", "effective", "in flight", "requests", "failures", "p50 ms", "p99 ms")
+    table = _table("Endpoints", ("cluster", "endpoint", "state"), numbers)
+    for cluster in status.get("clusters", ()):
+        name = Text(cluster["name"])
+        if not cluster["endpoints"]:
+            table.add_row(name, "none", Text("down", style="red"))
+        for endpoint in cluster["endpoints"]:
+            table.add_row(
+                name,
+                Text(endpoint["address"]),
+                Text("live", style="green") if endpoint["live"] else Text("down", style="red"),
+                str(endpoint["weight"]),
+                f"{endpoint['effective_weight']:.2f}",
+                str(endpoint["in_flight"]),
+                str(endpoint["requests"]),
+                _alarming(endpoint["failures"]),
+                _number(endpoint["p50_ms"]),
+                _number(endpoint["p99_ms"]),
+            )
+            name = Text("")
+    return table
+
+
+def _control(control: Mapping[str, Any]) -> Iterator[RenderableType]:
+    config = control.get("config")
+    for source in [*([config] if config else []), *control.get("sources", ())]:
+        counts = f"reloads {source['reloads_ok']}, failed {source['reloads_failed']}"
+        yield Text(f"{source['name']}  last good {source['last_good']}  {counts}")
+        if source["error"]:
+            yield Text(f"  {source['error']}", style="red")
+    if control.get("refused"):
+        yield Text(f"the data plane refused the newest state: {control['refused']}", style="red")
+    if control.get("needs_restart"):
+        yield Text(f"changed, but needs a restart: {', '.join(control['needs_restart'])}", style="yellow")
+    for warning in control.get("warnings", ()):
+        yield Text(warning, style="yellow")
+
+
+def _table(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in texts:
+        table.add_column(column, overflow="fold")
+    for column in numbers:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _split(parts: Any) -> str:
+    whole = sum(part["weight"] for part in parts)
+    if len(parts) == 1:
+        return str(parts[0]["cluster"])
+    return ", ".join(f"{part['cluster']} {part['weight'] / whole:.0%}" for part in parts) if whole else ""
+
+
+def _alarming(count: int) -> Text:
+    return Text(str(count), style="red" if count else "")
+
+
+def _number(milliseconds: float | None) -> str:
+    return "" if milliseconds is None else f"{milliseconds:.1f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, whole_seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{whole_seconds:02}"
