@@ -47,16 +47,22 @@ impl Call {
         settings: &Settings,
         clock: &mut Clock<'_>,
     ) -> Ended {
-        let request = self.upstream_request(attempt, clock);
         let upstream = self.worker.pool.upstream(&attempt.endpoint.address);
-        let opened = {
-            let connect = std::pin::pin!(Exchange::open(&upstream, request));
-            clock.limit(connect, &mut self.responder).await
-        };
-        let (exchange, response) = match opened {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Ended::Failed(Failure::Endpoint(error)),
-            Err(failure) => return Ended::Failed(failure),
+        // That a connection is closing may be seen only when a stream is opened on it. Nothing was sent then, and
+        // the connection is out: the next one is taken, as often as there may be connections.
+        let mut left = upstream.most_connections();
+        let (exchange, response) = loop {
+            let request = self.upstream_request(attempt, clock);
+            let opened = {
+                let connect = std::pin::pin!(Exchange::open(&upstream, request));
+                clock.limit(connect, &mut self.responder).await
+            };
+            match opened {
+                Ok(Ok(opened)) => break opened,
+                Ok(Err(error)) if error.kind == ErrorKind::RefusedStream && left > 0 => left -= 1,
+                Ok(Err(error)) => return Ended::Failed(Failure::Endpoint(error)),
+                Err(failure) => return Ended::Failed(failure),
+            }
         };
         let exchange = attempt.exchange.insert(exchange);
         let response = match exchange

@@ -22,9 +22,9 @@ use super::method::{self, Kind, Method, Streaming};
 use super::responder::Responder;
 use super::route_key::RouteKey;
 use super::state::Worker;
-use super::verdict::Next;
+use super::verdict::{Last, Next};
 use crate::admin::access_log::{AccessLog, Entry};
-use crate::admin::metrics::{CallStats, RetryCause};
+use crate::admin::metrics::CallStats;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::status::Code;
 use crate::grpc::{deadline, metadata};
@@ -75,7 +75,11 @@ pub async fn handle(
         return responder.fail(&error, 0, None);
     };
     if method.kind == Kind::Local {
-        return local::serve(&worker, method, head.headers, body, respond, request_id).await;
+        let code = local::serve(&worker, method, head.headers, body, respond, request_id).await;
+        if code == Code::Cancelled {
+            stream.reset_before_headers();
+        }
+        return;
     }
     let limits = &worker.shared.config.limits;
     let mut call = Call {
@@ -137,7 +141,12 @@ impl Call {
                 &mut self.responder,
                 &mut clock,
             )
-            .await?;
+            .await
+            .inspect_err(|error| {
+                if error.kind == ErrorKind::Shed {
+                    shared.stats.shed_held_bytes.fetch_add(1, Ordering::Relaxed);
+                }
+            })?;
         let cluster = {
             let state = shared.state.load();
             let route = state.routes.find(&key, self.method.task_id)?;
@@ -205,9 +214,8 @@ impl Call {
         clock: &mut Clock<'_>,
     ) -> Result<Code, Error> {
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-        let mut last: Option<Error> = None;
+        let mut lease = self.pick(cluster, clock).await?;
         loop {
-            let lease = self.pick(cluster, &tried, last.take(), clock).await?;
             let endpoint = lease.endpoint.clone();
             let started = Instant::now();
             clock.set_attempt(settings.attempt_timeout.map(|limit| started + limit));
@@ -220,75 +228,52 @@ impl Call {
             };
             let ended = self.attempt(&mut attempt, settings, clock).await;
             let (code, outcome, next) = self.conclude(ended, &attempt, clock);
-            drop(attempt);
+            let exchange = attempt.exchange.take();
             endpoint.stats.record(code, started.elapsed());
             lease.finish(outcome);
-            match next {
+            let last = match next {
                 Next::Done(error) => {
                     self.record.error = error;
                     return Ok(code);
                 }
-                Next::Forward(trailers) => {
-                    if !(settings.retry_codes.contains(code)
-                        && self.may_repeat(cluster, settings, clock, RetryCause::UpstreamStatus))
-                    {
-                        self.responder.trailers_only(
-                            trailers,
-                            self.attempts,
-                            self.exposed(&endpoint),
-                        );
-                        return Ok(code);
+                Next::Undecided(last) => last,
+            };
+            tried.push(endpoint);
+            let another = self.pick_another(cluster, settings, clock, &tried, &last);
+            match (another, last) {
+                (Some(another), _) => {
+                    // The same endpoint again means a connection that takes no more calls.
+                    if let Some(exchange) = exchange.filter(|_| another.is_repeat) {
+                        exchange.discard_connection();
                     }
+                    lease = another.lease;
                 }
-                Next::Retry(error, is_attempt_timeout) => {
-                    if !self.may_retry(&error, is_attempt_timeout, cluster, settings, clock) {
-                        return Err(error);
-                    }
-                    last = Some(error);
+                (None, Last::Error(error, _)) => return Err(error),
+                (None, Last::Status(code, headers)) => {
+                    let exposed = tried.last().and_then(|endpoint| self.exposed(endpoint));
+                    self.responder
+                        .trailers_only(headers, self.attempts, exposed);
+                    return Ok(code);
                 }
             }
-            tried.push(endpoint);
         }
     }
 
-    /// The endpoint of the next attempt.
-    ///
-    /// Where every live endpoint has been tried, a call that the last one never saw goes there once more, on a
-    /// new connection; any other ends with its last error.
-    async fn pick(
-        &self,
-        cluster: &Arc<Cluster>,
-        tried: &[Arc<Endpoint>],
-        last: Option<Error>,
-        clock: &Clock<'_>,
-    ) -> Result<Lease, Error> {
-        if let Some(lease) = cluster.pick(tried) {
+    /// The endpoint of the first attempt. Where none is live yet, wait for the first connection.
+    async fn pick(&self, cluster: &Arc<Cluster>, clock: &Clock<'_>) -> Result<Lease, Error> {
+        if let Some(lease) = cluster.pick(&[]) {
             return Ok(lease);
-        }
-        if let (Some(error), Some(endpoint)) = (&last, tried.last()) {
-            let was_repeated = tried.len() > 1 && Arc::ptr_eq(endpoint, &tried[tried.len() - 2]);
-            if error.kind == ErrorKind::RefusedStream && !was_repeated {
-                return Ok(cluster.lease(endpoint.clone()));
-            }
-        }
-        if let Some(error) = last {
-            return Err(error);
         }
         let limit = Duration::from_millis(self.worker.shared.config.limits.connect_timeout_ms);
         let left = clock.deadline().map_or(limit, |at| {
             limit.min(at.saturating_duration_since(Instant::now()))
         });
-        if tried.is_empty()
-            && cluster.wait_live(left).await
-            && let Some(lease) = cluster.pick(tried)
+        if cluster.wait_live(left).await
+            && let Some(lease) = cluster.pick(&[])
         {
             return Ok(lease);
         }
-        let message = format!(
-            "cluster {} has no live endpoint{}",
-            cluster.name,
-            if tried.is_empty() { "" } else { " left to try" }
-        );
+        let message = format!("cluster {} has no live endpoint", cluster.name);
         Err(Error::new(ErrorKind::NoEndpoints, message))
     }
 
@@ -304,6 +289,10 @@ impl Call {
     fn fail(&mut self, error: &Error) -> Code {
         self.record.error = Some(error.kind);
         self.worker.shared.stats.errors.add(error.kind);
+        // A caller that gives up at its own deadline floods nobody.
+        if error.kind == ErrorKind::Cancelled && !self.is_callers_deadline_near() {
+            self.stream.reset_before_headers();
+        }
         let endpoint = self.record.endpoint.clone();
         let exposed = endpoint
             .as_deref()

@@ -153,7 +153,8 @@ impl Proxy {
         &self.shared
     }
 
-    /// Stop accepting, say GOAWAY, and wait for the calls in flight. True when all ended within `limit`.
+    /// Stop accepting, say GOAWAY, and wait for the calls in flight. True when all ended within `limit`, and before
+    /// the process was told to stop at once.
     pub fn drain(&self, limit: Duration) -> bool {
         self.shared.drain.advance(Phase::Draining);
         self.shared.health.bump();
@@ -166,7 +167,8 @@ impl Proxy {
                 .loads
                 .iter()
                 .all(|load| load.streams() == 0 && load.connections() == 0);
-            if is_idle || Instant::now() >= end {
+            let is_stopped = self.shared.drain.phase() == Phase::Stopped;
+            if is_idle || is_stopped || Instant::now() >= end {
                 return running.loads.iter().all(|load| load.streams() == 0);
             }
             std::thread::sleep(DRAIN_CHECK);

@@ -162,7 +162,7 @@ impl Shared {
             for (address, _) in &endpoints {
                 addresses.insert(address.id, address.clone());
             }
-            cluster.update(settings, &endpoints);
+            cluster.update(settings, endpoints);
             clusters.push(cluster);
         }
         let by_name: FxHashMap<&str, &Arc<Cluster>> = clusters

@@ -1,12 +1,14 @@
 //! What the end of an attempt means: for the endpoint's weight, and for the call (design.md, error table).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue};
 
 use super::attempt::{Attempt, Ended};
 use super::clock::{Clock, Expired};
-use super::cluster::{Cluster, Settings};
+use super::cluster::{Cluster, Lease, Settings};
+use super::endpoint::Endpoint;
 use super::handle::Call;
 use super::retry;
 use super::upstream::Failure;
@@ -23,10 +25,23 @@ const MAX_UNREACHED: u32 = 8;
 pub(super) enum Next {
     /// The caller has been answered; the error is ours, if there was one.
     Done(Option<ErrorKind>),
-    /// A status to pass on, or to retry.
-    Forward(HeaderMap),
-    /// Nothing has been passed on. The flag says that `attempt_timeout_ms` ran out.
-    Retry(Error, bool),
+    /// The caller knows nothing yet: another attempt may follow.
+    Undecided(Last),
+}
+
+/// What the caller gets when no other attempt follows.
+pub(super) enum Last {
+    /// The flag says that it was `attempt_timeout_ms` that ran out.
+    Error(Error, bool),
+    /// An endpoint's own status, as it came.
+    Status(Code, HeaderMap),
+}
+
+/// The endpoint of another attempt.
+pub(super) struct Another {
+    pub(super) lease: Lease,
+    /// It is the same endpoint again.
+    pub(super) is_repeat: bool,
 }
 
 // === impl Call ===
@@ -49,22 +64,20 @@ impl Call {
                 let expired = clock.first_limit();
                 self.conclude(Ended::Failed(Failure::Expired(expired)), attempt, clock)
             }
-            Ended::Status(code, headers, outcome) => (code, outcome, Next::Forward(headers)),
+            Ended::Status(code, headers, outcome) => {
+                (code, outcome, Next::Undecided(Last::Status(code, headers)))
+            }
             Ended::Failed(failure) => {
                 let is_attempt_timeout = matches!(failure, Failure::Expired(Expired::Attempt));
-                let (error, outcome) = self.judge(failure, attempt, clock);
-                // A cancel at the caller's own deadline is no abuse.
-                if error.kind == ErrorKind::Cancelled && !self.is_past_deadline(clock) {
-                    self.stream.reset_before_headers();
-                }
+                let (error, outcome) = self.judge(failure, attempt);
                 (
                     error.kind.code(),
                     outcome,
-                    Next::Retry(error, is_attempt_timeout),
+                    Next::Undecided(Last::Error(error, is_attempt_timeout)),
                 )
             }
             Ended::BrokeOff(failure, mut out) => {
-                let (error, outcome) = self.judge(failure, attempt, clock);
+                let (error, outcome) = self.judge(failure, attempt);
                 self.worker.shared.stats.errors.add(error.kind);
                 let mut trailers = status::headers(error.kind.code(), &error.message);
                 trailers.insert(
@@ -83,16 +96,11 @@ impl Call {
     }
 
     /// The error of a failure, and whether the endpoint is to blame (design.md, error table, last column).
-    fn judge(
-        &self,
-        failure: Failure,
-        attempt: &Attempt<'_>,
-        clock: &Clock<'_>,
-    ) -> (Error, Outcome) {
+    fn judge(&self, failure: Failure, attempt: &Attempt<'_>) -> (Error, Outcome) {
         match failure {
             Failure::Caller(error) => {
                 // A caller's reset at its own deadline usually beats our timer (balancing.md 2.2, cancel trap).
-                let late = error.kind == ErrorKind::Cancelled && self.is_past_deadline(clock);
+                let late = error.kind == ErrorKind::Cancelled && self.is_callers_deadline_near();
                 let outcome = if late {
                     attempt.blame_for_time()
                 } else {
@@ -137,11 +145,51 @@ impl Call {
         }
     }
 
-    fn is_past_deadline(&self, clock: &Clock<'_>) -> bool {
-        self.caller_deadline.is_some() && clock.is_nearly_over(self.started)
+    /// The endpoint of another attempt, where one is allowed, possible and affordable.
+    ///
+    /// Where every live endpoint has been tried, a call that the last one never saw goes there once more, on a
+    /// new connection.
+    pub(super) fn pick_another(
+        &self,
+        cluster: &Arc<Cluster>,
+        settings: &Settings,
+        clock: &Clock<'_>,
+        tried: &[Arc<Endpoint>],
+        last: &Last,
+    ) -> Option<Another> {
+        // Asked first, so that no budget is spent on an attempt that cannot be made.
+        let is_other = cluster.has_untried(tried);
+        let endpoint = tried.last()?;
+        let was_repeated = tried.len() > 1 && Arc::ptr_eq(endpoint, &tried[tried.len() - 2]);
+        let may_repeat = !was_repeated
+            && matches!(last, Last::Error(error, _) if error.kind == ErrorKind::RefusedStream);
+        if !is_other && !may_repeat {
+            return None;
+        }
+        let cause = match last {
+            Last::Status(code, _) => {
+                let may = settings.retry_codes.contains(*code)
+                    && self.may_send_again(cluster, settings, clock);
+                may.then_some(RetryCause::UpstreamStatus)
+            }
+            Last::Error(error, is_attempt_timeout) => {
+                let may = self.may_retry(error, *is_attempt_timeout, cluster, settings, clock);
+                may.then_some(RetryCause::Error(error.kind))
+            }
+        }?;
+        let lease = if is_other {
+            cluster.pick(tried)?
+        } else {
+            cluster.lease(endpoint.clone())
+        };
+        cluster.stats.retries.add(cause);
+        Some(Another {
+            lease,
+            is_repeat: !is_other,
+        })
     }
 
-    pub(super) fn may_retry(
+    fn may_retry(
         &self,
         error: &Error,
         is_attempt_timeout: bool,
@@ -151,37 +199,28 @@ impl Call {
     ) -> bool {
         if retry::never_reached(error.kind) {
             // Nobody did any work: it costs no budget, and only the number of endpoints limits it.
-            let may = self.attempts < MAX_UNREACHED
+            return self.attempts < MAX_UNREACHED
                 && self.inbound.is_replayable()
                 && clock.has_time_left();
-            if may {
-                cluster.stats.retries.add(RetryCause::Error(error.kind));
-            }
-            return may;
         }
-        let is_allowed =
-            retry::may_retry(error.kind, is_attempt_timeout, self.is_idempotent(settings));
-        is_allowed && self.may_repeat(cluster, settings, clock, RetryCause::Error(error.kind))
+        retry::may_retry(error.kind, is_attempt_timeout, self.is_idempotent(settings))
+            && self.may_send_again(cluster, settings, clock)
     }
 
     /// Whether another attempt of a call that may have been processed is possible and affordable.
-    pub(super) fn may_repeat(
-        &self,
-        cluster: &Cluster,
-        settings: &Settings,
-        clock: &Clock<'_>,
-        cause: RetryCause,
-    ) -> bool {
+    fn may_send_again(&self, cluster: &Cluster, settings: &Settings, clock: &Clock<'_>) -> bool {
         let is_possible = self.is_idempotent(settings)
             && self.attempts < settings.max_attempts
             && self.inbound.is_replayable()
             && clock.has_time_left();
         let is_retried_already = self.headers.contains_key(metadata::PREVIOUS_ATTEMPTS);
-        let may = is_possible && cluster.budget.take(is_retried_already);
-        if may {
-            cluster.stats.retries.add(cause);
-        }
-        may
+        is_possible && cluster.budget.take(is_retried_already)
+    }
+
+    /// Whether the caller's own deadline is over, or nearly.
+    pub(super) fn is_callers_deadline_near(&self) -> bool {
+        self.caller_deadline
+            .is_some_and(|limit| retry::is_nearly_over(self.started.elapsed(), limit))
     }
 
     fn is_idempotent(&self, settings: &Settings) -> bool {
