@@ -194,3 +194,52 @@ impl<'a> Clock<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    /// What ran out, and after how many ms of paused time.
+    async fn first(
+        set: impl FnOnce(&mut Clock<'_>, Instant),
+        waits_for_caller: bool,
+    ) -> (Expired, u128) {
+        let start = Instant::now();
+        let mut timer = pin!(tokio::time::sleep_until(start));
+        let mut clock = Clock::new(timer.as_mut(), start, None, Duration::from_millis(30_000));
+        set(&mut clock, start);
+        let expired = poll_fn(|cx| clock.poll(cx, waits_for_caller)).await;
+        (expired, start.elapsed().as_millis())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_limit_ends_the_wait() {
+        let ms = Duration::from_millis;
+        let deadline =
+            |clock: &mut Clock<'_>, start| clock.set_deadline(Some(start + ms(500)), None);
+        assert_eq!(first(deadline, false).await, (Expired::Deadline, 500));
+        let attempt = |clock: &mut Clock<'_>, start| {
+            clock.set_deadline(Some(start + ms(500)), None);
+            clock.set_attempt(Some(start + ms(300)));
+        };
+        assert_eq!(first(attempt, false).await, (Expired::Attempt, 300));
+        let idle = |clock: &mut Clock<'_>, _| clock.set_deadline(None, Some(ms(700)));
+        assert_eq!(first(idle, true).await, (Expired::Idle, 700));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_caller_that_is_waited_for_can_stall() {
+        let minute = |clock: &mut Clock<'_>, start| {
+            clock.set_deadline(Some(start + Duration::from_secs(60)), None)
+        };
+        assert_eq!(first(minute, true).await, (Expired::Stalled, 30_000));
+        assert_eq!(first(minute, false).await, (Expired::Deadline, 60_000));
+        let busy = |clock: &mut Clock<'_>, start: Instant| {
+            clock.set_deadline(Some(start + Duration::from_secs(40)), None);
+            clock.progress(MIN_PROGRESS);
+        };
+        assert_eq!(first(busy, true).await, (Expired::Deadline, 40_000));
+    }
+}

@@ -252,3 +252,7 @@ fn check(config: &StateConfig) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;
