@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::uri::{self, Scheme};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use tokio::time::Instant;
@@ -502,8 +502,15 @@ impl Call {
                 )
             }
             Ended::BrokeOff(failure, mut out) => {
+                let is_unread = attempt.waits(|exchange| exchange.is_unread);
+                let is_over = matches!(failure, Failure::Expired(_));
                 let (error, outcome) = self.judge(failure, attempt, clock);
                 self.worker.shared.stats.errors.add(error.kind);
+                if is_unread && is_over {
+                    // Trailers would wait behind what the caller does not take, and hold it here for ever.
+                    out.send_reset(Reason::CANCEL);
+                    return (error.kind.code(), outcome, Next::Done(Some(error.kind)));
+                }
                 let mut trailers = status::headers(error.kind.code(), &error.message);
                 trailers.insert(
                     metadata::ACCESS_ERROR,
@@ -648,14 +655,15 @@ impl Call {
 // === impl Attempt ===
 
 impl Attempt<'_> {
+    /// What its exchange, if it came so far, says of whom it waits for.
+    fn waits(&self, on: impl Fn(&Exchange) -> bool) -> bool {
+        self.exchange.as_ref().is_some_and(on)
+    }
+
     /// Running out of time counts against the endpoint if it held the call for at least its median latency and
     /// 10 ms, and it was not the caller that the call waited for: else short deadlines would be an attack.
     fn blame_for_time(&self) -> Outcome {
-        let waits_for_caller = self
-            .exchange
-            .as_ref()
-            .is_some_and(|exchange| exchange.waits_for_caller);
-        if waits_for_caller {
+        if self.waits(|exchange| exchange.waits_for_caller || exchange.is_unread) {
             return Outcome::Neutral;
         }
         let median = self

@@ -38,6 +38,8 @@ pub struct Exchange {
     has_sent: bool,
     /// It is the caller that the request waits for.
     pub waits_for_caller: bool,
+    /// The caller does not take the answer: what it was sent last is still here.
+    pub is_unread: bool,
 }
 
 // === impl Exchange ===
@@ -60,6 +62,7 @@ impl Exchange {
                     cursor: 0,
                     has_sent: false,
                     waits_for_caller: false,
+                    is_unread: false,
                 };
                 Ok((exchange, response))
             }
@@ -137,9 +140,9 @@ impl Exchange {
             if let Poll::Ready(Ok(_)) = out.poll_reset(cx) {
                 return Poll::Ready(Err(Failure::Caller(cancelled())));
             }
-            let waits = self.waits_for_caller || (has_sent && out.capacity() == 0);
+            self.is_unread = has_sent && out.capacity() == 0;
             clock
-                .poll(cx, waits)
+                .poll(cx, self.waits_for_caller || self.is_unread)
                 .map(|expired| Err(Failure::Expired(expired)))
         })
         .await
