@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from processes import ROOT, Process
+from processes import Process
 
 TFS = "/tensorflow.serving.PredictionService/Predict"
 SELDON = "/seldon.protos.Model/Predict"
@@ -60,7 +60,7 @@ class Access:
         self._base = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "workers": 1, "expose_endpoints": True}
         self._path = folder / "access.yaml"
         self._write(config)
-        self.process = run([sys.executable, ROOT / "tests" / "run_access.py", self._path])
+        self.process = run([Path(sys.executable).with_name("dl-inference"), "access", "--config", self._path])
         ready = self.process.wait_line(r"ready on (.+)$", timeout_s=START_S)[1].split(", ")
         self.addresses, self.admin = ready[:-1], ready[-1]
         self.address = self.addresses[0]

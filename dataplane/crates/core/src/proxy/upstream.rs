@@ -38,6 +38,8 @@ pub struct Exchange {
     has_sent: bool,
     /// It is the caller that the request waits for.
     pub waits_for_caller: bool,
+    /// The caller does not take the answer: what it was sent last is still here.
+    pub is_unread: bool,
 }
 
 // === impl Exchange ===
@@ -60,6 +62,7 @@ impl Exchange {
                     cursor: 0,
                     has_sent: false,
                     waits_for_caller: false,
+                    is_unread: false,
                 };
                 Ok((exchange, response))
             }
@@ -119,7 +122,7 @@ impl Exchange {
         bytes: &mut usize,
     ) -> Result<Option<HeaderMap>, Failure> {
         poll_fn(|cx| {
-            match poll_body(cx, &mut body, &mut framing, out, bytes, clock) {
+            match self.poll_body(cx, &mut body, &mut framing, out, bytes, clock) {
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                 Poll::Ready(Ok(())) => {
                     let trailers = body.poll_trailers(cx);
@@ -137,12 +140,54 @@ impl Exchange {
             if let Poll::Ready(Ok(_)) = out.poll_reset(cx) {
                 return Poll::Ready(Err(Failure::Caller(cancelled())));
             }
-            let waits = self.waits_for_caller || (*bytes > 0 && out.capacity() == 0);
             clock
-                .poll(cx, waits)
+                .poll(cx, self.waits_for_caller || self.is_unread)
                 .map(|expired| Err(Failure::Expired(expired)))
         })
         .await
+    }
+
+    /// Forward the chunks that have come while the caller takes them. Ready when the body has ended.
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut RecvStream,
+        framing: &mut Frames,
+        out: &mut SendStream<Bytes>,
+        bytes: &mut usize,
+        clock: &mut Clock<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        self.is_unread = false;
+        loop {
+            if *bytes > 0 {
+                match has_capacity(cx, out) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.is_unread = true;
+                        return Poll::Pending;
+                    }
+                    Err(_) => return Poll::Ready(Err(Failure::Caller(cancelled()))),
+                }
+            }
+            let chunk = match body.poll_data(cx) {
+                Poll::Ready(Some(Ok(chunk))) => chunk,
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Err(Failure::Endpoint(after_headers(&error))));
+                }
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            };
+            if let Err(error) = check_sizes(framing, &chunk) {
+                return Poll::Ready(Err(Failure::Endpoint(error)));
+            }
+            clock.progress(chunk.len());
+            // Taken as fast as the caller takes it: the window reopens only now.
+            let _ = body.flow_control().release_capacity(chunk.len());
+            *bytes += chunk.len();
+            if out.send_data(chunk, false).is_err() {
+                return Poll::Ready(Err(Failure::Caller(cancelled())));
+            }
+        }
     }
 
     /// Send what there is of the request. Ready when all of it is sent, or the endpoint takes no more (its
@@ -202,44 +247,6 @@ async fn send_head(
         })
     })
     .await
-}
-
-/// Forward the chunks that have come while the caller takes them. Ready when the body has ended.
-fn poll_body(
-    cx: &mut Context<'_>,
-    body: &mut RecvStream,
-    framing: &mut Frames,
-    out: &mut SendStream<Bytes>,
-    bytes: &mut usize,
-    clock: &mut Clock<'_>,
-) -> Poll<Result<(), Failure>> {
-    loop {
-        if *bytes > 0 {
-            match has_capacity(cx, out) {
-                Ok(true) => {}
-                Ok(false) => return Poll::Pending,
-                Err(_) => return Poll::Ready(Err(Failure::Caller(cancelled()))),
-            }
-        }
-        let chunk = match body.poll_data(cx) {
-            Poll::Ready(Some(Ok(chunk))) => chunk,
-            Poll::Ready(Some(Err(error))) => {
-                return Poll::Ready(Err(Failure::Endpoint(after_headers(&error))));
-            }
-            Poll::Ready(None) => return Poll::Ready(Ok(())),
-            Poll::Pending => return Poll::Pending,
-        };
-        if let Err(error) = check_sizes(framing, &chunk) {
-            return Poll::Ready(Err(Failure::Endpoint(error)));
-        }
-        clock.progress(chunk.len());
-        // Taken as fast as the caller takes it: the window reopens only now.
-        let _ = body.flow_control().release_capacity(chunk.len());
-        *bytes += chunk.len();
-        if out.send_data(chunk, false).is_err() {
-            return Poll::Ready(Err(Failure::Caller(cancelled())));
-        }
-    }
 }
 
 /// Whether one more chunk may be given to h2. Chunks are as small as frames, so that overshooting the window by

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use h2::Reason;
 use http::{HeaderMap, HeaderValue};
 
 use super::attempt::{Attempt, Ended};
@@ -11,7 +12,7 @@ use super::cluster::{Cluster, Lease, Settings};
 use super::endpoint::Endpoint;
 use super::handle::Call;
 use super::retry;
-use super::upstream::Failure;
+use super::upstream::{Exchange, Failure};
 use crate::admin::metrics::RetryCause;
 use crate::balance::Outcome;
 use crate::error::{Error, ErrorKind};
@@ -77,8 +78,15 @@ impl Call {
                 )
             }
             Ended::BrokeOff(failure, mut out) => {
+                let is_stuck = matches!(failure, Failure::Expired(_))
+                    && attempt.waits(|exchange| exchange.is_unread);
                 let (error, outcome) = self.judge(failure, attempt);
                 self.worker.shared.stats.errors.add(error.kind);
+                if is_stuck {
+                    // Trailers would wait behind what the caller does not take, and hold it here for ever.
+                    out.send_reset(Reason::CANCEL);
+                    return (error.kind.code(), outcome, Next::Done(Some(error.kind)));
+                }
                 let mut trailers = status::headers(error.kind.code(), &error.message);
                 trailers.insert(
                     metadata::ACCESS_ERROR,
@@ -231,14 +239,15 @@ impl Call {
 // === impl Attempt ===
 
 impl Attempt<'_> {
+    /// What its exchange, if it came so far, says of whom it waits for.
+    fn waits(&self, on: impl Fn(&Exchange) -> bool) -> bool {
+        self.exchange.as_ref().is_some_and(on)
+    }
+
     /// Running out of time counts against the endpoint if it held the call for at least its median latency and
     /// 10 ms, and it was not the caller that the call waited for: else short deadlines would be an attack.
     fn blame_for_time(&self) -> Outcome {
-        let waits_for_caller = self
-            .exchange
-            .as_ref()
-            .is_some_and(|exchange| exchange.waits_for_caller);
-        if waits_for_caller {
+        if self.waits(|exchange| exchange.waits_for_caller || exchange.is_unread) {
             return Outcome::Neutral;
         }
         let median = self
