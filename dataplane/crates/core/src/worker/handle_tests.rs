@@ -172,8 +172,7 @@ async fn outcome(response: Response<RecvStream>) -> Outcome {
 }
 
 fn text_message(text: &str) -> Vec<u8> {
-    codec::encode(&Answer::StrData(text), &[], &[], usize::MAX).unwrap()[codec::PREFIX_BYTES..]
-        .to_vec()
+    codec::encode(&Answer::StrData(text), &[], &[], usize::MAX).unwrap()[framing::PREFIX..].to_vec()
 }
 
 #[test]
