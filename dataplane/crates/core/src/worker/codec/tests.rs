@@ -18,6 +18,7 @@ struct SeldonMessage {
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
+#[allow(clippy::large_enum_variant)] // one at a time, in tests
 enum DataOneof {
     #[prost(message, tag = "3")]
     Data(DefaultData),
