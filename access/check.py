@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -62,13 +63,11 @@ def show(console: Console, report: Report) -> None:
     show_problems(console, report.warnings, "yellow")
     if report.problems or report.loaded is None or report.routing is None:
         return
-    table = Table("key", "value", "from", title="In force", title_justify="left")
+    table = _table("In force", "key", "value", "from")
     for path, value in _values((), report.loaded.config):
         table.add_row(Text(document.place_of(path)), Text(_text(value)), Text(report.loaded.origin(path)))
     console.print(table)
-    routes = Table(
-        "model", "version", "cluster", "share", "endpoints", "timeout ms", title="Routes", title_justify="left"
-    )
+    routes = _table("Routes", "model", "version", "cluster", "share", "endpoints", "timeout ms")
     for row in _routes(report.routing.state):
         routes.add_row(*map(Text, row))
     console.print(routes)
@@ -80,6 +79,14 @@ def show_problems(console: Console, problems: Iterable[Any], style: str) -> None
         console.print(Text.assemble((problem.place, "bold"), ": ", (problem.message, style)), soft_wrap=True)
         if problem.remedy:
             console.print(Text(f"    {problem.remedy}"), soft_wrap=True)
+
+
+def _table(title: str, first: str, *others: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    for column in others:
+        table.add_column(column, overflow="fold")
+    return table
 
 
 def _values(path: document.Path, value: Any) -> Iterator[tuple[document.Path, Any]]:

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
-import grpc
 import typer
 from rich.console import Console
 from rich.live import Live
@@ -19,8 +18,7 @@ from access import check as access_check
 from access.errors import ConfigError, StartError
 from access.load import load
 from access.proxy import AccessService, signals
-from dl_inference import answer, messages, payload
-from dl_inference import call as calling
+from dl_inference import messages
 from dl_inference import status as statuses
 from dl_inference._native import Proxy
 
@@ -32,7 +30,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console()
+# Where the output is no terminal, 80 columns would cut addresses.
+out = Console(width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True)
 
 WATCH_S = 1.0
@@ -106,10 +105,12 @@ def predict(
         raise typer.Exit(1)
     try:
         from torch_predict import server  # noqa: PLC0415  (torch is an extra, and takes seconds to import)
+
+        exit_status = server.serve(model_dir, listen or ["127.0.0.1:5000"], admin, allow_pickle)
     except ModuleNotFoundError as error:
         _say_what_is_missing(error)
         raise typer.Exit(1) from error
-    raise typer.Exit(server.serve(model_dir, listen or ["127.0.0.1:5000"], admin, allow_pickle))
+    raise typer.Exit(exit_status)
 
 
 @app.command()
@@ -139,21 +140,21 @@ def call(  # noqa: PLR0913  (the options of the command)
     strData, anything else jsonData; bytes become binData. For tfs and oip: {"x": [[1.0, 2.0]]} (float32; whole numbers
     int64) or {"x": {"dtype": "int32", "values": [1]}}.
     """
-    try:
-        request = _request(
-            protocol, model, payload.read(value), tags=tag or [], version=model_version, signature=signature
-        )
-        result = calling.call(to, protocol, request, timeout_ms)
-    except payload.InputError as error:
-        err.print(Text(str(error), style="red"), soft_wrap=True)
-        raise typer.Exit(2) from error
-    except calling.CallError as error:
-        _show_failure(error, to, as_json)
-        raise typer.Exit(1) from error
-    if as_json:
-        print(answer.to_json(result))
-    else:
-        answer.show(out, result)
+    from dl_inference import call_command  # noqa: PLC0415  (numpy and grpc double the start of every other command)
+
+    exit_status = call_command.run(
+        (out, err),
+        model,
+        value,
+        to=to,
+        protocol=protocol,
+        tags=tag or [],
+        version=model_version,
+        signature=signature,
+        timeout_ms=timeout_ms,
+        as_json=as_json,
+    )
+    raise typer.Exit(exit_status)
 
 
 @app.command()
@@ -205,7 +206,7 @@ def version() -> None:
         ours = importlib.metadata.version("dl-inference")
     except importlib.metadata.PackageNotFoundError:  # run from a source tree
         ours = "(not installed)"
-    print(f"dl-inference {ours}, grpcio {grpc.__version__}, Python {platform.python_version()}")
+    print(f"dl-inference {ours}, grpcio {importlib.metadata.version('grpcio')}, Python {platform.python_version()}")
 
 
 def _log_to_stderr() -> None:
@@ -221,43 +222,10 @@ def _is_saved_model(folder: Path) -> bool:
 
 
 def _say_what_is_missing(error: ModuleNotFoundError) -> None:
+    """Name the extra that brings a missing module; a module that no extra brings is a fault of ours: raise it."""
+    if error.name not in ("torch", "safetensors"):
+        raise error
     err.print(f"{error.name} is not installed: pip install 'dl-inference[torch]'", style="red", markup=False)
-
-
-def _request(  # noqa: PLR0913  (the options of the command)
-    protocol: str, model: str, value: Any, *, tags: list[str], version: int | None, signature: str | None
-) -> Any:
-    if protocol == "seldon":
-        return payload.seldon(model, value, dict(map(_tag, tags)))
-    if protocol == "tfs":
-        return payload.tfs(model, value, version, signature)
-    if protocol == "oip":
-        return payload.oip(model, value, version)
-    raise payload.InputError(f"{protocol!r} is no protocol: seldon, tfs or oip")
-
-
-def _tag(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise payload.InputError(f"--tag {text!r}: write KEY=VALUE")
-    try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value
-
-
-def _show_failure(error: calling.CallError, address: str, as_json: bool) -> None:
-    if as_json:
-        fields = {"code": error.code, "kind": error.kind, "details": error.details, "trailers": dict(error.trailers)}
-        print(json.dumps({"error": fields}))
-        return
-    kind = f" ({error.kind})" if error.kind else ""
-    err.print(Text.assemble((f"{error.code}{kind}", "bold red"), f" from {address}: {error.details}"), soft_wrap=True)
-    for trailer in ("access-endpoint", "access-attempts", "x-request-id"):
-        if trailer in error.trailers:
-            err.print(Text(f"    {trailer}: {error.trailers[trailer]}"), soft_wrap=True)
-    if error.remedy:
-        err.print(Text(f"    {error.remedy}"), soft_wrap=True)
 
 
 def _check_model(folder: Path, allow_pickle: bool) -> None:
@@ -266,10 +234,11 @@ def _check_model(folder: Path, allow_pickle: bool) -> None:
         raise typer.Exit(1)
     try:
         from torch_predict import repository  # noqa: PLC0415  (torch is an extra, and takes seconds to import)
+
+        problems = repository.check(folder, allow_pickle=allow_pickle)
     except ModuleNotFoundError as error:
         _say_what_is_missing(error)
         raise typer.Exit(1) from error
-    problems = repository.check(folder, allow_pickle=allow_pickle)
     access_check.show_problems(out, problems, "red")
     if problems:
         raise typer.Exit(1)

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -78,9 +79,7 @@ def _head(status: Mapping[str, Any]) -> Text:
 
 
 def _models(status: Mapping[str, Any], before: Mapping[str, Any], seconds: float) -> Table:
-    table = Table("model", "goes to", "versions", title="Models", title_justify="left")
-    for column in ("requests", "per s", "errors", "p50 ms", "p99 ms"):
-        table.add_column(column, justify="right")
+    table = _table("Models", ("model", "goes to", "versions"), ("requests", "per s", "errors", "p50 ms", "p99 ms"))
     earlier = {model["name"]: model["requests"] for model in before.get("models", ())}
     for model in status.get("models", ()):
         rate = ""
@@ -101,11 +100,10 @@ def _models(status: Mapping[str, Any], before: Mapping[str, Any], seconds: float
 
 
 def _endpoints(status: Mapping[str, Any]) -> Table:
-    table = Table("cluster", "endpoint", "state", title="Endpoints", title_justify="left")
-    for column in ("weight", "effective", "in flight", "requests", "failures", "p50 ms", "p99 ms"):
-        table.add_column(column, justify="right")
+    numbers = ("weight", "effective", "in flight", "requests", "failures", "p50 ms", "p99 ms")
+    table = _table("Endpoints", ("cluster", "endpoint", "state"), numbers)
     for cluster in status.get("clusters", ()):
-        name = Text(f"{cluster['name']} ({cluster['policy']})")
+        name = Text(cluster["name"])
         if not cluster["endpoints"]:
             table.add_row(name, "none", Text("down", style="red"))
         for endpoint in cluster["endpoints"]:
@@ -138,6 +136,15 @@ def _control(control: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield Text(f"changed, but needs a restart: {', '.join(control['needs_restart'])}", style="yellow")
     for warning in control.get("warnings", ()):
         yield Text(warning, style="yellow")
+
+
+def _table(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in texts:
+        table.add_column(column, overflow="fold")
+    for column in numbers:
+        table.add_column(column, justify="right")
+    return table
 
 
 def _split(parts: Any) -> str:

@@ -7,6 +7,10 @@ use std::io::Read;
 
 use dl_core::proxy::server::Proxy;
 
+// As in the native module: what is measured here is what is shipped.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> Result<(), String> {
     let mut arguments = std::env::args().skip(1);
     let mut read = |what: &str| -> Result<String, String> {

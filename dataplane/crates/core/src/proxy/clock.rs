@@ -37,6 +37,8 @@ pub struct Clock<'a> {
     stall: Duration,
     stall_at: Instant,
     moved: usize,
+    /// The timer is set to the next limit. It is set late, when the call first has to wait: setting it costs.
+    is_armed: bool,
 }
 
 // === impl Clock ===
@@ -49,7 +51,7 @@ impl<'a> Clock<'a> {
         deadline: Option<Instant>,
         stall: Duration,
     ) -> Self {
-        let mut clock = Self {
+        Self {
             timer,
             deadline,
             attempt: None,
@@ -58,9 +60,8 @@ impl<'a> Clock<'a> {
             stall,
             stall_at: now + stall,
             moved: 0,
-        };
-        clock.arm();
-        clock
+            is_armed: false,
+        }
     }
 
     pub fn deadline(&self) -> Option<Instant> {
@@ -71,20 +72,29 @@ impl<'a> Clock<'a> {
     pub fn set_deadline(&mut self, deadline: Option<Instant>, idle: Option<Duration>) {
         self.deadline = deadline;
         self.idle = idle;
-        self.arm();
+        self.is_armed = false;
     }
 
     /// Limit the attempt that starts now; `None` lifts the limit.
     pub fn set_attempt(&mut self, end: Option<Instant>) {
         if self.attempt != end {
             self.attempt = end;
-            self.arm();
+            self.is_armed = false;
         }
     }
 
     /// When the current attempt ends at the latest.
     pub fn attempt_end(&self) -> Option<Instant> {
         [self.deadline, self.attempt].into_iter().flatten().min()
+    }
+
+    /// Which of deadline and attempt limit comes first.
+    pub fn first_limit(&self) -> Expired {
+        match (self.attempt, self.deadline) {
+            (Some(attempt), Some(deadline)) if attempt < deadline => Expired::Attempt,
+            (Some(_), None) => Expired::Attempt,
+            _ => Expired::Deadline,
+        }
     }
 
     pub fn has_time_left(&self) -> bool {
@@ -129,6 +139,9 @@ impl<'a> Clock<'a> {
     /// Ready when a limit has run out. A lack of progress is a stall only while it is the caller that the call
     /// waits for.
     pub fn poll(&mut self, cx: &mut Context<'_>, waits_for_caller: bool) -> Poll<Expired> {
+        if !self.is_armed {
+            self.arm();
+        }
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             if let Some(expired) = self.expired(now, waits_for_caller) {
@@ -175,6 +188,7 @@ impl<'a> Clock<'a> {
         {
             next = next.min(at);
         }
+        self.is_armed = true;
         if self.timer.deadline() != next {
             self.timer.as_mut().reset(next);
         }
