@@ -97,6 +97,15 @@ class Access:
         """Wait until endpoints may be picked."""
         wait_until(lambda: all(self.endpoint(each)["live"] for each in addresses), f"{addresses} are live")
 
+    def wait_live_model(self, name: str) -> None:
+        """Wait until the endpoints of a model's own cluster may be picked."""
+
+        def endpoints() -> list[dict[str, Any]]:
+            found = next(each for each in self.status()["clusters"] if each["name"] == name)
+            return list(found["endpoints"])
+
+        wait_until(lambda: all(each["live"] for each in endpoints()), f"the endpoints of {name} are live")
+
     def counter(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples that have these labels."""
         pattern = re.compile(rf"^{name}(?:\{{(.*)\}})? (\S+)$", re.MULTILINE)

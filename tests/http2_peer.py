@@ -20,6 +20,9 @@ import h2.settings
 
 Fields = list[tuple[str, str]]
 WAIT_S = 15
+PREFACE_BYTES = 24
+FRAME_HEAD_BYTES = 9
+GOAWAY = 7
 WINDOW = 16 * 1024 * 1024
 
 
@@ -209,14 +212,20 @@ class Peer:
 
     def _read(self) -> None:
         why = "the connection ended"
+        buffer = bytearray()
+        # What a client says first is no frame.
+        passed = PREFACE_BYTES if self._on_stream else 0
         while True:
             try:
                 data = self._socket.recv(1 << 16)
                 if not data:
                     break
+                buffer += data
                 with self.changed:
-                    for event in self.h2.receive_data(data):
-                        self._on_event(event)
+                    while (size := _frame_size(buffer, passed)) and len(buffer) >= size:
+                        self._take_frame(bytes(buffer[:size]), passed)
+                        del buffer[:size]
+                        passed = 0
                     with contextlib.suppress(OSError):
                         self._socket.sendall(self.h2.data_to_send())
                     self.changed.notify_all()
@@ -229,6 +238,16 @@ class Peer:
                 if not stream.has_ended and stream.gone is None:
                     stream.gone = Gone(None, why)
             self.changed.notify_all()
+
+    def _take_frame(self, frame: bytes, passed: int) -> None:
+        head = frame[passed : passed + FRAME_HEAD_BYTES]
+        if len(head) == FRAME_HEAD_BYTES and head[3] == GOAWAY:
+            # The package takes GOAWAY for the end of everything; open streams and PINGs go on after it.
+            last, code = struct.unpack_from(">II", frame, passed + FRAME_HEAD_BYTES)
+            self.goaway = (last & 0x7FFFFFFF, code)
+            return
+        for event in self.h2.receive_data(frame):
+            self._on_event(event)
 
     def _on_event(self, event: h2.events.Event) -> None:
         number = getattr(event, "stream_id", None)
@@ -253,14 +272,19 @@ class Peer:
                 stream.has_ended = True
             case h2.events.StreamReset() if stream:
                 stream.gone = Gone(event.error_code, "reset")
-            case h2.events.ConnectionTerminated():
-                self.goaway = (event.last_stream_id or 0, int(event.error_code or 0))
 
     def _serve(self, stream: Stream) -> None:
         assert self._on_stream is not None  # checked by who starts this thread
         # The other side may go at any time: then nothing is left to answer.
         with contextlib.suppress(Gone, h2.exceptions.ProtocolError):
             self._on_stream(stream)
+
+
+def _frame_size(buffer: bytearray, passed: int) -> int:
+    """Return the size of the first frame, with what goes before it; 0 while its head is not there."""
+    if len(buffer) < passed + FRAME_HEAD_BYTES:
+        return 0
+    return passed + FRAME_HEAD_BYTES + int.from_bytes(buffer[passed : passed + 3])
 
 
 class Endpoint:

@@ -163,10 +163,16 @@ impl Proxy {
             return true;
         };
         loop {
-            let is_idle = running
-                .loads
-                .iter()
-                .all(|load| load.streams() == 0 && load.connections() == 0);
+            // The accept thread, started last, may still bring what came before the drain.
+            let is_accepting = running
+                .threads
+                .last()
+                .is_some_and(|thread| !thread.is_finished());
+            let is_idle = !is_accepting
+                && running
+                    .loads
+                    .iter()
+                    .all(|load| load.streams() == 0 && load.connections() == 0);
             let is_stopped = self.shared.drain.phase() == Phase::Stopped;
             if is_idle || is_stopped || Instant::now() >= end {
                 return running.loads.iter().all(|load| load.streams() == 0);
