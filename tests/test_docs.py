@@ -267,6 +267,6 @@ def test_the_first_prediction_of_the_readme_works(shell):
     run(configure.replace("127.0.0.1:5000", model))
     address = start(access.partition("#")[0] + "--listen 127.0.0.1:0", r"ready on ([^,\s]+)")
     answer = json.loads(run(f"{call} --to {address} --json"))
-    assert answer["jsonData"]["predictions"][0]["class"] == "seven"
+    assert answer["answer"]["jsonData"]["predictions"][0]["class"] == "seven"
     printed = run(f"{shlex.quote(sys.executable)} -c {shlex.quote(python.replace('127.0.0.1:8500', address))}")
     assert printed == "seven\n"
