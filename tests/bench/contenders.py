@@ -28,7 +28,7 @@ class Contender:
     process: Process | None = None
     config: str = ""
     """What it was configured with, for the result file."""
-    notes: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, list[str]] = field(default_factory=dict)
 
 
 def _said(*command: str | Path) -> str:
@@ -66,7 +66,7 @@ def ours(address: str, endpoints: list[str], folder: Path, workers: int = 1, too
     path.write_text(config)
     process = Process([*tool, OURS, "access", "--config", path])
     checked = subprocess.run([OURS, "check", path], capture_output=True, text=True, check=True, timeout=60)
-    notes = {"effective configuration": checked.stdout.replace(str(folder), "")}
+    notes = {"effective configuration": checked.stdout.replace(str(folder), "").splitlines()}
     return Contender("ours", _said(OURS, "version"), address, process, config, notes)
 
 

@@ -30,7 +30,7 @@ FIRST_PORT = 18700
 # Calls/s of the open-loop measurement: below the limit of every contender.
 FIXED_RATE = 1000
 FIXED = Shape(f"{FIXED_RATE}/s", 16, 0)
-WARM_UP_SECONDS = 0.3
+WARM_UP_CALLS = 512
 # Other people's work shares caches and cores: Envoy's CPU per request doubled beside two compilers.
 MIN_IDLE_SHARE = 0.95
 
@@ -114,7 +114,7 @@ def _measure(run: Run, payload: str) -> None:
     work.body.write_bytes(framed(work.message.read_bytes()))
     for shape in [one for one in SHAPES if one.name in run.options.shapes]:
         for contender in run.contenders:
-            h2load(contender.address, work, shape, WARM_UP_SECONDS)
+            h2load(contender.address, work, shape, 60, WARM_UP_CALLS)
             with run.fleet.counted() as count, _Cpu(contender) as cpu:
                 figures = h2load(contender.address, work, shape, run.options.seconds)
             # A proxy that answers errors by itself is fast, and h2load does not read grpc-status.
@@ -168,7 +168,7 @@ def _result(run: Run) -> dict[str, Any]:
 def _write(result: dict[str, Any], options: argparse.Namespace) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / ("proxy-quick.json" if options.quick else "proxy.json")
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     draw(result, path.with_suffix(".png"))
     print(table(result))
     shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path

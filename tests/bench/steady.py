@@ -59,7 +59,7 @@ def main() -> None:
             result[part] = PARTS[part](options, folder)
         print(part, json.dumps({key: value for key, value in result[part].items() if key != "each"}), flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    options.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
 
 
 def memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -355,7 +355,7 @@ def test_a_value_that_does_not_fit_is_a_value_error_and_the_item_is_still_open(s
             batch.reply(0, "strData", "again", [])
 
     assert serve().answer(answer).call(seldon()).strData == "in the end"
-    assert errors[0] == "tensor takes a numpy array, not list"
+    assert errors[0] == "tensor takes a numpy array, not <class 'list'>"
     assert errors[4] == "the answer is nested deeper than 100"
     assert len(errors) == len(wrong)
 

@@ -35,11 +35,8 @@ pub fn dict<'py>(py: Python<'py>, fields: &[(String, Value)]) -> PyResult<Bound<
 }
 
 fn list<'py>(py: Python<'py>, values: &[Value]) -> PyResult<Bound<'py, PyList>> {
-    let list = PyList::empty(py);
-    for value in values {
-        list.append(object(py, value)?)?;
-    }
-    Ok(list)
+    let values = values.iter().map(|value| object(py, value));
+    PyList::new(py, values.collect::<PyResult<Vec<_>>>()?)
 }
 
 fn object<'py>(py: Python<'py>, value: &Value) -> PyResult<Bound<'py, PyAny>> {
@@ -97,10 +94,8 @@ pub fn with_answer(
     match kind {
         "tensor" => {
             let view = doubles(value)?.try_readonly().map_err(invalid)?;
-            send(&Answer::Tensor {
-                shape: view.shape(),
-                values: slice(&view)?,
-            })
+            let (shape, values) = (view.shape(), slice(&view)?);
+            send(&Answer::Tensor { shape, values })
         }
         "ndarray" => match from_object(value, 0)? {
             Value::List(values) => send(&Answer::NdArray(&values)),
@@ -120,18 +115,12 @@ fn invalid(reason: impl ToString) -> PyErr {
 }
 
 fn unfit(place: &str, wanted: &str, value: &Bound<'_, PyAny>) -> PyErr {
-    let found = value
-        .get_type()
-        .name()
-        .map_or_else(|_| String::new(), |name| name.to_string());
-    invalid(format!("{place} takes {wanted}, not {found}"))
+    invalid(format!("{place} takes {wanted}, not {}", value.get_type()))
 }
 
 fn bytes<'a>(place: &str, value: &'a Bound<'_, PyAny>) -> PyResult<&'a [u8]> {
-    Ok(value
-        .cast::<PyBytes>()
-        .map_err(|_| unfit(place, "bytes", value))?
-        .as_bytes())
+    let bytes = value.cast::<PyBytes>();
+    Ok(bytes.map_err(|_| unfit(place, "bytes", value))?.as_bytes())
 }
 
 /// Lone surrogates raise UnicodeEncodeError, which is a ValueError.
@@ -196,11 +185,8 @@ fn with_tftensor(
         .call_method1("view", ("uint8",))?
         .cast_into::<PyArrayDyn<u8>>()?;
     let view = flat.try_readonly().map_err(invalid)?;
-    send(&Answer::TfTensor {
-        dtype,
-        shape,
-        data: TfDataRef::Elements(slice(&view)?),
-    })
+    let data = TfDataRef::Elements(slice(&view)?);
+    send(&Answer::TfTensor { dtype, shape, data })
 }
 
 fn string(item: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {

@@ -1,10 +1,12 @@
 //! `Proxy`: the access service's data plane. What is said here in Rust is documented in `_native.pyi`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dl_core::config::{ProxyConfig, StateConfig};
+use dl_core::net::drain::Phase;
 use dl_core::proxy::server::Proxy as Core;
+use dl_core::proxy::state::Shared;
 use dl_core::proxy::status;
 use pyo3::prelude::*;
 use serde::de::DeserializeOwned;
@@ -14,6 +16,8 @@ use crate::NativeError;
 #[pyclass(module = "dl_inference._native")]
 pub struct Proxy {
     core: Mutex<Core>,
+    /// What can be asked and told while another control call, a drain above all, goes on.
+    shared: Arc<Shared>,
 }
 
 #[pymethods]
@@ -23,6 +27,7 @@ impl Proxy {
         let config: ProxyConfig = parse(config_json)?;
         let core = Core::new(config, descriptors).map_err(NativeError::new_err)?;
         Ok(Self {
+            shared: core.shared().clone(),
             core: Mutex::new(core),
         })
     }
@@ -40,16 +45,16 @@ impl Proxy {
 
     fn set_control_status(&self, py: Python<'_>, status_json: &str) -> PyResult<()> {
         let value: serde_json::Value = parse(status_json)?;
-        py.detach(|| self.lock().shared().set_control_status(value));
+        py.detach(|| self.shared.set_control_status(value));
         Ok(())
     }
 
     fn count_reload(&self, py: Python<'_>, source: &str, ok: bool) {
-        py.detach(|| self.lock().shared().stats.count_reload(source, ok));
+        py.detach(|| self.shared.stats.count_reload(source, ok));
     }
 
     fn status(&self, py: Python<'_>) -> String {
-        py.detach(|| status::json(self.lock().shared()))
+        py.detach(|| status::json(&self.shared))
     }
 
     fn drain(&self, py: Python<'_>, timeout_ms: u64) -> bool {
@@ -57,7 +62,11 @@ impl Proxy {
     }
 
     fn stop(&self, py: Python<'_>) {
-        py.detach(|| self.lock().stop());
+        py.detach(|| {
+            // A drain that goes on holds the lock; this ends it.
+            self.shared.drain.advance(Phase::Stopped);
+            self.lock().stop();
+        });
     }
 }
 

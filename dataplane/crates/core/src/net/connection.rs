@@ -113,6 +113,8 @@ struct Driver<T, S> {
     started: Instant,
     age_limit: Duration,
     closing: Closing,
+    /// The first request's headers have come, to their end: a frame that stays half is no request.
+    has_served: bool,
 }
 
 /// Serve one connection until it ends.
@@ -150,6 +152,7 @@ where
         started,
         age_limit,
         closing: Closing::No,
+        has_served: false,
     };
     driver.run().await;
 }
@@ -187,8 +190,13 @@ where
                     return Poll::Ready(());
                 }
             }
+            let was_open = self.closing != Closing::Abruptly;
             if self.poll_streams(cx).is_ready() {
                 return Poll::Ready(());
+            }
+            if was_open && self.closing == Closing::Abruptly {
+                // The GOAWAY has a second to get out, to a peer that may not read.
+                timer.as_mut().reset(self.next_check());
             }
             self.poll_timer(cx, timer.as_mut())
         })
@@ -199,6 +207,7 @@ where
         loop {
             match self.http2.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, respond)))) => {
+                    self.has_served = true;
                     self.service
                         .call(request, respond, StreamGuard::new(self.connection.clone()));
                     if self.connection.resets.borrow().exceeded() {
@@ -256,7 +265,7 @@ where
             Closing::Gracefully(Some(end)) => end,
             _ => self.started + self.age_limit,
         };
-        if !self.frames.headers_seen() {
+        if !self.has_served {
             return aged.min(self.started + Duration::from_millis(limits.header_timeout_ms));
         }
         let idle_limit = Duration::from_millis(limits.connection_idle_timeout_ms);
@@ -273,8 +282,7 @@ where
     fn check_times(&mut self) {
         let limits = &self.server.limits;
         let now = Instant::now();
-        if !self.frames.headers_seen()
-            && now >= self.started + Duration::from_millis(limits.header_timeout_ms)
+        if !self.has_served && now >= self.started + Duration::from_millis(limits.header_timeout_ms)
         {
             return self.close(ClosedReason::HeaderTimeout, Reason::NO_ERROR);
         }

@@ -175,11 +175,6 @@ impl FrameState {
         self.received[kind as usize].get()
     }
 
-    /// Whether the first request has begun.
-    pub fn headers_seen(&self) -> bool {
-        self.received(FrameKind::Headers) > 0
-    }
-
     fn on_received(&self, kind: FrameKind) {
         let count = &self.received[kind as usize];
         count.set(count.get() + 1);

@@ -148,12 +148,6 @@ fn what_a_naive_client_owes_for_a_window_of_tiny_messages_is_no_flood() {
     assert_eq!(state.flooded(), None);
 }
 
-#[test]
-fn the_first_request_is_seen() {
-    assert!(!after(&[ping()], 10, 10).headers_seen());
-    assert!(after(&[frame(1, 0, 1, b"")], 10, 10).headers_seen());
-}
-
 /// Gives out prepared reads, and takes at most `room` bytes per write.
 #[derive(Default)]
 struct Script {

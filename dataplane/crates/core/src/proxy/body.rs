@@ -14,11 +14,11 @@ use super::clock::Clock;
 use super::limit::{Held, HeldBytes};
 use super::method::Method;
 use super::responder::Responder;
-use super::route_key::{Progress, RouteKey, RouteKeyScanner};
+use super::route_key::{MAX_KEY_BYTES, Progress, RouteKey, RouteKeyScanner};
 use super::upstream::cancelled;
 use crate::config::Limits;
 use crate::error::{Error, ErrorKind};
-use crate::grpc::framing::{Event, Frames};
+use crate::grpc::framing::{Event, Frames, PREFIX};
 use crate::grpc::metadata;
 
 pub struct Inbound {
@@ -130,8 +130,12 @@ impl Inbound {
             let model = model
                 .to_str()
                 .map_err(|_| Error::new(ErrorKind::BadRouteKey, "x-model is not ASCII text"))?;
+            if model.len() > MAX_KEY_BYTES {
+                let message = format!("x-model has {} bytes, limit {MAX_KEY_BYTES}", model.len());
+                return Err(Error::new(ErrorKind::BadRouteKey, message));
+            }
             return Ok(RouteKey {
-                model: Some(model.to_owned()),
+                model: Some(model.to_owned()).filter(|model| !model.is_empty()),
                 ..RouteKey::default()
             });
         }
@@ -146,7 +150,7 @@ impl Inbound {
                     return Poll::Ready(Ok(key));
                 }
                 match self.poll_read(cx) {
-                    Poll::Ready(Ok(Some(chunk))) => self.hold(chunk)?,
+                    Poll::Ready(Ok(Some(chunk))) => self.hold(chunk, &has_versions)?,
                     Poll::Ready(Ok(None)) => {
                         let text = "the request ended before its message was complete";
                         return Poll::Ready(Err(Error::new(ErrorKind::BadRequest, text)));
@@ -179,7 +183,9 @@ impl Inbound {
                 *cursor += 1;
                 self.chunks[*cursor - 1].clone()
             } else {
-                self.chunks.pop_front().unwrap_or_default()
+                let chunk = self.chunks.pop_front().unwrap_or_default();
+                self.held.shrink(chunk.len());
+                chunk
             };
             return Poll::Ready(Ok((chunk, self.has_ended && *cursor == self.chunks.len())));
         }
@@ -205,7 +211,9 @@ impl Inbound {
         if self.is_keeping {
             self.is_keeping = false;
             self.has_forgotten |= *cursor > 0;
-            self.chunks.drain(..*cursor);
+            for chunk in self.chunks.drain(..*cursor) {
+                self.held.shrink(chunk.len());
+            }
             *cursor = 0;
         }
     }
@@ -249,8 +257,12 @@ impl Inbound {
         Ok(())
     }
 
-    fn hold(&mut self, chunk: Bytes) -> Result<(), Error> {
-        if self.bytes > self.scan_limit {
+    fn hold(&mut self, chunk: Bytes, has_versions: &impl Fn(&str) -> bool) -> Result<(), Error> {
+        let is_found = self
+            .scan
+            .as_ref()
+            .is_some_and(|scan| scan.key(has_versions).is_some());
+        if !is_found && self.bytes > self.scan_limit + PREFIX {
             let message = format!(
                 "no route key in the first {} bytes: send the model's name in x-model",
                 self.scan_limit

@@ -37,6 +37,8 @@ pub struct Clock<'a> {
     stall: Duration,
     stall_at: Instant,
     moved: usize,
+    /// The timer is set to the next limit. It is set late, when the call first has to wait: setting it costs.
+    is_armed: bool,
 }
 
 // === impl Clock ===
@@ -49,7 +51,7 @@ impl<'a> Clock<'a> {
         deadline: Option<Instant>,
         stall: Duration,
     ) -> Self {
-        let mut clock = Self {
+        Self {
             timer,
             deadline,
             attempt: None,
@@ -58,9 +60,8 @@ impl<'a> Clock<'a> {
             stall,
             stall_at: now + stall,
             moved: 0,
-        };
-        clock.arm();
-        clock
+            is_armed: false,
+        }
     }
 
     pub fn deadline(&self) -> Option<Instant> {
@@ -71,20 +72,29 @@ impl<'a> Clock<'a> {
     pub fn set_deadline(&mut self, deadline: Option<Instant>, idle: Option<Duration>) {
         self.deadline = deadline;
         self.idle = idle;
-        self.arm();
+        self.is_armed = false;
     }
 
     /// Limit the attempt that starts now; `None` lifts the limit.
     pub fn set_attempt(&mut self, end: Option<Instant>) {
         if self.attempt != end {
             self.attempt = end;
-            self.arm();
+            self.is_armed = false;
         }
     }
 
     /// When the current attempt ends at the latest.
     pub fn attempt_end(&self) -> Option<Instant> {
         [self.deadline, self.attempt].into_iter().flatten().min()
+    }
+
+    /// Which of deadline and attempt limit comes first.
+    pub fn first_limit(&self) -> Expired {
+        match (self.attempt, self.deadline) {
+            (Some(attempt), Some(deadline)) if attempt < deadline => Expired::Attempt,
+            (Some(_), None) => Expired::Attempt,
+            _ => Expired::Deadline,
+        }
     }
 
     pub fn has_time_left(&self) -> bool {
@@ -129,6 +139,9 @@ impl<'a> Clock<'a> {
     /// Ready when a limit has run out. A lack of progress is a stall only while it is the caller that the call
     /// waits for.
     pub fn poll(&mut self, cx: &mut Context<'_>, waits_for_caller: bool) -> Poll<Expired> {
+        if !self.is_armed {
+            self.arm();
+        }
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
             if let Some(expired) = self.expired(now, waits_for_caller) {
@@ -175,8 +188,58 @@ impl<'a> Clock<'a> {
         {
             next = next.min(at);
         }
+        self.is_armed = true;
         if self.timer.deadline() != next {
             self.timer.as_mut().reset(next);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    /// What ran out, and after how many ms of paused time.
+    async fn first(
+        set: impl FnOnce(&mut Clock<'_>, Instant),
+        waits_for_caller: bool,
+    ) -> (Expired, u128) {
+        let start = Instant::now();
+        let mut timer = pin!(tokio::time::sleep_until(start));
+        let mut clock = Clock::new(timer.as_mut(), start, None, Duration::from_millis(30_000));
+        set(&mut clock, start);
+        let expired = poll_fn(|cx| clock.poll(cx, waits_for_caller)).await;
+        (expired, start.elapsed().as_millis())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_limit_ends_the_wait() {
+        let ms = Duration::from_millis;
+        let deadline =
+            |clock: &mut Clock<'_>, start| clock.set_deadline(Some(start + ms(500)), None);
+        assert_eq!(first(deadline, false).await, (Expired::Deadline, 500));
+        let attempt = |clock: &mut Clock<'_>, start| {
+            clock.set_deadline(Some(start + ms(500)), None);
+            clock.set_attempt(Some(start + ms(300)));
+        };
+        assert_eq!(first(attempt, false).await, (Expired::Attempt, 300));
+        let idle = |clock: &mut Clock<'_>, _| clock.set_deadline(None, Some(ms(700)));
+        assert_eq!(first(idle, true).await, (Expired::Idle, 700));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_caller_that_is_waited_for_can_stall() {
+        let minute = |clock: &mut Clock<'_>, start| {
+            clock.set_deadline(Some(start + Duration::from_secs(60)), None)
+        };
+        assert_eq!(first(minute, true).await, (Expired::Stalled, 30_000));
+        assert_eq!(first(minute, false).await, (Expired::Deadline, 60_000));
+        let busy = |clock: &mut Clock<'_>, start: Instant| {
+            clock.set_deadline(Some(start + Duration::from_secs(40)), None);
+            clock.progress(MIN_PROGRESS);
+        };
+        assert_eq!(first(busy, true).await, (Expired::Deadline, 40_000));
     }
 }

@@ -1,5 +1,7 @@
 //! Endpoints that serve the same models, the picker over them, and what is counted for all of them.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -45,6 +47,7 @@ pub struct Cluster {
     /// Woken when an endpoint becomes live or is found dead.
     changed: Notify,
     waiting: AtomicUsize,
+    order: RandomState,
     /// The process's; an endpoint's liveness is the health of models.
     health: Arc<Version>,
 }
@@ -53,6 +56,8 @@ struct Set {
     picker: Box<dyn Picker>,
     policy: String,
     endpoints: Vec<Arc<Endpoint>>,
+    /// Configured weights, in the order of `endpoints`.
+    weights: Vec<u32>,
 }
 
 /// The right to use an endpoint for one attempt: counts it in flight, and reports its outcome when finished.
@@ -130,6 +135,7 @@ impl Cluster {
             picker,
             policy: config.policy.clone(),
             endpoints: Vec::new(),
+            weights: Vec::new(),
         };
         Arc::new(Self {
             name: config.name.as_str().into(),
@@ -145,6 +151,7 @@ impl Cluster {
             settings: ArcSwap::from_pointee(settings.clone()),
             changed: Notify::new(),
             waiting: AtomicUsize::new(0),
+            order: RandomState::new(),
             health,
         })
     }
@@ -154,7 +161,9 @@ impl Cluster {
     }
 
     /// Take new settings and endpoints; endpoints whose address stays keep everything they have learned.
-    pub fn update(self: &Arc<Self>, settings: Settings, addresses: &[(Arc<Address>, u32)]) {
+    pub fn update(self: &Arc<Self>, settings: Settings, mut addresses: Vec<(Arc<Address>, u32)>) {
+        // Each process has its own order: proxies that start together must not all begin with the first endpoint.
+        addresses.sort_by_cached_key(|(address, _)| self.order.hash_one(&address.text));
         let config = &settings.config;
         self.budget.configure(
             config.retry_budget_ratio,
@@ -197,6 +206,7 @@ impl Cluster {
             set.note_weight(slot, endpoint);
         }
         set.endpoints = endpoints;
+        set.weights = addresses.iter().map(|(_, weight)| *weight).collect();
         drop(set);
         self.changed.notify_waiters();
     }
@@ -216,6 +226,15 @@ impl Cluster {
         Some(self.lease(endpoint))
     }
 
+    /// Whether an endpoint is live that was not tried by this call.
+    pub fn has_untried(&self, tried: &[Arc<Endpoint>]) -> bool {
+        let is_tried = |one: &Arc<Endpoint>| tried.iter().any(|other| Arc::ptr_eq(one, other));
+        self.lock()
+            .endpoints
+            .iter()
+            .any(|endpoint| endpoint.address.is_live() && !is_tried(endpoint))
+    }
+
     /// Use an endpoint again although it was tried: it never saw the call, and no other is live.
     pub fn lease(self: &Arc<Self>, endpoint: Arc<Endpoint>) -> Lease {
         endpoint.stats.in_flight.fetch_add(1, Ordering::Relaxed);
@@ -229,23 +248,18 @@ impl Cluster {
         self.lock().endpoints.clone()
     }
 
-    /// Endpoints with their configured and effective weights (256 = a weight of 1).
+    /// Endpoints, by address, with their configured and effective weights (256 = a weight of 1).
     pub fn weights(&self) -> Vec<(Arc<Endpoint>, u32, u32)> {
-        let settings = self.settings.load();
         let set = self.lock();
-        let weights = settings
-            .config
-            .endpoints
-            .iter()
-            .map(|endpoint| endpoint.weight);
-        set.endpoints
-            .iter()
-            .zip(weights)
-            .enumerate()
+        let rows = set.endpoints.iter().zip(&set.weights).enumerate();
+        let mut rows: Vec<_> = rows
             .map(|(slot, (endpoint, weight))| {
-                (endpoint.clone(), weight, set.picker.effective_weight(slot))
+                (endpoint.clone(), *weight, set.picker.effective_weight(slot))
             })
-            .collect()
+            .collect();
+        drop(set);
+        rows.sort_by(|(a, ..), (b, ..)| a.address.text.cmp(&b.address.text));
+        rows
     }
 
     pub fn policy(&self) -> String {

@@ -4,85 +4,55 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use h2::RecvStream;
 use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
-use http::uri::{self, Scheme};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Request};
 use tokio::time::Instant;
 
+use super::attempt::Attempt;
 use super::body::Inbound;
-use super::clock::{Clock, Expired};
+use super::clock::Clock;
 use super::cluster::{Cluster, Lease, Settings};
 use super::endpoint::Endpoint;
 use super::local;
 use super::method::{self, Kind, Method, Streaming};
 use super::responder::Responder;
-use super::retry;
+use super::route_key::RouteKey;
 use super::state::Worker;
-use super::upstream::{Exchange, Failure};
-use crate::admin::metrics::{CallStats, RetryCause};
-use crate::balance::Outcome;
+use super::verdict::{Last, Next};
+use crate::admin::access_log::{AccessLog, Entry};
+use crate::admin::metrics::CallStats;
 use crate::error::{Error, ErrorKind};
-use crate::grpc::framing::Frames;
-use crate::grpc::status::{self, Code};
+use crate::grpc::status::Code;
 use crate::grpc::{deadline, metadata};
 use crate::net::connection::StreamGuard;
 
-/// Attempts of one call that may end without reaching an endpoint.
-const MAX_UNREACHED: u32 = 8;
-
 /// One call that goes to an endpoint.
-struct Call {
-    worker: Rc<Worker>,
-    stream: StreamGuard,
-    method: &'static Method,
-    headers: HeaderMap,
-    inbound: Inbound,
-    responder: Responder,
-    started: Instant,
+pub(super) struct Call {
+    pub(super) worker: Rc<Worker>,
+    pub(super) stream: StreamGuard,
+    pub(super) method: &'static Method,
+    pub(super) headers: HeaderMap,
+    pub(super) inbound: Inbound,
+    pub(super) responder: Responder,
+    pub(super) started: Instant,
     /// The caller's own deadline.
-    caller_deadline: Option<Duration>,
-    attempts: u32,
-    record: Record,
+    pub(super) caller_deadline: Option<Duration>,
+    pub(super) attempts: u32,
+    pub(super) record: Record,
 }
 
 /// What is counted and logged when the call ends.
-struct Record {
-    stats: Arc<CallStats>,
-    cluster: Option<Arc<Cluster>>,
-    endpoint: Option<Arc<Endpoint>>,
-    error: Option<ErrorKind>,
-}
-
-/// One attempt, while it lasts.
-struct Attempt<'a> {
-    endpoint: &'a Endpoint,
-    started: Instant,
-    exchange: Option<Exchange>,
-}
-
-/// What follows an attempt.
-enum Next {
-    /// The caller has been answered; the error is ours, if there was one.
-    Done(Option<ErrorKind>),
-    /// A status to pass on, or to retry.
-    Forward(HeaderMap),
-    /// Nothing has been passed on. The flag says that `attempt_timeout_ms` ran out.
-    Retry(Error, bool),
-}
-
-/// How an attempt ended that the caller has not been told of yet.
-enum Ended {
-    /// The caller has its trailers; this was their code.
-    Answered(Code, Outcome),
-    /// The endpoint answered a status and nothing else: it may be worth another attempt.
-    Status(Code, HeaderMap, Outcome),
-    Failed(Failure),
-    /// The answer broke off after its headers had been passed on.
-    BrokeOff(Failure, SendStream<Bytes>),
+pub(super) struct Record {
+    pub(super) stats: Arc<CallStats>,
+    pub(super) key: RouteKey,
+    pub(super) cluster: Option<Arc<Cluster>>,
+    pub(super) endpoint: Option<Arc<Endpoint>>,
+    pub(super) error: Option<ErrorKind>,
+    pub(super) bytes_out: usize,
 }
 
 /// Serve one request of a downstream connection.
@@ -105,7 +75,11 @@ pub async fn handle(
         return responder.fail(&error, 0, None);
     };
     if method.kind == Kind::Local {
-        return local::serve(&worker, method, head.headers, body, respond, request_id).await;
+        let code = local::serve(&worker, method, head.headers, body, respond, request_id).await;
+        if code == Code::Cancelled {
+            stream.reset_before_headers();
+        }
+        return;
     }
     let limits = &worker.shared.config.limits;
     let mut call = Call {
@@ -119,9 +93,11 @@ pub async fn handle(
         attempts: 0,
         record: Record {
             stats: worker.shared.unrouted.clone(),
+            key: RouteKey::default(),
             cluster: None,
             endpoint: None,
             error: None,
+            bytes_out: 0,
         },
         worker,
     };
@@ -165,7 +141,12 @@ impl Call {
                 &mut self.responder,
                 &mut clock,
             )
-            .await?;
+            .await
+            .inspect_err(|error| {
+                if error.kind == ErrorKind::Shed {
+                    shared.stats.shed_held_bytes.fetch_add(1, Ordering::Relaxed);
+                }
+            })?;
         let cluster = {
             let state = shared.state.load();
             let route = state.routes.find(&key, self.method.task_id)?;
@@ -174,6 +155,7 @@ impl Call {
             }
             route.cluster
         };
+        self.record.key = key;
         self.record.cluster = Some(cluster.clone());
         let settings = cluster.settings();
         let is_stream = self.method.streaming == Streaming::Bidi;
@@ -232,9 +214,8 @@ impl Call {
         clock: &mut Clock<'_>,
     ) -> Result<Code, Error> {
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-        let mut last: Option<Error> = None;
+        let mut lease = self.pick(cluster, clock).await?;
         loop {
-            let lease = self.pick(cluster, &tried, last.take(), clock).await?;
             let endpoint = lease.endpoint.clone();
             let started = Instant::now();
             clock.set_attempt(settings.attempt_timeout.map(|limit| started + limit));
@@ -246,334 +227,57 @@ impl Call {
                 exchange: None,
             };
             let ended = self.attempt(&mut attempt, settings, clock).await;
-            let (code, outcome, next) = self.conclude(ended, &attempt, settings, clock);
-            drop(attempt);
+            let (code, outcome, next) = self.conclude(ended, &attempt, clock);
+            let exchange = attempt.exchange.take();
             endpoint.stats.record(code, started.elapsed());
             lease.finish(outcome);
-            match next {
+            let last = match next {
                 Next::Done(error) => {
                     self.record.error = error;
                     return Ok(code);
                 }
-                Next::Forward(trailers) => {
-                    if !(settings.retry_codes.contains(code)
-                        && self.may_repeat(cluster, settings, clock, RetryCause::UpstreamStatus))
-                    {
-                        self.responder.trailers_only(
-                            trailers,
-                            self.attempts,
-                            self.exposed(&endpoint),
-                        );
-                        return Ok(code);
+                Next::Undecided(last) => last,
+            };
+            tried.push(endpoint);
+            let another = self.pick_another(cluster, settings, clock, &tried, &last);
+            match (another, last) {
+                (Some(another), _) => {
+                    // The same endpoint again means a connection that takes no more calls.
+                    if let Some(exchange) = exchange.filter(|_| another.is_repeat) {
+                        exchange.discard_connection();
                     }
+                    lease = another.lease;
                 }
-                Next::Retry(error, is_attempt_timeout) => {
-                    if !self.may_retry(&error, is_attempt_timeout, cluster, settings, clock) {
-                        return Err(error);
-                    }
-                    last = Some(error);
+                (None, Last::Error(error, _)) => return Err(error),
+                (None, Last::Status(code, headers)) => {
+                    let exposed = tried.last().and_then(|endpoint| self.exposed(endpoint));
+                    self.responder
+                        .trailers_only(headers, self.attempts, exposed);
+                    return Ok(code);
                 }
             }
-            tried.push(endpoint);
         }
     }
 
-    /// The endpoint of the next attempt.
-    ///
-    /// Where every live endpoint has been tried, a call that the last one never saw goes there once more, on a
-    /// new connection; any other ends with its last error.
-    async fn pick(
-        &self,
-        cluster: &Arc<Cluster>,
-        tried: &[Arc<Endpoint>],
-        last: Option<Error>,
-        clock: &Clock<'_>,
-    ) -> Result<Lease, Error> {
-        if let Some(lease) = cluster.pick(tried) {
+    /// The endpoint of the first attempt. Where none is live yet, wait for the first connection.
+    async fn pick(&self, cluster: &Arc<Cluster>, clock: &Clock<'_>) -> Result<Lease, Error> {
+        if let Some(lease) = cluster.pick(&[]) {
             return Ok(lease);
-        }
-        if let (Some(error), Some(endpoint)) = (&last, tried.last()) {
-            let was_repeated = tried.len() > 1 && Arc::ptr_eq(endpoint, &tried[tried.len() - 2]);
-            if error.kind == ErrorKind::RefusedStream && !was_repeated {
-                return Ok(cluster.lease(endpoint.clone()));
-            }
-        }
-        if let Some(error) = last {
-            return Err(error);
         }
         let limit = Duration::from_millis(self.worker.shared.config.limits.connect_timeout_ms);
         let left = clock.deadline().map_or(limit, |at| {
             limit.min(at.saturating_duration_since(Instant::now()))
         });
-        if tried.is_empty()
-            && cluster.wait_live(left).await
-            && let Some(lease) = cluster.pick(tried)
+        if cluster.wait_live(left).await
+            && let Some(lease) = cluster.pick(&[])
         {
             return Ok(lease);
         }
-        let message = format!(
-            "cluster {} has no live endpoint{}",
-            cluster.name,
-            if tried.is_empty() { "" } else { " left to try" }
-        );
+        let message = format!("cluster {} has no live endpoint", cluster.name);
         Err(Error::new(ErrorKind::NoEndpoints, message))
     }
 
-    /// Send the call to one endpoint, and pass its answer on as far as it comes.
-    async fn attempt(
-        &mut self,
-        attempt: &mut Attempt<'_>,
-        settings: &Settings,
-        clock: &mut Clock<'_>,
-    ) -> Ended {
-        let request = self.upstream_request(attempt.endpoint, clock);
-        let upstream = self.worker.pool.upstream(&attempt.endpoint.address);
-        let opened = {
-            let connect = std::pin::pin!(Exchange::open(&upstream, request));
-            clock.limit(connect, &mut self.responder).await
-        };
-        let (exchange, response) = match opened {
-            Ok(Ok(opened)) => opened,
-            Ok(Err(error)) => return Ended::Failed(Failure::Endpoint(error)),
-            Err(failure) => return Ended::Failed(failure),
-        };
-        let exchange = attempt.exchange.insert(exchange);
-        let response = match exchange
-            .response(response, &mut self.inbound, &mut self.responder, clock)
-            .await
-        {
-            Ok(response) => response,
-            Err(failure) => return Ended::Failed(failure),
-        };
-        let (mut head, body) = response.into_parts();
-        let outcome = |code, headers: &HeaderMap| outcome_of(code, headers, self.method, settings);
-        if head.status != StatusCode::OK && !head.headers.contains_key(status::GRPC_STATUS) {
-            let code = Code::from_http(head.status.as_u16());
-            let message = format!(
-                "endpoint {} answered HTTP status {}",
-                attempt.endpoint.address.text,
-                head.status.as_u16()
-            );
-            let outcome = outcome(code, &head.headers);
-            return Ended::Status(code, status::headers(code, &message), outcome);
-        }
-        if body.is_end_stream() {
-            let Some(code) = status::parse_grpc_status(&head.headers) else {
-                return Ended::Failed(Failure::Endpoint(no_status(attempt.endpoint)));
-            };
-            let outcome = outcome(code, &head.headers);
-            metadata::to_downstream(&mut head.headers);
-            return Ended::Status(code, head.headers, outcome);
-        }
-        self.inbound.commit(exchange.cursor());
-        clock.set_attempt(None);
-        metadata::to_downstream(&mut head.headers);
-        let mut out = match self.responder.headers(head.headers) {
-            Ok(out) => out,
-            Err(failure) => return Ended::Failed(failure),
-        };
-        let framing = Frames::new(self.worker.shared.config.limits.max_message_bytes);
-        match exchange
-            .relay(body, framing, &mut self.inbound, &mut out, clock)
-            .await
-        {
-            Ok(Some(mut trailers)) => {
-                let Some(code) = status::parse_grpc_status(&trailers) else {
-                    return Ended::BrokeOff(Failure::Endpoint(no_status(attempt.endpoint)), out);
-                };
-                let outcome = outcome(code, &trailers);
-                metadata::to_downstream(&mut trailers);
-                self.responder.add_trailers(
-                    &mut trailers,
-                    self.attempts,
-                    self.exposed(attempt.endpoint),
-                );
-                // The caller may have gone in this very moment; the call is over either way.
-                let _ = out.send_trailers(trailers);
-                Ended::Answered(code, outcome)
-            }
-            Ok(None) => Ended::BrokeOff(Failure::Endpoint(no_status(attempt.endpoint)), out),
-            Err(failure) => Ended::BrokeOff(failure, out),
-        }
-    }
-
-    fn upstream_request(&self, endpoint: &Endpoint, clock: &Clock<'_>) -> Request<()> {
-        let mut headers = self.headers.clone();
-        if let Some(end) = clock.attempt_end() {
-            let left = end.saturating_duration_since(Instant::now());
-            headers.insert(deadline::GRPC_TIMEOUT, deadline::format_timeout(left));
-        }
-        if self.attempts > 1 {
-            headers.insert(
-                metadata::PREVIOUS_ATTEMPTS,
-                HeaderValue::from(self.attempts - 1),
-            );
-        }
-        let mut request = Request::new(());
-        *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = upstream_uri(self.method, endpoint);
-        *request.headers_mut() = headers;
-        request
-    }
-
-    /// What the end of an attempt means: the code that is counted for the endpoint, what the balancer learns, and
-    /// what happens next.
-    fn conclude(
-        &mut self,
-        ended: Ended,
-        attempt: &Attempt<'_>,
-        settings: &Settings,
-        clock: &Clock<'_>,
-    ) -> (Code, Outcome, Next) {
-        let _ = settings;
-        match ended {
-            Ended::Answered(code, outcome) => (code, outcome, Next::Done(None)),
-            Ended::Status(code, headers, outcome) => {
-                let outcome = if matches!(code, Code::DeadlineExceeded | Code::Cancelled)
-                    && clock.is_nearly_over(attempt.started)
-                {
-                    attempt.blame_for_time()
-                } else {
-                    outcome
-                };
-                (code, outcome, Next::Forward(headers))
-            }
-            Ended::Failed(failure) => {
-                let is_attempt_timeout = matches!(failure, Failure::Expired(Expired::Attempt));
-                let (error, outcome) = self.judge(failure, attempt, clock);
-                if error.kind == ErrorKind::Cancelled {
-                    self.stream.reset_before_headers();
-                }
-                (
-                    error.kind.code(),
-                    outcome,
-                    Next::Retry(error, is_attempt_timeout),
-                )
-            }
-            Ended::BrokeOff(failure, mut out) => {
-                let (error, outcome) = self.judge(failure, attempt, clock);
-                self.worker.shared.stats.errors.add(error.kind);
-                let mut trailers = status::headers(error.kind.code(), &error.message);
-                trailers.insert(
-                    metadata::ACCESS_ERROR,
-                    HeaderValue::from_static(error.kind.name()),
-                );
-                self.responder.add_trailers(
-                    &mut trailers,
-                    self.attempts,
-                    self.exposed(attempt.endpoint),
-                );
-                let _ = out.send_trailers(trailers);
-                (error.kind.code(), outcome, Next::Done(Some(error.kind)))
-            }
-        }
-    }
-
-    /// The error of a failure, and whether the endpoint is to blame (design.md, error table, last column).
-    fn judge(
-        &self,
-        failure: Failure,
-        attempt: &Attempt<'_>,
-        clock: &Clock<'_>,
-    ) -> (Error, Outcome) {
-        match failure {
-            Failure::Caller(error) => {
-                // A caller's reset at its own deadline usually beats our timer (balancing.md 2.2, cancel trap).
-                let late = error.kind == ErrorKind::Cancelled
-                    && self.caller_deadline.is_some()
-                    && clock.is_nearly_over(self.started);
-                let outcome = if late {
-                    attempt.blame_for_time()
-                } else {
-                    Outcome::Neutral
-                };
-                (error, outcome)
-            }
-            Failure::Endpoint(error) => {
-                let outcome = retry::outcome(error.kind);
-                let text = &attempt.endpoint.address.text;
-                let message = if error.message.contains(&**text) {
-                    error.message
-                } else {
-                    format!("endpoint {text}: {}", error.message).into()
-                };
-                (Error::new(error.kind, message), outcome)
-            }
-            Failure::Expired(expired) => {
-                let text = &attempt.endpoint.address.text;
-                let held = attempt.started.elapsed().as_millis();
-                let message = match expired {
-                    Expired::Deadline => {
-                        format!("deadline exceeded; endpoint {text} had the call for {held} ms")
-                    }
-                    Expired::Attempt => format!(
-                        "endpoint {text} did not answer within attempt_timeout_ms ({held} ms)"
-                    ),
-                    Expired::Idle => format!(
-                        "no message either way for stream_idle_timeout_ms (endpoint {text})"
-                    ),
-                    Expired::Stalled => {
-                        "the caller moved fewer than 16 KiB in body_timeout_ms".to_owned()
-                    }
-                };
-                let outcome = if expired == Expired::Stalled {
-                    Outcome::Neutral
-                } else {
-                    attempt.blame_for_time()
-                };
-                (Error::new(ErrorKind::DeadlineExceeded, message), outcome)
-            }
-        }
-    }
-
-    fn may_retry(
-        &self,
-        error: &Error,
-        is_attempt_timeout: bool,
-        cluster: &Cluster,
-        settings: &Settings,
-        clock: &Clock<'_>,
-    ) -> bool {
-        if retry::never_reached(error.kind) {
-            // Nobody did any work: it costs no budget, and only the number of endpoints limits it.
-            let may = self.attempts < MAX_UNREACHED
-                && self.inbound.is_replayable()
-                && clock.has_time_left();
-            if may {
-                cluster.stats.retries.add(RetryCause::Error(error.kind));
-            }
-            return may;
-        }
-        let is_allowed =
-            retry::may_retry(error.kind, is_attempt_timeout, self.is_idempotent(settings));
-        is_allowed && self.may_repeat(cluster, settings, clock, RetryCause::Error(error.kind))
-    }
-
-    /// Whether another attempt of a call that may have been processed is possible and affordable.
-    fn may_repeat(
-        &self,
-        cluster: &Cluster,
-        settings: &Settings,
-        clock: &Clock<'_>,
-        cause: RetryCause,
-    ) -> bool {
-        let is_possible = self.is_idempotent(settings)
-            && self.attempts < settings.max_attempts
-            && self.inbound.is_replayable()
-            && clock.has_time_left();
-        let is_retried_already = self.headers.contains_key(metadata::PREVIOUS_ATTEMPTS);
-        let may = is_possible && cluster.budget.take(is_retried_already);
-        if may {
-            cluster.stats.retries.add(cause);
-        }
-        may
-    }
-
-    fn is_idempotent(&self, settings: &Settings) -> bool {
-        settings.idempotent && self.method.idempotent
-    }
-
-    fn exposed<'a>(&self, endpoint: &'a Endpoint) -> Option<&'a HeaderValue> {
+    pub(super) fn exposed<'a>(&self, endpoint: &'a Endpoint) -> Option<&'a HeaderValue> {
         self.worker
             .shared
             .config
@@ -585,6 +289,10 @@ impl Call {
     fn fail(&mut self, error: &Error) -> Code {
         self.record.error = Some(error.kind);
         self.worker.shared.stats.errors.add(error.kind);
+        // A caller that gives up at its own deadline floods nobody.
+        if error.kind == ErrorKind::Cancelled && !self.is_callers_deadline_near() {
+            self.stream.reset_before_headers();
+        }
         let endpoint = self.record.endpoint.clone();
         let exposed = endpoint
             .as_deref()
@@ -594,57 +302,41 @@ impl Call {
     }
 
     fn finish(self, code: Code) {
-        self.record
-            .stats
-            .record(self.method.id, code, self.started.elapsed());
-    }
-}
-
-// === impl Attempt ===
-
-impl Attempt<'_> {
-    /// Running out of time counts against the endpoint if it held the call for at least its median latency and
-    /// 10 ms, and it was not the caller that the call waited for: else short deadlines would be an attack.
-    fn blame_for_time(&self) -> Outcome {
-        let waits_for_caller = self
-            .exchange
-            .as_ref()
-            .is_some_and(|exchange| exchange.waits_for_caller);
-        if waits_for_caller {
-            return Outcome::Neutral;
+        let duration = self.started.elapsed();
+        self.record.stats.record(self.method.id, code, duration);
+        if let Some(log) = &self.worker.shared.access_log {
+            self.log(log, code, duration);
         }
-        let median = self
-            .endpoint
-            .stats
-            .seconds
-            .quantile(0.5)
-            .map_or(Duration::ZERO, Duration::from_secs_f64);
-        retry::time_outcome(self.started.elapsed(), median)
     }
-}
 
-fn outcome_of(code: Code, headers: &HeaderMap, method: &Method, settings: &Settings) -> Outcome {
-    // The user's own hook failed, not the endpoint.
-    if metadata::hook_failed(headers) {
-        return Outcome::Neutral;
+    /// Write the call's line; off the request path, as the caller has its answer.
+    fn log(&self, log: &AccessLog, code: Code, duration: Duration) {
+        let Record {
+            key,
+            cluster,
+            endpoint,
+            error,
+            bytes_out,
+            ..
+        } = &self.record;
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        log.write(Entry {
+            time: SystemTime::now(),
+            request_id: text(self.responder.request_id().to_str().ok()),
+            method: self.method.path.trim_start_matches('/'),
+            model: text(key.model.as_deref()),
+            version: text(key.version.as_deref().or(key.label.as_deref())),
+            cluster: text(cluster.as_ref().map(|cluster| &*cluster.name)),
+            endpoint: text(endpoint.as_ref().map(|endpoint| &*endpoint.address.text)),
+            attempts: self.attempts,
+            code: code.name(),
+            error: error.map(ErrorKind::name),
+            duration_ms: duration.as_secs_f64() * 1e3,
+            bytes_in: self.inbound.bytes() as u64,
+            bytes_out: *bytes_out as u64,
+            peer: self.stream.peer().to_string(),
+        });
     }
-    retry::status_outcome(code, settings.failure_codes(method.protocol))
-}
-
-fn upstream_uri(method: &Method, endpoint: &Endpoint) -> Uri {
-    let mut parts = uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(endpoint.address.authority.clone());
-    parts.path_and_query = Some(method.upstream.clone());
-    Uri::from_parts(parts).expect("scheme, authority and path are all there")
-}
-
-fn no_status(endpoint: &Endpoint) -> Error {
-    let message = format!(
-        "endpoint {} answered without a grpc-status",
-        endpoint.address.text
-    );
-    Error::new(ErrorKind::BadUpstreamResponse, message)
 }
 
 fn shed(what: &str, limit: usize) -> Error {

@@ -19,6 +19,7 @@ use crate::admin::grpc::{LocalCall, LocalServices, MAX_REQUEST_BYTES, serve_loca
 use crate::admin::health::{HealthSource, Serving};
 use crate::admin::reflection::Reflection;
 use crate::grpc::metadata;
+use crate::grpc::status::Code;
 use crate::net::drain::Phase;
 
 /// inference.ServerLiveResponse and inference.ServerReadyResponse.
@@ -91,7 +92,7 @@ pub fn local_services(shared: &Arc<Shared>, reflection: Arc<Reflection>) -> Loca
     }
 }
 
-/// Answer one call of a method of kind `local`.
+/// Answer one call of a method of kind `local`; return the code that it ended with.
 pub async fn serve(
     worker: &Rc<Worker>,
     method: &'static Method,
@@ -99,7 +100,7 @@ pub async fn serve(
     body: RecvStream,
     respond: SendResponse<Bytes>,
     request_id: HeaderValue,
-) {
+) -> Code {
     let started = Instant::now();
     let shared = &worker.shared;
     let mut extra = HeaderMap::with_capacity(2);
@@ -134,6 +135,7 @@ pub async fn serve(
         path => serve_local(path, call, &worker.local).await,
     };
     shared.unrouted.record(method.id, code, started.elapsed());
+    code
 }
 
 fn server_metadata() -> ServerMetadata {

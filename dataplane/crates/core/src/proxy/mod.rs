@@ -1,5 +1,6 @@
 //! The request path of the access service. Read `handle` first: it is the only orchestrator.
 
+mod attempt;
 pub mod body;
 pub mod clock;
 pub mod cluster;
@@ -17,3 +18,4 @@ pub mod server;
 pub mod state;
 pub mod status;
 pub mod upstream;
+mod verdict;

@@ -122,6 +122,10 @@ impl Upstream {
         upstream
     }
 
+    pub fn most_connections(&self) -> usize {
+        self.limits.max_connections_per_endpoint.max(1)
+    }
+
     /// A connection with room for one more stream. Waits for a connect that is under way, or due.
     ///
     /// # Errors

@@ -69,7 +69,7 @@ impl Proxy {
         }
         let reflection = Reflection::new(descriptors, &super::local::services())?;
         Ok(Self {
-            shared: Arc::new(Shared::new(config, reflection)),
+            shared: Arc::new(Shared::new(config, reflection).map_err(|error| error.to_string())?),
             running: None,
         })
     }
@@ -153,7 +153,8 @@ impl Proxy {
         &self.shared
     }
 
-    /// Stop accepting, say GOAWAY, and wait for the calls in flight. True when all ended within `limit`.
+    /// Stop accepting, say GOAWAY, and wait for the calls in flight. True when all ended within `limit`, and before
+    /// the process was told to stop at once.
     pub fn drain(&self, limit: Duration) -> bool {
         self.shared.drain.advance(Phase::Draining);
         self.shared.health.bump();
@@ -166,7 +167,8 @@ impl Proxy {
                 .loads
                 .iter()
                 .all(|load| load.streams() == 0 && load.connections() == 0);
-            if is_idle || Instant::now() >= end {
+            let is_stopped = self.shared.drain.phase() == Phase::Stopped;
+            if is_idle || is_stopped || Instant::now() >= end {
                 return running.loads.iter().all(|load| load.streams() == 0);
             }
             std::thread::sleep(DRAIN_CHECK);
@@ -325,7 +327,9 @@ impl Service for Calls {
         stream: StreamGuard,
     ) {
         // A panic ends this task only; its Responder answers INTERNAL.
-        tokio::task::spawn_local(handle(self.worker.clone(), request, respond, stream));
+        // Boxed, as the future is some 3 KB and a task is moved several times before it runs.
+        let call = Box::pin(handle(self.worker.clone(), request, respond, stream));
+        tokio::task::spawn_local(call);
     }
 }
 

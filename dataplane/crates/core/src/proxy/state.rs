@@ -1,5 +1,6 @@
 //! What the whole process shares, the routing state that is swapped whole, and what one worker owns.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -13,6 +14,7 @@ use super::limit::{HeldBytes, InFlight};
 use super::method;
 use super::pool::Pool;
 use super::route::{Model, Routes, Split};
+use crate::admin::access_log::AccessLog;
 use crate::admin::grpc::LocalServices;
 use crate::admin::health::Version;
 use crate::admin::metrics::{CallStats, ProcessStats};
@@ -36,6 +38,7 @@ pub struct Shared {
     pub started: Instant,
     /// Open downstream connections.
     pub connections: Arc<AtomicUsize>,
+    pub access_log: Option<AccessLog>,
     /// Shown under `control` in /status.
     control_status: Mutex<serde_json::Value>,
     /// States applied so far.
@@ -63,12 +66,20 @@ pub struct Worker {
 // === impl Shared ===
 
 impl Shared {
-    pub fn new(config: ProxyConfig, reflection: Reflection) -> Self {
+    /// # Errors
+    /// The access log cannot be opened.
+    pub fn new(config: ProxyConfig, reflection: Reflection) -> io::Result<Self> {
         let held = Arc::new(HeldBytes::new(config.limits.max_held_bytes));
-        Self {
+        let stats = Arc::new(ProcessStats::default());
+        let access_log = match &config.access_log {
+            Some(path) => Some(AccessLog::open(path, stats.access_log_lost.clone())?),
+            None => None,
+        };
+        Ok(Self {
+            access_log,
             config,
             state: ArcSwap::default(),
-            stats: Arc::default(),
+            stats,
             unrouted: Arc::new(CallStats::new(method::all().len())),
             in_flight: InFlight::default(),
             held,
@@ -80,7 +91,7 @@ impl Shared {
             control_status: Mutex::default(),
             applied: AtomicU64::new(0),
             applying: Mutex::new(()),
-        }
+        })
     }
 
     pub fn control_status(&self) -> serde_json::Value {
@@ -151,7 +162,7 @@ impl Shared {
             for (address, _) in &endpoints {
                 addresses.insert(address.id, address.clone());
             }
-            cluster.update(settings, &endpoints);
+            cluster.update(settings, endpoints);
             clusters.push(cluster);
         }
         let by_name: FxHashMap<&str, &Arc<Cluster>> = clusters
@@ -241,3 +252,7 @@ fn check(config: &StateConfig) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -30,7 +30,7 @@ pub enum Failure {
 /// A request on its way to an endpoint, and the answer on its way back.
 pub struct Exchange {
     /// Counts the stream on its connection.
-    _channel: Channel,
+    channel: Channel,
     /// None once the request's end was sent, or can no longer be.
     send: Option<SendStream<Bytes>>,
     /// The next chunk to send.
@@ -38,6 +38,8 @@ pub struct Exchange {
     has_sent: bool,
     /// It is the caller that the request waits for.
     pub waits_for_caller: bool,
+    /// The caller does not take the answer: what it was sent last is still here.
+    pub is_unread: bool,
 }
 
 // === impl Exchange ===
@@ -52,24 +54,15 @@ impl Exchange {
         request: Request<()>,
     ) -> Result<(Self, ResponseFuture), Error> {
         let channel = upstream.channel().await?;
-        let sent = {
-            let sender = &mut *channel.connection.sender.borrow_mut();
-            let is_free = poll_fn(|cx| Poll::Ready(sender.poll_ready(cx))).await;
-            match is_free {
-                Poll::Ready(Ok(())) => sender.send_request(request, false),
-                // An earlier stream of this handle waits for the peer's stream limit; a clone queues behind it.
-                Poll::Pending => sender.clone().send_request(request, false),
-                Poll::Ready(Err(error)) => Err(error),
-            }
-        };
-        match sent {
+        match send_head(&channel, request).await {
             Ok((response, send)) => {
                 let exchange = Self {
-                    _channel: channel,
+                    channel,
                     send: Some(send),
                     cursor: 0,
                     has_sent: false,
                     waits_for_caller: false,
+                    is_unread: false,
                 };
                 Ok((exchange, response))
             }
@@ -79,6 +72,11 @@ impl Exchange {
                 Err(Error::new(ErrorKind::RefusedStream, message))
             }
         }
+    }
+
+    /// Take no further calls to this call's connection.
+    pub fn discard_connection(&self) {
+        self.channel.discard();
     }
 
     pub fn cursor(&mut self) -> &mut usize {
@@ -121,10 +119,10 @@ impl Exchange {
         inbound: &mut Inbound,
         out: &mut SendStream<Bytes>,
         clock: &mut Clock<'_>,
+        bytes: &mut usize,
     ) -> Result<Option<HeaderMap>, Failure> {
-        let mut has_sent = false;
         poll_fn(|cx| {
-            match poll_body(cx, &mut body, &mut framing, out, &mut has_sent, clock) {
+            match self.poll_body(cx, &mut body, &mut framing, out, bytes, clock) {
                 Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
                 Poll::Ready(Ok(())) => {
                     let trailers = body.poll_trailers(cx);
@@ -142,12 +140,54 @@ impl Exchange {
             if let Poll::Ready(Ok(_)) = out.poll_reset(cx) {
                 return Poll::Ready(Err(Failure::Caller(cancelled())));
             }
-            let waits = self.waits_for_caller || (has_sent && out.capacity() == 0);
             clock
-                .poll(cx, waits)
+                .poll(cx, self.waits_for_caller || self.is_unread)
                 .map(|expired| Err(Failure::Expired(expired)))
         })
         .await
+    }
+
+    /// Forward the chunks that have come while the caller takes them. Ready when the body has ended.
+    fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut RecvStream,
+        framing: &mut Frames,
+        out: &mut SendStream<Bytes>,
+        bytes: &mut usize,
+        clock: &mut Clock<'_>,
+    ) -> Poll<Result<(), Failure>> {
+        self.is_unread = false;
+        loop {
+            if *bytes > 0 {
+                match has_capacity(cx, out) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.is_unread = true;
+                        return Poll::Pending;
+                    }
+                    Err(_) => return Poll::Ready(Err(Failure::Caller(cancelled()))),
+                }
+            }
+            let chunk = match body.poll_data(cx) {
+                Poll::Ready(Some(Ok(chunk))) => chunk,
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(Err(Failure::Endpoint(after_headers(&error))));
+                }
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            };
+            if let Err(error) = check_sizes(framing, &chunk) {
+                return Poll::Ready(Err(Failure::Endpoint(error)));
+            }
+            clock.progress(chunk.len());
+            // Taken as fast as the caller takes it: the window reopens only now.
+            let _ = body.flow_control().release_capacity(chunk.len());
+            *bytes += chunk.len();
+            if out.send_data(chunk, false).is_err() {
+                return Poll::Ready(Err(Failure::Caller(cancelled())));
+            }
+        }
     }
 
     /// Send what there is of the request. Ready when all of it is sent, or the endpoint takes no more (its
@@ -188,42 +228,25 @@ impl Exchange {
     }
 }
 
-/// Forward the chunks that have come while the caller takes them. Ready when the body has ended.
-fn poll_body(
-    cx: &mut Context<'_>,
-    body: &mut RecvStream,
-    framing: &mut Frames,
-    out: &mut SendStream<Bytes>,
-    has_sent: &mut bool,
-    clock: &mut Clock<'_>,
-) -> Poll<Result<(), Failure>> {
-    loop {
-        if *has_sent {
-            match has_capacity(cx, out) {
-                Ok(true) => {}
-                Ok(false) => return Poll::Pending,
-                Err(_) => return Poll::Ready(Err(Failure::Caller(cancelled()))),
-            }
-        }
-        let chunk = match body.poll_data(cx) {
-            Poll::Ready(Some(Ok(chunk))) => chunk,
-            Poll::Ready(Some(Err(error))) => {
-                return Poll::Ready(Err(Failure::Endpoint(after_headers(&error))));
-            }
-            Poll::Ready(None) => return Poll::Ready(Ok(())),
-            Poll::Pending => return Poll::Pending,
-        };
-        if let Err(error) = check_sizes(framing, &chunk) {
-            return Poll::Ready(Err(Failure::Endpoint(error)));
-        }
-        clock.progress(chunk.len());
-        // Taken as fast as the caller takes it: the window reopens only now.
-        let _ = body.flow_control().release_capacity(chunk.len());
-        *has_sent = true;
-        if out.send_data(chunk, false).is_err() {
-            return Poll::Ready(Err(Failure::Caller(cancelled())));
-        }
-    }
+/// Open a stream on a connection.
+async fn send_head(
+    channel: &Channel,
+    request: Request<()>,
+) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+    let mut request = Some(request);
+    poll_fn(|cx| {
+        let sender = &mut *channel.connection.sender.borrow_mut();
+        let is_free = sender.poll_ready(cx);
+        // Ready at the first poll, so the request is there.
+        let request = request.take().unwrap_or_default();
+        Poll::Ready(match is_free {
+            Poll::Ready(Ok(())) => sender.send_request(request, false),
+            // An earlier stream of this handle waits for the peer's stream limit; a clone queues behind it.
+            Poll::Pending => sender.clone().send_request(request, false),
+            Poll::Ready(Err(error)) => Err(error),
+        })
+    })
+    .await
 }
 
 /// Whether one more chunk may be given to h2. Chunks are as small as frames, so that overshooting the window by
@@ -244,10 +267,19 @@ fn has_capacity(cx: &mut Context<'_>, send: &mut SendStream<Bytes>) -> Result<bo
     }
 }
 
-/// Walk the messages of a chunk: an answer beyond max_message_bytes is refused.
+/// Walk the messages of a chunk: an answer beyond max_message_bytes is refused, and one that is malformed is the
+/// endpoint's fault, not a bad request.
 fn check_sizes(framing: &mut Frames, mut chunk: &[u8]) -> Result<(), Error> {
-    while framing.next(&mut chunk)?.is_some() {}
-    Ok(())
+    loop {
+        match framing.next(&mut chunk) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(()),
+            Err(error) if error.kind == ErrorKind::BadRequest => {
+                return Err(Error::new(ErrorKind::BadUpstreamResponse, error.message));
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 pub(super) fn cancelled() -> Error {

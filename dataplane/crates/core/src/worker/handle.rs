@@ -153,12 +153,19 @@ impl Front {
                 .queue
                 .slot(deadline.into_std(), meta, limits.max_message_bytes);
         let request_id = responder.request_id().clone();
-        self.shared.queue.push(Call {
+        let call = Call {
             payload: request.payload,
             meta: request.meta,
             method,
             request_id,
             slot,
+        };
+        self.shared.queue.push(call).inspect_err(|error| {
+            let shed = u64::from(error.kind == ErrorKind::Shed);
+            self.shared
+                .process
+                .shed_in_flight
+                .fetch_add(shed, Ordering::Relaxed);
         })?;
         Ok((wait(waiting, deadline, responder).await?, deadline))
     }
@@ -179,6 +186,10 @@ impl Front {
         }
         let limit = self.shared.config.limits.max_in_flight;
         if self.shared.in_flight.load(Ordering::Relaxed) > limit {
+            self.shared
+                .process
+                .shed_in_flight
+                .fetch_add(1, Ordering::Relaxed);
             let text = format!("{limit} calls are in flight (max_in_flight); try again later");
             return Err(Error::new(ErrorKind::Shed, text).into());
         }

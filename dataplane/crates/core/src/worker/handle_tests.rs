@@ -172,8 +172,7 @@ async fn outcome(response: Response<RecvStream>) -> Outcome {
 }
 
 fn text_message(text: &str) -> Vec<u8> {
-    codec::encode(&Answer::StrData(text), &[], &[], usize::MAX).unwrap()[codec::PREFIX_BYTES..]
-        .to_vec()
+    codec::encode(&Answer::StrData(text), &[], &[], usize::MAX).unwrap()[framing::PREFIX..].to_vec()
 }
 
 #[test]
@@ -527,5 +526,31 @@ fn a_caller_that_does_not_read_its_answer_is_reset_at_its_deadline() {
             (65_535, Some(h2::Reason::CANCEL))
         );
         assert_eq!(fixture.front.shared.in_flight.load(Ordering::Relaxed), 0);
+    });
+}
+
+#[test]
+fn a_call_whose_task_panics_is_answered_internal() {
+    on_front_thread(false, || async {
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        tokio::task::spawn_local(async move {
+            let mut connection = h2::server::handshake(ours).await.unwrap();
+            while let Some(Ok((_request, respond))) = connection.accept().await {
+                tokio::task::spawn_local(async move {
+                    let _responder = Responder::new(respond, HeaderValue::from_static("7"));
+                    panic!("as a bug would");
+                });
+            }
+        });
+        let (client, connection) = h2::client::handshake(theirs).await.unwrap();
+        tokio::task::spawn_local(connection);
+        let mut client = client.ready().await.unwrap();
+        let sent = request(METHODS[0]).body(()).unwrap();
+        let (response, _stream) = client.send_request(sent, true).unwrap();
+        let outcome = outcome(response.await.unwrap()).await;
+        assert_eq!(
+            (outcome.code, &*outcome.text),
+            (Some(Code::Internal), "internal error, request id 7")
+        );
     });
 }

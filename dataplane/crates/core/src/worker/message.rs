@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName};
 use tokio::time::{Instant, timeout_at};
 
 use super::reply::Failure;
+use crate::admin::metrics::ProcessStats;
 use crate::config::Limits;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::{Event, Frames};
@@ -32,6 +33,8 @@ const MAX_RESERVED: usize = 1 << 20;
 pub(super) struct Budget {
     used: AtomicUsize,
     limit: usize,
+    /// Where refusals are counted.
+    stats: Arc<ProcessStats>,
 }
 
 /// One call's share of a [`Budget`], given back when it is dropped.
@@ -52,10 +55,11 @@ pub(super) enum ReadError {
 // === impl Budget ===
 
 impl Budget {
-    pub fn new(limit: usize) -> Arc<Self> {
+    pub fn new(limit: usize, stats: Arc<ProcessStats>) -> Arc<Self> {
         Arc::new(Self {
             used: AtomicUsize::new(0),
             limit,
+            stats,
         })
     }
 
@@ -77,6 +81,10 @@ impl Held {
         // Counted even when refused: dropping gives it back.
         self.bytes += bytes;
         if used > self.budget.limit {
+            self.budget
+                .stats
+                .shed_held_bytes
+                .fetch_add(1, Ordering::Relaxed);
             let text = "too many request bytes are held (max_held_bytes); try again later";
             return Err(Error::new(ErrorKind::Shed, text));
         }

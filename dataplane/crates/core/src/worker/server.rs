@@ -136,8 +136,7 @@ impl WorkerFront {
         has_ended
     }
 
-    /// End everything now and join the thread. Calls that wait for Python are answered where their callers
-    /// can still be reached.
+    /// End everything now and join the thread: calls that are not answered yet see their connection close.
     pub fn stop(&self) {
         self.shared.queue.abort();
         self.shared.drain.advance(Phase::Stopped);
@@ -236,10 +235,6 @@ async fn serve_connections(
             Some(incoming) = incoming.recv() => serve_connection(incoming, &shared, &server, &calls),
             phase = watch.changed() => if phase == Phase::Stopped { break },
         }
-    }
-    // The queue was aborted before: let those calls say so, and their connections end.
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
     }
 }
 

@@ -41,14 +41,15 @@ pub(super) struct Shared {
 impl Shared {
     pub fn new(config: WorkerConfig, descriptors: &[u8]) -> Result<Self, String> {
         let services = [&SELDON_SERVICES[..], &grpc::SERVICES].concat();
+        let process = Arc::<ProcessStats>::default();
         Ok(Self {
             queue: Arc::new(Queue::new(config.max_queue)),
             drain: Drain::default(),
-            process: Arc::default(),
             calls: CallStats::new(METHODS.len() + 1),
             connections: AtomicUsize::new(0),
             in_flight: AtomicUsize::new(0),
-            budget: Budget::new(config.limits.max_held_bytes),
+            budget: Budget::new(config.limits.max_held_bytes, process.clone()),
+            process,
             reflection: Arc::new(Reflection::new(descriptors, &services)?),
             is_ready: AtomicBool::new(false),
             health_version: Version::default(),

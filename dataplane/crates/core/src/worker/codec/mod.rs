@@ -21,6 +21,7 @@ pub use tftensor::{TfData, TfDataRef, TfTensor};
 pub use value::Value;
 
 use crate::error::{Error, ErrorKind};
+use crate::grpc::framing::{self, PREFIX};
 use protobuf::{Backwards, Counter, Field, Oneof, Reader, Sink, text};
 
 /// What a request brought, by the member of its oneof.
@@ -130,9 +131,6 @@ pub enum Answer<'a> {
     CustomData(&'a [u8]),
 }
 
-/// Length of gRPC's message prefix: a flag and the message's length.
-pub const PREFIX_BYTES: usize = 5;
-
 /// Encode an answer as a SeldonMessage with gRPC's five-byte prefix in front.
 ///
 /// `names` become data.names where there is data; `meta` is [`Meta::answer`] of the request.
@@ -147,7 +145,7 @@ pub fn encode(
 ) -> Result<Bytes, Error> {
     let mut counter = Counter::default();
     encode_into(answer, names, meta, &mut counter);
-    let length = counter.written();
+    let length = counter.total();
     let prefix = u32::try_from(length)
         .ok()
         .filter(|_| length <= max_bytes)
@@ -157,36 +155,47 @@ pub fn encode(
             );
             Error::new(ErrorKind::MessageTooLarge, text)
         })?;
-    let mut buffer = Backwards::new(PREFIX_BYTES + length);
-    encode_into(answer, names, meta, &mut buffer);
-    buffer.put(&prefix.to_be_bytes());
-    buffer.put(&[0]);
-    Ok(buffer.finish().into())
+    let mut head = Backwards::new(counter.head());
+    encode_into(answer, names, meta, &mut head);
+    let mut framed = Vec::with_capacity(PREFIX + length);
+    framed.extend_from_slice(&framing::prefix(prefix));
+    framed.extend_from_slice(&head.finish());
+    append_tail(answer, &mut framed);
+    Ok(framed.into())
 }
 
 fn encode_into(answer: &Answer<'_>, names: &[String], meta: &[u8], sink: &mut impl Sink) {
     match *answer {
-        Answer::Tensor { shape, values } => {
-            encode_data(names, sink, |sink| {
-                sink.message(2, |sink| tensor::encode_tensor(shape, values, sink))
-            });
-        }
-        Answer::NdArray(values) => {
-            encode_data(names, sink, |sink| {
-                sink.message(3, |sink| value::encode_list(values, sink))
-            });
-        }
+        Answer::Tensor { shape, values } => encode_data(names, sink, |sink| {
+            sink.message(2, |sink| tensor::encode_tensor(shape, values, sink));
+        }),
+        Answer::NdArray(values) => encode_data(names, sink, |sink| {
+            sink.message(3, |sink| value::encode_list(values, sink));
+        }),
         Answer::TfTensor { dtype, shape, data } => encode_data(names, sink, |sink| {
             sink.message(4, |sink| {
                 tftensor::encode_tftensor(dtype, shape, data, sink)
             });
         }),
-        Answer::BinData(bytes) => sink.bytes_field(4, bytes),
-        Answer::StrData(text) => sink.bytes_field(5, text.as_bytes()),
+        Answer::BinData(bytes) => sink.message(4, |sink| sink.tail(bytes.len())),
+        Answer::StrData(text) => sink.message(5, |sink| sink.tail(text.len())),
         Answer::JsonData(value) => sink.message(6, |sink| value.encode(sink)),
-        Answer::CustomData(any) => sink.bytes_field(7, any),
+        Answer::CustomData(any) => sink.message(7, |sink| sink.tail(any.len())),
     }
     sink.bytes_field(2, meta);
+}
+
+/// Append what [`encode_into`] left room for.
+fn append_tail(answer: &Answer<'_>, framed: &mut Vec<u8>) {
+    match *answer {
+        Answer::Tensor { values, .. } => tensor::append_doubles(framed, values),
+        Answer::TfTensor { dtype, data, .. } => {
+            framed.extend_from_slice(tftensor::content(dtype, data))
+        }
+        Answer::BinData(bytes) | Answer::CustomData(bytes) => framed.extend_from_slice(bytes),
+        Answer::StrData(text) => framed.extend_from_slice(text.as_bytes()),
+        Answer::NdArray(_) | Answer::JsonData(_) => {}
+    }
 }
 
 fn encode_data<S: Sink>(names: &[String], sink: &mut S, content: impl FnOnce(&mut S)) {

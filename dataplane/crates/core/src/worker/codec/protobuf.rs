@@ -176,8 +176,8 @@ pub(super) trait Sink: Sized {
     /// Bytes written so far.
     fn written(&self) -> usize;
     fn put(&mut self, bytes: &[u8]);
-    /// Put numbers of `N` bytes each, little-endian, first one first.
-    fn put_all<T: Copy, const N: usize>(&mut self, values: &[T], bytes_of: impl Fn(T) -> [u8; N]);
+    /// Leave room at the very end for bytes that whoever finishes the message appends.
+    fn tail(&mut self, length: usize);
 
     fn varint(&mut self, mut value: u64) {
         let mut bytes = [0; 10];
@@ -220,6 +220,19 @@ pub(super) trait Sink: Sized {
 #[derive(Default)]
 pub(super) struct Counter {
     written: usize,
+    tail: usize,
+}
+
+impl Counter {
+    /// Bytes of the whole message.
+    pub fn total(&self) -> usize {
+        self.written
+    }
+
+    /// Bytes in front of the tail.
+    pub fn head(&self) -> usize {
+        self.written - self.tail
+    }
 }
 
 impl Sink for Counter {
@@ -231,15 +244,18 @@ impl Sink for Counter {
         self.written += bytes.len();
     }
 
-    fn put_all<T: Copy, const N: usize>(&mut self, values: &[T], _bytes_of: impl Fn(T) -> [u8; N]) {
-        self.written += values.len() * N;
+    fn tail(&mut self, length: usize) {
+        self.written += length;
+        self.tail += length;
     }
 }
 
-/// Fills a buffer of the counted size from its end.
+/// Fills a buffer for everything but the tail from its end. The tail is most of a large message; leaving it
+/// out spares filling its memory with zeros first.
 pub(super) struct Backwards {
     buffer: Vec<u8>,
     start: usize,
+    tail: usize,
 }
 
 impl Backwards {
@@ -247,6 +263,7 @@ impl Backwards {
         Self {
             buffer: vec![0; size],
             start: size,
+            tail: 0,
         }
     }
 
@@ -254,27 +271,25 @@ impl Backwards {
         debug_assert_eq!(self.start, 0, "the encoder wrote less than it counted");
         self.buffer
     }
-
-    fn claim(&mut self, length: usize) -> &mut [u8] {
-        let end = self.start;
-        self.start -= length;
-        &mut self.buffer[self.start..end]
-    }
 }
 
 impl Sink for Backwards {
     fn written(&self) -> usize {
-        self.buffer.len() - self.start
+        self.buffer.len() - self.start + self.tail
     }
 
     fn put(&mut self, bytes: &[u8]) {
-        self.claim(bytes.len()).copy_from_slice(bytes);
+        let end = self.start;
+        self.start -= bytes.len();
+        self.buffer[self.start..end].copy_from_slice(bytes);
     }
 
-    fn put_all<T: Copy, const N: usize>(&mut self, values: &[T], bytes_of: impl Fn(T) -> [u8; N]) {
-        let target = self.claim(values.len() * N);
-        for (chunk, &value) in target.chunks_exact_mut(N).zip(values) {
-            chunk.copy_from_slice(&bytes_of(value));
-        }
+    fn tail(&mut self, length: usize) {
+        debug_assert_eq!(
+            self.written(),
+            0,
+            "the tail comes last, so it is written first"
+        );
+        self.tail = length;
     }
 }

@@ -81,9 +81,10 @@ pub(super) fn check_shape(place: &str, dimensions: &[i64]) -> Result<(Vec<usize>
     Ok((shape, if is_empty { 0 } else { product }))
 }
 
+/// The values are the message's tail.
 pub(super) fn encode_tensor(shape: &[usize], values: &[f64], sink: &mut impl Sink) {
     if !values.is_empty() {
-        sink.message(2, |sink| sink.put_all(values, f64::to_le_bytes));
+        sink.message(2, |sink| sink.tail(size_of_val(values)));
     }
     if !shape.is_empty() {
         sink.message(1, |sink| {
@@ -92,5 +93,18 @@ pub(super) fn encode_tensor(shape: &[usize], values: &[f64], sink: &mut impl Sin
                 .rev()
                 .for_each(|&size| sink.varint(size as u64))
         });
+    }
+}
+
+/// Append doubles as the wire has them, at the speed of a copy.
+pub(super) fn append_doubles(target: &mut Vec<u8>, values: &[f64]) {
+    // Through a buffer that stays in the first cache: growing by eight bytes at a time is much slower.
+    let mut buffer = [0; 4096];
+    for values in values.chunks(buffer.len() / 8) {
+        let bytes = &mut buffer[..values.len() * 8];
+        for (bytes, value) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(values) {
+            *bytes = value.to_le_bytes();
+        }
+        target.extend_from_slice(bytes);
     }
 }

@@ -18,6 +18,7 @@ struct SeldonMessage {
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]
+#[allow(clippy::large_enum_variant)] // one at a time, in tests
 enum DataOneof {
     #[prost(message, tag = "3")]
     Data(DefaultData),
@@ -142,11 +143,8 @@ fn decoded_tftensor(shape: &[i64], proto: TensorProto) -> Result<TfTensor, Error
 fn encoded(answer: &Answer<'_>, names: &[String], meta: &[u8]) -> Bytes {
     let framed = encode(answer, names, meta, LIMIT).unwrap();
     let length = u32::from_be_bytes(framed[1..5].try_into().unwrap());
-    assert_eq!(
-        (framed[0], length as usize),
-        (0, framed.len() - PREFIX_BYTES)
-    );
-    framed.slice(PREFIX_BYTES..)
+    assert_eq!((framed[0], length as usize), (0, framed.len() - PREFIX));
+    framed.slice(PREFIX..)
 }
 
 fn wire_value(value: &Value) -> prost_types::Value {

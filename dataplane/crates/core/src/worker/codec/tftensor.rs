@@ -270,23 +270,34 @@ pub enum TfDataRef<'a> {
     Strings(&'a [Vec<u8>]),
 }
 
-/// Encode as make_tensor_proto does: tensor_content where the type has it and there are two values or more.
+/// What of a tensor goes into tensor_content, as make_tensor_proto decides: everything where the type has it
+/// and there are two values or more, else nothing.
+pub(super) fn content<'a>(dtype: DType, data: TfDataRef<'a>) -> &'a [u8] {
+    match data {
+        TfDataRef::Elements(elements) if dtype.has_content() && elements.len() > dtype.size() => {
+            elements
+        }
+        _ => &[],
+    }
+}
+
+/// tensor_content is the message's tail.
 pub(super) fn encode_tftensor(
     dtype: DType,
     shape: &[usize],
     data: TfDataRef<'_>,
     sink: &mut impl Sink,
 ) {
-    match data {
-        TfDataRef::Strings(values) => values
-            .iter()
-            .rev()
-            .for_each(|value| sink.bytes_field(8, value)),
-        TfDataRef::Elements([]) => {}
-        TfDataRef::Elements(elements) if dtype.has_content() && elements.len() > dtype.size() => {
-            sink.bytes_field(4, elements);
+    match (data, content(dtype, data)) {
+        (TfDataRef::Strings(values), _) => {
+            values
+                .iter()
+                .rev()
+                .for_each(|value| sink.bytes_field(8, value));
         }
-        TfDataRef::Elements(elements) => encode_typed(dtype, elements, sink),
+        (TfDataRef::Elements([]), _) => {}
+        (TfDataRef::Elements(elements), []) => encode_typed(dtype, elements, sink),
+        (_, content) => sink.message(4, |sink| sink.tail(content.len())),
     }
     sink.message(2, |sink| {
         for &size in shape.iter().rev() {

@@ -23,6 +23,12 @@ impl Value {
         if depth >= MAX_DEPTH {
             return Err(bad(format!("values nested deeper than {MAX_DEPTH}")));
         }
+        // By far the most frequent one: number_value and nothing else.
+        if let [0x11, number @ ..] = message
+            && let Ok(number) = number.try_into()
+        {
+            return Ok(Self::Number(f64::from_le_bytes(number)));
+        }
         let mut value = Self::Null;
         let mut oneof = Oneof::default();
         let mut reader = Reader::new(message);

@@ -1,0 +1,176 @@
+//! One attempt at one endpoint: the request goes up, the answer comes down, as far as it comes.
+
+use bytes::Bytes;
+use h2::SendStream;
+use http::uri::{self, Scheme};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use tokio::time::Instant;
+
+use super::clock::Clock;
+use super::cluster::Settings;
+use super::endpoint::Endpoint;
+use super::handle::Call;
+use super::method::Method;
+use super::retry;
+use super::upstream::{Exchange, Failure};
+use crate::balance::Outcome;
+use crate::error::{Error, ErrorKind};
+use crate::grpc::framing::Frames;
+use crate::grpc::status::{self, Code};
+use crate::grpc::{deadline, metadata};
+
+/// One attempt, while it lasts.
+pub(super) struct Attempt<'a> {
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) started: Instant,
+    pub(super) exchange: Option<Exchange>,
+}
+
+/// How an attempt ended that the caller has not been told of yet.
+pub(super) enum Ended {
+    /// The caller has its trailers; this was their code.
+    Answered(Code, Outcome),
+    /// The endpoint answered a status and nothing else: it may be worth another attempt.
+    Status(Code, HeaderMap, Outcome),
+    Failed(Failure),
+    /// The answer broke off after its headers had been passed on.
+    BrokeOff(Failure, SendStream<Bytes>),
+}
+
+// === impl Call ===
+
+impl Call {
+    /// Send the call to one endpoint, and pass its answer on as far as it comes.
+    pub(super) async fn attempt(
+        &mut self,
+        attempt: &mut Attempt<'_>,
+        settings: &Settings,
+        clock: &mut Clock<'_>,
+    ) -> Ended {
+        let upstream = self.worker.pool.upstream(&attempt.endpoint.address);
+        // That a connection is closing may be seen only when a stream is opened on it. Nothing was sent then, and
+        // the connection is out: the next one is taken, as often as there may be connections.
+        let mut left = upstream.most_connections();
+        let (exchange, response) = loop {
+            let request = self.upstream_request(attempt, clock);
+            let opened = {
+                let connect = std::pin::pin!(Exchange::open(&upstream, request));
+                clock.limit(connect, &mut self.responder).await
+            };
+            match opened {
+                Ok(Ok(opened)) => break opened,
+                Ok(Err(error)) if error.kind == ErrorKind::RefusedStream && left > 0 => left -= 1,
+                Ok(Err(error)) => return Ended::Failed(Failure::Endpoint(error)),
+                Err(failure) => return Ended::Failed(failure),
+            }
+        };
+        let exchange = attempt.exchange.insert(exchange);
+        let response = match exchange
+            .response(response, &mut self.inbound, &mut self.responder, clock)
+            .await
+        {
+            Ok(response) => response,
+            Err(failure) => return Ended::Failed(failure),
+        };
+        let (mut head, body) = response.into_parts();
+        let outcome = |code, headers: &HeaderMap| outcome_of(code, headers, self.method, settings);
+        if head.status != StatusCode::OK && !head.headers.contains_key(status::GRPC_STATUS) {
+            let code = Code::from_http(head.status.as_u16());
+            let message = format!(
+                "endpoint {} answered HTTP status {}",
+                attempt.endpoint.address.text,
+                head.status.as_u16()
+            );
+            let outcome = outcome(code, &head.headers);
+            return Ended::Status(code, status::headers(code, &message), outcome);
+        }
+        if body.is_end_stream() {
+            let Some(code) = status::parse_grpc_status(&head.headers) else {
+                return Ended::Failed(Failure::Endpoint(no_status(attempt.endpoint)));
+            };
+            let outcome = outcome(code, &head.headers);
+            metadata::to_downstream(&mut head.headers);
+            return Ended::Status(code, head.headers, outcome);
+        }
+        self.inbound.commit(exchange.cursor());
+        clock.set_attempt(None);
+        metadata::to_downstream(&mut head.headers);
+        let mut out = match self.responder.headers(head.headers) {
+            Ok(out) => out,
+            Err(failure) => return Ended::Failed(failure),
+        };
+        let framing = Frames::new(self.worker.shared.config.limits.max_message_bytes);
+        match exchange
+            .relay(
+                body,
+                framing,
+                &mut self.inbound,
+                &mut out,
+                clock,
+                &mut self.record.bytes_out,
+            )
+            .await
+        {
+            Ok(Some(mut trailers)) => {
+                let Some(code) = status::parse_grpc_status(&trailers) else {
+                    return Ended::BrokeOff(Failure::Endpoint(no_status(attempt.endpoint)), out);
+                };
+                let outcome = outcome(code, &trailers);
+                metadata::to_downstream(&mut trailers);
+                self.responder.add_trailers(
+                    &mut trailers,
+                    self.attempts,
+                    self.exposed(attempt.endpoint),
+                );
+                // The caller may have gone in this very moment; the call is over either way.
+                let _ = out.send_trailers(trailers);
+                Ended::Answered(code, outcome)
+            }
+            Ok(None) => Ended::BrokeOff(Failure::Endpoint(no_status(attempt.endpoint)), out),
+            Err(failure) => Ended::BrokeOff(failure, out),
+        }
+    }
+
+    fn upstream_request(&self, attempt: &Attempt<'_>, clock: &Clock<'_>) -> Request<()> {
+        let mut headers = self.headers.clone();
+        if let Some(end) = clock.attempt_end() {
+            let left = end.saturating_duration_since(attempt.started);
+            headers.insert(deadline::GRPC_TIMEOUT, deadline::format_timeout(left));
+        }
+        if self.attempts > 1 {
+            headers.insert(
+                metadata::PREVIOUS_ATTEMPTS,
+                HeaderValue::from(self.attempts - 1),
+            );
+        }
+        let mut request = Request::new(());
+        *request.method_mut() = http::Method::POST;
+        *request.uri_mut() = upstream_uri(self.method, attempt.endpoint);
+        *request.headers_mut() = headers;
+        request
+    }
+}
+
+fn outcome_of(code: Code, headers: &HeaderMap, method: &Method, settings: &Settings) -> Outcome {
+    // The user's own hook failed, not the endpoint.
+    if metadata::hook_failed(headers) {
+        return Outcome::Neutral;
+    }
+    retry::status_outcome(code, settings.failure_codes(method.protocol))
+}
+
+fn upstream_uri(method: &Method, endpoint: &Endpoint) -> Uri {
+    let mut parts = uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(endpoint.address.authority.clone());
+    parts.path_and_query = Some(method.upstream.clone());
+    Uri::from_parts(parts).expect("scheme, authority and path are all there")
+}
+
+fn no_status(endpoint: &Endpoint) -> Error {
+    let message = format!(
+        "endpoint {} answered without a grpc-status",
+        endpoint.address.text
+    );
+    Error::new(ErrorKind::BadUpstreamResponse, message)
+}

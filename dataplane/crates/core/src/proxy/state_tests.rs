@@ -1,0 +1,225 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::balance::Outcome;
+use crate::config::StateConfig;
+use crate::error::ErrorKind;
+use crate::proxy::route_key::RouteKey;
+
+fn shared() -> Shared {
+    let limits = json!({
+        "max_message_bytes": 1 << 20, "max_metadata_bytes": 16384, "max_metadata_fields": 128, "max_streams": 100,
+        "max_connections": 100, "max_connections_per_ip": 100, "max_in_flight": 100, "route_scan_limit_bytes": 1 << 20,
+        "max_retry_bytes": 1 << 20, "max_held_bytes": 1 << 20, "header_timeout_ms": 1000, "body_timeout_ms": 1000,
+        "connection_idle_timeout_ms": 1000, "max_connection_age_ms": 1000, "max_connection_age_grace_ms": 1000,
+        "frame_credit": 1000, "frame_credit_per_frame": 10, "stream_window_bytes": 65535,
+        "connection_window_bytes": 65535, "max_frame_bytes": 16384, "connect_timeout_ms": 100,
+        "max_connections_per_endpoint": 1, "keepalive_ms": 0, "keepalive_timeout_ms": 0, "tcp_user_timeout_ms": 0,
+    });
+    let config = json!({
+        "listen": ["127.0.0.1:0"], "admin": null, "workers": 1, "expose_endpoints": false, "admin_methods": false,
+        "access_log": null, "limits": limits,
+    });
+    let config = serde_json::from_value(config).expect("a whole configuration");
+    let reflection = Reflection::new(&[], &[]).expect("nothing to offer");
+    Shared::new(config, reflection).expect("no access log to open")
+}
+
+fn cluster(name: &str, endpoints: &[(&str, u32)]) -> Value {
+    let endpoints: Vec<_> = endpoints
+        .iter()
+        .map(|(address, weight)| json!({"address": address, "weight": weight}))
+        .collect();
+    json!({
+        "name": name, "policy": "dwrr", "endpoints": endpoints, "timeout_ms": 1000, "attempt_timeout_ms": null,
+        "stream_idle_timeout_ms": 1000, "max_attempts": 2, "idempotent": true, "retry_codes": ["UNAVAILABLE"],
+        "failure_codes": {"tfs": [], "seldon": [], "oip": []}, "max_in_flight": 10, "retry_budget_ratio": 0.2,
+        "retry_budget_per_second": 10.0, "retry_budget_cap": 100.0,
+    })
+}
+
+fn state(clusters: &[Value], models: Value) -> StateConfig {
+    let document = json!({"clusters": clusters, "models": models, "default_cluster": null});
+    serde_json::from_value(document).expect("a whole state")
+}
+
+fn model(name: &str, split: &[(&str, u32)]) -> Value {
+    let split: Vec<_> = split
+        .iter()
+        .map(|(cluster, weight)| json!({"cluster": cluster, "weight": weight}))
+        .collect();
+    json!({"name": name, "split": split, "versions": {}})
+}
+
+fn key(model: &str) -> RouteKey {
+    RouteKey {
+        model: Some(model.to_owned()),
+        ..RouteKey::default()
+    }
+}
+
+#[test]
+fn a_reload_keeps_clusters_endpoints_learned_weights_and_statistics() {
+    let shared = shared();
+    let models = json!([model("m", &[("a", 1)])]);
+    let first = [("127.0.0.1:1", 1), ("127.0.0.1:2", 1)];
+    shared
+        .apply(&state(&[cluster("a", &first)], models.clone()))
+        .expect("good");
+    let before = shared.state.load_full();
+    let cluster_before = before.clusters[0].clone();
+    let endpoint = cluster_before.endpoints()[0].clone();
+    let address = endpoint.address.text.clone();
+    cluster_before
+        .lease(endpoint.clone())
+        .finish(Outcome::Failure);
+
+    let second = [("127.0.0.1:3", 1), (&*address, 2)];
+    shared
+        .apply(&state(&[cluster("a", &second)], models))
+        .expect("good");
+    let after = shared.state.load_full();
+
+    assert!(Arc::ptr_eq(&cluster_before, &after.clusters[0]));
+    let weights = after.clusters[0].weights();
+    let kept = weights.iter().find(|(one, ..)| Arc::ptr_eq(one, &endpoint));
+    let (_, weight, effective) = kept.expect("the endpoint is the same object");
+    assert_eq!(
+        (*weight, *effective),
+        (2, 256),
+        "half of its new full weight"
+    );
+    let stats = |state: &State| state.routes.models["m"].stats.clone();
+    assert!(Arc::ptr_eq(&stats(&before), &stats(&after)));
+}
+
+#[test]
+fn a_wrong_state_is_refused_whole_with_its_place() {
+    let shared = shared();
+    let good = cluster("a", &[("127.0.0.1:1", 1)]);
+    shared
+        .apply(&state(
+            std::slice::from_ref(&good),
+            json!([model("m", &[("a", 1)])]),
+        ))
+        .expect("good");
+    let with = |name: &str, value: Value| {
+        let mut cluster = good.clone();
+        cluster[name] = value;
+        vec![cluster]
+    };
+    let cases: Vec<(Vec<Value>, Value, &str)> = vec![
+        (
+            vec![good.clone(), good.clone()],
+            json!([]),
+            "cluster a is there twice",
+        ),
+        (
+            vec![good.clone()],
+            json!([model("m", &[("b", 1)])]),
+            "b is not a cluster",
+        ),
+        (
+            with("policy", json!("rr")),
+            json!([]),
+            "unknown policy rr; known: dwrr",
+        ),
+        (with("retry_codes", json!(["NOPE"])), json!([]), "NOPE"),
+        (vec![cluster("a", &[("nowhere", 1)])], json!([]), "nowhere"),
+        (
+            vec![cluster("a", &[("127.0.0.1:1", 0)])],
+            json!([]),
+            "weight 0 of 127.0.0.1:1",
+        ),
+        (
+            vec![cluster("a", &[("127.0.0.1:1", 1), ("127.0.0.1:1", 1)])],
+            json!([]),
+            "is there twice",
+        ),
+    ];
+    for (clusters, models, text) in cases {
+        let error = shared.apply(&state(&clusters, models)).expect_err(text);
+        assert!(error.contains(text), "{error}");
+        assert!(shared.state.load().routes.models.contains_key("m"));
+        assert_eq!(shared.applied.load(Ordering::Relaxed), 1);
+    }
+}
+
+#[test]
+fn a_split_keeps_close_to_its_weights_from_the_first_call_on() {
+    let shared = shared();
+    let clusters = [cluster("a", &[]), cluster("b", &[])];
+    let models = json!([model("m", &[("a", 95), ("b", 5)])]);
+    shared.apply(&state(&clusters, models)).expect("good");
+    let state = shared.state.load_full();
+    let mut to_b = 0_i32;
+    for call in 1..=2000_i32 {
+        let route = state.routes.find(&key("m"), false).expect("routed");
+        to_b += i32::from(&*route.cluster.name == "b");
+        let due = f64::from(call) * 0.05;
+        assert!((f64::from(to_b) - due).abs() < 3.0, "{to_b} of {call}");
+    }
+}
+
+#[test]
+fn an_unknown_model_is_told_the_nearest_known_names() {
+    let shared = shared();
+    let models = json!([
+        model("digits", &[("a", 1)]),
+        model("ranking", &[("a", 1)]),
+        model("69", &[("a", 1)])
+    ]);
+    shared
+        .apply(&state(&[cluster("a", &[])], models))
+        .expect("good");
+    let state = shared.state.load_full();
+    let error = state
+        .routes
+        .find(&key("digit"), false)
+        .err()
+        .expect("not routed");
+    assert_eq!(error.kind, ErrorKind::NoRoute);
+    assert!(error.message.contains("nearest known: digits"), "{error}");
+    let error = state
+        .routes
+        .find(&RouteKey::default(), false)
+        .err()
+        .expect("not routed");
+    assert_eq!(error.kind, ErrorKind::BadRouteKey);
+    assert!(error.message.contains("x-model"), "{error}");
+    assert!(state.routes.find(&key("textcnn-69"), false).is_err());
+    let route = state
+        .routes
+        .find(&key("textcnn-69"), true)
+        .expect("by its task id");
+    assert_eq!(route.model.map(|model| &*model.name), Some("69"));
+}
+
+#[test]
+fn a_routed_version_wins_and_others_pass_through() {
+    let shared = shared();
+    let clusters = [cluster("a", &[]), cluster("b", &[])];
+    let mut routed = model("m", &[("a", 1)]);
+    routed["versions"] = json!({"3": [{"cluster": "b", "weight": 1}]});
+    shared
+        .apply(&state(&clusters, json!([routed])))
+        .expect("good");
+    let state = shared.state.load_full();
+    let cluster_of = |version: &str| {
+        let key = RouteKey {
+            version: Some(version.to_owned()),
+            ..key("m")
+        };
+        state
+            .routes
+            .find(&key, false)
+            .expect("routed")
+            .cluster
+            .name
+            .to_string()
+    };
+    assert_eq!(
+        (cluster_of("3"), cluster_of("4")),
+        ("b".to_owned(), "a".to_owned())
+    );
+}

@@ -1,0 +1,52 @@
+"""Fixtures of the end-to-end tests: access services and grpc channels that end with the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from access_process import Access
+from processes import Process
+
+StartAccess = Callable[[Mapping[str, Any]], Access]
+
+# One connection for each channel, and nothing repeated by the client: what is seen is what the proxy did.
+OPTIONS = [
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+]
+
+
+@pytest.fixture
+def start_access(run: Callable[..., Process], tmp_path: Path) -> StartAccess:
+    """Start access services: ``start_access(cluster([endpoint.address]))``."""
+    count = 0
+
+    def start(config: Mapping[str, Any]) -> Access:
+        nonlocal count
+        count += 1
+        folder = tmp_path / f"access-{count}"
+        folder.mkdir()
+        return Access(run, folder, config)
+
+    return start
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[str], grpc.Channel]]:
+    """Open channels that the test's end closes: ``connect(access.address)``."""
+    channels: list[grpc.Channel] = []
+
+    def open_channel(address: str, *options: tuple[str, Any]) -> grpc.Channel:
+        channel = grpc.insecure_channel(address, options=[*OPTIONS, *options])
+        channels.append(channel)
+        return channel
+
+    yield open_channel
+    for channel in channels:
+        channel.close()
