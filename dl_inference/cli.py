@@ -86,7 +86,7 @@ def access(
 
 @app.command()
 def predict(
-    model_dir: Annotated[Path, typer.Argument(help="The model folder.")],
+    model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="The model folder.")],
     listen: Listen = None,
     admin: Admin = None,
     allow_pickle: AllowPickle = False,
@@ -115,7 +115,7 @@ def predict(
 
 @app.command()
 def call(  # noqa: PLR0913  (the options of the command)
-    model: Annotated[str, typer.Argument(help="The model's name: the route key.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's name: the route key.")],
     value: Annotated[
         str | None,
         typer.Argument(

@@ -178,10 +178,11 @@ def command(*arguments: str) -> list[str]:
     return [str(Path(sys.executable).with_name("dl-inference")), *arguments]
 
 
-def start_servers(programs: Programs, environment: dict[str, str]) -> dict[str, Program]:
+def start_servers(programs: Programs, environment: dict[str, str], say: Callable[[str], None]) -> dict[str, Program]:
     """Start the model servers side by side; return them by address when all are ready."""
     predict = command("predict", str(DIGITS), "--listen", "127.0.0.1:0")
     servers = [programs.start(f"model server {n + 1}", predict, environment) for n in range(SERVERS)]
+    say(f"{SERVERS} PyTorch servers are starting: dl-inference predict models/digits")
     return {server.wait_line(r"serving digits version \d+ on (\S+)", LOAD_S)[1]: server for server in servers}
 
 
@@ -263,8 +264,8 @@ def tell(out: Console, programs: Programs, folder: Path) -> None:
     # Variables for the user's own servers are not for these; 2 servers share the cores with the calls.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("DL_INFERENCE_")}
     environment |= {"DL_INFERENCE_TORCH_THREADS": "1", "DL_INFERENCE_TORCH_DEVICE": "cpu"}
-    say(f"starting {SERVERS} PyTorch servers: dl-inference predict models/digits")
-    servers = start_servers(programs, environment)
+    environment["TMPDIR"] = str(folder)  # torch leaves caches there
+    servers = start_servers(programs, environment, say)
     say(f"ready: {', '.join(servers)}; starting the access service: dl-inference access --config access.yaml")
     address, admin = start_access(programs, environment, folder, list(servers))
     say(f"ready: {address}; sending the samples as an ordinary gRPC client")

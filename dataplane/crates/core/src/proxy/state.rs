@@ -56,6 +56,9 @@ pub struct State {
     pub addresses: Vec<Arc<Address>>,
 }
 
+/// What a cluster of the new state will be: its settings, and its endpoints with their weights.
+type Plan = (Settings, Vec<(Arc<Address>, u32)>);
+
 /// What one worker thread owns.
 pub struct Worker {
     pub shared: Arc<Shared>,
@@ -145,12 +148,7 @@ impl Shared {
         Ok(())
     }
 
-    fn build(
-        &self,
-        config: &StateConfig,
-        old: &State,
-        plans: Vec<(Settings, Vec<(Arc<Address>, u32)>)>,
-    ) -> State {
+    fn build(&self, config: &StateConfig, old: &State, plans: Vec<Plan>) -> State {
         let mut clusters = Vec::with_capacity(plans.len());
         let mut addresses: FxHashMap<u64, Arc<Address>> = FxHashMap::default();
         for (settings, endpoints) in plans {
@@ -175,11 +173,13 @@ impl Shared {
                 .filter_map(|t| Some(((*by_name.get(t.cluster.as_str())?).clone(), t.weight)));
             Split::new(targets.collect())
         };
-        let mut routes = Routes::default();
-        routes.default = config
-            .default_cluster
-            .as_deref()
-            .and_then(|name| by_name.get(name).map(|c| (*c).clone()));
+        let mut routes = Routes {
+            models: FxHashMap::default(),
+            default: config
+                .default_cluster
+                .as_deref()
+                .and_then(|name| by_name.get(name).map(|c| (*c).clone())),
+        };
         for model in &config.models {
             let name: Box<str> = model.name.as_str().into();
             let stats = match old.routes.models.get(&name) {
