@@ -57,6 +57,8 @@ class Stream:
         self.chunks: deque[bytes] = deque()
         self.has_ended = False
         self.gone: Gone | None = None
+        self.is_unwanted = False
+        """The other side has answered, and wants no more of the request."""
 
     def wait_headers(self, timeout_s: float = WAIT_S) -> Fields:
         """Return the other side's head."""
@@ -109,7 +111,9 @@ class Stream:
     def _send_some(self, data: bytes, offset: int, end: bool, frame: int | None) -> int:
         peer, left = self.peer, len(data) - offset
         with peer.changed:
-            peer.changed.wait_for(lambda: self.gone or not left or self._window() > 0, WAIT_S)
+            peer.changed.wait_for(lambda: self._is_over() or not left or self._window() > 0, WAIT_S)
+            if self.is_unwanted:
+                return left  # answered already: RFC 9113#8.1 lets the server say that it needs no more
             if self.gone:
                 raise self.gone
             size = min(left, self._window(), frame or left) if left else 0
@@ -117,6 +121,9 @@ class Stream:
             end = end and size == left
             peer.act(lambda h2: h2.send_data(self.number, data[offset : offset + size], end_stream=end))
         return size
+
+    def _is_over(self) -> bool:
+        return self.is_unwanted or self.gone is not None
 
     def _window(self) -> int:
         h2 = self.peer.h2
@@ -270,6 +277,8 @@ class Peer:
                         self._give_back()
             case h2.events.StreamEnded() if stream:
                 stream.has_ended = True
+            case h2.events.StreamReset() if stream and stream.has_ended and event.error_code == 0:
+                stream.is_unwanted = True
             case h2.events.StreamReset() if stream:
                 stream.gone = Gone(event.error_code, "reset")
 
