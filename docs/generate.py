@@ -159,7 +159,7 @@ that the access service or a model server answered itself have the trailer `acce
 
 | trailer | on | holds |
 |---|---|---|
-| `access-error` | errors made here; an endpoint's own is not passed on | the kind |
+| `access-error` | errors made here, and an endpoint's own, which passes on | the kind |
 | `access-attempts` | every call, OK too | how many attempts there were |
 | `access-endpoint` | forwarded calls where `expose_endpoints` is set | the endpoint of the last attempt |
 | `x-request-id` | every call, OK too | the caller's, if it is 1 to 64 of `A-Z a-z 0-9 . _ -`, else a new one |

@@ -20,6 +20,8 @@ SELDON = "/seldon.protos.Model/Predict"
 OIP = "/inference.GRPCInferenceService/ModelInfer"
 OIP_STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 
+# One makes connections and their order plain; every test holds for more, too.
+WORKERS = int(os.environ.get("TEST_WORKERS", "1"))
 # A debug build of the data plane on a busy machine takes its time.
 START_S = 30
 # Between two looks at a page: short beside what is waited for, long beside a look.
@@ -57,7 +59,7 @@ class Access:
             folder: where access.yaml goes.
             config: its content; ``listen``, ``admin``, ``workers`` and ``expose_endpoints`` have the tests' defaults.
         """
-        self._base = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "workers": 1, "expose_endpoints": True}
+        self._base = {"listen": "127.0.0.1:0", "admin": "127.0.0.1:0", "workers": WORKERS, "expose_endpoints": True}
         self._path = folder / "access.yaml"
         self._write(config)
         self.process = run([Path(sys.executable).with_name("dl-inference"), "access", "--config", self._path])
@@ -96,6 +98,15 @@ class Access:
     def wait_live(self, *addresses: str) -> None:
         """Wait until endpoints may be picked."""
         wait_until(lambda: all(self.endpoint(each)["live"] for each in addresses), f"{addresses} are live")
+
+    def wait_live_model(self, name: str) -> None:
+        """Wait until the endpoints of a model's own cluster may be picked."""
+
+        def endpoints() -> list[dict[str, Any]]:
+            found = next(each for each in self.status()["clusters"] if each["name"] == name)
+            return list(found["endpoints"])
+
+        wait_until(lambda: all(each["live"] for each in endpoints()), f"the endpoints of {name} are live")
 
     def counter(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples that have these labels."""

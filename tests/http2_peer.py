@@ -20,6 +20,9 @@ import h2.settings
 
 Fields = list[tuple[str, str]]
 WAIT_S = 15
+PREFACE_BYTES = 24
+FRAME_HEAD_BYTES = 9
+GOAWAY = 7
 WINDOW = 16 * 1024 * 1024
 
 
@@ -54,6 +57,8 @@ class Stream:
         self.chunks: deque[bytes] = deque()
         self.has_ended = False
         self.gone: Gone | None = None
+        self.is_unwanted = False
+        """The other side has answered, and wants no more of the request."""
 
     def wait_headers(self, timeout_s: float = WAIT_S) -> Fields:
         """Return the other side's head."""
@@ -106,7 +111,9 @@ class Stream:
     def _send_some(self, data: bytes, offset: int, end: bool, frame: int | None) -> int:
         peer, left = self.peer, len(data) - offset
         with peer.changed:
-            peer.changed.wait_for(lambda: self.gone or not left or self._window() > 0, WAIT_S)
+            peer.changed.wait_for(lambda: self._is_over() or not left or self._window() > 0, WAIT_S)
+            if self.is_unwanted:
+                return left  # answered already: RFC 9113#8.1 lets the server say that it needs no more
             if self.gone:
                 raise self.gone
             size = min(left, self._window(), frame or left) if left else 0
@@ -114,6 +121,9 @@ class Stream:
             end = end and size == left
             peer.act(lambda h2: h2.send_data(self.number, data[offset : offset + size], end_stream=end))
         return size
+
+    def _is_over(self) -> bool:
+        return self.is_unwanted or self.gone is not None
 
     def _window(self) -> int:
         h2 = self.peer.h2
@@ -209,14 +219,20 @@ class Peer:
 
     def _read(self) -> None:
         why = "the connection ended"
+        buffer = bytearray()
+        # What a client says first is no frame.
+        passed = PREFACE_BYTES if self._on_stream else 0
         while True:
             try:
                 data = self._socket.recv(1 << 16)
                 if not data:
                     break
+                buffer += data
                 with self.changed:
-                    for event in self.h2.receive_data(data):
-                        self._on_event(event)
+                    while (size := _frame_size(buffer, passed)) and len(buffer) >= size:
+                        self._take_frame(bytes(buffer[:size]), passed)
+                        del buffer[:size]
+                        passed = 0
                     with contextlib.suppress(OSError):
                         self._socket.sendall(self.h2.data_to_send())
                     self.changed.notify_all()
@@ -229,6 +245,16 @@ class Peer:
                 if not stream.has_ended and stream.gone is None:
                     stream.gone = Gone(None, why)
             self.changed.notify_all()
+
+    def _take_frame(self, frame: bytes, passed: int) -> None:
+        head = frame[passed : passed + FRAME_HEAD_BYTES]
+        if len(head) == FRAME_HEAD_BYTES and head[3] == GOAWAY:
+            # The package takes GOAWAY for the end of everything; open streams and PINGs go on after it.
+            last, code = struct.unpack_from(">II", frame, passed + FRAME_HEAD_BYTES)
+            self.goaway = (last & 0x7FFFFFFF, code)
+            return
+        for event in self.h2.receive_data(frame):
+            self._on_event(event)
 
     def _on_event(self, event: h2.events.Event) -> None:
         number = getattr(event, "stream_id", None)
@@ -251,16 +277,23 @@ class Peer:
                         self._give_back()
             case h2.events.StreamEnded() if stream:
                 stream.has_ended = True
+            case h2.events.StreamReset() if stream and stream.has_ended and event.error_code == 0:
+                stream.is_unwanted = True
             case h2.events.StreamReset() if stream:
                 stream.gone = Gone(event.error_code, "reset")
-            case h2.events.ConnectionTerminated():
-                self.goaway = (event.last_stream_id or 0, int(event.error_code or 0))
 
     def _serve(self, stream: Stream) -> None:
         assert self._on_stream is not None  # checked by who starts this thread
         # The other side may go at any time: then nothing is left to answer.
         with contextlib.suppress(Gone, h2.exceptions.ProtocolError):
             self._on_stream(stream)
+
+
+def _frame_size(buffer: bytearray, passed: int) -> int:
+    """Return the size of the first frame, with what goes before it; 0 while its head is not there."""
+    if len(buffer) < passed + FRAME_HEAD_BYTES:
+        return 0
+    return passed + FRAME_HEAD_BYTES + int.from_bytes(buffer[passed : passed + 3])
 
 
 class Endpoint:

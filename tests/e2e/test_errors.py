@@ -11,7 +11,7 @@ from access_process import SELDON, TFS, Access, cluster, wait_until
 from e2e.calls import FEEDBACK, FOR_M, Answer, answer, ask, tfs_request
 from http2_peer import Endpoint as ScriptedEndpoint
 from http2_peer import Stream, dial, echo, message, request_head
-from processes import Endpoint
+from processes import Endpoint, Process
 
 from dl_inference._native import ERROR_KINDS
 
@@ -71,6 +71,20 @@ class Fleet:
 
     def weights(self) -> list[float]:
         return [self.access.weight(endpoint.address) for endpoint in self.endpoints]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
+    """One service for tests that only look at their own endpoints: it takes them over by a reload."""
+    started: list[Process] = []
+
+    def run(command: list[str]) -> Process:
+        started.append(Process(command))
+        return started[-1]
+
+    yield Access(run, tmp_path_factory.mktemp("access"), cluster(["127.0.0.1:1"]))
+    for process in started:
+        process.kill()
 
 
 @pytest.fixture
@@ -384,9 +398,10 @@ def test_a_refused_stream_is_tried_once_more_on_a_new_connection_where_none_othe
 ) -> None:
     it = fleet(1)
     it.endpoints[0].tell("refuse")
+    connections = it.endpoints[0].counts()[1]
     got = ask(it.channel)
     assert (got.code, got.error, got.attempts) == (Code.UNAVAILABLE, "refused_stream", 2)
-    assert it.endpoints[0].counts() == (2, 2)
+    assert it.endpoints[0].counts() == (2, connections + 1)
     assert it.weights() == [1.0]
 
 
@@ -492,7 +507,7 @@ def test_unavailable_is_asked_for_again_elsewhere(fleet: Callable[..., Fleet]) -
     ids=lambda value: value.name if isinstance(value, Code) else "",
 )
 def test_a_status_passes_as_it_is_and_counts_by_the_protocol(
-    start_access: StartAccess,
+    shared: Access,
     start_scripted: StartScripted,
     connect: Connect,
     code: grpc.StatusCode,
@@ -508,42 +523,48 @@ def test_a_status_passes_as_it_is_and_counts_by_the_protocol(
         stream.send_headers(head, end=True)
 
     endpoint = start_scripted(fail)
-    access = start_access(cluster([endpoint.address]))
-    channel = connect(access.address)
+    shared.configure(cluster([endpoint.address]))
+    channel = connect(shared.address)
     got = ask(channel, SELDON, b"", metadata=TO_M)
-    assert access.weight(endpoint.address) == seldon_weight
+    assert shared.weight(endpoint.address) == seldon_weight
     for each in (got, ask(channel)):
         assert (each.code, each.message, each.error) == (code, "why it\nfailed", None)
         assert each.trailers["grpc-status-details-bin"] == b"\x08\x01\x12\x01x"
         assert each.trailers["of-its-own"] == "1"
         assert each.attempts == 1
-    assert access.weight(endpoint.address) == seldon_weight * weight
+    assert shared.weight(endpoint.address) == seldon_weight * weight
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "weight"),
+    ("status", "meaning"),
     [
-        (400, Code.INTERNAL, 0.5),
-        (401, Code.UNAUTHENTICATED, 1.0),
-        (403, Code.PERMISSION_DENIED, 1.0),
-        (404, Code.UNIMPLEMENTED, 1.0),
-        (418, Code.UNKNOWN, 0.5),
-        (429, Code.UNAVAILABLE, 0.5),
-        (500, Code.UNKNOWN, 0.5),
-        (502, Code.UNAVAILABLE, 0.5),
-        (503, Code.UNAVAILABLE, 0.5),
-        (504, Code.UNAVAILABLE, 0.5),
+        (400, (Code.INTERNAL, 0.5)),
+        (401, (Code.UNAUTHENTICATED, 1.0)),
+        (403, (Code.PERMISSION_DENIED, 1.0)),
+        (404, (Code.UNIMPLEMENTED, 1.0)),
+        (418, (Code.UNKNOWN, 0.5)),
+        (429, (Code.UNAVAILABLE, 0.5)),
+        (500, (Code.UNKNOWN, 0.5)),
+        (502, (Code.UNAVAILABLE, 0.5)),
+        (503, (Code.UNAVAILABLE, 0.5)),
+        (504, (Code.UNAVAILABLE, 0.5)),
     ],
 )
 def test_an_http_status_becomes_grpcs_code_for_it(
-    fleet: Callable[..., Fleet], status: int, code: grpc.StatusCode, weight: float
+    shared: Access,
+    start_endpoint: StartEndpoint,
+    connect: Connect,
+    status: int,
+    meaning: tuple[grpc.StatusCode, float],
 ) -> None:
-    it = fleet(1)
-    it.endpoints[0].tell(f"http {status}")
-    got = ask(it.channel)
+    code, weight = meaning
+    endpoint = start_endpoint()
+    shared.configure(cluster([endpoint.address]))
+    endpoint.tell(f"http {status}")
+    got = ask(connect(shared.address))
     assert (got.code, got.attempts) == (code, 1)
     assert str(status) in got.message
-    assert it.weights() == [weight]
+    assert shared.weight(endpoint.address) == weight
 
 
 def test_an_http_502_is_asked_for_again_elsewhere(fleet: Callable[..., Fleet]) -> None:
@@ -591,15 +612,15 @@ def test_an_answer_that_is_no_grpc_message_is_the_endpoints_fault(
 
 @pytest.mark.parametrize("status", ["-1", "99", "x", ""])
 def test_a_status_that_is_no_code_never_becomes_ok(
-    start_access: StartAccess, start_scripted: StartScripted, connect: Connect, status: str
+    shared: Access, start_scripted: StartScripted, connect: Connect, status: str
 ) -> None:
     def malformed(stream: Stream) -> None:
         stream.read_all()
         head = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", status)]
         stream.send_headers(head, end=True)
 
-    access = start_access(cluster([start_scripted(malformed).address]))
-    got = ask(connect(access.address))
+    shared.configure(cluster([start_scripted(malformed).address]))
+    got = ask(connect(shared.address))
     assert got.code in (Code.UNKNOWN, Code.INTERNAL)
 
 

@@ -276,6 +276,19 @@ def test_rapid_resets_of_forwarded_calls_end_the_connection_and_are_cancelled_up
     wait_until(lambda: access.status()["in_flight"] <= 1, "all calls but the neighbour's are over")
 
 
+def test_a_peer_that_makes_the_service_reset_its_calls_is_cut_off(access: Access) -> None:
+    """CVE-2025-8671: each call is made invalid by its sender, so that it is our side that resets it."""
+    with Raw(access.address).read_on() as raw:
+        for first in range(1, 40_000, 40):
+            numbers = range(first, first + 40, 2)
+            invalid = [raw.head(n, ("content-length", "1")) + frame(DATA, message(FOR_M), n) for n in numbers]
+            if not raw.send(b"".join(invalid)) or raw.goaway() is not None:
+                break
+        raw.wait_end(GRACE_S + SLACK_S)
+        assert raw.goaway() == ENHANCE_YOUR_CALM
+    wait_until(lambda: access.status()["in_flight"] <= 1, "all calls but the neighbour's are over")
+
+
 def test_a_flood_by_a_peer_that_does_not_read_ends_too(access: Access, endpoint: Endpoint) -> None:
     def pour(stream: Stream) -> None:
         if dict(stream.headers or []).get("who") != "attacker":

@@ -184,12 +184,17 @@ def test_what_is_tied_to_a_connection_or_ours_to_say_does_not_pass(line: Line) -
         ("content-type", "application/grpc"),
         ("te", "trailers"),
     ]
-    assert fields_of(stream.headers) == [("content-type", "application/grpc"), ("kept", "1")]
+    assert fields_of(stream.headers) == [
+        ("content-type", "application/grpc"),
+        ("access-error", "hook"),
+        ("kept", "1"),
+    ]
     trailers = dict(stream.trailers or [])
     assert trailers.pop("x-request-id")
     assert trailers == {
         "grpc-status": "0",
         "kept-too": "1",
+        "access-error": "hook",
         "access-attempts": "1",
         "access-endpoint": line.endpoint.address,
     }

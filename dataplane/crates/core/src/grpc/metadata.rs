@@ -41,10 +41,10 @@ pub fn to_upstream(headers: &mut HeaderMap) {
 
 /// Turn an endpoint's response headers or trailers into those for the caller.
 ///
-/// Call [`hook_failed`] first where it matters: `access-*` of the endpoint goes here.
+/// Of its `access-*` only `access-error` stays: it says what the status is about, a user's hook for one.
 pub fn to_downstream(headers: &mut HeaderMap) {
     remove_where(headers, |name| {
-        is_ours_or_hop_by_hop(name) || *name == header::TE
+        (is_ours_or_hop_by_hop(name) && *name != ACCESS_ERROR) || *name == header::TE
     });
 }
 
@@ -161,7 +161,8 @@ mod tests {
 
         let mut response = map(&hop_by_hop);
         to_downstream(&mut response);
-        assert_eq!(response, HeaderMap::new());
+        let hook = [("access-error", "hook"), ("access-error", "again")];
+        assert_eq!(response, map(&hook));
     }
 
     #[test]
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_error_is_seen_before_it_is_dropped() {
+    fn a_hook_error_is_seen() {
         assert!(hook_failed(&map(&[("access-error", "hook")])));
         assert!(!hook_failed(&map(&[("access-error", "internal")])));
         assert!(!hook_failed(&HeaderMap::new()));

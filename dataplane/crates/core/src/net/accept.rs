@@ -210,6 +210,9 @@ enum Accepting {
     Unix(tokio::net::UnixListener),
 }
 
+/// How long the last accept of a drain waits: one look at the system is enough.
+const LAST_LOOK: Duration = Duration::from_millis(1);
+
 /// Accept on one listener until the drain begins.
 pub async fn run(
     listener: &Listener,
@@ -232,23 +235,45 @@ pub async fn run(
         let accepted = tokio::select! {
             phase = watch.changed() => {
                 debug_assert!(phase >= Phase::Draining);
-                return Ok(());
+                break;
             }
             accepted = accept(&accepting, tcp_user_timeout_ms) => accepted,
         };
-        match accepted {
-            Ok((stream, peer)) => match limiter.admit(peer.ip()) {
-                Ok(guard) => hand_over(targets, stream, peer, guard),
-                // Dropping the socket closes it; there is no HTTP/2 connection yet to say why on.
-                Err(reason) => stats.refused.add(reason),
-            },
-            Err(error) if is_connection_error(&error) => {}
-            Err(_) => {
-                // Out of file descriptors or memory: accepting again at once would spin.
-                stats.refused.add(RefusedReason::AcceptError);
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+        let is_exhausted = matches!(&accepted, Err(error) if !is_connection_error(error));
+        take(accepted, targets, limiter, stats);
+        if is_exhausted {
+            // Out of file descriptors or memory: accepting again at once would spin.
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+    // Closing the listener would reset what the system has taken already: that is served, and told to go.
+    while let Ok(accepted) =
+        tokio::time::timeout(LAST_LOOK, accept(&accepting, tcp_user_timeout_ms)).await
+    {
+        let has_failed = accepted.is_err();
+        take(accepted, targets, limiter, stats);
+        if has_failed {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Give an accepted connection to a worker, or count why not.
+fn take(
+    accepted: io::Result<(Stream, Peer)>,
+    targets: &[Target],
+    limiter: &ConnectionLimiter,
+    stats: &ProcessStats,
+) {
+    match accepted {
+        Ok((stream, peer)) => match limiter.admit(peer.ip()) {
+            Ok(guard) => hand_over(targets, stream, peer, guard),
+            // Dropping the socket closes it; there is no HTTP/2 connection yet to say why on.
+            Err(reason) => stats.refused.add(reason),
+        },
+        Err(error) if is_connection_error(&error) => {}
+        Err(_) => stats.refused.add(RefusedReason::AcceptError),
     }
 }
 

@@ -115,6 +115,8 @@ struct Driver<T, S> {
     closing: Closing,
     /// The first request's headers have come, to their end: a frame that stays half is no request.
     has_served: bool,
+    /// Why the connection ends; what comes first counts.
+    reason: Option<ClosedReason>,
 }
 
 /// Serve one connection until it ends.
@@ -153,6 +155,7 @@ where
         age_limit,
         closing: Closing::No,
         has_served: false,
+        reason: None,
     };
     driver.run().await;
 }
@@ -201,6 +204,8 @@ where
             self.poll_timer(cx, timer.as_mut())
         })
         .await;
+        let reason = self.reason.unwrap_or(ClosedReason::Downstream);
+        self.server.stats.closed.add(reason);
     }
 
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -215,7 +220,11 @@ where
                     }
                 }
                 // A connection error of h2 has already been answered with GOAWAY where the protocol asks for it.
-                Poll::Ready(Some(Err(_)) | None) => return Poll::Ready(()),
+                Poll::Ready(Some(Err(error))) => {
+                    self.reason.get_or_insert(reason_of(&error));
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
                 Poll::Pending => break,
             }
         }
@@ -241,6 +250,7 @@ where
     }
 
     fn on_drain(&mut self, phase: Phase) {
+        self.reason.get_or_insert(ClosedReason::Drain);
         if phase == Phase::Draining && self.closing == Closing::No {
             self.http2.graceful_shutdown();
             self.closing = Closing::Gracefully(None);
@@ -249,7 +259,7 @@ where
 
     fn close(&mut self, reason: ClosedReason, code: Reason) {
         if self.closing != Closing::Abruptly {
-            self.server.stats.closed.add(reason);
+            self.reason.get_or_insert(reason);
             self.http2.abrupt_shutdown(code);
             self.closing = Closing::Abruptly;
         }
@@ -295,7 +305,7 @@ where
         match self.closing {
             Closing::No if now >= self.started + self.age_limit => {
                 let grace = Duration::from_millis(limits.max_connection_age_grace_ms);
-                self.server.stats.closed.add(ClosedReason::Age);
+                self.reason.get_or_insert(ClosedReason::Age);
                 self.http2.graceful_shutdown();
                 self.closing = Closing::Gracefully(Some(now + grace));
             }
@@ -304,5 +314,18 @@ where
             }
             _ => {}
         }
+    }
+}
+
+/// Why a connection ended that h2 gave up.
+fn reason_of(error: &h2::Error) -> ClosedReason {
+    if error.is_io() {
+        ClosedReason::Io
+    } else if error.is_remote() {
+        ClosedReason::Downstream
+    } else if error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
+        ClosedReason::Flood
+    } else {
+        ClosedReason::Protocol
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,8 @@ use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
 use http::Request;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, LocalOptions, Runtime};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::LocalSet;
 
 use super::handle::handle;
 use super::local::local_services;
@@ -109,27 +109,40 @@ impl Proxy {
             loads: Vec::new(),
             state_changed: Vec::new(),
         };
+        let launched = self.launch(&mut running, listeners);
+        self.running = Some(running);
+        if let Err(error) = launched {
+            self.stop();
+            return Err(error);
+        }
+        Ok(addresses)
+    }
+
+    /// Start the threads, and wait until each worker is ready for connections.
+    fn launch(&self, running: &mut Running, listeners: Vec<Listener>) -> io::Result<()> {
+        let (started, starts) = channel();
         let mut targets = Vec::new();
-        for index in 0..config.workers {
+        for index in 0..self.shared.config.workers {
             let load = Arc::new(Load::default());
             let (sender, incoming) = unbounded_channel();
             let (state_changed, changes) = unbounded_channel();
-            let (shared, worker_load) = (self.shared.clone(), load.clone());
+            let (shared, worker_load, started) =
+                (self.shared.clone(), load.clone(), started.clone());
+            let run = move || run_worker(shared, worker_load, incoming, changes, &started);
             running
                 .threads
-                .push(spawn(format!("dl-worker-{index}"), move || {
-                    run_worker(shared, worker_load, incoming, changes)
-                })?);
+                .push(spawn(format!("dl-worker-{index}"), run)?);
             running.loads.push(load.clone());
             running.state_changed.push(state_changed);
             targets.push(Target { load, sender });
         }
+        let workers = self.shared.config.workers;
+        starts.iter().take(workers).collect::<io::Result<()>>()?;
         let shared = self.shared.clone();
-        running.threads.push(spawn("dl-accept".to_owned(), move || {
-            run_accept(&shared, &listeners, &targets)
-        })?);
-        self.running = Some(running);
-        Ok(addresses)
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let run = move || run_accept(&runtime, &shared, &listeners, &targets);
+        running.threads.push(spawn("dl-accept".to_owned(), run)?);
+        Ok(())
     }
 
     /// Swap in a whole routing state.
@@ -163,10 +176,16 @@ impl Proxy {
             return true;
         };
         loop {
-            let is_idle = running
-                .loads
-                .iter()
-                .all(|load| load.streams() == 0 && load.connections() == 0);
+            // The accept thread, started last, may still bring what came before the drain.
+            let is_accepting = running
+                .threads
+                .last()
+                .is_some_and(|thread| !thread.is_finished());
+            let is_idle = !is_accepting
+                && running
+                    .loads
+                    .iter()
+                    .all(|load| load.streams() == 0 && load.connections() == 0);
             let is_stopped = self.shared.drain.phase() == Phase::Stopped;
             if is_idle || is_stopped || Instant::now() >= end {
                 return running.loads.iter().all(|load| load.streams() == 0);
@@ -202,10 +221,7 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
 }
 
 /// The accept task: one for all listeners.
-fn run_accept(shared: &Shared, listeners: &[Listener], targets: &[Target]) {
-    let Ok(runtime) = Builder::new_current_thread().enable_all().build() else {
-        return;
-    };
+fn run_accept(runtime: &Runtime, shared: &Shared, listeners: &[Listener], targets: &[Target]) {
     let limits = &shared.config.limits;
     let limiter = ConnectionLimiter::new(limits.max_connections, limits.max_connections_per_ip);
     runtime.block_on(async {
@@ -255,12 +271,23 @@ fn run_worker(
     load: Arc<Load>,
     mut incoming: UnboundedReceiver<Incoming>,
     mut changes: UnboundedReceiver<()>,
+    started: &Sender<io::Result<()>>,
 ) {
-    let Ok(runtime) = Builder::new_current_thread().enable_all().build() else {
-        return;
+    let built = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    // A receiver that is gone has seen another worker fail, and stops this one.
+    let runtime = match built {
+        Ok(runtime) => {
+            let _ = started.send(Ok(()));
+            runtime
+        }
+        Err(error) => {
+            let _ = started.send(Err(error));
+            return;
+        }
     };
-    let local = LocalSet::new();
-    local.block_on(&runtime, async move {
+    runtime.block_on(async move {
         let limits = Rc::new(shared.config.limits.clone());
         let worker = Rc::new(Worker {
             pool: Pool::new(limits.clone()),
@@ -289,7 +316,7 @@ fn run_worker(
     });
 }
 
-/// Its task ends with the connection, which ends at the latest when the process stops: the LocalSet owns it.
+/// Its task ends with the connection, which ends at the latest when the process stops: the runtime owns it.
 fn serve_connection(incoming: Incoming, server: &Rc<Server>, calls: &Rc<Calls>) {
     let Incoming {
         stream,
