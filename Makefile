@@ -84,7 +84,8 @@ protos: .peers/.debian  ## Compile protos/ into the descriptors that messages.py
 .PHONY: wheel
 wheel: setup  ## Build the wheel into dist/ (manylinux, by ziglang from PyPI)
 	$(UV) pip install --quiet --python $(PY) ziglang
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin build --release --locked --zig --out dist
+	PATH=$(CURDIR)/$(BIN):$$PATH VIRTUAL_ENV=$(CURDIR)/$(VENV) \
+		$(BIN)/maturin build --release --locked --zig --compatibility manylinux2014 --out dist
 
 .PHONY: peers
 peers: $(TEST_PEERS:%=.peers/%/.installed)  ## Create the environments of the programs tested against

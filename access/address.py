@@ -23,11 +23,12 @@ def fault(address: str, *, port_zero: bool = False) -> str | None:
         if not bracket or not rest.startswith(":"):
             return "an IPv6 address is written [address]:port"
         return _ipv6_fault(host) or _port_fault(rest[1:], port_zero)
+    scheme, is_url, _ = address.partition("://")
+    if is_url:
+        return f"an address has no {scheme}://: host:port, [v6]:port or unix:/path"
     host, colon, port = address.rpartition(":")
     if not colon:
         return "the port is missing: host:port, [v6]:port or unix:/path"
-    if ":" in host:
-        return "an IPv6 address is written [address]:port"
     return _host_fault(host) or _port_fault(port, port_zero)
 
 
@@ -50,6 +51,8 @@ def _ipv6_fault(host: str) -> str | None:
 def _host_fault(host: str) -> str | None:
     if not host:
         return "the host is missing: host:port, [v6]:port or unix:/path"
+    if ":" in host:
+        return "an IPv6 address is written [address]:port"
     if re.fullmatch(r"[0-9.]+", host):
         try:
             ipaddress.IPv4Address(host)

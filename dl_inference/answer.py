@@ -32,14 +32,17 @@ def show(console: Console, answer: Answer) -> None:
             console.print(title, escape(value))
         else:
             console.print(title)
-            console.print_json(json.dumps(value))
+            # A Struct's keys come in no order.
+            console.print_json(json.dumps(value), sort_keys=True)
     console.print(_how(answer), style="dim", markup=False)
 
 
 def to_json(answer: Answer) -> str:
     """Return an answer for programs: the message in protobuf's JSON, and how the call went."""
     message = json_format.MessageToDict(answer.message, preserving_proto_field_name=True)
-    return json.dumps({"answer": message, "took_ms": round(answer.took_ms, 3), "trailers": dict(answer.trailers)})
+    return json.dumps(
+        {"answer": message, "took_ms": round(answer.took_ms, 3), "trailers": dict(answer.trailers)}, sort_keys=True
+    )
 
 
 def _how(answer: Answer) -> str:

@@ -82,8 +82,10 @@ def call(address: str, protocol: str, request: Message, timeout_ms: int) -> Answ
     Raises:
         CallError: it failed, here or there.
     """
-    unlimited = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    with grpc.insecure_channel(address, options=unlimited) as channel:
+    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    # gRPC would send even what is for 127.0.0.1 to a web proxy of the environment (http_proxy).
+    options.append(("grpc.enable_http_proxy", 0))
+    with grpc.insecure_channel(address, options=options) as channel:
         method = channel.unary_unary(
             PATHS[protocol],
             request_serializer=lambda message: message.SerializeToString(),

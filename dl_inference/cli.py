@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from access import address
 from access import check as access_check
 from access.errors import ConfigError, StartError
 from access.load import load
@@ -36,10 +37,16 @@ err = Console(stderr=True)
 
 WATCH_S = 1.0
 
+# torch_predict knows them too, but takes its time to import.
+MODEL_SUFFIXES = (".pt2", ".pt", ".pth", ".safetensors")
+
 Listen = Annotated[
-    list[str] | None, typer.Option(help="Address to listen on: HOST:PORT, [V6]:PORT or unix:/PATH. Repeatable.")
+    list[str] | None,
+    typer.Option(metavar="ADDRESS", help="Address to listen on: HOST:PORT, [V6]:PORT or unix:/PATH. Repeatable."),
 ]
-Admin = Annotated[str | None, typer.Option(help="Address of the HTTP admin port: /metrics /ready /live /status.")]
+Admin = Annotated[
+    str | None, typer.Option(metavar="ADDRESS", help="Address of the HTTP admin port: /metrics /ready /live /status.")
+]
 AllowPickle = Annotated[
     bool,
     typer.Option(
@@ -56,7 +63,9 @@ def main() -> None:
 
 @app.command()
 def access(
-    config: Annotated[Path, typer.Option(help="The configuration, access.yaml; docs/configuration.md lists its keys.")],
+    config: Annotated[
+        Path, typer.Option(metavar="FILE", help="The configuration, access.yaml; docs/configuration.md lists its keys.")
+    ],
     listen: Listen = None,
     admin: Admin = None,
 ) -> None:
@@ -119,19 +128,25 @@ def call(  # noqa: PLR0913  (the options of the command)
     value: Annotated[
         str | None,
         typer.Argument(
-            metavar="[INPUT]",
+            metavar="INPUT",
             help="JSON; or a file: .json, .npy, .npz, an image or any bytes; or - for standard input.",
         ),
     ] = None,
     *,
-    to: Annotated[str, typer.Option(help="Address of an access service or a model server.")] = "127.0.0.1:8500",
+    to: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address of an access service or a model server.")
+    ] = "127.0.0.1:8500",
     protocol: Annotated[
-        str, typer.Option(help='seldon, tfs or oip. tfs and oip want named inputs: {"x": [[1, 2]]}.')
+        str, typer.Option(metavar="NAME", help='seldon, tfs or oip. tfs and oip want named inputs: {"x": [[1, 2]]}.')
     ] = "seldon",
-    tag: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for meta.tags (seldon). Repeatable.")] = None,
-    model_version: Annotated[int | None, typer.Option(help="Version of the model (tfs, oip).")] = None,
-    signature: Annotated[str | None, typer.Option(help="Signature of the model (tfs).")] = None,
-    timeout_ms: Annotated[int, typer.Option(min=1, help="Deadline of the call, ms.")] = 10_000,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="For meta.tags (seldon). Repeatable.")
+    ] = None,
+    model_version: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Version of the model (tfs, oip).")
+    ] = None,
+    signature: Annotated[str | None, typer.Option(metavar="NAME", help="Signature of the model (tfs).")] = None,
+    timeout_ms: Annotated[int, typer.Option(min=1, metavar="MS", help="Deadline of the call, ms.")] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """Make one prediction and show the answer.
@@ -140,6 +155,9 @@ def call(  # noqa: PLR0913  (the options of the command)
     strData, anything else jsonData; bytes become binData. For tfs and oip: {"x": [[1.0, 2.0]]} (float32; whole numbers
     int64) or {"x": {"dtype": "int32", "values": [1]}}.
     """
+    if fault := _target_fault(to):
+        err.print(Text(f"--to {to!r}: {fault}", style="red"), soft_wrap=True)
+        raise typer.Exit(2)
     from dl_inference import call_command  # noqa: PLC0415  (numpy and grpc double the start of every other command)
 
     exit_status = call_command.run(
@@ -170,6 +188,9 @@ def check(
     if path.is_dir():
         _check_model(path, allow_pickle)
         return
+    if path.suffix in MODEL_SUFFIXES:
+        out.print(f"{path}: a model file\n    name its folder: {path.parent}", markup=False, soft_wrap=True)
+        raise typer.Exit(1)
     report = access_check.config(path)
     access_check.show(out, report)
     if report.problems:
@@ -178,7 +199,7 @@ def check(
 
 @app.command()
 def status(
-    admin: Annotated[str, typer.Option(help="Address of the admin port.")] = "127.0.0.1:8502",
+    admin: Annotated[str, typer.Option(metavar="ADDRESS", help="Address of the admin port.")] = "127.0.0.1:8502",
     watch: Annotated[bool, typer.Option("--watch", help="Go on until interrupted, once a second, with rates.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print /status as it is.")] = False,
 ) -> None:
@@ -186,6 +207,9 @@ def status(
 
     Models, endpoints, effective weights, state, requests, errors and latencies; with --watch rates too.
     """
+    if fault := address.fault(admin):
+        err.print(Text(f"--admin {admin!r}: {fault}", style="red"), soft_wrap=True)
+        raise typer.Exit(2)
     try:
         found = statuses.fetch(admin)
         if as_json:
@@ -209,10 +233,17 @@ def version() -> None:
     print(f"dl-inference {ours}, grpcio {importlib.metadata.version('grpcio')}, Python {platform.python_version()}")
 
 
+def _target_fault(to: str) -> str | None:
+    """Say what is wrong with an address to call; gRPC's own dns:///name:port is as good as ours."""
+    return None if to.startswith("dns:") else address.fault(to)
+
+
 def _log_to_stderr() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
+    # It tells of every event in the folder, five times a second where a log grows there.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 def _is_saved_model(folder: Path) -> bool:

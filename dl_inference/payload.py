@@ -6,6 +6,7 @@ A value is what was given: an array, bytes, or JSON. Each protocol says what it 
 import io
 import json
 import sys
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -58,11 +59,21 @@ def read(text: str | None) -> Any:
     except OSError:  # longer than a file name can be
         is_file = False
     if is_file:
-        return _content(path.read_bytes(), text, path.suffix.lower())
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"{text}: cannot be read: {error.strerror}") from error
+        return _content(data, text, path.suffix.lower())
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"{text[:60]!r} is neither a file nor JSON: {error}") from error
+        raise InputError(f"{text[:60]!r} is neither a file nor JSON: {_why(text, error)}") from error
+
+
+def _why(text: str, error: json.JSONDecodeError) -> str:
+    if error.pos > 0 or text[:1] in '[{"':  # begun as JSON
+        return str(error)
+    return f"there is no such file; a text is written as JSON, with its quotes: '{json.dumps(text[:60])}'"
 
 
 def _content(data: bytes, name: str, suffix: str) -> Any:
@@ -72,7 +83,7 @@ def _content(data: bytes, name: str, suffix: str) -> Any:
         if suffix == ".npz":
             with np.load(io.BytesIO(data), allow_pickle=False) as archive:
                 return {key: archive[key] for key in archive.files}
-    except ValueError as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{name}: not an array that can be read without running code: {error}") from error
     try:
         return json.loads(data)
@@ -172,8 +183,10 @@ def _array(name: str, item: Any) -> np.ndarray[Any, Any]:
         item, dtype = item["values"], item["dtype"]
     try:
         array = np.asarray(item, dtype=dtype)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name}: not an array: {error}") from error
+    if array.dtype == object:  # null, a number beyond 64 bits, or different things in one list
+        raise InputError(f"{name}: not an array: give numbers of at most 64 bits, true and false, or texts")
     if array.dtype.kind in "US":
         encoded = [each.encode() if isinstance(each, str) else each for each in array.ravel().tolist()]
         texts = np.empty(array.shape, dtype=object)

@@ -1,4 +1,4 @@
-"""`dl-inference status`: /status of a running access service, as tables."""
+"""`dl-inference status`: /status of a running access service, or of one model server, as tables."""
 
 import http.client
 import json
@@ -62,6 +62,8 @@ def render(status: Mapping[str, Any], before: Mapping[str, Any] | None = None, s
         before: an earlier one, for rates.
         seconds: how much earlier; without it no rates are shown.
     """
+    if "models" not in status:
+        return Group(_head(status), _calls(status, before or {}, seconds))
     parts: list[RenderableType] = [_head(status), _models(status, before or {}, seconds), _endpoints(status)]
     return Group(*parts, *_control(status.get("control") or {}))
 
@@ -69,13 +71,29 @@ def render(status: Mapping[str, Any], before: Mapping[str, Any] | None = None, s
 def _head(status: Mapping[str, Any]) -> Text:
     state = "draining" if status.get("draining") else "ready" if status.get("ready") else "not ready"
     text = Text(state, style="bold green" if state == "ready" else "bold red")
-    text.append(f"  up {_duration(status.get('uptime_s', 0))}", style="default")
-    for key in ("version", "connections", "in_flight", "held_bytes"):
+    if "uptime_s" in status:
+        text.append(f"  up {_duration(status['uptime_s'])}", style="default")
+    for key in ("version", "model", "model_version", "connections", "in_flight", "queued", "held_bytes"):
         if key in status:
             text.append(f"  {key.replace('_', ' ')} {status[key]}", style="default")
     for kind, count in sorted((status.get("errors") or {}).items()):
         text.append(f"  {kind} {count}", style="red")
     return text
+
+
+def _calls(status: Mapping[str, Any], before: Mapping[str, Any], seconds: float) -> Table:
+    """Return the table of a model server, which has calls by method and no endpoints."""
+    table = _table("Calls", ("method",), ("requests", "per s", "errors", "p50 ms", "p99 ms"))
+    earlier = before.get("calls") or {}
+    for method, calls in sorted((status.get("calls") or {}).items()):
+        requests = sum(calls["codes"].values())
+        rate = ""
+        if seconds > 0:
+            rate = f"{max(0, requests - sum(earlier.get(method, {'codes': {}})['codes'].values())) / seconds:.1f}"
+        times = (None if calls[key] is None else calls[key] * 1000 for key in ("p50_s", "p99_s"))
+        errors = _alarming(requests - calls["codes"].get("OK", 0))
+        table.add_row(Text(method or "(unknown)"), str(requests), rate, errors, *map(_number, times))
+    return table
 
 
 def _models(status: Mapping[str, Any], before: Mapping[str, Any], seconds: float) -> Table:
@@ -100,7 +118,7 @@ def _models(status: Mapping[str, Any], before: Mapping[str, Any], seconds: float
 
 
 def _endpoints(status: Mapping[str, Any]) -> Table:
-    numbers = ("weight", "effective", "in flight", "requests", "failures", "p50 ms", "p99 ms")
+    numbers = ("weight", "effective", "in flight", "requests", "errors", "p50 ms", "p99 ms")
     table = _table("Endpoints", ("cluster", "endpoint", "state"), numbers)
     for cluster in status.get("clusters", ()):
         name = Text(cluster["name"])

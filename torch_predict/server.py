@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from dl_inference._native import NativeError, Worker
 from dl_inference.messages import DESCRIPTORS
-from torch_predict import repository
+from torch_predict import addresses, repository
 from torch_predict.config import ServerSettings
 from torch_predict.errors import LoadError, ModelFolderError
 from torch_predict.loading import choose, load_predictor
@@ -62,7 +62,10 @@ def serve(  # noqa: PLR0913  (the command line's options)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = settings or ServerSettings.from_environment(os.environ)
-        listen = [_absolute(address) for address in listen]  # loading changes the working directory
+        listen = [addresses.absolute(address) for address in listen]
+        admin = addresses.absolute(admin) if admin is not None else None
+        for address in [*listen, *([admin] if admin is not None else [])]:
+            addresses.check(address)
         folder = repository.find(model_dir)
         chosen = choose(folder, version)
         predictor = load_predictor(folder, chosen, allow_pickle=allow_pickle, settings=settings)
@@ -74,13 +77,13 @@ def serve(  # noqa: PLR0913  (the command line's options)
             timeout_ms=folder.settings.timeout_ms,
         )
         worker = make_worker(document, DESCRIPTORS)
-        addresses = worker.start()
+        bound = worker.start()
     except _CANNOT_SERVE as error:
         _LOGGER.error("cannot serve %s:\n%s", model_dir, error)
         return 1
     with Signals() as signals:
         worker.set_ready(True)
-        _LOGGER.info("serving %s version %d on %s", folder.name, chosen.number, ", ".join(addresses))
+        _LOGGER.info("serving %s version %d on %s", folder.name, chosen.number, ", ".join(bound))
         return _run(worker, predictor, signals, settings.drain_timeout_ms)
 
 
@@ -119,8 +122,3 @@ def _run(worker: Worker, predictor: Predictor, signals: Signals, drain_timeout_m
     if not is_clean:
         _LOGGER.error("stopped with calls unanswered: they took longer than %.1f s", drain_timeout_ms / 1000)
     return 0 if is_clean else 1
-
-
-def _absolute(address: str) -> str:
-    path = address.removeprefix("unix:")
-    return f"unix:{Path(path).absolute()}" if path != address else address

@@ -14,6 +14,7 @@ from access.address import fault
         "[::1]:8500",
         "[fe80::1]:1",
         "unix:/x",
+        "unix:///x",
     ],
 )
 def test_a_well_formed_address_has_no_fault(address):
@@ -38,7 +39,7 @@ def test_a_well_formed_address_has_no_fault(address):
         ("[::g]:1", "'::g' is no IPv6 address"),
         ("-a:1", "'-a' is no host name"),
         ("a b:1", "'a b' is no host name"),
-        ("http://a:1", "an IPv6 address is written"),
+        ("http://a:1", "an address has no http://"),
         ("unix:x", "unix:/absolute/path"),
         ("unix:/" + "x" * 108, "at most 107 bytes"),
     ],

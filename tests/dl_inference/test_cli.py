@@ -11,9 +11,11 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from dl_inference import cli, messages
+from dl_inference import status as statuses
 
 COMMANDS = ("access", "predict", "call", "check", "status", "version")
 EXAMPLE = """\
@@ -145,6 +147,12 @@ def test_check_of_a_missing_file_says_so(tmp_path: Path):
     assert "No such file" in result.output
 
 
+def test_check_of_a_model_file_asks_for_its_folder(tmp_path: Path):
+    result = command("check", tmp_path / "model.pt2")
+    assert result.exit_code == 1
+    assert f"name its folder: {tmp_path}" in result.output
+
+
 @pytest.mark.parametrize("name", ["check", "predict"])
 def test_a_tensorflow_folder_is_named_as_not_served_yet(tmp_path: Path, name):
     (tmp_path / "1").mkdir()
@@ -215,8 +223,30 @@ def test_a_call_to_nobody_asks_whether_the_server_runs(free_port):
     assert "is the server running" in result.stderr
 
 
+def test_a_call_does_not_go_through_a_web_proxy(echo, free_port, monkeypatch):
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    assert command("call", "m", "1", "--to", echo[0]).exit_code == 0
+
+
+def test_the_keys_of_an_answer_are_sorted(echo):
+    value = {name: 1 for name in "hgfedcba"}
+    shown = command("call", "m", json.dumps(value), "--to", echo[0]).output
+    assert [line.split('"')[1] for line in shown.splitlines() if '": 1' in line] == sorted(value)
+    found = json.loads(command("call", "m", json.dumps(value), "--to", echo[0], "--json").output)
+    assert list(found["answer"]["jsonData"]) == sorted(value)
+
+
 @pytest.mark.parametrize(
-    "arguments", [["nofile"], ["[1]", "--protocol", "tfs"], ["1", "--protocol", "x"], ["1", "--tag", "novalue"]]
+    "arguments",
+    [
+        ["nofile"],
+        ["[1]", "--protocol", "tfs"],
+        ["1", "--protocol", "x"],
+        ["1", "--tag", "novalue"],
+        ["1", "--to", "http://127.0.0.1:8500"],
+        ["1", "--to", "8500"],
+    ],
 )
 def test_an_input_that_cannot_be_sent_exits_with_2(arguments):
     result = command("call", "m", *arguments)
@@ -231,6 +261,28 @@ def test_status_of_nobody_says_what_to_look_for(free_port):
     result = command("status", "--admin", f"127.0.0.1:{free_port()}")
     assert result.exit_code == 1
     assert "is the access service running" in result.stderr
+
+
+def test_status_takes_an_address_only():
+    result = command("status", "--admin", "http://127.0.0.1:8502/status")
+    assert result.exit_code == 2
+    assert "an address has no http://" in result.stderr
+
+
+def test_status_of_a_model_server_shows_its_calls():
+    calls = {"seldon.protos.Model/Predict": {"codes": {"OK": 3, "INTERNAL": 1}, "p50_s": 0.002, "p99_s": None}}
+    document = {"ready": True, "model": "digits", "model_version": "1", "queued": 0, "calls": calls}
+    out = Console(width=120)
+    with out.capture() as capture:
+        out.print(statuses.render(document))
+    rows = [line.split() for line in capture.get().splitlines()]
+    assert ["ready", "model", "digits", "model", "version", "1", "queued", "0"] in rows
+    assert ["seldon.protos.Model/Predict", "4", "1", "2.0"] in rows
+    with out.capture() as capture:
+        out.print(statuses.render(document, {"calls": {}}, 2.0))
+    assert ["seldon.protos.Model/Predict", "4", "2.0", "1", "2.0"] in [
+        line.split() for line in capture.get().splitlines()
+    ]
 
 
 def test_status_of_something_else_says_so():
@@ -285,6 +337,7 @@ def test_access_routes_reloads_and_ends(echo, start_access, tmp_path):
 
     found = json.loads(command("status", "--admin", admin, "--json").output)
     assert [model["name"] for model in found["models"]] == ["70", "m"]
+    assert "watchfiles" not in process.log  # one line for every event in the folder
     assert found["control"]["sources"][0]["reloads_ok"] == 1
     shown = command("status", "--admin", admin).output
     assert f"{echo[0]}" in shown

@@ -68,7 +68,21 @@ def test_oip_inputs_are_raw_in_the_order_of_the_names():
     assert request.model_version == ""
 
 
-@pytest.mark.parametrize("value", [[1], None, {}, {"x": [[1], [2, 3]]}, {"x": {"dtype": "int32"}}, {"x": [1j]}])
+@pytest.mark.parametrize(
+    "value",
+    [
+        [1],
+        None,
+        {},
+        {"x": [[1], [2, 3]]},
+        {"x": {"dtype": "int32"}},
+        {"x": {"dtype": "int8", "values": [1000]}},
+        {"x": [1j]},
+        {"x": None},
+        {"x": ["a", None]},
+        {"x": 10**30},
+    ],
+)
 def test_inputs_that_a_protocol_has_no_form_for_are_refused_with_words(value):
     for make in (lambda: payload.tfs("m", value, None, None), lambda: payload.oip("m", value, None)):
         with pytest.raises(payload.InputError):
@@ -95,6 +109,23 @@ def test_an_array_of_objects_is_not_unpickled(tmp_path: Path):
     np.save(tmp_path / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(payload.InputError, match="without running code"):
         payload.read(str(tmp_path / "a.npy"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.npz", b"PK\x03\x04junk"), ("a.npz", b""), ("a.npy", b"\x93NUMPYjunk"), ("a.npy", b"\x93NUMPY")],
+)
+def test_a_damaged_array_is_named(tmp_path: Path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(payload.InputError, match=name):
+        payload.read(str(tmp_path / name))
+
+
+def test_a_text_without_quotes_is_told_how_it_is_written():
+    with pytest.raises(payload.InputError, match="""a text is written as JSON, with its quotes: '"hello"'"""):
+        payload.read("hello")
+    with pytest.raises(payload.InputError, match="Expecting ',' delimiter"):
+        payload.read("[1, 2")
 
 
 def test_a_text_that_is_neither_file_nor_json_is_named(tmp_path: Path):

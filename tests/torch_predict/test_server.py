@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import threading
 
 import numpy as np
@@ -172,12 +173,6 @@ def test_a_device_that_is_not_there_is_told(folder, caplog, monkeypatch):
     assert "DL_INFERENCE_TORCH_DEVICE=cuda:99" in caplog.text
 
 
-def test_a_relative_socket_path_means_where_the_server_was_started(folder, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert server._absolute("unix:a.sock") == f"unix:{tmp_path}/a.sock"
-    assert server._absolute("[::]:5000") == "[::]:5000"
-
-
 def test_samples_warm_the_model_up_before_it_is_ready(folder, caplog):
     caplog.set_level("INFO")
     (folder / "samples").mkdir()
@@ -201,3 +196,12 @@ def test_wrong_samples_keep_nobody_from_being_served(folder, caplog):
     (folder / "samples" / "expected.json").write_text('{"request": 1}')
     assert serve(folder, terminate)[0] == 0
     assert "is not as models/README.md says" in caplog.text
+
+
+def test_an_address_in_use_is_told_before_the_model_loads(folder, caplog):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        assert server.serve(folder, [address]) == 1
+        assert server.serve(folder, ["127.0.0.1:0"], admin=address) == 1
+    assert f"cannot listen on {address}: Address already in use" in caplog.text
+    assert "loading" not in caplog.text
