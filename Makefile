@@ -82,7 +82,7 @@ protos: .peers/.debian  ## Compile protos/ into the descriptors that messages.py
 		$(patsubst protos/%,%,$(sort $(filter %.proto,$(PROTOS))))
 
 .PHONY: wheel
-wheel: setup  ## Build the wheel into dist/ (manylinux, by ziglang from PyPI)
+wheel: setup  ## Build the wheel into dist/ for any Linux with glibc 2.17 or newer, by ziglang from PyPI
 	$(UV) pip install --quiet --python $(PY) ziglang
 	PATH=$(CURDIR)/$(BIN):$$PATH VIRTUAL_ENV=$(CURDIR)/$(VENV) \
 		$(BIN)/maturin build --release --locked --zig --compatibility manylinux2014 --out dist
