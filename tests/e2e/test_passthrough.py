@@ -185,8 +185,8 @@ def test_what_is_tied_to_a_connection_or_ours_to_say_does_not_pass(line: Line) -
         ("te", "trailers"),
     ]
     assert fields_of(stream.headers) == [
-        ("content-type", "application/grpc"),
         ("access-error", "hook"),
+        ("content-type", "application/grpc"),
         ("kept", "1"),
     ]
     trailers = dict(stream.trailers or [])

@@ -117,7 +117,7 @@ fn attempts(page: &mut Exposition, view: &MetricsView<'_>) {
     let mut family = page.family(
         "dl_attempt_seconds",
         Kind::Histogram,
-        "Time of an attempt on an endpoint.",
+        "Time of an attempt that the endpoint answered.",
     );
     for_each_endpoint(view, |labels, endpoint| {
         let snapshot = endpoint.stats.seconds.snapshot();

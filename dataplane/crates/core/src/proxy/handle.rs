@@ -229,7 +229,11 @@ impl Call {
             let ended = self.attempt(&mut attempt, settings, clock).await;
             let (code, outcome, next) = self.conclude(ended, &attempt, clock);
             let exchange = attempt.exchange.take();
-            endpoint.stats.record(code, started.elapsed());
+            if next.is_answer() {
+                endpoint.stats.answered(code, started.elapsed());
+            } else {
+                endpoint.stats.failed(code);
+            }
             lease.finish(outcome);
             let last = match next {
                 Next::Done(error) => {

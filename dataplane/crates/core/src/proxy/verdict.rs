@@ -45,6 +45,15 @@ pub(super) struct Another {
     pub(super) is_repeat: bool,
 }
 
+// === impl Next ===
+
+impl Next {
+    /// Whether the endpoint answered, well or badly: only then does the attempt's time say how fast it is.
+    pub(super) fn is_answer(&self) -> bool {
+        matches!(self, Self::Done(None) | Self::Undecided(Last::Status(..)))
+    }
+}
+
 // === impl Call ===
 
 impl Call {

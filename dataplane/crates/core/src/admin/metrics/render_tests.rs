@@ -20,7 +20,7 @@ fn sample_page() -> String {
     let stats = ClusterStats::default();
     stats.retries.add(RetryCause::UpstreamStatus);
     let endpoint = EndpointStats::default();
-    endpoint.record(Code::Ok, Duration::from_millis(3));
+    endpoint.answered(Code::Ok, Duration::from_millis(3));
     let idle = EndpointStats::default();
     let view = MetricsView {
         version: "0.1.0",

@@ -53,16 +53,23 @@ impl CallStats {
 #[derive(Debug, Default)]
 pub struct EndpointStats {
     pub codes: CodeCounters,
+    /// Of the attempts that were answered.
     pub seconds: Histogram,
     /// Attempts going on; the lease adds and subtracts.
     pub in_flight: AtomicU64,
 }
 
 impl EndpointStats {
-    /// Count one finished attempt.
-    pub fn record(&self, code: Code, duration: Duration) {
+    /// Count an attempt that the endpoint answered.
+    pub fn answered(&self, code: Code, duration: Duration) {
         self.codes.add(code);
         self.seconds.record(duration);
+    }
+
+    /// Count an attempt that ended otherwise. Its time says nothing of the endpoint's speed: time-outs in the
+    /// histogram would raise the median that the next time-out is held against.
+    pub fn failed(&self, code: Code) {
+        self.codes.add(code);
     }
 }
 
