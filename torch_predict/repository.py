@@ -141,6 +141,9 @@ def _model_file(place: Path) -> Path:
         return files[0]
     if (place / "saved_model.pb").is_file():
         raise LoadError(place, "holds a TensorFlow SavedModel", "serve it with a TensorFlow server")
+    inner = [p.parent.name for suffix in SUFFIXES for p in sorted(place.glob(f"*/model{suffix}"))]
+    if inner:
+        raise LoadError(place, "holds no model, but model folders", f"name one of them: {', '.join(inner)}")
     raise LoadError(place, "holds no model", f"put exactly one of {names} there")
 
 

@@ -34,6 +34,12 @@ def test_an_unversioned_folder_is_version_1(model_at):
     assert [(v.number, v.path) for v in folder.served] == [(1, folder.path)]
 
 
+def test_a_folder_of_model_folders_names_them(model_at):
+    assert [text.partition(": ")[2] for text in texts(model_at("digits", "39a"))] == [
+        "holds no model, but model folders; name one of them: 39a, digits"
+    ]
+
+
 def test_an_unversioned_folder_may_have_a_number_for_a_name(write):
     folder = write({"model.py": "class Model: pass"}, folder="39")
     torch.save({"a": torch.zeros(1)}, folder / "model.pt")
