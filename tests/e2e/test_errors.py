@@ -356,7 +356,7 @@ def test_a_connect_that_fails_moves_the_call_whatever_its_method(
 ) -> None:
     lost, well = start_scripted(), start_scripted()
     access = start_access(
-        {**cluster([lost.address, well.address]), "limits": {"connect_timeout_ms": 300}},
+        {**cluster([lost.address, well.address]), "limits": {"connect_timeout_ms": 1500}},
     )
     access.wait_live(lost.address, well.address)
     lost.fall_silent()
@@ -372,7 +372,7 @@ def test_a_connect_that_fails_is_told_where_no_other_endpoint_is_left(
     start_access: StartAccess, start_scripted: StartScripted, connect: Connect
 ) -> None:
     lost = start_scripted()
-    access = start_access({**cluster([lost.address]), "limits": {"connect_timeout_ms": 300}})
+    access = start_access({**cluster([lost.address]), "limits": {"connect_timeout_ms": 1500}})
     access.wait_live(lost.address)
     lost.fall_silent()
     got = ask(connect(access.address))
