@@ -7,20 +7,13 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import grpc
 import pytest
+from lacking import lacking
 from processes import ROOT, Endpoint, Load, Process
 
 Run = Callable[..., Process]
-
-
-def lacking(reason: str) -> NoReturn:
-    """Skip for want of something that set-up brings; in continuous integration that is a failure."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{reason} (and CI is set)", pytrace=False)
-    pytest.skip(reason)
 
 
 @pytest.fixture

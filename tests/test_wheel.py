@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import lacking
+from lacking import lacking
 from processes import ROOT
 
 PACKAGES = ("access", "dl_inference", "tf_predict", "torch_predict")
