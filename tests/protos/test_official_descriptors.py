@@ -7,6 +7,7 @@ packages cannot be installed together, nor beside ours.
 import json
 import os
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -16,21 +17,22 @@ from google.protobuf import descriptor_pb2
 ROOT = Path(__file__).resolve().parents[2]
 DUMPER = Path(__file__).with_name("dump_descriptors.py")
 
+# gRPC's own packages stand beside ours: tritonclient's protobuf is too old for the health service of today.
+OWN = "grpc"
+
 OFFICIAL = {
     "tfs": ["tensorflow_serving.apis.prediction_service_pb2", "tensorflow_serving.apis.model_service_pb2"],
     "seldon": ["seldon_core.proto.prediction_pb2", "grpc_reflection.v1alpha.reflection_pb2"],
-    "triton": [
-        "tritonclient.grpc.service_pb2",
-        "tritonclient.grpc.model_config_pb2",
-        "grpc_health.v1.health_pb2",
-    ],
+    "triton": ["tritonclient.grpc.service_pb2", "tritonclient.grpc.model_config_pb2"],
+    OWN: ["grpc_health.v1.health_pb2"],
 }
 
 # What each package is the authority for. seldon-core carries an old copy of tensorflow.TensorProto.
 PREFIXES = {
     "tfs": ("tensorflow.",),
     "seldon": ("seldon.protos.", "grpc.reflection.v1alpha."),
-    "triton": ("inference.", "grpc.health.v1."),
+    "triton": ("inference.",),
+    OWN: ("grpc.health.v1.",),
 }
 
 # Of these, ours holds what the methods need, not all.
@@ -43,7 +45,8 @@ ELSEWHERE = ("inference.model_repository.",)
 @cache
 def official(peer: str) -> dict:
     """Return the official definitions; skip, or fail where CI is set, when the environment is not there."""
-    python = os.environ.get(f"PEER_PYTHON_{peer.upper()}", str(ROOT / ".peers" / peer / "bin" / "python"))
+    found = sys.executable if peer == OWN else str(ROOT / ".peers" / peer / "bin" / "python")
+    python = os.environ.get(f"PEER_PYTHON_{peer.upper()}", found)
     if not Path(python).exists():
         reason = f"no environment {peer}: make peers"
         if os.environ.get("CI"):
