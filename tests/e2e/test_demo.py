@@ -89,8 +89,8 @@ def test_the_demo_answers_every_sample_survives_a_kill_and_leaves_nothing_behind
     assert int(survivor[1]) > 0
     assert int(survivor[2]) > 0
     assert re.search(r"(\d+) calls, 0 failed", log)
-    assert ["digits", servers[0], "down"] in [row[:3] for row in rows]
-    assert [servers[1], "live"] in [row[:2] for row in rows]
+    for server, state in zip(servers, ("down", "live"), strict=True):
+        assert any(row[row.index(server) + 1 :][:1] == [state] for row in rows if server in row)
     assert "every program has ended" in log
     assert programs(folder) == []
     assert list(folder.iterdir()) == []
