@@ -28,7 +28,8 @@ BENCH_PEERS ?= bench envoy aio
 PEER_PYTHON := >=3.11,<3.13
 # Programs of Debian's that tests and benchmarks run, and the packages that bring them.
 DEBIAN_PROGRAMS := nginx protoc h2load
-DEBIAN_PACKAGES := nginx-light protobuf-compiler nghttp2-client
+# protoc's own google/protobuf/*.proto come with libprotobuf-dev.
+DEBIAN_PACKAGES := nginx-light protobuf-compiler libprotobuf-dev nghttp2-client
 
 RUST_SOURCES := $(shell find dataplane -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 BENCH_SOURCES := $(shell find dataplane/crates/bench -type f) Cargo.lock
@@ -105,7 +106,7 @@ $(UV):
 	$(PY) -m pip install --quiet --disable-pip-version-check uv
 
 $(VENV)/.dependencies: pyproject.toml constraints.txt | $(UV)
-	$(UV) pip install --quiet --python $(PY) --constraints constraints.txt --requirements pyproject.toml --extra torch --group dev
+	$(UV) pip install --quiet --python $(PY) --constraints constraints.txt --requirements pyproject.toml --extra torch --extra tensorflow --group dev
 	@touch $@
 
 $(VENV)/.native: $(VENV)/.dependencies $(filter-out dataplane/crates/bench/%,$(RUST_SOURCES)) $(PROTOS) | cargo
@@ -129,7 +130,8 @@ cargo:
 # Needs root; without it the command is printed, and what needs the programs skips with that reason.
 .peers/.debian: Makefile
 	@mkdir -p .peers
-	@if command -v $(DEBIAN_PROGRAMS) >/dev/null && [ "$$(command -v $(DEBIAN_PROGRAMS) | wc -l)" = $(words $(DEBIAN_PROGRAMS)) ]; then \
+	@if [ "$$(command -v $(DEBIAN_PROGRAMS) | wc -l)" = $(words $(DEBIAN_PROGRAMS)) ] \
+			&& protoc -I / --descriptor_set_out=/dev/null google/protobuf/any.proto 2>/dev/null; then \
 		:; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $(DEBIAN_PACKAGES) >/dev/null; \

@@ -133,7 +133,7 @@ def _endpoints(status: Mapping[str, Any]) -> Table:
                 f"{endpoint['effective_weight']:.2f}",
                 str(endpoint["in_flight"]),
                 str(endpoint["requests"]),
-                _alarming(endpoint["failures"]),
+                _alarming(endpoint["errors"]),
                 _number(endpoint["p50_ms"]),
                 _number(endpoint["p99_ms"]),
             )

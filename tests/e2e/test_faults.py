@@ -156,7 +156,7 @@ def freeze_and_thaw(it: Scene) -> tuple[float, float, float]:
     """
 
     def failures() -> float:
-        return it.access.endpoint(it.first.address)["failures"]
+        return it.access.endpoint(it.first.address)["errors"]
 
     before, frozen = failures(), time.monotonic()
     it.first.freeze()
@@ -185,8 +185,11 @@ def test_no_call_fails_while_an_endpoint_hangs_and_its_share_goes_and_comes_back
     assert_shares(it, sampler, timed_out, thawed)
 
 
-def test_without_an_attempt_timeout_only_the_calls_in_flight_and_ten_more_fail(scene: Callable[..., Scene]) -> None:
-    it = scene(1024, attempt_timeout_ms=None)
+@SIZES
+def test_without_an_attempt_timeout_only_the_calls_in_flight_and_ten_more_fail(
+    scene: Callable[..., Scene], size: int
+) -> None:
+    it = scene(size, attempt_timeout_ms=None)
     with Sampler(it.access) as sampler:
         frozen, timed_out, thawed = freeze_and_thaw(it)
     report = it.end()
@@ -242,14 +245,15 @@ class PythonLoad:
 # --- reloads and ends
 
 
+@SIZES
 def test_no_call_fails_over_a_hundred_reloads_with_lists_that_change_wholly(
-    start_access: StartAccess, start_endpoint: StartEndpoint, start_load: StartLoad
+    start_access: StartAccess, start_endpoint: StartEndpoint, start_load: StartLoad, size: int
 ) -> None:
     groups = [[start_endpoint("--echo", "yes").address for _ in range(2)] for _ in range(2)]
     lists = [groups[0], groups[1], [groups[1][0], groups[0][0]], groups[0] + groups[1], [groups[0][1]]]
     access = start_access(cluster(lists[-1], attempt_timeout_ms=300))
     options = ("--rate", str(RATE), "--seconds", "120", "--deadline-ms", "1000", "--echo", "yes")
-    load = start_load(access.address, TFS, tfs_request("m", 1024), *options)
+    load = start_load(access.address, TFS, tfs_request("m", size), *options)
     for number in range(100):
         access.configure(cluster(lists[number % len(lists)], attempt_timeout_ms=300 + number))
     report = load.stop()
@@ -258,8 +262,9 @@ def test_no_call_fails_over_a_hundred_reloads_with_lists_that_change_wholly(
     assert access.counter("dl_reloads_total", result="ok") >= 100
 
 
-def test_no_call_that_was_accepted_is_lost_at_sigterm_under_load(scene: Callable[..., Scene]) -> None:
-    it = scene(1024)
+@SIZES
+def test_no_call_that_was_accepted_is_lost_at_sigterm_under_load(scene: Callable[..., Scene], size: int) -> None:
+    it = scene(size)
     for endpoint in it.endpoints:
         endpoint.tell("slow 200")  # so that calls are in flight at any time
     it.pass_calls()

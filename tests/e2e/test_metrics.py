@@ -73,7 +73,7 @@ def test_counters_match_what_was_sent(
     assert (model["requests"], model["errors"]) == (14, 4)
     assert page["errors"] == {"no_route": 2, "unknown_method": 1}
     seen = access.endpoint(endpoint.address)
-    assert (seen["requests"], seen["failures"], seen["in_flight"], seen["live"]) == (14, 4, 0, True)
+    assert (seen["requests"], seen["errors"], seen["in_flight"], seen["live"]) == (14, 4, 0, True)
 
 
 def test_the_effective_weight_is_seen_to_fall_and_to_come_back(

@@ -15,6 +15,9 @@ const MAX_VALUE: u64 = 99_999_999;
 /// Below this, microseconds are sent: cutting 1.9 ms to 1 ms would take half of the time left.
 const MICROSECONDS_BELOW: Duration = Duration::from_millis(10);
 
+/// Timeouts from this on need not be exact to a millisecond.
+const COARSE_FROM: Duration = Duration::from_secs(1);
+
 /// Parse `grpc-timeout`: one to eight digits and a unit out of `HMSmun`.
 ///
 /// Errors: bad_request for anything else.
@@ -50,10 +53,13 @@ fn parse(text: &[u8]) -> Option<Duration> {
 /// Format a timeout for `grpc-timeout`: rounded down to a unit that fits eight digits, but never to 0,
 /// which some servers take for "no timeout".
 ///
-/// The value is marked sensitive: it differs from call to call, and HPACK would otherwise push an entry
-/// for each one into the connection's dynamic table, evicting the entries that do repeat.
+/// From 1 s on at most 1 % is cut off, so that values repeat from call to call: HPACK then sends one byte. Shorter
+/// ones are marked sensitive: HPACK would push an entry for each into the connection's dynamic table, evicting the
+/// entries that do repeat.
 pub fn format_timeout(timeout: Duration) -> HeaderValue {
+    let is_coarse = timeout >= COARSE_FROM;
     let (value, unit) = in_unit(timeout);
+    let value = if is_coarse { coarse(value) } else { value };
     let mut text = [0_u8; 9];
     text[8] = unit;
     let mut start = 8;
@@ -70,8 +76,17 @@ pub fn format_timeout(timeout: Duration) -> HeaderValue {
     // Digits and a letter are a valid header value.
     let mut header =
         HeaderValue::from_bytes(&text[start..]).unwrap_or_else(|_| HeaderValue::from_static("1m"));
-    header.set_sensitive(true);
+    header.set_sensitive(!is_coarse);
     header
+}
+
+/// The three leading digits of a value, and zeros.
+fn coarse(value: u64) -> u64 {
+    let mut step = 1;
+    while value / step >= 1000 {
+        step *= 10;
+    }
+    value - value % step
 }
 
 /// The largest value of at most eight digits in the finest unit that is worth it.
@@ -151,13 +166,16 @@ mod tests {
             (Duration::from_micros(9_999), "9999u"),
             (Duration::from_micros(10_999), "10m"),
             (Duration::from_millis(800), "800m"),
-            (Duration::from_millis(99_999_999), "99999999m"),
+            (Duration::from_millis(999), "999m"),
+            (Duration::from_millis(1_239), "1230m"),
+            (Duration::from_millis(59_999), "59900m"),
+            (Duration::from_millis(99_999_999), "99900000m"),
             (Duration::from_millis(100_000_000), "100000S"),
-            (Duration::from_secs(99_999_999), "99999999S"),
-            (Duration::from_secs(100_000_000), "1666666M"),
-            (Duration::from_secs(99_999_999 * 60 + 59), "99999999M"),
-            (Duration::from_secs(100_000_000 * 60), "1666666H"),
-            (Duration::MAX, "99999999H"),
+            (Duration::from_secs(99_999_999), "99900000S"),
+            (Duration::from_secs(100_000_000), "1660000M"),
+            (Duration::from_secs(99_999_999 * 60 + 59), "99900000M"),
+            (Duration::from_secs(100_000_000 * 60), "1660000H"),
+            (Duration::MAX, "99900000H"),
         ];
         for (timeout, text) in rows {
             assert_eq!(format_timeout(timeout), text);
@@ -165,8 +183,9 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_are_kept_out_of_the_hpack_table() {
-        assert!(format_timeout(Duration::from_secs(1)).is_sensitive());
+    fn timeouts_that_seldom_repeat_are_kept_out_of_the_hpack_table() {
+        assert!(format_timeout(Duration::from_millis(999)).is_sensitive());
+        assert!(!format_timeout(Duration::from_secs(1)).is_sensitive());
     }
 
     proptest! {
@@ -178,6 +197,7 @@ mod tests {
             let back = parse_timeout(&format_timeout(timeout)).unwrap();
             prop_assert!(back <= timeout);
             prop_assert!(timeout < Duration::from_micros(10) || timeout - back <= timeout / 10);
+            prop_assert!(timeout < COARSE_FROM || timeout - back <= timeout / 100);
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
 use super::accept::{Load, Peer};
+use super::buffered::{Buffered, Flush, buffered};
 use super::drain::{Drain, Phase};
 use super::frames::{FrameState, Frames};
 use super::limits::ResetGuard;
@@ -107,7 +108,8 @@ enum Closing {
 struct Driver<T, S> {
     server: Rc<Server>,
     service: Rc<S>,
-    http2: server::Connection<Frames<T>, Bytes>,
+    http2: server::Connection<Frames<Buffered<T>>, Bytes>,
+    flush: Flush<T>,
     frames: Rc<FrameState>,
     connection: Rc<Connection>,
     started: Instant,
@@ -130,6 +132,7 @@ where
     let limits = &server.limits;
     let started = Instant::now();
     let header_limit = Duration::from_millis(limits.header_timeout_ms);
+    let (io, flush) = buffered(io);
     let (io, frames) = Frames::new(io, limits.frame_credit, limits.frame_credit_per_frame);
     let handshake = builder(limits).handshake(io);
     let http2 = match tokio::time::timeout(header_limit, handshake).await {
@@ -149,6 +152,7 @@ where
         server,
         service,
         http2,
+        flush,
         frames,
         connection,
         started,
@@ -157,6 +161,7 @@ where
         has_served: false,
         reason: None,
     };
+    driver.flush.take_over();
     driver.run().await;
 }
 
@@ -195,6 +200,10 @@ where
             }
             let was_open = self.closing != Closing::Abruptly;
             if self.poll_streams(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if let Poll::Ready(Err(_)) = self.flush.poll(cx) {
+                self.reason.get_or_insert(ClosedReason::Io);
                 return Poll::Ready(());
             }
             if was_open && self.closing == Closing::Abruptly {

@@ -47,7 +47,11 @@ impl Call {
         settings: &Settings,
         clock: &mut Clock<'_>,
     ) -> Ended {
-        let upstream = self.worker.pool.upstream(&attempt.endpoint.address);
+        let Some(upstream) = self.worker.upstream(&attempt.endpoint.address) else {
+            let message = format!("endpoint {} was removed", attempt.endpoint.address.text);
+            let error = Error::new(ErrorKind::ConnectFailed, message);
+            return Ended::Failed(Failure::Endpoint(error));
+        };
         // That a connection is closing may be seen only when a stream is opened on it. Nothing was sent then, and
         // the connection is out: the next one is taken, as often as there may be connections.
         let mut left = upstream.most_connections();

@@ -24,6 +24,7 @@ use crate::config::Limits;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata::random;
 use crate::net::accept::tune_tcp;
+use crate::net::buffered::{Buffered, Flush, buffered};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_FACTOR: f64 = 1.6;
@@ -74,10 +75,15 @@ impl Pool {
         }
     }
 
-    /// The connections to an address; started if this worker has none yet.
+    /// The connections to an address, if this worker has any.
+    pub fn get(&self, address: &Address) -> Option<Rc<Upstream>> {
+        self.upstreams.borrow().get(&address.id).cloned()
+    }
+
+    /// The connections to an address that the routing state names; started if this worker has none yet.
     pub fn upstream(&self, address: &Arc<Address>) -> Rc<Upstream> {
-        if let Some(upstream) = self.upstreams.borrow().get(&address.id) {
-            return upstream.clone();
+        if let Some(upstream) = self.get(address) {
+            return upstream;
         }
         let upstream = Upstream::start(address.clone(), self.limits.clone());
         self.upstreams
@@ -247,6 +253,7 @@ impl Upstream {
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let limits = &self.limits;
+        let (io, flush) = buffered(io);
         let (sender, mut connection) = client::Builder::new()
             .initial_max_send_streams(0)
             .initial_window_size(limits.stream_window_bytes)
@@ -258,7 +265,7 @@ impl Upstream {
             // Our own cancels (deadlines, lost attempts) must never end a healthy connection.
             .max_local_error_reset_streams(None)
             .max_concurrent_reset_streams(1024)
-            .handshake::<T, Bytes>(io)
+            .handshake::<Buffered<T>, Bytes>(io)
             .await
             .map_err(io::Error::other)?;
         // The endpoint is usable once its SETTINGS frame has come: a listener whose process hangs accepts too.
@@ -284,22 +291,35 @@ impl Upstream {
         let upstream = self.clone();
         // Ends with the connection, which ends with its last user.
         tokio::task::spawn_local(async move {
-            upstream.drive(connection, &entry).await;
+            upstream.drive(connection, &flush, &entry).await;
             upstream.discard(&entry);
         });
         Ok(())
     }
 
     /// Run the connection to its end. How it ended is what its streams were told; nothing is left to report.
-    async fn drive<T>(&self, mut connection: client::Connection<T, Bytes>, entry: &Rc<Connection>)
-    where
+    async fn drive<T>(
+        &self,
+        mut connection: client::Connection<Buffered<T>, Bytes>,
+        flush: &Flush<T>,
+        entry: &Rc<Connection>,
+    ) where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let ping_pong = connection.ping_pong();
+        flush.take_over();
+        let connection = poll_fn(|cx| {
+            if Pin::new(&mut connection).poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            match flush.poll(cx) {
+                Poll::Ready(Err(_)) => Poll::Ready(()),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            }
+        });
         let keepalive = Duration::from_millis(self.limits.keepalive_ms);
         let Some(mut ping_pong) = ping_pong.filter(|_| !keepalive.is_zero()) else {
-            let _ = connection.await;
-            return;
+            return connection.await;
         };
         let limit = Duration::from_millis(self.limits.keepalive_timeout_ms);
         let watch = async {
@@ -315,7 +335,7 @@ impl Upstream {
             }
         };
         tokio::select! {
-            _ = connection => {}
+            () = connection => {}
             () = watch => {}
         }
     }

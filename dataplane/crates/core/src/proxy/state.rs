@@ -1,6 +1,7 @@
 //! What the whole process shares, the routing state that is swapped whole, and what one worker owns.
 
 use std::io;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -12,7 +13,7 @@ use super::cluster::{Cluster, Settings};
 use super::endpoint::Address;
 use super::limit::{HeldBytes, InFlight};
 use super::method;
-use super::pool::Pool;
+use super::pool::{Pool, Upstream};
 use super::route::{Model, Routes, Split};
 use crate::admin::access_log::AccessLog;
 use crate::admin::grpc::LocalServices;
@@ -64,6 +65,20 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     pub pool: Pool,
     pub local: LocalServices,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// The connections to an address. None when the address has been removed since the call picked it: it must not
+    /// come back.
+    pub fn upstream(&self, address: &Arc<Address>) -> Option<Rc<Upstream>> {
+        self.pool.get(address).or_else(|| {
+            let state = self.shared.state.load();
+            let is_wanted = state.addresses.iter().any(|wanted| wanted.id == address.id);
+            is_wanted.then(|| self.pool.upstream(address))
+        })
+    }
 }
 
 // === impl Shared ===

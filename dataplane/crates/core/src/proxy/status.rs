@@ -151,7 +151,7 @@ fn cluster(cluster: &Cluster) -> Value {
                 "live": endpoint.address.is_live(),
                 "in_flight": stats.in_flight.load(Ordering::Relaxed),
                 "requests": requests,
-                "failures": requests - good,
+                "errors": requests - good,
                 "p50_ms": milliseconds(stats.seconds.quantile(0.5)),
                 "p99_ms": milliseconds(stats.seconds.quantile(0.99)),
             })
