@@ -7,20 +7,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import grpc
 import numpy as np
 
-from dl_inference.messages import (
-    ClassificationResponse,
-    DataType,
-    MultiInferenceResponse,
-    RegressionResponse,
-)
+from dl_inference.messages import ClassificationResponse, MultiInferenceResponse, RegressionResponse
 from tf_predict.errors import RequestError, failed_precondition, invalid_argument
 from tf_predict.predict import CLASSIFY, DEFAULT_SIGNATURE, REGRESS, spec_of
+from tf_predict.results import CLASSES, OUTPUTS, SCORES, write_classes, write_numbers
 
 if TYPE_CHECKING:
     from tf_predict.saved_model import Output, Servable
 
-CLASSES, SCORES, OUTPUTS, INPUTS = "classes", "scores", "outputs", "inputs"
-"""The aliases that such signatures have."""
+INPUTS = "inputs"
+"""The alias of the one input that such signatures have: serialized examples."""
 
 
 class _Plan(NamedTuple):
@@ -40,7 +36,7 @@ def classify(servable: Servable, version: int, request: Any) -> Any:
     outputs, count = _run(servable, request.input, plan.feed, plan.fetches)
     answer: Any = ClassificationResponse()
     answer.model_spec.CopyFrom(spec_of(request.model_spec, version))
-    _write_classes(answer.result, outputs, count)
+    write_classes(answer.result, outputs, count)
     return answer
 
 
@@ -54,7 +50,7 @@ def regress(servable: Servable, version: int, request: Any) -> Any:
     outputs, count = _run(servable, request.input, plan.feed, plan.fetches)
     answer: Any = RegressionResponse()
     answer.model_spec.CopyFrom(spec_of(request.model_spec, version))
-    _write_numbers(answer.result, outputs, count)
+    write_numbers(answer.result, outputs, count)
     return answer
 
 
@@ -76,9 +72,9 @@ def multi_inference(servable: Servable, version: int, request: Any) -> Any:
         result.model_spec.CopyFrom(spec_of(task.model_spec, version))
         outputs = {alias: tensors[name] for alias, name in plan.fetches.items()}
         if task.method_name == CLASSIFY:
-            _write_classes(result.classification_result, outputs, count)
+            write_classes(result.classification_result, outputs, count)
         else:
-            _write_numbers(result.regression_result, outputs, count)
+            write_numbers(result.regression_result, outputs, count)
     return answer
 
 
@@ -98,9 +94,7 @@ def _plans(servable: Servable, tasks: Any) -> list[_Plan]:
         if signature is None:
             raise invalid_argument(f"Requested signature not found in model graph: {name}")
         if task.method_name not in (CLASSIFY, REGRESS):
-            raise RequestError(
-                grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}"
-            )
+            raise RequestError(grpc.StatusCode.UNIMPLEMENTED, f"Unsupported signature method_name: {task.method_name}")
         plans.append(_classes_plan(signature) if task.method_name == CLASSIFY else _numbers_plan(signature))
     return plans
 
@@ -144,9 +138,7 @@ def _numbers_plan(signature: Any) -> _Plan:
 
 def _check_method(signature: Any, kind: str, method: str) -> None:
     if signature.method_name != method:
-        raise invalid_argument(
-            f"Expected {kind} signature method_name to be {method}. Was: {signature.method_name}"
-        )
+        raise invalid_argument(f"Expected {kind} signature method_name to be {method}. Was: {signature.method_name}")
 
 
 def _run(servable: Servable, given: Any, feed: str, fetches: dict[str, str]) -> tuple[dict[str, Output], int]:
@@ -164,51 +156,3 @@ def _serialized(given: Any) -> list[bytes]:
         context = given.example_list_with_context.context.SerializeToString()
         return [context + example.SerializeToString() for example in given.example_list_with_context.examples]
     return [example.SerializeToString() for example in given.example_list.examples]
-
-
-def _write_classes(result: Any, outputs: dict[str, Output], count: int) -> None:
-    for alias, wanted in ((CLASSES, "DT_STRING"), (SCORES, "DT_FLOAT")):
-        if alias in outputs:
-            _check_table(alias, outputs[alias], wanted, count)
-    labels, scores = (outputs[alias].array if alias in outputs else None for alias in (CLASSES, SCORES))
-    if labels is not None and scores is not None and labels.shape != scores.shape:
-        raise invalid_argument(
-            "Tensors class and score should match in dim_size(1). "
-            f"Got {labels.shape[1]} vs. {scores.shape[1]}"
-        )
-    for row in range(count):
-        found = result.classifications.add()
-        for column in range((labels if labels is not None else scores).shape[1]):  # type: ignore[union-attr]  # one is
-            item = found.classes.add()
-            if labels is not None:
-                item.label = labels[row, column]
-            if scores is not None:
-                item.score = scores[row, column]
-
-
-def _check_table(alias: str, output: Output, wanted: str, count: int) -> None:
-    shape = output.array.shape
-    if len(shape) != 2:
-        raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(shape)}")
-    if DataType.Name(output.dtype) != wanted:
-        raise invalid_argument(f"Expected {alias} Tensor of {wanted}. Got: {DataType.Name(output.dtype)}")
-    if shape[0] != count:
-        raise invalid_argument(f"Expected {alias} output batch size of {count}. Got: {shape[0]}")
-
-
-def _write_numbers(result: Any, outputs: dict[str, Output], count: int) -> None:
-    dtype, array = outputs[OUTPUTS]
-    if not (array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1)):
-        raise invalid_argument(
-            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {_shape(array.shape)}"
-        )
-    if array.shape[0] != count:
-        raise invalid_argument(f"Input batch size did not match output batch size: {count} vs. {array.shape[0]}")
-    if DataType.Name(dtype) != "DT_FLOAT":
-        raise invalid_argument(f"Expected output Tensor of DT_FLOAT.  Got: {DataType.Name(dtype)}")
-    for value in array.reshape(-1):
-        result.regressions.add(value=value)
-
-
-def _shape(shape: tuple[int, ...]) -> str:
-    return "[" + ",".join(map(str, shape)) + "]"

@@ -1,7 +1,10 @@
-"""Model folders in TF Serving's layout: find what one holds, say everything that is wrong with it. No TensorFlow here.
+"""Model folders in TF Serving's layout: find what one holds, say everything that is wrong with it.
+
+No TensorFlow here: finding and checking are quick.
 
     <name>/model.yaml                          settings, optional
     <name>/<integer version>/saved_model.pb    or, unversioned (= version 1), <name>/saved_model.pb
+    <name>/samples/expected.json               requests to warm up with, optional
 """
 
 from __future__ import annotations
