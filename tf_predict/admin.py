@@ -89,7 +89,7 @@ def _metrics(model: str, service: Service, ready: bool) -> str:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     with open("/proc/self/statm") as statm:
         resident = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    gauges = {"dl_draining": int(not ready), "dl_queued": service.busy, "process_resident_memory_bytes": resident}
+    gauges = {"dl_draining": int(not ready), "process_resident_memory_bytes": resident}
     for name, value in gauges.items():
         lines += [f"# TYPE {name} gauge", f"{name} {value}"]
     lines += ["# TYPE process_cpu_seconds_total counter"]

@@ -123,6 +123,9 @@ class SavedModel:
             values = call(*(feeds[name] for name in names))
         except tf.errors.OpError as error:
             raise RequestError(CODES[error.error_code], error.message) from None
+        except UnicodeDecodeError as error:
+            # TensorFlow's text of an OpError that quotes the caller's bytes; its code is lost on the way.
+            raise invalid_argument(error.object.decode(errors="replace")) from None
         graph = self._session.graph
         return [
             Output(graph.get_tensor_by_name(name).dtype.as_datatype_enum, np.asarray(value))
