@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import numpy as np
@@ -11,9 +11,7 @@ from dl_inference.messages import ClassificationResponse, MultiInferenceResponse
 from tf_predict.errors import RequestError, failed_precondition, invalid_argument
 from tf_predict.predict import CLASSIFY, DEFAULT_SIGNATURE, REGRESS, spec_of
 from tf_predict.results import CLASSES, OUTPUTS, SCORES, write_classes, write_numbers
-
-if TYPE_CHECKING:
-    from tf_predict.saved_model import Output, Servable
+from tf_predict.servable import Output, Servable
 
 INPUTS = "inputs"
 """The alias of the one input that such signatures have: serialized examples."""

@@ -7,16 +7,13 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tf_predict import repository
 from tf_predict.errors import LoadError, ModelFolderError
 from tf_predict.repository import Fingerprint, ModelFolder, Version
+from tf_predict.servable import Servable
 from tf_predict.versions import Versions
 from tf_predict.warmup import warm_up
-
-if TYPE_CHECKING:
-    from tf_predict.saved_model import Servable
 
 _LOGGER = logging.getLogger(__name__)
 

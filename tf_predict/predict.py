@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 import numpy as np
@@ -11,9 +11,7 @@ import numpy as np
 from dl_inference.messages import PredictResponse
 from tf_predict.codec import encode
 from tf_predict.errors import RequestError, failed_precondition, invalid_argument
-
-if TYPE_CHECKING:
-    from tf_predict.saved_model import Servable
+from tf_predict.servable import Servable
 
 DEFAULT_SIGNATURE = "serving_default"
 CLASSIFY = "tensorflow/serving/classify"

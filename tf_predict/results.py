@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import grpc
 
 from dl_inference.messages import DataType
 from tf_predict.errors import RequestError, invalid_argument
-
-if TYPE_CHECKING:
-    from tf_predict.saved_model import Output
+from tf_predict.servable import Output
 
 CLASSES, SCORES, OUTPUTS = "classes", "scores", "outputs"
 """The aliases of such signatures' outputs: the first two of a classification, the last of a regression."""

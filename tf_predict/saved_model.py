@@ -11,15 +11,18 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 
 from dl_inference.messages import SignatureDef
 from tf_predict.errors import CODES, LoadError, RequestError, invalid_argument
+from tf_predict.servable import Output
 
 # TensorFlow's notes on CPU features and the like are not for the log of a server; errors are.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# A graph needs no Keras; without this the import loads it and half of what is installed (16 s of CPU, with it 11).
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
@@ -28,29 +31,6 @@ TAGS = ["serve"]
 
 CALLABLES = 64
 """Prepared combinations of outputs that are kept; more of them only cost the preparation again."""
-
-
-class Output(NamedTuple):
-    """One tensor of an answer; ``dtype`` is a number of tensorflow.DataType."""
-
-    dtype: int
-    array: np.ndarray[Any, Any]
-
-
-class Servable(Protocol):
-    """What the rest of the server knows of a loaded model. Thread-safe."""
-
-    signatures: Mapping[str, Any]
-    """Name -> tensorflow.SignatureDef (dl_inference.messages)."""
-
-    def parse(self, tensor: bytes, dtype: int) -> np.ndarray[Any, Any]:
-        """Return the values of a serialized TensorProto; ValueError when they are not what it says."""
-
-    def run(self, feeds: Mapping[str, np.ndarray[Any, Any]], fetches: Sequence[str]) -> list[Output]:
-        """Return tensors by name; RequestError when the model fails."""
-
-    def close(self) -> None:
-        """Free its memory; no call may be running."""
 
 
 class SavedModel:

@@ -29,6 +29,9 @@ _LOGGER = logging.getLogger(__name__)
 RUNNING = min(32, 4 * (os.cpu_count() or 1))
 """Calls that run at a time: TF Serving's number, four a core."""
 
+STUCK_S = 1.0
+"""How long the thread that follows the folder may still be busy when the drain is over."""
+
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -121,8 +124,11 @@ async def _serve(  # noqa: PLR0913, PLR0917  (what serve() has made)
     is_clean = await _drain(server, service, settings.drain_timeout_ms / 1000)
     if admin_port is not None:
         admin_port.close()
-    if following is not None and is_clean:
-        await following
+    if following is not None:
+        await asyncio.wait({following}, timeout=STUCK_S)
+        if not following.done():  # inside a load of a new version, which cannot be stopped
+            logging.shutdown()
+            os._exit(0 if is_clean else 1)
     return 0 if is_clean else 1
 
 

@@ -7,15 +7,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 
 from tf_predict.config import ModelSettings
 from tf_predict.errors import invalid_argument, not_found
-
-if TYPE_CHECKING:
-    from tf_predict.saved_model import Servable
+from tf_predict.servable import Servable
 
 
 class State(enum.IntEnum):

@@ -10,16 +10,14 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from google.protobuf.json_format import ParseDict, ParseError
 
 from dl_inference.messages import PredictRequest, TensorProto
 from tf_predict.errors import RequestError
 from tf_predict.predict import PREDICT, predict
-
-if TYPE_CHECKING:
-    from tf_predict.saved_model import Servable
+from tf_predict.servable import Servable
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from lacking import lacking
 from processes import ROOT, Process
 
 PEER = Path(__file__).parent / "tf_predict_peer.py"
-QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
+# Keras is not needed, and takes a third of the import.
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1", "TF_USE_LEGACY_KERAS": "1"}
 IMPORT_S = 240
 """The first import of TensorFlow reads gigabytes, and every program of this module imports it."""
 

@@ -14,29 +14,11 @@ import tensorflow as tf
 from tf_predict import server
 
 v1 = tf.compat.v1
-DTYPES = [
-    "float16",
-    "float32",
-    "float64",
-    "bfloat16",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
-    "bool",
-    "string",
-    "complex64",
-    "complex128",
-    "qint8",
-    "quint8",
-    "qint16",
-    "quint16",
-    "qint32",
-]
+DTYPES = (
+    *("float16", "float32", "float64", "bfloat16", "complex64", "complex128", "bool", "string"),
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("qint8", "quint8", "qint16", "quint16", "qint32"),
+)
 MODEL_YAML = "versions: [1, 2]\nlabels: {stable: 1, latest: 2}\naliases: [39]\n"
 
 
