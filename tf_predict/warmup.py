@@ -42,8 +42,8 @@ def warm_up(servable: Servable, number: int, folder: Path) -> int:
         try:
             predict(servable, number, request)
             answered += 1
-        except RequestError as error:  # samples of bad input are samples, too
-            _LOGGER.info("warm-up: %s: %s", error.code.name, error.text)
+        except RequestError as error:
+            _LOGGER.warning("warm-up: a request failed: %s: %s", error.code.name, error.text)
     return answered
 
 
@@ -87,7 +87,7 @@ def _samples(folder: Path, number: int) -> list[Any]:
     requests = []
     try:
         for case in json.loads(file.read_text(encoding="utf-8")):
-            if case.get("method") == METHOD:
+            if case.get("method") == METHOD and "error" not in case:
                 requests.append(ParseDict(case["request"], PredictRequest()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ParseError) as error:
         _LOGGER.warning("warm-up: %s is not as models/README.md says: %s: %s", file, type(error).__name__, error)

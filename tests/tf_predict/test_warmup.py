@@ -64,7 +64,8 @@ def test_samples_of_this_version_are_run_and_one_that_fails_stops_nothing(tmp_pa
         return {"method": method, "request": {"modelSpec": spec, "inputs": {"x0": tensor}}}
 
     (tmp_path / "samples").mkdir()
-    cases = [case(13), case(4, version=1), case(5, version=2), {"request": {"strData": "seldon"}}]
+    bad = case(7) | {"error": {"code": "INVALID_ARGUMENT"}}
+    cases = [case(13), case(4, version=1), case(5, version=2), bad, {"request": {"strData": "seldon"}}]
     (tmp_path / "samples" / "expected.json").write_text(json.dumps(cases))
     servable = Recorder(None)
     assert warm_up(servable, 1, tmp_path) == 1
