@@ -6,6 +6,7 @@ import logging
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -104,15 +105,11 @@ def predict(
 
     Without --listen it listens on 127.0.0.1:5000.
     """
-    if _is_saved_model(model_dir):
-        err.print(
-            f"{model_dir} holds a TensorFlow SavedModel: this version serves PyTorch folders only.\n"
-            "    Run tensorflow_model_server on it and name its address in access.yaml.",
-            markup=False,
-            soft_wrap=True,
-        )
-        raise typer.Exit(1)
     try:
+        if _is_saved_model(model_dir):
+            from tf_predict import server as tensorflow_server  # noqa: PLC0415  (not for the other commands)
+
+            raise typer.Exit(tensorflow_server.serve(model_dir, listen or ["127.0.0.1:5000"], admin))
         from torch_predict import server  # noqa: PLC0415  (torch is an extra, and takes seconds to import)
 
         exit_status = server.serve(model_dir, listen or ["127.0.0.1:5000"], admin, allow_pickle)
@@ -254,19 +251,23 @@ def _is_saved_model(folder: Path) -> bool:
 
 def _say_what_is_missing(error: ModuleNotFoundError) -> None:
     """Name the extra that brings a missing module; a module that no extra brings is a fault of ours: raise it."""
-    if error.name not in ("torch", "safetensors"):
+    extra = {"torch": "torch", "safetensors": "torch", "tensorflow": "tensorflow"}.get(error.name or "")
+    if extra is None:
         raise error
-    err.print(f"{error.name} is not installed: pip install 'dl-inference[torch]'", style="red", markup=False)
+    err.print(f"{error.name} is not installed: pip install 'dl-inference[{extra}]'", style="red", markup=False)
 
 
 def _check_model(folder: Path, allow_pickle: bool) -> None:
-    if _is_saved_model(folder):
-        out.print(f"{folder}: a TensorFlow SavedModel; this version can check PyTorch folders only", markup=False)
-        raise typer.Exit(1)
+    problems: Sequence[Any]
     try:
-        from torch_predict import repository  # noqa: PLC0415  (torch is an extra, and takes seconds to import)
+        if _is_saved_model(folder):
+            from tf_predict import repository as saved_models  # noqa: PLC0415  (not for the other commands)
 
-        problems = repository.check(folder, allow_pickle=allow_pickle)
+            problems = saved_models.check(folder)
+        else:
+            from torch_predict import repository  # noqa: PLC0415  (torch is an extra, and takes seconds to import)
+
+            problems = repository.check(folder, allow_pickle=allow_pickle)
     except ModuleNotFoundError as error:
         _say_what_is_missing(error)
         raise typer.Exit(1) from error

@@ -101,5 +101,10 @@ def test_a_framework_is_imported_in_its_own_package_only(library, package):
     assert not offenders(files, lambda path, name: inside(name, library))
 
 
+def test_tensorflow_is_imported_by_one_file():
+    files = [path for path in FILES if any(inside(name, "tensorflow") for name in imports(path))]
+    assert [module_of(path) for path in files] == ["tf_predict.saved_model"]
+
+
 def test_no_name_of_ours_says_nothing():
     assert not [path for path in FILES if path.stem in ("utils", "common", "helpers", "manager")]

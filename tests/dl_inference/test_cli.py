@@ -153,13 +153,27 @@ def test_check_of_a_model_file_asks_for_its_folder(tmp_path: Path):
     assert f"name its folder: {tmp_path}" in result.output
 
 
-@pytest.mark.parametrize("name", ["check", "predict"])
-def test_a_tensorflow_folder_is_named_as_not_served_yet(tmp_path: Path, name):
-    (tmp_path / "1").mkdir()
-    (tmp_path / "1" / "saved_model.pb").write_bytes(b"")
-    result = command(name, tmp_path)
+@pytest.fixture
+def saved_model(tmp_path: Path) -> Path:
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    (tmp_path / "m" / "1" / "saved_model.pb").write_bytes(b"")
+    return tmp_path / "m"
+
+
+def test_check_looks_at_a_tensorflow_folder(saved_model: Path):
+    assert command("check", saved_model).exit_code == 0
+    (saved_model / "model.yaml").write_text("versions: [2]")
+    result = command("check", saved_model)
     assert result.exit_code == 1
-    assert "TensorFlow SavedModel" in result.output + result.stderr
+    assert "there is no version 2" in result.output
+
+
+def test_without_tensorflow_predict_says_what_to_install(saved_model: Path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    monkeypatch.delitem(sys.modules, "tf_predict.saved_model", raising=False)
+    result = command("predict", saved_model, "--listen", "127.0.0.1:0")
+    assert result.exit_code == 1
+    assert "tensorflow is not installed: pip install 'dl-inference[tensorflow]'" in result.stderr
 
 
 def test_without_torch_predict_says_what_to_install(tmp_path: Path, monkeypatch):

@@ -18,7 +18,9 @@ from torch_predict.loading import load_predictor
 from torch_predict.warmup import read
 
 MODELS = Path(__file__).parents[2] / "models"
-EXAMPLES = sorted(path.parent.parent for path in MODELS.glob("*/samples/expected.json"))
+# Those for TensorFlow are in test_tensorflow_examples.py.
+CASES = [path for path in MODELS.glob("*/samples/expected.json") if "/tensorflow.serving." not in path.read_text()]
+EXAMPLES = sorted(path.parent.parent for path in CASES)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,7 +15,9 @@ from processes import ROOT, Process
 
 from dl_inference.messages import SeldonMessage
 
-EXAMPLES = sorted(path.parent.parent for path in (ROOT / "models").glob("*/samples/expected.json"))
+CASES = (ROOT / "models").glob("*/samples/expected.json")
+# Those for TensorFlow are in test_tensorflow_examples.py.
+EXAMPLES = sorted(path.parent.parent for path in CASES if "/tensorflow.serving." not in path.read_text())
 SERVE = """
 import sys
 from pathlib import Path

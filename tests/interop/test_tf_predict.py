@@ -1,0 +1,236 @@
+"""TensorFlow Serving's own stubs against tf_predict, through the access service."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from access_process import Access
+from lacking import lacking
+from processes import ROOT, Process
+
+PEER = Path(__file__).parent / "tf_predict_peer.py"
+# Keras is not needed, and takes a third of the import.
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1", "TF_USE_LEGACY_KERAS": "1"}
+IMPORT_S = 240
+"""The first import of TensorFlow reads gigabytes, and every program of this module imports it."""
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory, peer_python) -> Any:
+    """Run server, access service and the stubs once; give what the stubs saw."""
+    if importlib.util.find_spec("tensorflow") is None:
+        lacking("TensorFlow is not installed: make setup")
+    folder = tmp_path_factory.mktemp("models") / "kinds"
+    script = ROOT / "tests" / "tf_predict" / "kinds_server.py"
+    started = [Process([sys.executable, script, folder, "--listen", "127.0.0.1:0"], env=QUIET)]
+
+    def run(command: Any, **_: Any) -> Process:
+        started.append(Process(command))
+        return started[-1]
+
+    try:
+        address = started[0].wait_line(r"serving kinds version 2 on (\S+)", timeout_s=IMPORT_S)[1]
+        cluster = {"endpoints": [address]}
+        config = {"clusters": {"fleet": cluster}, "models": {name: {"cluster": "fleet"} for name in ("kinds", "39")}}
+        access = Access(run, tmp_path_factory.mktemp("access"), config)
+        done = subprocess.run(
+            [peer_python("tfs"), PEER, access.address, address],
+            env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | QUIET,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=IMPORT_S,
+        )
+        assert done.returncode == 0, done.stderr + started[0].log
+        yield json.loads(done.stdout.splitlines()[-1])
+    finally:
+        for process in reversed(started):
+            process.kill()
+
+
+def test_every_dtype_goes_in_as_content_or_typed_and_comes_back_typed(found):
+    assert found["echoes"] == {}
+
+
+def test_tensors_that_are_not_quite_right_are_read_as_tensorflow_reads_them(found):
+    assert found["parsing"] == {
+        "the last of too few repeats": [1, 2, 2],
+        "the first of too many count": [1, 2],
+        "another field is not read": [0, 0],
+        "uint8 300": [44],
+        "content wins": [5],
+        "strings repeat": ["a", "a"],
+    }
+
+
+def test_predict_answers_outputs_and_who_answered(found):
+    answers = found["answers"]
+    assert answers["outputs"] == {"sum": [["21.5"]], "text": [["21.5"]], "version": "2"}
+    assert answers["spec"] == ["kinds", 2, "serving_default"]
+    assert answers["by alias"] == "39"
+
+
+def test_an_output_filter_chooses_outputs(found):
+    assert found["answers"]["filtered"] == ["text"]
+    assert found["answers"]["filter of all"] == ["sum", "text", "version"]
+
+
+def test_a_version_or_a_label_chooses_the_model(found):
+    answers = found["answers"]
+    assert [answers[key] for key in ("version 1", "version 2", "stable", "latest")] == [1, 2, 1, 2]
+
+
+def test_an_input_with_a_default_may_be_left_out(found):
+    assert found["answers"]["default"] == [[21.5]]
+
+
+def test_a_signature_for_classes_answers_predict_too(found):
+    assert found["answers"]["by classify"] == ["classes", "scores"]
+
+
+def test_classify_regress_and_multi_inference_answer_examples(found):
+    assert found["by_examples"] == {
+        "classify": [[["yes", 0.25], ["no", 0.75]], [["no", 0.5], ["yes", 0.5]]],
+        "scores": [[["", 0.25], ["", 0.75]]],
+        "context": [[["", 0.75], ["", 0.25]]] * 2,
+        "regress": [0.5, -2],
+        "spec": ["kinds", 2, "regress"],
+        "multi": ["classification_result", "regression_result"],
+        "multi spec": [["classify", 2], ["regress", 2]],
+        "multi value": 0.5,
+    }
+
+
+def test_metadata_and_status_describe_the_model(found):
+    assert found["described"] == {
+        "spec": ["kinds", 2, ""],
+        "signatures": 29,
+        "inputs": {"a": [1, [-1, 2]], "b": [1, [-1, 1]]},
+        "method": "tensorflow/serving/classify",
+        "status": [[2, 30, 0], [1, 30, 0]],
+        "status of one": [[1, 30]],
+    }
+
+
+ERRORS = {
+    "unknown version": ("NOT_FOUND", "Servable not found for request: Specific(kinds, 7)"),
+    "unknown label": ("INVALID_ARGUMENT", "Unrecognized servable version label: x"),
+    "unknown signature": ("FAILED_PRECONDITION", 'Serving signature key "x" not found.'),
+    "missing input": (
+        "INVALID_ARGUMENT",
+        "input size does not match signature: 1!=2 len({a}) != len({a,b}). Sent extra: {}. Missing but required: {b}.",
+    ),
+    "no input": (
+        "INVALID_ARGUMENT",
+        "input size does not match signature: 0!=2 len({}) != len({a,b}). Sent extra: {}. Missing but required: {a,b}.",
+    ),
+    "extra input": (
+        "INVALID_ARGUMENT",
+        "input size does not match signature: 3!=2 len({a,b,c}) != len({a,b}). Sent extra: {c}. "
+        "Missing but required: {}.",
+    ),
+    "wrong name": (
+        "INVALID_ARGUMENT",
+        "Signature input alias: b(feed name: b:0) not found in request and no default value provided. "
+        "Inputs expected to be in the request {a,c}, or default input alias set: ",
+    ),
+    "wrong name, defaults": (
+        "INVALID_ARGUMENT",
+        "Signature input alias: a(feed name: a:0) not found in request and no default value provided. "
+        "Inputs expected to be in the request {b}, or default input alias set: b",
+    ),
+    "extra name, defaults": (
+        "INVALID_ARGUMENT",
+        "Inputs contains invalid name. Used request inputs: a, request input: a,c",
+    ),
+    "short content": ("INVALID_ARGUMENT", "tensor parsing error: a"),
+    "no dtype": ("INVALID_ARGUMENT", "tensor parsing error: b"),
+    "wrong dtype": ("INVALID_ARGUMENT", "Expects arg[0] to be float but int32 is provided"),
+    "wrong dtype, string": ("INVALID_ARGUMENT", "Expects arg[1] to be float but string is provided"),
+    "wrong shape": (
+        "INVALID_ARGUMENT",
+        "Matrix size-incompatible: In[0]: [1,3], In[1]: [2,1]\n\t [[{{node MatMul}}]]",
+    ),
+    "bad filter": (
+        "INVALID_ARGUMENT",
+        "output tensor alias not found in signature: z Outputs expected to be in the set {sum,text,version}.",
+    ),
+    "filter twice": ("INVALID_ARGUMENT", "duplicate output tensor alias: sum"),
+    "failed operator": (
+        "INVALID_ARGUMENT",
+        "a is not finite : Tensor had NaN values\n\t [[{{node CheckNumerics}}]]",
+    ),
+    "odd method": (
+        "INTERNAL",
+        "Expected prediction signature method_name to be one of {tensorflow/serving/predict, "
+        "tensorflow/serving/classify, tensorflow/serving/regress}. Was: somebody/else",
+    ),
+    "classify by predict": (
+        "INVALID_ARGUMENT",
+        "Expected classification signature method_name to be tensorflow/serving/classify. "
+        "Was: tensorflow/serving/predict",
+    ),
+    "classify unknown": ("INVALID_ARGUMENT", "No signature was found with the name: x"),
+    "classify nothing": ("INVALID_ARGUMENT", "Input is empty."),
+    "classify flat": ("INVALID_ARGUMENT", "Expected Tensor shape: [batch_size num_classes] but got [1]"),
+    "regress by classify": (
+        "INVALID_ARGUMENT",
+        "Expected regression signature method_name to be tensorflow/serving/regress. Was: tensorflow/serving/classify",
+    ),
+    "regress unknown": ("INVALID_ARGUMENT", "No signature was found with the name: x"),
+    "multi twice": ("INVALID_ARGUMENT", "Duplicate evaluation of signature: regress"),
+    "multi unknown": ("INVALID_ARGUMENT", "Requested signature not found in model graph: x"),
+    "multi method": ("UNIMPLEMENTED", "Unsupported signature method_name: tensorflow/serving/x"),
+    "metadata without field": (
+        "INVALID_ARGUMENT",
+        "GetModelMetadataRequest must specify at least one metadata_field",
+    ),
+    "metadata of another field": ("INVALID_ARGUMENT", "Metadata field x is not supported"),
+    "status of unknown version": ("NOT_FOUND", "Could not find version 7 of model kinds"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_an_error_has_tf_servings_code_and_text(found, case):
+    assert tuple(found["errors"][case]) == ERRORS[case]
+
+
+def test_an_operators_text_that_quotes_bytes_reaches_the_caller(found):
+    code, text = found["errors"]["bad example"]
+    assert code == "INVALID_ARGUMENT"
+    assert "Could not parse example input" in text
+
+
+def test_a_long_text_is_cut_as_tf_serving_cuts_it(found):
+    code, text = found["errors"]["long text"]
+    assert code == "INVALID_ARGUMENT"
+    assert len(text) == 1024 + len("...TRUNCATED")
+    assert text.endswith("x...TRUNCATED")
+
+
+def test_no_error_is_left_out(found):
+    assert set(found["errors"]) == {*ERRORS, "bad example", "long text"}
+
+
+def test_what_the_access_service_would_answer_itself_has_tf_servings_texts_too(found):
+    assert {case: tuple(error) for case, error in found["direct"].items()} == {
+        "unknown model": ("NOT_FOUND", "Servable not found for request: Latest(x)"),
+        "unknown model, version": ("NOT_FOUND", "Servable not found for request: Specific(x, 7)"),
+        "empty name": ("INVALID_ARGUMENT", "ModelSpec has no name specified."),
+        "no spec": ("INVALID_ARGUMENT", "Missing ModelSpec"),
+        "multi without tasks": ("INVALID_ARGUMENT", "ModelSpec has no name specified."),
+        "status of unknown model": ("NOT_FOUND", "Could not find any versions of model x"),
+        "reload": (
+            "UNIMPLEMENTED",
+            "this server serves the one model folder of kinds: change its versions or model.yaml instead",
+        ),
+    }

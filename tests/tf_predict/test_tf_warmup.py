@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dl_inference.messages import SignatureDef
+from tf_predict.errors import invalid_argument
+from tf_predict.servable import Output
+from tf_predict.warmup import warm_up
+
+
+class Recorder:
+    """Keeps what it was fed."""
+
+    def __init__(self, *shapes: tuple[int, ...] | None, method: str = "predict") -> None:
+        signature: Any = SignatureDef(method_name=f"tensorflow/serving/{method}")
+        for index, shape in enumerate(shapes):
+            info = signature.inputs[f"x{index}"]
+            info.name, info.dtype = f"x{index}:0", 1
+            info.tensor_shape.unknown_rank = shape is None
+            for size in shape or ():
+                info.tensor_shape.dim.add(size=size)
+        self.signatures = {"serving_default": signature}
+        self.fed: list[dict[str, tuple[int, ...]]] = []
+
+    def parse(self, tensor: bytes, dtype: int) -> np.ndarray:
+        from dl_inference.messages import TensorProto
+
+        message: Any = TensorProto.FromString(tensor)
+        return np.zeros([dim.size for dim in message.tensor_shape.dim], np.float32)
+
+    def run(self, feeds, fetches) -> list[Output]:
+        self.fed.append({name: array.shape for name, array in feeds.items()})
+        if any(array.shape == (13,) for array in feeds.values()):
+            raise invalid_argument("thirteen")
+        return []
+
+    def close(self) -> None: ...
+
+
+def test_a_signature_with_known_sizes_is_run_once_with_a_batch_of_one(tmp_path):
+    servable = Recorder((-1, 3), (2, 2), ())
+    assert warm_up(servable, 1, tmp_path) == 1
+    assert servable.fed == [{"x0:0": (1, 3), "x1:0": (2, 2), "x2:0": ()}]
+
+
+@pytest.mark.parametrize("shape", [None, (-1, -1), (1 << 13, 1 << 13)])
+def test_a_signature_of_unknown_or_huge_inputs_is_not_run(tmp_path, shape):
+    servable = Recorder((-1, 3), shape)
+    assert (warm_up(servable, 1, tmp_path), servable.fed) == (0, [])
+
+
+def test_a_signature_for_examples_is_not_run(tmp_path):
+    assert warm_up(Recorder((-1,), method="classify"), 1, tmp_path) == 0
+
+
+def test_samples_of_this_version_are_run_and_one_that_fails_stops_nothing(tmp_path):
+    def case(size: int, **spec: Any) -> dict[str, Any]:
+        tensor = {"dtype": "DT_FLOAT", "tensorShape": {"dim": [{"size": size}]}}
+        method = "/tensorflow.serving.PredictionService/Predict"
+        return {"method": method, "request": {"modelSpec": spec, "inputs": {"x0": tensor}}}
+
+    (tmp_path / "samples").mkdir()
+    bad = case(7) | {"error": {"code": "INVALID_ARGUMENT"}}
+    cases = [case(13), case(4, version=1), case(5, version=2), bad, {"request": {"strData": "seldon"}}]
+    (tmp_path / "samples" / "expected.json").write_text(json.dumps(cases))
+    servable = Recorder(None)
+    assert warm_up(servable, 1, tmp_path) == 1
+    assert servable.fed == [{"x0:0": (13,)}, {"x0:0": (4,)}]
+
+
+def test_wrong_samples_keep_nobody_from_being_served(tmp_path, caplog):
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "expected.json").write_text('{"request": 1}')
+    assert warm_up(Recorder((1,)), 1, tmp_path) == 1
+    assert "is not as models/README.md says" in caplog.text

@@ -1,0 +1,75 @@
+"""Every exception of the TensorFlow server, and how one becomes a gRPC status.
+
+Two families: what one request fails with (`RequestError`), and what keeps a folder from being served
+(`ModelFolderError`, `LoadError`). Codes and texts of the first are TF Serving's, so that what a caller matches on
+today matches here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import grpc
+
+MAX_TEXT = 1024
+"""TF Serving cuts longer texts, so that they fit into HTTP/2 headers."""
+
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+"""gRPC's number -> code; TensorFlow's errors have the same numbers."""
+
+
+class RequestError(Exception):
+    """What one request failed with; its text reaches the caller.
+
+    Args:
+        code: gRPC status code; never OK.
+        text: what the caller reads, cut after 1,024 characters as TF Serving does.
+    """
+
+    def __init__(self, code: grpc.StatusCode, text: str) -> None:
+        self.code = code
+        self.text = text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "...TRUNCATED"
+        super().__init__(self.text)
+
+
+def invalid_argument(text: str) -> RequestError:
+    """Return an error for a request that cannot be answered as it is."""
+    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, text)
+
+
+def failed_precondition(text: str) -> RequestError:
+    """Return an error for a request that this model cannot answer, but another might."""
+    return RequestError(grpc.StatusCode.FAILED_PRECONDITION, text)
+
+
+def not_found(text: str) -> RequestError:
+    """Return an error for a model or version that is not here, or not yet."""
+    return RequestError(grpc.StatusCode.NOT_FOUND, text)
+
+
+class Problem(NamedTuple):
+    """One thing that keeps a model folder from being served."""
+
+    place: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """Return it as one line for a terminal or a log."""
+        return f"{self.place}: {self.message}; {self.remedy}"
+
+
+class ModelFolderError(Exception):
+    """A model folder that cannot be served, with every problem found in it."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+class LoadError(Exception):
+    """A SavedModel that TensorFlow could not load."""
+
+    def __init__(self, place: object, message: str, remedy: str) -> None:
+        self.problem = Problem(str(place), message, remedy)
+        super().__init__(str(self.problem))

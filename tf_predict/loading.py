@@ -1,0 +1,128 @@
+"""From a version's folder to a model that has been run, and the loop that follows the folder as TF Serving does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tf_predict import repository
+from tf_predict.errors import LoadError, ModelFolderError
+from tf_predict.repository import Fingerprint, ModelFolder, Version
+from tf_predict.servable import Servable
+from tf_predict.versions import Versions
+from tf_predict.warmup import warm_up
+
+_LOGGER = logging.getLogger(__name__)
+
+POLL_S = 1.0
+"""Between two looks at the folder, as in TF Serving. A version counts once two looks saw the same files."""
+
+Load = Callable[[Path, int], "Servable"]
+"""Loads a SavedModel: (folder, threads of one operator)."""
+
+
+def load_tensorflow(path: Path, threads: int) -> Servable:
+    """Load a SavedModel with TensorFlow.
+
+    Raises:
+        LoadError: TensorFlow cannot load it.
+        ModuleNotFoundError: TensorFlow is not installed.
+    """
+    from tf_predict.saved_model import SavedModel  # noqa: PLC0415  (an extra, and takes seconds to import)
+
+    return SavedModel(path, threads)
+
+
+class Loader:
+    """Loads versions of a folder into `Versions`. Every method blocks; one thread at a time calls them."""
+
+    def __init__(self, versions: Versions, load: Load, threads: int) -> None:
+        self._versions = versions
+        self._load = load
+        self._threads = threads
+        self._seen: dict[int, Fingerprint] = {}
+        self._failed: dict[int, Fingerprint] = {}
+        self._problem = ""
+
+    def load(self, folder: ModelFolder, version: Version) -> None:
+        """Load one version, run it, and let it answer.
+
+        Raises:
+            LoadError: it cannot be loaded.
+        """
+        started = time.monotonic()
+        self._versions.loading(version.number)
+        _LOGGER.info("loading %s", version.path)
+        try:
+            servable = self._load(version.path, self._threads)
+        except LoadError as error:
+            self._versions.failed(version.number, str(error))
+            raise
+        loaded = time.monotonic()
+        requests = warm_up(servable, version.number, folder.path)
+        done = time.monotonic()
+        _LOGGER.info(
+            "loaded version %d in %.1f s, warmed it up with %d requests in %.1f s",
+            version.number,
+            loaded - started,
+            requests,
+            done - loaded,
+        )
+        self._versions.loaded(version.number, servable)
+
+    def follow(self, path: Path) -> None:
+        """Look at the folder once: load what is new, then unload what is no longer to be served."""
+        try:
+            folder = repository.find(path)
+        except (ModelFolderError, OSError) as error:  # OSError: it changes at this moment
+            self._say(f"{path} cannot be read again; what was loaded is served on:\n{error}")
+            return
+        self._say("")
+        self._versions.configure(folder.settings)
+        wanted = folder.chosen(None)
+        here = self._versions.available()
+        for version in wanted:
+            if version.number not in here and self._is_still(version):
+                self._try(folder, version)
+        here = self._versions.available()
+        if all(version.number in here for version in wanted):
+            for number in set(here) - {version.number for version in wanted}:
+                self._versions.unload(number)
+                _LOGGER.info("unloaded version %d", number)
+
+    def _is_still(self, version: Version) -> bool:
+        """Tell whether two looks saw the same files, and not those that could not be loaded."""
+        try:
+            now = version.fingerprint()
+        except OSError:
+            return False
+        before = self._seen.get(version.number)
+        self._seen[version.number] = now
+        return now == before and now != self._failed.get(version.number)
+
+    def _try(self, folder: ModelFolder, version: Version) -> None:
+        try:
+            self.load(folder, version)
+        except LoadError as error:
+            self._failed[version.number] = self._seen[version.number]
+            _LOGGER.error("version %d is not served; what was loaded is served on:\n%s", version.number, error)
+
+    def _say(self, problem: str) -> None:
+        """Log a problem when it is new, not once a second."""
+        if problem and problem != self._problem:
+            _LOGGER.error("%s", problem)
+        self._problem = problem
+
+
+async def follow(loader: Loader, path: Path, draining: asyncio.Event) -> None:
+    """Look at the folder again and again until the drain begins."""
+    while not draining.is_set():
+        await asyncio.to_thread(loader.follow, path)
+        try:
+            async with asyncio.timeout(POLL_S):
+                await draining.wait()
+        except TimeoutError:
+            continue

@@ -1,0 +1,172 @@
+"""One model server: load, warm up, listen, answer, drain, stop.
+
+On grpc.aio: health watches and reflection streams, which last, hold no thread, and a call whose deadline has passed
+leaves the queue. The model runs in threads; TensorFlow lets go of Python's lock there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+
+import grpc
+
+from tf_predict import addresses, repository
+from tf_predict.admin import AdminPort
+from tf_predict.config import MAX_MESSAGE_BYTES, ServerSettings
+from tf_predict.errors import LoadError, ModelFolderError
+from tf_predict.health import Health
+from tf_predict.loading import Load, Loader, follow, load_tensorflow
+from tf_predict.reflection import Reflection
+from tf_predict.service import Service
+from tf_predict.versions import Versions
+
+_LOGGER = logging.getLogger(__name__)
+
+RUNNING = min(32, 4 * (os.cpu_count() or 1))
+"""Calls that run at a time: TF Serving's number, four a core."""
+
+STUCK_S = 1.0
+"""How long the thread that follows the folder may still be busy when the drain is over."""
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_metadata_size", 64 << 10),
+    ("grpc.so_reuseport", 0),  # else a second server on the same port takes half of the connections, silently
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),  # grpcio's default ends eager keep-alives
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
+_CANNOT_SERVE = (ModelFolderError, LoadError, ValueError, OSError)
+
+
+def serve(  # noqa: PLR0913  (the command line's options)
+    model_dir: Path,
+    listen: list[str],
+    admin: str | None = None,
+    *,
+    model_name: str | None = None,
+    model_version: int | None = None,
+    settings: ServerSettings | None = None,
+    load: Load = load_tensorflow,
+) -> int:
+    """Serve a model folder until SIGTERM or SIGINT.
+
+    Args:
+        model_dir: the model folder.
+        listen: addresses: ``127.0.0.1:5000``, ``[::]:5000``, ``unix:/path``.
+        admin: address of the HTTP admin port, if any; ``HOST:PORT``.
+        model_name: what it answers to; default: the folder's name.
+        model_version: the one version to serve, come what may to the folder; default: those that model.yaml says,
+            else the latest, and the folder is followed.
+        settings: default: from the environment.
+        load: loads a SavedModel; tests give their own.
+
+    Returns: the exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
+
+    Raises:
+        ModuleNotFoundError: TensorFlow is not installed.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings = settings or ServerSettings.from_environment(os.environ)
+        for address in [*listen, *([admin] if admin is not None else [])]:
+            addresses.check(address)
+        folder = repository.find(model_dir)
+        chosen = folder.chosen(model_version)
+        versions = Versions(model_name or folder.name, folder.settings)
+        loader = Loader(versions, load, settings.tensorflow_threads)
+        for version in chosen:
+            loader.load(folder, version)
+    except _CANNOT_SERVE as error:
+        _LOGGER.error("cannot serve %s:\n%s", model_dir, error)
+        return 1
+    followed = folder.path if model_version is None else None
+    return asyncio.run(_serve(versions, loader, followed, listen, admin, settings))
+
+
+async def _serve(  # noqa: PLR0913, PLR0917  (what serve() has made)
+    versions: Versions,
+    loader: Loader,
+    followed: Path | None,
+    listen: list[str],
+    admin: str | None,
+    settings: ServerSettings,
+) -> int:
+    draining = asyncio.Event()
+    service = Service(versions, RUNNING, settings.max_queue)
+    health = Health(versions, draining)
+    server = grpc.aio.server(options=_OPTIONS)
+    server.add_generic_rpc_handlers((service, health, Reflection(draining)))
+    admin_port = None
+    try:
+        bound = [_bind(server, address) for address in listen]
+        if admin is not None:
+            admin_port = AdminPort(admin, lambda: health.serving, versions.names[0], service)
+    except (RuntimeError, OSError) as error:
+        _LOGGER.error("cannot listen: %s", error)
+        service.close()
+        return 1
+    _hear_signals(draining)
+    await server.start()
+    *others, latest = versions.available()
+    for number in others:
+        _LOGGER.info("version %d of %s is there, too", number, versions.names[0])
+    if admin_port is not None:
+        _LOGGER.info("admin port on %s", admin_port.address)
+    _LOGGER.info("serving %s version %d on %s", versions.names[0], latest, ", ".join(bound))
+    following = asyncio.create_task(follow(loader, followed, draining)) if followed is not None else None
+    await draining.wait()
+    is_clean = await _drain(server, service, settings.drain_timeout_ms / 1000)
+    if admin_port is not None:
+        admin_port.close()
+    if following is not None:
+        await asyncio.wait({following}, timeout=STUCK_S)
+        if not following.done():  # inside a load of a new version, which cannot be stopped
+            logging.shutdown()
+            os._exit(0 if is_clean else 1)
+    return 0 if is_clean else 1
+
+
+def _bind(server: grpc.aio.Server, address: str) -> str:
+    """Listen on an address; return it with the port that it got."""
+    port = server.add_insecure_port(address)
+    return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
+
+
+def _hear_signals(draining: asyncio.Event) -> None:
+    """Begin the drain at the first SIGTERM or SIGINT; end the process at the second."""
+
+    def hear(number: int) -> None:
+        if not draining.is_set():
+            draining.set()
+            return
+        _LOGGER.warning("second signal: stopping at once")
+        logging.shutdown()
+        os._exit(128 + number)  # a call may be running for long, and the caller asked twice
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, hear, number)
+
+
+async def _drain(server: grpc.aio.Server, service: Service, timeout_s: float) -> bool:
+    """Let calls in flight end; return whether they did, and end the process where a thread does not."""
+    _LOGGER.info("draining: calls in flight have %.1f s", timeout_s)
+    stopping = asyncio.create_task(server.stop(2 * timeout_s))  # never so long: the line below ends it
+    await asyncio.wait({stopping}, timeout=timeout_s)
+    cut_off = service.waiting
+    if not stopping.done():
+        await server.stop(None)
+    await stopping
+    service.close()
+    if cut_off:
+        _LOGGER.error("stopped with %d calls unanswered: they took longer than %.1f s", cut_off, timeout_s)
+    if service.busy:
+        _LOGGER.warning("%d calls that nobody waits for are still running: stopping without them", service.busy)
+        logging.shutdown()
+        os._exit(1 if cut_off else 0)  # a thread inside an operator cannot be stopped
+    return cut_off == 0

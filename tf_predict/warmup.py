@@ -1,0 +1,98 @@
+"""Run a model before it says that it is ready: TensorFlow optimises a graph, and allocates, at the first call.
+
+With the folder's own samples (``samples/expected.json``, models/README.md), and each signature whose inputs are fully
+known once with zeros.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.json_format import ParseDict, ParseError
+
+from dl_inference.messages import PredictRequest, TensorProto
+from tf_predict.errors import RequestError
+from tf_predict.predict import PREDICT, predict
+from tf_predict.servable import Servable
+
+_LOGGER = logging.getLogger(__name__)
+
+METHOD = "/tensorflow.serving.PredictionService/Predict"
+MAX_SAMPLES = 16
+MAX_ELEMENTS = 1 << 24
+"""Of an input of zeros: a signature may declare more than a machine holds."""
+
+
+def warm_up(servable: Servable, number: int, folder: Path) -> int:
+    """Run a version; return how many requests it answered.
+
+    A request that fails is said in the log and keeps nobody from being served.
+
+    Args:
+        servable: the model.
+        number: its version; samples for others are left out.
+        folder: the model folder, whose samples are used.
+    """
+    answered = 0
+    for request in (*_zeros(servable), *_samples(folder, number)):
+        try:
+            predict(servable, number, request)
+            answered += 1
+        except RequestError as error:
+            _LOGGER.warning("warm-up: a request failed: %s: %s", error.code.name, error.text)
+    return answered
+
+
+def _zeros(servable: Servable) -> Iterator[Any]:
+    """Yield a request of zeros for each signature whose inputs have known sizes, but for the first: the batch."""
+    for name, signature in sorted(servable.signatures.items()):
+        if signature.method_name != PREDICT or not signature.inputs:
+            continue
+        request: Any = PredictRequest()
+        request.model_spec.signature_name = name
+        tensors = {alias: _zero(info) for alias, info in signature.inputs.items()}
+        if all(tensor is not None for tensor in tensors.values()):
+            for alias, tensor in tensors.items():
+                request.inputs[alias].CopyFrom(tensor)
+            yield request
+
+
+def _zero(info: Any) -> Any | None:
+    """Return zeros of an input's dtype and shape, a batch of one; None where they are not known."""
+    if info.tensor_shape.unknown_rank or info.WhichOneof("encoding") != "name":
+        return None
+    sizes = [dim.size for dim in info.tensor_shape.dim]
+    if sizes and sizes[0] == -1:
+        sizes[0] = 1
+    elements = 1
+    for size in sizes:
+        elements *= size
+    if -1 in sizes or elements > MAX_ELEMENTS:
+        return None
+    tensor: Any = TensorProto(dtype=info.dtype)  # without values: TensorFlow fills in zeros
+    tensor.tensor_shape.SetInParent()
+    for size in sizes:
+        tensor.tensor_shape.dim.add(size=size)
+    return tensor
+
+
+def _samples(folder: Path, number: int) -> list[Any]:
+    file = folder / "samples" / "expected.json"
+    if not file.is_file():
+        return []
+    requests = []
+    try:
+        for case in json.loads(file.read_text(encoding="utf-8")):
+            if case.get("method") == METHOD and "error" not in case:
+                requests.append(ParseDict(case["request"], PredictRequest()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ParseError) as error:
+        _LOGGER.warning("warm-up: %s is not as models/README.md says: %s: %s", file, type(error).__name__, error)
+    return [request for request in requests if _is_for(request.model_spec, number)][:MAX_SAMPLES]
+
+
+def _is_for(spec: Any, number: int) -> bool:
+    return not spec.HasField("version") or spec.version.value == number
