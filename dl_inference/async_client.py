@@ -87,7 +87,7 @@ class AsyncClient:
         model: str,
         inputs: Mapping[str, npt.ArrayLike],
         *,
-        version: str = "",
+        version: str | int = "",
         outputs: Sequence[str] = (),
         parameters: Mapping[str, Parameter] | None = None,
         timeout_ms: float | None = None,
@@ -109,11 +109,13 @@ class AsyncClient:
         """As `Client.status_tfs`."""
         return await self._run(calls.status_tfs(model, version), timeout_ms)
 
-    async def metadata_oip(self, model: str, *, version: str = "", timeout_ms: float | None = None) -> ModelMetadata:
+    async def metadata_oip(
+        self, model: str, *, version: str | int = "", timeout_ms: float | None = None
+    ) -> ModelMetadata:
         """As `Client.metadata_oip`."""
         return await self._run(calls.metadata_oip(model, version), timeout_ms)
 
-    async def ready_oip(self, model: str, *, version: str = "", timeout_ms: float | None = None) -> bool:
+    async def ready_oip(self, model: str, *, version: str | int = "", timeout_ms: float | None = None) -> bool:
         """As `Client.ready_oip`."""
         return await self._run(calls.ready_oip(model, version), timeout_ms)
 

@@ -70,15 +70,15 @@ def status_tfs(model: str, version: int | None) -> Call[dict[int, str]]:
     return _call(tfs.STATUS, request, messages.GetModelStatusResponse, tfs.states_of)
 
 
-def metadata_oip(model: str, version: str) -> Call[oip.ModelMetadata]:
+def metadata_oip(model: str, version: str | int) -> Call[oip.ModelMetadata]:
     """Return the call for a model's inputs and outputs."""
-    request = messages.ModelMetadataRequest(name=model, version=version)
+    request = messages.ModelMetadataRequest(name=model, version=str(version))
     return _call(oip.METADATA, request, messages.ModelMetadataResponse, oip.metadata_of)
 
 
-def ready_oip(model: str, version: str) -> Call[bool]:
+def ready_oip(model: str, version: str | int) -> Call[bool]:
     """Return the call for whether a model is ready."""
-    request = messages.ModelReadyRequest(name=model, version=version)
+    request = messages.ModelReadyRequest(name=model, version=str(version))
     return _call(oip.READY, request, messages.ModelReadyResponse, lambda message: bool(message.ready))
 
 

@@ -143,7 +143,7 @@ class Client:
         model: str,
         inputs: Mapping[str, npt.ArrayLike],
         *,
-        version: str = "",
+        version: str | int = "",
         outputs: Sequence[str] = (),
         parameters: Mapping[str, Parameter] | None = None,
         timeout_ms: float | None = None,
@@ -173,11 +173,11 @@ class Client:
         """Return the state of each version: UNKNOWN, START, LOADING, AVAILABLE, UNLOADING or END."""
         return self._run(calls.status_tfs(model, version), timeout_ms)
 
-    def metadata_oip(self, model: str, *, version: str = "", timeout_ms: float | None = None) -> ModelMetadata:
+    def metadata_oip(self, model: str, *, version: str | int = "", timeout_ms: float | None = None) -> ModelMetadata:
         """Return the types and shapes of a model's inputs and outputs."""
         return self._run(calls.metadata_oip(model, version), timeout_ms)
 
-    def ready_oip(self, model: str, *, version: str = "", timeout_ms: float | None = None) -> bool:
+    def ready_oip(self, model: str, *, version: str | int = "", timeout_ms: float | None = None) -> bool:
         """Return whether the server says that the model is ready."""
         return self._run(calls.ready_oip(model, version), timeout_ms)
 

@@ -32,11 +32,11 @@ class ModelMetadata:
     outputs: dict[str, TensorSpec]
 
 
-def request(  # noqa: PLR0913  (the fields of a ModelInferRequest)
+def request(
     model: str,
     inputs: Mapping[str, npt.ArrayLike],
     *,
-    version: str = "",
+    version: str | int = "",
     outputs: Sequence[str] = (),
     parameters: Mapping[str, Parameter] | None = None,
 ) -> Any:
@@ -45,7 +45,7 @@ def request(  # noqa: PLR0913  (the fields of a ModelInferRequest)
     Raises:
         InputError: no inputs, or one that the protocol has no type for; a parameter of another type than its own.
     """
-    message = packed.ModelInferRequest(model_name=model, model_version=version)
+    message = packed.ModelInferRequest(model_name=model, model_version=str(version))
     for name, array in named(inputs).items():
         is_text = array.dtype.kind in dtypes.TEXT_KINDS
         datatype = "BYTES" if is_text else dtypes.dtype_of(array, name, oip=True).oip

@@ -80,10 +80,12 @@ def fill_spec(spec: Any, model: str, version: int | None, label: str | None) -> 
     """Write a ModelSpec.
 
     Raises:
-        InputError: both a version and a label.
+        InputError: both a version and a label, or a version of more than 64 bits.
     """
     if version is not None and label is not None:
         raise InputError(f"version {version} and label {label!r}: give one of them")
+    if version is not None and not -(2**63) <= version < 2**63:
+        raise InputError(f"version {version} has more than 64 bits")
     spec.name = model
     if version is not None:
         spec.version.value = version
