@@ -28,6 +28,8 @@ _DL_INFERENCE = {
 _IDEMPOTENT = (*_DL_INFERENCE, *_DL_INFERENCE.values(), tfs.METADATA, tfs.STATUS, oip.METADATA, oip.READY, calls.HEALTH)
 # gRPC's servers say GOAWAY to clients that ping more often than this (its default of two strikes).
 _KEEPALIVE_MS = 300_000
+# A wait that comes out below 1 ms never ends in grpcio 1.85: of 24 calls with 1 ms +-20 %, 14 hung to their deadline.
+_LEAST_BACKOFF_MS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,8 @@ class Retries:
 
     Attributes:
         max_attempts: the first included, 2 to 5 (gRPC's limit).
-        backoff_ms: wait before the second attempt, ms; doubled for each further one, +-20 %.
-        max_backoff_ms: the longest wait, ms.
+        backoff_ms: wait before the second attempt, ms, from 10; doubled for each further one, +-20 %.
+        max_backoff_ms: the longest wait, ms, from 10.
         budget: 1 to 1000. Each failed attempt takes 1 away and each answer gives 0.1 back, up to this; retries pause
             while half of it or less is left. It counts for a process's clients of one address.
     """
@@ -54,8 +56,8 @@ class Retries:
         """Raise InputError for a number out of its range."""
         limits = (
             ("max_attempts", self.max_attempts, 2, 5),
-            ("backoff_ms", self.backoff_ms, 1, 60_000),
-            ("max_backoff_ms", self.max_backoff_ms, 1, 60_000),
+            ("backoff_ms", self.backoff_ms, _LEAST_BACKOFF_MS, 60_000),
+            ("max_backoff_ms", self.max_backoff_ms, _LEAST_BACKOFF_MS, 60_000),
             ("budget", self.budget, 1, 1_000),
         )
         for name, value, least, most in limits:
