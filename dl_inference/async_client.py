@@ -161,6 +161,12 @@ class AsyncClient:
             data = await rpc
         except grpc.aio.AioRpcError as error:
             raise settings.failure(error, sent) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if not self._is_closed or (task is not None and task.cancelling()):
+                raise
+            # gRPC ends the calls of a channel that is closed as if their tasks had been cancelled.
+            raise settings.closed(sent) from error
         return settings.read(call, sent, data, await rpc.trailing_metadata())
 
     def _method(self, path: str) -> Any:

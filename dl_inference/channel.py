@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 from dl_inference import calls
 from dl_inference.calls import Call
 from dl_inference.codec import oip, seldon, tfs
-from dl_inference.errors import BY_CODE, BadAnswer, BadTensorError, CallError, InputError, Unknown
+from dl_inference.errors import BY_CODE, BadAnswer, BadTensorError, CallError, Cancelled, InputError, Unknown
 
 T = TypeVar("T")
 Metadata = Sequence[tuple[str, str | bytes]]
@@ -162,6 +162,11 @@ class Settings:
             message, address=self.address, trailers=trailers, request_id=sent.request_id, took_ms=took_ms
         )
         return made
+
+    def closed(self, sent: Sent) -> Cancelled:
+        """Return our error for a call that ended because its client was closed."""
+        took_ms = (time.perf_counter() - sent.begin) * 1000
+        return Cancelled("the client was closed", address=self.address, request_id=sent.request_id, took_ms=took_ms)
 
 
 def _options(address: str, max_message_bytes: int, retries: Retries | None) -> list[tuple[str, Any]]:
