@@ -1,8 +1,8 @@
 """What both clients share around a call: the channel's options, deadline, metadata, retries, errors."""
 
 import json
+import os
 import time
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -125,10 +125,16 @@ class Settings:
         Raises:
             InputError: the timeout is no positive number.
         """
-        given = {key for key, _ in metadata}
-        request_id = next((str(value) for key, value in metadata if key == "x-request-id"), "") or uuid.uuid4().hex
-        ours = [("x-request-id", request_id)] if "x-request-id" not in given else []
-        if call.model and "x-model" not in given:
+        request_id, has_model = "", False
+        for key, value in metadata:
+            if key == "x-request-id":
+                request_id = str(value)
+            has_model |= key == "x-model"
+        ours = []
+        if not request_id:
+            request_id = os.urandom(16).hex()
+            ours.append(("x-request-id", request_id))
+        if call.model and not has_model:
             ours.append(("x-model", call.model))
         timeout_s = self._timeout_s if timeout_ms is None else _seconds(timeout_ms)
         path = self._paths.get(call.path, call.path)

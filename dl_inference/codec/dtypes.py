@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ class DType(NamedTuple):
 
     Attributes:
         name: numpy's; ``bfloat16`` is that of the package ml_dtypes.
-        storage: numpy's type with the same bytes, little-endian.
+        storage: numpy's type with the same bytes, little-endian, as all machines are that this runs on.
         tfs: TensorFlow's (tensorflow/core/framework/types.proto).
         tfs_field: where TensorProto has its values one by one.
         oip: the Open Inference Protocol's; empty where it has none.
@@ -27,7 +27,7 @@ class DType(NamedTuple):
     """
 
     name: str
-    storage: str
+    storage: np.dtype[Any]
     tfs: str
     tfs_field: str
     oip: str
@@ -36,21 +36,21 @@ class DType(NamedTuple):
 
 
 DTYPES = (
-    DType("bool", "u1", "DT_BOOL", "bool_val", "BOOL", "bool_contents", "varint"),
-    DType("uint8", "u1", "DT_UINT8", "int_val", "UINT8", "uint_contents", "varint"),
-    DType("uint16", "<u2", "DT_UINT16", "int_val", "UINT16", "uint_contents", "varint"),
-    DType("uint32", "<u4", "DT_UINT32", "uint32_val", "UINT32", "uint_contents", "varint"),
-    DType("uint64", "<u8", "DT_UINT64", "uint64_val", "UINT64", "uint64_contents", "varint"),
-    DType("int8", "i1", "DT_INT8", "int_val", "INT8", "int_contents", "varint"),
-    DType("int16", "<i2", "DT_INT16", "int_val", "INT16", "int_contents", "varint"),
-    DType("int32", "<i4", "DT_INT32", "int_val", "INT32", "int_contents", "varint"),
-    DType("int64", "<i8", "DT_INT64", "int64_val", "INT64", "int64_contents", "varint"),
-    DType("float16", "<u2", "DT_HALF", "half_val", "FP16", "", "varint"),
-    DType("bfloat16", "<u2", "DT_BFLOAT16", "half_val", "BF16", "", "varint"),
-    DType("float32", "<f4", "DT_FLOAT", "float_val", "FP32", "fp32_contents", "<f4"),
-    DType("float64", "<f8", "DT_DOUBLE", "double_val", "FP64", "fp64_contents", "<f8"),
-    DType("complex64", "<c8", "DT_COMPLEX64", "scomplex_val", "", "", "<f4"),
-    DType("complex128", "<c16", "DT_COMPLEX128", "dcomplex_val", "", "", "<f8"),
+    DType("bool", np.dtype("u1"), "DT_BOOL", "bool_val", "BOOL", "bool_contents", "varint"),
+    DType("uint8", np.dtype("u1"), "DT_UINT8", "int_val", "UINT8", "uint_contents", "varint"),
+    DType("uint16", np.dtype("<u2"), "DT_UINT16", "int_val", "UINT16", "uint_contents", "varint"),
+    DType("uint32", np.dtype("<u4"), "DT_UINT32", "uint32_val", "UINT32", "uint_contents", "varint"),
+    DType("uint64", np.dtype("<u8"), "DT_UINT64", "uint64_val", "UINT64", "uint64_contents", "varint"),
+    DType("int8", np.dtype("i1"), "DT_INT8", "int_val", "INT8", "int_contents", "varint"),
+    DType("int16", np.dtype("<i2"), "DT_INT16", "int_val", "INT16", "int_contents", "varint"),
+    DType("int32", np.dtype("<i4"), "DT_INT32", "int_val", "INT32", "int_contents", "varint"),
+    DType("int64", np.dtype("<i8"), "DT_INT64", "int64_val", "INT64", "int64_contents", "varint"),
+    DType("float16", np.dtype("<u2"), "DT_HALF", "half_val", "FP16", "", "varint"),
+    DType("bfloat16", np.dtype("<u2"), "DT_BFLOAT16", "half_val", "BF16", "", "varint"),
+    DType("float32", np.dtype("<f4"), "DT_FLOAT", "float_val", "FP32", "fp32_contents", "<f4"),
+    DType("float64", np.dtype("<f8"), "DT_DOUBLE", "double_val", "FP64", "fp64_contents", "<f8"),
+    DType("complex64", np.dtype("<c8"), "DT_COMPLEX64", "scomplex_val", "", "", "<f4"),
+    DType("complex128", np.dtype("<c16"), "DT_COMPLEX128", "dcomplex_val", "", "", "<f8"),
 )
 BY_NAME = {dtype.name: dtype for dtype in DTYPES}
 TEXT_KINDS = "OSTU"
@@ -78,11 +78,16 @@ def dtype_of(array: Array, name: str, *, oip: bool = False) -> DType:
     Raises:
         InputError: the protocol has no such type.
     """
-    found = BY_NAME.get(array.dtype.name)
+    found = _row(array.dtype)
     if found is None or (oip and not found.oip):
         known = ", ".join(dtype.name for dtype in DTYPES if dtype.oip or not oip)
         raise InputError(f"{name}: the protocol has no type for {array.dtype}; it has {known}, str and bytes")
     return found
+
+
+@functools.lru_cache(maxsize=64)  # numpy makes up a dtype's name anew each time
+def _row(dtype: np.dtype[Any]) -> DType | None:
+    return BY_NAME.get(dtype.name)
 
 
 def to_bytes(array: Array) -> bytes:
@@ -103,7 +108,7 @@ def from_bytes(data: bytes, dtype: DType, shape: Sequence[int]) -> Array:
     Raises:
         BadTensorError: the length is another than the shape's.
     """
-    wanted = count_of(shape) * np.dtype(dtype.storage).itemsize
+    wanted = count_of(shape) * dtype.storage.itemsize
     if len(data) != wanted:
         raise BadTensorError(f"shape {list(shape)} of {dtype.name} takes {wanted} bytes, {len(data)} were sent")
     return from_storage(np.frombuffer(data, dtype.storage), dtype, shape)
@@ -126,22 +131,31 @@ def from_storage(stored: Array, dtype: DType, shape: Sequence[int]) -> Array:
         BadTensorError: numpy has no array of this shape.
     """
     try:
-        return _from_storage(stored, dtype).reshape(tuple(shape))
+        shaped = stored.reshape(shape)
     except (ValueError, OverflowError) as error:  # more dimensions, or larger ones, than numpy has
         raise BadTensorError(f"shape {list(shape)}: {error}") from error
+    revealed = _DISGUISED.get(dtype.name)
+    return shaped.copy() if revealed is None else revealed(shaped)
 
 
-def _from_storage(stored: Array, dtype: DType) -> Array:
-    if dtype.name == "bool":
-        truth: Array = stored != 0  # a numpy bool of any byte but 0 and 1 breaks comparisons
-        return truth
-    if dtype.name != "bfloat16":
-        return stored.copy().view(dtype.name)
+def _bool(stored: Array) -> Array:
+    # A numpy bool of any byte but 0 and 1 breaks comparisons. Of shape () numpy gives a scalar.
+    return np.asarray(stored != 0)
+
+
+def _from_bfloat16(stored: Array) -> Array:
     bfloat16 = _bfloat16()
     if bfloat16 is not None:
         return stored.copy().view(bfloat16)
-    widened: Array = (stored.astype("<u4") << 16).view(np.float32)  # a bfloat16 is the upper half of a float32
-    return widened
+    return np.asarray(stored.astype("<u4") << 16).view(np.float32)  # the upper half of a float32
+
+
+def _float16(stored: Array) -> Array:
+    return stored.copy().view(np.float16)
+
+
+_DISGUISED: dict[str, Callable[[Array], Array]] = {"bool": _bool, "float16": _float16, "bfloat16": _from_bfloat16}
+"""The types whose storage is another type, and what makes arrays of it."""
 
 
 @functools.cache
@@ -176,6 +190,6 @@ def count_of(shape: Sequence[int]) -> int:
     Raises:
         BadTensorError: a size is negative.
     """
-    if any(size < 0 for size in shape):
+    if shape and min(shape) < 0:
         raise BadTensorError(f"shape {list(shape)} has a negative size")
     return math.prod(shape)

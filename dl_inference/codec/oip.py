@@ -114,8 +114,8 @@ def _dtype(output: Any) -> DType:
 
 def _raw(output: Any, data: bytes) -> Array:
     if output.datatype == "BYTES":
-        return dtypes.from_texts(list(_split(data)), output.shape)
-    return dtypes.from_bytes(data, _dtype(output), output.shape)
+        return dtypes.from_texts(list(_split(data)), tuple(output.shape))
+    return dtypes.from_bytes(data, _dtype(output), tuple(output.shape))
 
 
 def _split(data: bytes) -> Iterator[bytes]:
@@ -130,15 +130,15 @@ def _split(data: bytes) -> Iterator[bytes]:
 
 def _typed(output: Any) -> Array:
     if output.datatype == "BYTES":
-        return dtypes.from_texts(list(output.contents.bytes_contents), output.shape)
+        return dtypes.from_texts(list(output.contents.bytes_contents), tuple(output.shape))
     dtype = _dtype(output)
-    count = dtypes.count_of(output.shape)
+    count = dtypes.count_of(tuple(output.shape))
     if not dtype.oip_field:
         raise BadTensorError(f"{output.datatype} without raw contents")
     found = packed.numbers(output.contents, dtype.oip_field, dtype.wire, count)
     if len(found) != count:
-        raise BadTensorError(f"shape {list(output.shape)} takes {count} values, {len(found)} were sent")
-    return dtypes.from_storage(dtypes.as_storage(found, dtype), dtype, output.shape)
+        raise BadTensorError(f"shape {list(tuple(output.shape))} takes {count} values, {len(found)} were sent")
+    return dtypes.from_storage(dtypes.as_storage(found, dtype), dtype, tuple(output.shape))
 
 
 def parameters_of(message: Any) -> dict[str, Parameter]:

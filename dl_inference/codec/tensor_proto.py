@@ -11,6 +11,7 @@ from dl_inference.codec.dtypes import Array, DType
 from dl_inference.errors import BadTensorError
 
 _BY_NUMBER: dict[int, DType] = {messages.DataType.Value(dtype.tfs): dtype for dtype in dtypes.DTYPES}
+_NUMBERS = {dtype.name: number for number, dtype in _BY_NUMBER.items()}
 _STRING = messages.DataType.Value("DT_STRING")
 # TensorFlow lets one value stand for a whole tensor, so a few bytes could ask for any amount of memory.
 MAX_FILLED_BYTES = 64 << 20
@@ -34,7 +35,7 @@ def to_tensor_proto(array: Array, tensor: Any, name: str = "tensor") -> None:
         tensor.dtype = _STRING
         tensor.string_val.extend(dtypes.to_texts(array))
     else:
-        tensor.dtype = messages.DataType.Value(dtypes.dtype_of(array, name).tfs)
+        tensor.dtype = _NUMBERS[dtypes.dtype_of(array, name).name]
         tensor.tensor_content = dtypes.to_bytes(array)
 
 
@@ -62,8 +63,9 @@ def from_tensor_proto(message: Any) -> Array:
     dtype = _BY_NUMBER.get(tensor.dtype)
     if dtype is None:
         raise BadTensorError(f"numpy has no {_name_of(tensor.dtype)}")
-    if tensor.tensor_content:
-        return dtypes.from_bytes(tensor.tensor_content, dtype, shape)
+    content = tensor.tensor_content  # a copy each time
+    if content:
+        return dtypes.from_bytes(content, dtype, shape)
     count = dtypes.count_of(shape)
     return dtypes.from_storage(_filled(_typed(tensor, dtype, count), count), dtype, shape)
 
