@@ -1,9 +1,10 @@
 """The protocols' messages once more, with every packed repeated number as bytes.
 
 On the wire a packed ``repeated double`` is a length and the doubles, just as ``repeated bytes`` is. So with the
-fields declared as bytes, protobuf hands over and takes whole buffers, and numpy reads and writes them: no Python
-object for each number (150,000 floats: 0.05 ms in place of 10 ms). The classes live in a pool of their own; their
-bytes are those of dl_inference.messages.
+fields declared as bytes, protobuf hands over and takes whole buffers, and numpy reads and writes them, without a
+Python object for each number. Reading 150,000 float_val takes 0.13 ms; through protobuf's own list it is 14 ms on
+protobuf 6, 540 ms on 3.20 and 0.07 ms on 7, which gives numpy the buffer. The classes live in a pool of their own;
+their bytes are those of dl_inference.messages.
 
 Values that a server sends one by one (unpacked; no server that we know does) become unknown fields here, which are
 kept: `plain` gives the ordinary message, with them.

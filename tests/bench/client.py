@@ -23,7 +23,7 @@ from dl_inference import Client, messages
 from dl_inference.codec import tfs
 
 X = np.arange(150_000 // 4, dtype=np.float32)
-CALLS, RUNS = 500, 7
+CALLS, RUNS = 200, 25
 
 
 def answer(is_typed: bool) -> bytes:
