@@ -235,6 +235,10 @@ class Client:
             data, rpc = method.with_call(call.request, timeout=sent.timeout_s, metadata=sent.metadata)
         except grpc.RpcError as error:
             raise settings.failure(error, sent) from error
+        except ValueError as error:
+            if not self._is_closed:
+                raise
+            raise settings.closed(sent) from error  # by another thread, since this one has the method
         return settings.read(call, sent, data, rpc.trailing_metadata())
 
     def _method(self, path: str) -> Any:

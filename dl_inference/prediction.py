@@ -46,7 +46,7 @@ class Answer(Reply, Generic[T_co]):
     message: T_co
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction(Reply):
     """What a model answered.
 
