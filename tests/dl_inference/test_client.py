@@ -312,6 +312,19 @@ def test_a_closed_client_says_so_and_ends_its_calls(client: Client, echo: Echo):
         client.predict_tfs("m", {"x": X})
 
 
+def test_a_call_that_meets_a_closing_client_is_cancelled(client: Client, monkeypatch: pytest.MonkeyPatch):
+    find = client._method
+
+    def closed_meanwhile(path: str):
+        method = find(path)
+        client.close()
+        return method
+
+    monkeypatch.setattr(client, "_method", closed_meanwhile)
+    with pytest.raises(Cancelled):
+        client.predict_tfs("m", {"x": X})
+
+
 @pytest.mark.parametrize(
     ("address", "words"),
     [
