@@ -6,8 +6,16 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from dl_inference import answer, payload
-from dl_inference import call as calling
+from dl_inference import answer, messages, payload
+from dl_inference.client import Client
+from dl_inference.codec import oip, seldon, tfs
+from dl_inference.errors import CallError, InputError
+
+_METHODS: dict[str, tuple[str, Any]] = {
+    "seldon": (seldon.PREDICT, messages.SeldonMessage),
+    "tfs": (tfs.PREDICT, messages.PredictResponse),
+    "oip": (oip.INFER, messages.ModelInferResponse),
+}
 
 
 def run(  # noqa: PLR0913  (the options of the command)
@@ -43,11 +51,12 @@ def run(  # noqa: PLR0913  (the options of the command)
     out, err = consoles
     try:
         request = _request(protocol, model, payload.read(value), tags=tags, version=version, signature=signature)
-        result = calling.call(to, protocol, request, timeout_ms)
-    except payload.InputError as error:
+        with Client(to, timeout_ms=timeout_ms, max_message_bytes=2**31 - 1) as client:
+            result = client.send(_METHODS[protocol][0], request, _METHODS[protocol][1])
+    except InputError as error:
         err.print(Text(str(error), style="red"), soft_wrap=True)
         return 2
-    except calling.CallError as error:
+    except CallError as error:
         _show_failure(err, error, to, as_json)
         return 1
     if as_json:
@@ -66,26 +75,26 @@ def _request(  # noqa: PLR0913  (the options of the command)
         return payload.tfs(model, value, version, signature)
     if protocol == "oip":
         return payload.oip(model, value, version)
-    raise payload.InputError(f"{protocol!r} is no protocol: seldon, tfs or oip")
+    raise InputError(f"{protocol!r} is no protocol: seldon, tfs or oip")
 
 
 def _tag(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise payload.InputError(f"--tag {text!r}: write KEY=VALUE")
+        raise InputError(f"--tag {text!r}: write KEY=VALUE")
     try:
         return key, json.loads(value)
     except json.JSONDecodeError:
         return key, value
 
 
-def _show_failure(err: Console, error: calling.CallError, address: str, as_json: bool) -> None:
+def _show_failure(err: Console, error: CallError, address: str, as_json: bool) -> None:
     if as_json:
-        fields = {"code": error.code, "kind": error.kind, "details": error.details, "trailers": dict(error.trailers)}
+        fields = {"code": error.code, "kind": error.kind, "details": error.message, "trailers": dict(error.trailers)}
         print(json.dumps({"error": fields}))
         return
     kind = f" ({error.kind})" if error.kind else ""
-    err.print(Text.assemble((f"{error.code}{kind}", "bold red"), f" from {address}: {error.details}"), soft_wrap=True)
+    err.print(Text.assemble((f"{error.code}{kind}", "bold red"), f" from {address}: {error.message}"), soft_wrap=True)
     for trailer in ("access-endpoint", "access-attempts", "x-request-id"):
         if trailer in error.trailers:
             err.print(Text(f"    {trailer}: {error.trailers[trailer]}"), soft_wrap=True)

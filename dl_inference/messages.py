@@ -18,17 +18,32 @@ from google.protobuf.message import Message
 DESCRIPTORS: bytes = files(__package__).joinpath("_wire.binpb").read_bytes()
 """Serialized google.protobuf.FileDescriptorSet of ``protos/`` and what it imports, each file after its imports."""
 
-_pool = descriptor_pool.DescriptorPool()
-_factory: Any = None if hasattr(message_factory, "GetMessageClass") else message_factory.MessageFactory(_pool)
+
+class Classes:
+    """The message classes of one set of files, in a descriptor pool of their own."""
+
+    def __init__(self, serialized: bytes) -> None:
+        """Take a google.protobuf.FileDescriptorSet, each file after its imports."""
+        self.pool = descriptor_pool.DescriptorPool()
+        # protobuf 4.22 brought the function and 5 took the factory's method away.
+        has_function = hasattr(message_factory, "GetMessageClass")
+        self._factory: Any = None if has_function else message_factory.MessageFactory(self.pool)
+        # As bytes: the one form that the pools of all protobuf versions take.
+        for file in descriptor_pb2.FileDescriptorSet.FromString(serialized).file:
+            self.pool.AddSerializedFile(file.SerializeToString())
+
+    def __call__(self, full_name: str) -> type[Message]:
+        """Return the class of a message.
+
+        Raises:
+            KeyError: the files have no such message.
+        """
+        descriptor = self.pool.FindMessageTypeByName(full_name)
+        found = self._factory.GetPrototype(descriptor) if self._factory else message_factory.GetMessageClass(descriptor)
+        return found  # type: ignore[no-any-return]
 
 
-def _add_files(serialized: bytes) -> None:
-    # As bytes: the one form that the pools of all protobuf versions take.
-    for file in descriptor_pb2.FileDescriptorSet.FromString(serialized).file:
-        _pool.AddSerializedFile(file.SerializeToString())
-
-
-_add_files(DESCRIPTORS)
+_classes = Classes(DESCRIPTORS)
 
 
 def message_class(full_name: str) -> type[Message]:
@@ -40,15 +55,12 @@ def message_class(full_name: str) -> type[Message]:
     Raises:
         KeyError: ``protos/`` has no such message.
     """
-    descriptor = _pool.FindMessageTypeByName(full_name)
-    # protobuf 4.22 brought the function and 5 took the factory's method away.
-    found = _factory.GetPrototype(descriptor) if _factory else message_factory.GetMessageClass(descriptor)
-    return found  # type: ignore[no-any-return]
+    return _classes(full_name)
 
 
 def _enum(full_name: str) -> Any:
     # Has Name(number), Value(name), keys(), values(), items(), as enums of generated code.
-    return enum_type_wrapper.EnumTypeWrapper(_pool.FindEnumTypeByName(full_name))
+    return enum_type_wrapper.EnumTypeWrapper(_classes.pool.FindEnumTypeByName(full_name))
 
 
 # google.protobuf

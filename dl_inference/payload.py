@@ -16,24 +16,14 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from dl_inference import messages
+from dl_inference.codec import oip as oip_codec
+from dl_inference.codec import seldon as seldon_codec
+from dl_inference.codec import tfs as tfs_codec
+from dl_inference.codec.dtypes import TEXT_KINDS, Array
+from dl_inference.codec.packed import plain
+from dl_inference.errors import InputError
 
 SELDON_FIELDS = {"status", "meta", "data", "binData", "strData", "jsonData", "customData"}
-
-# Open Inference Protocol's names of numpy's types.
-OIP_TYPES = {
-    "bool": "BOOL", "uint8": "UINT8", "uint16": "UINT16", "uint32": "UINT32", "uint64": "UINT64", "int8": "INT8",
-    "int16": "INT16", "int32": "INT32", "int64": "INT64", "float16": "FP16", "float32": "FP32", "float64": "FP64",
-}  # fmt: skip
-# TensorFlow's, as tensorflow/core/framework/types.proto numbers them.
-TFS_TYPES = {
-    "bool": "DT_BOOL", "uint8": "DT_UINT8", "uint16": "DT_UINT16", "uint32": "DT_UINT32", "uint64": "DT_UINT64",
-    "int8": "DT_INT8", "int16": "DT_INT16", "int32": "DT_INT32", "int64": "DT_INT64", "float16": "DT_HALF",
-    "float32": "DT_FLOAT", "float64": "DT_DOUBLE",
-}  # fmt: skip
-
-
-class InputError(Exception):
-    """An input that cannot be read, or that the protocol has no form for; the message says what to give instead."""
 
 
 def read(text: str | None) -> Any:
@@ -97,29 +87,26 @@ def seldon(model: str, value: Any, tags: Mapping[str, Any]) -> Message:
     """Return a SeldonMessage: its own JSON as it is; numbers as tensor, other lists as ndarray, the rest by kind.
 
     Raises:
-        InputError: the JSON names a field of SeldonMessage and something that is none.
+        InputError: the JSON names a field of SeldonMessage and something that is none; or an array of neither numbers
+            nor texts.
     """
-    message: Any = messages.SeldonMessage()
+    tags = {"model": model, **tags}
     if isinstance(value, dict) and value and not SELDON_FIELDS.isdisjoint(value):
-        try:
-            json_format.ParseDict(value, message)
-        except json_format.ParseError as error:
-            raise InputError(f"not a SeldonMessage: {error}") from error
-    elif isinstance(value, bytes):
-        message.binData = value
-    elif isinstance(value, str):
-        message.strData = value
-    elif isinstance(value, np.ndarray) or (isinstance(value, list) and _numbers(value) is not None):
-        array = _floats(value)
-        message.data.tensor.shape.extend(array.shape)
-        message.data.tensor.values.extend(array.ravel().tolist())
-    elif isinstance(value, list):
-        json_format.ParseDict(value, message.data.ndarray)
-    elif value is not None:
-        json_format.ParseDict(_plain(value), message.jsonData)
-    for key, tag in {"model": model, **tags}.items():
-        json_format.ParseDict(tag, message.meta.tags[key])
-    return message
+        return _plain(seldon_codec.request(_parsed(value), tags=tags))
+    if isinstance(value, list):
+        numbers = _numbers(value)
+        value = _parsed({"data": {"ndarray": value}}) if numbers is None else numbers
+    if value is None:
+        value = messages.SeldonMessage()
+    is_number = isinstance(value, np.ndarray) and value.dtype.kind not in TEXT_KINDS
+    return _plain(seldon_codec.request(value, kind="tensor" if is_number else None, tags=tags))
+
+
+def _parsed(value: dict[str, Any]) -> Message:
+    try:
+        return json_format.ParseDict(value, messages.SeldonMessage())
+    except json_format.ParseError as error:
+        raise InputError(f"not a SeldonMessage: {error}") from error
 
 
 def tfs(model: str, value: Any, version: int | None, signature: str | None) -> Message:
@@ -128,23 +115,7 @@ def tfs(model: str, value: Any, version: int | None, signature: str | None) -> M
     Raises:
         InputError: the inputs have no names, or a type that TensorFlow Serving does not take.
     """
-    request: Any = messages.PredictRequest()
-    request.model_spec.name = model
-    if version is not None:
-        request.model_spec.version.value = version
-    if signature is not None:
-        request.model_spec.signature_name = signature
-    for name, array in _named(value).items():
-        tensor = request.inputs[name]
-        for size in array.shape:
-            tensor.tensor_shape.dim.add(size=size)
-        if array.dtype == object:
-            tensor.dtype = messages.DataType.Value("DT_STRING")
-            tensor.string_val.extend(array.ravel().tolist())
-        else:
-            tensor.dtype = messages.DataType.Value(_type_name(TFS_TYPES, name, array))
-            tensor.tensor_content = _little_endian(array)
-    return request
+    return _plain(tfs_codec.request(model, _named(value), version=version, signature=signature or ""))
 
 
 def oip(model: str, value: Any, version: int | None) -> Message:
@@ -153,28 +124,20 @@ def oip(model: str, value: Any, version: int | None) -> Message:
     Raises:
         InputError: the inputs have no names, or a type that the protocol does not have.
     """
-    request: Any = messages.ModelInferRequest(model_name=model)
-    if version is not None:
-        request.model_version = str(version)
-    for name, array in _named(value).items():
-        is_text = array.dtype == object
-        datatype = "BYTES" if is_text else _type_name(OIP_TYPES, name, array)
-        request.inputs.add(name=name, datatype=datatype, shape=array.shape)
-        if is_text:
-            items = array.ravel().tolist()
-            request.raw_input_contents.append(b"".join(len(item).to_bytes(4, "little") + item for item in items))
-        else:
-            request.raw_input_contents.append(_little_endian(array))
-    return request
+    return _plain(oip_codec.request(model, _named(value), version="" if version is None else version))
 
 
-def _named(value: Any) -> dict[str, np.ndarray[Any, Any]]:
+def _plain(message: Message) -> Message:
+    return plain(message)
+
+
+def _named(value: Any) -> dict[str, Array]:
     if not isinstance(value, dict) or not value:
         raise InputError('this protocol wants named inputs: JSON as {"x": [[1, 2]]}, or an .npz file')
     return {name: _array(name, item) for name, item in value.items()}
 
 
-def _array(name: str, item: Any) -> np.ndarray[Any, Any]:
+def _array(name: str, item: Any) -> Array:
     """Return an array: float32 and int64 unless ``{"dtype": ..., "values": ...}`` asks for another type."""
     dtype = None
     if isinstance(item, dict):
@@ -187,43 +150,15 @@ def _array(name: str, item: Any) -> np.ndarray[Any, Any]:
         raise InputError(f"{name}: not an array: {error}") from error
     if array.dtype == object:  # null, a number beyond 64 bits, or different things in one list
         raise InputError(f"{name}: not an array: give numbers of at most 64 bits, true and false, or texts")
-    if array.dtype.kind in "US":
-        encoded = [each.encode() if isinstance(each, str) else each for each in array.ravel().tolist()]
-        texts = np.empty(array.shape, dtype=object)
-        texts.ravel()[:] = encoded
-        return texts
     if array.dtype == np.float64 and dtype is None and not isinstance(item, np.ndarray):
         return array.astype(np.float32)
     return array
 
 
-def _type_name(table: Mapping[str, str], name: str, array: np.ndarray[Any, Any]) -> str:
-    if array.dtype.name not in table:
-        raise InputError(f"{name}: the protocol has no type for {array.dtype}; it has {', '.join(table)} and texts")
-    return table[array.dtype.name]
-
-
-def _little_endian(array: np.ndarray[Any, Any]) -> bytes:
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-
-
-def _numbers(value: list[Any]) -> np.ndarray[Any, Any] | None:
+def _numbers(value: list[Any]) -> Array | None:
     """Return a list of numbers of one shape as an array; None for any other list."""
     try:
         array = np.asarray(value)
     except ValueError:  # ragged
         return None
     return array if array.dtype.kind in "iuf" else None
-
-
-def _floats(value: Any) -> np.ndarray[Any, Any]:
-    try:
-        return np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"a Seldon tensor holds numbers: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value.tolist() if isinstance(value, np.ndarray) else value

@@ -262,7 +262,7 @@ def test_the_first_prediction_of_the_readme_works(shell):
     start, run = shell
     shown = [block for block in BLOCKS if block.page.name == "README.md"]
     predict, configure, access, call = next(b.text for b in shown if " predict models/digits " in b.text).splitlines()
-    python = next(block.text for block in shown if "import grpc" in block.text)
+    python = next(block.text for block in shown if "from dl_inference import Client" in block.text)
 
     model = start(predict.partition("#")[0] + "--listen 127.0.0.1:0", r"serving digits version 1 on (\S+)")
     run(configure.replace("127.0.0.1:5000", model))

@@ -72,16 +72,30 @@ def test_of_the_face_only_the_command_line_and_serve_import_servers():
 
 
 def test_the_package_itself_exports_the_client_only():
-    allowed = ("dl_inference", "dl_inference.client")
+    allowed = ("dl_inference", "dl_inference.client", "dl_inference.errors")
     files = [ROOT / "dl_inference" / "__init__.py"]
     ours = lambda path, name: any(inside(name, package) for package in PACKAGES)  # noqa: E731
     assert not offenders(files, lambda path, name: ours(path, name) and name not in allowed)
 
 
-def test_the_client_imports_only_messages():
-    files = [path for path in FILES if module_of(path) == "dl_inference.client"]
+CLIENT = ("async_client", "calls", "channel", "client", "codec", "errors", "prediction")
+
+
+def test_the_client_imports_only_messages_and_what_it_is_made_of():
+    files = [path for path in of("dl_inference") if module_of(path).split(".")[1:2] in [[name] for name in CLIENT]]
+    assert {module_of(path).split(".")[1] for path in files} == set(CLIENT)
+    allowed = ("dl_inference.messages", *(f"dl_inference.{name}" for name in CLIENT))
     ours = lambda name: any(inside(name, package) for package in PACKAGES)  # noqa: E731
-    assert not offenders(files, lambda path, name: ours(name) and name != "dl_inference.messages")
+    assert not offenders(files, lambda path, name: ours(name) and not any(inside(name, each) for each in allowed))
+
+
+def test_the_codecs_know_no_network():
+    files = of("dl_inference.codec")
+    assert files
+    allowed = ("dl_inference.messages", "dl_inference.errors", "dl_inference.codec")
+    ours = lambda name: any(inside(name, package) for package in PACKAGES)  # noqa: E731
+    assert not offenders(files, lambda path, name: ours(name) and not any(inside(name, each) for each in allowed))
+    assert not offenders(files, lambda path, name: inside(name, "grpc"))
 
 
 @pytest.mark.parametrize(("folder", "base"), [("access.discovery", "base"), ("torch_predict.runtimes", "base")])

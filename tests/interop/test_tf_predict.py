@@ -7,13 +7,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
+import numpy as np
 import pytest
 from access_process import Access
 from lacking import lacking
 from processes import ROOT, Process
+
+from dl_inference import Client, FailedPrecondition, InvalidArgument, NotFound
+from dl_inference.codec import dtypes
 
 PEER = Path(__file__).parent / "tf_predict_peer.py"
 # Keras is not needed, and takes a third of the import.
@@ -25,8 +31,8 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory, peer_python) -> Any:
-    """Run server, access service and the stubs once; give what the stubs saw."""
+def served(tmp_path_factory) -> Iterator[tuple[Access, str]]:
+    """Run the server and the access service; give the service and the server's address."""
     if importlib.util.find_spec("tensorflow") is None:
         lacking("TensorFlow is not installed: make setup")
     folder = tmp_path_factory.mktemp("models") / "kinds"
@@ -41,20 +47,70 @@ def found(tmp_path_factory, peer_python) -> Any:
         address = started[0].wait_line(r"serving kinds version 2 on (\S+)", timeout_s=IMPORT_S)[1]
         cluster = {"endpoints": [address]}
         config = {"clusters": {"fleet": cluster}, "models": {name: {"cluster": "fleet"} for name in ("kinds", "39")}}
-        access = Access(run, tmp_path_factory.mktemp("access"), config)
-        done = subprocess.run(
-            [peer_python("tfs"), PEER, access.address, address],
-            env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | QUIET,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=IMPORT_S,
-        )
-        assert done.returncode == 0, done.stderr + started[0].log
-        yield json.loads(done.stdout.splitlines()[-1])
+        yield Access(run, tmp_path_factory.mktemp("access"), config), address
     finally:
         for process in reversed(started):
             process.kill()
+        print(started[0].log)
+
+
+@pytest.fixture(scope="module")
+def found(served: tuple[Access, str], peer_python) -> Any:
+    """Run the stubs once; give what they saw."""
+    access, address = served
+    done = subprocess.run(
+        [peer_python("tfs"), PEER, access.address, address],
+        env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | QUIET,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=IMPORT_S,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def client(served: tuple[Access, str]) -> Iterator[Client]:
+    access, address = served
+    access.wait_live(address)
+    with Client(access.address, timeout_ms=60_000) as made:
+        yield made
+
+
+def test_our_client_sends_every_type_and_reads_what_tensorflow_answers(client: Client):
+    generator = np.random.default_rng(20_261_121)
+    for dtype in dtypes.DTYPES:
+        kind = np.dtype(ml_dtypes.bfloat16 if dtype.name == "bfloat16" else dtype.name)
+        for shape in ((3,), (1, 3, 1), (), (0, 2)):
+            array = generator.integers(0, 2 if dtype.name == "bool" else 100, shape).astype(kind)
+            back = client.predict_tfs("kinds", {"x": array}, signature=f"echo_{dtype.name}").value
+            assert (back.dtype, back.shape, back.tobytes()) == (array.dtype, array.shape, array.tobytes())
+    texts = np.array([["é", "b"], ["", "d" * 400]])
+    back = client.predict_tfs("kinds", {"x": texts}, signature="echo_string").value
+    assert back.tolist() == [[each.encode() for each in row] for row in texts.tolist()]
+
+
+def test_our_client_asks_for_versions_outputs_and_what_the_model_takes(client: Client):
+    inputs = {"a": np.float32([[1, 2]]), "b": np.float32([[0.5]])}
+    answer = client.predict_tfs("kinds", inputs, label="stable")
+    assert (answer.model, answer.version, answer.meta) == ("kinds", "1", {"signature_name": "serving_default"})
+    np.testing.assert_array_equal(answer.outputs["sum"], np.float32([[21.5]]))
+    assert client.predict_tfs("kinds", inputs, version=2, outputs=["version"]).value == 2
+    assert client.status_tfs("kinds") == {1: "AVAILABLE", 2: "AVAILABLE"}
+    signature = client.signatures_tfs("kinds")["serving_default"]
+    assert (signature.inputs["a"].dtype, signature.inputs["a"].shape) == ("float32", (-1, 2))
+    assert signature.outputs["text"].dtype == "bytes"
+
+
+def test_our_client_raises_what_the_server_answers(client: Client):
+    x = {"x": np.float32([1])}
+    with pytest.raises(NotFound, match=r"Servable not found for request: Specific\(kinds, 7\)"):
+        client.predict_tfs("kinds", x, version=7)
+    with pytest.raises(FailedPrecondition, match='Serving signature key "x" not found'):
+        client.predict_tfs("kinds", x, signature="x")
+    with pytest.raises(InvalidArgument, match=r"Expects arg\[0\] to be float but double is provided"):
+        client.predict_tfs("kinds", {"a": [[1.0, 2.0]], "b": np.float32([[0.5]])})
 
 
 def test_every_dtype_goes_in_as_content_or_typed_and_comes_back_typed(found):

@@ -1,0 +1,1 @@
+"""Arrays <-> messages of the three protocols; knows no network. Both clients and `dl-inference call` use it."""
