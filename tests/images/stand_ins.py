@@ -1,13 +1,14 @@
-"""Stand-ins for the base images, made of Debian's packages: where no registry can be reached and no engine runs.
+"""Stand-ins for the base images, made of Debian's packages: for where no image registry can be reached.
 
-``python tests/images/stand_ins.py`` (called by make) makes them with debootstrap and commits them, by buildah, under
-the base images' own names into .peers/images; then it builds the wheel's stage once, which fills the caches of the
-compiler. Whatever this machine needs to reach its packages (apt, pip and cargo configuration, certificates) is copied
-into the stand-ins, so that the Dockerfiles need not know of it. tests/images/test_images.py uses :func:`buildah`.
+``python tests/images/stand_ins.py``, which make calls, makes them with debootstrap and commits them under the base
+images' own names, once; then it builds the access image where that is stale. Whatever this machine needs to reach its
+packages (apt's, pip's and cargo's configuration, certificates) is copied into the stand-ins: the Dockerfiles need not
+know of it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -16,13 +17,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / ".peers" / "images"
-ACCESS = ROOT / "docker" / "Dockerfile.access"
+from buildah import FOLDER, TOOLCHAIN, BuildahError, access_image, base_image, buildah, missing
 
-# Where this machine's Rust is seen in the build. Its libraries are 1 GB: mounted, not copied into an image.
-TOOLCHAIN = "/usr/local/rustup/toolchains/host"
-# What says how packages are reached; the same paths in the stand-in, but for cargo's.
 CONFIGURATION = (
     "/etc/apt/sources.list",
     "/etc/apt/sources.list.d",
@@ -33,83 +29,72 @@ CONFIGURATION = (
     "/usr/local/share/ca-certificates",
 )
 PASSED_ON = re.compile(r"PIP_\w+|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|CARGO_(HTTP|NET|REGISTR|SOURCE)\w+|(https?|no)_proxy", re.I)
-# Like rust's image; and a wheel that is compiled in a fifth of the time: the test is of the image, not of the compiler.
+# Like rust's image, and a wheel compiled in a fraction of the time: the tests are of the image, not of the compiler.
 RUST_ENVIRONMENT = {
     "RUSTUP_HOME": "/usr/local/rustup",
     "CARGO_HOME": "/usr/local/cargo",
     "PATH": f"/usr/local/cargo/bin:{TOOLCHAIN}/bin:/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin",
     "CARGO_PROFILE_RELEASE_LTO": "off",
-    "CARGO_PROFILE_RELEASE_OPT_LEVEL": "1",
-    "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "16",
+    "CARGO_PROFILE_RELEASE_OPT_LEVEL": "0",
+    "CARGO_PROFILE_RELEASE_CODEGEN_UNITS": "256",
     "CARGO_PROFILE_RELEASE_DEBUG": "false",
 }
-
-
-def buildah_command(*arguments: str | Path) -> list[str]:
-    """Return the command line of a buildah that keeps everything in .peers/images."""
-    storage = ("--root", FOLDER / "storage", "--runroot", FOLDER / "run", "--storage-driver", "vfs")
-    return [str(word) for word in ("buildah", *storage, *arguments)]
-
-
-def buildah_environment() -> dict[str, str]:
-    """Return the variables that :func:`buildah_command` runs with; TMPDIR holds the cache mounts of builds."""
-    (FOLDER / "tmp").mkdir(parents=True, exist_ok=True)
-    return {**os.environ, "BUILDAH_ISOLATION": "chroot", "TMPDIR": str(FOLDER / "tmp")}
-
-
-def buildah(*arguments: str | Path) -> str:
-    """Run buildah to its end; return what it printed.
-
-    Raises:
-        RuntimeError: it failed; with its last lines.
-    """
-    command = buildah_command(*arguments)
-    done = subprocess.run(command, env=buildah_environment(), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}\n{(done.stdout + done.stderr)[-4000:]}")
-    return done.stdout.strip()
-
-
-def build(dockerfile: Path, tag: str, *options: str) -> None:
-    """Build an image as `make images` does, with this machine's Rust in the place of the Rust image's."""
-    sysroot = subprocess.run(["rustc", "--print", "sysroot"], capture_output=True, text=True, check=True).stdout.strip()
-    mounts = ("--volume", f"{sysroot}:{TOOLCHAIN}:ro")
-    buildah("bud", "--pull-never", "--format", "docker", *mounts, "--file", dockerfile, "--tag", tag, *options, ROOT)
-
-
-def base_image(name: str) -> str:
-    """Return the default of a Dockerfile's ARG, which names a base image."""
-    match = re.search(rf"^ARG {name}=(\S+)$", ACCESS.read_text(), re.MULTILINE)
-    if match is None:
-        raise LookupError(f"{ACCESS} has no default for {name}")
-    return match[1]
+# What is in an image is copied for every container that is made of it.
+UNUSED = ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale", "usr/share/man")
 
 
 def main() -> None:
-    """Make both stand-ins anew."""
-    if FOLDER.exists():
-        remove()
-    FOLDER.mkdir(parents=True)
+    """Make the stand-ins, if they are not there as this file makes them, and the access image, if it is stale."""
+    if reason := missing():
+        print(f"make: tests of the images will skip: {reason}", file=sys.stderr)
+        return
+    stamp = FOLDER / ".stand-ins"
     python, rust = base_image("PYTHON_IMAGE"), base_image("RUST_IMAGE")
-    _make_python(python)
-    _make_rust(rust, python)
-    build(ACCESS, "wheel", "--target", "wheel")
-    buildah("rmi", "wheel")
+    made_of = hashlib.sha256(f"{python} {rust}".encode() + Path(__file__).read_bytes()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != made_of:
+        _remove()
+        _make_python(python)
+        _make_rust(rust, python)
+        stamp.write_text(made_of)
+    buildah("rm", "--all")  # of tests that were killed
+    access_image()
 
 
-def remove() -> None:
-    """Delete the storage; what buildah has mounted there is let go first."""
-    buildah("rm", "--all")
-    shutil.rmtree(FOLDER)
+def _remove() -> None:
+    if FOLDER.exists():
+        buildah("rm", "--all")  # lets go of what is mounted
+        shutil.rmtree(FOLDER)
+    FOLDER.mkdir(parents=True)
 
 
 def _make_python(tag: str) -> None:
     container = buildah("from", "scratch")
     root = Path(buildah("mount", container))
     _debootstrap(root)
-    _configure(root)
-    passed_on = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)}
-    _commit(container, tag, passed_on)
+    for place in CONFIGURATION:
+        _copy(Path(place), root / place[1:])
+    cargo = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
+    for name in ("config", "config.toml"):
+        _copy(cargo / name, root / RUST_ENVIRONMENT["CARGO_HOME"][1:] / name)
+    for folder in UNUSED:
+        shutil.rmtree(root / folder)
+        (root / folder).mkdir()
+    # As in python's image, pip installs where it is told to.
+    for marker in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
+        marker.unlink()
+    _commit(container, tag, {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)})
+
+
+def _make_rust(tag: str, python: str) -> None:
+    container = buildah("from", "--pull-never", python)
+    # python3-venv is what the Dockerfile installs: there already, it costs the builds nothing.
+    packages = "gcc libc6-dev python3-venv"
+    script = (
+        f"apt-get -qq update && apt-get -qq install --yes --no-install-recommends {packages} && "
+        "apt-get clean && rm -rf /var/lib/apt/lists/*"
+    )
+    buildah("run", container, "--", "sh", "-c", script)
+    _commit(container, tag, RUST_ENVIRONMENT)
 
 
 def _debootstrap(root: Path) -> None:
@@ -119,34 +104,7 @@ def _debootstrap(root: Path) -> None:
     log = FOLDER / "debootstrap.log"
     with log.open("w") as out:
         if subprocess.run(command, stdout=out, stderr=out, check=False).returncode:
-            raise RuntimeError(f"debootstrap failed; the end of {log}:\n{log.read_text()[-2000:]}")
-
-
-def _configure(root: Path) -> None:
-    for place in CONFIGURATION:
-        _copy(Path(place), root / place[1:])
-    home = Path(os.environ.get("CARGO_HOME", Path.home() / ".cargo"))
-    for name in ("config", "config.toml"):
-        _copy(home / name, root / RUST_ENVIRONMENT["CARGO_HOME"][1:] / name)
-    # As in python's image, pip installs where it is told to.
-    for marker in root.glob("usr/lib/python3*/EXTERNALLY-MANAGED"):
-        marker.unlink()
-
-
-def _make_rust(tag: str, python: str) -> None:
-    container = buildah("from", "--pull-never", python)
-    buildah("run", container, "--", "apt-get", "-qq", "update")
-    # python3-venv is what the Dockerfile installs: there already, it costs the tests nothing.
-    packages = ("gcc", "libc6-dev", "python3-venv")
-    buildah("run", container, "--", "apt-get", "-qq", "install", "--yes", "--no-install-recommends", *packages)
-    buildah("run", container, "--", "apt-get", "clean")
-    _commit(container, tag, RUST_ENVIRONMENT)
-
-
-def _commit(container: str, tag: str, environment: Mapping[str, str]) -> None:
-    variables = [word for name, value in environment.items() for word in ("--env", f"{name}={value}")]
-    buildah("config", *variables, container)
-    buildah("commit", "--rm", container, tag)
+            raise BuildahError(f"debootstrap failed; the end of {log}:\n{log.read_text()[-2000:]}")
 
 
 def _debian_archive() -> str:
@@ -154,7 +112,7 @@ def _debian_archive() -> str:
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Component: main"]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     if not found:
-        raise RuntimeError("apt has no source of packages: apt-get update?")
+        raise BuildahError("apt has no source of packages: see /etc/apt/sources.list.d")
     return found[0]
 
 
@@ -164,8 +122,14 @@ def _copy(source: Path, target: Path) -> None:
         subprocess.run(["cp", "-a", "--remove-destination", "--no-target-directory", source, target], check=True)
 
 
+def _commit(container: str, tag: str, environment: Mapping[str, str]) -> None:
+    variables = [word for name, value in environment.items() for word in ("--env", f"{name}={value}")]
+    buildah("config", *variables, container)
+    buildah("commit", "--rm", container, tag)
+
+
 if __name__ == "__main__":
     try:
         main()
-    except RuntimeError as error:
-        sys.exit(str(error))
+    except BuildahError as error:
+        sys.exit(f"make: {error}")
