@@ -95,10 +95,8 @@ def build(dockerfile: Path, tag: str, *options: str) -> None:
         BuildahError: it cannot be built.
     """
     sysroot = subprocess.run(["rustc", "--print", "sysroot"], capture_output=True, text=True, check=True).stdout.strip()
-    mount = f"{sysroot}:{TOOLCHAIN}:ro"
-    buildah(
-        "bud", "--pull-never", "--format", "docker", "--volume", mount, "--file", dockerfile, "--tag", tag, *options, ROOT
-    )
+    fixed = ("--pull-never", "--format", "docker", "--volume", f"{sysroot}:{TOOLCHAIN}:ro")
+    buildah("bud", *fixed, "--file", dockerfile, "--tag", tag, *options, ROOT)
 
 
 def base_image(name: str) -> str:

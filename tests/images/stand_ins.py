@@ -28,7 +28,9 @@ CONFIGURATION = (
     "/usr/share/ca-certificates",
     "/usr/local/share/ca-certificates",
 )
-PASSED_ON = re.compile(r"PIP_\w+|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|CARGO_(HTTP|NET|REGISTR|SOURCE)\w+|(https?|no)_proxy", re.I)
+PASSED_ON = re.compile(
+    r"PIP_\w+|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|CARGO_(HTTP|NET|REGISTR|SOURCE)\w+|(https?|no)_proxy", re.IGNORECASE
+)
 # Like rust's image, and a wheel compiled in a fraction of the time: the tests are of the image, not of the compiler.
 RUST_ENVIRONMENT = {
     "RUSTUP_HOME": "/usr/local/rustup",

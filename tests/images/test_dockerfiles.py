@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
+import shutil
 import subprocess
 import tomllib
 from pathlib import Path
@@ -24,8 +24,6 @@ DOCKER = ROOT / "docker"
 NAMES = ("access", "cpu", "gpu")
 COMPOSE = DOCKER / "compose.yaml"
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
-# So that several versions of compose can be asked what it makes of the file, whichever this machine has.
-COMPOSE_PROGRAMS = (["docker", "compose"], ["docker-compose"])
 
 
 class Instruction(NamedTuple):
@@ -139,6 +137,18 @@ def services() -> dict[str, Any]:
     return yaml.safe_load(COMPOSE.read_text())["services"]
 
 
+def test_compose_understands_the_file(system_program, services):
+    done = subprocess.run(
+        [system_program("docker-compose"), "--file", COMPOSE, "config"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["services"].keys() == services.keys()
+
+
 def test_compose_has_two_pytorch_servers_tf_serving_and_the_access_service(services):
     images = sorted(service["image"].split(":")[0] for service in services.values())
     assert images == ["dl-inference-access", "dl-inference-cpu", "dl-inference-cpu", "docker.io/tensorflow/serving"]
@@ -146,17 +156,26 @@ def test_compose_has_two_pytorch_servers_tf_serving_and_the_access_service(servi
 
 def test_compose_builds_and_mounts_what_exists(services):
     for service in services.values():
+        assert {"build", "image"} & service.keys()
         if "build" in service:
             assert (DOCKER / service["build"]["context"]).resolve() == ROOT
             assert (ROOT / service["build"]["dockerfile"]).is_file()
         for volume in service["volumes"]:
-            assert (DOCKER / volume.split(":")[0]).is_dir(), volume
+            outside, inside, _ = volume.split(":")
+            assert (DOCKER / outside).is_dir(), volume
+            assert Path(inside).name in (Path(outside).name, "dl-inference")
 
 
-def test_compose_routes_to_its_own_services_on_their_ports(services, tmp_path):
+def test_compose_serves_the_models_that_it_mounts(services):
+    routed = load(DOCKER / "access" / "access.yaml", environment={}).config.models.keys()
+    mounted = {Path(volume.split(":")[0]).name for service in services.values() for volume in service["volumes"]}
+    assert mounted - {"access"} == routed
+    assert services["tensorflow"]["environment"]["MODEL_NAME"] in routed
+
+
+def test_compose_routes_to_its_own_services_on_their_ports(services):
     config = load(DOCKER / "access" / "access.yaml", environment={}).config
-    clusters = [*config.clusters.values(), *(model for model in config.models.values() if model.endpoints)]
-    named = {endpoint.address for cluster in clusters for endpoint in cluster.endpoints}
+    named = {endpoint.address for model in config.models.values() for endpoint in model.endpoints}
     served = {"tensorflow:8500"}  # what the official image listens on
     for name in ("digits-a", "digits-b"):
         (listen,) = command_of(services[name]["command"])["listen"]
@@ -192,7 +211,9 @@ def test_compose_gives_calls_in_flight_their_time(services):
 def engines(tmp_path, monkeypatch):
     """Put stand-ins for docker and podman on PATH, and nothing else of that kind; give what they were told."""
     log = tmp_path / "log"
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    for program in ("bash", "dirname", "sed", "sh"):
+        (tmp_path / program).symlink_to(shutil.which(program))
+    monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("ENGINE", raising=False)
 
     def make(name: str, *failing: str) -> None:
@@ -203,7 +224,7 @@ def engines(tmp_path, monkeypatch):
 
     def build(*names: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [DOCKER / "build.sh", *names], capture_output=True, text=True, check=False, env=os.environ, timeout=60
+            ["bash", DOCKER / "build.sh", *names], capture_output=True, text=True, check=False, timeout=60
         )
 
     return make, build, lambda: [line for line in log.read_text().splitlines() if " build " in line]

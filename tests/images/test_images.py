@@ -1,4 +1,4 @@
-"""The access image, built for real by buildah on stand-ins for its bases, runs, predicts, tells its health and drains."""
+"""The access image, built by buildah on stand-ins for its bases, runs, predicts, tells its health and drains."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class Container:
     def __init__(self, image: str) -> None:
         """Make it; the image is copied."""
         self._name = buildah.buildah("from", "--pull-never", image)
-        self.config: dict[str, Any] = json.loads(buildah.buildah("inspect", "--type", "image", image))["Docker"]["config"]
+        found = json.loads(buildah.buildah("inspect", "--type", "image", image))
+        self.config: dict[str, Any] = found["Docker"]["config"]
         self.root = Path(buildah.buildah("mount", self._name))
 
     @property
@@ -231,8 +232,9 @@ def test_as_process_1_on_its_own_ports_it_is_healthy_and_stops_on_sigterm(contai
     program = program_of(process, "dl-inference")
     assert re.search(r"^NSpid:\t\d+\t1$", Path(f"/proc/{program}/status").read_text(), re.MULTILINE)
 
-    enter = ["nsenter", f"--target={program}", "--all", f"--setgid={group}", f"--setuid={user}", "env", "-i", *variables]
-    checked = subprocess.run([*enter, *container.healthcheck], capture_output=True, text=True, check=False, timeout=60)
+    enter = ["nsenter", f"--target={program}", "--all", f"--setgid={group}", f"--setuid={user}"]
+    health = [*enter, "env", "-i", *variables, *container.healthcheck]
+    checked = subprocess.run(health, capture_output=True, text=True, check=False, timeout=START_S)
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
     subprocess.run(["kill", f"-{signal.SIGTERM.value}", str(program)], check=True)
