@@ -126,7 +126,15 @@ def test_an_image_says_what_it_is(name):
 
 def test_only_the_access_image_is_without_torch():
     texts = {name: " ".join(each.text for each in stages(name)[1]) for name in NAMES}
-    assert {name for name, text in texts.items() if "[torch]" in text} == {"cpu", "gpu"}
+    assert {name for name, text in texts.items() if "EXTRAS=torch " in text and "[$EXTRAS]" in text} == {"cpu", "gpu"}
+    assert "EXTRAS" not in texts["access"]
+
+
+def test_the_extras_and_arguments_that_the_guide_names_are_there():
+    guide = (ROOT / "docs" / "images.md").read_text()
+    described = set(re.findall(r"^\| `([A-Z_]+)` \|", guide, re.MULTILINE))
+    declared = {each.text.split("=")[0] for name in NAMES for each in instructions(name) if each.name == "ARG"}
+    assert described == declared
 
 
 # --- compose.yaml
