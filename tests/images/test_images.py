@@ -28,12 +28,16 @@ START_S = 60
 # A stale image is built by the first test, where make's set-up did not do it.
 pytestmark = pytest.mark.timeout(600)
 
-# As an engine does: process 1 of its own process table, alone on a network, with nothing around it but the image.
+# As an engine does: process 1 of its own process table, alone on a network, with nothing around it but the image, which
+# it cannot write to.
 ALONE = """
-import fcntl, os, socket, struct, sys
+import fcntl, os, socket, struct, subprocess, sys
+root, *command = sys.argv[1:]
 with socket.socket() as any_socket:
     fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh", b"lo", 1))  # SIOCSIFFLAGS, IFF_UP
-os.execvp("unshare", ["unshare", *sys.argv[1:]])
+subprocess.run(["mount", "--bind", root, root], check=True)
+subprocess.run(["mount", "-o", "remount,bind,ro", root], check=True)
+os.execvp(command[0], command)
 """
 
 
@@ -229,20 +233,21 @@ def test_without_a_configuration_it_ends_with_the_reason(container):
     assert "/etc/dl-inference/access.yaml" in done.stdout
 
 
-def test_as_process_1_on_its_own_ports_it_is_healthy_and_stops_on_sigterm(container, run):
+def test_as_process_1_of_a_read_only_system_it_is_healthy_and_stops_on_sigterm(container, run):
     folder = container.root / "etc" / "dl-inference"
     folder.mkdir(exist_ok=True)  # buildah makes it for a volume
     (folder / "access.yaml").write_text('models: {m: {endpoints: ["127.0.0.1:1"]}}')
     variables = [each for each in container.config["Env"] if not each.startswith("PIP_")]
     user, group = container.config["User"].split(":")
-    options = ["--pid", "--fork", "--mount-proc", f"--root={container.root}"]
-    options += [f"--wd={container.config['WorkingDir']}", f"--setgid={group}", f"--setuid={user}"]
-    alone = ["unshare", "--net", sys.executable, "-c", ALONE, *options, "--", "env", "-i", *variables]
-    process = run([*alone, *container.command])
+    alone = ["unshare", "--net", "--mount", sys.executable, "-c", ALONE, container.root]
+    alone += ["unshare", "--pid", "--fork", "--mount-proc", f"--root={container.root}"]
+    alone += [f"--wd={container.config['WorkingDir']}", f"--setgid={group}", f"--setuid={user}"]
+    process = run([*alone, "--", "env", "-i", *variables, *container.command])
     process.wait_line(r"ready on 0\.0\.0\.0:8500, 0\.0\.0\.0:8502", timeout_s=START_S)
     program = program_of(process, "dl-inference")
     assert re.search(r"^NSpid:\t\d+\t1$", Path(f"/proc/{program}/status").read_text(), re.MULTILINE)
 
+    assert " / ro" in Path(f"/proc/{program}/mountinfo").read_text()
     enter = ["nsenter", f"--target={program}", "--net", "--pid", "--mount", "--root", "--wd"]
     health = [*enter, f"--setgid={group}", f"--setuid={user}", "env", "-i", *variables, *container.healthcheck]
     checked = subprocess.run(health, capture_output=True, text=True, check=False, timeout=START_S)
