@@ -188,6 +188,11 @@ def test_the_image_keeps_nothing_of_its_build(container):
     assert [path for folder in folders for path in folder.rglob("*") if path.is_file()] == []
 
 
+def test_the_image_adds_little_to_its_base(container):
+    added = [path for path in (container.root / "usr" / "local").rglob("*") if path.is_file() and not path.is_symlink()]
+    assert sum(path.stat().st_size for path in added) < 160_000_000
+
+
 # --- what it does
 
 
