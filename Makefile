@@ -22,14 +22,14 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export PYO3_PYTHON := $(CURDIR)/$(PY)
 
 # Environments that tests and benchmarks use; `make test TEST_PEERS=` goes without (their tests then skip).
-TEST_PEERS ?= tfs seldon triton
+TEST_PEERS ?= tfs seldon triton images
 BENCH_PEERS ?= bench envoy aio
 # seldon-core 1.17.1 and tensorflow have wheels for these.
 PEER_PYTHON := >=3.11,<3.13
 # Programs of Debian's that tests and benchmarks run, and the packages that bring them.
-DEBIAN_PROGRAMS := nginx protoc h2load
+DEBIAN_PROGRAMS := nginx protoc h2load buildah debootstrap docker-compose
 # protoc's own google/protobuf/*.proto come with libprotobuf-dev.
-DEBIAN_PACKAGES := nginx-light protobuf-compiler libprotobuf-dev nghttp2-client
+DEBIAN_PACKAGES := nginx-light protobuf-compiler libprotobuf-dev nghttp2-client buildah debootstrap docker-compose
 
 RUST_SOURCES := $(shell find dataplane -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 BENCH_SOURCES := $(shell find dataplane/crates/bench -type f) Cargo.lock
@@ -88,6 +88,10 @@ wheel: setup  ## Build the wheel into dist/ for any Linux with glibc 2.17 or new
 	PATH=$(CURDIR)/$(BIN):$$PATH VIRTUAL_ENV=$(CURDIR)/$(VENV) \
 		$(BIN)/maturin build --release --locked --zig --compatibility manylinux2014 --out dist
 
+.PHONY: images
+images:  ## Build the container images with docker or podman (BUILD_ARGS: more options of its build)
+	docker/build.sh
+
 .PHONY: peers
 peers: $(TEST_PEERS:%=.peers/%/.installed)  ## Create the environments of the programs tested against
 
@@ -126,6 +130,11 @@ cargo:
 	$(UV) venv --quiet --clear --no-python-downloads --python '$(PEER_PYTHON)' .peers/$*
 	$(UV) pip install --quiet --python .peers/$*/bin/python --requirements $<
 	@touch $@
+
+# Stand-ins for base images, and the access image built on them; it looks itself whether they are stale.
+.PHONY: .peers/images/.installed
+.peers/images/.installed: .peers/.debian | $(UV)
+	$(PY) tests/images/stand_ins.py
 
 # Needs root; without it the command is printed, and what needs the programs skips with that reason.
 .peers/.debian: Makefile
