@@ -1,0 +1,267 @@
+"""Make model.pt2: whether a piece of text is C++, English or Python.
+
+    python models/snippets/make_model.py             trains (about half a minute on 2 cores) and writes model.pt2
+    python models/snippets/make_model.py --samples   also writes accuracy.json and samples/expected.json anew
+
+Needs the package torch. Nothing is downloaded and no text is kept: Python is code of the running Python's standard
+library, English its docstrings, C++ the headers that come with torch. Test files are others than those trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import platform
+import random
+import re
+import sysconfig
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+from windows import NAMES, WINDOW, windows
+
+HERE = Path(__file__).resolve().parent
+SEED = 20261121
+EPOCHS = 3
+BATCH = 64
+PER_LANGUAGE = 6_000
+"""Most pieces of one language to train on."""
+
+LEAST_LETTERS = 8
+"""A shorter line, such as a brace or `else:`, belongs to no language."""
+
+LINES = 5
+LEAST_ACCURACY = 0.95
+"""Of single lines; below it something is broken. The accuracy that this script reached is in accuracy.json."""
+
+TRAIN_MODULES = """
+    argparse ast bdb calendar cmd codecs collections/__init__ configparser contextlib copy csv dataclasses difflib dis
+    doctest email/message enum fractions functools gettext glob gzip heapq http/client inspect json/decoder
+    logging/__init__ mailbox multiprocessing/pool optparse os pdb pickle platform plistlib pprint pydoc queue random
+    selectors shutil smtplib socket ssl string subprocess tarfile tempfile textwrap threading timeit tokenize trace
+    traceback typing unittest/case urllib/parse urllib/request uuid warnings weakref
+""".split()
+TEST_MODULES = """
+    asyncio/base_events asyncio/queues asyncio/streams asyncio/tasks concurrent/futures/_base concurrent/futures/thread
+    fileinput ftplib hmac html/parser http/cookies imaplib ipaddress locale netrc operator poplib sched socketserver
+    statistics unittest/mock xml/etree/ElementTree zipapp
+""".split()
+TRAIN_HEADERS = ["c10/util", "ATen/core"]
+TEST_HEADERS = ["c10/core"]
+
+Block = list[str]
+"""Lines of one language that follow each other in a file."""
+
+
+class Snippets(nn.Module):
+    """uint8 [n, b], b <= WINDOW, 0 behind the text -> float32 [n, 3] logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(256, 16, padding_idx=0)
+        self.convolution = nn.Conv1d(16, 96, 5, padding=2)
+        self.dropout = nn.Dropout(0.2)
+        self.last = nn.Linear(96, len(NAMES))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the logits; padding changes nothing."""
+        found = self.convolution(self.embedding(x.long()).transpose(1, 2)).relu()
+        return self.last(self.dropout((found * (x > 0).unsqueeze(1)).amax(2)))
+
+
+def python_and_english(file: Path) -> tuple[list[Block], list[Block]]:
+    """Return the code of a Python file without docstrings and comments, and its docstrings without examples."""
+    source = file.read_text(encoding="utf-8")
+    lines = source.splitlines()
+    code, english = [*lines], []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        text = ast.get_docstring(node)
+        if text is not None:
+            string = node.body[0]
+            code[string.lineno - 1 : string.end_lineno] = [""] * (string.end_lineno - string.lineno + 1)
+            english += blocks(text.splitlines(), is_prose)
+    return blocks(code, lambda line: not line.lstrip().startswith("#")), english
+
+
+def is_prose(line: str) -> bool:
+    """Say whether a line of a docstring is words: no example, table or heading's underline."""
+    words = re.findall(r"[A-Za-z]+[,.:;]?(?= |$)", line)
+    return len(words) >= 4 and not line.lstrip().startswith((">>>", "..."))
+
+
+def cpp(file: Path) -> list[Block]:
+    """Return the code of a C++ header without comments."""
+    text = re.sub(r"/\*.*?\*/", "", file.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return blocks(text.splitlines(), lambda line: not line.lstrip().startswith("//"))
+
+
+def blocks(lines: list[str], is_wanted) -> list[Block]:
+    """Return the runs of lines that are not empty and wanted."""
+    found: list[Block] = [[]]
+    for line in lines:
+        if line.strip() and is_wanted(line):
+            found[-1].append(line.rstrip())
+        elif found[-1]:
+            found.append([])
+    return [block for block in found if block]
+
+
+def corpus(modules: list[str], headers: list[str]) -> dict[str, list[Block]]:
+    """Return each language's blocks, in a fixed order."""
+    library = Path(sysconfig.get_path("stdlib"))
+    include = Path(torch.__file__).parent / "include"
+    found: dict[str, list[Block]] = {name: [] for name in NAMES}
+    for module in modules:
+        code, english = python_and_english(library / f"{module}.py")
+        found["python"] += code
+        found["english"] += english
+    for folder in headers:
+        for file in sorted((include / folder).glob("*.h")):
+            found["cpp"] += cpp(file)
+    return found
+
+
+def pieces(block: Block, sizes: Iterator[int]) -> Iterator[str]:
+    """Cut a block into pieces of so many lines, each without the indentation that its lines share."""
+    start = 0
+    for size in sizes:
+        if start >= len(block):
+            return
+        text = textwrap.dedent("\n".join(block[start : start + size])).strip()
+        if sum(map(str.isalpha, text)) >= LEAST_LETTERS:
+            yield text
+        start += size
+
+
+def training_set(rng: random.Random) -> list[tuple[str, int]]:
+    """Return (text, language) of 1 to LINES lines each, as many of each language."""
+    found = []
+    for name, of_language in corpus(TRAIN_MODULES, TRAIN_HEADERS).items():
+        sizes = iter(lambda: rng.randint(1, LINES), None)
+        texts = [text for block in of_language for text in pieces(block, sizes)]
+        rng.shuffle(texts)
+        found += [(text, NAMES.index(name)) for text in texts[:PER_LANGUAGE]]
+        print(f"{name}: {len(texts)} pieces, {min(len(texts), PER_LANGUAGE)} used", flush=True)
+    return found
+
+
+def test_set(size: int, seen: set[str]) -> list[tuple[str, int]]:
+    """Return (text, language) of `size` lines each from files not trained on, without what was seen there too."""
+    found = []
+    for name, of_language in corpus(TEST_MODULES, TEST_HEADERS).items():
+        whole = (block for block in of_language if len(block) >= size)
+        texts = {text for block in whole for text in pieces(block, iter([size] * (len(block) // size)))}
+        found += [(text, NAMES.index(name)) for text in sorted(texts - seen)]
+    return found
+
+
+def train(examples: list[tuple[str, int]]) -> Snippets:
+    """Train with a fixed seed; the same machine, Python and torch give the same weights."""
+    torch.manual_seed(SEED)
+    torch.use_deterministic_algorithms(True)
+    model = Snippets().train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
+    for epoch in range(EPOCHS):
+        total = 0.0
+        for chosen in torch.randperm(len(examples)).split(BATCH):
+            texts = [examples[i] for i in chosen]
+            batch, owners = windows([text for text, _ in texts])
+            labels = torch.tensor([label for _, label in texts])[owners]
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(batch), labels)
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(texts)
+        schedule.step()
+        print(f"epoch {epoch + 1} of {EPOCHS}: loss {total / len(examples):.4f}", flush=True)
+    return model.eval()
+
+
+def count_right(model: Snippets, examples: list[tuple[str, int]]) -> dict[str, tuple[int, int]]:
+    """Return (right, all) of each language, as the served model answers."""
+    from processor import run_model  # noqa: PLC0415  (the server's own way of calling the model)
+
+    best: list[int] = []
+    with torch.no_grad():
+        for start in range(0, len(examples), BATCH):
+            best += run_model(model, [text for text, _ in examples[start : start + BATCH]]).argmax(1).tolist()
+    hits = [(label, found == label) for (_, label), found in zip(examples, best, strict=True)]
+    return {
+        name: (sum(hit for label, hit in hits if label == i), sum(label == i for label, _ in hits))
+        for i, name in enumerate(NAMES)
+    }
+
+
+def share(counts: dict[str, tuple[int, int]]) -> float:
+    """Return the mean of the languages' accuracies: each language counts the same, however many lines it has."""
+    return sum(right / total for right, total in counts.values()) / len(counts)
+
+
+def export(model: Snippets, file: Path) -> None:
+    """Write the program with both axes of any length; complete or not at all."""
+    example = torch.ones(2, 40, dtype=torch.uint8)  # a batch of 1 would be taken for a constant
+    axes = {0: torch.export.Dim("windows", min=1), 1: torch.export.Dim("bytes", min=1, max=WINDOW)}
+    program = torch.export.export(model, (example,), dynamic_shapes=(axes,))
+    part = file.with_name(f".part-{file.name}")
+    torch.export.save(program, part)
+    os.replace(part, file)
+
+
+def write_expected() -> None:
+    """Write what a server must answer to the texts in samples/, which were written for this."""
+    folder = HERE / "samples"
+    cases = []
+    for name in NAMES:
+        answer = {"class": name, "score": 1.0, "top": [{"class": name, "score": 1.0}]}
+        expect = {"jsonData": {"predictions": [answer]}}
+        cases.append({"request": {"strData": {"file": f"{name}.txt"}}, "expect": expect, "tolerance": 0.1})
+    lines = ["int main() { return 0; }", "Return the number of lines that were read.", "import os, sys"]
+    answers = [{"class": name, "score": 1.0} for name in NAMES]
+    expect = {"jsonData": {"predictions": [{"class": name} for name in NAMES]}}
+    cases.append({"request": {"data": {"ndarray": lines}}, "expect": expect})
+    tagged = {"meta": {"tags": {"top_k": 3, "threshold": 1}}, "strData": lines[2]}
+    top = [{"class": "python"}, {}, {}]
+    cases.append({"request": tagged, "expect": {"jsonData": {"predictions": [{"class": "unknown", "top": top}]}}})
+    for tags, text in (({"top_k": 4}, "top_k is '4.0'"), ({"threshold": "high"}, "threshold is 'high'")):
+        error = {"code": "INVALID_ARGUMENT", "text": text}
+        cases.append({"request": {"meta": {"tags": tags}, "strData": lines[2]}, "error": error})
+    cases.append({"request": {"strData": " "}, "error": {"code": "INVALID_ARGUMENT", "text": "empty"}})
+    rows = ",\n".join(json.dumps(case) for case in cases)
+    (folder / "expected.json").write_text(f"[\n{rows}\n]\n")
+
+
+def main() -> None:
+    """Train, test, export."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", action="store_true", help="write accuracy.json and expected.json anew, too")
+    parser.add_argument("--out", type=Path, default=HERE / "model.pt2", help="where the model goes")
+    options = parser.parse_args()
+    examples = training_set(random.Random(SEED))
+    model = train(examples)
+    seen = {text for text, _ in examples}
+    counts = {size: count_right(model, test_set(size, seen)) for size in (1, LINES)}
+    accuracy = {size: share(count) for size, count in counts.items()}
+    print(f"held-out lines right: {accuracy[1]:.4f}, pieces of {LINES} lines: {accuracy[LINES]:.4f}; {counts}")
+    if accuracy[1] < LEAST_ACCURACY:
+        raise SystemExit(f"accuracy {accuracy[1]:.4f} is below {LEAST_ACCURACY}: nothing written")
+    export(model, options.out)
+    print(f"wrote {options.out} ({options.out.stat().st_size} bytes)")
+    if options.samples:
+        figures: dict[str, object] = {"accuracy": round(accuracy[1], 4), f"accuracy_{LINES}": round(accuracy[LINES], 4)}
+        figures |= {"right_of_test_lines": counts[1], f"right_of_test_pieces_{LINES}": counts[LINES]}
+        figures |= {"train_pieces": len(examples), "python": platform.python_version()}
+        figures |= {"torch": torch.__version__.partition("+")[0]}
+        (HERE / "accuracy.json").write_text(json.dumps(figures, indent=1) + "\n")
+        write_expected()
+
+
+if __name__ == "__main__":
+    main()
