@@ -1,6 +1,6 @@
 """Make model.pt2: whether a piece of text is C++, English or Python.
 
-    python models/snippets/make_model.py             trains (about half a minute on 2 cores) and writes model.pt2
+    python models/snippets/make_model.py             trains (well under a minute on 2 cores) and writes model.pt2
     python models/snippets/make_model.py --samples   also writes accuracy.json and samples/expected.json anew
 
 Needs the package torch. Nothing is downloaded and no text is kept: Python is code of the running Python's standard
@@ -29,14 +29,17 @@ HERE = Path(__file__).resolve().parent
 SEED = 20261121
 EPOCHS = 3
 BATCH = 64
-PER_LANGUAGE = 6_000
+LONGEST = 4
+BUCKETS = 1 << 14
+WIDTH = 8
+PER_LANGUAGE = 5_000
 """Most pieces of one language to train on."""
 
 LEAST_LETTERS = 8
 """A shorter line, such as a brace or `else:`, belongs to no language."""
 
 LINES = 5
-LEAST_ACCURACY = 0.95
+LEAST_ACCURACY = 0.93
 """Of single lines; below it something is broken. The accuracy that this script reached is in accuracy.json."""
 
 TRAIN_MODULES = """
@@ -59,19 +62,27 @@ Block = list[str]
 
 
 class Snippets(nn.Module):
-    """uint8 [n, b], b <= WINDOW, 0 behind the text -> float32 [n, 3] logits."""
+    """uint8 [n, b], b <= WINDOW, 0 behind the text -> float32 [n, 3] logits.
+
+    A mean of vectors learned for the byte sequences of length 1 to LONGEST, which share BUCKETS places by a hash.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(256, 16, padding_idx=0)
-        self.convolution = nn.Conv1d(16, 96, 5, padding=2)
-        self.dropout = nn.Dropout(0.2)
-        self.last = nn.Linear(96, len(NAMES))
+        self.embedding = nn.Embedding(BUCKETS, WIDTH)
+        self.last = nn.Linear(WIDTH, len(NAMES))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the logits; padding changes nothing."""
-        found = self.convolution(self.embedding(x.long()).transpose(1, 2)).relu()
-        return self.last(self.dropout((found * (x > 0).unsqueeze(1)).amax(2)))
+        x = x.long()
+        here = (x > 0).unsqueeze(2)
+        key, total = torch.zeros_like(x), 0
+        for length in range(LONGEST):
+            after = nn.functional.pad(x, (0, length))[:, length:]  # 0 where the text ends: an end is a sign, too
+            key = key * 257 + after
+            bucket = (key * 40_503 + length * 7_919) % BUCKETS
+            total = total + (self.embedding(bucket) * here).sum(1)
+        return self.last(total / here.sum(1) / LONGEST)
 
 
 def python_and_english(file: Path) -> tuple[list[Block], list[Block]]:
@@ -166,8 +177,9 @@ def train(examples: list[tuple[str, int]]) -> Snippets:
     """Train with a fixed seed; the same machine, Python and torch give the same weights."""
     torch.manual_seed(SEED)
     torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(1)  # the batches are so small that a second thread costs more than it brings
     model = Snippets().train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-2, weight_decay=3e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     for epoch in range(EPOCHS):
         total = 0.0
@@ -224,13 +236,12 @@ def write_expected() -> None:
         expect = {"jsonData": {"predictions": [answer]}}
         cases.append({"request": {"strData": {"file": f"{name}.txt"}}, "expect": expect, "tolerance": 0.1})
     lines = ["int main() { return 0; }", "Return the number of lines that were read.", "import os, sys"]
-    answers = [{"class": name, "score": 1.0} for name in NAMES]
     expect = {"jsonData": {"predictions": [{"class": name} for name in NAMES]}}
     cases.append({"request": {"data": {"ndarray": lines}}, "expect": expect})
-    tagged = {"meta": {"tags": {"top_k": 3, "threshold": 1}}, "strData": lines[2]}
-    top = [{"class": "python"}, {}, {}]
-    cases.append({"request": tagged, "expect": {"jsonData": {"predictions": [{"class": "unknown", "top": top}]}}})
-    for tags, text in (({"top_k": 4}, "top_k is '4.0'"), ({"threshold": "high"}, "threshold is 'high'")):
+    tagged = {"meta": {"tags": {"top_k": 3, "threshold": 1}}, "strData": "from here"}
+    unsure = {"class": "unknown", "top": [{}, {}, {}]}
+    cases.append({"request": tagged, "expect": {"jsonData": {"predictions": [unsure]}}})
+    for tags, text in (({"top_k": 4}, "top_k is 4;"), ({"threshold": "high"}, "threshold is 'high';")):
         error = {"code": "INVALID_ARGUMENT", "text": text}
         cases.append({"request": {"meta": {"tags": tags}, "strData": lines[2]}, "error": error})
     cases.append({"request": {"strData": " "}, "error": {"code": "INVALID_ARGUMENT", "text": "empty"}})
@@ -255,9 +266,10 @@ def main() -> None:
     export(model, options.out)
     print(f"wrote {options.out} ({options.out.stat().st_size} bytes)")
     if options.samples:
-        figures: dict[str, object] = {"accuracy": round(accuracy[1], 4), f"accuracy_{LINES}": round(accuracy[LINES], 4)}
-        figures |= {"right_of_test_lines": counts[1], f"right_of_test_pieces_{LINES}": counts[LINES]}
-        figures |= {"train_pieces": len(examples), "python": platform.python_version()}
+        figures: dict[str, object] = {"accuracy": round(accuracy[1], 4)}
+        figures |= {f"right_lines_{name}": f"{right} of {total}" for name, (right, total) in counts[1].items()}
+        figures |= {f"accuracy_of_{LINES}_lines": round(accuracy[LINES], 4), "train_pieces": len(examples)}
+        figures |= {"python": platform.python_version()}
         figures |= {"torch": torch.__version__.partition("+")[0]}
         (HERE / "accuracy.json").write_text(json.dumps(figures, indent=1) + "\n")
         write_expected()

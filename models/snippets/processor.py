@@ -87,7 +87,8 @@ def number(tags, name, default, least, most):
     """Return a tag that is a number between two bounds."""
     value = tags.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        shown = f"{value:g}" if isinstance(value, float) else repr(value)[:40]  # numbers in tags are floats
         raise torch_predict.InvalidInput(
-            f"tag {name} is {str(value)[:40]!r}; send a number of {least} to {most}, or leave it out for {default}"
+            f"tag {name} is {shown}; send a number of {least} to {most}, or leave it out for {default}"
         )
     return value
