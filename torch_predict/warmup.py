@@ -64,7 +64,7 @@ def read(folder: Path) -> list[Sample]:
             sample = _sample(case["request"], file.parent)
             if sample is not None:
                 samples.append(sample)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         _LOGGER.warning("warm-up: %s is not as models/README.md says: %s: %s", file, type(error).__name__, error)
     return samples
 

@@ -48,12 +48,12 @@ TRAIN_MODULES = """
     logging/__init__ mailbox multiprocessing/pool optparse os pdb pickle platform plistlib pprint pydoc queue random
     selectors shutil smtplib socket ssl string subprocess tarfile tempfile textwrap threading timeit tokenize trace
     traceback typing unittest/case urllib/parse urllib/request uuid warnings weakref
-""".split()
+"""
 TEST_MODULES = """
     asyncio/base_events asyncio/queues asyncio/streams asyncio/tasks concurrent/futures/_base concurrent/futures/thread
     fileinput ftplib hmac html/parser http/cookies imaplib ipaddress locale netrc operator poplib sched socketserver
     statistics unittest/mock xml/etree/ElementTree zipapp
-""".split()
+"""
 TRAIN_HEADERS = ["c10/util", "ATen/core"]
 TEST_HEADERS = ["c10/core"]
 
@@ -124,12 +124,12 @@ def blocks(lines: list[str], is_wanted) -> list[Block]:
     return [block for block in found if block]
 
 
-def corpus(modules: list[str], headers: list[str]) -> dict[str, list[Block]]:
+def corpus(modules: str, headers: list[str]) -> dict[str, list[Block]]:
     """Return each language's blocks, in a fixed order."""
     library = Path(sysconfig.get_path("stdlib"))
     include = Path(torch.__file__).parent / "include"
     found: dict[str, list[Block]] = {name: [] for name in NAMES}
-    for module in modules:
+    for module in modules.split():
         code, english = python_and_english(library / f"{module}.py")
         found["python"] += code
         found["english"] += english

@@ -18,6 +18,7 @@ from processes import ROOT, Process
 from dl_inference.messages import SeldonMessage
 
 EXAMPLES = sorted(path.parent.parent for path in (ROOT / "models").glob("*/samples/expected.json"))
+pytestmark = pytest.mark.timeout(300)  # making a model and importing torch take long where the cores are shared
 SERVE = """
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def served(request):
     if not any(folder.glob("**/model.pt*")):
         subprocess.run([sys.executable, folder / "make_model.py"], check=True)
     process = Process([sys.executable, "-c", SERVE, folder], env={"DL_INFERENCE_TORCH_THREADS": "1"})
-    yield folder, process.wait_line(r"serving \S+ version \d+ on (\S+)", timeout_s=60)[1]
+    yield folder, process.wait_line(r"serving \S+ version \d+ on (\S+)", timeout_s=180)[1]
     process.kill()
 
 
