@@ -18,13 +18,14 @@ from processes import ROOT, Process
 from dl_inference.messages import SeldonMessage
 
 EXAMPLES = sorted(path.parent.parent for path in (ROOT / "models").glob("*/samples/expected.json"))
-pytestmark = pytest.mark.timeout(300)  # making a model and importing torch take long where the cores are shared
 SERVE = """
 import sys
 from pathlib import Path
 from torch_predict.server import serve
 sys.exit(serve(Path(sys.argv[1]), ["127.0.0.1:0"]))
 """
+
+pytestmark = pytest.mark.timeout(300)  # making a model and importing torch take long where the cores are shared
 
 
 @pytest.fixture(scope="module", params=EXAMPLES, ids=lambda path: path.name)
