@@ -64,7 +64,7 @@ def read(folder: Path) -> list[Sample]:
             sample = _sample(case["request"], file.parent)
             if sample is not None:
                 samples.append(sample)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
         _LOGGER.warning("warm-up: %s is not as models/README.md says: %s: %s", file, type(error).__name__, error)
     return samples
 
@@ -76,14 +76,24 @@ def _sample(request: dict[str, Any], folder: Path) -> Sample | None:
         data = request["binData"]
         value = (folder / data["file"]).read_bytes() if isinstance(data, dict) else base64.b64decode(data)
         return Sample("binData", value, meta)
-    for kind in ("strData", "jsonData"):
-        if kind in request:
-            return Sample(kind, request[kind], meta)
+    if "strData" in request:
+        text = request["strData"]
+        return Sample(
+            "strData", (folder / text["file"]).read_text(encoding="utf-8") if isinstance(text, dict) else text, meta
+        )
+    if "jsonData" in request:
+        return Sample("jsonData", request["jsonData"], meta)
     data = request.get("data", {})
     if "ndarray" in data:
         return Sample("ndarray", data["ndarray"], meta)
     if "tensor" in data:
-        return Sample(
-            "tensor", np.array(data["tensor"]["values"], dtype=np.float64).reshape(data["tensor"]["shape"]), meta
-        )
+        return Sample("tensor", _tensor(data["tensor"], folder), meta)
     return None
+
+
+def _tensor(tensor: dict[str, Any], folder: Path) -> np.ndarray[Any, Any]:
+    if "file" not in tensor:
+        return np.array(tensor["values"], dtype=np.float64).reshape(tensor["shape"])
+    file = folder / tensor["file"]
+    rows = np.load(file) if file.suffix == ".npy" else json.loads(file.read_text(encoding="utf-8"))
+    return np.array(rows, dtype=np.float64)

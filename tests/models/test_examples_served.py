@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from expectation import differences
 from google.protobuf.json_format import MessageToDict, ParseDict
@@ -25,6 +27,8 @@ from torch_predict.server import serve
 sys.exit(serve(Path(sys.argv[1]), ["127.0.0.1:0"]))
 """
 
+pytestmark = pytest.mark.timeout(300)  # making a model and importing torch take long where the cores are shared
+
 
 @pytest.fixture(scope="module", params=EXAMPLES, ids=lambda path: path.name)
 def served(request):
@@ -33,17 +37,22 @@ def served(request):
     if not any(folder.glob("**/model.pt*")):
         subprocess.run([sys.executable, folder / "make_model.py"], check=True)
     process = Process([sys.executable, "-c", SERVE, folder], env={"DL_INFERENCE_TORCH_THREADS": "1"})
-    yield folder, process.wait_line(r"serving \S+ version \d+ on (\S+)", timeout_s=60)[1]
+    yield folder, process.wait_line(r"serving \S+ version \d+ on (\S+)", timeout_s=180)[1]
     process.kill()
 
 
 def as_message(request: dict, samples: Path) -> SeldonMessage:
     """Return a case's request with the files that it names read in."""
-    data = request.get("binData")
+    request = json.loads(json.dumps(request))
+    data, text, tensor = request.get("binData"), request.get("strData"), request.get("data", {}).get("tensor", {})
     if isinstance(data, dict):
-        message = ParseDict({k: v for k, v in request.items() if k != "binData"}, SeldonMessage())
-        message.binData = (samples / data["file"]).read_bytes()
-        return message
+        request["binData"] = base64.b64encode((samples / data["file"]).read_bytes()).decode()
+    if isinstance(text, dict):
+        request["strData"] = (samples / text["file"]).read_text()
+    if "file" in tensor:
+        file = samples / tensor["file"]
+        rows = np.array(np.load(file) if file.suffix == ".npy" else json.loads(file.read_text()))
+        request["data"]["tensor"] = {"shape": list(rows.shape), "values": rows.ravel().tolist()}
     return ParseDict(request, SeldonMessage())
 
 
