@@ -6,6 +6,7 @@ wrapper fails with UNKNOWN, ours fails with the code of design's error table.
 
 from __future__ import annotations
 
+import struct
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,11 @@ from processes import ROOT, Process
 from seldon_requests import DESCRIBED, ECHOED, KINDS, payload, tensor
 
 from dl_inference.messages import SeldonMessage
+
+# The wrapper imports TensorFlow and torch, which takes long on a busy machine.
+START_S = 200
+pytestmark = pytest.mark.timeout(START_S + 60)
+SERVING = r"serving .* on (\S+)$"
 
 INVALID, INTERNAL, UNKNOWN = "INVALID_ARGUMENT", "INTERNAL", "UNKNOWN"
 
@@ -114,7 +120,6 @@ def stage(
     open_channel: Callable[[str], grpc.Channel],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Stage:
-    python = peer_python("component")
     folders = {"hooks": tmp_path_factory.mktemp("hooks"), "plain": tmp_path_factory.mktemp("plain")}
     for folder in folders.values():
         (folder / "model.py").write_text((Path(__file__).parent / "component" / "model.py").read_text())
@@ -122,42 +127,25 @@ def stage(
     hooks = (Path(__file__).parent / "component" / "processor.py").read_text()
     (folders["hooks"] / "processor.py").write_text(hooks)
     (folders["plain"] / "model.yaml").write_text("class_names: [a, b, c]")
-    wrapped = {name: start_wrapper(python, folder, run_shared) for name, folder in folders.items()}
-    ours = {name: start_ours(folder, run_shared) for name, folder in folders.items()}
+    command = [peer_python("component"), Path(__file__).parent / "component" / "wrappers.py", *folders.values()]
+    # Only the repository is on the path: the wrapper's environment holds nothing of ours.
+    wrappers = run_shared(command, env={"PYTHONPATH": str(ROOT)})
+    program = Path(sys.executable).with_name("dl-inference")
+    ours = [run_shared([program, "predict", folder, "--listen", "127.0.0.1:0"]) for folder in folders.values()]
+    ports = wrappers.wait_line(r"^ports (\d+) (\d+)$", timeout_s=START_S)
     addresses = {
-        "wrapped": wrapper_address(wrapped["hooks"]),
-        "wrapped-plain": wrapper_address(wrapped["plain"]),
-        "ours": our_address(ours["hooks"]),
-        "ours-plain": our_address(ours["plain"]),
+        "wrapped": f"127.0.0.1:{ports[1]}",
+        "wrapped-plain": f"127.0.0.1:{ports[2]}",
+        "ours": ours[0].wait_line(SERVING, timeout_s=START_S)[1],
+        "ours-plain": ours[1].wait_line(SERVING, timeout_s=START_S)[1],
     }
+    for address in addresses.values():
+        grpc.channel_ready_future(open_channel(address)).result(START_S)
     models = {name: {"endpoints": [address], "protocol": "seldon"} for name, address in addresses.items()}
     access = shared_access({"models": models})
     for name in models:
         access.wait_live_model(name)
     return Stage(access, open_channel(access.address), addresses)
-
-
-def start_wrapper(python: Path, folder: Path, run: Callable[..., Process]) -> Process:
-    program = python.with_name("seldon-core-microservice")
-    # No REST workers: the model would be loaded once more for them.
-    ports = ["--grpc-port", "0", "--http-port", "0", "--metrics-port", "0", "--workers", "0"]
-    command = [program, "torch_predict.seldon_component.SeldonComponent", "--service-type", "MODEL", *ports]
-    # Only this folder is on the path: the wrapper's environment holds nothing of ours.
-    return run(command, cwd=folder, env={"PYTHONPATH": str(ROOT)})
-
-
-def wrapper_address(process: Process) -> str:
-    port = process.wait_line(r"GRPC Server Binding to 0\.0\.0\.0:(\d+)", timeout_s=100)[1]
-    process.wait_line("loaded on cpu", timeout_s=100)
-    return f"127.0.0.1:{port}"
-
-
-def start_ours(folder: Path, run: Callable[..., Process]) -> Process:
-    return run([Path(sys.executable).with_name("dl-inference"), "predict", folder, "--listen", "127.0.0.1:0"])
-
-
-def our_address(process: Process) -> str:
-    return process.wait_line(r"serving .* on (\S+)$", timeout_s=100)[1]
 
 
 def written(answer: Any) -> Any:
@@ -285,6 +273,18 @@ def test_what_the_access_service_passes_on_is_what_the_wrapper_says(
         assert SeldonMessage.FromString(direct(message.SerializeToString(), timeout=60)) == stage.call(
             "wrapped", message
         )
+
+
+def test_where_the_answers_differ_ours_is_the_useful_one(stage: Stage) -> None:
+    halves = stage.call("ours", ECHOED["tftensor DT_BFLOAT16"]).data.tftensor
+    assert (halves.dtype, halves.tensor_content) == (1, struct.pack("<2f", 1, -2))
+    swapped = stage.call("ours", payload("tftensor", **{"return": "big-endian"})).data.tftensor
+    assert swapped.tensor_content == struct.pack("<2d", 1.5, 2.5)
+    pair = stage.call("ours", payload("strData", **{"return": "tuple values"})).jsonData.struct_value.fields["a"]
+    assert [each.number_value for each in pair.list_value.values] == [1, 2]
+    assert stage.call("ours", payload("strData", **{"return": "bytearray"})).binData == b"ab"
+    assert stage.call("ours", ECHOED["tftensor, quantized"]).code == INVALID
+    assert "b''" in stage.call("ours", DESCRIBED["tftensor DT_STRING, no value"]).strData
 
 
 def test_the_tables_name_requests_that_there_are() -> None:
