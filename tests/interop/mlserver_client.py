@@ -1,4 +1,7 @@
-"""Runs in .peers/mlserver: MLServer's own stubs, types and codecs as a client; prints what it found as JSON."""
+"""Runs in .peers/mlserver: MLServer's own stubs, types and codecs as a client; prints what it found as JSON.
+
+Our messages are imported before MLServer's here, and after them in mlserver_models/runtime.py: both must work.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ from typing import Any
 
 import grpc
 import numpy as np
+
+from dl_inference import messages  # isort: split
+
 from mlserver.codecs import NumpyCodec, StringCodec
 from mlserver.grpc import converters, dataplane_pb2, dataplane_pb2_grpc, model_repository_pb2, model_repository_pb2_grpc
 from mlserver.types import InferenceRequest, Parameters
@@ -36,9 +42,8 @@ class Client:
 
 
 def numbers(**parameters: Any) -> InferenceRequest:
-    return InferenceRequest(
-        id="one", inputs=[NumpyCodec.encode_input("x", DATA)], parameters=Parameters(**parameters) if parameters else None
-    )
+    given = Parameters(**parameters) if parameters else None
+    return InferenceRequest(id="one", inputs=[NumpyCodec.encode_input("x", DATA)], parameters=given)
 
 
 def call(address: str) -> dict[str, Any]:
@@ -63,6 +68,9 @@ def call(address: str) -> dict[str, Any]:
         "unknown to the proxy": client.failure("stranger", numbers())[:1],
     }
     found["stream"] = stream(client)
+    message = converters.ModelInferRequestConverter.from_types(numbers(), model_name="echo", model_version="3")
+    ours = messages.ModelInferRequest.FromString(message.SerializeToString())
+    found["our messages beside"] = [ours.model_name, list(ours.inputs[0].shape)]
     metadata = client.stub.ModelMetadata(dataplane_pb2.ModelMetadataRequest(name="echo"), timeout=30)
     found["metadata"] = [metadata.platform, list(metadata.versions), list(metadata.inputs[0].shape)]
     found["ready"] = client.stub.ModelReady(dataplane_pb2.ModelReadyRequest(name="echo"), timeout=30).ready

@@ -227,7 +227,7 @@ def _metas() -> dict[str, Any]:
     full.meta.metrics.add(key="k", type=1, value=2.5, tags={"t": "v"})
     full.meta.metrics.add(key="timer", type=2, value=0.1)
     full.status.code, full.status.info, full.status.status = 7, "info", 1
-    tags = {"text": "x", "number": 39, "part": 39.7, "yes": True, "nothing": None, "list": [1, "a"], "map": {"k": [None]}}
+    tags = {"text": "x", "number": 39, "part": 39.7, "yes": True, "nothing": None, "list": [1, "a"], "map": {"k": []}}
     named = tensor([1, 2], [1.0, 2.0])
     named.data.names.extend(["a", "b"])
     empty = SeldonMessage(strData="x")

@@ -134,9 +134,7 @@ def test_grpcurl_calls_every_protocol(grpcurl: Grpcurl, access: Access) -> None:
 
 def test_grpcurl_sees_the_error_its_text_and_its_trailers(grpcurl: Grpcurl, access: Access) -> None:
     predict = {"modelSpec": {"name": "stranger"}}
-    done = grpcurl(
-        "-v", "-d", json.dumps(predict), access.address, "tensorflow.serving.PredictionService/Predict"
-    )
+    done = grpcurl("-v", "-d", json.dumps(predict), access.address, "tensorflow.serving.PredictionService/Predict")
     assert done.returncode == 64 + grpc.StatusCode.NOT_FOUND.value[0]
     assert "Code: NotFound" in done.stderr
     assert "access-error: no_route" in done.stdout

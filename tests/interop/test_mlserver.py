@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import struct
 import subprocess
@@ -13,12 +14,13 @@ from typing import Any
 import grpc
 import pytest
 from access_process import OIP, Access, wait_until
-from processes import Process
+from processes import ROOT, Process
 
 from dl_inference import messages
 
 HERE = Path(__file__).parent
-START_S = 100
+START_S = 200
+pytestmark = pytest.mark.timeout(START_S + 60)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def access(
     python = peer_python("mlserver")
     settings = {"HOST": "127.0.0.1", "GRPC_PORT": str(port), "HTTP_PORT": "0", "METRICS_ENDPOINT": ""}
     settings["PARALLEL_WORKERS"] = "0"  # the models run in the server's own process
-    environment = {f"MLSERVER_{name}": value for name, value in settings.items()}
+    environment = {f"MLSERVER_{name}": value for name, value in settings.items()} | {"PYTHONPATH": str(ROOT)}
     run_shared([python, python.with_name("mlserver"), "start", HERE / "mlserver_models"], env=environment)
     endpoint = f"127.0.0.1:{port}"
     direct = open_channel(endpoint)
@@ -60,7 +62,8 @@ def access(
 def ask(peer_python: Callable[[str], Path], access: Access) -> Callable[[str, str], dict[str, Any]]:
     def run(environment: str, script: str) -> dict[str, Any]:
         command = [str(peer_python(environment)), str(HERE / script), access.address]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+        paths = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=START_S, env=paths)
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return found
@@ -83,6 +86,7 @@ def test_mlservers_own_stubs_and_codecs_work_unchanged(ask: Callable[[str, str],
             "unknown version": ["NOT_FOUND", "Model echo with version 9 not found"],
             "unknown to the proxy": ["NOT_FOUND"],
         },
+        "our messages beside": ["echo", [2, 2]],
         "stream": [[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]],
         "metadata": ["test", ["3"], [-1, 2]],
         "ready": True,

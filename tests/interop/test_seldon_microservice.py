@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import grpc
+import numpy as np
 import pytest
-import torch
 from access_process import SELDON, Access
 from component.processor import ERRORS, RESULTS
 from processes import ROOT, Process
+from safetensors.numpy import save_file
 from seldon_requests import DESCRIBED, ECHOED, KINDS, payload, tensor
 
 from dl_inference.messages import SeldonMessage
@@ -123,7 +124,8 @@ def stage(
     folders = {"hooks": tmp_path_factory.mktemp("hooks"), "plain": tmp_path_factory.mktemp("plain")}
     for folder in folders.values():
         (folder / "model.py").write_text((Path(__file__).parent / "component" / "model.py").read_text())
-        torch.save({"weight": torch.tensor([[1.0, 10.0], [2.0, 20.0]]), "bias": torch.zeros(2)}, folder / "model.pt")
+        weights = {"weight": np.float32([[1, 10], [2, 20]]), "bias": np.zeros(2, np.float32)}
+        save_file(weights, folder / "model.safetensors")
     hooks = (Path(__file__).parent / "component" / "processor.py").read_text()
     (folders["hooks"] / "processor.py").write_text(hooks)
     (folders["plain"] / "model.yaml").write_text("class_names: [a, b, c]")

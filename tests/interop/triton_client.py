@@ -1,4 +1,4 @@
-"""Runs in .peers/triton: Triton's client, in each way it can call, on MLServer's models; prints what it found as JSON."""
+"""Runs in .peers/triton: Triton's client, in each way it can call, on MLServer's models; prints what it found."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def call(address: str) -> dict[str, Any]:
             "inference": status(lambda: client.infer("echo", [tensor(one, "FP32")], parameters={"fail": "inference"})),
             "unknown to the endpoint": status(lambda: client.infer("ghost", [tensor(one, "FP32")])),
             "unknown to the proxy": status(lambda: client.infer("stranger", [tensor(one, "FP32")]))[:1],
-            "deadline": status(lambda: client.infer("echo", [tensor(one, "FP32")], client_timeout=1e-6))[:1],
+            "deadline": status(
+                lambda: client.infer("echo", [tensor(one, "FP32")], parameters={"fail": "slow"}, client_timeout=0.3)
+            )[:1],
         }
         headers = {"x-model": "double"}
         client.unload_model("double", headers=headers)
