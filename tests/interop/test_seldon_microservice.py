@@ -21,7 +21,7 @@ from processes import ROOT, Process
 from safetensors.numpy import save_file
 from seldon_requests import DESCRIBED, ECHOED, KINDS, payload, tensor
 
-from dl_inference.messages import SeldonMessage
+from dl_inference.messages import Feedback, SeldonMessage
 
 # The wrapper imports TensorFlow and torch, which takes long on a busy machine.
 START_S = 200
@@ -267,14 +267,23 @@ def test_the_wrapper_is_reached_by_every_seldon_method(stage: Stage, path: str) 
     assert list(stage.call("wrapped", request, path).data.tensor.values) == [1.5, 2.5]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        *(
+            (SELDON, ECHOED[name].SerializeToString())
+            for name in ("meta, every field", "tftensor DT_HALF", "tensor -1")
+        ),
+        ("/seldon.protos.Model/SendFeedback", Feedback(reward=0.5).SerializeToString()),
+        ("/seldon.protos.Model/Metadata", b""),
+        ("/seldon.protos.Seldon/ModelMetadata", b""),
+    ],
+)
 def test_what_the_access_service_passes_on_is_what_the_wrapper_says(
-    stage: Stage, open_channel: Callable[[str], grpc.Channel]
+    stage: Stage, open_channel: Callable[[str], grpc.Channel], path: str, body: bytes
 ) -> None:
-    direct = open_channel(stage.addresses["wrapped"]).unary_unary(SELDON)
-    for message in (ECHOED["meta, every field"], ECHOED["tftensor DT_HALF"], ECHOED["names"]):
-        assert SeldonMessage.FromString(direct(message.SerializeToString(), timeout=60)) == stage.call(
-            "wrapped", message
-        )
+    direct = Stage(stage.access, open_channel(stage.addresses["wrapped"]), {})
+    assert direct.call("wrapped", body, path) == stage.call("wrapped", body, path)
 
 
 def test_where_the_answers_differ_ours_is_the_useful_one(stage: Stage) -> None:
