@@ -22,10 +22,15 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export PYO3_PYTHON := $(CURDIR)/$(PY)
 
 # Environments that tests and benchmarks use; `make test TEST_PEERS=` goes without (their tests then skip).
+<<<<<<< HEAD
 TEST_PEERS ?= tfs seldon triton images
+=======
+TEST_PEERS ?= tfs seldon triton component mlserver go java
+>>>>>>> interop
 BENCH_PEERS ?= bench envoy aio
 # seldon-core 1.17.1 and tensorflow have wheels for these.
 PEER_PYTHON := >=3.11,<3.13
+GRPCURL := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 # Programs of Debian's that tests and benchmarks run, and the packages that bring them.
 DEBIAN_PROGRAMS := nginx protoc h2load buildah debootstrap docker-compose
 # protoc's own google/protobuf/*.proto come with libprotobuf-dev.
@@ -131,10 +136,35 @@ cargo:
 	$(UV) pip install --quiet --python .peers/$*/bin/python --requirements $<
 	@touch $@
 
+<<<<<<< HEAD
 # Stand-ins for base images, and the access image built on them; it looks itself whether they are stale.
 .PHONY: .peers/images/.installed
 .peers/images/.installed: .peers/.debian | $(UV)
 	$(PY) tests/images/stand_ins.py
+=======
+# Clients in other languages: stubs of protos/, compiled with a program that calls them, and grpcurl. Without Go, or a
+# JDK and Maven, their tests skip.
+GO_PROTOS := $(shell grep -rl 'go_package = "dlinference/' protos --include='*.proto' 2>/dev/null)
+
+.peers/go/.installed: $(wildcard tests/interop/go/*) $(PROTOS) .peers/.debian
+	@if ! command -v go >/dev/null || ! command -v protoc >/dev/null; then \
+		echo "make: tests with Go stubs and grpcurl will skip; to run them install Go (go.dev) and protoc" >&2; exit 0; \
+	fi; \
+	rm -rf .peers/go/src; mkdir -p .peers/go/src .peers/go/bin; cp tests/interop/go/* .peers/go/src/; \
+	export GOBIN=$(CURDIR)/.peers/go/bin; \
+	(cd .peers/go/src && go install tool && go install -ldflags '-s -w' $(GRPCURL)); \
+	PATH=$$GOBIN:$$PATH protoc -I protos --go_out=.peers/go/src --go_opt=module=dlinference \
+		--go-grpc_out=.peers/go/src --go-grpc_opt=module=dlinference $(GO_PROTOS:protos/%=%); \
+	(cd .peers/go/src && go vet ./... && go build -ldflags '-s -w' -o $$GOBIN/call .); \
+	touch $@
+
+.peers/java/.installed: tests/interop/java/pom.xml $(wildcard tests/interop/java/src/main/java/*) $(PROTOS)
+	@if ! command -v javac >/dev/null || ! command -v mvn >/dev/null; then \
+		echo "make: tests with Java stubs will skip; to run them: sudo apt-get install default-jdk-headless maven" >&2; exit 0; \
+	fi; \
+	mvn --batch-mode --quiet -Dstyle.color=never --file tests/interop/java/pom.xml -Dfolder=$(CURDIR)/.peers/java clean compile; \
+	touch $@
+>>>>>>> interop
 
 # Needs root; without it the command is printed, and what needs the programs skips with that reason.
 .peers/.debian: Makefile

@@ -27,6 +27,10 @@ class Inference(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def ModelStreamInfer(self, requests: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
         for request in requests:
+            if request.id == "bad":
+                # Triton's way: the error is a message, and the stream goes on.
+                yield service_pb2.ModelStreamInferResponse(error_message="this one does not do")
+                continue
             yield service_pb2.ModelStreamInferResponse(infer_response=_answer(request))
 
 
@@ -70,11 +74,14 @@ def call(address: str) -> dict[str, Any]:
 
 
 def stream(client: Any, tensor: Any, data: Any) -> list[str]:
-    """Send ten requests on one stream, each after the answer to the one before."""
+    """Send ten requests on one stream, each after the answer to the one before, with a bad one before each."""
     answers: queue.Queue[Any] = queue.Queue()
     client.start_stream(lambda result, error: answers.put((result, error)))
     ids = []
     for number in range(10):
+        client.async_stream_infer("m", [tensor], request_id="bad")
+        _, error = answers.get(timeout=20)
+        assert error.message() == "this one does not do"
         client.async_stream_infer("m", [tensor], request_id=str(number))
         result, error = answers.get(timeout=20)
         assert error is None, error

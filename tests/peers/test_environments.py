@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from processes import ROOT
 
+INTEROP_PINS = [f"tests/peers/{name}.txt" for name in ("component", "mlserver", "seldon", "tfs", "triton")]
+INTEROP_PINS += ["tests/interop/go/go.mod", "tests/interop/java/pom.xml"]
 PROOFS = {
     "tfs": "from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc",
     "seldon": "from seldon_core.proto import prediction_pb2, prediction_pb2_grpc; import seldon_core.microservice",
     "triton": "import tritonclient.grpc",
+    # These take many seconds to import, and are run in tests/interop.
+    "component": "from importlib.metadata import version as v; v('seldon-core'), v('torch'), v('safetensors')",
+    "mlserver": "from importlib.metadata import version; version('mlserver')",
 }
 
 
@@ -26,3 +33,22 @@ def test_a_peer_imports_in_its_own_environment(peer_python: Callable[[str], Path
 def test_every_peer_that_tests_use_has_a_proof(request: pytest.FixtureRequest) -> None:
     listed = {path.stem for path in Path(__file__).parent.glob("*.txt")}
     assert set(PROOFS) == listed - {"aio", "bench", "envoy"}  # those are for benchmarks only
+
+
+def test_the_component_has_the_torch_that_our_server_is_tested_with() -> None:
+    here = Path(__file__).parent
+    pins = [
+        re.findall(r"^torch==\S+$", file.read_text(), re.MULTILINE)
+        for file in (here / "component.txt", here.parents[1] / "constraints.txt")
+    ]
+    assert pins[0] == pins[1] != []
+
+
+def test_the_page_on_interoperation_names_the_versions_that_are_tested() -> None:
+    text = " ".join((ROOT / path).read_text() for path in ("Makefile", *INTEROP_PINS))
+    names = "seldon-core|tensorflow-serving-api|mlserver|tritonclient|grpcurl/cmd/grpcurl|golang.org/(?:grpc|protobuf)"
+    pins = re.findall(rf"(?:{names})(?:\[\w+\])?(?:==|@v| v)([\d.]+)", text)
+    pins += re.findall(r"<(?:grpc|protobuf)>([\d.]+)<", text)
+    assert len(pins) == 10  # seldon-core stands in two files
+    page = (ROOT / "docs" / "interop.md").read_text()
+    assert [pin for pin in pins if pin not in page] == []

@@ -24,6 +24,7 @@ OFFICIAL = {
     "tfs": ["tensorflow_serving.apis.prediction_service_pb2", "tensorflow_serving.apis.model_service_pb2"],
     "seldon": ["seldon_core.proto.prediction_pb2", "grpc_reflection.v1alpha.reflection_pb2"],
     "triton": ["tritonclient.grpc.service_pb2", "tritonclient.grpc.model_config_pb2"],
+    "mlserver": ["mlserver.grpc.model_repository_pb2"],
     OWN: ["grpc_health.v1.health_pb2"],
 }
 
@@ -32,14 +33,15 @@ PREFIXES = {
     "tfs": ("tensorflow.",),
     "seldon": ("seldon.protos.", "grpc.reflection.v1alpha."),
     "triton": ("inference.",),
+    "mlserver": ("inference.model_repository.",),
     OWN: ("grpc.health.v1.",),
 }
 
 # Of these, ours holds what the methods need, not all.
 PARTIAL = {"tfs"}
 
-# MLServer's own service, in a package below Triton's.
-ELSEWHERE = ("inference.model_repository.",)
+# MLServer's own service is in a package below Triton's.
+NOT_OF = {"triton": PREFIXES["mlserver"]}
 
 
 @cache
@@ -76,7 +78,7 @@ def of_peer(definitions: dict, peer: str) -> dict:
     return {
         name: value
         for name, value in definitions.items()
-        if name.startswith(PREFIXES[peer]) and not name.startswith(ELSEWHERE)
+        if name.startswith(PREFIXES[peer]) and not name.startswith(NOT_OF.get(peer, ()))
     }
 
 
