@@ -148,6 +148,8 @@ class ModelProcess:
         lines = [_LOG_LINE.sub(r"\2", line) for line in self._tail if line.strip()]
         starts = [index for index, line in enumerate(lines) if "cannot serve" in line]
         words = lines[starts[-1] + 1 :] if starts and starts[-1] + 1 < len(lines) else lines[-1:]
+        if status == -signal.SIGKILL:  # that leaves no time for last words
+            return "killed by SIGKILL"
         how = f"killed by {_signal_name(-status)}" if status < 0 else f"ended with exit status {status}"
         # The reason alone where it gave one itself and ended as agreed.
         return "\n".join(words[:_REASON_LINES]) if starts and status == 1 else "\n".join([how, *words])
@@ -271,9 +273,7 @@ class Replica:
         delay_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (crashes - 1)) if crashes else 0.0
         self._not_before = time.monotonic() + delay_s
         self.restarts += 1
-        if process.reason != self.reason:
-            log.error("%s: process %d: %s", process.label, process.pid, process.reason)
-        log.info("%s: starts again in %.0f s", process.label, delay_s)
+        log.error("%s: process %d: %s; starts again in %.0f s", process.label, process.pid, process.reason, delay_s)
         self.reason = process.reason
 
 

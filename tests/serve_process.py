@@ -19,14 +19,14 @@ import grpc
 from access_process import wait_until
 from processes import ROOT, Process
 
-from dl_inference.messages import SeldonMessage
+from dl_inference.messages import PredictRequest, SeldonMessage
 
 STAND_IN = ROOT / "tests" / "serve_stand_in.py"
 # The command line with another `predict`; everything else is what `dl-inference serve` does.
 WITH_STAND_INS = f"""
-import sys
+import functools, sys
 from dl_inference import cli, local_command
-local_command.PREDICT = (sys.executable, {str(STAND_IN)!r})
+local_command.run = functools.partial(local_command.run, predict=(sys.executable, {str(STAND_IN)!r}))
 cli.app(["serve", *sys.argv[1:]])
 """
 START_S = 60
@@ -119,15 +119,29 @@ class Caller:
             response_deserializer=SeldonMessage.FromString,
         )
 
-    def future(self, model: str | None, text: str = "hello", *, version: str | None = None, timeout_s: float = 20) -> Any:
+    def future(self, model: str | None, text: str = "hello", timeout_s: float = 20) -> Any:
         """Start a call."""
         metadata = [("x-model", model)] if model else []
-        metadata += [("x-model-version", version)] if version else []
         return self._predict.future(SeldonMessage(strData=text), timeout=timeout_s, metadata=metadata)
 
-    def ask(self, model: str | None, text: str = "hello", *, version: str | None = None) -> str:
+    def ask(self, model: str | None, text: str = "hello") -> str:
         """Return the text that a model answers, without the process; of an error its code."""
-        return outcome(self.future(model, text, version=version))
+        return outcome(self.future(model, text))
+
+    def version_that_serves(self, model: str, *, version: int | None = None, label: str = "") -> str:
+        """Return the number of the version whose process gets a call of TF Serving's, by the name of its socket."""
+        request = PredictRequest()
+        request.model_spec.name = model
+        if version is not None:
+            request.model_spec.version.value = version
+        elif label:
+            request.model_spec.version_label = label
+        call = self.channel.unary_unary("/tensorflow.serving.PredictionService/Predict").future(
+            request.SerializeToString(), timeout=20
+        )
+        call.exception()  # the stand-in does not know the method; where it went is what counts
+        endpoint: str = dict(call.trailing_metadata())["access-endpoint"]
+        return endpoint.rpartition("/")[2].split("-")[1]
 
 
 def outcome(call: Any) -> str:
