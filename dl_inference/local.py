@@ -66,7 +66,6 @@ class LocalService:
         predict: command line of a model server, up to the model folder.
         make: makes the data plane from the ProxyConfig document.
         view: shows the state, if anybody wants to see it.
-        open_s: when the port opens in any case, seconds after the start.
     """
 
     def __init__(  # noqa: PLR0913  (what a test gives in place of the real things)
@@ -80,7 +79,6 @@ class LocalService:
         predict: Sequence[str],
         allow_pickle: bool = False,
         view: View | None = None,
-        open_s: float = OPEN_S,
     ) -> None:
         self._config = config
         self._replicas = replicas
@@ -89,7 +87,6 @@ class LocalService:
         self._predict = [*predict]
         self._options = ["--allow-pickle"] if allow_pickle else []
         self._view = view
-        self._open_s = open_s
         self._folders = ModelsDir(models_dir)
         self._models_dir = models_dir
         self._models: dict[str, Model] = {}
@@ -141,7 +138,7 @@ class LocalService:
     # --- while serving
 
     def _serve(self, ready: Callable[[list[str]], None]) -> None:
-        opens_at = time.monotonic() + self._open_s
+        opens_at = time.monotonic() + OPEN_S
         event: Event | None = None
         while event is not Event.TERMINATE:
             if event is not None or time.monotonic() - self._looked_at >= LOOK_S or self._folders.is_settling:

@@ -25,6 +25,7 @@ from dl_inference._native import Proxy
 from dl_inference.local import LocalService
 from dl_inference.local_folders import SAVED_MODEL_FILES
 from dl_inference.local_place import InUseError, locked, socket_folder
+from torch_predict import addresses
 from torch_predict.repository import SUFFIXES
 
 # -P: a file of the user's working directory must not be imported in place of a package.
@@ -90,6 +91,8 @@ def run(  # noqa: PLR0913  (the options of the command)
         config = load_without_file({"expose_endpoints": True}, flags=flags)
         if fault := _fault(models_dir):
             raise StartError(fault)
+        for address in [*config.listen, *([config.admin] if config.admin else [])]:
+            addresses.check(address)  # before models load for half a minute
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked(models_dir))
             sockets = stack.enter_context(socket_folder())
@@ -107,7 +110,7 @@ def run(  # noqa: PLR0913  (the options of the command)
             return 0 if service.run() else 1
     except ConfigError as error:
         show_problems(err, error.problems, "red")
-    except (StartError, InUseError, OSError) as error:
+    except (StartError, InUseError, ValueError, OSError) as error:
         err.print(Text(f"cannot start: {error}", style="red"), soft_wrap=True)
     return 1
 

@@ -205,7 +205,7 @@ def inspect(folder: Path, seen: Look) -> Layout:
         name=name,
         path=path,
         kind=kind,
-        keys=_keys(path, places, seen, (kind, settings.allow_pickle, settings.timeout_ms, settings.class_names)),
+        keys=_keys(path, places, seen, _read_by_a_process(kind, settings)),
         served=tuple(sorted({*served, *settings.labels.values()})),
         default=max(served),
         labels=settings.labels,
@@ -245,6 +245,12 @@ def _check_names(folder: Path, settings: ModelSettings) -> None:
             f"{folder / 'model.yaml'}: {', '.join(wrong)}: a name has letters, digits, '.', '_' and '-', at most 128, "
             "and a label is no number; rename it"
         )
+
+
+def _read_by_a_process(kind: Kind, settings: ModelSettings) -> tuple[object, ...]:
+    """Return the settings that a process reads at its start; a label of PyTorch's concerns the routes only."""
+    labels = sorted(settings.labels.items()) if kind == "TensorFlow" else None
+    return (kind, settings.aliases, labels, settings.allow_pickle, settings.timeout_ms, settings.class_names)
 
 
 def _keys(path: Path, places: Mapping[int, Path], seen: Look, settings: tuple[object, ...]) -> dict[int, str]:
