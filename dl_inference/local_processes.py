@@ -253,9 +253,8 @@ class Replica:
             self.process = self._start()
 
     def _look(self, process: ModelProcess) -> None:
-        was_ready = process.state is State.READY
         state = process.step()
-        if state is State.READY and not was_ready:
+        if state is State.READY and self.address != process.address:
             self.address, self.reason = process.address, ""
             log.info(
                 "%s: ready after %.1f s (process %d)", process.label, process.ready_at - process.started_at, process.pid

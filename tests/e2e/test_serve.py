@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import socket
 import sys
 from pathlib import Path
 
@@ -277,26 +276,3 @@ def test_a_process_that_is_never_ready_keeps_nobody_from_being_served(run, model
     address = process.wait_line(r"serve: ready on (\S+),", timeout_s=START_S)[1]
     assert wait_until(lambda: Caller(address).ask("good") == "G", "the good model answers", START_S)
     assert Caller(address).ask("never").startswith("UNAVAILABLE")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (["missing"], "is not a folder"),
-        (["itself"], "is itself a model folder"),
-        (["models", "--listen", "nowhere"], "the port is missing"),
-        (["models", "--listen", "TAKEN"], "Address already in use"),
-    ],
-)
-def test_a_start_that_cannot_be_names_the_reason(run, models, tmp_path, arguments, text):
-    write_model(tmp_path / "itself", "A")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
-        options = [each.replace("TAKEN", address) for each in arguments[1:]]
-        process = run(
-            [sys.executable, "-c", WITH_STAND_INS, tmp_path / arguments[0], *options],
-            env={"DL_INFERENCE_ADMIN": "127.0.0.1:0"},
-        )
-        assert process.wait(START_S) == 1
-    assert text in process.log
-    assert "Traceback" not in process.log

@@ -1,0 +1,62 @@
+"""`dl-inference serve` that cannot start, and what it makes of its options."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from pathlib import Path
+
+import pytest
+from serve_process import write_model
+from typer.testing import CliRunner
+
+from dl_inference import cli
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_it_was():
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def serve(*arguments: object):
+    return CliRunner().invoke(cli.app, ["serve", *map(str, arguments)])
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path: Path):
+    result = serve(tmp_path / "missing")
+    assert result.exit_code == 1
+    assert "missing is not a folder" in result.stderr
+
+
+@pytest.mark.parametrize("file", ["model.pt2", "saved_model.pb"])
+def test_a_model_folder_in_place_of_the_one_around_it_is_named(tmp_path: Path, file):
+    (tmp_path / file).touch()
+    result = serve(tmp_path)
+    assert result.exit_code == 1
+    assert f"is itself a model folder; name the one around it: {tmp_path.resolve().parent}" in result.stderr
+
+
+def test_an_address_that_is_none_is_named(tmp_path: Path):
+    result = serve(tmp_path, "--listen", "nowhere")
+    assert result.exit_code == 1
+    assert "the port is missing" in result.stderr
+
+
+def test_an_address_in_use_is_named_before_any_model_loads(tmp_path: Path):
+    write_model(tmp_path / "m", "A")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = serve(tmp_path, "--listen", address, "--admin", "127.0.0.1:0")
+    assert result.exit_code == 1
+    assert f"cannot listen on {address}: Address already in use" in result.stderr
+
+
+def test_a_variable_that_is_no_setting_is_named(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("DL_INFERENCE_LIMITS__MAX_STREAM", "5")
+    result = serve(tmp_path)
+    assert result.exit_code == 1
+    assert "did you mean max_streams" in result.stderr
