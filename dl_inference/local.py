@@ -7,6 +7,8 @@ own. What took over, and what may go, is `local_models`' business.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import logging
 import os
@@ -23,7 +25,9 @@ from access.errors import StartError
 from access.proxy import DataPlane, Event, drain
 from access.watch import FolderWatcher
 from dl_inference._native import NativeError
-from dl_inference.local_folders import Change, FolderError, Layout, ModelsDir
+from dl_inference.local_child import spawn
+from dl_inference.local_folders import Change, FolderError, Kind, Layout, ModelsDir
+from dl_inference.local_fork import Template
 from dl_inference.local_models import Group, Model
 from dl_inference.local_place import SOCKET_NAME_BYTES
 from dl_inference.local_processes import ModelProcess
@@ -65,6 +69,8 @@ class LocalService:
         sockets: a private folder, with a short path.
         predict: command line of a model server, up to the model folder.
         make: makes the data plane from the ProxyConfig document.
+        uses_template: fork PyTorch processes from one that has imported torch; `predict` is `dl-inference predict`.
+        allow_pickle: passed on to the model servers.
         view: shows the state, if anybody wants to see it.
     """
 
@@ -77,6 +83,7 @@ class LocalService:
         make: Callable[[str], ShownDataPlane],
         *,
         predict: Sequence[str],
+        uses_template: bool = False,
         allow_pickle: bool = False,
         view: View | None = None,
     ) -> None:
@@ -96,6 +103,8 @@ class LocalService:
         # SimpleQueue.put may be called from a signal handler that interrupted a get.
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._watcher = FolderWatcher(lambda: self.post(Event.FILES_CHANGED), recursive=True)
+        self._uses_template = uses_template
+        self._template: Template | None = None
         self._plane: ShownDataPlane | None = None
         self._applied = ""
         self._control = ""
@@ -131,6 +140,8 @@ class LocalService:
             self._watcher.stop()
             for process in self._processes():
                 process.kill()
+            if self._template is not None:
+                self._template.end()
             if self._plane is not None:
                 self._plane.stop()
             signal.signal(signal.SIGCHLD, former)
@@ -198,15 +209,19 @@ class LocalService:
             model.want(found, self._replicas, self._start)
 
     def _step(self) -> None:
+        self._step_template()
+        self._reap_strays()
         for model in self._models.values():
-            model.step(self._may_start)
+            model.step(functools.partial(self._may_start, model.layout.kind if model.layout else None))
             self._released += model.release()
         self._models = {
             name: model for name, model in self._models.items() if model.layout or model.problem or model.groups
         }
 
-    def _may_start(self) -> bool:
+    def _may_start(self, kind: Kind | None) -> bool:
         """Tell whether one more process may load now: more at once than cores would only be late together."""
+        if kind == "PyTorch" and self._template is not None and self._template.is_loading:
+            return False
         begun_after = time.monotonic() - SLOW_S
         starting = sum(
             replica.is_starting and replica.process is not None and replica.process.started_at > begun_after
@@ -222,9 +237,45 @@ class LocalService:
         socket = self._sockets / f"{layout.name[: max(1, SOCKET_NAME_BYTES - len(tail))]}{tail}"
         command = [*self._predict, str(layout.path), "--listen", f"unix:{socket}"]
         command += ["--model-version", str(version), "--model-name", layout.name, *self._options]
-        process = ModelProcess(label, command, self._environment, socket)
+        process = ModelProcess(label, self._launcher(layout, version, command), socket)
         log.info("%s: process %d starts", label, process.pid)
         return process
+
+    def _launcher(self, layout: Layout, version: int, command: list[str]) -> Callable[[int], int]:
+        """Return what starts a model process: the template for PyTorch, where there is one and it works."""
+
+        def launch(output: int) -> int:
+            if layout.kind == "PyTorch" and self._template is not None and self._template.is_ready:
+                arguments = ["predict", *command[len(self._predict) :]]
+                pid = self._template.fork(command, arguments, layout.places[version], output)
+                if pid is not None:
+                    return pid
+            with open(os.devnull) as nothing:
+                return spawn(command, self._environment, nothing.fileno(), output)
+
+        return launch
+
+    def _step_template(self) -> None:
+        """Start the template when the first PyTorch folder is there, and again when it has ended after it worked."""
+        has_worked = False
+        if self._template is not None:
+            has_worked = self._template.is_ready
+            self._template.step()
+            has_worked = has_worked and self._template.has_ended
+        is_wanted = any(model.layout and model.layout.kind == "PyTorch" for model in self._models.values())
+        if self._uses_template and is_wanted and (self._template is None or has_worked):
+            self._template = Template(self._environment)
+
+    def _reap_strays(self) -> None:
+        """Reap what model processes had started and left behind: the template makes this process inherit it."""
+        known = {process.pid for process in self._processes()}
+        if self._template is not None:
+            known.add(self._template.pid)
+        with contextlib.suppress(ChildProcessError):  # there is none
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if ended.si_pid in known:
+                    return
+                os.waitpid(ended.si_pid, 0)
 
     # --- the data plane
 

@@ -1,28 +1,61 @@
-"""The first steps of a model process of `serve`: ask Linux to kill it when its parent dies, then become the program.
+"""Start a process that dies with this one, however that happens.
 
-Run as a file, without site packages, so that it costs milliseconds: `local_child.py PARENT_PID PROGRAM ARGUMENT...`.
+Run as a file, without site packages, it is the first steps of such a process, and costs milliseconds:
+`local_child.py PARENT_PID PROGRAM ARGUMENT...` asks Linux to kill it with its parent, then becomes the program.
 """
 
 import ctypes
 import os
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def main(parent: int, *command: str) -> None:
-    """Become the command, which Linux kills with the thread that started it.
+def spawn(command: Sequence[str], environment: Mapping[str, str], standard_input: int, output: int) -> int:
+    """Start a program in a session of its own, killed when the thread that calls this ends; return its id.
+
+    Ctrl-C in the terminal is for the caller, which ends its processes in order.
+
+    Args:
+        command: program and arguments.
+        environment: all of its variables.
+        standard_input: descriptor.
+        output: descriptor of its standard output and error.
+    """
+    return os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command],
+        environment,
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, standard_input, 0),
+            (os.POSIX_SPAWN_DUP2, output, 1),
+            (os.POSIX_SPAWN_DUP2, output, 2),
+        ],
+        setsid=True,
+        setsigmask=[],
+        setsigdef=[signal.SIGPIPE],  # Python ignores it; programs expect it
+    )
+
+
+def prctl(option: int, value: int) -> None:
+    """Set something about this process.
 
     Raises:
-        OSError: Linux refused, or there is no such program.
+        OSError: Linux refused.
     """
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent:  # it died before the line above
-        sys.exit(1)
-    os.execvp(command[0], command)
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}, {value})")
+
+
+def die_with(parent: int) -> None:
+    """Ask Linux to kill this process when its parent dies; end it when the parent is gone already."""
+    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), *sys.argv[2:])
+    die_with(int(sys.argv[1]))
+    os.execvp(sys.argv[2], sys.argv[2:])

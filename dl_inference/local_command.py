@@ -103,6 +103,7 @@ def run(  # noqa: PLR0913  (the options of the command)
                 sockets,
                 lambda document: Proxy(document, messages.DESCRIPTORS),
                 predict=predict,
+                uses_template=predict is PREDICT,
                 allow_pickle=allow_pickle,
                 view=stack.enter_context(Table(out)) if out is not None else None,
             )

@@ -46,6 +46,7 @@ class Layout:
         name: of the model: the folder's.
         path: where it really is, links followed.
         kind: which server.
+        places: every version there is -> its folder.
         keys: every version there is -> a text that changes with anything its process is made from.
         served: the versions to serve, ascending; never empty.
         default: the one of them that calls without a version get.
@@ -57,6 +58,7 @@ class Layout:
     name: str
     path: Path
     kind: Kind
+    places: Mapping[int, Path]
     keys: Mapping[int, str]
     served: tuple[int, ...]
     default: int
@@ -205,6 +207,7 @@ def inspect(folder: Path, seen: Look) -> Layout:
         name=name,
         path=path,
         kind=kind,
+        places=places,
         keys=_keys(path, places, seen, _read_by_a_process(kind, settings)),
         served=tuple(sorted({*served, *settings.labels.values()})),
         default=max(served),

@@ -11,18 +11,15 @@ import logging
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 
-from dl_inference import local_child
 from dl_inference.messages import HealthCheckRequest, HealthCheckResponse
 
 READY_S = 600.0
@@ -56,15 +53,13 @@ class ModelProcess:
 
     Args:
         label: for the log: ``digits@1/0``.
-        command: program and arguments.
-        environment: all of its variables.
+        launch: starts the program, as the leader of a process group and a child of this process, with a descriptor as
+            its standard output and error; returns its id.
         socket: where it will listen.
         ready_s: how long it may take to be ready.
     """
 
-    def __init__(
-        self, label: str, command: Sequence[str], environment: Mapping[str, str], socket: Path, ready_s: float = READY_S
-    ) -> None:
+    def __init__(self, label: str, launch: Callable[[int], int], socket: Path, ready_s: float = READY_S) -> None:
         self.label = label
         self.address = f"unix:{socket}"
         self.state = State.STARTING
@@ -76,24 +71,17 @@ class ModelProcess:
         self._ready_s = ready_s
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._health: _Health | None = None
-        self._is_leaving = False
-        self._popen = subprocess.Popen(
-            [sys.executable, "-I", "-S", local_child.__file__, str(os.getpid()), *command],
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,  # Ctrl-C in the terminal is for the parent, which ends its processes in order
-        )
-        self._reader = threading.Thread(target=self._read, name=f"log-{label}", daemon=True)
+        self._is_leaving = self._is_reaped = False
+        output, theirs = os.pipe()
+        try:
+            self.pid = launch(theirs)
+        except BaseException:
+            os.close(output)
+            raise
+        finally:
+            os.close(theirs)
+        self._reader = threading.Thread(target=self._read, args=(output,), name=f"log-{label}", daemon=True)
         self._reader.start()
-
-    @property
-    def pid(self) -> int:
-        """Return the process's id."""
-        return self._popen.pid
 
     def step(self) -> State:
         """Look at it once, without waiting; return where it stands."""
@@ -119,22 +107,30 @@ class ModelProcess:
         """SIGTERM: answer what is in flight, then end."""
         self._is_leaving = True
         self._close_health()
-        self._popen.terminate()
+        if self.state is not State.ENDED:
+            os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """SIGKILL it and whatever it has started, and wait until it is gone."""
         self._close_health()
-        if self._popen.returncode is None:
-            os.killpg(self._popen.pid, signal.SIGKILL)
-            self._popen.wait()
+        if not self._is_reaped:
+            self._kill_group()
+            self._reap()
 
     def _poll(self) -> int | None:
         """Return its exit status once it has ended; what it has started ends with it."""
         # Not reaped yet, so that its id, which is its group's, cannot be anybody else's.
         if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return None
+        self._kill_group()
+        return self._reap()
+
+    def _kill_group(self) -> None:
         os.killpg(self.pid, signal.SIGKILL)
-        return self._popen.wait()
+
+    def _reap(self) -> int:
+        self._is_reaped = True
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def _ended(self, status: int | None) -> None:
         self.state = State.ENDED
@@ -169,9 +165,9 @@ class ModelProcess:
             self._health.close()
             self._health = None
 
-    def _read(self) -> None:
+    def _read(self, output: int) -> None:
         child_log = logging.getLogger(f"serve.{self.label}")
-        with self._popen.stdout as pipe:  # type: ignore[union-attr]  # opened with a pipe above
+        with open(output, encoding="utf-8", errors="replace") as pipe:
             for line in pipe:
                 text = line.rstrip("\n")
                 self._tail.append(text)

@@ -45,7 +45,7 @@ class Pretend:
 def layout(*served: int, keys: dict[int, str] | None = None, **more: object) -> Layout:
     given = {"labels": {}, "aliases": (), "timeout_ms": 1000, "name": "m", "default": max(served), **more}
     keys = keys or {version: f"key of {version}" for version in served}
-    return Layout(path=Path("/m"), kind="PyTorch", keys=keys, served=served, **given)  # type: ignore[arg-type]
+    return Layout(path=Path("/m"), kind="PyTorch", places={}, keys=keys, served=served, **given)  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from access_process import wait_until
 from serve_process import is_running
 
 from dl_inference import local_child
+from dl_inference.local_child import spawn
 from dl_inference.local_processes import ModelProcess, State
 
 
@@ -22,7 +23,11 @@ def start(tmp_path: Path):
     processes: list[ModelProcess] = []
 
     def begin(code: str, ready_s: float = 30) -> ModelProcess:
-        process = ModelProcess("m@1/0", [sys.executable, "-c", code], dict(os.environ), tmp_path / "socket", ready_s)
+        def launch(output: int) -> int:
+            with open(os.devnull) as nothing:
+                return spawn([sys.executable, "-c", code], os.environ, nothing.fileno(), output)
+
+        process = ModelProcess("m@1/0", launch, tmp_path / "socket", ready_s)
         processes.append(process)
         return process
 
