@@ -245,7 +245,7 @@ class LocalService:
         """Return what starts a model process: the template for PyTorch, where there is one and it works."""
 
         def launch(output: int) -> int:
-            if layout.kind == "PyTorch" and self._template is not None and self._template.is_ready:
+            if layout.kind == "PyTorch" and self._template is not None:
                 arguments = ["predict", *command[len(self._predict) :]]
                 pid = self._template.fork(command, arguments, layout.places[version], output)
                 if pid is not None:

@@ -9,6 +9,7 @@ child (a subreaper adopts what the fork's middle process leaves), so that it out
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import logging
 import os
@@ -52,6 +53,7 @@ class Template:
         self.is_ready = False
         self.has_ended = False
         self._started_at = time.monotonic()
+        log.info("template for PyTorch processes: process %d loads torch", self.pid)
 
     @property
     def is_loading(self) -> bool:
@@ -69,6 +71,8 @@ class Template:
             self.is_ready = self._socket.recv(_MESSAGE_BYTES) == READY
         except BlockingIOError:
             return
+        if self.is_ready:
+            log.info("template for PyTorch processes: ready after %.1f s", time.monotonic() - self._started_at)
 
     def fork(self, command: Sequence[str], predict: Sequence[str], folder: Path, output: int) -> int | None:
         """Start a process; return its id, or None when the template cannot.
@@ -79,6 +83,8 @@ class Template:
             folder: the model version's, for that question.
             output: descriptor of its standard output and error.
         """
+        if not self.is_ready:
+            return None
         message = json.dumps({"command": [*command], "predict": [*predict], "folder": str(folder)})
         self._socket.settimeout(_FORK_S)
         try:
@@ -112,6 +118,7 @@ def main(parent: int) -> None:
     with socket.socket(fileno=0) as orders:
         try:
             preload()
+            importlib.import_module("dl_inference.cli")
         except ModuleNotFoundError as error:  # the model processes say what to install
             print(f"no template for PyTorch processes: {error}", file=sys.stderr)
             return

@@ -75,7 +75,7 @@ class Serve:
         program = ["-m", "dl_inference.cli", "serve"] if real else ["-c", WITH_STAND_INS]
         command = [sys.executable, *program, models, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", *options]
         self.process = run(command, env={"DL_INFERENCE_TORCH_THREADS": "1", **(env or {})})
-        ready = self.process.wait_line(r"serve: ready on (\S+), (\S+)", timeout_s=START_S)
+        ready = self.process.wait_line(r"serve: ready on (\S+), (\S+)", timeout_s=2 * START_S if real else START_S)
         self.address, self.admin = ready[1], ready[2]
 
     def status(self) -> dict[str, Any]:

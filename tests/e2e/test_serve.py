@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import signal
 import sys
@@ -12,9 +13,10 @@ import pytest
 from access_process import wait_until
 from serve_process import START_S, WITH_STAND_INS, Caller, Serve, Traffic, is_running, kill, replace, write_model
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 END_S = 20
+LOAD_S = 150
 
 
 @pytest.fixture
@@ -263,6 +265,49 @@ def test_a_second_signal_does_not_wait(serve, models, tmp_path):
     assert started.process.wait(END_S) == 1
     assert slow.exception() is not None
     assert not any(map(is_running, pids))
+
+
+PROCESSOR = """
+import os, numpy, sibling
+def preprocess(x, **kwargs): return x
+def run_model(model, x, **kwargs): return x
+def postprocess(x, **kwargs): return f"{sibling.NAME} {numpy.random.random()} by {os.getpid()}"
+"""
+
+
+def write_pytorch_model(folder: Path, name: str) -> None:
+    """Write a real PyTorch model that answers with its name, a random number and its process."""
+    import torch
+
+    folder.mkdir(exist_ok=True)
+    (folder / "sibling.py").write_text(f"NAME = {name!r}")
+    (folder / "processor.py").write_text(PROCESSOR)
+    (folder / "model.py").write_text("import torch\ndef Model(): return torch.nn.Linear(1, 1)\n")
+    torch.save({"weight": torch.zeros(1, 1), "bias": torch.zeros(1)}, folder / "model.pt")
+
+
+def test_real_pytorch_processes_are_forked_and_live_and_die_like_others(serve, models):
+    write_pytorch_model(models / "m", "one")
+    started = serve("--replicas", "2", real=True)
+    template = int(re.search(r"template for PyTorch processes: process (\d+)", started.process.log)[1])
+    caller = Caller(started.address)
+    wait_until(lambda: started.folder("m")["versions"][0]["ready"] == 2, "both are ready", LOAD_S)
+    draws = {caller.ask("m") for _ in range(20)}
+    assert len(draws) == 20  # the processes do not draw the same numbers
+    # what was forked goes on without the template, and another one is started for what comes
+    before = started.pids("m")
+    kill(template)
+    write_pytorch_model(models / "m", "two")
+    with calls_to(started.address, "m") as calls:
+        wait_until(lambda: caller.ask("m").startswith("two "), "the new model answers", LOAD_S)
+    assert calls["m"].failures == {}
+    wait_until(lambda: not any(map(is_running, before)), "the old processes end", END_S)
+    templates = re.findall(r"template for PyTorch processes: process (\d+)", started.process.log)
+    assert len(templates) == 2
+    pids = [*started.all_pids(), int(templates[1])]
+    started.process.signal(signal.SIGKILL)
+    started.process.wait()
+    wait_until(lambda: not any(map(is_running, pids)), "no process is left", 5)
 
 
 def test_a_process_that_is_never_ready_keeps_nobody_from_being_served(run, models, tmp_path):
