@@ -48,7 +48,7 @@ help:  ## List the targets
 setup: $(VENV)/.native  ## Create .venv with the program, its tools and the native module
 
 .PHONY: demo
-demo: setup  ## Start model servers and the access service, send predictions, stop one server meanwhile
+demo: setup  ## Serve every example model behind one port, send predictions, kill a process meanwhile
 	$(PY) models/demo.py
 
 .PHONY: test

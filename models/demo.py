@@ -24,7 +24,7 @@ from typing import Any
 import grpc
 import numpy as np
 from demo_processes import DemoError, Program, Programs
-from demo_samples import Answer, Caller, Sample, read, short
+from demo_samples import Answer, Caller, Sample, read
 from PIL import Image
 from rich import box
 from rich.console import Console
@@ -90,9 +90,7 @@ class Traffic:
             number += 1
             try:
                 answer = caller.predict(sample)
-                failure = (
-                    "" if answer.is_right else f"{sample.model} answers {sample.shown} with {short(answer.content)}"
-                )
+                failure = "" if answer.is_right else f"{sample.model} answers {sample.shown} with {answer.shown}"
             except grpc.RpcError as error:
                 failure = f"{sample.model}: {error.code().name}: {error.details()}"
             with self._changed:
@@ -180,11 +178,11 @@ def show_predictions(out: Console, address: str, name: str, samples: Sequence[Sa
     for index, sample in enumerate(samples):
         answer = caller.predict(sample)
         if not answer.is_right:
-            raise DemoError(f"{name} answers {sample.shown} with {short(answer.content)}")
+            raise DemoError(f"{name} answers {sample.shown} with {answer.shown}")
         if index < SHOWN:
             drawn = picture(sample.picture) if sample.picture is not None else ""
             socket = answer.endpoint.rpartition("/")[2]
-            table.add_row(sample.shown, drawn, short(answer.content)[:70], socket, f"{answer.took_ms:.1f}")
+            table.add_row(sample.shown, drawn, answer.shown[:70], socket, f"{answer.took_ms:.1f}")
     caller.close()
     out.print(table)
     out.print(f"{len(samples)} samples of {name}, each answered as expected")

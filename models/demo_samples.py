@@ -55,7 +55,7 @@ class Answer:
     """One answered call.
 
     Attributes:
-        content: the message in protobuf's JSON form.
+        shown: the part of the answer that the sample expects, in a few words.
         is_right: it is as the sample expects.
         endpoint: who served, by the trailer `access-endpoint`.
         attempts: how many endpoints were tried.
@@ -63,7 +63,7 @@ class Answer:
         took_ms: from sending to the answer.
     """
 
-    content: dict[str, Any]
+    shown: str
     is_right: bool
     endpoint: str
     attempts: int
@@ -96,8 +96,9 @@ class Caller:
         took_ms = (time.monotonic() - begun) * 1000
         trailers = dict(call.trailing_metadata())
         content = MessageToDict(message)
+        shown = _short(_part(sample.expect, content))
         is_right = agrees(sample.expect, content, sample.tolerance)
-        return Answer(content, is_right, trailers["access-endpoint"], int(trailers["access-attempts"]), begun, took_ms)
+        return Answer(shown, is_right, trailers["access-endpoint"], int(trailers["access-attempts"]), begun, took_ms)
 
     def close(self) -> None:
         """Close the connection."""
@@ -123,18 +124,13 @@ def agrees(expect: Any, answer: Any, tolerance: float) -> bool:
     return type(expect) is type(answer) and expect == answer
 
 
-def short(content: dict[str, Any]) -> str:
-    """Return an answer in a few words: no meta, numbers with three digits, long lists cut off."""
-    return _short({key: value for key, value in content.items() if key not in ("meta", "modelSpec")})
-
-
 def _sample(folder: Path, case: dict[str, Any]) -> Sample:
     method = case.get("method", SELDON)
     content = copy.deepcopy(case["request"])
     files = [_fill(content, key, folder / "samples") for key in ("binData", "strData")]
     files.append(_fill(content.get("data", {}), "tensor", folder / "samples"))
     file = next((file for file in files if file is not None), None)
-    shown = file.name if file else short(content)
+    shown = file.name if file else _short(content)[:40]
     picture = file if file is not None and file.suffix == ".png" else None
     request = ParseDict(content, TYPES[method][0]())
     return Sample(folder.name, shown, picture, method, request, case["expect"], case.get("tolerance", 0))
@@ -154,6 +150,15 @@ def _fill(holder: dict[str, Any], key: str, folder: Path) -> Path | None:
         array = np.asarray(np.load(file) if file.suffix == ".npy" else json.loads(file.read_text()), dtype=np.float64)
         holder[key] = {"shape": list(array.shape), "values": array.ravel().tolist()}
     return file
+
+
+def _part(expect: Any, answer: Any) -> Any:
+    """Return of an answer what is expected of it, without looking whether it agrees."""
+    if isinstance(expect, dict) and isinstance(answer, dict):
+        return {key: _part(expect[key], answer[key]) for key in expect if key in answer}
+    if isinstance(expect, list) and isinstance(answer, list) and len(expect) == len(answer):
+        return [_part(one, other) for one, other in zip(expect, answer, strict=True)]
+    return answer
 
 
 def _short(value: Any) -> str:
