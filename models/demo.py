@@ -182,7 +182,7 @@ def show_predictions(out: Console, address: str, name: str, samples: Sequence[Sa
         if index < SHOWN:
             drawn = picture(sample.picture) if sample.picture is not None else ""
             socket = answer.endpoint.rpartition("/")[2]
-            table.add_row(sample.shown, drawn, answer.shown[:70], socket, f"{answer.took_ms:.1f}")
+            table.add_row(Text(sample.shown), drawn, Text(answer.shown[:70]), socket, f"{answer.took_ms:.1f}")
     caller.close()
     out.print(table)
     out.print(f"{len(samples)} samples of {name}, each answered as expected")
