@@ -7,15 +7,12 @@ own. What took over, and what may go, is `local_models`' business.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import json
 import logging
-import os
 import queue
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,24 +22,21 @@ from access.errors import StartError
 from access.proxy import DataPlane, Event, drain
 from access.watch import FolderWatcher
 from dl_inference._native import NativeError
-from dl_inference.local_child import spawn
-from dl_inference.local_folders import Change, FolderError, Kind, Layout, ModelsDir
-from dl_inference.local_fork import Template
+from dl_inference.local_folders import Change, FolderError, ModelsDir
+from dl_inference.local_launch import Launcher
 from dl_inference.local_models import Group, Model
-from dl_inference.local_place import SOCKET_NAME_BYTES
 from dl_inference.local_processes import ModelProcess
 from dl_inference.local_routes import routing
 
 log = logging.getLogger("serve")
 
-# Between two looks at the folders without any event, and between two steps while something is under way.
+# Between two looks at the folders without any event, with one, and between two steps while something is under way.
 LOOK_S = 0.5
+SETTLE_LOOK_S = 0.1
 BUSY_S = 0.05
 SHOW_S = 1.0
 OPEN_S = 60.0
 """The port opens when the models found at the start are warm or have failed, and after this time in any case."""
-SLOW_S = 30.0
-"""A process that loads longer than this no longer keeps others from starting."""
 END_S = 5.0
 """How long a process may take to end beyond the time in which calls drain."""
 
@@ -66,11 +60,8 @@ class LocalService:
         models_dir: the folder of model folders.
         config: the access service's settings, without routes.
         replicas: processes of each version of each model.
-        sockets: a private folder, with a short path.
-        predict: command line of a model server, up to the model folder.
+        launcher: starts model processes.
         make: makes the data plane from the ProxyConfig document.
-        uses_template: fork PyTorch processes from one that has imported torch; `predict` is `dl-inference predict`.
-        allow_pickle: passed on to the model servers.
         view: shows the state, if anybody wants to see it.
     """
 
@@ -79,20 +70,15 @@ class LocalService:
         models_dir: Path,
         config: AccessConfig,
         replicas: int,
-        sockets: Path,
+        launcher: Launcher,
         make: Callable[[str], ShownDataPlane],
         *,
-        predict: Sequence[str],
-        uses_template: bool = False,
-        allow_pickle: bool = False,
         view: View | None = None,
     ) -> None:
         self._config = config
         self._replicas = replicas
-        self._sockets = sockets
+        self._launcher = launcher
         self._make = make
-        self._predict = [*predict]
-        self._options = ["--allow-pickle"] if allow_pickle else []
         self._view = view
         self._folders = ModelsDir(models_dir)
         self._models_dir = models_dir
@@ -103,16 +89,12 @@ class LocalService:
         # SimpleQueue.put may be called from a signal handler that interrupted a get.
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._watcher = FolderWatcher(lambda: self.post(Event.FILES_CHANGED), recursive=True)
-        self._uses_template = uses_template
-        self._template: Template | None = None
         self._plane: ShownDataPlane | None = None
         self._applied = ""
         self._control = ""
         self._refused = ""
         self._warnings: tuple[str, ...] = ()
-        self._sockets_made = 0
         self._looked_at = self._shown_at = float("-inf")
-        self._environment = _child_environment(replicas)
 
     def post(self, event: Event) -> None:
         """Wake the service; any thread and any signal handler may call it."""
@@ -140,8 +122,7 @@ class LocalService:
             self._watcher.stop()
             for process in self._processes():
                 process.kill()
-            if self._template is not None:
-                self._template.end()
+            self._launcher.end()
             if self._plane is not None:
                 self._plane.stop()
             signal.signal(signal.SIGCHLD, former)
@@ -152,7 +133,8 @@ class LocalService:
         opens_at = time.monotonic() + OPEN_S
         event: Event | None = None
         while event is not Event.TERMINATE:
-            if event is not None or time.monotonic() - self._looked_at >= LOOK_S or self._folders.is_settling:
+            look_s = SETTLE_LOOK_S if event is not None or self._folders.is_settling else LOOK_S
+            if event is Event.RELOAD or time.monotonic() - self._looked_at >= look_s:
                 self._look(force=event is Event.RELOAD)
             self._step()
             if self._plane is None and (self._is_decided() or time.monotonic() >= opens_at):
@@ -206,76 +188,18 @@ class LocalService:
         else:
             versions = ", ".join(map(str, found.served))
             log.info("%s (%s): %s, version %s", name, because, found.kind, versions)
-            model.want(found, self._replicas, self._start)
+            model.want(found, self._replicas, self._launcher.start)
 
     def _step(self) -> None:
-        self._step_template()
-        self._reap_strays()
+        kinds = {model.layout.kind for model in self._models.values() if model.layout is not None}
+        self._launcher.step(kinds, self._processes())
         for model in self._models.values():
-            model.step(functools.partial(self._may_start, model.layout.kind if model.layout else None))
+            kind = model.layout.kind if model.layout is not None else None
+            model.step(lambda kind=kind: self._launcher.may_start(kind, self._processes()))  # type: ignore[misc]
             self._released += model.release()
         self._models = {
             name: model for name, model in self._models.items() if model.layout or model.problem or model.groups
         }
-
-    def _may_start(self, kind: Kind | None) -> bool:
-        """Tell whether one more process may load now: more at once than cores would only be late together."""
-        if kind == "PyTorch" and self._template is not None and self._template.is_loading:
-            return False
-        begun_after = time.monotonic() - SLOW_S
-        starting = sum(
-            replica.is_starting and replica.process is not None and replica.process.started_at > begun_after
-            for group in self._groups()
-            for replica in group.replicas
-        )
-        return starting < max(2, state.cores())
-
-    def _start(self, layout: Layout, version: int, index: int) -> ModelProcess:
-        label = f"{layout.name}@{version}/{index}"
-        self._sockets_made += 1
-        tail = f"-{version}-{self._sockets_made}"
-        socket = self._sockets / f"{layout.name[: max(1, SOCKET_NAME_BYTES - len(tail))]}{tail}"
-        command = [*self._predict, str(layout.path), "--listen", f"unix:{socket}"]
-        command += ["--model-version", str(version), "--model-name", layout.name, *self._options]
-        process = ModelProcess(label, self._launcher(layout, version, command), socket)
-        log.info("%s: process %d starts", label, process.pid)
-        return process
-
-    def _launcher(self, layout: Layout, version: int, command: list[str]) -> Callable[[int], int]:
-        """Return what starts a model process: the template for PyTorch, where there is one and it works."""
-
-        def launch(output: int) -> int:
-            if layout.kind == "PyTorch" and self._template is not None:
-                arguments = ["predict", *command[len(self._predict) :]]
-                pid = self._template.fork(command, arguments, layout.places[version], output)
-                if pid is not None:
-                    return pid
-            with open(os.devnull) as nothing:
-                return spawn(command, self._environment, nothing.fileno(), output)
-
-        return launch
-
-    def _step_template(self) -> None:
-        """Start the template when the first PyTorch folder is there, and again when it has ended after it worked."""
-        has_worked = False
-        if self._template is not None:
-            has_worked = self._template.is_ready
-            self._template.step()
-            has_worked = has_worked and self._template.has_ended
-        is_wanted = any(model.layout and model.layout.kind == "PyTorch" for model in self._models.values())
-        if self._uses_template and is_wanted and (self._template is None or has_worked):
-            self._template = Template(self._environment)
-
-    def _reap_strays(self) -> None:
-        """Reap what model processes had started and left behind: the template makes this process inherit it."""
-        known = {process.pid for process in self._processes()}
-        if self._template is not None:
-            known.add(self._template.pid)
-        with contextlib.suppress(ChildProcessError):  # there is none
-            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
-                if ended.si_pid in known:
-                    return
-                os.waitpid(ended.si_pid, 0)
 
     # --- the data plane
 
@@ -372,9 +296,3 @@ class LocalService:
 
 def _has_ended(process: ModelProcess) -> bool:
     return process.step().value == "ended"
-
-
-def _child_environment(replicas: int) -> dict[str, str]:
-    """Return the variables of the model processes: this process's, with the cores shared between replicas."""
-    threads = str(max(1, state.cores() // replicas))
-    return {"DL_INFERENCE_TORCH_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}

@@ -24,6 +24,7 @@ from dl_inference import status as statuses
 from dl_inference._native import Proxy
 from dl_inference.local import LocalService
 from dl_inference.local_folders import SAVED_MODEL_FILES
+from dl_inference.local_launch import Launcher
 from dl_inference.local_place import InUseError, locked, socket_folder
 from torch_predict import addresses
 from torch_predict.repository import SUFFIXES
@@ -96,15 +97,13 @@ def run(  # noqa: PLR0913  (the options of the command)
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked(models_dir))
             sockets = stack.enter_context(socket_folder())
+            launcher = Launcher(sockets, replicas, predict, uses_template=predict is PREDICT, allow_pickle=allow_pickle)
             service = LocalService(
                 models_dir,
                 config,
                 replicas,
-                sockets,
+                launcher,
                 lambda document: Proxy(document, messages.DESCRIPTORS),
-                predict=predict,
-                uses_template=predict is PREDICT,
-                allow_pickle=allow_pickle,
                 view=stack.enter_context(Table(out)) if out is not None else None,
             )
             stack.enter_context(signals(service.post))

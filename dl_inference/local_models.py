@@ -205,4 +205,4 @@ def _replicas(layout: Layout, version: int, count: int, start: Start) -> list[Re
     def starter(index: int) -> Callable[[], ModelProcess]:
         return lambda: start(layout, version, index)
 
-    return [Replica(starter(index)) for index in range(count)]
+    return [Replica(f"{layout.name}@{version}/{index}", starter(index)) for index in range(count)]

@@ -212,10 +212,12 @@ class Replica:
     """One of the processes of a model version, started again as often as it ends.
 
     Args:
+        label: for the log: ``digits@1/0``.
         start: starts a process.
     """
 
-    def __init__(self, start: Callable[[], ModelProcess]) -> None:
+    def __init__(self, label: str, start: Callable[[], ModelProcess]) -> None:
+        self._label = label
         self.process: ModelProcess | None = None
         self.address: str | None = None
         """Of the last process that was ready; None when none ever was."""
@@ -246,7 +248,12 @@ class Replica:
         if self.process is not None:
             self._look(self.process)
         if self.process is None and may_start and time.monotonic() >= self._not_before:
-            self.process = self._start()
+            try:
+                self.process = self._start()
+            except OSError as error:  # no room for another process, or descriptor
+                self._fail(f"cannot be started: {error.strerror}", crashes=self.failures + 1)
+                return
+            log.info("%s: process %d starts", self.process.label, self.process.pid)
 
     def _look(self, process: ModelProcess) -> None:
         state = process.step()
@@ -260,16 +267,22 @@ class Replica:
             self.process = None
 
     def _schedule(self, process: ModelProcess) -> None:
-        """Start the next one at once after the first crash, then after 1 s, 2 s, 4 s ... up to MAX_DELAY_S."""
+        """Start the next one at once after a crash; where it was not the first, or none was ready, later."""
         if process.ran_well():
             self.failures = 0
-        self.failures += 1
-        crashes = self.failures if process.ready_at == 0 else self.failures - 1
-        delay_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2 ** (crashes - 1)) if crashes else 0.0
-        self._not_before = time.monotonic() + delay_s
+        crashes = self.failures if process.ready_at > 0 else self.failures + 1
         self.restarts += 1
-        log.error("%s: process %d: %s; starts again in %.0f s", process.label, process.pid, process.reason, delay_s)
+        self._fail(f"process {process.pid}: {process.reason}", crashes=crashes)
         self.reason = process.reason
+
+    def _fail(self, reason: str, *, crashes: int) -> None:
+        """Say why there is no process now, and wait 1 s, 2 s, 4 s ... up to MAX_DELAY_S for the next one."""
+        self.failures += 1
+        doublings = min(crashes - 1, 16)  # of any more the delay knows nothing
+        delay_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2**doublings) if crashes else 0.0
+        self._not_before = time.monotonic() + delay_s
+        self.reason = reason
+        log.error("%s: %s; starts again in %.0f s", self._label, reason, delay_s)
 
 
 def _signal_name(number: int) -> str:

@@ -236,6 +236,18 @@ def test_a_process_that_dies_is_started_at_once_then_ever_later_up_to_a_limit(st
     assert stage.started[-1].state is State.STARTING  # it had run well, so it is the first time again
 
 
+def test_a_process_that_the_system_has_no_room_for_is_tried_again(stage, clock):
+    def no_room(*_):
+        raise OSError(12, "Cannot allocate memory")
+
+    stage.model.want(layout(1), 1, no_room)
+    for _ in range(2000):  # more failures than a float has doublings
+        stage.step()
+        clock.now += local_processes.MAX_DELAY_S
+    assert stage.model.reason == "version 1: cannot be started: Cannot allocate memory"
+    assert stage.state == "failed"
+
+
 # --- routes
 
 
