@@ -117,7 +117,7 @@ def test_in_a_terminal_serve_shows_the_table(tmp_path: Path):
         nonlocal seen
         if select.select([master], [], [], 0.1)[0]:
             seen += os.read(master, 65536).decode(errors="replace")
-        return "m@1" in seen and "1 of 1" in seen and "Effective" in seen.title()
+        return "m@1" in seen and "1 of 1" in seen and "effective" in seen
 
     try:
         wait_until(shows_the_model, "the table shows the model", START_S)

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from dl_inference import local_fork
+from dl_inference import local_fork, local_launch
 from dl_inference.local_fork import Template
 
 
@@ -54,3 +55,56 @@ def test_a_template_that_cannot_be_or_hangs_is_given_up(subreaper, monkeypatch, 
     late = Template(os.environ)
     assert not late.is_loading
     late.end()
+
+
+# --- who is started how
+
+
+class PretendTemplate:
+    """Stands in for a Template."""
+
+    made: ClassVar[list[PretendTemplate]] = []
+
+    def __init__(self, environment: object) -> None:
+        self.pid = 0
+        self.is_ready = self.has_ended = False
+        PretendTemplate.made.append(self)
+
+    @property
+    def is_loading(self) -> bool:
+        return not (self.is_ready or self.has_ended)
+
+    def step(self) -> None:
+        """As told: `is_dying` is seen at the next step."""
+        if getattr(self, "is_dying", False):
+            self.is_ready, self.has_ended = False, True
+
+
+@pytest.fixture
+def launcher(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(local_launch, "Template", PretendTemplate)
+    PretendTemplate.made.clear()
+    return local_launch.Launcher(tmp_path, 1, ["predict"], uses_template=True, allow_pickle=False)
+
+
+def test_a_template_is_started_for_pytorch_models_only_and_waited_for(launcher):
+    launcher.step({"TensorFlow"}, [])
+    assert PretendTemplate.made == []
+    launcher.step({"TensorFlow", "PyTorch"}, [])
+    (template,) = PretendTemplate.made
+    assert not launcher.may_start("PyTorch", [])
+    assert launcher.may_start("TensorFlow", [])
+    template.is_ready = True
+    launcher.step({"PyTorch"}, [])
+    assert launcher.may_start("PyTorch", [])
+
+
+@pytest.mark.parametrize(("has_worked", "count"), [(True, 2), (False, 1)])
+def test_a_template_that_dies_is_started_again_if_it_had_worked(launcher, has_worked, count):
+    launcher.step({"PyTorch"}, [])
+    (template,) = PretendTemplate.made
+    template.is_ready = has_worked
+    template.is_dying = True
+    launcher.step({"PyTorch"}, [])
+    assert len(PretendTemplate.made) == count
+    assert launcher.may_start("PyTorch", []) is not has_worked

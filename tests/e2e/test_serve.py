@@ -294,20 +294,22 @@ def test_real_pytorch_processes_are_forked_and_live_and_die_like_others(serve, m
     wait_until(lambda: started.folder("m")["versions"][0]["ready"] == 2, "both are ready", LOAD_S)
     draws = {caller.ask("m") for _ in range(20)}
     assert len(draws) == 20  # the processes do not draw the same numbers
-    # what was forked goes on without the template, and another one is started for what comes
     before = started.pids("m")
-    kill(template)
     write_pytorch_model(models / "m", "two")
     with calls_to(started.address, "m") as calls:
         wait_until(lambda: caller.ask("m").startswith("two "), "the new model answers", LOAD_S)
     assert calls["m"].failures == {}
     wait_until(lambda: not any(map(is_running, before)), "the old processes end", END_S)
-    templates = re.findall(r"template for PyTorch processes: process (\d+)", started.process.log)
-    assert len(templates) == 2
-    pids = [*started.all_pids(), int(templates[1])]
+    # what was forked goes on without the template, and another one is started
+    pids = started.pids("m")
+    kill(template)
+    wait_until(lambda: started.process.log.count("loads torch") == 2, "another template", START_S)
+    assert all(map(is_running, pids))
+    assert caller.ask("m").startswith("two ")
+    templates = re.findall(r"template for PyTorch processes: process (\d+) loads", started.process.log)
     started.process.signal(signal.SIGKILL)
     started.process.wait()
-    wait_until(lambda: not any(map(is_running, pids)), "no process is left", 5)
+    wait_until(lambda: not any(map(is_running, [*pids, int(templates[1])])), "no process is left", 5)
 
 
 def test_a_process_that_is_never_ready_keeps_nobody_from_being_served(run, models, tmp_path):
