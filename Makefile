@@ -22,11 +22,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export PYO3_PYTHON := $(CURDIR)/$(PY)
 
 # Environments that tests and benchmarks use; `make test TEST_PEERS=` goes without (their tests then skip).
-<<<<<<< HEAD
-TEST_PEERS ?= tfs seldon triton images
-=======
-TEST_PEERS ?= tfs seldon triton component mlserver go java
->>>>>>> interop
+TEST_PEERS ?= tfs seldon triton component mlserver go java images
 BENCH_PEERS ?= bench envoy aio
 # seldon-core 1.17.1 and tensorflow have wheels for these.
 PEER_PYTHON := >=3.11,<3.13
@@ -53,7 +49,7 @@ help:  ## List the targets
 setup: $(VENV)/.native  ## Create .venv with the program, its tools and the native module
 
 .PHONY: demo
-demo: setup  ## Start model servers and the access service, send predictions, stop one server meanwhile
+demo: setup  ## Serve every example model behind one port, send predictions, kill a process meanwhile
 	$(PY) models/demo.py
 
 .PHONY: test
@@ -136,12 +132,11 @@ cargo:
 	$(UV) pip install --quiet --python .peers/$*/bin/python --requirements $<
 	@touch $@
 
-<<<<<<< HEAD
 # Stand-ins for base images, and the access image built on them; it looks itself whether they are stale.
 .PHONY: .peers/images/.installed
 .peers/images/.installed: .peers/.debian | $(UV)
 	$(PY) tests/images/stand_ins.py
-=======
+
 # Clients in other languages: stubs of protos/, compiled with a program that calls them, and grpcurl. Without Go, or a
 # JDK and Maven, their tests skip.
 GO_PROTOS := $(shell grep -rl 'go_package = "dlinference/' protos --include='*.proto' 2>/dev/null)
@@ -164,7 +159,6 @@ GO_PROTOS := $(shell grep -rl 'go_package = "dlinference/' protos --include='*.p
 	fi; \
 	mvn --batch-mode --quiet -Dstyle.color=never --file tests/interop/java/pom.xml -Dfolder=$(CURDIR)/.peers/java clean compile; \
 	touch $@
->>>>>>> interop
 
 # Needs root; without it the command is printed, and what needs the programs skips with that reason.
 .peers/.debian: Makefile

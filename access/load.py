@@ -93,6 +93,32 @@ def load(path: Path, *, flags: Mapping[str, Any] | None = None, environment: Map
     return Loaded(config, path, layers.origins)
 
 
+def load_without_file(
+    defaults: Mapping[str, Any], *, flags: Mapping[str, Any], environment: Mapping[str, str] | None = None
+) -> AccessConfig:
+    """Return a configuration without a file, for who brings the routes himself.
+
+    Args:
+        defaults: top-level keys in place of the configuration's own defaults.
+        flags: as in `load`.
+        environment: as in `load`.
+
+    Raises:
+        ConfigError: holds every problem found.
+    """
+    layers = _Layers(dict(defaults), {})
+    layers.add_environment(os.environ if environment is None else environment)
+    layers.add_flags(flags)
+    problems = layers.problems
+    try:
+        config = AccessConfig.model_validate(layers.data)
+    except ValidationError as error:
+        problems += [_problem(details, layers) for details in error.errors(include_url=False)]
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
 class _Layers:
     """The file's data with environment and flags laid over it."""
 

@@ -254,23 +254,31 @@ class AccessService:
 
     def _drain(self, plane: DataPlane) -> bool:
         """Let calls in flight end; a second TERMINATE does not wait for them."""
-        timeout_ms = self._config.value.loaded.config.drain_timeout_ms
-        log.info("draining for at most %d ms; another signal stops at once", timeout_ms)
-        end = time.monotonic() + timeout_ms / 1000
-        while True:
-            # In slices, because a signal handler runs only while this thread is in Python code. One that ends before
-            # its time has seen the last connection go; at its time, calls may still come on those that are open.
-            begin = time.monotonic()
-            slice_ms = max(1, min(DRAIN_SLICE_MS, round((end - begin) * 1000)))
-            finished = plane.drain(slice_ms)
-            now = time.monotonic()
-            if now >= end or (finished and now - begin < slice_ms / 1000):
-                log.info("stopping: %s", "every call has ended" if finished else "time is up, calls are cut off")
-                return finished
-            while not self._events.empty():
-                if self._events.get() is Event.TERMINATE:
-                    log.warning("second signal: stopping at once")
-                    return False
+        return drain(plane, self._config.value.loaded.config.drain_timeout_ms, self._events)
+
+
+def drain(plane: DataPlane, timeout_ms: int, events: "queue.SimpleQueue[Event]") -> bool:
+    """Let calls in flight end, at most for `timeout_ms`; another TERMINATE does not wait for them.
+
+    Returns:
+        Whether every call ended.
+    """
+    log.info("draining for at most %d ms; another signal stops at once", timeout_ms)
+    end = time.monotonic() + timeout_ms / 1000
+    while True:
+        # In slices, because a signal handler runs only while this thread is in Python code. One that ends before
+        # its time has seen the last connection go; at its time, calls may still come on those that are open.
+        begin = time.monotonic()
+        slice_ms = max(1, min(DRAIN_SLICE_MS, round((end - begin) * 1000)))
+        finished = plane.drain(slice_ms)
+        now = time.monotonic()
+        if now >= end or (finished and now - begin < slice_ms / 1000):
+            log.info("stopping: %s", "every call has ended" if finished else "time is up, calls are cut off")
+            return finished
+        while not events.empty():
+            if events.get() is Event.TERMINATE:
+                log.warning("second signal: stopping at once")
+                return False
 
 
 class _Plan:
@@ -287,11 +295,11 @@ def _follow(resolver: Resolver, count: Callable[[str, bool], None]) -> Followed[
 
 
 @contextmanager
-def signals(service: AccessService) -> Iterator[None]:
+def signals(post: Callable[[Event], None]) -> Iterator[None]:
     """Turn SIGTERM and SIGINT into TERMINATE, SIGHUP into RELOAD; only the main thread may."""
 
     def handler(number: int, frame: FrameType | None) -> None:
-        service.post(Event.RELOAD if number == signal.SIGHUP else Event.TERMINATE)
+        post(Event.RELOAD if number == signal.SIGHUP else Event.TERMINATE)
 
     before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:

@@ -6,7 +6,7 @@ Clusters have stable names, so that statistics survive a reload: a cluster of `c
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,27 @@ def routing(config: AccessConfig, snapshots: Mapping[str, Snapshot]) -> Routing:
     return Routing(builder.state(), tuple(builder.warnings))
 
 
+def cluster(
+    defaults: ClusterSettings, name: str, given: ClusterSettings, endpoints: Sequence[EndpointConfig]
+) -> dict[str, Any]:
+    """Return a cluster of the routing state.
+
+    Args:
+        defaults: what holds where `given` says nothing.
+        name: of the cluster.
+        given: what its owner said.
+        endpoints: with distinct addresses; may be none.
+    """
+    own = {key: getattr(given, key) for key in given.model_fields_set & ClusterSettings.model_fields.keys()}
+    settings = defaults.model_copy(update=own)
+    return {
+        "name": name,
+        "endpoints": [{"address": each.address, "weight": each.weight} for each in endpoints],
+        "failure_codes": _failure_codes(settings),
+        **{key: _plain(getattr(settings, key)) for key in _SAME},
+    }
+
+
 def cores() -> int:
     """Return how many cores this process may use: its affinity, and a container's CPU quota rounded up."""
     available = len(os.sched_getaffinity(0))
@@ -105,14 +126,7 @@ class _Builder:
     warnings: list[Problem] = field(default_factory=list)
 
     def add_cluster(self, name: str, given: ClusterSettings, endpoints: tuple[EndpointConfig, ...]) -> None:
-        own = {key: getattr(given, key) for key in given.model_fields_set & ClusterSettings.model_fields.keys()}
-        settings = self.config.cluster_defaults.model_copy(update=own)
-        self.clusters[name] = {
-            "name": name,
-            "endpoints": [{"address": each.address, "weight": each.weight} for each in endpoints],
-            "failure_codes": _failure_codes(settings),
-            **{key: _plain(getattr(settings, key)) for key in _SAME},
-        }
+        self.clusters[name] = cluster(self.config.cluster_defaults, name, given, endpoints)
 
     def split(self, model: str, cluster: str, route: Route) -> list[dict[str, Any]]:
         """Return where a route's calls go; add the clusters that are written in place."""

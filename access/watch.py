@@ -22,10 +22,16 @@ _QUIET_MS = 500
 
 
 class FolderWatcher:
-    """A thread that calls `changed` on events in the folders of the files given last."""
+    """A thread that calls `changed` on events in the folders of the files given last.
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    Args:
+        changed: called in the thread.
+        recursive: whether events in folders inside of those folders count too.
+    """
+
+    def __init__(self, changed: Callable[[], None], *, recursive: bool = False) -> None:
         self._changed = changed
+        self._recursive = recursive
         self._folders: frozenset[Path] = frozenset()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -63,7 +69,7 @@ class FolderWatcher:
                 stop_event=stopping,
                 rust_timeout=_QUIET_MS,
                 yield_on_timeout=True,
-                recursive=False,
+                recursive=self._recursive,
                 raise_interrupt=False,
             ):
                 if changes or is_new:  # what changed before the watch stood is found now

@@ -63,6 +63,41 @@ def main() -> None:
 
 
 @app.command()
+def serve(  # noqa: PLR0913  (the options of the command)
+    models_dir: Annotated[
+        Path, typer.Argument(metavar="MODELS_DIR", help="The folder whose sub-folders are model folders.")
+    ],
+    *,
+    listen: Listen = None,
+    admin: Admin = None,
+    replicas: Annotated[
+        int, typer.Option(min=1, max=64, metavar="N", help="Processes of each version of each model.")
+    ] = 1,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Log lines instead of the table, as where the output is no terminal.")
+    ] = False,
+    allow_pickle: AllowPickle = False,
+) -> None:
+    """Serve every model folder behind one port.
+
+    Each sub-folder is a model by what is in it: a TensorFlow SavedModel, or a PyTorch file with or without
+    processor.py. Folders may be added, replaced and deleted meanwhile: a replaced model is warm before it takes over.
+    It listens on 127.0.0.1:8500, with the admin port on 127.0.0.1:8502. SIGHUP looks at every folder at once; SIGTERM
+    or SIGINT lets calls in flight end, a second one does not wait for them.
+    """
+    from dl_inference import local_command  # noqa: PLC0415  (grpc and the rest double the start of other commands)
+
+    flags: dict[str, Any] = {"listen": listen} if listen else {}
+    if admin is not None:
+        flags["admin"] = admin or None
+    table = out if out.is_terminal and not plain else None
+    if table is None:
+        _log_to_stderr()
+    exit_status = local_command.run((err, table), models_dir, flags=flags, replicas=replicas, allow_pickle=allow_pickle)
+    raise typer.Exit(exit_status)
+
+
+@app.command()
 def access(
     config: Annotated[
         Path, typer.Option(metavar="FILE", help="The configuration, access.yaml; docs/configuration.md lists its keys.")
@@ -84,7 +119,7 @@ def access(
         config, lambda: load(config, flags=flags), lambda document: Proxy(document, messages.DESCRIPTORS)
     )
     try:
-        with signals(service):
+        with signals(service.post):
             service.run()
     except ConfigError as error:
         access_check.show_problems(err, error.problems, "red")
@@ -95,24 +130,38 @@ def access(
 
 
 @app.command()
-def predict(
+def predict(  # noqa: PLR0913  (the options of the command)
     model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="The model folder.")],
+    *,
     listen: Listen = None,
     admin: Admin = None,
+    model_version: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", help="Version to serve; default: the latest of those that model.yaml names."),
+    ] = None,
+    model_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What the model is called; default: as the folder.")
+    ] = None,
     allow_pickle: AllowPickle = False,
 ) -> None:
     """Serve one model folder alone, until SIGTERM.
 
     Without --listen it listens on 127.0.0.1:5000.
     """
+    addresses = listen or ["127.0.0.1:5000"]
     try:
         if _is_saved_model(model_dir):
             from tf_predict import server as tensorflow_server  # noqa: PLC0415  (not for the other commands)
 
-            raise typer.Exit(tensorflow_server.serve(model_dir, listen or ["127.0.0.1:5000"], admin))
-        from torch_predict import server  # noqa: PLC0415  (torch is an extra, and takes seconds to import)
+            exit_status = tensorflow_server.serve(
+                model_dir, addresses, admin, model_name=model_name, model_version=model_version
+            )
+        else:
+            from torch_predict import server  # noqa: PLC0415  (torch is an extra, and takes seconds to import)
 
-        exit_status = server.serve(model_dir, listen or ["127.0.0.1:5000"], admin, allow_pickle)
+            exit_status = server.serve(
+                model_dir, addresses, admin, allow_pickle, version=model_version, name=model_name
+            )
     except ModuleNotFoundError as error:
         _say_what_is_missing(error)
         raise typer.Exit(1) from error

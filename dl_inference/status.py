@@ -3,7 +3,7 @@
 import http.client
 import json
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich import box
@@ -65,7 +65,7 @@ def render(status: Mapping[str, Any], before: Mapping[str, Any] | None = None, s
     if "models" not in status:
         return Group(_head(status), _calls(status, before or {}, seconds))
     parts: list[RenderableType] = [_head(status), _models(status, before or {}, seconds), _endpoints(status)]
-    return Group(*parts, *_control(status.get("control") or {}))
+    return Group(*parts, *control_parts(status.get("control") or {}))
 
 
 def _head(status: Mapping[str, Any]) -> Text:
@@ -141,7 +141,10 @@ def _endpoints(status: Mapping[str, Any]) -> Table:
     return table
 
 
-def _control(control: Mapping[str, Any]) -> Iterator[RenderableType]:
+def control_parts(control: Mapping[str, Any]) -> Iterator[RenderableType]:
+    """Yield what /status says about where the routes come from: files, sources, model folders and their processes."""
+    if control.get("folders") is not None:
+        yield _folders(control["folders"])
     config = control.get("config")
     for source in [*([config] if config else []), *control.get("sources", ())]:
         counts = f"reloads {source['reloads_ok']}, failed {source['reloads_failed']}"
@@ -154,6 +157,28 @@ def _control(control: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield Text(f"changed, but needs a restart: {', '.join(control['needs_restart'])}", style="yellow")
     for warning in control.get("warnings", ()):
         yield Text(warning, style="yellow")
+
+
+def _folders(folders: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """Return the table of `serve`: model folders, their versions with the processes, and what is wrong."""
+    table = _table("Model folders", ("folder", "kind", "state", "version"), ("ready", "restarts"))
+    table.add_column("processes", overflow="fold")
+    reasons = []
+    for folder in folders:
+        colour = {"serving": "green", "loading": "yellow", "replacing": "yellow"}.get(folder["state"], "red")
+        start = (Text(folder["name"]), Text(folder["kind"] or ""), Text(folder["state"], style=colour))
+        for each in folder["versions"] or [None]:
+            if each is None:
+                table.add_row(*start)
+                continue
+            ready = Text(f"{each['ready']} of {each['replicas']}", style="" if each["ready"] else "red")
+            version = f"{each['version']}" if each["serves"] else f"{each['version']} (new)"
+            pids = ", ".join(map(str, each["pids"]))
+            table.add_row(*start, version, ready, _alarming(each["restarts"]), pids)
+            start = (Text(""), Text(""), Text(""))
+        if folder["reason"]:
+            reasons.append(Text(f"{folder['name']}: {folder['reason']}", style="red"))
+    return Group(table, *reasons)
 
 
 def _table(title: str, texts: tuple[str, ...], numbers: tuple[str, ...]) -> Table:

@@ -1,13 +1,15 @@
-"""The whole system on this machine: two PyTorch servers, the access service in front, real calls, one server killed.
+"""Every example of this folder on this machine: `dl-inference serve models`, real calls, one model process killed.
 
     make demo
 
-Everything listens on 127.0.0.1, on free ports. `demo_processes.py` keeps the programs; this file tells the story.
+Everything listens on 127.0.0.1, on free ports. `demo_processes.py` keeps the program, `demo_samples.py` makes calls of
+the examples' samples; this file tells the story.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,13 +18,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 from demo_processes import DemoError, Program, Programs
-from google.protobuf.json_format import MessageToDict
+from demo_samples import Answer, Caller, Sample, read
 from PIL import Image
 from rich import box
 from rich.console import Console
@@ -30,93 +32,32 @@ from rich.table import Table
 from rich.text import Text
 
 from dl_inference import status
-from dl_inference.messages import SeldonMessage
 
-DIGITS = Path(__file__).resolve().parent / "digits"
-SAMPLES = sorted(DIGITS.glob("samples/*.png"))
-SERVERS = 2
+MODELS = Path(__file__).resolve().parent
+REPLICAS = 2
 CALLERS = 4
 CALLS = 400
-"""Answers to wait for before one server is killed, and again after."""
+"""Answers to wait for before a process is killed, and again after."""
+SHOWN = 5
+"""Samples of each example that are shown; all are sent."""
 
-LOAD_S = 180.0
-"""How long a model server may load: the first import of torch reads gigabytes."""
+READY_S = 240.0
+"""How long the models may load: the first import of a framework reads gigabytes."""
 
-START_S = 20.0
-CALL_S = 10.0
-
-ACCESS_YAML = """\
-listen: 127.0.0.1:0        # 0: a free port
-admin: 127.0.0.1:0
-expose_endpoints: true     # answers say who served them
-models:
-  digits: {{endpoints: [{endpoints}], protocol: seldon}}
-"""
-
+LOOK_S = 0.2
 BEGIN = time.monotonic()
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One answered call.
-
-    Attributes:
-        name: the class that the model named.
-        score: its score, 0..1.
-        endpoint: who served, by the trailer `access-endpoint`.
-        attempts: how many endpoints were tried.
-        begun: time.monotonic() when it was sent.
-        took_ms: from sending to the answer.
-    """
-
-    name: str
-    score: float
-    endpoint: str
-    attempts: int
-    begun: float
-    took_ms: float
-
-
-class Caller:
-    """An ordinary grpcio client of the address where the access service listens."""
-
-    def __init__(self, address: str) -> None:
-        # A proxy for the web has no business between two programs of this machine.
-        self._channel = grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)])
-        self._predict = self._channel.unary_unary(
-            "/seldon.protos.Model/Predict",
-            request_serializer=SeldonMessage.SerializeToString,
-            response_deserializer=SeldonMessage.FromString,
-        )
-
-    def predict(self, png: bytes) -> Answer:
-        """Send a picture to the model `digits`.
-
-        Raises:
-            grpc.RpcError: it was not answered.
-        """
-        request = SeldonMessage(binData=png)
-        request.meta.tags["model"].string_value = "digits"
-        begun = time.monotonic()
-        message, call = self._predict.with_call(request, timeout=CALL_S)
-        took_ms = (time.monotonic() - begun) * 1000
-        best = MessageToDict(message.jsonData)["predictions"][0]
-        trailers = dict(call.trailing_metadata())
-        endpoint, attempts = trailers["access-endpoint"], int(trailers["access-attempts"])
-        return Answer(best["class"], best["score"], endpoint, attempts, begun, took_ms)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._channel.close()
+Say = Callable[[str], None]
 
 
 class Traffic:
     """Calls without a pause from several threads, each with a connection of its own, while it is entered."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, samples: Sequence[Sample]) -> None:
         self.answers: list[Answer] = []
         self.failures: list[str] = []
         self._address = address
+        self._samples = samples
         self._changed = threading.Condition()
         self._stopped = threading.Event()
         self._threads = [threading.Thread(target=self._call, args=(first,)) for first in range(CALLERS)]
@@ -137,22 +78,21 @@ class Traffic:
         """Wait until so many more calls have ended, well or badly."""
         with self._changed:
             wanted = len(self.answers) + len(self.failures) + calls
-            enough = self._changed.wait_for(lambda: len(self.answers) + len(self.failures) >= wanted, LOAD_S)
+            enough = self._changed.wait_for(lambda: len(self.answers) + len(self.failures) >= wanted, READY_S)
         if not enough:
-            raise DemoError(f"{calls} calls took more than {LOAD_S:.0f} s")
+            raise DemoError(f"{calls} calls took more than {READY_S:.0f} s")
 
     def _call(self, first: int) -> None:
-        pictures = [(path.stem, path.read_bytes()) for path in SAMPLES]
         caller = Caller(self._address)
         number = first
         while not self._stopped.is_set():
-            name, png = pictures[number % len(pictures)]
+            sample = self._samples[number % len(self._samples)]
             number += 1
             try:
-                answer = caller.predict(png)
-                failure = "" if answer.name == name else f"a {name} was taken for a {answer.name}"
+                answer = caller.predict(sample)
+                failure = "" if answer.is_right else f"{sample.model} answers {sample.shown} with {answer.shown}"
             except grpc.RpcError as error:
-                failure = f"{error.code().name}: {error.details()}"
+                failure = f"{sample.model}: {error.code().name}: {error.details()}"
             with self._changed:
                 if failure:
                     self.failures.append(failure)
@@ -162,39 +102,58 @@ class Traffic:
         caller.close()
 
 
-def make_model(say: Callable[[str], None]) -> None:
-    """Train and export the example model if it is not there."""
-    if (DIGITS / "model.pt2").exists():
-        say("the example model is there: models/digits/model.pt2")
-        return
-    say("making the example model once: models/digits/make_model.py (under a minute)")
-    done = subprocess.run([sys.executable, DIGITS / "make_model.py"], check=False)
-    if done.returncode != 0:
-        raise DemoError(f"models/digits/make_model.py ended with exit status {done.returncode}; its output is above")
+def make_models(say: Say) -> list[Path]:
+    """Make the models of the examples that have none; return the examples.
+
+    Raises:
+        DemoError: a script failed.
+    """
+    examples = sorted(script.parent for script in MODELS.glob("*/make_model.py"))
+    for example in examples:
+        if has_model(example):
+            continue
+        say(f"making the model once: models/{example.name}/make_model.py")
+        done = subprocess.run([sys.executable, example / "make_model.py"], check=False)
+        if done.returncode != 0:
+            raise DemoError(f"{example / 'make_model.py'} ended with exit status {done.returncode}; see above")
+    return examples
 
 
-def command(*arguments: str) -> list[str]:
-    """Return the command line of `dl-inference` in this environment."""
-    return [str(Path(sys.executable).with_name("dl-inference")), *arguments]
+def has_model(example: Path) -> bool:
+    """Tell whether an example's model has been made."""
+    patterns = ("model.pt*", "model.safetensors", "saved_model.pb")
+    return any(file for pattern in patterns for file in (*example.glob(pattern), *example.glob(f"[0-9]*/{pattern}")))
 
 
-def start_servers(programs: Programs, environment: dict[str, str], say: Callable[[str], None]) -> dict[str, Program]:
-    """Start the model servers side by side; return them by address when all are ready."""
-    predict = command("predict", str(DIGITS), "--listen", "127.0.0.1:0")
-    servers = [programs.start(f"model server {n + 1}", predict, environment) for n in range(SERVERS)]
-    say(f"{SERVERS} PyTorch servers are starting: dl-inference predict models/digits")
-    return {server.wait_line(r"serving digits version \d+ on (\S+)", LOAD_S)[1]: server for server in servers}
+def start(programs: Programs, environment: dict[str, str], say: Say) -> tuple[Program, str, str]:
+    """Start `serve`; return it, its address and its admin address when the port is open."""
+    executable = shutil.which("dl-inference", path=str(Path(sys.executable).parent))
+    command = [executable] if executable else [sys.executable, "-m", "dl_inference.cli"]
+    options = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--replicas", str(REPLICAS), "--plain"]
+    serve = programs.start("dl-inference serve", [*command, "serve", str(MODELS), *options], environment)
+    say(f"starting: dl-inference serve models --replicas {REPLICAS}")
+    ready = serve.wait_line(r"serve: ready on (\S+), (\S+)", READY_S)
+    return serve, ready[1], ready[2]
 
 
-def start_access(
-    programs: Programs, environment: dict[str, str], folder: Path, endpoints: Sequence[str]
-) -> tuple[str, str]:
-    """Start the access service; return its address and its admin address when it is ready."""
-    config = folder / "access.yaml"
-    config.write_text(ACCESS_YAML.format(endpoints=", ".join(endpoints)))
-    access = programs.start("the access service", command("access", "--config", str(config)), environment)
-    ready = access.wait_line(r"ready on (\S+), (\S+)", START_S)
-    return ready[1], ready[2]
+def wait_served(serve: Program, admin: str, names: Sequence[str]) -> dict[str, Any]:
+    """Wait until every process of every example is ready; return /status.
+
+    Raises:
+        DemoError: one cannot be served, or the time is up.
+    """
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline and serve.is_running():
+        found = status.fetch(admin)
+        folders = {folder["name"]: folder for folder in found["control"]["folders"]}
+        for name in names:
+            if folders[name]["reason"]:
+                raise DemoError(f"models/{name} cannot be served: {folders[name]['reason']}")
+        versions = [version for name in names for version in folders[name]["versions"]]
+        if all(version["ready"] == version["replicas"] for version in versions):
+            return found
+        time.sleep(LOOK_S)
+    raise serve.failed(f"has not made every model ready within {READY_S:.0f} s")
 
 
 def picture(path: Path) -> Text:
@@ -205,34 +164,42 @@ def picture(path: Path) -> Text:
     return Text("\n".join("".join(blocks[pair] for pair in zip(*rows, strict=True)) for rows in pairs))
 
 
-def show_predictions(out: Console, address: str) -> None:
-    """Send each sample once and print input, answer, who served it and how long it took."""
-    table = Table(box=box.SIMPLE_HEAD, show_lines=True, pad_edge=False)
-    for title in ("input", "file", "answer", "endpoint that served"):
-        table.add_column(title, vertical="middle")
-    for title in ("score", "took ms"):
-        table.add_column(title, justify="right", vertical="middle")
+def show_predictions(out: Console, address: str, name: str, samples: Sequence[Sample]) -> None:
+    """Send each sample of an example once; print input, answer, who served it and how long it took.
+
+    Raises:
+        DemoError: an answer is not as the sample expects.
+    """
+    table = Table(title=name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("input", "", "answer", "endpoint that served"):
+        table.add_column(title, vertical="middle", overflow="ellipsis", no_wrap=title == "answer")
+    table.add_column("took ms", justify="right", vertical="middle")
     caller = Caller(address)
-    for path in SAMPLES:
-        answer = caller.predict(path.read_bytes())
-        row = (path.name, answer.name, answer.endpoint, f"{answer.score:.3f}", f"{answer.took_ms:.1f}")
-        table.add_row(picture(path), *row)
+    for index, sample in enumerate(samples):
+        answer = caller.predict(sample)
+        if not answer.is_right:
+            raise DemoError(f"{name} answers {sample.shown} with {answer.shown}")
+        if index < SHOWN:
+            drawn = picture(sample.picture) if sample.picture is not None else ""
+            socket = answer.endpoint.rpartition("/")[2]
+            table.add_row(Text(sample.shown), drawn, Text(answer.shown[:70]), socket, f"{answer.took_ms:.1f}")
     caller.close()
     out.print(table)
+    out.print(f"{len(samples)} samples of {name}, each answered as expected")
 
 
-def kill_one(out: Console, say: Callable[[str], None], address: str, servers: dict[str, Program]) -> None:
-    """Kill a model server while calls go on; print who served before and after.
+def kill_one(out: Console, say: Say, address: str, samples: Sequence[Sample], victim: tuple[str, int]) -> None:
+    """Kill a model process while calls go on; print who served before and after.
 
     Raises:
         DemoError: a call failed.
     """
-    victim = next(iter(servers))
-    with Traffic(address) as traffic:
+    name, pid = victim
+    with Traffic(address, samples) as traffic:
         traffic.wait_for(CALLS)
-        servers[victim].kill()
+        os.kill(pid, signal.SIGKILL)
         killed = time.monotonic()
-        say(f"killed {servers[victim].name} ({victim}) with calls in flight")
+        say(f"killed process {pid} of {name} with calls in flight")
         traffic.wait_for(CALLS)
     before = [answer for answer in traffic.answers if answer.begun < killed]
     after = [answer for answer in traffic.answers if answer.begun >= killed]
@@ -241,9 +208,8 @@ def kill_one(out: Console, say: Callable[[str], None], address: str, servers: di
     table.add_column("calls answered by")
     for title in ("before the kill", "after it"):
         table.add_column(title, justify="right")
-    for endpoint in servers:
-        name = f"{endpoint} (killed)" if endpoint == victim else endpoint
-        table.add_row(name, str(served[endpoint]), str(later[endpoint]))
+    for endpoint in sorted(served | later):
+        table.add_row(endpoint.rpartition("/")[2], str(served[endpoint]), str(later[endpoint]))
     slowest = (f"{max(answer.took_ms for answer in answers):.1f}" for answers in (before, after))
     table.add_row("slowest call, ms", *slowest)
     retried = (str(sum(answer.attempts > 1 for answer in answers)) for answers in (before, after))
@@ -260,19 +226,25 @@ def tell(out: Console, programs: Programs, folder: Path) -> None:
     def say(text: str) -> None:
         out.print(Text.assemble((f"[{time.monotonic() - BEGIN:5.1f} s] ", "dim"), (text, "bold")), soft_wrap=True)
 
-    make_model(say)
-    # Variables for the user's own servers are not for these; 2 servers share the cores with the calls.
+    examples = make_models(say)
+    # Variables for the user's own servers are not for these; the processes share the cores with the calls.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("DL_INFERENCE_")}
     environment |= {"DL_INFERENCE_TORCH_THREADS": "1", "DL_INFERENCE_TORCH_DEVICE": "cpu"}
     environment["TMPDIR"] = str(folder)  # torch leaves caches there
-    servers = start_servers(programs, environment, say)
-    say(f"ready: {', '.join(servers)}; starting the access service: dl-inference access --config access.yaml")
-    address, admin = start_access(programs, environment, folder, list(servers))
+    serve, address, admin = start(programs, environment, say)
+    found = wait_served(serve, admin, [example.name for example in examples])
     say(f"ready: {address}; sending the samples as an ordinary gRPC client")
-    show_predictions(out, address)
-    say(f"calling without a pause from {CALLERS} connections")
-    kill_one(out, say, address, servers)
-    say(f"what the access service sees: dl-inference status --admin {admin}")
+    samples = {example.name: read(example) for example in examples}
+    for name, cases in samples.items():
+        if cases:
+            show_predictions(out, address, name, cases)
+    say(f"calling all models without a pause from {CALLERS} connections")
+    first = found["control"]["folders"][0]
+    every = [sample for cases in samples.values() for sample in cases]
+    kill_one(out, say, address, every, (first["name"], first["versions"][0]["pids"][0]))
+    serve.wait_line(rf"serve: {first['name']}@\d+/0: .*killed by SIGKILL; starts again in 0 s", LOOK_S * 10)
+    say("serve has started another process in its place")
+    say(f"what serve sees: dl-inference status --admin {admin}")
     out.print(status.render(status.fetch(admin)))
     programs.end()
     say("every program has ended")

@@ -10,7 +10,7 @@ Finding and checking need no torch and run no code of the folder; only `load` do
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,7 +112,7 @@ def _inspect(path: Path) -> tuple[ModelFolder | None, list[Problem]]:
         except LoadError as error:
             problems.append(error.problem)
     if versions:
-        problems += _missing_versions(path, settings, [v.number for v in versions])
+        problems += missing_versions(path, settings, [v.number for v in versions])
     return (ModelFolder(path.name, path, settings, tuple(versions)) if versions else None), problems
 
 
@@ -156,7 +156,8 @@ def _runtime_of(file: Path) -> Runtime:
     raise LoadError(file, f"is damaged, or no {kinds} model ({file.stat().st_size} bytes)", "save or copy it again")
 
 
-def _missing_versions(path: Path, settings: ModelSettings, found: list[int]) -> list[Problem]:
+def missing_versions(path: Path, settings: ModelSettings, found: Sequence[int]) -> list[Problem]:
+    """Return what a model folder's model.yaml names of versions that are not there."""
     wanted = {f"versions: {number}": number for number in settings.versions or ()}
     wanted |= {f"labels.{label}: {number}": number for label, number in settings.labels.items()}
     there = ", ".join(map(str, found))

@@ -43,6 +43,7 @@ def serve(  # noqa: PLR0913  (the command line's options)
     allow_pickle: bool = False,
     *,
     version: int | None = None,
+    name: str | None = None,
     settings: ServerSettings | None = None,
     make_worker: Callable[[str, bytes], Worker] = Worker,
 ) -> int:
@@ -54,6 +55,7 @@ def serve(  # noqa: PLR0913  (the command line's options)
         admin: address of the HTTP admin port, if any.
         allow_pickle: load a whole pickled model, which runs the code inside it.
         version: which one; default: the last of those that model.yaml says to serve.
+        name: what the model is called; default: as the folder.
         settings: default: from the environment.
         make_worker: makes the native front; tests give their own.
 
@@ -67,12 +69,13 @@ def serve(  # noqa: PLR0913  (the command line's options)
         for address in [*listen, *([admin] if admin is not None else [])]:
             addresses.check(address)
         folder = repository.find(model_dir)
+        name = name or folder.name
         chosen = choose(folder, version)
         predictor = load_predictor(folder, chosen, allow_pickle=allow_pickle, settings=settings)
         document = settings.worker_json(
             listen=listen,
             admin=admin,
-            model=folder.name,
+            model=name,
             version=chosen.number,
             timeout_ms=folder.settings.timeout_ms,
         )
@@ -83,7 +86,7 @@ def serve(  # noqa: PLR0913  (the command line's options)
         return 1
     with Signals() as signals:
         worker.set_ready(True)
-        _LOGGER.info("serving %s version %d on %s", folder.name, chosen.number, ", ".join(bound))
+        _LOGGER.info("serving %s version %d on %s", name, chosen.number, ", ".join(bound))
         return _run(worker, predictor, signals, settings.drain_timeout_ms)
 
 

@@ -311,7 +311,7 @@ def test_signals_become_events(tmp_path):
         planes[0].until(lambda: planes[0].addresses == {"m": ["b:1"]})
         os.kill(os.getpid(), signal.SIGTERM)
 
-    with signals(service):
+    with signals(service.post):
         assert service.run(ready)
     assert planes[0].steps[-2:] == ["drain", "stop"]
 

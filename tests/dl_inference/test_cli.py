@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from dl_inference import cli, messages
 from dl_inference import status as statuses
 
-COMMANDS = ("access", "predict", "call", "check", "status", "version")
+COMMANDS = ("serve", "access", "predict", "call", "check", "status", "version")
 EXAMPLE = """\
 listen: 127.0.0.1:8500
 models:

@@ -1,0 +1,292 @@
+"""One model process of `serve`: started, watched until it is ready, restarted after a crash, ended.
+
+Everything here is driven by the main thread's steps (a process dies with the thread that started it); a thread for
+each process reads what it prints. Nothing waits but the one that ends what is left.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import os
+import re
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from dl_inference.messages import HealthCheckRequest, HealthCheckResponse
+
+READY_S = 600.0
+"""A process that is not ready after so long is killed and started again; loading big models takes minutes."""
+
+FIRST_DELAY_S = 1.0
+MAX_DELAY_S = 60.0
+WELL_S = 60.0
+"""A process that was ready for so long has run well: its next crash is its first."""
+
+_HEALTH_S = 5.0
+_HEALTH_EVERY_S = 0.1
+_TAIL_LINES = 60
+_REASON_LINES = 8
+
+_LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)", re.DOTALL)
+
+log = logging.getLogger("serve")
+
+
+class State(enum.Enum):
+    """Where a process stands."""
+
+    STARTING = "starting"
+    READY = "ready"
+    ENDED = "ended"
+
+
+class ModelProcess:
+    """One process that serves one version of a model on a unix socket. Constructing starts it.
+
+    Args:
+        label: for the log: ``digits@1/0``.
+        launch: starts the program, as the leader of a process group and a child of this process, with a descriptor as
+            its standard output and error; returns its id.
+        socket: where it will listen.
+        ready_s: how long it may take to be ready.
+    """
+
+    def __init__(self, label: str, launch: Callable[[int], int], socket: Path, ready_s: float = READY_S) -> None:
+        self.label = label
+        self.address = f"unix:{socket}"
+        self.state = State.STARTING
+        self.reason = ""
+        """Why it ended, once it has."""
+        self.started_at = time.monotonic()
+        self.ready_at = 0.0
+        self._socket = socket
+        self._ready_s = ready_s
+        self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._health: _Health | None = None
+        self._is_leaving = self._is_reaped = False
+        output, theirs = os.pipe()
+        try:
+            self.pid = launch(theirs)
+        except BaseException:
+            os.close(output)
+            raise
+        finally:
+            os.close(theirs)
+        self._reader = threading.Thread(target=self._read, args=(output,), name=f"log-{label}", daemon=True)
+        self._reader.start()
+
+    def step(self) -> State:
+        """Look at it once, without waiting; return where it stands."""
+        if self.state is State.ENDED:
+            return self.state
+        status = self._poll()
+        if status is not None:
+            self._ended(status)
+        elif self.state is State.STARTING and not self._is_leaving:
+            if self._is_serving():
+                self.state = State.READY
+                self.ready_at = time.monotonic()
+            elif time.monotonic() - self.started_at > self._ready_s:
+                self.kill()
+                self._ended(None)
+        return self.state
+
+    def ran_well(self) -> bool:
+        """Tell whether it was ready for long enough to forgive it a crash."""
+        return self.ready_at > 0 and time.monotonic() - self.ready_at >= WELL_S
+
+    def terminate(self) -> None:
+        """SIGTERM: answer what is in flight, then end."""
+        self._is_leaving = True
+        self._close_health()
+        if self.state is not State.ENDED:
+            os.kill(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL it and whatever it has started, and wait until it is gone."""
+        self._close_health()
+        if not self._is_reaped:
+            self._kill_group()
+            self._reap()
+
+    def _poll(self) -> int | None:
+        """Return its exit status once it has ended; what it has started ends with it."""
+        # Not reaped yet, so that its id, which is its group's, cannot be anybody else's.
+        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            return None
+        self._kill_group()
+        return self._reap()
+
+    def _kill_group(self) -> None:
+        os.killpg(self.pid, signal.SIGKILL)
+
+    def _reap(self) -> int:
+        self._is_reaped = True
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+    def _ended(self, status: int | None) -> None:
+        self.state = State.ENDED
+        self._close_health()
+        self._reader.join(0.2)  # its last words; a grandchild may hold the pipe open
+        self._socket.unlink(missing_ok=True)
+        self.reason = f"not ready within {self._ready_s:.0f} s" if status is None else self._why(status)
+
+    def _why(self, status: int) -> str:
+        """Say why it ended: what it said after "cannot serve", else its last line, and how it ended."""
+        lines = [_LOG_LINE.sub(r"\2", line) for line in self._tail if line.strip()]
+        starts = [index for index, line in enumerate(lines) if "cannot serve" in line]
+        words = lines[starts[-1] + 1 :] if starts and starts[-1] + 1 < len(lines) else lines[-1:]
+        if status == -signal.SIGKILL:  # that leaves no time for last words
+            return "killed by SIGKILL"
+        how = f"killed by {_signal_name(-status)}" if status < 0 else f"ended with exit status {status}"
+        # The reason alone where it gave one itself and ended as agreed.
+        return "\n".join(words[:_REASON_LINES]) if starts and status == 1 else "\n".join([how, *words])
+
+    def _is_serving(self) -> bool:
+        if self._health is None:
+            if not self._socket.exists():
+                return False
+            self._health = _Health(self.address)
+        if not self._health.is_serving():
+            return False
+        self._close_health()
+        return True
+
+    def _close_health(self) -> None:
+        if self._health is not None:
+            self._health.close()
+            self._health = None
+
+    def _read(self, output: int) -> None:
+        child_log = logging.getLogger(f"serve.{self.label}")
+        with open(output, encoding="utf-8", errors="replace") as pipe:
+            for line in pipe:
+                text = line.rstrip("\n")
+                self._tail.append(text)
+                match = _LOG_LINE.fullmatch(text)
+                level = logging.getLevelNamesMapping()[match[1]] if match else logging.INFO
+                child_log.log(level, "%s", match[2] if match else text)
+
+
+class _Health:
+    """Asks grpc.health.v1 whether a process is warm, without waiting for the answer."""
+
+    def __init__(self, address: str) -> None:
+        # For a unix socket grpc makes an authority of the path, "%2Ftmp%2F...", which the h2 crate refuses.
+        self._channel = grpc.insecure_channel(
+            address, options=[("grpc.default_authority", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
+        )
+        self._check = self._channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=HealthCheckRequest.SerializeToString,
+            response_deserializer=HealthCheckResponse.FromString,
+        )
+        self._call: Any = None
+        self._asked_at = 0.0
+
+    def is_serving(self) -> bool:
+        """Tell what the last question was answered with; ask the next one now and then."""
+        if self._call is not None and self._call.done():
+            call, self._call = self._call, None
+            if call.code() is grpc.StatusCode.OK and call.result().status == HealthCheckResponse.SERVING:
+                return True
+        if self._call is None and time.monotonic() - self._asked_at >= _HEALTH_EVERY_S:
+            self._asked_at = time.monotonic()
+            self._call = self._check.future(HealthCheckRequest(), timeout=_HEALTH_S, wait_for_ready=True)
+        return False
+
+    def close(self) -> None:
+        """End the question and the connection."""
+        self._channel.close()
+
+
+class Replica:
+    """One of the processes of a model version, started again as often as it ends.
+
+    Args:
+        label: for the log: ``digits@1/0``.
+        start: starts a process.
+    """
+
+    def __init__(self, label: str, start: Callable[[], ModelProcess]) -> None:
+        self._label = label
+        self.process: ModelProcess | None = None
+        self.address: str | None = None
+        """Of the last process that was ready; None when none ever was."""
+        self.restarts = 0
+        self.failures = 0
+        """Ends in a row without having run well."""
+        self.reason = ""
+        """Why the last process ended; empty once its successor is ready."""
+        self._start = start
+        self._not_before = 0.0
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its process may be called now."""
+        return self.process is not None and self.process.state is State.READY
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether its process is loading."""
+        return self.process is not None and self.process.state is State.STARTING
+
+    def retry_now(self) -> None:
+        """Forget the delay that failures have brought."""
+        self._not_before = 0.0
+
+    def step(self, *, may_start: bool) -> None:
+        """Look at the process, and start the first or the next one when it is time and `may_start`."""
+        if self.process is not None:
+            self._look(self.process)
+        if self.process is None and may_start and time.monotonic() >= self._not_before:
+            try:
+                self.process = self._start()
+            except OSError as error:  # no room for another process, or descriptor
+                self._fail(f"cannot be started: {error.strerror}", crashes=self.failures + 1)
+                return
+            log.info("%s: process %d starts", self.process.label, self.process.pid)
+
+    def _look(self, process: ModelProcess) -> None:
+        state = process.step()
+        if state is State.READY and self.address != process.address:
+            self.address, self.reason = process.address, ""
+            log.info(
+                "%s: ready after %.1f s (process %d)", process.label, process.ready_at - process.started_at, process.pid
+            )
+        if state is State.ENDED:
+            self._schedule(process)
+            self.process = None
+
+    def _schedule(self, process: ModelProcess) -> None:
+        """Start the next one at once after a crash; where it was not the first, or none was ready, later."""
+        if process.ran_well():
+            self.failures = 0
+        crashes = self.failures if process.ready_at > 0 else self.failures + 1
+        self.restarts += 1
+        self._fail(f"process {process.pid}: {process.reason}", crashes=crashes)
+        self.reason = process.reason
+
+    def _fail(self, reason: str, *, crashes: int) -> None:
+        """Say why there is no process now, and wait 1 s, 2 s, 4 s ... up to MAX_DELAY_S for the next one."""
+        self.failures += 1
+        doublings = min(crashes - 1, 16)  # of any more the delay knows nothing
+        delay_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2**doublings) if crashes else 0.0
+        self._not_before = time.monotonic() + delay_s
+        self.reason = reason
+        log.error("%s: %s; starts again in %.0f s", self._label, reason, delay_s)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

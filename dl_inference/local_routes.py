@@ -1,0 +1,81 @@
+"""Models -> the routing state. Pure: no processes, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from access.config import AccessConfig, ClusterSettings
+from access.fields import EndpointConfig
+from access.state import cluster
+from dl_inference.local_models import Model
+
+
+@dataclass(frozen=True)
+class Routes:
+    """A whole routing state.
+
+    Attributes:
+        state: the StateConfig document (dataplane/crates/core/src/config.rs).
+        warnings: names that could not be given to a model because another one has them.
+    """
+
+    state: dict[str, Any]
+    warnings: tuple[str, ...]
+
+
+def routing(config: AccessConfig, models: Iterable[Model]) -> Routes:
+    """Return the routes of all models, by name, version, label and alias.
+
+    A version is a cluster ``digits@3``. A model whose first process still loads, or fails, has a cluster without
+    endpoints: its calls get UNAVAILABLE. One without a layout has no route. The only folder there is becomes
+    the default cluster.
+    """
+    models = sorted(models, key=lambda model: model.name)
+    clusters: dict[str, dict[str, Any]] = {}
+    routed: dict[str, dict[str, Any]] = {}
+    for model in models:
+        if model.layout is not None:
+            routed[model.name] = _model(config, model, clusters)
+    default = None
+    if len(models) == 1 and routed:
+        default = next(iter(routed.values()))["split"][0]["cluster"]
+    warnings = _add_aliases(models, routed)
+    state = {"clusters": list(clusters.values()), "models": list(routed.values()), "default_cluster": default}
+    return Routes(state, tuple(warnings))
+
+
+def _model(config: AccessConfig, model: Model, clusters: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    assert model.layout is not None  # the caller looked
+    settings = ClusterSettings(timeout_ms=model.layout.timeout_ms)
+    serving = model.serving()
+
+    def add(version: int) -> list[dict[str, Any]]:
+        name = f"{model.name}@{version}"
+        addresses = serving[version].addresses if version in serving else ()
+        endpoints = [EndpointConfig(address=address) for address in addresses]
+        clusters[name] = cluster(config.cluster_defaults, name, settings, endpoints)
+        return [{"cluster": name, "weight": 1}]
+
+    versions = {str(version): add(version) for version in sorted(serving)}
+    for label, version in model.layout.labels.items():
+        if version in serving:
+            versions[label] = versions[str(version)]
+    default = model.default.version if model.default is not None else model.layout.default
+    return {"name": model.name, "split": add(default), "versions": versions}
+
+
+def _add_aliases(models: list[Model], routed: dict[str, dict[str, Any]]) -> list[str]:
+    """Route further names as the model that they belong to; a folder's name wins over an alias."""
+    warnings = []
+    owners = {model.name: model.name for model in models}
+    for model in models:
+        for alias in dict.fromkeys(model.layout.aliases) if model.layout is not None else ():
+            if alias in owners:
+                if owners[alias] != model.name:
+                    warnings.append(f"{model.name}: the alias {alias} is left out: {owners[alias]} has that name")
+                continue
+            owners[alias] = model.name
+            routed[alias] = {**routed[model.name], "name": alias}
+    return warnings
