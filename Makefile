@@ -141,7 +141,7 @@ cargo:
 # JDK and Maven, their tests skip.
 GO_PROTOS := $(shell grep -rl 'go_package = "dlinference/' protos --include='*.proto' 2>/dev/null)
 
-.peers/go/.installed: $(wildcard tests/interop/go/*) $(PROTOS) .peers/.debian
+.peers/go/.installed: $(wildcard tests/interop/go/*) $(PROTOS) | .peers/.debian
 	@if ! command -v go >/dev/null || ! command -v protoc >/dev/null; then \
 		echo "make: tests with Go stubs and grpcurl will skip; to run them install Go (go.dev) and protoc" >&2; exit 0; \
 	fi; \
