@@ -23,9 +23,9 @@ from dl_inference import messages
 from dl_inference import status as statuses
 from dl_inference._native import Proxy
 from dl_inference.local import LocalService
-from dl_inference.local_folders import SAVED_MODEL_FILES
 from dl_inference.local_launch import Launcher
 from dl_inference.local_place import InUseError, locked, socket_folder
+from tf_predict.repository import holds_saved_model
 from torch_predict import addresses
 from torch_predict.repository import SUFFIXES
 
@@ -119,7 +119,6 @@ def _fault(models_dir: Path) -> str | None:
     """Say why a path is no folder of model folders."""
     if not models_dir.is_dir():
         return f"{models_dir} is not a folder; name the one that holds the model folders"
-    files = (*SAVED_MODEL_FILES, *(f"model{suffix}" for suffix in SUFFIXES))
-    if any((models_dir / name).is_file() for name in files):
+    if holds_saved_model(models_dir) or any((models_dir / f"model{suffix}").is_file() for suffix in SUFFIXES):
         return f"{models_dir} is itself a model folder; name the one around it: {models_dir.resolve().parent}"
     return None

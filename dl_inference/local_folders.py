@@ -10,23 +10,22 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from access.fields import is_model_name
+from tf_predict import repository as saved_models
+from tf_predict.errors import ModelFolderError as SavedModelFolderError
 from torch_predict import repository
-from torch_predict.config import ModelSettings, read_model_settings
-from torch_predict.errors import ModelFolderError, Problem
+from torch_predict.errors import ModelFolderError
 
 SETTLE_S = 1.0
 """A folder that was not renamed in as a whole counts as changed when it has been still for so long."""
 
 MAX_FILES = 10_000
 MAX_DEPTH = 16
-
-SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 
 # What the model's own process may write beside the model must not look like a new model.
 _IGNORED_SUFFIXES = (".pyc", ".log", ".tmp", ".swp", "~")
@@ -146,7 +145,7 @@ class ModelsDir:
         because = "asked for by a signal" if force else _difference(before, seen)
         try:
             return Change(name, inspect(self._root / name, seen), because)
-        except ModelFolderError as error:
+        except (ModelFolderError, SavedModelFolderError) as error:
             return Change(name, FolderError(str(error)), because)
         except FolderError as error:
             return Change(name, error, because)
@@ -184,7 +183,7 @@ def inspect(folder: Path, seen: Look) -> Layout:
         seen: what it looked like.
 
     Raises:
-        FolderError, ModelFolderError: it cannot be served.
+        FolderError, ModelFolderError of either server: it cannot be served.
     """
     if len(seen.identity) == 1:  # `look` says why
         raise FolderError(str(seen.identity[0]))
@@ -193,22 +192,27 @@ def inspect(folder: Path, seen: Look) -> Layout:
         raise FolderError(
             f"{folder}: a model's name has letters, digits, '.', '_' and '-', at most 128; rename the folder"
         )
-    saved = saved_models(path)
-    kind: Kind
-    if saved:
-        kind, places, settings = "TensorFlow", saved, _settings_of_saved_model(path, saved)
-        served = [max(saved)] if settings.versions is None else settings.versions
+    found: repository.ModelFolder | saved_models.ModelFolder
+    kind: Kind = "TensorFlow" if _holds_saved_model(path) else "PyTorch"
+    if kind == "TensorFlow":
+        found = saved_models.find(path)
+        _refuse_both(path, found)
+        served = [each.number for each in found.chosen(None)]
     else:
         found = repository.find(path)
-        kind, places, settings = "PyTorch", {each.number: each.path for each in found.versions}, found.settings
         served = [each.number for each in found.served]
-    _check_names(folder, settings)
+    settings = found.settings
+    places = {each.number: each.path for each in found.versions}
+    _check_names(folder, settings.labels, settings.aliases)
+    # What a process reads of model.yaml; a label of PyTorch's concerns the routes only, so that one that moves starts
+    # nothing.
+    read = settings.model_dump(exclude={"versions", "labels"} if kind == "PyTorch" else {"versions"})
     return Layout(
         name=name,
         path=path,
         kind=kind,
         places=places,
-        keys=_keys(path, places, seen, _read_by_a_process(kind, settings)),
+        keys=_keys(path, places, seen, read),
         served=tuple(sorted({*served, *settings.labels.values()})),
         default=max(served),
         labels=settings.labels,
@@ -217,32 +221,26 @@ def inspect(folder: Path, seen: Look) -> Layout:
     )
 
 
-def saved_models(path: Path) -> dict[int, Path]:
-    """Return the versions of a TensorFlow model folder: version -> folder; one without versions holds version 1."""
-    if any((path / name).is_file() for name in SAVED_MODEL_FILES):
-        return {1: path}
-    children = (each for each in sorted(path.iterdir()) if each.name.isascii() and each.name.isdecimal())
-    return {int(each.name): each for each in children if any((each / name).is_file() for name in SAVED_MODEL_FILES)}
+def _holds_saved_model(path: Path) -> bool:
+    """Tell whether a folder, or one of its versions, is TensorFlow's."""
+    children = (each for each in path.iterdir() if each.name.isascii() and each.name.isdecimal())
+    return any(map(saved_models.holds_saved_model, (path, *children)))
 
 
-def _settings_of_saved_model(path: Path, saved: Mapping[int, Path]) -> ModelSettings:
-    settings = read_model_settings(path / "model.yaml")
-    problems = repository.missing_versions(path, settings, sorted(saved))
-    for place in (path, *saved.values()):
-        problems += [
-            Problem(str(place / f"model{suffix}"), "is a PyTorch model beside a SavedModel", "keep one of the two")
-            for suffix in repository.SUFFIXES
-            if (place / f"model{suffix}").exists()
-        ]
-    if problems:
-        raise ModelFolderError(list(dict.fromkeys(problems)))
-    return settings
+def _refuse_both(path: Path, found: saved_models.ModelFolder) -> None:
+    """Raise where a PyTorch model lies beside a SavedModel: nothing says which one is meant."""
+    for place in (path, *(version.path for version in found.versions)):
+        for suffix in repository.SUFFIXES:
+            if (place / f"model{suffix}").exists():
+                raise FolderError(
+                    f"{place / f'model{suffix}'}: is a PyTorch model beside a SavedModel; keep one of the two"
+                )
 
 
-def _check_names(folder: Path, settings: ModelSettings) -> None:
+def _check_names(folder: Path, labels: Iterable[str], aliases: Iterable[str]) -> None:
     """Refuse labels and aliases that no call could ask for, or that would be taken for something else."""
-    wrong = [f"alias {each!r}" for each in settings.aliases if not is_model_name(each)]
-    wrong += [f"label {each!r}" for each in settings.labels if not is_model_name(each) or each.isdecimal()]
+    wrong = [f"alias {each!r}" for each in aliases if not is_model_name(each)]
+    wrong += [f"label {each!r}" for each in labels if not is_model_name(each) or each.isdecimal()]
     if wrong:
         raise FolderError(
             f"{folder / 'model.yaml'}: {', '.join(wrong)}: a name has letters, digits, '.', '_' and '-', at most 128, "
@@ -250,13 +248,7 @@ def _check_names(folder: Path, settings: ModelSettings) -> None:
         )
 
 
-def _read_by_a_process(kind: Kind, settings: ModelSettings) -> tuple[object, ...]:
-    """Return the settings that a process reads at its start; a label of PyTorch's concerns the routes only."""
-    labels = sorted(settings.labels.items()) if kind == "TensorFlow" else None
-    return (kind, settings.aliases, labels, settings.allow_pickle, settings.timeout_ms, settings.class_names)
-
-
-def _keys(path: Path, places: Mapping[int, Path], seen: Look, settings: tuple[object, ...]) -> dict[int, str]:
+def _keys(path: Path, places: Mapping[int, Path], seen: Look, settings: Mapping[str, object]) -> dict[int, str]:
     """Return each version's key: a version's own files, those that it shares with others, and what concerns both.
 
     model.yaml is not among them but for the settings that a process reads: a label that moves starts nothing.
@@ -268,7 +260,9 @@ def _keys(path: Path, places: Mapping[int, Path], seen: Look, settings: tuple[ob
     keys = {}
     for number, prefix in inside.items():
         own = {name: each for name, each in seen.files.items() if prefix and name.startswith(prefix)}
-        text = json.dumps([seen.identity, number, settings, sorted(shared.items()), sorted(own.items())])
+        text = json.dumps(
+            [seen.identity, number, sorted(settings.items()), sorted(shared.items()), sorted(own.items())]
+        )
         keys[number] = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
     return keys
 

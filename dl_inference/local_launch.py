@@ -40,7 +40,8 @@ class Launcher:
         self._template: Template | None = None
         self._count = 0
         threads = str(max(1, state.cores() // replicas))
-        self._environment = {"DL_INFERENCE_TORCH_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}
+        shared = {f"DL_INFERENCE_{each}_THREADS": threads for each in ("TORCH", "TENSORFLOW")}
+        self._environment = {**shared, **os.environ, "PYTHONUNBUFFERED": "1"}
 
     def step(self, kinds: Collection[Kind], processes: Iterable[ModelProcess]) -> None:
         """Look after the template, and reap what nobody else does.

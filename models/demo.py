@@ -230,6 +230,7 @@ def tell(out: Console, programs: Programs, folder: Path) -> None:
     # Variables for the user's own servers are not for these; the processes share the cores with the calls.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("DL_INFERENCE_")}
     environment |= {"DL_INFERENCE_TORCH_THREADS": "1", "DL_INFERENCE_TORCH_DEVICE": "cpu"}
+    environment["DL_INFERENCE_TENSORFLOW_THREADS"] = "1"
     environment["TMPDIR"] = str(folder)  # torch leaves caches there
     serve, address, admin = start(programs, environment, say)
     found = wait_served(serve, admin, [example.name for example in examples])

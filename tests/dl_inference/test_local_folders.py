@@ -211,7 +211,7 @@ def test_a_saved_model_is_tensorflows(tmp_path: Path, place):
         ({}, "holds no model; put exactly one of model.pt2"),
         ({"model.pt2": "no zip"}, "is damaged, or no exported model"),
         ({"saved_model.pb": "", "model.pt": ""}, "is a PyTorch model beside a SavedModel; keep one"),
-        ({"1/saved_model.pb": "", "model.yaml": "versions: [2]"}, "there is no such version; found: 1"),
+        ({"1/saved_model.pb": "", "model.yaml": "versions: [2]"}, "there is no version 2; found: 1"),
         ({"saved_model.pb": "", "model.yaml": "verions: [1]"}, "did you mean 'versions'"),
         ({"saved_model.pb": "", "model.yaml": "labels: {'3': 1}"}, "label '3': a name has letters"),
         ({"saved_model.pb": "", "model.yaml": "aliases: [a/b]"}, "alias 'a/b': a name has letters"),
