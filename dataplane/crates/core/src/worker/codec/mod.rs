@@ -1,8 +1,9 @@
-//! Seldon messages: bytes of a gRPC message to arrays and values, and answers to bytes. Knows the formats
-//! only; which kind an answer takes is the caller's choice.
+//! Seldon's and OIP's messages: bytes of a gRPC message to arrays and values, and answers to bytes. Knows the
+//! formats only; which kind an answer takes is the caller's choice.
 
 mod dtype;
 mod meta;
+pub mod oip;
 mod protobuf;
 mod tensor;
 mod tftensor;
@@ -24,7 +25,7 @@ use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::{self, PREFIX};
 use protobuf::{Backwards, Counter, Field, Oneof, Reader, Sink, text};
 
-/// What a request brought, by the member of its oneof.
+/// What a request brought: of Seldon's by the member of its oneof.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Payload {
     Tensor(Tensor),
@@ -36,6 +37,8 @@ pub enum Payload {
     JsonData(Value),
     /// An encoded `google.protobuf.Any`.
     CustomData(Vec<u8>),
+    /// The named inputs of an OIP request.
+    Infer(Vec<(String, TfTensor)>),
     /// No member of the oneof was set.
     None,
 }
@@ -51,6 +54,7 @@ impl Payload {
             Self::StrData(_) => "strData",
             Self::JsonData(_) => "jsonData",
             Self::CustomData(_) => "customData",
+            Self::Infer(_) => "infer",
             Self::None => "none",
         }
     }
@@ -143,8 +147,30 @@ pub fn encode(
     meta: &[u8],
     max_bytes: usize,
 ) -> Result<Bytes, Error> {
+    let message = Seldon {
+        answer,
+        names,
+        meta,
+    };
+    encode_message(&message, max_bytes)
+}
+
+/// A message that can be written backwards, but for a tail that is copied once.
+trait Encode {
+    fn write(&self, sink: &mut impl Sink);
+    /// Append what [`write`](Self::write) left room for.
+    fn append_tail(&self, framed: &mut Vec<u8>);
+}
+
+struct Seldon<'a> {
+    answer: &'a Answer<'a>,
+    names: &'a [String],
+    meta: &'a [u8],
+}
+
+fn encode_message(message: &impl Encode, max_bytes: usize) -> Result<Bytes, Error> {
     let mut counter = Counter::default();
-    encode_into(answer, names, meta, &mut counter);
+    message.write(&mut counter);
     let length = counter.total();
     let prefix = u32::try_from(length)
         .ok()
@@ -156,12 +182,22 @@ pub fn encode(
             Error::new(ErrorKind::MessageTooLarge, text)
         })?;
     let mut head = Backwards::new(counter.head());
-    encode_into(answer, names, meta, &mut head);
+    message.write(&mut head);
     let mut framed = Vec::with_capacity(PREFIX + length);
     framed.extend_from_slice(&framing::prefix(prefix));
     framed.extend_from_slice(&head.finish());
-    append_tail(answer, &mut framed);
+    message.append_tail(&mut framed);
     Ok(framed.into())
+}
+
+impl Encode for Seldon<'_> {
+    fn write(&self, sink: &mut impl Sink) {
+        encode_into(self.answer, self.names, self.meta, sink);
+    }
+
+    fn append_tail(&self, framed: &mut Vec<u8>) {
+        append_tail(self.answer, framed);
+    }
 }
 
 fn encode_into(answer: &Answer<'_>, names: &[String], meta: &[u8], sink: &mut impl Sink) {
