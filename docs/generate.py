@@ -222,7 +222,7 @@ def _kinds() -> Iterator[str]:
 def _model_kinds() -> Iterator[str]:
     yield "| raised | code | kind | meaning |"
     yield "|---|---|---|---|"
-    for error in (model_errors.InvalidInput, model_errors.Error, model_errors.ModelNotReady):
+    for error in (model_errors.InvalidInput, model_errors.Error):
         code = "the hook's choice" if error is model_errors.Error else error.code.name
         yield f"| `{error.__name__}` | {code} | `{error.kind}` | {(error.__doc__ or '').splitlines()[0]} |"
     yield "| any other exception of a hook | INTERNAL | `hook` | Its text stays in the log. |"

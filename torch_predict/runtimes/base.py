@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch_predict.errors import LoadError
 from torch_predict.modules import import_from
 from torch_predict.pickles import is_weight, names_in_archive, names_in_pickle
+from torch_predict.signature import Signature, arguments_of
 
 if TYPE_CHECKING:
     import torch
@@ -46,6 +47,10 @@ class Runtime(ABC):
         Raises:
             LoadError: the content is not what it should be; names the file, what is wrong and what to do.
         """
+
+    def signature(self, model: Callable[..., Any]) -> Signature:
+        """Return what a loaded model tells of its inputs and outputs; the names of its arguments at most."""
+        return Signature(arguments_of(model))
 
 
 def zip_names(file: Path) -> list[str]:

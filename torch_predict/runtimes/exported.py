@@ -6,10 +6,12 @@ strangers; one whose pickles name more than tensors is treated like any pickled 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch_predict.runtimes.base import LoadError, Runtime, is_weight, names_in_archive, zip_names
+from torch_predict.signature import Signature, TensorSpec, output_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,3 +53,40 @@ class Exported(Runtime):
                 f"torch {torch.__version__} cannot load it: {type(error).__name__}: {error}",
                 "export it again with torch.export.save, with the torch version that serves it",
             ) from error
+
+    def signature(self, model: Callable[..., Any]) -> Signature:
+        """Return names, types and shapes as the program was traced: -1 where a size was left open."""
+        known = super().signature(model)
+        nodes: Any = getattr(model, "graph", None)
+        if known.arguments is None or nodes is None:
+            return known
+        inputs = [(node.name, node.meta.get("val")) for node in nodes.find_nodes(op="placeholder")]
+        (end,) = nodes.find_nodes(op="output")
+        outputs = _named_outputs(end.meta.get("val"), getattr(model, "_out_spec", None))
+        if [name for name, _ in inputs] != [argument.name for argument in known.arguments]:
+            inputs = []  # a dict or a list as an argument: its leaves are not what a caller can name
+        # What is bfloat16 in the model leaves it as float32: numpy has no bfloat16.
+        sent = [replace(spec, dtype="float32") if spec.dtype == "bfloat16" else spec for spec in _specs(outputs)]
+        return Signature(known.arguments, _specs(inputs), tuple(sent))
+
+
+def _named_outputs(values: Any, spec: Any) -> list[tuple[str, Any]]:
+    """Return (name, fake tensor) of a flat result; nothing of a nested one."""
+    values = list(values) if isinstance(values, tuple | list) else [values]
+    if spec is None or spec.type is None:
+        return list(zip(output_names(1), values, strict=True)) if len(values) == 1 else []
+    if spec.num_leaves != spec.num_children or len(values) != spec.num_leaves:
+        return []
+    names = [str(key) for key in spec.context] if spec.type is dict else output_names(len(values))
+    return list(zip(names, values, strict=True))
+
+
+def _specs(values: list[tuple[str, Any]]) -> tuple[TensorSpec, ...]:
+    """Return the specs of fake tensors; none at all where one of the values is no tensor."""
+    specs = []
+    for name, value in values:
+        if not hasattr(value, "shape"):
+            return ()
+        shape = tuple(size if isinstance(size, int) else -1 for size in value.shape)
+        specs.append(TensorSpec(name, str(value.dtype).removeprefix("torch."), shape))
+    return tuple(specs)

@@ -18,7 +18,7 @@ pub use dtype::DType;
 pub use meta::Meta;
 pub use protobuf::MAX_DEPTH;
 pub use tensor::Tensor;
-pub use tftensor::{TfData, TfDataRef, TfTensor};
+pub use tftensor::{TensorRef, TfData, TfDataRef, TfTensor};
 pub use value::Value;
 
 use crate::error::{Error, ErrorKind};
@@ -123,11 +123,7 @@ pub enum Answer<'a> {
         values: &'a [f64],
     },
     NdArray(&'a [Value]),
-    TfTensor {
-        dtype: DType,
-        shape: &'a [usize],
-        data: TfDataRef<'a>,
-    },
+    TfTensor(TensorRef<'a>),
     BinData(&'a [u8]),
     StrData(&'a str),
     JsonData(&'a Value),
@@ -208,10 +204,8 @@ fn encode_into(answer: &Answer<'_>, names: &[String], meta: &[u8], sink: &mut im
         Answer::NdArray(values) => encode_data(names, sink, |sink| {
             sink.message(3, |sink| value::encode_list(values, sink));
         }),
-        Answer::TfTensor { dtype, shape, data } => encode_data(names, sink, |sink| {
-            sink.message(4, |sink| {
-                tftensor::encode_tftensor(dtype, shape, data, sink)
-            });
+        Answer::TfTensor(tensor) => encode_data(names, sink, |sink| {
+            sink.message(4, |sink| tftensor::encode_tftensor(&tensor, sink));
         }),
         Answer::BinData(bytes) => sink.message(4, |sink| sink.tail(bytes.len())),
         Answer::StrData(text) => sink.message(5, |sink| sink.tail(text.len())),
@@ -225,9 +219,7 @@ fn encode_into(answer: &Answer<'_>, names: &[String], meta: &[u8], sink: &mut im
 fn append_tail(answer: &Answer<'_>, framed: &mut Vec<u8>) {
     match *answer {
         Answer::Tensor { values, .. } => tensor::append_doubles(framed, values),
-        Answer::TfTensor { dtype, data, .. } => {
-            framed.extend_from_slice(tftensor::content(dtype, data))
-        }
+        Answer::TfTensor(tensor) => framed.extend_from_slice(tftensor::content(&tensor)),
         Answer::BinData(bytes) | Answer::CustomData(bytes) => framed.extend_from_slice(bytes),
         Answer::StrData(text) => framed.extend_from_slice(text.as_bytes()),
         Answer::NdArray(_) | Answer::JsonData(_) => {}

@@ -279,10 +279,19 @@ pub enum TfDataRef<'a> {
     Strings(&'a [Vec<u8>]),
 }
 
+/// A tensor to encode. Whoever makes one has checked that shape and length agree.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorRef<'a> {
+    pub dtype: DType,
+    pub shape: &'a [usize],
+    pub data: TfDataRef<'a>,
+}
+
 /// What of a tensor goes into tensor_content, as make_tensor_proto decides: everything where the type has it
 /// and there are two values or more, else nothing.
-pub(super) fn content<'a>(dtype: DType, data: TfDataRef<'a>) -> &'a [u8] {
-    match data {
+pub(super) fn content<'a>(tensor: &TensorRef<'a>) -> &'a [u8] {
+    let dtype = tensor.dtype;
+    match tensor.data {
         TfDataRef::Elements(elements) if dtype.has_content() && elements.len() > dtype.size() => {
             elements
         }
@@ -291,13 +300,9 @@ pub(super) fn content<'a>(dtype: DType, data: TfDataRef<'a>) -> &'a [u8] {
 }
 
 /// tensor_content is the message's tail.
-pub(super) fn encode_tftensor(
-    dtype: DType,
-    shape: &[usize],
-    data: TfDataRef<'_>,
-    sink: &mut impl Sink,
-) {
-    match (data, content(dtype, data)) {
+pub(super) fn encode_tftensor(tensor: &TensorRef<'_>, sink: &mut impl Sink) {
+    let TensorRef { dtype, shape, data } = *tensor;
+    match (data, content(tensor)) {
         (TfDataRef::Strings(values), _) => {
             values
                 .iter()

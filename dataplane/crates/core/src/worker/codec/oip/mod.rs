@@ -16,7 +16,7 @@ pub use response::{InferEnvelope, InferOutput, encode, encode_stream_error};
 const MAX_ENTRIES: usize = 1024;
 
 /// A caller's name as error texts show it.
-fn shown(name: &str) -> String {
+pub(in crate::worker) fn shown(name: &str) -> String {
     if name.len() <= 64 {
         return format!("{name:?}");
     }

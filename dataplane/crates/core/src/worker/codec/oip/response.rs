@@ -5,21 +5,18 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::super::dtype::DType;
 use super::super::meta::put_forward;
 use super::super::protobuf::{Sink, bad};
-use super::super::tftensor::TfDataRef;
+use super::super::tftensor::{TensorRef, TfDataRef};
 use super::super::{Encode, encode_message};
-use super::{InferHead, shown};
+use super::shown;
 use crate::error::{Error, ErrorKind};
 
-/// One tensor of an answer. Whoever makes one has checked that shape and length agree.
+/// One tensor of an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct InferOutput<'a> {
     pub name: &'a str,
-    pub dtype: DType,
-    pub shape: &'a [usize],
-    pub data: TfDataRef<'a>,
+    pub tensor: TensorRef<'a>,
 }
 
 /// What an answer has beside its tensors: whose it is, what was asked for, and how it is sent.
@@ -44,17 +41,17 @@ struct StreamError<'a> {
 }
 
 impl InferEnvelope {
-    /// Args: the model's own name and version, whatever the request called them; `outputs`: those asked for,
-    /// empty for all; `is_stream`: whether the answer is one of ModelStreamInfer.
+    /// Args: the model's own name and version, whatever the request called them; `id`: the request's; `outputs`:
+    /// those asked for, empty for all; `is_stream`: whether the answer is one of ModelStreamInfer.
     pub fn new(
         model_name: &str,
         model_version: &str,
-        head: &InferHead<'_>,
+        id: &str,
         outputs: Vec<String>,
         is_stream: bool,
     ) -> Self {
         let mut bytes = Vec::new();
-        for (number, text) in [(1, model_name), (2, model_version), (3, &*head.id)] {
+        for (number, text) in [(1, model_name), (2, model_version), (3, id)] {
             if !text.is_empty() {
                 put_forward(&mut bytes, number, text.as_bytes());
             }
@@ -121,12 +118,13 @@ pub fn encode(
 ) -> Result<Bytes, Error> {
     let outputs = envelope.choose(outputs)?;
     let outputs = outputs.into_iter().map(|output| {
-        let datatype = output.dtype.oip_name().ok_or_else(|| {
-            let (name, numpy) = (output.name, output.dtype.numpy_name());
+        let dtype = output.tensor.dtype;
+        let datatype = dtype.oip_name().ok_or_else(|| {
+            let (name, numpy) = (output.name, dtype.numpy_name());
             let text = format!("output {name} is {numpy}, which OIP does not have");
             Error::new(ErrorKind::Internal, text)
         })?;
-        Ok((output, datatype, raw(output.data)))
+        Ok((output, datatype, raw(output.tensor.data)))
     });
     let response = Response {
         outputs: outputs.collect::<Result<_, Error>>()?,
@@ -174,9 +172,9 @@ impl Encode for Response<'_> {
             }
             for (output, datatype, _) in self.outputs.iter().rev() {
                 sink.message(5, |sink| {
-                    if !output.shape.is_empty() {
+                    if !output.tensor.shape.is_empty() {
                         sink.message(3, |sink| {
-                            let sizes = output.shape.iter().rev();
+                            let sizes = output.tensor.shape.iter().rev();
                             sizes.for_each(|&size| sink.varint(size as u64));
                         });
                     }
