@@ -54,10 +54,16 @@ def config(**changes: Any) -> str:
         "listen": ["127.0.0.1:0"],
         "admin": None,
         "model": "digits",
+        "aliases": [],
         "version": "1",
+        "labels": [],
+        "platform": "test",
+        "inputs": [],
+        "outputs": [],
         "max_queue": 100,
         "max_batch": 16,
         "timeout_ms": 20000,
+        "stream_idle_timeout_ms": 20000,
         "limits": LIMITS,
     }
     return json.dumps(document | changes)

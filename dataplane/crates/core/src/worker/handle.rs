@@ -309,3 +309,7 @@ async fn wait(
 #[cfg(test)]
 #[path = "handle_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "oip_tests.rs"]
+mod oip_tests;
