@@ -10,8 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch_predict.runtimes.base import LoadError, Runtime, is_weight, names_in_archive, zip_names
-from torch_predict.signature import Signature, TensorSpec, output_names
+from torch_predict.runtimes.base import (
+    LoadError,
+    Runtime,
+    Signature,
+    TensorSpec,
+    is_weight,
+    names_in_archive,
+    output_names,
+    zip_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,15 +78,17 @@ class Exported(Runtime):
         return Signature(known.arguments, _specs(inputs), tuple(sent))
 
 
-def _named_outputs(values: Any, spec: Any) -> list[tuple[str, Any]]:
-    """Return (name, fake tensor) of a flat result; nothing of a nested one."""
-    values = list(values) if isinstance(values, tuple | list) else [values]
-    if spec is None or spec.type is None:
-        return list(zip(output_names(1), values, strict=True)) if len(values) == 1 else []
-    if spec.num_leaves != spec.num_children or len(values) != spec.num_leaves:
+def _named_outputs(values: Any, structure: Any) -> list[tuple[str, Any]]:
+    """Return (name, fake tensor) of what the program gives, leaves in `values`."""
+    from torch.utils import _pytree  # noqa: PLC0415  (base.py, module head)
+
+    if structure is None or not isinstance(values, tuple | list):
         return []
-    names = [str(key) for key in spec.context] if spec.type is dict else output_names(len(values))
-    return list(zip(names, values, strict=True))
+    result = _pytree.tree_unflatten(values, structure)
+    if isinstance(result, dict):
+        return [(str(name), value) for name, value in result.items()]
+    leaves = list(result) if isinstance(result, tuple | list) else [result]
+    return list(zip(output_names(len(leaves)), leaves, strict=True))
 
 
 def _specs(values: list[tuple[str, Any]]) -> tuple[TensorSpec, ...]:
