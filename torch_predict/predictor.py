@@ -142,6 +142,8 @@ class Predictor:
     def _call_model(self, x: Any, meta: Meta, kind: str) -> Any:
         x = self._to_tensor(x, kind)
         if kind == "infer":  # its parameters are the protocol's as much as the caller's: no arguments of the model
+            if isinstance(x, dict) and self._signature.names(x):
+                return self._signature.call(self._model, {name: self._to_tensor(x[name], kind) for name in x})
             return self._model(x)
         tags = {name: value for name, value in meta.get("tags", {}).items() if name != "model"}
         # With one tag it is the route key; with more, the original passed all of them, the key too.

@@ -85,6 +85,10 @@ class Signature:
         keywords = {name: value for name, value in values.items() if name not in positional}
         return model(*(values[name] for name in positional), **keywords)
 
+    def names(self, values: dict[str, Any]) -> bool:
+        """Whether these are all arguments of the model by name."""
+        return self.arguments is not None and set(values) <= {argument.name for argument in self.arguments}
+
     def dtype_of(self, name: str) -> str | None:
         """Return the type that an input is to be cast to; None where that is not known."""
         return next((spec.dtype for spec in self.inputs if spec.name == name), None)

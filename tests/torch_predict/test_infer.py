@@ -98,6 +98,14 @@ def test_hooks_get_the_array_of_one_input_and_a_dict_of_several():
     assert list(seen[1][0]) == ["x", "y"]
 
 
+def test_a_dict_from_preprocess_goes_to_the_arguments_that_it_names():
+    halved = Hooks(preprocess=lambda x, meta: {name: array / 2 for name, array in x.items()})
+    value = answer({"b": np.full(2, 10.0), "a": np.ones(2)}, Pair(), halved)
+    assert value["sum"].tolist() == [5.5, 5.5]
+    other = Hooks(preprocess=lambda x, meta: {"c": torch.from_numpy(x["a"])})
+    assert answer({"a": np.ones(1), "b": np.ones(1)}, lambda x: x["c"], other)["output"].tolist() == [1.0]
+
+
 def test_postprocess_alone_gets_what_the_model_gave():
     hooks = Hooks(postprocess=lambda x, meta: {"best": int(x.argmax())})
     value = answer({"x": np.array([1.0, 3.0])}, lambda x: x, hooks)

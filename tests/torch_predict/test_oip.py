@@ -275,6 +275,10 @@ def test_a_model_answers_to_its_aliases_and_a_version_to_its_labels(echo: Server
     request = echo.request({"x": np.ones(1)}, model_name="39", model_version="stable")
     assert echo.ask("ModelInfer", request).model_name == "echo"
     assert echo.ask("ModelReady", m.ModelReadyRequest(name="39")).ready
+    check = echo.channel.unary_unary(
+        "/grpc.health.v1.Health/Check", m.HealthCheckRequest.SerializeToString, m.HealthCheckResponse.FromString
+    )
+    assert check(m.HealthCheckRequest(service="39"), timeout=30).status == 1
 
 
 def test_errors_have_their_codes_texts_and_kinds(echo: Server, scores: Server) -> None:
