@@ -65,14 +65,17 @@ class Item:
     """One request of a batch."""
 
     kind: str
-    """tensor, ndarray, tftensor, binData, strData, jsonData, customData, or none (no data_oneof was set)."""
+    """Of Seldon's methods: tensor, ndarray, tftensor, binData, strData, jsonData, customData, or none (no data_oneof
+    was set); of OIP's: infer."""
     value: Any
     """tensor: float64 array; ndarray: list; tftensor: array of its dtype; binData: bytes; strData: str;
-    jsonData: dict, list, float, str, bool or None; customData: bytes of the Any; none: None.
-    Arrays are aligned, writable and numpy's own; a tftensor of bfloat16 is a float32 array, one of strings an
-    object array of bytes; ``data {}`` with nothing in it is an ndarray, the empty list."""
+    jsonData: dict, list, float, str, bool or None; customData: bytes of the Any; none: None; infer: dict of arrays by
+    input name, in the request's order.
+    Arrays are aligned, writable and numpy's own; bfloat16 becomes a float32 array, strings and BYTES an object array
+    of bytes; ``data {}`` with nothing in it is an ndarray, the empty list."""
     meta: dict[str, Any]
-    """google.protobuf.json_format.MessageToDict(meta): camelCase keys, numbers in tags are floats; {} when empty."""
+    """google.protobuf.json_format.MessageToDict(meta): camelCase keys, numbers in tags are floats; {} when empty.
+    Of infer: ``puid``, the request's id, and ``tags``, its parameters (bool, int, float, str), where it has them."""
     method: str
     """Path of the gRPC method."""
     request_id: str
@@ -90,7 +93,9 @@ class Batch:
             index: position in the batch.
             kind: tensor (value: float64 array, any rank), ndarray (value: list as numpy's tolist gives),
                 tftensor (value: array of numbers, bool, bytes or str),
-                binData (bytes), strData (str), jsonData (JSON-like), customData (bytes of an Any).
+                binData (bytes), strData (str), jsonData (JSON-like), customData (bytes of an Any); for an item of
+                kind infer, and for no other, infer (value: dict of arrays by output name, of which the request's
+                outputs are chosen here).
             value: see kind.
             names: data.names of the answer; ignored outside data.
 

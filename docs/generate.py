@@ -222,10 +222,12 @@ def _kinds() -> Iterator[str]:
 def _model_kinds() -> Iterator[str]:
     yield "| raised | code | kind | meaning |"
     yield "|---|---|---|---|"
-    for error in (model_errors.InvalidInput, model_errors.Error, model_errors.ModelNotReady):
+    for error in (model_errors.InvalidInput, model_errors.Error):
         code = "the hook's choice" if error is model_errors.Error else error.code.name
         yield f"| `{error.__name__}` | {code} | `{error.kind}` | {(error.__doc__ or '').splitlines()[0]} |"
     yield "| any other exception of a hook | INTERNAL | `hook` | Its text stays in the log. |"
+    yield "| by the front | UNAVAILABLE | `model_not_ready` | The model is still loading. |"
+    yield "| by the front | NOT_FOUND | `model_not_found` | An OIP request names another model or version. |"
 
 
 PAGES = {"configuration.md": reference.markdown, "errors.md": errors_page}

@@ -49,7 +49,7 @@ def answer_of(result: Any, asked: str, class_names: list[str] | None) -> Answer:
 
 
 def _array_answer(result: Any, asked: str, class_names: list[str] | None) -> Answer:
-    array = _as_array(result)
+    array = _json_array(result)
     numeric_kind = asked if asked in _DATA_KINDS else "tensor"
     kind = numeric_kind if np.issubdtype(array.dtype, np.number) else "ndarray"
     names = _names(array, class_names)
@@ -66,11 +66,20 @@ def _array_answer(result: Any, asked: str, class_names: list[str] | None) -> Ans
     return Answer(kind, array.tolist(), names)
 
 
-def _as_array(result: Any) -> np.ndarray[Any, Any]:
+def as_array(result: Any) -> np.ndarray[Any, Any]:
+    """Return a result as an array.
+
+    Raises:
+        BadAnswer: it is a ragged list.
+    """
     try:
-        array = np.asarray(result)
+        return np.asarray(result)
     except ValueError:
         raise BadAnswer("it is a ragged list: its rows differ in length") from None
+
+
+def _json_array(result: Any) -> np.ndarray[Any, Any]:
+    array = as_array(result)
     # bfloat16 of the package ml_dtypes: not a number to numpy, and its elements are not Python floats.
     return array.astype(np.float64).astype(object) if array.dtype.name == "bfloat16" else array
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from torch_predict.errors import ModelFolderError, Problem
+from torch_predict.signature import Signature
 
 
 class ModelSettings(BaseModel):
@@ -104,6 +106,9 @@ class ServerSettings(BaseModel):
     drain_timeout_ms: int = Field(
         default=30_000, gt=0, description="How long calls in flight may run on after SIGTERM, ms."
     )
+    stream_idle_timeout_ms: int = Field(
+        default=300_000, gt=0, description="An OIP stream that brings no message for this time ends, ms."
+    )
     torch_threads: int = Field(
         default_factory=lambda: os.cpu_count() or 1, gt=0, description="Threads of one operator."
     )
@@ -129,16 +134,42 @@ class ServerSettings(BaseModel):
             name = _variable(str(first["loc"][0]))
             raise ValueError(f"{name}={environment[name]}: {first['msg']}") from None
 
-    def worker_json(self, *, listen: list[str], admin: str | None, model: str, version: int, timeout_ms: int) -> str:
-        """Return the ``WorkerConfig`` document of the native front."""
+    def worker_json(  # noqa: PLR0913  (what differs from model to model)
+        self,
+        *,
+        listen: list[str],
+        admin: str | None,
+        model: str,
+        version: int,
+        settings: ModelSettings,
+        platform: str,
+        metadata: Signature,
+    ) -> str:
+        """Return the ``WorkerConfig`` document of the native front.
+
+        Args:
+            listen: addresses.
+            admin: address of the admin port, if any.
+            model: the name that the model answers to, beside the aliases of its settings.
+            version: the one that is served.
+            settings: of the model folder.
+            platform: what OIP's ModelMetadata calls the format.
+            metadata: inputs and outputs for ModelMetadata.
+        """
         return WorkerConfig(
             listen=listen,
             admin=admin,
             model=model,
+            aliases=settings.aliases,
             version=str(version),
+            labels=[label for label, number in settings.labels.items() if number == version],
+            platform=platform,
+            inputs=[asdict(spec) for spec in metadata.inputs],
+            outputs=[asdict(spec) for spec in metadata.outputs],
             max_queue=self.max_queue,
             max_batch=self.max_batch,
-            timeout_ms=timeout_ms,
+            timeout_ms=settings.timeout_ms,
+            stream_idle_timeout_ms=self.stream_idle_timeout_ms,
             limits=self.limits,
         ).model_dump_json()
 
@@ -149,10 +180,16 @@ class WorkerConfig(BaseModel):
     listen: list[str]
     admin: str | None
     model: str
+    aliases: list[str]
     version: str
+    labels: list[str]
+    platform: str
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
     max_queue: int
     max_batch: int
     timeout_ms: int
+    stream_idle_timeout_ms: int
     limits: Limits
 
 

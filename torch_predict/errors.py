@@ -66,29 +66,8 @@ class Error(RequestError):
         self.code = _code(code)
 
 
-class ModelNotFound(RequestError):
-    """No such model or version is served here."""
-
-    code = Code.NOT_FOUND
-    kind = "model_not_found"
-
-
-class ModelNotReady(RequestError):
-    """The model is still loading, or going."""
-
-    code = Code.UNAVAILABLE
-    kind = "model_not_ready"
-
-
-class Overloaded(RequestError):
-    """The server has more to do than it may hold."""
-
-    code = Code.RESOURCE_EXHAUSTED
-    kind = "shed"
-
-
 class BadAnswer(Exception):
-    """A hook or model returned what no SeldonMessage can hold; the text names types only, never values."""
+    """A hook or model returned what no message of the protocol can hold; the text names types only, never values."""
 
 
 class Status(NamedTuple):

@@ -51,12 +51,14 @@ def load_predictor(
     device = _device(settings.torch_device)
     modules.enter(version.path)
     model = repository.load(folder, version, allow_pickle=allow_pickle, device=device)
-    predictor = Predictor(model, hooks.load(version.path), device, folder.settings.class_names)
+    signature = version.runtime.signature(model)
+    predictor = Predictor(model, hooks.load(version.path), device, folder.settings.class_names, signature)
     _LOGGER.info("loaded on %s in %.1f s", device, time.monotonic() - started)
     started = time.monotonic()
-    samples = warm_up(predictor, folder.path)
-    if samples:
-        _LOGGER.info("warmed up with %d samples in %.1f s", samples, time.monotonic() - started)
+    warmed = warm_up(predictor, folder.path)
+    if warmed.samples:
+        _LOGGER.info("warmed up with %d samples in %.1f s", warmed.samples, time.monotonic() - started)
+    predictor.learn(warmed.inputs, warmed.outputs)
     return predictor
 
 

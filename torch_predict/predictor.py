@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from torch_predict import infer
 from torch_predict.answers import Answer, answer_of
 from torch_predict.errors import BadAnswer, InvalidInput, RequestError, status_of
 from torch_predict.hooks import Hooks, Meta
 from torch_predict.inputs import payload_of
+from torch_predict.signature import Signature, TensorSpec, arguments_of
 
 if TYPE_CHECKING:
     from dl_inference._native import Batch, Item
@@ -29,7 +31,12 @@ class Predictor:
     """One model with its hooks. One thread calls it."""
 
     def __init__(
-        self, model: Callable[..., Any], hooks: Hooks, device: torch.device, class_names: list[str] | None = None
+        self,
+        model: Callable[..., Any],
+        hooks: Hooks,
+        device: torch.device,
+        class_names: list[str] | None = None,
+        signature: Signature | None = None,
     ) -> None:
         """Take a loaded model.
 
@@ -38,12 +45,16 @@ class Predictor:
             hooks: of the model's processor.py.
             device: where tensors go before the model is called.
             class_names: data.names of every answer of rank >= 2; None: ``t:0``, ``t:1`` ...
+            signature: what the model's runtime knows of it; None: the names of its arguments.
         """
         self._model = model
         self._hooks = hooks
         self._device = device
         self._dtype = _float_dtype(model)
         self._class_names = class_names
+        self._signature = signature or Signature(arguments_of(model))
+        self.metadata = self._own_metadata()
+        """What callers are told of inputs and outputs."""
 
     def answer(self, batch: Batch) -> None:
         """Answer every item of a batch, each with its own result or its own error."""
@@ -62,7 +73,56 @@ class Predictor:
             InvalidInput: the item's payload does not do for this model.
             BadAnswer: the result cannot be sent.
         """
+        if item.kind == "infer":
+            return Answer(item.kind, infer.outputs_of(self._infer(item.value, item.meta)), [])
         return answer_of(self.run(payload_of(item), item.meta, item.kind), item.kind, self._class_names)
+
+    def observe(self, sample: Sample) -> tuple[list[TensorSpec], list[TensorSpec]]:
+        """Answer a sample, and return which inputs and outputs the same request has in OIP.
+
+        Raises: as `predict`.
+        """
+        payload = payload_of(sample)
+        result = self.run(payload, sample.meta, sample.kind)
+        answer_of(result, sample.kind, self._class_names)
+        name, dtype = "input", None
+        if not self._has_input_hook:
+            name = self._signature.arguments[0].name if self._signature.arguments else name
+            dtype = str(self._dtype).removeprefix("torch.")
+        return [infer.seen_input(name, payload, dtype)], infer.seen_outputs(infer.outputs_of(result))
+
+    def learn(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+        """Fill `metadata` with what samples showed, where nothing better is known."""
+        known = self.metadata
+        self.metadata = Signature(None, known.inputs or inputs, known.outputs or outputs)
+
+    def _own_metadata(self) -> Signature:
+        # Where a hook stands in between, what the model takes or gives is not what callers send or get.
+        is_changed = self._hooks.run_model is not None or self._hooks.postprocess is not None
+        inputs = () if self._has_input_hook else self._signature.inputs
+        return Signature(None, inputs, () if is_changed else self._signature.outputs)
+
+    @property
+    def _has_input_hook(self) -> bool:
+        """Whether a hook gets what a request brings, and not the model itself."""
+        return self._hooks.preprocess is not None or self._hooks.run_model is not None
+
+    @torch.no_grad()
+    def _infer(self, inputs: dict[str, np.ndarray[Any, Any]], meta: Meta) -> Any:
+        """Return what hooks and model make of an OIP request's inputs."""
+        if self._has_input_hook:
+            return self.run(infer.payload_of(inputs), meta, "infer")
+        given = self._signature.bind(inputs)
+        x = self._signature.call(self._model, {name: self._to_input(name, array) for name, array in given.items()})
+        postprocess = self._hooks.postprocess
+        return x if postprocess is None else postprocess(x, meta)
+
+    def _to_input(self, name: str, array: np.ndarray[Any, Any]) -> Any:
+        if array.dtype.kind == "O":
+            raise InvalidInput(f"input {name!r} holds bytes: this model takes numbers")
+        tensor = self._to_tensor(array, "infer")
+        dtype = self._signature.dtype_of(name)
+        return tensor if dtype is None else tensor.to(getattr(torch, dtype))
 
     # no_grad as the original has it; inference_mode would be a little cheaper, but a run_model that turns
     # gradients on for a moment, or writes in place to what it kept, fails under it.
@@ -81,6 +141,10 @@ class Predictor:
 
     def _call_model(self, x: Any, meta: Meta, kind: str) -> Any:
         x = self._to_tensor(x, kind)
+        if kind == "infer":  # its parameters are the protocol's as much as the caller's: no arguments of the model
+            if isinstance(x, dict) and self._signature.names(x):
+                return self._signature.call(self._model, {name: self._to_tensor(x[name], kind) for name in x})
+            return self._model(x)
         tags = {name: value for name, value in meta.get("tags", {}).items() if name != "model"}
         # With one tag it is the route key; with more, the original passed all of them, the key too.
         return self._model(x, **tags) if len(tags) > 1 else self._model(x)

@@ -77,7 +77,9 @@ def serve(  # noqa: PLR0913  (the command line's options)
             admin=admin,
             model=name,
             version=chosen.number,
-            timeout_ms=folder.settings.timeout_ms,
+            settings=folder.settings,
+            platform=f"pytorch_{chosen.runtime.name}",
+            metadata=predictor.metadata,
         )
         worker = make_worker(document, DESCRIPTORS)
         bound = worker.start()

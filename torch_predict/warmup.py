@@ -1,7 +1,8 @@
 """Send a model folder's own samples through the model before it says that it is ready.
 
 The first calls of a model are slow: torch picks kernels, allocates, compiles. The samples
-(``samples/expected.json``, models/README.md) are the only inputs that the server can know of.
+(``samples/expected.json``, models/README.md) are the only inputs that the server can know of. They also show what a
+model takes and gives, where it does not tell.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from torch_predict.errors import RequestError
+from torch_predict.signature import TensorSpec, merged
 
 if TYPE_CHECKING:
     from torch_predict.predictor import Predictor
@@ -37,20 +39,40 @@ class Sample:
     request_id: str = "warm-up"
 
 
-def warm_up(predictor: Predictor, folder: Path) -> int:
-    """Send the folder's samples through the model; return how many there were.
+class WarmUp(NamedTuple):
+    """What came of it."""
+
+    samples: int
+    """How many were sent."""
+    inputs: tuple[TensorSpec, ...]
+    """What the samples that were answered have in OIP; empty where there were none."""
+    outputs: tuple[TensorSpec, ...]
+
+
+def warm_up(predictor: Predictor, folder: Path) -> WarmUp:
+    """Send the folder's samples through the model.
 
     A sample that fails is said in the log and keeps nobody from being served: the samples may be wrong.
     """
     samples = read(folder)
+    seen: list[tuple[list[TensorSpec], list[TensorSpec]]] = []
     for index, sample in enumerate(samples):
         try:
-            predictor.predict(sample)
+            seen.append(predictor.observe(sample))
         except RequestError:
             continue  # samples of bad input are samples too
         except Exception:
             _LOGGER.warning("warm-up: sample %d failed", index, exc_info=True)
-    return len(samples)
+    if not seen:
+        return WarmUp(len(samples), (), ())
+    # Samples of another kind than the first one's show another way to call the model; metadata has room for one.
+    alike = [each for each in seen if _names(each) == _names(seen[0])]
+    inputs, outputs = (tuple(merged(specs) for specs in zip(*side, strict=True)) for side in zip(*alike, strict=True))
+    return WarmUp(len(samples), inputs, outputs)
+
+
+def _names(seen: tuple[list[TensorSpec], list[TensorSpec]]) -> list[list[str]]:
+    return [[spec.name for spec in specs] for specs in seen]
 
 
 def read(folder: Path) -> list[Sample]:

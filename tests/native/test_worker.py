@@ -18,6 +18,7 @@ from dl_inference import messages
 from dl_inference._native import Batch, Item, NativeError, Worker
 
 METHOD = "/seldon.protos.Model/Predict"
+OIP_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 LIMITS = {
     "max_message_bytes": 4 << 20,
     "max_metadata_bytes": 65536,
@@ -54,10 +55,16 @@ def config(**changes: Any) -> str:
         "listen": ["127.0.0.1:0"],
         "admin": None,
         "model": "digits",
+        "aliases": [],
         "version": "1",
+        "labels": [],
+        "platform": "test",
+        "inputs": [],
+        "outputs": [],
         "max_queue": 100,
         "max_batch": 16,
         "timeout_ms": 20000,
+        "stream_idle_timeout_ms": 20000,
         "limits": LIMITS,
     }
     return json.dumps(document | changes)
@@ -337,6 +344,7 @@ def test_a_value_that_does_not_fit_is_a_value_error_and_the_item_is_still_open(s
         ("jsonData", {1: 2}),
         ("jsonData", 10**400),
         ("customData", None),
+        ("infer", {"x": np.ones(1)}),
         ("nonsense", 1),
     ]
     errors: list[str] = []
@@ -357,6 +365,43 @@ def test_a_value_that_does_not_fit_is_a_value_error_and_the_item_is_still_open(s
     assert serve().answer(answer).call(seldon()).strData == "in the end"
     assert errors[0] == "tensor takes a numpy array, not <class 'list'>"
     assert errors[4] == "the answer is nested deeper than 100"
+    assert len(errors) == len(wrong)
+
+
+def test_an_inference_is_answered_with_arrays_by_name_and_with_nothing_else(serve: Any) -> None:
+    wrong: list[tuple[str, Any]] = [
+        ("tensor", np.ones(1)),
+        ("infer", [np.ones(1)]),
+        ("infer", {1: np.ones(1)}),
+        ("infer", {"x": [1.0]}),
+        ("infer", {"x": np.array([1.0, None], object)}),
+        ("infer", {"x": np.array(["2020-01-01"], dtype="M8[D]")}),
+    ]
+    errors: list[str] = []
+
+    def answer(batch: Batch) -> None:
+        assert [(item.kind, item.method) for item in batch] == [("infer", OIP_METHOD)] * len(batch)
+        assert batch[0].meta == {"puid": "7", "tags": {"n": 2**64 - 1}}
+        array = batch[0].value["x"]
+        assert array.flags.writeable
+        assert array.flags.aligned
+        for kind, value in wrong:
+            with pytest.raises(ValueError, match=r".+") as raised:
+                batch.reply(0, kind, value, [])
+            errors.append(str(raised.value))
+        swapped = np.asfortranarray(array).astype(array.dtype.newbyteorder(">"))
+        batch.reply(0, "infer", {"y": swapped, "s": np.array(["é", "b"])}, [])
+
+    request = messages.ModelInferRequest(model_name="digits", id="7")
+    request.parameters["n"].uint64_param = 2**64 - 1
+    request.inputs.add(name="x", datatype="INT32", shape=[2, 3])
+    request.raw_input_contents.append(np.arange(6, dtype="<i4").tobytes())
+    served = serve().answer(answer)
+    found = messages.ModelInferResponse.FromString(served.stub(OIP_METHOD)(request.SerializeToString(), timeout=10))
+    assert [(o.name, o.datatype, list(o.shape)) for o in found.outputs] == [("y", "INT32", [2, 3]), ("s", "BYTES", [2])]
+    assert found.raw_output_contents[0] == np.arange(6, dtype="<i4").tobytes()
+    assert found.raw_output_contents[1] == b"\2\0\0\0\xc3\xa9\1\0\0\0b"
+    assert errors[0] == "item 0 is to be answered with infer"
     assert len(errors) == len(wrong)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 import torch_predict
 from torch_predict.config import Limits, ModelSettings, ServerSettings
+from torch_predict.signature import Signature, TensorSpec
 
 CONFIG_RS = Path(torch_predict.__file__).parents[1] / "dataplane/crates/core/src/config.rs"
 
@@ -18,12 +19,24 @@ def rust_fields(struct):
 
 
 def worker_document():
-    return json.loads(ServerSettings().worker_json(listen=["a"], admin=None, model="m", version=2, timeout_ms=3))
+    settings = ModelSettings(versions=[2, 3], labels={"stable": 2, "new": 3}, aliases=["39"], timeout_ms=3)
+    metadata = Signature(None, (TensorSpec("x", "float32", (-1, 4)),))
+    return json.loads(
+        ServerSettings().worker_json(
+            listen=["a"], admin=None, model="m", version=2, settings=settings, platform="p", metadata=metadata
+        )
+    )
 
 
 def test_the_front_gets_exactly_the_fields_that_it_requires():
     assert set(worker_document()) == rust_fields("WorkerConfig")
     assert set(worker_document()["limits"]) == rust_fields("Limits")
+    assert worker_document()["inputs"] == [{"name": "x", "dtype": "float32", "shape": [-1, 4]}]
+    assert set(worker_document()["inputs"][0]) == rust_fields("TensorConfig")
+
+
+def test_the_front_gets_the_labels_of_its_own_version():
+    assert (worker_document()["labels"], worker_document()["aliases"]) == (["stable"], ["39"])
 
 
 @pytest.mark.parametrize("model", [Limits, ModelSettings, ServerSettings])

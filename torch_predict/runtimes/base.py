@@ -15,11 +15,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch_predict.errors import LoadError
 from torch_predict.modules import import_from
 from torch_predict.pickles import is_weight, names_in_archive, names_in_pickle
+from torch_predict.signature import Signature, TensorSpec, arguments_of, output_names
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LoadError", "Runtime", "fill", "is_weight", "model_of", "names_in_archive", "names_in_pickle", "zip_names"]
+__all__ = [
+    "LoadError",
+    "Runtime",
+    "Signature",
+    "TensorSpec",
+    "fill",
+    "is_weight",
+    "model_of",
+    "names_in_archive",
+    "names_in_pickle",
+    "output_names",
+    "zip_names",
+]
 
 
 class Runtime(ABC):
@@ -46,6 +59,10 @@ class Runtime(ABC):
         Raises:
             LoadError: the content is not what it should be; names the file, what is wrong and what to do.
         """
+
+    def signature(self, model: Callable[..., Any]) -> Signature:
+        """Return what a loaded model tells of its inputs and outputs; the names of its arguments at most."""
+        return Signature(arguments_of(model))
 
 
 def zip_names(file: Path) -> list[str]:

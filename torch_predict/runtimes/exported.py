@@ -6,10 +6,20 @@ strangers; one whose pickles name more than tensors is treated like any pickled 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch_predict.runtimes.base import LoadError, Runtime, is_weight, names_in_archive, zip_names
+from torch_predict.runtimes.base import (
+    LoadError,
+    Runtime,
+    Signature,
+    TensorSpec,
+    is_weight,
+    names_in_archive,
+    output_names,
+    zip_names,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,3 +61,42 @@ class Exported(Runtime):
                 f"torch {torch.__version__} cannot load it: {type(error).__name__}: {error}",
                 "export it again with torch.export.save, with the torch version that serves it",
             ) from error
+
+    def signature(self, model: Callable[..., Any]) -> Signature:
+        """Return names, types and shapes as the program was traced: -1 where a size was left open."""
+        known = super().signature(model)
+        nodes: Any = getattr(model, "graph", None)
+        if known.arguments is None or nodes is None:
+            return known
+        inputs = [(node.name, node.meta.get("val")) for node in nodes.find_nodes(op="placeholder")]
+        (end,) = nodes.find_nodes(op="output")
+        outputs = _named_outputs(end.meta.get("val"), getattr(model, "_out_spec", None))
+        if [name for name, _ in inputs] != [argument.name for argument in known.arguments]:
+            inputs = []  # a dict or a list as an argument: its leaves are not what a caller can name
+        # What is bfloat16 in the model leaves it as float32: numpy has no bfloat16.
+        sent = [replace(spec, dtype="float32") if spec.dtype == "bfloat16" else spec for spec in _specs(outputs)]
+        return Signature(known.arguments, _specs(inputs), tuple(sent))
+
+
+def _named_outputs(values: Any, structure: Any) -> list[tuple[str, Any]]:
+    """Return (name, fake tensor) of what the program gives, leaves in `values`."""
+    from torch.utils import _pytree  # noqa: PLC0415  (base.py, module head)
+
+    if structure is None or not isinstance(values, tuple | list):
+        return []
+    result = _pytree.tree_unflatten(values, structure)
+    if isinstance(result, dict):
+        return [(str(name), value) for name, value in result.items()]
+    leaves = list(result) if isinstance(result, tuple | list) else [result]
+    return list(zip(output_names(len(leaves)), leaves, strict=True))
+
+
+def _specs(values: list[tuple[str, Any]]) -> tuple[TensorSpec, ...]:
+    """Return the specs of fake tensors; none at all where one of the values is no tensor."""
+    specs = []
+    for name, value in values:
+        if not hasattr(value, "shape"):
+            return ()
+        shape = tuple(size if isinstance(size, int) else -1 for size in value.shape)
+        specs.append(TensorSpec(name, str(value.dtype).removeprefix("torch."), shape))
+    return tuple(specs)

@@ -19,6 +19,7 @@ import torch_predict.runtimes
 from torch_predict import modules, repository
 from torch_predict.errors import LoadError, PickleNotAllowed
 from torch_predict.runtimes import RUNTIMES
+from torch_predict.signature import TensorSpec
 
 CPU = torch.device("cpu")
 MODEL_PY = """
@@ -278,3 +279,34 @@ def test_a_runtime_imports_base_and_no_other_runtime():
             continue
         imports = [n.module for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.ImportFrom)]
         assert [m for m in imports if m and m.startswith("torch_predict")] == ["torch_predict.runtimes.base"], file.name
+
+
+@pytest.mark.parametrize(("runtime", "suffix"), FILES, ids=lambda value: getattr(value, "name", value))
+def test_a_loaded_model_names_its_arguments(folder, model, runtime, suffix):
+    loaded = runtime.load(saved(folder, model, runtime, suffix), CPU)
+    assert [argument.name for argument in runtime.signature(loaded).arguments] == ["x"]
+
+
+def test_an_exported_program_tells_types_and_shapes(tmp_path):
+    class Pair(torch.nn.Module):
+        def forward(self, a, b):
+            return {"sum": a + b, "b": b.to(torch.bfloat16)}
+
+    class Nested(torch.nn.Module):
+        def forward(self, inputs):
+            return inputs["a"], [inputs["b"]]
+
+    exported = next(runtime for runtime in RUNTIMES if runtime.name == "exported")
+    a, b = torch.zeros(2, 4), torch.zeros(2, 1, dtype=torch.int64)
+    batch = {0: torch.export.Dim("batch")}
+
+    def signature_of(module, arguments, shapes):
+        torch.export.save(torch.export.export(module, arguments, dynamic_shapes=shapes), tmp_path / "model.pt2")
+        return exported.signature(exported.load(tmp_path / "model.pt2", CPU))
+
+    known = signature_of(Pair(), (a, b), (batch, batch))
+    assert known.inputs == (TensorSpec("a", "float32", (-1, 4)), TensorSpec("b", "int64", (-1, 1)))
+    # what leaves as bfloat16 is sent as float32
+    assert known.outputs == (TensorSpec("sum", "float32", (-1, 4)), TensorSpec("b", "float32", (-1, 1)))
+    nested = signature_of(Nested(), ({"a": a, "b": b},), None)
+    assert (nested.inputs, nested.outputs) == ((), ())

@@ -158,14 +158,36 @@ pub struct SplitConfig {
 pub struct WorkerConfig {
     pub listen: Vec<String>,
     pub admin: Option<String>,
-    /// Names under which health answers for the model (`""` is always there).
+    /// The model's name, for health (`""` is always there) and for OIP.
     pub model: String,
+    /// Further names that it answers to.
+    pub aliases: Vec<String>,
     pub version: String,
+    /// Labels of this version, which OIP callers may ask for in its place.
+    pub labels: Vec<String>,
+    /// What OIP's ModelMetadata says of the model.
+    pub platform: String,
+    /// Empty where nothing is known of them.
+    pub inputs: Vec<TensorConfig>,
+    pub outputs: Vec<TensorConfig>,
     /// Requests waiting for Python; beyond it RESOURCE_EXHAUSTED.
     pub max_queue: usize,
     /// Most requests of one batch.
     pub max_batch: usize,
     /// Deadline of calls that bring none.
     pub timeout_ms: u64,
+    /// A stream that brings no message for this time ends.
+    pub stream_idle_timeout_ms: u64,
     pub limits: Limits,
+}
+
+/// One input or output of a model, as ModelMetadata describes it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TensorConfig {
+    pub name: String,
+    /// numpy's name of the type; `object` for BYTES.
+    pub dtype: String,
+    /// -1 where a size varies.
+    pub shape: Vec<i64>,
 }

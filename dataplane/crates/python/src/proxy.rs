@@ -9,9 +9,8 @@ use dl_core::proxy::server::Proxy as Core;
 use dl_core::proxy::state::Shared;
 use dl_core::proxy::status;
 use pyo3::prelude::*;
-use serde::de::DeserializeOwned;
 
-use crate::NativeError;
+use crate::native;
 
 #[pyclass(module = "dl_inference._native")]
 pub struct Proxy {
@@ -24,27 +23,24 @@ pub struct Proxy {
 impl Proxy {
     #[new]
     fn new(config_json: &str, descriptors: &[u8]) -> PyResult<Self> {
-        let config: ProxyConfig = parse(config_json)?;
-        let core = Core::new(config, descriptors).map_err(NativeError::new_err)?;
-        Ok(Self {
-            shared: core.shared().clone(),
-            core: Mutex::new(core),
-        })
+        let config: ProxyConfig = native(serde_json::from_str(config_json))?;
+        let core = native(Core::new(config, descriptors))?;
+        let shared = core.shared().clone();
+        let core = Mutex::new(core);
+        Ok(Self { core, shared })
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        py.detach(|| self.lock().start())
-            .map_err(|error| NativeError::new_err(error.to_string()))
+        native(py.detach(|| self.lock().start()))
     }
 
     fn apply(&self, py: Python<'_>, state_json: &str) -> PyResult<()> {
-        let state: StateConfig = parse(state_json)?;
-        py.detach(|| self.lock().apply(&state))
-            .map_err(NativeError::new_err)
+        let state: StateConfig = native(serde_json::from_str(state_json))?;
+        native(py.detach(|| self.lock().apply(&state)))
     }
 
     fn set_control_status(&self, py: Python<'_>, status_json: &str) -> PyResult<()> {
-        let value: serde_json::Value = parse(status_json)?;
+        let value: serde_json::Value = native(serde_json::from_str(status_json))?;
         py.detach(|| self.shared.set_control_status(value));
         Ok(())
     }
@@ -75,9 +71,4 @@ impl Proxy {
     fn lock(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Parse a JSON document of the control plane; the error names the place.
-pub fn parse<T: DeserializeOwned>(json: &str) -> PyResult<T> {
-    serde_json::from_str(json).map_err(|error| NativeError::new_err(error.to_string()))
 }

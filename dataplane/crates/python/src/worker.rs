@@ -3,19 +3,14 @@
 use std::time::Duration;
 
 use dl_core::worker::queue::Call;
-use dl_core::worker::reply::{Failure, ReplySlot, Slots};
+use dl_core::worker::reply::{ReplySlot, Slots};
 use dl_core::worker::server::WorkerFront;
-use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::PyDict;
 
-use crate::{NativeError, convert};
-
-pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<Item>()?;
-    module.add_class::<Batch>()?;
-    module.add_class::<Worker>()
-}
+use crate::convert::{self, invalid};
+use crate::native;
 
 #[pyclass(module = "dl_inference._native", frozen, get_all)]
 pub struct Item {
@@ -68,15 +63,9 @@ impl Batch {
     }
 
     fn __getitem__(&self, py: Python<'_>, index: isize) -> PyResult<Py<Item>> {
-        let from_start = index
-            + if index < 0 {
-                self.items.len() as isize
-            } else {
-                0
-            };
-        let item = usize::try_from(from_start)
-            .ok()
-            .and_then(|index| self.items.get(index));
+        let length = self.items.len() as isize;
+        let from_start = if index < 0 { index + length } else { index };
+        let item = self.items.get(from_start as usize); // a negative one becomes more than there are
         let item = item.map(|item| item.clone_ref(py));
         item.ok_or_else(|| PyIndexError::new_err(format!("no item {index}")))
     }
@@ -88,33 +77,26 @@ impl Batch {
         value: &Bound<'_, PyAny>,
         names: Vec<String>,
     ) -> PyResult<()> {
-        convert::with_answer(kind, value, |answer| {
-            let slot = self.slots.take(index).map_err(PyValueError::new_err)?;
-            slot.answer(answer, &names);
-            Ok(())
+        convert::with_answer(kind, value, &mut |content| {
+            self.slots.answer(index, content, &names).map_err(invalid)
         })
     }
 
     fn fail(&self, index: usize, code: u8, message: String, kind: String) -> PyResult<()> {
-        let failure = Failure::numbered(code, message, kind).map_err(PyValueError::new_err)?;
-        let slot = self.slots.take(index).map_err(PyValueError::new_err)?;
-        slot.fail(failure);
-        Ok(())
+        self.slots.fail(index, code, message, kind).map_err(invalid)
     }
 }
 
 #[pymethods]
 impl Worker {
     #[new]
-    fn new(config_json: &str, descriptors: &Bound<'_, PyBytes>) -> PyResult<Self> {
-        let front =
-            WorkerFront::new(config_json, descriptors.as_bytes()).map_err(NativeError::new_err)?;
+    fn new(config_json: &str, descriptors: &[u8]) -> PyResult<Self> {
+        let front = native(WorkerFront::new(config_json, descriptors))?;
         Ok(Self { front })
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        py.detach(|| self.front.start())
-            .map_err(|error| NativeError::new_err(error.to_string()))
+        native(py.detach(|| self.front.start()))
     }
 
     fn set_ready(&self, ready: bool) {

@@ -17,31 +17,39 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use tokio::time::Instant;
 
-use super::codec;
+use super::codec::{self, Meta, Payload};
+use super::inference::{self, Inference};
 use super::message::{self, ReadError};
 use super::queue::Call;
-use super::reply::{Failure, Waiting};
+use super::reply::{Envelope, Failure, Waiting};
 use super::responder::Responder;
 use super::state::Shared;
+use super::stream;
 use crate::admin::grpc::{self, LocalCall, LocalServices, MAX_REQUEST_BYTES};
 use crate::error::{Error, ErrorKind};
 use crate::grpc::status::Code;
 use crate::grpc::{deadline, metadata};
 
 /// The methods that reach the model.
-pub const METHODS: [&str; 2] = [
+pub const METHODS: [&str; 4] = [
     "/seldon.protos.Model/Predict",
     "/seldon.protos.Seldon/Predict",
+    "/inference.GRPCInferenceService/ModelInfer",
+    "/inference.GRPCInferenceService/ModelStreamInfer",
 ];
+
+/// Indices of [`METHODS`].
+const INFER: usize = 2;
+pub(super) const STREAM: usize = 3;
 
 /// What all calls of the front share, on its thread.
 pub(super) struct Front {
-    shared: Arc<Shared>,
+    pub shared: Arc<Shared>,
     local: LocalServices,
 }
 
 /// Counts a call as in flight until it is dropped.
-struct InFlight<'a> {
+pub(super) struct InFlight<'a> {
     count: &'a AtomicUsize,
 }
 
@@ -59,7 +67,7 @@ pub(super) enum Ended {
     Cancelled,
 }
 
-/// Serve one call: of [`METHODS`], of health or reflection; UNIMPLEMENTED to any other.
+/// Serve one call: of [`METHODS`], of health, reflection or OIP's local methods; UNIMPLEMENTED to any other.
 pub(super) async fn handle(
     front: Rc<Front>,
     request: Request<RecvStream>,
@@ -68,12 +76,16 @@ pub(super) async fn handle(
     let (head, body) = request.into_parts();
     let id = metadata::request_id(&head.headers).cloned();
     let id = id.unwrap_or_else(metadata::make_request_id);
-    if head.uri.path().starts_with("/grpc.") {
+    let path = head.uri.path();
+    if path.starts_with("/grpc.") || inference::local(path).is_some() {
         return front.serve_local(&head, body, respond, id).await;
     }
     let started = Instant::now();
     let mut responder = Responder::new(respond, id);
-    let method = METHODS.iter().position(|&method| method == head.uri.path());
+    let method = METHODS.iter().position(|&method| method == path);
+    if method == Some(STREAM) {
+        return stream::serve(&front, &head, body, responder).await;
+    }
     let _in_flight = front.enter();
     let outcome = front
         .serve(&head, method, body, started, &mut responder)
@@ -108,7 +120,7 @@ impl Front {
         Self { shared, local }
     }
 
-    /// Health and reflection: not counted among the model's calls.
+    /// Health, reflection and OIP's local methods: not counted among the model's calls.
     async fn serve_local(
         &self,
         head: &Parts,
@@ -126,7 +138,10 @@ impl Front {
             MAX_REQUEST_BYTES,
             idle,
         );
-        grpc::serve_local(head.uri.path(), call, &self.local).await;
+        match inference::local(head.uri.path()) {
+            Some(answer) => call.unary(|request| answer(&self.shared, request)).await,
+            None => grpc::serve_local(head.uri.path(), call, &self.local).await,
+        };
         Ended::Answered
     }
 
@@ -138,52 +153,91 @@ impl Front {
         started: Instant,
         responder: &mut Responder,
     ) -> Result<(Bytes, Instant), ReadError> {
-        let method = METHODS[method.ok_or_else(|| unknown_method(head))?];
-        check_http(head, self.shared.config.limits.max_metadata_fields)?;
-        self.check()?;
-        let deadline = started + self.timeout(head)?;
+        let method = method.ok_or_else(|| unknown_method(head))?;
+        let asked = self.check_call(head)?;
+        self.check_load()?;
+        let limit = Duration::from_millis(self.shared.config.timeout_ms);
+        let deadline = started + asked.map_or(limit, |asked| asked.min(limit));
         let mut held = self.shared.budget.hold();
         let limits = &self.shared.config.limits;
         let body = message::read(&head.headers, &mut body, limits, &mut held, deadline).await?;
-        let mut request = decode(&body, limits.max_message_bytes)?;
+        let (payload, meta, envelope) = self.decode(method, &body)?;
         drop(body);
-        let meta = std::mem::take(&mut request.meta.answer);
-        let (slot, waiting) =
-            self.shared
-                .queue
-                .slot(deadline.into_std(), meta, limits.max_message_bytes);
-        let request_id = responder.request_id().clone();
+        let id = responder.request_id().clone();
+        let waiting = self.submit(method, payload, meta, envelope, deadline, id)?;
+        Ok((wait(waiting, deadline, responder).await?, deadline))
+    }
+
+    fn decode(&self, method: usize, body: &Bytes) -> Result<(Payload, Meta, Envelope), Failure> {
+        if method == INFER {
+            let Inference { envelope, request } = inference::decode(&self.shared, body, false);
+            let (payload, meta) = request?;
+            return Ok((payload, meta, Envelope::Infer(envelope)));
+        }
+        let mut request = decode_seldon(body, self.shared.config.limits.max_message_bytes)?;
+        let envelope = Envelope::Seldon(std::mem::take(&mut request.meta.answer));
+        Ok((request.payload, request.meta, envelope))
+    }
+
+    /// Put a request into the model's queue.
+    pub fn submit(
+        &self,
+        method: usize,
+        payload: Payload,
+        meta: Meta,
+        envelope: Envelope,
+        deadline: Instant,
+        request_id: HeaderValue,
+    ) -> Result<Waiting, Failure> {
+        let max_bytes = self.shared.config.limits.max_message_bytes;
+        let queue = &self.shared.queue;
+        let (slot, waiting) = queue.slot(deadline.into_std(), envelope, max_bytes);
         let call = Call {
-            payload: request.payload,
-            meta: request.meta,
-            method,
+            payload,
+            meta,
+            method: METHODS[method],
             request_id,
             slot,
         };
-        self.shared.queue.push(call).inspect_err(|error| {
+        queue.push(call).inspect_err(|error| {
             let shed = u64::from(error.kind == ErrorKind::Shed);
             self.shared
                 .process
                 .shed_in_flight
                 .fetch_add(shed, Ordering::Relaxed);
         })?;
-        Ok((wait(waiting, deadline, responder).await?, deadline))
+        Ok(waiting)
     }
 
-    fn enter(&self) -> InFlight<'_> {
+    /// Count a call, or a message of a stream, that ended now.
+    pub fn record(&self, method: usize, ended: Result<(), &Failure>, started: Instant) {
+        if let Err(failure) = ended {
+            self.shared.count(failure);
+        }
+        let code = ended.err().map_or(Code::Ok, |failure| failure.code);
+        self.shared.calls.record(method, code, started.elapsed());
+    }
+
+    pub fn enter(&self) -> InFlight<'_> {
         let count = &self.shared.in_flight;
         count.fetch_add(1, Ordering::Relaxed);
         InFlight { count }
     }
 
-    fn check(&self) -> Result<(), Failure> {
+    /// Check what a call says of itself, and that there is a model; return the timeout that it asks for.
+    pub fn check_call(&self, head: &Parts) -> Result<Option<Duration>, Failure> {
+        check_http(head, self.shared.config.limits.max_metadata_fields)?;
+        let asked = head.headers.get(deadline::GRPC_TIMEOUT);
+        let asked = asked.map(deadline::parse_timeout).transpose()?;
         if !self.shared.is_ready() {
-            return Err(Failure::new(
-                Code::Unavailable,
-                "the model is not ready",
-                "model_not_ready",
-            ));
+            let text = "the model is not ready";
+            return Err(Failure::new(Code::Unavailable, text, "model_not_ready"));
         }
+        Ok(asked)
+    }
+
+    /// Shed where the process has more to do than it may.
+    pub fn check_load(&self) -> Result<(), Failure> {
         let limit = self.shared.config.limits.max_in_flight;
         if self.shared.in_flight.load(Ordering::Relaxed) > limit {
             self.shared
@@ -195,23 +249,13 @@ impl Front {
         }
         Ok(())
     }
-
-    fn timeout(&self, head: &Parts) -> Result<Duration, Error> {
-        let limit = Duration::from_millis(self.shared.config.timeout_ms);
-        let asked = head
-            .headers
-            .get(deadline::GRPC_TIMEOUT)
-            .map(deadline::parse_timeout)
-            .transpose()?;
-        Ok(asked.map_or(limit, |asked| asked.min(limit)))
-    }
 }
 
 fn unknown_method(head: &Parts) -> Error {
     let path: String = head.uri.path().chars().take(256).collect();
     let text = format!(
         "unknown method {path}: this model server answers {}",
-        METHODS.join(" and ")
+        METHODS.join(", ")
     );
     Error::new(ErrorKind::UnknownMethod, text)
 }
@@ -234,7 +278,7 @@ fn check_http(head: &Parts, max_fields: usize) -> Result<(), Error> {
 }
 
 /// Decode, with a panic confined to this call.
-fn decode(body: &Bytes, max_filled_bytes: usize) -> Result<codec::Request, Error> {
+fn decode_seldon(body: &Bytes, max_filled_bytes: usize) -> Result<codec::Request, Error> {
     catch_unwind(AssertUnwindSafe(|| codec::decode(body, max_filled_bytes)))
         .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "")))
 }
@@ -265,3 +309,7 @@ async fn wait(
 #[cfg(test)]
 #[path = "handle_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "oip_tests.rs"]
+mod oip_tests;

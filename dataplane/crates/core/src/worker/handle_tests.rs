@@ -11,7 +11,7 @@ use crate::grpc::status::{parse_grpc_message, parse_grpc_status};
 use crate::worker::codec::{Answer, Payload};
 
 /// Limits small enough to reach.
-fn config() -> WorkerConfig {
+pub(super) fn config() -> WorkerConfig {
     let limits = serde_json::json!({
         "max_message_bytes": 100_000, "max_metadata_bytes": 65536, "max_metadata_fields": 100, "max_streams": 100,
         "max_connections": 10, "max_connections_per_ip": 10, "max_in_flight": 4, "route_scan_limit_bytes": 0,
@@ -22,8 +22,10 @@ fn config() -> WorkerConfig {
         "max_connections_per_endpoint": 1, "keepalive_ms": 0, "keepalive_timeout_ms": 0, "tcp_user_timeout_ms": 0,
     });
     serde_json::from_value(serde_json::json!({
-        "listen": [], "admin": null, "model": "m", "version": "1", "max_queue": 2, "max_batch": 8,
-        "timeout_ms": 60000, "limits": limits,
+        "listen": [], "admin": null, "model": "m", "aliases": ["39"], "version": "1", "labels": ["stable"],
+        "platform": "test", "inputs": [{"name": "x", "dtype": "object", "shape": [-1, 2]}],
+        "outputs": [{"name": "y", "dtype": "float32", "shape": []}, {"name": "z", "dtype": "complex64", "shape": []}],
+        "max_queue": 2, "max_batch": 8, "timeout_ms": 60000, "stream_idle_timeout_ms": 7000, "limits": limits,
     }))
     .unwrap()
 }
@@ -35,6 +37,7 @@ fn descriptors() -> Vec<u8> {
     let services = [
         "seldon.protos.Model",
         "seldon.protos.Seldon",
+        "inference.GRPCInferenceService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
@@ -59,21 +62,21 @@ fn descriptors() -> Vec<u8> {
 }
 
 /// A served connection and its client.
-struct Fixture {
-    front: Rc<Front>,
-    client: SendRequest<Bytes>,
+pub(super) struct Fixture {
+    pub front: Rc<Front>,
+    pub client: SendRequest<Bytes>,
 }
 
-struct Outcome {
-    code: Option<Code>,
-    text: String,
-    kind: Option<String>,
-    headers: HeaderMap,
-    body: Vec<u8>,
+pub(super) struct Outcome {
+    pub code: Option<Code>,
+    pub text: String,
+    pub kind: Option<String>,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
 }
 
 /// Run a test on a thread that is runtime and LocalSet at once, as the front's is.
-fn on_front_thread<F: Future<Output = ()>>(is_paused: bool, test: impl FnOnce() -> F) {
+pub(super) fn on_front_thread<F: Future<Output = ()>>(is_paused: bool, test: impl FnOnce() -> F) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder
         .enable_all()
@@ -83,11 +86,11 @@ fn on_front_thread<F: Future<Output = ()>>(is_paused: bool, test: impl FnOnce() 
     LocalSet::new().block_on(&runtime, test());
 }
 
-async fn fixture() -> Fixture {
+pub(super) async fn fixture() -> Fixture {
     fixture_with(config()).await
 }
 
-async fn fixture_with(config: WorkerConfig) -> Fixture {
+pub(super) async fn fixture_with(config: WorkerConfig) -> Fixture {
     let shared = Shared::new(config, &descriptors()).unwrap();
     shared.set_ready(true);
     let front = Rc::new(Front::new(Arc::new(shared)));
@@ -107,7 +110,7 @@ async fn fixture_with(config: WorkerConfig) -> Fixture {
     }
 }
 
-fn request(path: &str) -> http::request::Builder {
+pub(super) fn request(path: &str) -> http::request::Builder {
     let uri = format!("http://localhost{path}");
     Request::post(uri)
         .header("content-type", "application/grpc")
@@ -120,7 +123,7 @@ impl Fixture {
             .await
     }
 
-    async fn send(&self, request: http::request::Builder, body: Bytes) -> Outcome {
+    pub async fn send(&self, request: http::request::Builder, body: Bytes) -> Outcome {
         let mut client = self.client.clone();
         let (response, mut stream) = client
             .send_request(request.body(()).unwrap(), false)
@@ -149,7 +152,7 @@ impl Fixture {
     }
 }
 
-async fn outcome(response: Response<RecvStream>) -> Outcome {
+pub(super) async fn outcome(response: Response<RecvStream>) -> Outcome {
     let (head, mut stream) = response.into_parts();
     let mut body = Vec::new();
     while let Some(chunk) = stream.data().await {

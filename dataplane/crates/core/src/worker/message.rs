@@ -1,4 +1,5 @@
 //! The one message of a unary request: read as it comes, within limits, and inflated where it is compressed.
+//! The messages of a stream are read in stream.rs, within the same budget.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -205,7 +206,7 @@ fn bad(message: &'static str) -> Error {
     Error::new(ErrorKind::BadRequest, message)
 }
 
-fn inflate(headers: &HeaderMap, message: &[u8], limit: usize) -> Result<Bytes, Failure> {
+pub(super) fn inflate(headers: &HeaderMap, message: &[u8], limit: usize) -> Result<Bytes, Failure> {
     let encoding = headers
         .get(&GRPC_ENCODING)
         .and_then(|value| value.to_str().ok())

@@ -2,6 +2,7 @@
 
 pub mod codec;
 mod handle;
+mod inference;
 mod message;
 mod pages;
 pub mod queue;
@@ -9,3 +10,4 @@ pub mod reply;
 mod responder;
 pub mod server;
 mod state;
+mod stream;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 
 use super::codec::{Meta, Payload};
-use super::reply::{Failure, ReplySlot, Waiting};
+use super::reply::{Envelope, Failure, ReplySlot, Waiting};
 use crate::error::{Error, ErrorKind};
 
 /// A decoded request and the slot that its answer goes to.
@@ -54,8 +54,13 @@ impl Queue {
     }
 
     /// Make the two ends of an answer to a call of this queue.
-    pub fn slot(&self, deadline: Instant, meta: Vec<u8>, max_bytes: usize) -> (ReplySlot, Waiting) {
-        ReplySlot::new(deadline, meta, max_bytes, self.abandoned.clone())
+    pub fn slot(
+        &self,
+        deadline: Instant,
+        envelope: impl Into<Envelope>,
+        max_bytes: usize,
+    ) -> (ReplySlot, Waiting) {
+        ReplySlot::new(deadline, envelope.into(), max_bytes, self.abandoned.clone())
     }
 
     /// Append a call.

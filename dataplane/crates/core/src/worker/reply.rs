@@ -8,6 +8,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
+use super::codec::oip::{self, InferEnvelope, InferOutput};
 use super::codec::{self, Answer};
 use crate::error::{Error, ErrorKind};
 use crate::grpc::status::Code;
@@ -20,8 +21,23 @@ pub struct Failure {
     pub kind: Cow<'static, str>,
 }
 
-/// A framed SeldonMessage, or why there is none.
+/// A framed message, or why there is none.
 pub type Reply = Result<Bytes, Failure>;
+
+/// What answers a call, by its protocol.
+#[derive(Clone, Copy, Debug)]
+pub enum Content<'a> {
+    Seldon(Answer<'a>),
+    Infer(&'a [InferOutput<'a>]),
+}
+
+/// What of a request its answer brings back, by protocol.
+#[derive(Clone, Debug)]
+pub enum Envelope {
+    /// Encoded content of the answer's meta.
+    Seldon(Vec<u8>),
+    Infer(InferEnvelope),
+}
 
 /// Answers one call, once. Dropped before that, it answers INTERNAL: never silence.
 #[derive(Debug)]
@@ -29,7 +45,7 @@ pub struct ReplySlot {
     sender: Option<oneshot::Sender<Reply>>,
     abandoned: Arc<AtomicUsize>,
     deadline: Instant,
-    meta: Vec<u8>,
+    envelope: Envelope,
     max_bytes: usize,
 }
 
@@ -101,11 +117,11 @@ impl From<Error> for Failure {
 // === impl ReplySlot ===
 
 impl ReplySlot {
-    /// A slot and its waiting side. `meta` is that of the answer; `abandoned` counts callers that have gone
-    /// while their call waits in a queue.
+    /// A slot and its waiting side. `abandoned` counts callers that have gone while their call waits in a
+    /// queue.
     pub(super) fn new(
         deadline: Instant,
-        meta: Vec<u8>,
+        envelope: Envelope,
         max_bytes: usize,
         abandoned: Arc<AtomicUsize>,
     ) -> (Self, Waiting) {
@@ -120,7 +136,7 @@ impl ReplySlot {
                 sender: Some(sender),
                 abandoned,
                 deadline,
-                meta,
+                envelope,
                 max_bytes,
             },
             waiting,
@@ -136,10 +152,19 @@ impl ReplySlot {
         self.sender.as_ref().is_none_or(oneshot::Sender::is_closed)
     }
 
-    /// Encode and send an answer; one that is larger than a message may be becomes RESOURCE_EXHAUSTED.
-    pub fn answer(self, answer: &Answer<'_>, names: &[String]) {
-        let encoded = codec::encode(answer, names, &self.meta, self.max_bytes);
-        self.send(encoded.map_err(Failure::from));
+    /// Encode and send an answer; one that is larger than a message may be becomes RESOURCE_EXHAUSTED, one
+    /// of the other protocol INTERNAL. `names` become Seldon's data.names.
+    pub fn answer<'a>(self, content: impl Into<Content<'a>>, names: &[String]) {
+        let reply = match (content.into(), &self.envelope) {
+            (Content::Seldon(answer), Envelope::Seldon(meta)) => {
+                codec::encode(&answer, names, meta, self.max_bytes).map_err(Failure::from)
+            }
+            (Content::Infer(outputs), Envelope::Infer(envelope)) => {
+                oip::encode(outputs, envelope, self.max_bytes).map_err(Failure::from)
+            }
+            _ => Err(Failure::unanswered()),
+        };
+        self.send(reply);
     }
 
     pub fn fail(self, failure: Failure) {
@@ -168,6 +193,18 @@ impl Drop for ReplySlot {
     }
 }
 
+impl<'a> From<&Answer<'a>> for Content<'a> {
+    fn from(answer: &Answer<'a>) -> Self {
+        Self::Seldon(*answer)
+    }
+}
+
+impl From<Vec<u8>> for Envelope {
+    fn from(meta: Vec<u8>) -> Self {
+        Self::Seldon(meta)
+    }
+}
+
 // === impl Slots ===
 
 impl Slots {
@@ -177,16 +214,52 @@ impl Slots {
         }
     }
 
-    /// Take the slot of a call that is not answered yet.
+    /// Answer a call; `names` as in [`ReplySlot::answer`].
     ///
     /// # Errors
-    /// Says that there is no such call, or that it is answered.
-    pub fn take(&self, index: usize) -> Result<ReplySlot, String> {
+    /// Says that there is no such call, that it is answered, or that it is of the other protocol; it is then
+    /// still to be answered.
+    pub fn answer(
+        &self,
+        index: usize,
+        content: Content<'_>,
+        names: &[String],
+    ) -> Result<(), String> {
+        self.take(index, Some(content))?.answer(content, names);
+        Ok(())
+    }
+
+    /// Fail a call with a status that Python names by number.
+    ///
+    /// # Errors
+    /// Says that there is no such call, that it is answered, or that `code` is none.
+    pub fn fail(
+        &self,
+        index: usize,
+        code: u8,
+        message: String,
+        kind: String,
+    ) -> Result<(), String> {
+        let failure = Failure::numbered(code, message, kind)?;
+        self.take(index, None)?.fail(failure);
+        Ok(())
+    }
+
+    /// Take the slot of a call that is not answered yet, and that fits the content.
+    fn take(&self, index: usize, content: Option<Content<'_>>) -> Result<ReplySlot, String> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         let count = slots.len();
         let slot = slots
             .get_mut(index)
             .ok_or_else(|| format!("there is no item {index} in a batch of {count}"))?;
+        let is_infer = match slot {
+            Some(slot) => matches!(slot.envelope, Envelope::Infer(_)),
+            None => return Err(format!("item {index} is answered already")),
+        };
+        if content.is_some_and(|content| matches!(content, Content::Infer(_)) != is_infer) {
+            let wanted = if is_infer { "is" } else { "is not" };
+            return Err(format!("item {index} {wanted} to be answered with infer"));
+        }
         slot.take()
             .ok_or_else(|| format!("item {index} is answered already"))
     }

@@ -1,5 +1,6 @@
 //! The caller's end of a call. Dropped unanswered (a panic, a bug), it answers INTERNAL: never silence.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
@@ -54,23 +55,43 @@ impl Responder {
     ///
     /// Returns what the call is counted as; CANCELLED when the caller went.
     pub async fn answer(mut self, message: Bytes, deadline: Instant) -> Code {
+        let Some(mut stream) = self.begin() else {
+            return Code::Cancelled;
+        };
+        match timeout_at(deadline, send_all(&mut stream, message)).await {
+            Ok(Ok(())) => self.finish(stream, None),
+            Ok(Err(_)) => Code::Cancelled,
+            Err(_) => {
+                stream.send_reset(Reason::CANCEL);
+                Code::DeadlineExceeded
+            }
+        }
+    }
+
+    /// Send the headers of an answer; `None` when the caller is gone. A stream that is dropped before
+    /// [`finish`](Self::finish) resets the call.
+    pub fn begin(&mut self) -> Option<SendStream<Bytes>> {
         self.is_answered = true;
         let mut response = Response::new(());
         response
             .headers_mut()
             .insert(CONTENT_TYPE, APPLICATION_GRPC);
-        let Ok(mut stream) = self.respond.send_response(response, false) else {
-            return Code::Cancelled;
-        };
-        let Ok(sent) = timeout_at(deadline, send_all(&mut stream, message)).await else {
-            stream.send_reset(Reason::CANCEL);
-            return Code::DeadlineExceeded;
-        };
-        let mut trailers = HeaderMap::with_capacity(2);
-        trailers.insert(status::GRPC_STATUS, Code::Ok.header_value());
-        trailers.insert(metadata::X_REQUEST_ID, self.request_id.clone());
-        match sent.and_then(|()| stream.send_trailers(trailers)) {
-            Ok(()) => Code::Ok,
+        self.respond.send_response(response, false).ok()
+    }
+
+    /// End an answer that has begun; `None` for OK. Returns what the call is counted as.
+    pub fn finish(self, mut stream: SendStream<Bytes>, failure: Option<&Failure>) -> Code {
+        let mut trailers = HeaderMap::with_capacity(4);
+        let code = failure.map_or(Code::Ok, |failure| failure.code);
+        match failure {
+            Some(failure) => self.put_status(failure, &mut trailers),
+            None => {
+                trailers.insert(status::GRPC_STATUS, Code::Ok.header_value());
+                trailers.insert(metadata::X_REQUEST_ID, self.request_id.clone());
+            }
+        }
+        match stream.send_trailers(trailers) {
+            Ok(()) => code,
             Err(_) => Code::Cancelled,
         }
     }
@@ -81,13 +102,23 @@ impl Responder {
         let mut response = Response::new(());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
+        self.put_status(failure, headers);
+        // An error means that the caller is gone: nobody is left to tell.
+        let _ = self.respond.send_response(response, true);
+    }
+
+    /// A failure's text for the caller: the fixed one, with the request id, where it has none.
+    pub fn text<'a>(&self, failure: &'a Failure) -> Cow<'a, str> {
+        if !failure.message.is_empty() || failure.code != Code::Internal {
+            return Cow::Borrowed(&failure.message);
+        }
+        let id = self.request_id.to_str().unwrap_or_default();
+        Cow::Owned(format!("internal error, request id {id}"))
+    }
+
+    fn put_status(&self, failure: &Failure, headers: &mut HeaderMap) {
         headers.insert(status::GRPC_STATUS, failure.code.header_value());
-        let message = if failure.message.is_empty() && failure.code == Code::Internal {
-            let id = self.request_id.to_str().unwrap_or_default();
-            status::encode_message(&format!("internal error, request id {id}"))
-        } else {
-            status::encode_message(&failure.message)
-        };
+        let message = status::encode_message(&self.text(failure));
         headers.insert(status::GRPC_MESSAGE, message);
         if failure.code == Code::Unimplemented {
             headers.insert(
@@ -100,8 +131,6 @@ impl Responder {
             headers.insert(metadata::ACCESS_ERROR, kind);
         }
         headers.insert(metadata::X_REQUEST_ID, self.request_id.clone());
-        // An error means that the caller is gone: nobody is left to tell.
-        let _ = self.respond.send_response(response, true);
     }
 }
 
@@ -115,7 +144,10 @@ impl Drop for Responder {
 
 /// Send as the caller's window opens: what it does not read stays ours, and is counted, instead of piling up
 /// in h2's buffers.
-async fn send_all(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), h2::Error> {
+pub(super) async fn send_all(
+    stream: &mut SendStream<Bytes>,
+    mut data: Bytes,
+) -> Result<(), h2::Error> {
     stream.reserve_capacity(data.len());
     while !data.is_empty() {
         match poll_fn(|cx| stream.poll_capacity(cx)).await {

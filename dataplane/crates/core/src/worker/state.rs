@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::sync::watch;
 
+use super::codec::oip::shown;
 use super::handle::METHODS;
+use super::inference;
 use super::message::Budget;
 use super::queue::Queue;
 use super::reply::Failure;
@@ -15,10 +17,15 @@ use crate::admin::metrics::{CallStats, ProcessStats};
 use crate::admin::reflection::Reflection;
 use crate::config::WorkerConfig;
 use crate::error::ErrorKind;
+use crate::grpc::status::Code;
 use crate::net::drain::{Drain, Phase};
 
-/// Full names of the services that reflection lists.
-const SELDON_SERVICES: [&str; 2] = ["seldon.protos.Model", "seldon.protos.Seldon"];
+/// Full names of the model's services that reflection lists.
+const SERVICES: [&str; 3] = [
+    "seldon.protos.Model",
+    "seldon.protos.Seldon",
+    inference::SERVICE,
+];
 
 pub(super) struct Shared {
     pub config: WorkerConfig,
@@ -40,7 +47,7 @@ pub(super) struct Shared {
 
 impl Shared {
     pub fn new(config: WorkerConfig, descriptors: &[u8]) -> Result<Self, String> {
-        let services = [&SELDON_SERVICES[..], &grpc::SERVICES].concat();
+        let services = [&SERVICES[..], &grpc::SERVICES].concat();
         let process = Arc::<ProcessStats>::default();
         Ok(Self {
             queue: Arc::new(Queue::new(config.max_queue)),
@@ -76,6 +83,43 @@ impl Shared {
         }
     }
 
+    /// Check that a caller means this model and this version; an empty name or version leaves it to us.
+    pub fn check_model(&self, name: &str, version: &str) -> Result<(), Failure> {
+        let config = &self.config;
+        let text = if !name.is_empty() && !self.is_name(name) {
+            let names: Vec<_> = self.names().collect();
+            format!(
+                "there is no model {} here: this model server serves {}",
+                shown(name),
+                names.join(", ")
+            )
+        } else if !version.is_empty()
+            && version != config.version
+            && !config.labels.iter().any(|label| label == version)
+        {
+            format!(
+                "model {} has no version {} here: this model server serves version {}",
+                config.model,
+                shown(version),
+                config.version
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(Code::NotFound, text, "model_not_found"))
+    }
+
+    /// What the model answers to.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.config.model)
+            .chain(&self.config.aliases)
+            .map(String::as_str)
+    }
+
+    fn is_name(&self, name: &str) -> bool {
+        self.names().any(|known| known == name)
+    }
+
     pub fn start_drain(&self) {
         self.drain.advance(Phase::Draining);
         self.health_version.bump();
@@ -84,7 +128,7 @@ impl Shared {
 
 impl HealthSource for Shared {
     fn status(&self, service: &str) -> Option<Serving> {
-        if !service.is_empty() && service != self.config.model {
+        if !service.is_empty() && !self.is_name(service) {
             return None;
         }
         let is_serving = self.is_ready() && !self.is_draining();
@@ -96,10 +140,9 @@ impl HealthSource for Shared {
     }
 
     fn list(&self) -> Vec<(String, Serving)> {
-        let names = [String::new(), self.config.model.clone()];
-        names
-            .into_iter()
-            .filter_map(|name| self.status(&name).map(|serving| (name, serving)))
+        std::iter::once("")
+            .chain(self.names())
+            .filter_map(|name| self.status(name).map(|serving| (name.to_owned(), serving)))
             .collect()
     }
 

@@ -1,4 +1,4 @@
-//! TensorFlow's element types: numbers on the wire, sizes, numpy names.
+//! Element types: TensorFlow's numbers and OIP's names on the wire, sizes, numpy names.
 
 /// An element type that can be decoded and encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,24 +21,26 @@ pub enum DType {
     Uint64,
 }
 
-/// (type, number of `tensorflow.DataType`, numpy name, bytes of an element)
-const TABLE: &[(DType, u64, &str, usize)] = &[
-    (DType::Float, 1, "float32", 4),
-    (DType::Double, 2, "float64", 8),
-    (DType::Int32, 3, "int32", 4),
-    (DType::Uint8, 4, "uint8", 1),
-    (DType::Int16, 5, "int16", 2),
-    (DType::Int8, 6, "int8", 1),
-    (DType::String, 7, "object", 0),
-    (DType::Complex64, 8, "complex64", 8),
-    (DType::Int64, 9, "int64", 8),
-    (DType::Bool, 10, "bool", 1),
-    (DType::BFloat16, 14, "bfloat16", 2),
-    (DType::Uint16, 17, "uint16", 2),
-    (DType::Complex128, 18, "complex128", 16),
-    (DType::Half, 19, "float16", 2),
-    (DType::Uint32, 22, "uint32", 4),
-    (DType::Uint64, 23, "uint64", 8),
+type Row = (DType, u64, &'static str, usize, &'static str);
+
+/// (type, number of `tensorflow.DataType`, numpy name, bytes of an element, OIP's name or none)
+const TABLE: &[Row] = &[
+    (DType::Float, 1, "float32", 4, "FP32"),
+    (DType::Double, 2, "float64", 8, "FP64"),
+    (DType::Int32, 3, "int32", 4, "INT32"),
+    (DType::Uint8, 4, "uint8", 1, "UINT8"),
+    (DType::Int16, 5, "int16", 2, "INT16"),
+    (DType::Int8, 6, "int8", 1, "INT8"),
+    (DType::String, 7, "object", 0, "BYTES"),
+    (DType::Complex64, 8, "complex64", 8, ""),
+    (DType::Int64, 9, "int64", 8, "INT64"),
+    (DType::Bool, 10, "bool", 1, "BOOL"),
+    (DType::BFloat16, 14, "bfloat16", 2, "BF16"),
+    (DType::Uint16, 17, "uint16", 2, "UINT16"),
+    (DType::Complex128, 18, "complex128", 16, ""),
+    (DType::Half, 19, "float16", 2, "FP16"),
+    (DType::Uint32, 22, "uint32", 4, "UINT32"),
+    (DType::Uint64, 23, "uint64", 8, "UINT64"),
 ];
 
 /// Where `TensorProto` keeps values of a type, and how they are encoded there.
@@ -61,7 +63,7 @@ impl DType {
         TABLE.iter().map(|row| row.0)
     }
 
-    fn row(self) -> &'static (Self, u64, &'static str, usize) {
+    fn row(self) -> &'static Row {
         // the enum's order is the table's; a test says so
         &TABLE[self as usize]
     }
@@ -82,6 +84,16 @@ impl DType {
     /// The name of numpy's dtype. numpy has no bfloat16: decoding widens it to [`DType::Float`].
     pub fn numpy_name(self) -> &'static str {
         self.row().2
+    }
+
+    /// The type of one of OIP's datatypes, such as `FP32`.
+    pub(super) fn from_oip_name(name: &str) -> Option<Self> {
+        Self::all().find(|dtype| dtype.oip_name() == Some(name))
+    }
+
+    /// OIP's name of the type; `None` for complex numbers, which OIP does not have.
+    pub fn oip_name(self) -> Option<&'static str> {
+        Some(self.row().4).filter(|name| !name.is_empty())
     }
 
     /// Bytes of one element; 0 for strings.
@@ -130,6 +142,8 @@ mod tests {
             assert_eq!(row.0 as usize, index);
             assert_eq!(DType::from_number(row.1), Some(row.0));
             assert_eq!(DType::from_numpy_name(row.0.numpy_name()), Some(row.0));
+            let oip = row.0.oip_name().map(DType::from_oip_name);
+            assert!(oip.is_none_or(|dtype| dtype == Some(row.0)));
         }
     }
 }

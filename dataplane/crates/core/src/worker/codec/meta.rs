@@ -53,7 +53,7 @@ impl Meta {
 }
 
 /// Append a length-delimited field; of its number one byte of tag is enough.
-fn put_forward(target: &mut Vec<u8>, number: u32, bytes: &[u8]) {
+pub(super) fn put_forward(target: &mut Vec<u8>, number: u32, bytes: &[u8]) {
     debug_assert!(number < 16);
     target.push((number << 3 | 2) as u8);
     let mut length = bytes.len();
@@ -75,7 +75,7 @@ fn decode_route(message: &[u8]) -> Result<(String, Value), Error> {
             _ => {}
         }
     }
-    Ok((key, Value::Integer(i64::from(route))))
+    Ok((key, Value::Integer(i128::from(route))))
 }
 
 fn decode_pair(message: &[u8]) -> Result<(String, Value), Error> {
@@ -111,7 +111,7 @@ fn decode_metric(message: &[u8]) -> Result<Vec<(String, Value)>, Error> {
         0 => {}
         1 => fields.push(("type".to_owned(), Value::String("GAUGE".to_owned()))),
         2 => fields.push(("type".to_owned(), Value::String("TIMER".to_owned()))),
-        unknown => fields.push(("type".to_owned(), Value::Integer(i64::from(unknown)))),
+        unknown => fields.push(("type".to_owned(), Value::Integer(i128::from(unknown)))),
     }
     if value.to_bits() != 0 {
         fields.push(("value".to_owned(), json_float(value)));

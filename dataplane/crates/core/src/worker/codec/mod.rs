@@ -1,8 +1,9 @@
-//! Seldon messages: bytes of a gRPC message to arrays and values, and answers to bytes. Knows the formats
-//! only; which kind an answer takes is the caller's choice.
+//! Seldon's and OIP's messages: bytes of a gRPC message to arrays and values, and answers to bytes. Knows the
+//! formats only; which kind an answer takes is the caller's choice.
 
 mod dtype;
 mod meta;
+pub mod oip;
 mod protobuf;
 mod tensor;
 mod tftensor;
@@ -17,14 +18,14 @@ pub use dtype::DType;
 pub use meta::Meta;
 pub use protobuf::MAX_DEPTH;
 pub use tensor::Tensor;
-pub use tftensor::{TfData, TfDataRef, TfTensor};
+pub use tftensor::{TensorRef, TfData, TfDataRef, TfTensor};
 pub use value::Value;
 
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::{self, PREFIX};
 use protobuf::{Backwards, Counter, Field, Oneof, Reader, Sink, text};
 
-/// What a request brought, by the member of its oneof.
+/// What a request brought: of Seldon's by the member of its oneof.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Payload {
     Tensor(Tensor),
@@ -36,6 +37,8 @@ pub enum Payload {
     JsonData(Value),
     /// An encoded `google.protobuf.Any`.
     CustomData(Vec<u8>),
+    /// The named inputs of an OIP request.
+    Infer(Vec<(String, TfTensor)>),
     /// No member of the oneof was set.
     None,
 }
@@ -51,6 +54,7 @@ impl Payload {
             Self::StrData(_) => "strData",
             Self::JsonData(_) => "jsonData",
             Self::CustomData(_) => "customData",
+            Self::Infer(_) => "infer",
             Self::None => "none",
         }
     }
@@ -119,11 +123,7 @@ pub enum Answer<'a> {
         values: &'a [f64],
     },
     NdArray(&'a [Value]),
-    TfTensor {
-        dtype: DType,
-        shape: &'a [usize],
-        data: TfDataRef<'a>,
-    },
+    TfTensor(TensorRef<'a>),
     BinData(&'a [u8]),
     StrData(&'a str),
     JsonData(&'a Value),
@@ -143,8 +143,30 @@ pub fn encode(
     meta: &[u8],
     max_bytes: usize,
 ) -> Result<Bytes, Error> {
+    let message = Seldon {
+        answer,
+        names,
+        meta,
+    };
+    encode_message(&message, max_bytes)
+}
+
+/// A message that can be written backwards, but for a tail that is copied once.
+trait Encode {
+    fn write(&self, sink: &mut impl Sink);
+    /// Append what [`write`](Self::write) left room for.
+    fn append_tail(&self, framed: &mut Vec<u8>);
+}
+
+struct Seldon<'a> {
+    answer: &'a Answer<'a>,
+    names: &'a [String],
+    meta: &'a [u8],
+}
+
+fn encode_message(message: &impl Encode, max_bytes: usize) -> Result<Bytes, Error> {
     let mut counter = Counter::default();
-    encode_into(answer, names, meta, &mut counter);
+    message.write(&mut counter);
     let length = counter.total();
     let prefix = u32::try_from(length)
         .ok()
@@ -156,12 +178,22 @@ pub fn encode(
             Error::new(ErrorKind::MessageTooLarge, text)
         })?;
     let mut head = Backwards::new(counter.head());
-    encode_into(answer, names, meta, &mut head);
+    message.write(&mut head);
     let mut framed = Vec::with_capacity(PREFIX + length);
     framed.extend_from_slice(&framing::prefix(prefix));
     framed.extend_from_slice(&head.finish());
-    append_tail(answer, &mut framed);
+    message.append_tail(&mut framed);
     Ok(framed.into())
+}
+
+impl Encode for Seldon<'_> {
+    fn write(&self, sink: &mut impl Sink) {
+        encode_into(self.answer, self.names, self.meta, sink);
+    }
+
+    fn append_tail(&self, framed: &mut Vec<u8>) {
+        append_tail(self.answer, framed);
+    }
 }
 
 fn encode_into(answer: &Answer<'_>, names: &[String], meta: &[u8], sink: &mut impl Sink) {
@@ -172,10 +204,8 @@ fn encode_into(answer: &Answer<'_>, names: &[String], meta: &[u8], sink: &mut im
         Answer::NdArray(values) => encode_data(names, sink, |sink| {
             sink.message(3, |sink| value::encode_list(values, sink));
         }),
-        Answer::TfTensor { dtype, shape, data } => encode_data(names, sink, |sink| {
-            sink.message(4, |sink| {
-                tftensor::encode_tftensor(dtype, shape, data, sink)
-            });
+        Answer::TfTensor(tensor) => encode_data(names, sink, |sink| {
+            sink.message(4, |sink| tftensor::encode_tftensor(&tensor, sink));
         }),
         Answer::BinData(bytes) => sink.message(4, |sink| sink.tail(bytes.len())),
         Answer::StrData(text) => sink.message(5, |sink| sink.tail(text.len())),
@@ -189,9 +219,7 @@ fn encode_into(answer: &Answer<'_>, names: &[String], meta: &[u8], sink: &mut im
 fn append_tail(answer: &Answer<'_>, framed: &mut Vec<u8>) {
     match *answer {
         Answer::Tensor { values, .. } => tensor::append_doubles(framed, values),
-        Answer::TfTensor { dtype, data, .. } => {
-            framed.extend_from_slice(tftensor::content(dtype, data))
-        }
+        Answer::TfTensor(tensor) => framed.extend_from_slice(tftensor::content(&tensor)),
         Answer::BinData(bytes) | Answer::CustomData(bytes) => framed.extend_from_slice(bytes),
         Answer::StrData(text) => framed.extend_from_slice(text.as_bytes()),
         Answer::NdArray(_) | Answer::JsonData(_) => {}

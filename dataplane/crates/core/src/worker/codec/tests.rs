@@ -265,7 +265,7 @@ proptest! {
             TfData::Elements(elements) => TfDataRef::Elements(elements),
             TfData::Strings(strings) => TfDataRef::Strings(strings),
         };
-        let body = encoded(&Answer::TfTensor { dtype: tensor.dtype, shape: &tensor.shape, data }, &[], &[]);
+        let body = encoded(&Answer::TfTensor(TensorRef { dtype: tensor.dtype, shape: &tensor.shape, data }), &[], &[]);
         prop_assert_eq!(decode(&body, LIMIT)?.payload, Payload::TfTensor(tensor));
     }
 
@@ -290,7 +290,7 @@ proptest! {
             TfData::Elements(elements) => TfDataRef::Elements(elements),
             TfData::Strings(strings) => TfDataRef::Strings(strings),
         };
-        for answer in [Answer::TfTensor { dtype: tensor.dtype, shape: &tensor.shape, data }, Answer::JsonData(&tree)] {
+        for answer in [Answer::TfTensor(TensorRef { dtype: tensor.dtype, shape: &tensor.shape, data }), Answer::JsonData(&tree)] {
             let mut damaged = encoded(&answer, &["a".to_owned()], &[]).to_vec();
             let at = at.index(damaged.len());
             damaged[at] = byte;
@@ -570,11 +570,11 @@ fn a_small_message_cannot_be_filled_up_beyond_the_limit() {
 #[test]
 fn small_and_odd_types_are_encoded_in_typed_fields() {
     let proto_of = |dtype, shape: &[usize], elements: &[u8]| {
-        let answer = Answer::TfTensor {
+        let answer = Answer::TfTensor(TensorRef {
             dtype,
             shape,
             data: TfDataRef::Elements(elements),
-        };
+        });
         let message = SeldonMessage::decode(encoded(&answer, &[], &[])).unwrap();
         let Some(DataOneof::Data(data)) = message.data else {
             panic!("no data")

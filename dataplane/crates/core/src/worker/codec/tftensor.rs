@@ -6,7 +6,7 @@ use super::protobuf::{Field, Reader, Sink, bad, varints};
 use super::tensor::check_shape;
 use crate::error::{Error, ErrorKind};
 
-/// A tensor of one of TensorFlow's types, row-major.
+/// A tensor of one of the types of [`DType`], row-major.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TfTensor {
     pub dtype: DType,
@@ -82,7 +82,7 @@ impl TfTensor {
     }
 
     /// Turn bfloat16, which numpy does not have, into float32: the upper half of its bits.
-    fn widen(&mut self) {
+    pub(super) fn widen(&mut self) {
         if let TfData::Elements(elements) = &mut self.data {
             *elements = elements
                 .chunks_exact(2)
@@ -155,6 +155,11 @@ fn check_content(
             "tftensor of shape {shape:?} and {name} needs {needed} bytes of tensor_content, {found} were sent"
         )));
     }
+    Ok(owned_elements(content, dtype))
+}
+
+/// Raw elements as numpy can have them.
+pub(super) fn owned_elements(content: &[u8], dtype: DType) -> Vec<u8> {
     let mut content = content.to_vec();
     if dtype == DType::Bool {
         // a numpy bool of any other byte breaks comparisons
@@ -162,7 +167,7 @@ fn check_content(
             .iter_mut()
             .for_each(|byte| *byte = u8::from(*byte != 0));
     }
-    Ok(content)
+    content
 }
 
 fn check_fill(
@@ -251,10 +256,14 @@ fn elements(message: &[u8], dtype: DType, typed: Typed) -> Result<Vec<u8>, Error
     Ok(elements)
 }
 
-fn extend_packed(elements: &mut Vec<u8>, packed: &[u8], size: usize) -> Result<(), Error> {
+pub(super) fn extend_packed(
+    elements: &mut Vec<u8>,
+    packed: &[u8],
+    size: usize,
+) -> Result<(), Error> {
     if !packed.len().is_multiple_of(size) {
         return Err(bad(format!(
-            "tftensor: {} bytes are not whole values of {size} bytes",
+            "packed values: {} bytes are not whole values of {size} bytes",
             packed.len()
         )));
     }
@@ -270,10 +279,19 @@ pub enum TfDataRef<'a> {
     Strings(&'a [Vec<u8>]),
 }
 
+/// A tensor to encode. Whoever makes one has checked that shape and length agree.
+#[derive(Clone, Copy, Debug)]
+pub struct TensorRef<'a> {
+    pub dtype: DType,
+    pub shape: &'a [usize],
+    pub data: TfDataRef<'a>,
+}
+
 /// What of a tensor goes into tensor_content, as make_tensor_proto decides: everything where the type has it
 /// and there are two values or more, else nothing.
-pub(super) fn content<'a>(dtype: DType, data: TfDataRef<'a>) -> &'a [u8] {
-    match data {
+pub(super) fn content<'a>(tensor: &TensorRef<'a>) -> &'a [u8] {
+    let dtype = tensor.dtype;
+    match tensor.data {
         TfDataRef::Elements(elements) if dtype.has_content() && elements.len() > dtype.size() => {
             elements
         }
@@ -282,13 +300,9 @@ pub(super) fn content<'a>(dtype: DType, data: TfDataRef<'a>) -> &'a [u8] {
 }
 
 /// tensor_content is the message's tail.
-pub(super) fn encode_tftensor(
-    dtype: DType,
-    shape: &[usize],
-    data: TfDataRef<'_>,
-    sink: &mut impl Sink,
-) {
-    match (data, content(dtype, data)) {
+pub(super) fn encode_tftensor(tensor: &TensorRef<'_>, sink: &mut impl Sink) {
+    let TensorRef { dtype, shape, data } = *tensor;
+    match (data, content(tensor)) {
         (TfDataRef::Strings(values), _) => {
             values
                 .iter()
@@ -325,7 +339,7 @@ fn encode_typed(dtype: DType, elements: &[u8], sink: &mut impl Sink) {
 }
 
 /// A little-endian element as the 64 bits that protobuf's varint carries.
-fn widened(element: &[u8], is_signed: bool) -> u64 {
+pub(super) fn widened(element: &[u8], is_signed: bool) -> u64 {
     let is_negative = is_signed && element.last().is_some_and(|byte| byte & 0x80 != 0);
     let mut bytes = [if is_negative { 0xff } else { 0 }; 8];
     bytes[..element.len()].copy_from_slice(element);

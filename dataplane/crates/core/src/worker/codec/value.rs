@@ -9,8 +9,9 @@ pub enum Value {
     Null,
     Bool(bool),
     Number(f64),
-    /// Only in the tree of a meta (routing, unknown metric types); JSON values have no integers.
-    Integer(i64),
+    /// Only in the tree of a meta (routing, unknown metric types, OIP's parameters); JSON values have no
+    /// integers. Wide enough for int64 and uint64.
+    Integer(i128),
     String(String),
     List(Vec<Value>),
     /// In wire order; of equal keys the last one counts.

@@ -1,0 +1,285 @@
+//! ModelStreamInfer in Triton's form: each message is a call of its own to the model, an error belongs to its
+//! message, and answers come in the order of the requests.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::future::{pending, poll_fn};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use h2::RecvStream;
+use h2::SendStream;
+use http::HeaderMap;
+use http::request::Parts;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::codec::oip::{InferEnvelope, encode_stream_error};
+use super::handle::{Ended, Front, InFlight, STREAM};
+use super::inference::{self, Inference};
+use super::message::{Budget, Held, ReadError, inflate};
+use super::reply::{Envelope, Failure, Reply, Waiting};
+use super::responder::{Responder, send_all};
+use crate::error::{Error, ErrorKind};
+use crate::grpc::framing::{Event, Frames};
+
+/// Messages of one stream that may wait for the model: as many as a batch has by default. Beyond it nothing
+/// is read, and the caller's window closes.
+const MAX_WAITING: usize = 64;
+
+/// A message on its way through the model.
+struct Pending<'a> {
+    started: Instant,
+    deadline: Instant,
+    envelope: InferEnvelope,
+    reply: Result<Waiting, Failure>,
+    _held: Held,
+    _in_flight: InFlight<'a>,
+}
+
+/// The messages of a request, whole and inflated. Bytes are counted against the process's budget as they are
+/// taken, and the caller's window opens as they are.
+struct Reader<'a> {
+    headers: &'a HeaderMap,
+    body: RecvStream,
+    frames: Frames,
+    max_message_bytes: usize,
+    budget: Arc<Budget>,
+    held: Held,
+    /// What is left of the last chunk, and how long it was.
+    chunk: Bytes,
+    chunk_length: usize,
+    message: Vec<u8>,
+    is_compressed: bool,
+}
+
+/// Serve one stream to its end.
+pub(super) async fn serve(
+    front: &Front,
+    head: &Parts,
+    body: RecvStream,
+    mut responder: Responder,
+) -> Ended {
+    let started = Instant::now();
+    let deadline = match front.check_call(head) {
+        Ok(asked) => asked.map(|asked| started + asked),
+        Err(failure) => {
+            front.record(STREAM, Err(&failure), started);
+            responder.fail(&failure);
+            return Ended::Answered;
+        }
+    };
+    // Some callers wait for the headers before they send.
+    let Some(mut out) = responder.begin() else {
+        responder.abandon();
+        return Ended::Cancelled;
+    };
+    let reader = Reader::new(front, &head.headers, body);
+    let ended = run(front, reader, &mut out, &responder, deadline).await;
+    match ended {
+        Ok(()) => drop(responder.finish(out, None)),
+        Err(ReadError::Cancelled) => responder.abandon(),
+        Err(ReadError::Failed(failure)) => {
+            front.record(STREAM, Err(&failure), started);
+            responder.finish(out, Some(&failure));
+        }
+    }
+    Ended::Answered
+}
+
+/// Read, wait and answer until the caller has no more, or something ends the stream; what the model has by
+/// then is still answered.
+async fn run(
+    front: &Front,
+    mut reader: Reader<'_>,
+    out: &mut SendStream<Bytes>,
+    responder: &Responder,
+    deadline: Option<Instant>,
+) -> Result<(), ReadError> {
+    let mut waiting: VecDeque<Pending<'_>> = VecDeque::new();
+    let mut drain = front.shared.drain.watch();
+    let mut is_open = true;
+    let mut ended: Result<(), Failure> = Ok(());
+    let idle = Duration::from_millis(front.shared.config.stream_idle_timeout_ms);
+    let mut idle_at = Instant::now() + idle;
+    while is_open || !waiting.is_empty() {
+        let is_idle = waiting.is_empty();
+        let can_read = is_open && waiting.len() < MAX_WAITING;
+        tokio::select! {
+            reply = next_reply(&mut waiting) => {
+                let Some(done) = waiting.pop_front() else { continue };
+                let message = finish(front, &done, reply, responder)?;
+                let limit = Instant::now() + idle;
+                match timeout_at(deadline.map_or(limit, |end| end.min(limit)), send_all(out, message)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(_)) => return Err(ReadError::Cancelled),
+                    Err(_) => return Err(late("the stream's answers were not read in time").into()),
+                }
+                idle_at = Instant::now() + idle;
+            }
+            message = reader.next(), if can_read => match message {
+                Ok(Some((message, held))) => {
+                    waiting.push_back(submit(front, message, held, responder, deadline));
+                    idle_at = Instant::now() + idle;
+                }
+                Ok(None) => is_open = false,
+                Err(ReadError::Failed(failure)) => (is_open, ended) = (false, Err(failure)),
+                Err(cancelled) => return Err(cancelled),
+            },
+            _ = drain.changed(), if is_open => {
+                let text = "the model server is stopping: go on with another one";
+                (is_open, ended) = (false, Err(Error::new(ErrorKind::Draining, text).into()));
+            }
+            () = sleep_until(idle_at), if is_idle => {
+                let ms = idle.as_millis();
+                return Err(late(format!("no message for {ms} ms (stream_idle_timeout_ms)")).into());
+            }
+            () = at(deadline) => return Err(late("the stream's deadline passed").into()),
+            _ = poll_fn(|cx| out.poll_reset(cx)) => return Err(ReadError::Cancelled),
+        }
+    }
+    ended.map_err(ReadError::Failed)
+}
+
+/// Put one message into the model's queue; whatever keeps it out is its answer.
+fn submit<'a>(
+    front: &'a Front,
+    message: Bytes,
+    held: Held,
+    responder: &Responder,
+    deadline: Option<Instant>,
+) -> Pending<'a> {
+    let started = Instant::now();
+    let limit = started + Duration::from_millis(front.shared.config.timeout_ms);
+    let deadline = deadline.map_or(limit, |end| end.min(limit));
+    let in_flight = front.enter();
+    let Inference { envelope, request } = inference::decode(&front.shared, &message, true);
+    let reply = front.check_load().and(request).and_then(|(payload, meta)| {
+        let envelope = Envelope::Infer(envelope.clone());
+        let id = responder.request_id().clone();
+        front.submit(STREAM, payload, meta, envelope, deadline, id)
+    });
+    Pending {
+        started,
+        deadline,
+        envelope,
+        reply,
+        _held: held,
+        _in_flight: in_flight,
+    }
+}
+
+/// The answer to the oldest message; never where there is none. May be dropped and called again.
+async fn next_reply(waiting: &mut VecDeque<Pending<'_>>) -> Reply {
+    let Some(first) = waiting.front_mut() else {
+        return pending().await;
+    };
+    match &mut first.reply {
+        Err(failure) => Err(failure.clone()),
+        Ok(reply) => timeout_at(first.deadline, reply.reply())
+            .await
+            .unwrap_or_else(|_| Err(Failure::expired())),
+    }
+}
+
+/// Count a message that is done with, and return what the caller gets for it.
+fn finish(
+    front: &Front,
+    done: &Pending<'_>,
+    reply: Reply,
+    responder: &Responder,
+) -> Result<Bytes, Error> {
+    front.record(STREAM, reply.as_ref().map(|_| ()), done.started);
+    match reply {
+        Ok(message) => Ok(message),
+        Err(failure) => encode_stream_error(&responder.text(&failure), &done.envelope),
+    }
+}
+
+fn late(text: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::DeadlineExceeded, text)
+}
+
+async fn at(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => pending().await,
+    }
+}
+
+// === impl Reader ===
+
+impl<'a> Reader<'a> {
+    fn new(front: &Front, headers: &'a HeaderMap, body: RecvStream) -> Self {
+        let max_message_bytes = front.shared.config.limits.max_message_bytes;
+        Self {
+            headers,
+            body,
+            frames: Frames::new(max_message_bytes),
+            max_message_bytes,
+            budget: front.shared.budget.clone(),
+            held: front.shared.budget.hold(),
+            chunk: Bytes::new(),
+            chunk_length: 0,
+            message: Vec::new(),
+            is_compressed: false,
+        }
+    }
+
+    /// The next message, and its share of the budget; `None` when the caller has sent all. May be dropped and
+    /// called again.
+    async fn next(&mut self) -> Result<Option<(Bytes, Held)>, ReadError> {
+        loop {
+            if let Some(message) = self.take_from_chunk()? {
+                return Ok(Some(message));
+            }
+            // Fails only when the stream is gone, which the next read tells.
+            let _ = self.body.flow_control().release_capacity(self.chunk_length);
+            self.chunk_length = 0;
+            match self.body.data().await {
+                Some(Ok(chunk)) => (self.chunk_length, self.chunk) = (chunk.len(), chunk),
+                Some(Err(_)) => return Err(ReadError::Cancelled),
+                None if self.frames.incomplete() => {
+                    let text = "the request ended inside a message";
+                    return Err(Error::new(ErrorKind::BadRequest, text).into());
+                }
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Walk over what is left of the chunk, up to the end of a message.
+    fn take_from_chunk(&mut self) -> Result<Option<(Bytes, Held)>, ReadError> {
+        loop {
+            let mut rest: &[u8] = &self.chunk;
+            let event = self.frames.next(&mut rest)?;
+            let used = self.chunk.len() - rest.len();
+            match event {
+                Some(Event::Start { compressed, .. }) => self.is_compressed = compressed,
+                Some(Event::Data(data)) => {
+                    self.held.grow(data.len())?;
+                    self.message.extend_from_slice(data);
+                }
+                Some(Event::End) => {
+                    self.chunk.advance(used);
+                    return self.finish_message().map(Some);
+                }
+                None => {
+                    self.chunk.clear();
+                    return Ok(None);
+                }
+            }
+            self.chunk.advance(used);
+        }
+    }
+
+    fn finish_message(&mut self) -> Result<(Bytes, Held), ReadError> {
+        let mut held = std::mem::replace(&mut self.held, self.budget.hold());
+        let mut message: Bytes = std::mem::take(&mut self.message).into();
+        if self.is_compressed {
+            message = inflate(self.headers, &message, self.max_message_bytes)?;
+            held.grow(message.len())?;
+        }
+        Ok((message, held))
+    }
+}
