@@ -181,7 +181,7 @@ def _predict(order: dict[str, object]) -> int:
         print(f"starting without the template: the folder has a module {min(taken)} of its own", flush=True)
         os.execvp(command[0], command)
     np.random.seed()  # else all children draw the same numbers
-    cli.app(arguments, prog_name="dl-inference", standalone_mode=False)
+    cli.app(arguments, prog_name="dl-inference")  # raises SystemExit
     return 0
 
 

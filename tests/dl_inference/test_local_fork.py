@@ -36,6 +36,14 @@ def test_any_other_folder_is_served_in_the_fork(tmp_path: Path):
     assert done.stdout.startswith("dl-inference ")
 
 
+def test_the_exit_status_of_the_fork_is_the_commands(tmp_path: Path):
+    order = {"folder": str(tmp_path), "command": [], "predict": ["predict", str(tmp_path)]}
+    code = f"from dl_inference import local_fork; local_fork._predict({order!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "holds no model" in done.stderr
+
+
 @pytest.fixture
 def subreaper():
     """A template makes its process inherit orphans; the process of the tests is not to keep that."""
