@@ -405,7 +405,7 @@ fn a_stream_is_read_no_further_than_the_model_may_wait_for() {
         let mut client = fixture.client.clone();
         let sent = request(METHODS[STREAM]).body(()).unwrap();
         let (response, mut stream) = client.send_request(sent, false).unwrap();
-        stream.send_data(message.repeat(200).into(), true).unwrap();
+        stream.send_data(message.repeat(100).into(), true).unwrap();
         let queue = &fixture.front.shared.queue;
         while queue.len() < 64 {
             tokio::task::yield_now().await;
@@ -416,9 +416,46 @@ fn a_stream_is_read_no_further_than_the_model_may_wait_for() {
         }
         let python = echo(&fixture);
         let outcome = outcome(response.await.unwrap()).await;
-        assert_eq!(stream_answers(&outcome.body).len(), 200);
+        assert_eq!(stream_answers(&outcome.body).len(), 100);
         queue.close();
         python.join().unwrap();
+    });
+}
+
+#[test]
+fn a_caller_that_does_not_read_its_streams_answers_is_reset() {
+    on_front_thread(true, || async {
+        let mut fixture = fixture().await;
+        let started = Instant::now();
+        let sent = request(METHODS[STREAM]).body(()).unwrap();
+        let (response, mut stream) = fixture.client.send_request(sent, false).unwrap();
+        let message = framing::encode(&infer("m", "", "0", &[1]));
+        stream.send_data(message, false).unwrap();
+        let queue = &fixture.front.shared.queue;
+        while queue.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        for call in queue.next_batch(8, Duration::ZERO).unwrap() {
+            let tensor = TensorRef {
+                dtype: DType::Uint8,
+                shape: &[90_000],
+                data: TfDataRef::Elements(&[0; 90_000]),
+            };
+            let outputs = [InferOutput { name: "y", tensor }];
+            call.slot.answer(Content::Infer(&outputs), &[]);
+        }
+        let mut body = response.await.unwrap().into_body();
+        let mut received = 0;
+        let error = loop {
+            match body.data().await.unwrap() {
+                Ok(chunk) => received += chunk.len(),
+                Err(error) => break error,
+            }
+        };
+        let reason = error.reason();
+        assert_eq!((received, reason), (65_535, Some(h2::Reason::CANCEL)));
+        assert_eq!(started.elapsed().as_secs(), 7);
+        assert_eq!(fixture.front.shared.in_flight.load(Ordering::Relaxed), 0);
     });
 }
 

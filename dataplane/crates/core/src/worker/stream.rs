@@ -8,8 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use h2::RecvStream;
-use h2::SendStream;
+use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 use http::request::Parts;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -113,7 +112,11 @@ async fn run(
                 match timeout_at(deadline.map_or(limit, |end| end.min(limit)), send_all(out, message)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return Err(ReadError::Cancelled),
-                    Err(_) => return Err(late("the stream's answers were not read in time").into()),
+                    Err(_) => {
+                        // A part of a message may be out: no status can follow it.
+                        out.send_reset(Reason::CANCEL);
+                        return Err(late("the stream's answers were not read in time").into());
+                    }
                 }
                 idle_at = Instant::now() + idle;
             }
