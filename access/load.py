@@ -27,7 +27,7 @@ _KUBERNETES = re.compile(r"(.+_)?(SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_(TCP|UDP|S
 
 
 # The model servers' own variables, which an operator may set for everything on a machine.
-_MODEL_SERVERS = re.compile(r"(TORCH|TENSORFLOW)_.+|MAX_QUEUE|MAX_BATCH")
+_MODEL_SERVERS = re.compile(r"(TORCH|TENSORFLOW)_.+|MAX_QUEUE|MAX_BATCH|STREAM_IDLE_TIMEOUT_MS")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from typing import Any
 
 from torch_predict import server
 from torch_predict.errors import LoadError
+from torch_predict.signature import Signature
 
 
 class Predictor:
@@ -25,6 +26,7 @@ class Predictor:
 
     def __init__(self, text: str) -> None:
         self._text = text
+        self.metadata = Signature()
 
     def answer(self, batch: Any) -> None:
         for index in range(len(batch)):
