@@ -49,15 +49,15 @@ class Fleet:
         """Kill the process."""
         self._process.kill()
 
-    def check(self, contender: Contender, message: bytes) -> None:
+    def check(self, contender: Contender, message: bytes, timeout_s: float = 20) -> None:
         """Call through a contender with grpc until it is up.
 
         Raises:
-            grpc.RpcError: it answered an error, or nothing in 20 s.
+            grpc.RpcError: it answered an error, or nothing in the time given.
             RuntimeError: it answered other bytes, or the call did not reach an endpoint once.
         """
         with self.counted() as count, grpc.insecure_channel(contender.address, options=OPTIONS) as channel:
-            answer = channel.unary_unary(PATH)(message, timeout=20, wait_for_ready=True)
+            answer = channel.unary_unary(PATH)(message, timeout=timeout_s, wait_for_ready=True)
         expected = self._reply_bytes or len(message)
         if len(answer) != expected or (not self._reply_bytes and answer != message) or count.calls != 1:
             raise RuntimeError(f"{contender.name}: {len(answer)} bytes for {expected}, {count.calls} calls arrived")
