@@ -102,7 +102,11 @@ pub(super) async fn fixture_with(config: WorkerConfig) -> Fixture {
             tokio::task::spawn_local(handle(serving.clone(), request, respond));
         }
     });
-    let (client, connection) = h2::client::handshake(theirs).await.unwrap();
+    // Callers are not bound by what h2 lets lie unread on its own side.
+    let client = h2::client::Builder::new()
+        .data_frame_budget(1 << 30)
+        .handshake(theirs);
+    let (client, connection) = client.await.unwrap();
     tokio::task::spawn_local(connection);
     Fixture {
         front,

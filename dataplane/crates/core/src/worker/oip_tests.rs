@@ -423,6 +423,38 @@ fn a_stream_is_read_no_further_than_the_model_may_wait_for() {
 }
 
 #[test]
+fn small_messages_that_must_wait_do_not_end_the_connection() {
+    on_front_thread(false, || async {
+        // Ten times what h2 lets lie unread in frames of their own, and less than a window.
+        const MESSAGES: usize = 1000;
+        let mut fixture = fixture().await;
+        let sent = request(METHODS[STREAM]).body(()).unwrap();
+        let (response, mut stream) = fixture.client.send_request(sent, false).unwrap();
+        // The model is busy with the first one; the others could be answered, but not before it.
+        let first = framing::encode(&infer("m", "", "0", &[1]));
+        let other = framing::encode(&infer("stranger", "", "0", &[1]));
+        for index in 0..MESSAGES {
+            let message = if index == 0 { &first } else { &other };
+            stream
+                .send_data(message.clone(), index + 1 == MESSAGES)
+                .unwrap();
+            tokio::task::yield_now().await;
+        }
+        let mut body = response.await.unwrap().into_body();
+        let python = echo(&fixture);
+        let mut received = Vec::new();
+        while let Some(chunk) = body.data().await {
+            let chunk = chunk.unwrap();
+            body.flow_control().release_capacity(chunk.len()).unwrap();
+            received.extend_from_slice(&chunk);
+        }
+        assert_eq!(stream_answers(&received).len(), MESSAGES);
+        fixture.front.shared.queue.close();
+        python.join().unwrap();
+    });
+}
+
+#[test]
 fn a_caller_that_does_not_read_its_streams_answers_is_reset() {
     on_front_thread(true, || async {
         let mut fixture = fixture().await;

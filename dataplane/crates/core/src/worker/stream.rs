@@ -3,11 +3,12 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::future::{pending, poll_fn};
+use std::future::{pending, poll_fn, ready};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
 use http::request::Parts;
@@ -26,6 +27,9 @@ use crate::grpc::framing::{Event, Frames};
 /// is read, and the caller's window closes.
 const MAX_WAITING: usize = 64;
 
+/// Answers are joined up to this size: HTTP/2's frame size when nothing else was agreed.
+const MAX_JOINED: usize = 16 * 1024;
+
 /// A message on its way through the model.
 struct Pending<'a> {
     started: Instant,
@@ -37,7 +41,7 @@ struct Pending<'a> {
 }
 
 /// The messages of a request, whole and inflated. Bytes are counted against the process's budget as they are
-/// taken, and the caller's window opens as they are.
+/// worked on, and the caller's window opens as they are.
 struct Reader<'a> {
     headers: &'a HeaderMap,
     body: RecvStream,
@@ -48,8 +52,19 @@ struct Reader<'a> {
     /// What is left of the last chunk, and how long it was.
     chunk: Bytes,
     chunk_length: usize,
+    /// Bytes behind the chunk that came while nothing could be done with them, at most a stream's window.
+    backlog: BytesMut,
+    has_ended: bool,
     message: Vec<u8>,
     is_compressed: bool,
+}
+
+/// What [`Reader::read`] came by.
+enum Read {
+    Message(Bytes, Held),
+    /// Bytes for later.
+    More,
+    End,
 }
 
 /// Serve one stream to its end.
@@ -106,26 +121,24 @@ async fn run(
         let can_read = is_open && waiting.len() < MAX_WAITING;
         tokio::select! {
             reply = next_reply(&mut waiting) => {
-                let Some(done) = waiting.pop_front() else { continue };
-                let message = finish(front, &done, reply, responder)?;
+                let answers = join_ready(front, &mut waiting, reply, responder).await?;
                 let limit = Instant::now() + idle;
-                match timeout_at(deadline.map_or(limit, |end| end.min(limit)), send_all(out, message)).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return Err(ReadError::Cancelled),
-                    Err(_) => {
-                        // A part of a message may be out: no status can follow it.
-                        out.send_reset(Reason::CANCEL);
-                        return Err(late("the stream's answers were not read in time").into());
-                    }
-                }
+                let limit = deadline.map_or(limit, |end| end.min(limit));
+                let Ok(sent) = timeout_at(limit, send(out, answers, &mut reader)).await else {
+                    // A part of a message may be out: no status can follow it.
+                    out.send_reset(Reason::CANCEL);
+                    return Err(late("the stream's answers were not read in time").into());
+                };
+                sent?;
                 idle_at = Instant::now() + idle;
             }
-            message = reader.next(), if can_read => match message {
-                Ok(Some((message, held))) => {
+            read = reader.read(can_read), if is_open => match read {
+                Ok(Read::Message(message, held)) => {
                     waiting.push_back(submit(front, message, held, responder, deadline));
                     idle_at = Instant::now() + idle;
                 }
-                Ok(None) => is_open = false,
+                Ok(Read::More) => {}
+                Ok(Read::End) => is_open = false,
                 Err(ReadError::Failed(failure)) => (is_open, ended) = (false, Err(failure)),
                 Err(cancelled) => return Err(cancelled),
             },
@@ -142,6 +155,48 @@ async fn run(
         }
     }
     ended.map_err(ReadError::Failed)
+}
+
+/// Join the first answer with those behind it that are ready, too: one frame for many small ones.
+async fn join_ready(
+    front: &Front,
+    waiting: &mut VecDeque<Pending<'_>>,
+    first: Reply,
+    responder: &Responder,
+) -> Result<Bytes, Error> {
+    let mut joined = BytesMut::new();
+    let mut reply = first;
+    while let Some(done) = waiting.pop_front() {
+        let message = finish(front, &done, reply, responder)?;
+        if joined.is_empty() && (waiting.is_empty() || message.len() >= MAX_JOINED) {
+            return Ok(message);
+        }
+        joined.extend_from_slice(&message);
+        if joined.len() >= MAX_JOINED {
+            break;
+        }
+        reply = tokio::select! {
+            biased;
+            reply = next_reply(waiting) => reply,
+            () = ready(()) => break,
+        };
+    }
+    Ok(joined.freeze())
+}
+
+/// Send answers, and meanwhile take what comes out of h2's hands.
+async fn send(
+    out: &mut SendStream<Bytes>,
+    answers: Bytes,
+    reader: &mut Reader<'_>,
+) -> Result<(), ReadError> {
+    let mut sent = pin!(send_all(out, answers));
+    loop {
+        tokio::select! {
+            sent = &mut sent => return sent.map_err(|_| ReadError::Cancelled),
+            read = reader.read(false) => drop(read?),
+        }
+    }
 }
 
 /// Put one message into the model's queue; whatever keeps it out is its answer.
@@ -224,31 +279,54 @@ impl<'a> Reader<'a> {
             held: front.shared.budget.hold(),
             chunk: Bytes::new(),
             chunk_length: 0,
+            backlog: BytesMut::new(),
+            has_ended: false,
             message: Vec::new(),
             is_compressed: false,
         }
     }
 
-    /// The next message, and its share of the budget; `None` when the caller has sent all. May be dropped and
-    /// called again.
-    async fn next(&mut self) -> Result<Option<(Bytes, Held)>, ReadError> {
+    /// The next message and its share of the budget, where there is room for one; else, without end, whatever
+    /// comes, for later. May be dropped and called again.
+    ///
+    /// Not to read at all would leave the caller's frames to h2, which ends a connection, with every call on
+    /// it, where too many small ones lie unread.
+    async fn read(&mut self, has_room: bool) -> Result<Read, ReadError> {
+        if !has_room && self.has_ended {
+            return pending().await;
+        }
+        if !has_room {
+            if let Some(chunk) = self.data().await? {
+                self.backlog.extend_from_slice(&chunk);
+            }
+            return Ok(Read::More);
+        }
         loop {
-            if let Some(message) = self.take_from_chunk()? {
-                return Ok(Some(message));
+            if let Some((message, held)) = self.take_from_chunk()? {
+                return Ok(Read::Message(message, held));
             }
             // Fails only when the stream is gone, which the next read tells.
             let _ = self.body.flow_control().release_capacity(self.chunk_length);
             self.chunk_length = 0;
-            match self.body.data().await {
-                Some(Ok(chunk)) => (self.chunk_length, self.chunk) = (chunk.len(), chunk),
-                Some(Err(_)) => return Err(ReadError::Cancelled),
+            let chunk = match self.backlog.is_empty() {
+                true => self.data().await?,
+                false => Some(self.backlog.split().freeze()),
+            };
+            match chunk {
+                Some(chunk) => (self.chunk_length, self.chunk) = (chunk.len(), chunk),
                 None if self.frames.incomplete() => {
                     let text = "the request ended inside a message";
                     return Err(Error::new(ErrorKind::BadRequest, text).into());
                 }
-                None => return Ok(None),
+                None => return Ok(Read::End),
             }
         }
+    }
+
+    async fn data(&mut self) -> Result<Option<Bytes>, ReadError> {
+        let chunk = self.body.data().await;
+        self.has_ended |= chunk.is_none();
+        chunk.transpose().map_err(|_| ReadError::Cancelled)
     }
 
     /// Walk over what is left of the chunk, up to the end of a message.
