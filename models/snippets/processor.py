@@ -16,7 +16,7 @@ UNKNOWN = "unknown"
 
 
 def preprocess(x, **kwargs):
-    """Make a list of texts of strData, UTF-8 in binData, or strings in data.ndarray or jsonData; check the tags."""
+    """Make a list of texts of one text or many: str, or UTF-8 as OIP's BYTES and binData bring it; check the tags."""
     options(**kwargs)  # before the model works for nothing
     texts = as_texts(x)
     if not 1 <= len(texts) <= MAX_TEXTS:
@@ -32,17 +32,22 @@ def preprocess(x, **kwargs):
 
 def as_texts(x):
     """Return the texts of a request, NUL (the model's padding) replaced by a space."""
-    if isinstance(x, bytes):
-        try:
-            x = x.decode()
-        except UnicodeDecodeError as error:
-            raise torch_predict.InvalidInput(f"byte {error.start} is not UTF-8; send the text as UTF-8") from None
     if isinstance(x, np.ndarray):
         x = x.tolist()
-    texts = [x] if isinstance(x, str) else x
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+    texts = x if isinstance(x, list) else [x]
+    return [as_text(text, place).replace("\0", " ") for place, text in enumerate(texts)]
+
+
+def as_text(x, place):
+    """Return one text of a request."""
+    if isinstance(x, bytes):
+        try:
+            return x.decode()
+        except UnicodeDecodeError as error:
+            raise torch_predict.InvalidInput(f"byte {error.start} of text {place} is not UTF-8; send UTF-8") from None
+    if not isinstance(x, str):
         raise torch_predict.InvalidInput("send a text (strData, binData) or a list of texts (data.ndarray, jsonData)")
-    return [text.replace("\0", " ") for text in texts]
+    return x
 
 
 def run_model(model, x, **kwargs):

@@ -43,6 +43,7 @@ class Counts(torch.nn.Module):
         (["a", "b"], ["a", "b"]),
         (np.array(["a", "bcd"]), ["a", "bcd"]),
         (np.array("a"), ["a"]),
+        (np.array(["é".encode(), b"b"], object), ["é", "b"]),
     ],
 )
 def test_texts_of_every_kind_become_a_list(processor, x, texts):
@@ -52,7 +53,7 @@ def test_texts_of_every_kind_become_a_list(processor, x, texts):
 @pytest.mark.parametrize(
     ("x", "text"),
     [
-        (b"ab\xff", "byte 2 is not UTF-8"),
+        (b"ab\xff", "byte 2 of text 0 is not UTF-8"),
         ("", "text 0 is empty"),
         (["a", " \n"], "text 1 is empty"),
         ([], "0 texts; send 1 to 64"),
