@@ -53,9 +53,17 @@ demo: setup  ## Serve every example model behind one port, send predictions, kil
 	$(PY) models/demo.py
 
 .PHONY: test
-test: setup peers .peers/.debian $(TARGET)/release/load  ## Run every test, Rust and Python
+test: setup models peers .peers/.debian $(TARGET)/release/load  ## Run every test, Rust and Python
 	cargo test --locked --workspace --quiet
 	$(PY) -m pytest $(PYTEST_ARGS)
+
+# Made once, here and not within a test's time limit.
+.PHONY: models
+models: setup  ## Make the models of the examples that are not made yet
+	@for script in models/*/make_model.py; do \
+		folder=$$(dirname $$script); \
+		compgen -G "$$folder/model.pt2" >/dev/null || compgen -G "$$folder/*/saved_model.pb" >/dev/null || $(PY) $$script; \
+	done
 
 .PHONY: lint
 lint: setup  ## Check form and types: ruff, mypy, stubtest, rustfmt, clippy
