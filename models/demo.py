@@ -60,7 +60,8 @@ class Traffic:
         self._samples = samples
         self._changed = threading.Condition()
         self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=self._call, args=(first,)) for first in range(CALLERS)]
+        # Daemons: an interrupt while they are started must not leave one that nobody stops.
+        self._threads = [threading.Thread(target=self._call, args=(first,), daemon=True) for first in range(CALLERS)]
 
     def __enter__(self) -> Traffic:
         """Begin to call."""
