@@ -28,9 +28,10 @@ BENCH_PEERS ?= bench envoy aio
 PEER_PYTHON := >=3.11,<3.13
 GRPCURL := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 # Programs of Debian's that tests and benchmarks run, and the packages that bring them.
-DEBIAN_PROGRAMS := nginx protoc h2load buildah debootstrap docker-compose
+DEBIAN_PROGRAMS := nginx protoc h2load java buildah debootstrap docker-compose
 # protoc's own google/protobuf/*.proto come with libprotobuf-dev.
-DEBIAN_PACKAGES := nginx-light protobuf-compiler libprotobuf-dev nghttp2-client buildah debootstrap docker-compose
+DEBIAN_PACKAGES := nginx-light protobuf-compiler libprotobuf-dev nghttp2-client buildah debootstrap docker-compose zookeeper default-jre-headless
+ZOOKEEPER := /usr/share/java/zookeeper.jar
 
 RUST_SOURCES := $(shell find dataplane -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
 BENCH_SOURCES := $(shell find dataplane/crates/bench -type f) Cargo.lock
@@ -119,7 +120,7 @@ $(UV):
 	$(PY) -m pip install --quiet --disable-pip-version-check uv
 
 $(VENV)/.dependencies: pyproject.toml constraints.txt | $(UV)
-	$(UV) pip install --quiet --python $(PY) --constraints constraints.txt --requirements pyproject.toml --extra torch --extra tensorflow --group dev
+	$(UV) pip install --quiet --python $(PY) --constraints constraints.txt --requirements pyproject.toml --extra torch --extra tensorflow --extra zookeeper --extra dns --group dev
 	@touch $@
 
 $(VENV)/.native: $(VENV)/.dependencies $(filter-out dataplane/crates/bench/%,$(RUST_SOURCES)) $(PROTOS) | cargo
@@ -172,11 +173,12 @@ GO_PROTOS := $(shell grep -rl 'go_package = "dlinference/' protos --include='*.p
 .peers/.debian: Makefile
 	@mkdir -p .peers
 	@if [ "$$(command -v $(DEBIAN_PROGRAMS) | wc -l)" = $(words $(DEBIAN_PROGRAMS)) ] \
-			&& protoc -I / --descriptor_set_out=/dev/null google/protobuf/any.proto 2>/dev/null; then \
+			&& protoc -I / --descriptor_set_out=/dev/null google/protobuf/any.proto 2>/dev/null \
+			&& test -e $(ZOOKEEPER); then \
 		:; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $(DEBIAN_PACKAGES) >/dev/null; \
 	else \
-		echo "make: tests that need $(DEBIAN_PROGRAMS) will skip; to run them: sudo apt-get install $(DEBIAN_PACKAGES)" >&2; \
+		echo "make: tests that need $(DEBIAN_PROGRAMS) or ZooKeeper will skip; to run them: sudo apt-get install $(DEBIAN_PACKAGES)" >&2; \
 	fi
 	@touch $@

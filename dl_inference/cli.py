@@ -15,12 +15,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from access import address
 from access import check as access_check
 from access.errors import ConfigError, StartError
 from access.load import load
 from access.proxy import AccessService, signals
-from dl_inference import messages
+from dl_inference import address, messages
 from dl_inference import status as statuses
 from dl_inference._native import Proxy
 

@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("dl_inference", "access", "torch_predict", "tf_predict")
 SERVERS = ("access", "torch_predict", "tf_predict")
+BOTTOM = ("dl_inference.messages", "dl_inference._native", "dl_inference.address", "dl_inference.registry")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
@@ -54,9 +55,16 @@ def test_there_is_something_to_look_at():
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_server_imports_of_the_face_only_messages_and_the_native_module(server):
-    allowed = ("dl_inference.messages", "dl_inference._native")
-    assert not offenders(of(server), lambda path, name: inside(name, "dl_inference") and name not in allowed)
+def test_a_server_imports_of_the_face_only_the_bottom_layer(server):
+    forbidden = lambda name: inside(name, "dl_inference") and not any(inside(name, each) for each in BOTTOM)  # noqa: E731
+    assert not offenders(of(server), lambda path, name: forbidden(name))
+
+
+def test_the_bottom_layer_imports_nothing_above_it():
+    files = [path for path in of("dl_inference") if any(inside(module_of(path), each) for each in BOTTOM)]
+    assert {".".join(module_of(path).split(".")[:2]) for path in files} == set(BOTTOM) - {"dl_inference._native"}
+    ours = lambda name: any(inside(name, package) for package in PACKAGES)  # noqa: E731
+    assert not offenders(files, lambda path, name: ours(name) and not any(inside(name, each) for each in BOTTOM))
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -1,42 +1,54 @@
-"""The contract of a discovery source: read the whole of it, say which files to watch.
+"""The contract of a discovery source: read the whole of it; say what to watch, or call when there is something new.
 
-A source module imports this module and nothing else of the package. It starts nothing and keeps no
-state: who calls `read`, how often, and what happens to a failure is `access.sources`' business.
+A source module imports this module and nothing else of the package. Who calls `read`, how often, and what happens to
+a failure is the caller's business: the last good state stays (`access.follow`), also over a restart (`access.keep`),
+and a list that turns empty at once is not believed at once (`access.grace`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
 
 from pydantic import Field
 
-from access.address import fault
 from access.errors import DiscoveryError, Problem
 from access.fields import (
     EndpointConfig,
     EndpointList,
+    FrozenList,
     Milliseconds,
+    MillisecondsOrOff,
     Name,
     Section,
     is_model_name,
 )
 from access.files import FileError, read_text
+from dl_inference.address import fault
+from dl_inference.registry.schema import Protocol as WireProtocol
+from dl_inference.registry.schema import ReleaseDocument
 
 __all__ = [
+    "Announced",
     "DiscoveryError",
     "EndpointConfig",
     "EndpointList",
     "Entry",
     "Field",
     "FileError",
+    "FrozenList",
+    "LiveSourceConfig",
     "Milliseconds",
+    "MillisecondsOrOff",
     "Name",
     "Problem",
+    "ReleaseDocument",
     "Resolver",
     "Section",
     "Snapshot",
     "SourceConfig",
+    "StaticEntry",
+    "WireProtocol",
     "fault",
     "is_model_name",
     "read_text",
@@ -49,6 +61,37 @@ class SourceConfig(Section):
     kind: str = Field(description="which source: one of the kinds described here")
 
 
+class StaticEntry(Section):
+    """The endpoints of one route key."""
+
+    endpoints: EndpointList = Field(description="the endpoints")
+    timeout_ms: Milliseconds | None = Field(None, description="most that a call may take, ms")
+
+
+class LiveSourceConfig(SourceConfig):
+    """What a source that is asked over the network has besides: what holds when it cannot be asked."""
+
+    start_timeout_ms: Milliseconds = Field(
+        5_000,
+        description="how long to wait for its first state at the start, ms; then the saved one of `state_dir` holds",
+    )
+    empty_grace_ms: MillisecondsOrOff = Field(
+        30_000,
+        description="endpoints that vanish without a goodbye while fewer than half of their model's stay are believed "
+        "gone only after this time, ms; 0: at once",
+    )
+    fallback: dict[Name, StaticEntry] = Field(
+        {}, description="route key -> its endpoints, while the source has never been reached and nothing was saved"
+    )
+
+
+class Announced(EndpointConfig):
+    """An endpoint whose source says more than its address."""
+
+    version: str | None = None
+    versions: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What a source says about one route key.
@@ -56,10 +99,16 @@ class Entry:
     Attributes:
         endpoints: distinct addresses; may be empty.
         timeout_ms: most that a call may take; None when the source does not say.
+        protocol: what the endpoints speak first of all; None when the source does not say.
+        release: which version gets which share; None: every endpoint gets its own.
+        leaving: addresses that said goodbye: they are missing in `endpoints` on purpose.
     """
 
     endpoints: tuple[EndpointConfig, ...]
     timeout_ms: int | None = None
+    protocol: WireProtocol | None = None
+    release: ReleaseDocument | None = None
+    leaving: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +137,27 @@ class Resolver(Protocol):
         """Make the resolver; relative paths in `config` are relative to `folder`."""
         ...
 
+    def start(self, changed: Callable[[], None]) -> None:
+        """Begin to follow the source, without waiting for it.
+
+        Args:
+            changed: call it, in any thread, when `read` would give something new: a state, a failure, or an end of it.
+        """
+        ...
+
     def read(self) -> Snapshot:
         """Return the source's whole present state.
+
+        A source that is asked over the network answers from memory; only the first time, it waits for its first
+        state, for at most `start_timeout_ms`.
 
         Raises:
             DiscoveryError: it cannot be read as a whole; the caller keeps the last good snapshot.
         """
+        ...
+
+    def stop(self) -> None:
+        """End what `start` began; nothing is called afterwards. Also without `start`, and twice."""
         ...
 
     def watch_paths(self) -> Sequence[Path]:

@@ -8,7 +8,7 @@ one (somebody is just rewriting it), so that it cannot take every model away.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -62,6 +62,9 @@ class NodefileResolver:
         """Make the resolver of ``config.path``."""
         return cls(folder / NodefileConfig.model_validate(config).path)
 
+    def start(self, changed: Callable[[], None]) -> None:
+        """Do nothing: the file's changes are seen by its folder's events."""
+
     def read(self) -> Snapshot:
         """Return the file's entries.
 
@@ -73,6 +76,9 @@ class NodefileResolver:
         except FileError as error:
             raise DiscoveryError(str(error)) from error
         return parse(text, str(self._path))
+
+    def stop(self) -> None:
+        """Do nothing."""
 
     def watch_paths(self) -> Sequence[Path]:
         """Return the file."""

@@ -1,26 +1,17 @@
 """Endpoints written into the configuration itself, in the form that every source gives them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
 from access.discovery.base import (
-    EndpointList,
     Entry,
     Field,
-    Milliseconds,
     Name,
-    Section,
     Snapshot,
     SourceConfig,
+    StaticEntry,
 )
-
-
-class StaticEntry(Section):
-    """The endpoints of one route key."""
-
-    endpoints: EndpointList = Field(description="the endpoints")
-    timeout_ms: Milliseconds | None = Field(None, description="most that a call may take, ms")
 
 
 class StaticConfig(SourceConfig):
@@ -42,9 +33,15 @@ class StaticResolver:
         """Make the resolver; there are no paths in the configuration."""
         return cls(StaticConfig.model_validate(config))
 
+    def start(self, changed: Callable[[], None]) -> None:
+        """Do nothing: it never changes."""
+
     def read(self) -> Snapshot:
         """Return the configured entries."""
         return Snapshot({key: Entry(entry.endpoints, entry.timeout_ms) for key, entry in self._config.entries.items()})
+
+    def stop(self) -> None:
+        """Do nothing."""
 
     def watch_paths(self) -> Sequence[Path]:
         """Return nothing: the configuration file is watched already."""

@@ -1,4 +1,4 @@
-"""Addresses that the access service listens on and calls: ``host:port``, ``[v6]:port``, ``unix:/path``."""
+"""Addresses that servers listen on and that are called: ``host:port``, ``[v6]:port``, ``unix:/path``."""
 
 import ipaddress
 import re

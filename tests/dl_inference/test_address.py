@@ -1,6 +1,6 @@
 import pytest
 
-from access.address import fault
+from dl_inference.address import fault
 
 
 @pytest.mark.parametrize(

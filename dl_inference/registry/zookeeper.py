@@ -1,0 +1,115 @@
+"""The connection to ZooKeeper: where it is, who we are there, and a kazoo client made of that."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kazoo.client import KazooClient
+
+DEFAULT_CHROOT = "/dl-inference"
+MAX_RECONNECT_DELAY_S = 5.0
+
+_VARIABLES = ("username", "password", "sasl", "ca_file", "certificate_file", "key_file")
+"""Each can be given as DL_INFERENCE_REGISTRY_<NAME>: a password is nothing for a command line."""
+
+
+class RegistryError(Exception):
+    """The registry cannot be used as asked; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Zookeeper:
+    """Where a registry is and how to get in.
+
+    Attributes:
+        hosts: ``host:port``, comma-separated; the port may be left out (2181).
+        chroot: path that all of ours is under.
+        tls: whether to connect by TLS.
+        session_timeout_s: after so long without a heartbeat ZooKeeper takes the session, and what it announced, away.
+        username: of the digest scheme, or of SASL where `sasl` is set; none: nobody in particular.
+        password: goes with it.
+        sasl: mechanism, ``DIGEST-MD5`` or ``GSSAPI``; none: no SASL.
+        ca_file: certificates that the servers' are checked against; none: the system's.
+        certificate_file: our own; none: we show none.
+        key_file: goes with it.
+    """
+
+    hosts: str
+    chroot: str = DEFAULT_CHROOT
+    tls: bool = False
+    session_timeout_s: float = 10.0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    sasl: str | None = None
+    ca_file: str | None = None
+    certificate_file: str | None = None
+    key_file: str | None = None
+
+    @property
+    def url(self) -> str:
+        """Return the place for people: without the password."""
+        return f"{'zks' if self.tls else 'zk'}://{self.hosts}{self.chroot}"
+
+
+def parse_url(url: str, environment: Mapping[str, str]) -> Zookeeper:
+    """Read ``zk://host1:2181,host2/chroot``, or ``zks://`` for TLS.
+
+    Args:
+        url: the place; without a path it is ``/dl-inference`` there.
+        environment: DL_INFERENCE_REGISTRY_USERNAME, _PASSWORD, _SASL, _CA_FILE, _CERTIFICATE_FILE, _KEY_FILE.
+
+    Raises:
+        RegistryError: not such a URL.
+    """
+    match = re.fullmatch(r"(zks?)://([^/@\s]+)(/[^\s?#]*)?", url)
+    if not match:
+        raise RegistryError(f"{url!r} is no registry: write zk://host1:2181,host2:2181/chroot")
+    chroot = (match[3] or "").rstrip("/") or DEFAULT_CHROOT
+    if any(part in ("", ".", "..") for part in chroot[1:].split("/")):
+        raise RegistryError(f"{url!r}: {chroot!r} is no path of ZooKeeper's")
+    login = {name: environment.get(f"DL_INFERENCE_REGISTRY_{name.upper()}") or None for name in _VARIABLES}
+    return Zookeeper(match[2], chroot, tls=match[1] == "zks", **login)
+
+
+def client(place: Zookeeper) -> KazooClient:
+    """Make a client that is not started yet, and that tries to connect again for as long as it runs.
+
+    What it creates anybody may read; where it logs in, only who logs in as the same may change it. Paths given to it
+    begin with `place.chroot`: kazoo's own chroot must exist already, and ours need not.
+
+    Raises:
+        RegistryError: kazoo, or what a login needs, is not installed.
+    """
+    try:
+        from kazoo.client import KazooClient  # noqa: PLC0415  (an extra)
+        from kazoo.retry import KazooRetry  # noqa: PLC0415
+        from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE, READ_ACL_UNSAFE  # noqa: PLC0415
+
+        if place.sasl:
+            import puresasl  # noqa: F401, PLC0415
+    except ModuleNotFoundError as error:
+        raise RegistryError(f"{error.name} is not installed: pip install 'dl-inference[zookeeper]'") from error
+    sasl = None
+    if place.sasl == "GSSAPI":
+        sasl = {"mechanism": "GSSAPI", "service": "zookeeper"}
+    elif place.sasl:
+        sasl = {"mechanism": place.sasl, "username": place.username or "", "password": place.password or ""}
+    digest = [("digest", f"{place.username}:{place.password}")] if place.username and not sasl else []
+    return KazooClient(
+        hosts=place.hosts,
+        timeout=place.session_timeout_s,
+        auth_data=digest,
+        sasl_options=sasl,
+        default_acl=[*CREATOR_ALL_ACL, *READ_ACL_UNSAFE] if digest or sasl else list(OPEN_ACL_UNSAFE),
+        use_ssl=place.tls,
+        check_hostname=place.tls,
+        ca=place.ca_file,
+        certfile=place.certificate_file,
+        keyfile=place.key_file,
+        # Jittered, so that a fleet does not come back in one wave.
+        connection_retry=KazooRetry(max_tries=-1, delay=0.1, max_delay=MAX_RECONNECT_DELAY_S, max_jitter=0.4),
+    )
