@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -71,8 +71,9 @@ def parse_url(url: str, environment: Mapping[str, str]) -> Zookeeper:
     chroot = (match[3] or "").rstrip("/") or DEFAULT_CHROOT
     if any(part in ("", ".", "..") for part in chroot[1:].split("/")):
         raise RegistryError(f"{url!r}: {chroot!r} is no path of ZooKeeper's")
+    place = Zookeeper(match[2], chroot, tls=match[1] == "zks")
     login = {name: environment.get(f"DL_INFERENCE_REGISTRY_{name.upper()}") or None for name in _VARIABLES}
-    return Zookeeper(match[2], chroot, tls=match[1] == "zks", **login)
+    return replace(place, **login)  # type: ignore[arg-type]  (each of them is a text or None)
 
 
 def client(place: Zookeeper) -> KazooClient:
