@@ -73,7 +73,7 @@ def parse_url(url: str, environment: Mapping[str, str]) -> Zookeeper:
         raise RegistryError(f"{url!r}: {chroot!r} is no path of ZooKeeper's")
     place = Zookeeper(match[2], chroot, tls=match[1] == "zks")
     login = {name: environment.get(f"DL_INFERENCE_REGISTRY_{name.upper()}") or None for name in _VARIABLES}
-    return replace(place, **login)  # type: ignore[arg-type]  (each of them is a text or None)
+    return replace(place, **login)  # type: ignore[arg-type]
 
 
 def client(place: Zookeeper) -> KazooClient:
