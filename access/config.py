@@ -231,6 +231,11 @@ class AccessConfig(Section):
     access_log: str | None = Field(
         None, description="file that gets one JSON line per call; `-`: standard output; null: off. Restart to change"
     )
+    state_dir: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="folder for the last good state of the sources that are asked over the network, for a start while "
+        "one of them is away; a relative path starts at the configuration's folder; null: none",
+    )
     drain_timeout_ms: Milliseconds = Field(
         30_000, description="how long calls in flight may still run after SIGTERM, ms"
     )

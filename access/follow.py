@@ -1,6 +1,7 @@
 """Something that is read again when its files change, and whose last good value outlives every bad reading."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -49,6 +50,7 @@ class Followed(Generic[Value]):
         self._seen: tuple[str, ...] = ()
         self._candidate: tuple[str, ...] = ()
         self._unsettled_looks = 0
+        self._poked = threading.Event()
 
     @property
     def value(self) -> Value:
@@ -72,12 +74,26 @@ class Followed(Generic[Value]):
         self._value = self._read()
         self._good_at = self._now()
 
+    def start_with(self, value: Value, good_at: float, error: str) -> None:
+        """Go on with a value from elsewhere, as if it had been read before the error.
+
+        Args:
+            value: holds until a reading ends well.
+            good_at: when it was read, seconds since the epoch; 0: never.
+            error: what came of reading now.
+        """
+        self._value, self._good_at, self.error = value, good_at, error
+
+    def poke(self) -> None:
+        """Make the next `look` read again; any thread may call it."""
+        self._poked.set()
+
     def is_settling(self) -> bool:
         """Tell whether a change was seen that may not be over yet: look again soon."""
         return self._unsettled_looks > 0
 
     def look(self, *, force: bool = False) -> bool:
-        """Read again if the files changed since the last reading and two looks in a row saw the same.
+        """Read again if poked, or if the files changed since the last reading and two looks in a row saw the same.
 
         Args:
             force: read in any case, at once.
@@ -86,6 +102,9 @@ class Followed(Generic[Value]):
             Whether there is a new good value.
         """
         seen = self._look()
+        if self._poked.is_set():
+            self._poked.clear()  # before reading: what changes meanwhile pokes again
+            force = True
         if not force:
             if seen == self._seen:
                 self._unsettled_looks = 0
@@ -104,7 +123,8 @@ class Followed(Generic[Value]):
             "name": self.name,
             "ok": self.error is None,
             "error": self.error,
-            "last_good": datetime.fromtimestamp(self._good_at, UTC).isoformat(timespec="seconds"),
+            "last_good": (self._good_at and datetime.fromtimestamp(self._good_at, UTC).isoformat(timespec="seconds"))
+            or None,
             "last_good_unix_s": round(self._good_at, 3),
             "reloads_ok": self._reads[True],
             "reloads_failed": self._reads[False],

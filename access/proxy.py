@@ -19,10 +19,12 @@ from typing import Any, Protocol
 from access import state
 from access.config import START_ONLY
 from access.discovery import RESOLVERS
-from access.discovery.base import Resolver, Snapshot
+from access.discovery.base import SourceConfig
 from access.errors import AccessError, ConfigError, Problem, StartError
 from access.follow import Followed
 from access.load import Loaded
+from access.own import OwnAddresses
+from access.source import Source
 from access.watch import FolderWatcher
 from dl_inference._native import NativeError
 
@@ -51,7 +53,7 @@ class Event(enum.Enum):
 
     TERMINATE = "terminate"
     RELOAD = "reload"
-    FILES_CHANGED = "files changed"
+    CHANGED = "a file or a source changed"
 
 
 class AccessService:
@@ -72,11 +74,12 @@ class AccessService:
         self._look_s = look_s
         # SimpleQueue.put may be called from a signal handler that interrupted a get; an Event's set may not.
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._watcher = FolderWatcher(lambda: self.post(Event.FILES_CHANGED))
+        self._watcher = FolderWatcher(lambda: self.post(Event.CHANGED))
         self._config: Followed[_Plan] = Followed(str(path), self._plan, self._config_paths, count=self._count)
         self._path = path
         self._pending: tuple[Path, ...] = ()
-        self._sources: dict[str, Followed[Snapshot]] = {}
+        self._sources: dict[str, Source] = {}
+        self._own = OwnAddresses(())
         self._plane: DataPlane | None = None
         self._applied = ""
         self._refused: str | None = None
@@ -102,9 +105,10 @@ class AccessService:
         """
         self._config.start()
         self._sources = self._config.value.sources
-        config = self._config.value.loaded.config
-        plane = self._plane = self._start(json.dumps(state.process(config)))
+        plane: DataPlane | None = None
         try:
+            config = self._config.value.loaded.config
+            plane = self._plane = self._start(json.dumps(state.process(config)))
             addresses = self._start_serving(plane)
             ready(addresses)
             self._watcher.watch(self._files())
@@ -112,7 +116,10 @@ class AccessService:
             return self._drain(plane)
         finally:
             self._watcher.stop()
-            plane.stop()
+            if plane is not None:
+                plane.stop()
+            for source in self._sources.values():
+                source.stop()
 
     def _start(self, document: str) -> DataPlane:
         try:
@@ -123,6 +130,7 @@ class AccessService:
     def _start_serving(self, plane: DataPlane) -> list[str]:
         try:
             addresses = plane.start()
+            self._own = OwnAddresses(addresses)
             self._apply(plane)
         except NativeError as error:
             raise StartError(str(error)) from error
@@ -167,6 +175,8 @@ class AccessService:
     def _adopt(self) -> None:
         """Take over the sources of a new configuration; those that it kept keep their last good state."""
         plan = self._config.value
+        for key in self._sources.keys() - plan.sources.keys():
+            self._sources[key].stop()
         self._sources = plan.sources
         config = plan.loaded.config
         changed = [key for key in START_ONLY if getattr(config, key) != getattr(plan.started, key)]
@@ -186,9 +196,8 @@ class AccessService:
             self._count("state", False)
 
     def _apply(self, plane: DataPlane) -> None:
-        routing = state.routing(
-            self._config.value.loaded.config, {key: source.value for key, source in self._sources.items()}
-        )
+        snapshots = {key: source.value for key, source in self._sources.items()}
+        routing = state.routing(self._config.value.loaded.config, snapshots, is_own=self._own.contains)
         document = json.dumps(routing.state)
         if document != self._applied:
             plane.apply(document)
@@ -208,28 +217,42 @@ class AccessService:
         """Read the configuration and every source that it adds; a source that cannot be read is an error in it."""
         self._pending = ()
         loaded = self._load()
-        sources: dict[str, Followed[Snapshot]] = {}
+        new = {
+            key: self._source(config, loaded)
+            for key, config in state.sources(loaded.config).items()
+            if key not in self._sources
+        }
         problems: list[Problem] = []
-        for key, config in state.sources(loaded.config).items():
-            if key in self._sources:
-                sources[key] = self._sources[key]
-                continue
-            resolver = RESOLVERS[config.kind].resolver.create(config, loaded.folder)
-            sources[key] = _follow(resolver, self._count)
+        for source in new.values():
+            source.begin()
+        for source in new.values():
             try:
-                sources[key].start()
+                source.start()
             except AccessError as error:
-                problems.append(Problem(resolver.name, str(error), "the configuration names it as a source"))
-                self._pending = (*self._pending, *resolver.watch_paths())
+                problems.append(Problem(source.name, str(error), "the configuration names it as a source"))
+                self._pending = (*self._pending, *source.paths)
         if problems:
+            for source in new.values():
+                source.stop()
             raise ConfigError(problems)
+        sources = {key: new.get(key) or self._sources[key] for key in state.sources(loaded.config)}
         started = loaded.config if self._plane is None else self._config.value.started
         return _Plan(loaded, started, sources)
+
+    def _source(self, config: SourceConfig, loaded: Loaded) -> Source:
+        folder = loaded.config.state_dir
+        return Source(
+            RESOLVERS[config.kind].resolver.create(config, loaded.folder),
+            config,
+            loaded.folder / folder if folder else None,
+            count=self._count,
+            wake=lambda: self.post(Event.CHANGED),
+        )
 
     def _config_paths(self) -> tuple[Path, ...]:
         return (self._path, *self._pending)
 
-    def _followed(self) -> Iterator[Followed[Any]]:
+    def _followed(self) -> Iterator[Followed[Any] | Source]:
         yield self._config
         yield from self._sources.values()
 
@@ -284,14 +307,10 @@ def drain(plane: DataPlane, timeout_ms: int, events: "queue.SimpleQueue[Event]")
 class _Plan:
     """A configuration with the sources that it names, all of them readable when it was made."""
 
-    def __init__(self, loaded: Loaded, started: Any, sources: dict[str, Followed[Snapshot]]) -> None:
+    def __init__(self, loaded: Loaded, started: Any, sources: dict[str, Source]) -> None:
         self.loaded = loaded
         self.started = started
         self.sources = sources
-
-
-def _follow(resolver: Resolver, count: Callable[[str, bool], None]) -> Followed[Snapshot]:
-    return Followed(resolver.name, resolver.read, resolver.watch_paths, count=count)
 
 
 @contextmanager

@@ -2,18 +2,21 @@
 
 Clusters have stable names, so that statistics survive a reload: a cluster of `clusters` and a model's own
 (inline or discovered) have the plain name; parts of a split are ``model/split/0``, of a version ``model@3``.
+
+A release document in a source wins over what the configuration says of its model: see `access.released`.
 """
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from access.config import FAILURE_CODES, AccessConfig, ClusterSettings, Route, SplitTarget, Target
+from access.config import FAILURE_CODES, AccessConfig, ClusterSettings, ModelConfig, Route, SplitTarget, Target
 from access.discovery.base import EndpointConfig, Entry, Snapshot, SourceConfig
 from access.errors import Problem
+from access.released import released
 
 # What a cluster's document takes over from its settings as it is; the rest is worked out here.
 _SAME = tuple(name for name in ClusterSettings.model_fields if name not in ("protocol", "failure_codes"))
@@ -68,19 +71,21 @@ def process(config: AccessConfig) -> dict[str, Any]:
     }
 
 
-def routing(config: AccessConfig, snapshots: Mapping[str, Snapshot]) -> Routing:
+def routing(
+    config: AccessConfig, snapshots: Mapping[str, Snapshot], *, is_own: Callable[[str], bool] = lambda address: False
+) -> Routing:
     """Return the whole routing state.
 
     Args:
         config: a configuration that `access.load` has checked.
         snapshots: what each source of `sources(config)` says, by its key.
+        is_own: tells whether an address is the access service's own: one that a source names is left out.
     """
-    builder = _Builder(config, snapshots)
+    builder = _Builder(config, snapshots, is_own)
     for name, cluster in config.clusters.items():
         builder.add_cluster(name, cluster, cluster.endpoints)
     for name, model in config.models.items():
-        versions = {version: builder.split(name, f"{name}@{version}", each) for version, each in model.versions.items()}
-        builder.models[name] = {"name": name, "split": builder.split(name, name, model), "versions": versions}
+        builder.add_model(name, model)
     for source in config.discovery:
         builder.add_discovered(source)
     return Routing(builder.state(), tuple(builder.warnings))
@@ -121,12 +126,21 @@ def cores() -> int:
 class _Builder:
     config: AccessConfig
     snapshots: Mapping[str, Snapshot]
+    is_own: Callable[[str], bool]
     clusters: dict[str, dict[str, Any]] = field(default_factory=dict)
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     warnings: list[Problem] = field(default_factory=list)
 
     def add_cluster(self, name: str, given: ClusterSettings, endpoints: tuple[EndpointConfig, ...]) -> None:
         self.clusters[name] = cluster(self.config.cluster_defaults, name, given, endpoints)
+
+    def add_model(self, name: str, model: ModelConfig) -> None:
+        found = self._released_entry(name, model)
+        if found is not None:
+            self._add_released(name, found, model)
+            return
+        versions = {version: self.split(name, f"{name}@{version}", each) for version, each in model.versions.items()}
+        self.models[name] = {"name": name, "split": self.split(name, name, model), "versions": versions}
 
     def split(self, model: str, cluster: str, route: Route) -> list[dict[str, Any]]:
         """Return where a route's calls go; add the clusters that are written in place."""
@@ -149,8 +163,7 @@ class _Builder:
                     Problem(f"{source.kind} {key}", f"the entry is skipped: {what}", "give one of them another name")
                 )
                 continue
-            self._add_entry(key, entry, ClusterSettings())
-            self.models[key] = {"name": key, "split": [{"cluster": key, "weight": 1}], "versions": {}}
+            self._add_released(key, self._foreign(f"{source.kind} {key}", entry), ClusterSettings())
 
     def state(self) -> dict[str, Any]:
         default = self.config.default_cluster
@@ -179,13 +192,47 @@ class _Builder:
                 )
             )
             entry = Entry(())
-        self._add_entry(place, entry, target)
+        entry = self._foreign(f"{target.discovery.kind} {model}", entry)
+        part = released(place, replace(entry, release=None), target).parts[0]
+        self.add_cluster(place, part.settings, part.endpoints)
         return place
 
-    def _add_entry(self, name: str, entry: Entry, given: ClusterSettings) -> None:
-        if entry.timeout_ms is not None and "timeout_ms" not in given.model_fields_set:
-            given = given.model_copy(update={"timeout_ms": entry.timeout_ms})
-        self.add_cluster(name, given, entry.endpoints)
+    def _released_entry(self, name: str, model: ModelConfig) -> Entry | None:
+        """Return the entry that decides over a configured model: the model's own source's, or one with releases."""
+        own = [model.discovery] if model.discovery else []
+        for source in (*own, *self.config.discovery):
+            entry = self.snapshots[source_key(source)].entries.get(name)
+            is_whole = source is model.discovery and not model.versions
+            if entry is not None and (entry.release is not None or is_whole):
+                return self._foreign(f"{source.kind} {name}", entry)
+        return None
+
+    def _add_released(self, name: str, entry: Entry, given: ClusterSettings) -> None:
+        routes = released(name, entry, given)
+        for part in routes.parts:
+            self.add_cluster(part.name, part.settings, part.endpoints)
+        if name == self.config.default_cluster and name not in self.clusters:
+            parts = [part for part in routes.parts if part.name in routes.split]
+            self.add_cluster(name, parts[0].settings, tuple(each for part in parts for each in part.endpoints))
+        self.models[name] = {
+            "name": name,
+            "split": [{"cluster": cluster, "weight": weight} for cluster, weight in routes.split.items()],
+            "versions": {version: [{"cluster": cluster, "weight": 1}] for version, cluster in routes.versions.items()},
+        }
+        self.warnings += routes.warnings
+
+    def _foreign(self, place: str, entry: Entry) -> Entry:
+        """Return the entry without the access service's own addresses."""
+        own = [each.address for each in entry.endpoints if self.is_own(each.address)]
+        for address in own:
+            self.warnings.append(
+                Problem(
+                    place,
+                    f"{address} is this access service itself and is left out: calls would go round in a circle",
+                    "announce the model server's address",
+                )
+            )
+        return replace(entry, endpoints=tuple(each for each in entry.endpoints if each.address not in own))
 
 
 def _failure_codes(settings: ClusterSettings) -> dict[str, list[str]]:

@@ -88,7 +88,7 @@ class LocalService:
         self._released: list[Group] = []
         # SimpleQueue.put may be called from a signal handler that interrupted a get.
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._watcher = FolderWatcher(lambda: self.post(Event.FILES_CHANGED), recursive=True)
+        self._watcher = FolderWatcher(lambda: self.post(Event.CHANGED), recursive=True)
         self._plane: ShownDataPlane | None = None
         self._applied = ""
         self._control = ""
@@ -113,7 +113,7 @@ class LocalService:
             StartError: an address cannot be bound.
         """
         # A process that ended wants what a changed file wants: a look at everything.
-        former = signal.signal(signal.SIGCHLD, lambda number, frame: self.post(Event.FILES_CHANGED))
+        former = signal.signal(signal.SIGCHLD, lambda number, frame: self.post(Event.CHANGED))
         try:
             self._watcher.watch([self._models_dir / "any"])
             self._serve(ready)

@@ -5,7 +5,7 @@ from pathlib import Path
 from access import state
 from access.config import AccessConfig, Limits
 from access.discovery import RESOLVERS
-from access.discovery.base import EndpointConfig, Entry, Snapshot
+from access.discovery.base import Announced, EndpointConfig, Entry, ReleaseDocument, Snapshot
 from access.load import load
 
 CONFIG_RS = Path(__file__).parents[2] / "dataplane" / "crates" / "core" / "src" / "config.rs"
@@ -197,3 +197,54 @@ def test_the_same_input_gives_the_same_document(tmp_path):
         }
         documents.add(json.dumps(state.routing(loaded.config, snapshots).state))
     assert len(documents) == 1
+
+
+def announced(host: int, version: str) -> Announced:
+    return Announced(address=f"10.0.0.{host}:5000", version=version)
+
+
+RELEASE = ReleaseDocument.parse(
+    b'{"schema":1,"model":"digits","revision":1,"releases":{"3":{"phase":"production","weight":9},'
+    b'"4":{"phase":"canary","weight":1}}}'
+)
+
+
+def test_a_release_document_wins_over_what_the_file_says_about_its_model():
+    data = {
+        "models": {
+            "digits": {
+                "split": [{"endpoints": ["a:1"], "weight": 95}, {"endpoints": ["b:1"], "weight": 5}],
+                "versions": {"3": {"endpoints": ["a:1"]}},
+            }
+        },
+        "discovery": [NODEFILE],
+    }
+    endpoints = (announced(1, "3"), announced(2, "4"))
+    fallback = build(data, {"digits": Entry(endpoints)})
+    assert routes(fallback) == {"digits": ([("digits/split/0", 95), ("digits/split/1", 5)], ["3"])}
+    ruled = build(data, {"digits": Entry(endpoints, release=RELEASE)})
+    assert routes(ruled) == {"digits": ([("digits@3", 9), ("digits@4", 1)], ["3", "4"])}
+    assert set(each["name"] for each in ruled.state["clusters"]) == {"digits@3", "digits@4"}
+
+
+def test_a_models_own_source_may_bring_releases_and_keeps_the_files_settings():
+    data = {"models": {"digits": {"discovery": NODEFILE, "timeout_ms": 77}}}
+    ruled = build(data, {"digits": Entry((announced(1, "3"), announced(2, "4")), release=RELEASE)})
+    assert routes(ruled) == {"digits": ([("digits@3", 9), ("digits@4", 1)], ["3", "4"])}
+    assert cluster(ruled, "digits@3")["timeout_ms"] == 77
+
+
+def test_a_default_cluster_stays_when_its_model_gets_a_release_document():
+    data = {"discovery": [NODEFILE], "default_cluster": "digits"}
+    ruled = build(data, {"digits": Entry((announced(1, "3"), announced(2, "4")), release=RELEASE)})
+    assert ruled.state["default_cluster"] == "digits"
+    assert len(cluster(ruled, "digits")["endpoints"]) == 2
+    assert not ruled.warnings
+
+
+def test_the_access_services_own_address_is_left_out_and_named():
+    config = AccessConfig.model_validate({"discovery": [NODEFILE]})
+    snapshots = {key: Snapshot({"digits": entry("me:1", "a:1")}) for key in state.sources(config)}
+    routing = state.routing(config, snapshots, is_own=lambda address: address == "me:1")
+    assert [each["address"] for each in cluster(routing, "digits")["endpoints"]] == ["a:1"]
+    assert "me:1 is this access service itself" in str(routing.warnings[0])
