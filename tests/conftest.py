@@ -80,7 +80,7 @@ def built(name: str) -> Path:
 @pytest.fixture
 def start_endpoint(run: Run) -> Callable[..., Endpoint]:
     """Start stand-in endpoints: ``start_endpoint("--echo", "yes")``."""
-    return lambda *options: Endpoint(run, built("endpoint"), options)
+    return lambda *options, **more: Endpoint(run, built("endpoint"), options, **more)
 
 
 @pytest.fixture

@@ -136,18 +136,25 @@ class Process:
 class Endpoint:
     """A stand-in endpoint (dataplane/crates/bench, ``endpoint``) in a process of its own."""
 
-    def __init__(self, start: Callable[[Sequence[str | Path]], Process], program: Path, options: Sequence[str]) -> None:
-        """Start it on a free port of 127.0.0.1.
+    def __init__(
+        self,
+        start: Callable[[Sequence[str | Path]], Process],
+        program: Path,
+        options: Sequence[str],
+        host: str = "127.0.0.1",
+    ) -> None:
+        """Start it on a free port.
 
         Args:
             start: how to start a process (the ``run`` fixture).
             program: path of ``endpoint``.
             options: its options, such as ``("--echo", "yes")``.
+            host: the interface.
         """
         self._start = start
         self._program = program
         self._options = options
-        self.address = "127.0.0.1:0"
+        self.address = f"{host}:0"
         self.process = self._launch()
 
     def tell(self, command: str) -> None:
