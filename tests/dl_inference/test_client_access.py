@@ -115,6 +115,16 @@ def test_the_pytorch_server_keeps_the_type_of_a_tftensor(client: Client, dtype: 
     assert found.names[:2] == ("t:0", "t:1")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int64", "uint8", "bool"])
+def test_the_pytorch_server_answers_oip_with_what_the_client_sent(client: Client, dtype: str):
+    for shape in ((1,), (3, 2), (2, 2, 2, 2)):
+        array = np.ones(shape, dtype)
+        found = client.predict_oip("double", {"x": array})
+        np.testing.assert_array_equal(found.value, array if dtype == "bool" else array * 2)
+    assert client.ready_oip("double")
+    assert client.metadata_oip("double").name == "double"
+
+
 def test_the_pytorch_server_takes_every_other_kind(client: Client):
     np.testing.assert_array_equal(client.predict_seldon("double", X, kind="tensor").value, X.astype(float) * 2)
     np.testing.assert_array_equal(client.predict_seldon("double", X, kind="ndarray").value, X.astype(float) * 2)

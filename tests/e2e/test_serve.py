@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,34 @@ def test_a_folder_changes_in_every_way_and_no_call_fails(serve, models):
     assert calls["neighbour"].failures == {}
     assert set(calls["neighbour"].answers) == {"N"}
     assert "Traceback" not in started.process.log
+
+
+SEEN_S = 2.0
+"""Issue 4: a change is seen within 2 s; one made in place counts when it has been unchanged for 1 s."""
+
+
+def test_every_change_is_seen_within_two_seconds(serve, models):
+    write_model(models / "m", "A")
+    write_model(models.parent / "ready", "new")
+    started = serve()
+    began = time.monotonic()
+
+    def seen(pattern: str, line: int) -> None:
+        started.process.wait_line(pattern, after=line, timeout_s=START_S)
+        assert time.monotonic() - began < SEEN_S, pattern
+
+    for name, pattern, change in (
+        ("added", r"added \(.+\): ", lambda: (models.parent / "ready").rename(models / "added")),
+        ("renamed in", r"m \(.+\): ", lambda: replace(models / "m", lambda folder: write_model(folder, "B"))),
+        ("written in place", r"m \(.+\): ", lambda: write_model(models / "m", "C")),
+        ("deleted", "added: deleted", lambda: shutil.rmtree(models / "added")),
+    ):
+        started.wait_state("m", "serving")
+        line = started.process.line_count()
+        change()
+        began = time.monotonic()
+        seen(pattern, line)
+        print(f"{name}: seen after {time.monotonic() - began:.2f} s")
 
 
 def test_versions_labels_and_aliases_are_routed_and_a_new_version_takes_over(serve, models):
