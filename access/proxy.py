@@ -24,6 +24,7 @@ from access.errors import AccessError, ConfigError, Problem, StartError
 from access.follow import Followed
 from access.load import Loaded
 from access.own import OwnAddresses
+from access.report import Report
 from access.source import Source
 from access.watch import FolderWatcher
 from dl_inference._native import NativeError
@@ -80,6 +81,7 @@ class AccessService:
         self._pending: tuple[Path, ...] = ()
         self._sources: dict[str, Source] = {}
         self._own = OwnAddresses(())
+        self._report = Report(())
         self._plane: DataPlane | None = None
         self._applied = ""
         self._refused: str | None = None
@@ -130,7 +132,7 @@ class AccessService:
     def _start_serving(self, plane: DataPlane) -> list[str]:
         try:
             addresses = plane.start()
-            self._own = OwnAddresses(addresses)
+            self._own, self._report = OwnAddresses(addresses), Report(addresses)
             self._apply(plane)
         except NativeError as error:
             raise StartError(str(error)) from error
@@ -203,6 +205,9 @@ class AccessService:
             plane.apply(document)
             self._applied = document
             log.info("routing %d models to %d clusters", len(routing.state["models"]), len(routing.state["clusters"]))
+        report = self._report.applied(snapshots.values())
+        for source in self._sources.values():
+            source.report(report)
         said = [each for source in self._sources.values() for each in source.value.warnings]
         warnings = tuple([*said, *routing.warnings])
         for warning in warnings:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from access.discovery.base import Entry, LiveSourceConfig, Resolver, Snapshot, SourceConfig
+from access.discovery.base import AccessDocument, Entry, LiveSourceConfig, Resolver, Snapshot, SourceConfig
 from access.errors import AccessError
 from access.follow import Followed
 from access.grace import Grace
@@ -111,6 +111,10 @@ class Source:
             return False
         self._believe()
         return True
+
+    def report(self, document: AccessDocument) -> None:
+        """Tell the source what has been applied."""
+        self._resolver.report(document)
 
     def status(self) -> dict[str, Any]:
         """Return what /status shows; times are UTC."""

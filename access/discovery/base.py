@@ -5,10 +5,11 @@ a failure is the caller's business: the last good state stays (`access.follow`),
 and a list that turns empty at once is not believed at once (`access.grace`).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 from pydantic import Field
 
@@ -25,10 +26,11 @@ from access.fields import (
 )
 from access.files import FileError, read_text
 from dl_inference.address import fault
+from dl_inference.registry.schema import AccessDocument, ReleaseDocument
 from dl_inference.registry.schema import Protocol as WireProtocol
-from dl_inference.registry.schema import ReleaseDocument
 
 __all__ = [
+    "AccessDocument",
     "Announced",
     "DiscoveryError",
     "EndpointConfig",
@@ -124,27 +126,25 @@ class Snapshot:
     warnings: Sequence[Problem] = ()
 
 
-class Resolver(Protocol):
-    """One source of endpoints. Constructing starts nothing."""
+class Resolver(ABC):
+    """One source of endpoints. Constructing starts nothing; those that read a file inherit what they need not do."""
 
-    @property
-    def name(self) -> str:
-        """Return the name in logs, metrics and status; the same after a restart."""
-        ...
+    name: str
+    """In logs, metrics and status; the same after a restart."""
 
     @classmethod
+    @abstractmethod
     def create(cls, config: SourceConfig, folder: Path) -> Self:
         """Make the resolver; relative paths in `config` are relative to `folder`."""
-        ...
 
-    def start(self, changed: Callable[[], None]) -> None:
+    def start(self, changed: Callable[[], None]) -> None:  # noqa: B027  (a file needs none)
         """Begin to follow the source, without waiting for it.
 
         Args:
             changed: call it, in any thread, when `read` would give something new: a state, a failure, or an end of it.
         """
-        ...
 
+    @abstractmethod
     def read(self) -> Snapshot:
         """Return the source's whole present state.
 
@@ -154,12 +154,13 @@ class Resolver(Protocol):
         Raises:
             DiscoveryError: it cannot be read as a whole; the caller keeps the last good snapshot.
         """
-        ...
 
-    def stop(self) -> None:
+    def stop(self) -> None:  # noqa: B027
         """End what `start` began; nothing is called afterwards. Also without `start`, and twice."""
-        ...
+
+    def report(self, document: AccessDocument) -> None:  # noqa: B027
+        """Tell the source what has been applied, without waiting for it; the last one said counts."""
 
     def watch_paths(self) -> Sequence[Path]:
         """Return the files whose change means that `read` should be called again."""
-        ...
+        return ()

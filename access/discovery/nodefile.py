@@ -8,7 +8,7 @@ one (somebody is just rewriting it), so that it cannot take every model away.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -20,6 +20,7 @@ from access.discovery.base import (
     Field,
     FileError,
     Problem,
+    Resolver,
     Snapshot,
     SourceConfig,
     fault,
@@ -50,7 +51,7 @@ class NodefileConfig(SourceConfig):
     )
 
 
-class NodefileResolver:
+class NodefileResolver(Resolver):
     """Reads one nodefile."""
 
     def __init__(self, path: Path) -> None:
@@ -61,9 +62,6 @@ class NodefileResolver:
     def create(cls, config: SourceConfig, folder: Path) -> Self:
         """Make the resolver of ``config.path``."""
         return cls(folder / NodefileConfig.model_validate(config).path)
-
-    def start(self, changed: Callable[[], None]) -> None:
-        """Do nothing: the file's changes are seen by its folder's events."""
 
     def read(self) -> Snapshot:
         """Return the file's entries.
@@ -76,9 +74,6 @@ class NodefileResolver:
         except FileError as error:
             raise DiscoveryError(str(error)) from error
         return parse(text, str(self._path))
-
-    def stop(self) -> None:
-        """Do nothing."""
 
     def watch_paths(self) -> Sequence[Path]:
         """Return the file."""

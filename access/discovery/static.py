@@ -1,6 +1,5 @@
 """Endpoints written into the configuration itself, in the form that every source gives them."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -8,6 +7,7 @@ from access.discovery.base import (
     Entry,
     Field,
     Name,
+    Resolver,
     Snapshot,
     SourceConfig,
     StaticEntry,
@@ -20,7 +20,7 @@ class StaticConfig(SourceConfig):
     entries: dict[Name, StaticEntry] = Field(description="route key -> its endpoints")
 
 
-class StaticResolver:
+class StaticResolver(Resolver):
     """Says always the same: what the configuration holds."""
 
     name = "static"
@@ -33,16 +33,6 @@ class StaticResolver:
         """Make the resolver; there are no paths in the configuration."""
         return cls(StaticConfig.model_validate(config))
 
-    def start(self, changed: Callable[[], None]) -> None:
-        """Do nothing: it never changes."""
-
     def read(self) -> Snapshot:
         """Return the configured entries."""
         return Snapshot({key: Entry(entry.endpoints, entry.timeout_ms) for key, entry in self._config.entries.items()})
-
-    def stop(self) -> None:
-        """Do nothing."""
-
-    def watch_paths(self) -> Sequence[Path]:
-        """Return nothing: the configuration file is watched already."""
-        return ()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from access.discovery.base import Announced, DiscoveryError, Entry, LiveSourceConfig, Snapshot
+from access.discovery.base import Announced, DiscoveryError, Entry, LiveSourceConfig, Resolver, Snapshot
 from access.source import Source
 
 
-class Moved:
+class Moved(Resolver):
     """A resolver whose state is a test's."""
 
     name = "zk://here/dl-inference"
@@ -34,6 +34,9 @@ class Moved:
 
     def watch_paths(self) -> list[Path]:
         return []
+
+    def report(self, document: object) -> None:
+        raise AssertionError("nothing has been applied")
 
     def say(self, answer: Snapshot | str) -> None:
         self.answer = answer
