@@ -5,8 +5,7 @@ Everything here runs in one thread; kazoo's threads only hand in replies and eve
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -21,33 +20,17 @@ from kazoo.exceptions import (
 )
 from kazoo.protocol.states import EventType, WatchedEvent
 
+from dl_inference.registry.burst import Burst
 from dl_inference.registry.schema import MODELS
-from dl_inference.registry.tree import Fault, Model, View, is_model, printable
+from dl_inference.registry.tree import Fault, Model, Reading, View, is_model, printable
 
 Job = Callable[[], None]
 
-# What changes together is taken over together: after the first change, and as long as they come within this time ...
-SETTLE_S = 0.02
-# ... but no later than this.
-BURST_S = 0.2
 # Requests under way. A hostile document has 1 MiB, so this bounds what is in memory at once; and kazoo, whose thread is
 # woken by a byte in a pipe for each request, makes the caller wait from about 270 on.
 WINDOW = 128
 # No watch tells of an ACL's change.
 DENIED_RETRY_S = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """The whole registry at one moment.
-
-    Attributes:
-        views: model -> what can be used of it; a model without endpoints is there too.
-        faults: what is in no model.
-    """
-
-    views: Mapping[str, View]
-    faults: tuple[Fault, ...] = ()
 
 
 class _Request(NamedTuple):
@@ -82,10 +65,9 @@ class Reader:
         self._stale: set[str] = set()
         self._asked = 0
         self._backlog: deque[_Request] = deque()
-        self._dirty: dict[str, None] = {}
+        self._burst = Burst()
         self._denied: dict[str, None] = {}
-        self._flush_at = self._quiet_at = self._denied_at = 0.0
-        self._burst_at: float | None = None
+        self._denied_at = 0.0
 
     def begin(self, client: KazooClient) -> None:
         """Read everything, and watch all of it anew."""
@@ -98,9 +80,9 @@ class Reader:
         """Forget what was asked, as the connection is gone with every watch; what is known stays."""
         self._number += 1
         self._client, self.failure, self._loading = None, None, False
-        self._asked, self._burst_at = 0, None
+        self._asked = 0
         self._backlog.clear()
-        self._dirty.clear()
+        self._burst.clear()
         self._denied.clear()
         for model in self._models.values():
             model.pending = 0
@@ -109,13 +91,8 @@ class Reader:
         """Return the time until `tick` has something to do; None: until a job brings something."""
         if self._client is None or self._loading:
             return None
-        times = [self._flush_at] if self._dirty else []
-        if self._denied:
-            times.append(self._denied_at)
-        if self._burst_at is not None:
-            limit = self._burst_at + BURST_S
-            times.append(limit if self._is_busy() else min(self._quiet_at, limit))
-        return max(0.0, min(times) - now) if times else None
+        times = [self._burst.next_at(self._is_busy()), self._denied_at if self._denied else None]
+        return min((max(0.0, each - now) for each in times if each is not None), default=None)
 
     def tick(self, now: float) -> bool:
         """Ask for what is due.
@@ -132,19 +109,11 @@ class Reader:
             return True
         if self._denied and now >= self._denied_at:
             for path in self._denied:
-                self._changed(path)
+                self._burst.add(path, now)
             self._denied.clear()
-        if self._dirty and now >= self._flush_at:
-            dirty, self._dirty = self._dirty, {}
-            for path in dirty:
-                self._ask_again(path)
-        if self._burst_at is None:
-            return False
-        is_busy = self._is_busy() or bool(self._dirty)
-        if now < self._burst_at + BURST_S and (is_busy or now < self._quiet_at):
-            return False
-        self._burst_at = now if is_busy else None
-        return True
+        for path in self._burst.take(now):
+            self._ask_again(path)
+        return self._burst.ends(now, self._is_busy())
 
     def reading(self) -> tuple[Reading, bool]:
         """Return what is known now, and whether that is something new.
@@ -176,6 +145,8 @@ class Reader:
 
     def _send(self) -> None:
         client = self._client
+        if self._asked > WINDOW // 2:  # many at once wake kazoo's thread less often
+            return
         while client is not None and self._backlog and self._asked < WINDOW:
             request = self._backlog.popleft()
             self._asked += 1
@@ -221,13 +192,7 @@ class Reader:
     # --- jobs
 
     def _changed(self, path: str) -> None:
-        now = time.monotonic()
-        if not self._dirty:
-            self._flush_at = now + SETTLE_S
-        self._dirty[path] = None
-        self._quiet_at = now + SETTLE_S
-        if self._burst_at is None:
-            self._burst_at = now
+        self._burst.add(path, time.monotonic())
 
     def _reply(self, number: int, request: _Request, result: Any) -> None:
         if number != self._number:  # of a connection that is gone
@@ -261,7 +226,7 @@ class Reader:
         elif request.kind == "endpoints":
             model.listed(value)
             for name, node in model.nodes.items():
-                if node.is_readable and node.watched != self._number:
+                if node.watched != self._number:
                     node.watched = self._number
                     self._ask(_Request("node", f"{request.path}/{name}", model.name, name))
         elif request.kind == "node":

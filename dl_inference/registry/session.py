@@ -7,9 +7,11 @@ close.
 
 import enum
 import logging
+import queue
+import select
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kazoo.handlers.threading import SequentialThreadingHandler
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 
 # A host that swallows packets costs this at most before the next one is tried; a LAN's connect takes 1 ms.
 CONNECT_S = 3.0
+# A server answers to a goodbye in a round trip, or it hangs.
+GOODBYE_S = 1.0
 
 
 class Event(enum.Enum):
@@ -57,7 +61,7 @@ class Session:
         """Close the session and end its threads.
 
         Args:
-            timeout_s: at most. Half of it the server gets to say goodbye, then its connection is cut.
+            timeout_s: at most; after `GOODBYE_S` the connection is cut.
 
         Returns:
             Whether every thread has ended; one that is left ends by itself, at the latest after `CONNECT_S` for each
@@ -66,10 +70,10 @@ class Session:
         self._handler.is_stopping = True
         closer = threading.Thread(target=self._close, name="zookeeper-close", daemon=True)
         closer.start()
-        closer.join(timeout_s / 2)
+        closer.join(GOODBYE_S)
         if closer.is_alive():
             self._handler.cut()
-            closer.join(timeout_s / 2)
+            closer.join(timeout_s - GOODBYE_S)
         return not closer.is_alive()
 
     def _close(self) -> None:
@@ -83,8 +87,17 @@ class Session:
         self._tell(Event.CONNECTED if state == KazooState.CONNECTED else Event.LOST, "")
 
 
+class _Queue(queue.SimpleQueue[Any]):
+    """A queue without the counting of tasks, which nobody asks for."""
+
+    def task_done(self) -> None:
+        """Do nothing."""
+
+
 class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has no types
     """kazoo's threads and connections: they can be cut, and one that ends too early is noticed."""
+
+    queue_impl = _Queue
 
     def __init__(self, tell: Tell) -> None:
         super().__init__()
@@ -102,6 +115,20 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has n
             made.close()
             raise ConnectionAbortedError("stopping")
         return made
+
+    def select(
+        self, readable: Sequence[Any], writable: Sequence[Any], _: Sequence[Any], timeout: float | None = None
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """Wait as ``select.select`` does; kazoo's own makes an epoll instance for each of five waits a request."""
+        poll = select.poll()
+        events = {each.fileno(): (each, select.POLLIN) for each in readable}
+        events |= {each.fileno(): (each, select.POLLOUT) for each in writable}
+        for number, (_each, wanted) in events.items():
+            poll.register(number, wanted)
+        # A connection that broke is ready either way: the next read or write says how.
+        ready = [events[number] for number, _ in poll.poll(None if timeout is None else timeout * 1000)]
+        read = [each for each, wanted in ready if wanted == select.POLLIN]
+        return read, [each for each, wanted in ready if wanted == select.POLLOUT], []
 
     def cut(self) -> None:
         """End the connection at once, and every later one."""

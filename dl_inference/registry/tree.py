@@ -10,9 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import unquote
 
-from dl_inference import address
 from dl_inference.registry.schema import (
     MODELS,
     NAME,
@@ -61,12 +59,24 @@ class View:
     faults: tuple[Fault, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The whole registry at one moment.
+
+    Attributes:
+        views: model -> what can be used of it; a model without endpoints is there too.
+        faults: what is in no model.
+    """
+
+    views: Mapping[str, View]
+    faults: tuple[Fault, ...] = ()
+
+
 @dataclass(slots=True)
 class Node:
     """One endpoint's node.
 
     Attributes:
-        is_readable: whether its name is an address; what others hold is nobody's business.
         watched: number of the reading in which its data was asked for: only then is there a watch on it.
         modified: zxid of its data; -1 while it has never been read.
         created: zxid of its creation.
@@ -74,7 +84,6 @@ class Node:
         fault: why it cannot be used, or cannot be read.
     """
 
-    is_readable: bool = True
     watched: int = -1
     modified: int = -1
     created: int = -1
@@ -121,8 +130,7 @@ class Model:
             self.gone(gone)
         for name in names:
             if name not in self.nodes:
-                fault = self._name_fault(name)
-                self.nodes[name] = Node(is_readable=fault is None, fault=fault)
+                self.nodes[name] = Node()
 
     def gone(self, name: str) -> None:
         """Forget a node; only what was read counts as a goodbye, not what might have been written at the end."""
@@ -147,8 +155,8 @@ class Model:
             return
         if document.model != self.name:
             node.fault = f"the endpoint is skipped: its model is {document.model!r}"
-        elif document.address != unquote(name):
-            node.fault = f"the endpoint is skipped: its address is {document.address!r}"
+        elif endpoint_path(self.name, document.address) != f"{self.path}/endpoints/{name}":
+            node.fault = f"the endpoint is skipped: its address is {document.address!r}, which is not its name"
         else:
             node.document = document
             if document.state == "ready":
@@ -209,14 +217,6 @@ class Model:
         if self.release_fault is not None:
             found.insert(0, Fault(f"{self.path}/release", printable(self.release_fault)))
         return View(tuple(ready), frozenset(leaving), protocol if ready else None, self.release, tuple(found))
-
-    def _name_fault(self, name: str) -> str | None:
-        """Say why a node cannot be an endpoint's: it need not even be read."""
-        meant = unquote(name)
-        if reason := address.fault(meant):
-            return f"the endpoint is skipped: its name is no address: {reason}"
-        right = endpoint_path(self.name, meant).rpartition("/")[2]
-        return f"the endpoint is skipped: its name should be {right!r}" if right != name else None
 
 
 def printable(text: str) -> str:
