@@ -5,6 +5,7 @@ from typing import NamedTuple
 from access.discovery.base import Resolver, SourceConfig
 from access.discovery.nodefile import NodefileConfig, NodefileResolver
 from access.discovery.static import StaticConfig, StaticResolver
+from access.discovery.zookeeper import ZookeeperConfig, ZookeeperResolver
 
 __all__ = ["RESOLVERS", "Resolver", "Source", "SourceConfig"]
 
@@ -19,4 +20,5 @@ class Source(NamedTuple):
 RESOLVERS: dict[str, Source] = {
     "nodefile": Source(NodefileConfig, NodefileResolver),
     "static": Source(StaticConfig, StaticResolver),
+    "zookeeper": Source(ZookeeperConfig, ZookeeperResolver),
 }

@@ -23,6 +23,7 @@ from access.fields import (
     Name,
     Section,
     is_model_name,
+    problem,
 )
 from access.files import FileError, read_text
 from dl_inference.address import fault
@@ -53,6 +54,7 @@ __all__ = [
     "WireProtocol",
     "fault",
     "is_model_name",
+    "problem",
     "read_text",
 ]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from dl_inference import address
 
 if TYPE_CHECKING:
     from kazoo.client import KazooClient
@@ -69,18 +71,43 @@ def parse_url(url: str, environment: Mapping[str, str]) -> Zookeeper:
     if not match:
         raise RegistryError(f"{url!r} is no registry: write zk://host1:2181,host2:2181/chroot")
     chroot = (match[3] or "").rstrip("/") or DEFAULT_CHROOT
-    if any(part in ("", ".", "..") for part in chroot[1:].split("/")):
-        raise RegistryError(f"{url!r}: {chroot!r} is no path of ZooKeeper's")
-    place = Zookeeper(match[2], chroot, tls=match[1] == "zks")
-    login = {name: environment.get(f"DL_INFERENCE_REGISTRY_{name.upper()}") or None for name in _VARIABLES}
-    return replace(place, **login)  # type: ignore[arg-type]
+    if reason := hosts_fault(match[2]) or chroot_fault(chroot):
+        raise RegistryError(f"{url!r}: {reason}")
+    return replace(Zookeeper(match[2], chroot, tls=match[1] == "zks"), **login(environment))
 
 
-def client(place: Zookeeper) -> KazooClient:
+def login(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return the fields of `Zookeeper` that the environment gives: DL_INFERENCE_REGISTRY_USERNAME and so on."""
+    given = {name: environment.get(f"DL_INFERENCE_REGISTRY_{name.upper()}") for name in _VARIABLES}
+    return {name: value for name, value in given.items() if value}
+
+
+def hosts_fault(hosts: str) -> str | None:
+    """Say what is wrong with ``host1:2181,host2``; None when every address is well formed."""
+    for host in hosts.split(","):
+        has_port = re.search(r"(^|[^:]):[0-9]+$", host) if not host.startswith("[") else "]:" in host
+        if reason := address.fault(host if has_port else f"{host}:2181"):
+            return f"{host!r}: {reason}"
+    return None
+
+
+def chroot_fault(chroot: str) -> str | None:
+    """Say why a path cannot hold a registry; None when it can."""
+    parts = chroot.split("/")
+    if parts[0] or any(part in ("", ".", "..") or not part.isprintable() for part in parts[1:]):
+        return f"{chroot!r} is no path of ZooKeeper's: write /dl-inference"
+    return None
+
+
+def client(place: Zookeeper, **options: Any) -> KazooClient:
     """Make a client that is not started yet, and that tries to connect again for as long as it runs.
 
     What it creates anybody may read; where it logs in, only who logs in as the same may change it. Paths given to it
     begin with `place.chroot`: kazoo's own chroot must exist already, and ours need not.
+
+    Args:
+        place: where.
+        options: more of KazooClient's, such as ``handler`` and ``logger``.
 
     Raises:
         RegistryError: kazoo, or what a login needs, is not installed.
@@ -113,4 +140,5 @@ def client(place: Zookeeper) -> KazooClient:
         keyfile=place.key_file,
         # Jittered, so that a fleet does not come back in one wave.
         connection_retry=KazooRetry(max_tries=-1, delay=0.1, max_delay=MAX_RECONNECT_DELAY_S, max_jitter=0.4),
+        **options,
     )
