@@ -135,8 +135,10 @@ class Followed(Generic[Value]):
         try:
             value = self._read()
         except AccessError as error:
-            if str(error) != self.error:
+            if self.error is None:
                 log.error("%s: the last good state stays: %s", self.name, error)
+            elif str(error) != self.error:
+                log.info("%s: still: %s", self.name, error)
             self.error = str(error)
             self._done(False)
             if self._paths() != before:  # a rejected configuration also waits for the files that it names

@@ -18,6 +18,7 @@ from access.discovery.base import (
     FileError,
     LiveSourceConfig,
     Problem,
+    Resolver,
     Snapshot,
     SourceConfig,
     problem,
@@ -114,7 +115,7 @@ class ZookeeperConfig(LiveSourceConfig):
         return self
 
 
-class ZookeeperResolver:
+class ZookeeperResolver(Resolver):
     """Follows one registry."""
 
     def __init__(self, place: Zookeeper, password_file: Path | None, start_timeout_ms: int) -> None:

@@ -50,8 +50,11 @@ class Registry:
             self.kazoo.create(path, document.dump(), ephemeral=True, makepath=True)
 
     def leave(self, address: str, model: str = "m") -> None:
-        """Say goodbye and go."""
+        """Say goodbye, as a server does at the start of its drain."""
         self.announce(address, model, state="draining")
+
+    def vanish(self, address: str, model: str = "m") -> None:
+        """Go, as a server does at the end of its drain."""
         self.kazoo.delete(self.chroot + schema.endpoint_path(model, address))
 
     def release(self, revision: int, releases: dict[str, Any], model: str = "m", **more: Any) -> None:
@@ -265,6 +268,7 @@ def test_no_call_fails_while_a_hundred_endpoints_join_and_leave(
         scene.registry.leave(address)
         wait_until(lambda address=address: address not in routed(scene.access), f"{address} is routed no more")
         delays.append(time.monotonic() - begin)
+        scene.registry.vanish(address)
     scene.end()
     record_property("seconds until a change is routed", {"median": statistics.median(delays), "maximum": max(delays)})
     print(f"until a change is routed: median {statistics.median(delays):.3f} s, maximum {max(delays):.3f} s")
