@@ -162,7 +162,7 @@ def _measure(ensemble: zookeeper_process.Ensemble, models: int, endpoints: int, 
     rest = observer.next("rest")
 
     place = announced("model0", 0, 0)[0]
-    delays, cpu = [], []
+    delays = []
     for change in range(changes):
         weight = 2 + change
         sent = time.monotonic()
