@@ -13,7 +13,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from dl_inference.registry.reading import Job, Reader
+from dl_inference.registry.pipeline import Job
+from dl_inference.registry.reading import Reader
 from dl_inference.registry.session import Event, Session
 from dl_inference.registry.tree import Reading, printable
 from dl_inference.registry.zookeeper import RegistryError, Zookeeper

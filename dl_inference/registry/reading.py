@@ -1,13 +1,11 @@
-"""Reads a registry and what changes in it: requests in a pipeline, one-shot watches, and bursts that become one change.
+"""Reads a registry, and again what changes in it: after one-shot watches, and with a burst as one change.
 
-Everything here runs in one thread; kazoo's threads only hand in replies and events through `post`.
+All of it runs in one thread.
 """
 
 import time
-from collections import deque
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from kazoo.client import KazooClient
 from kazoo.exceptions import (
@@ -18,26 +16,14 @@ from kazoo.exceptions import (
     NoNodeError,
     SessionExpiredError,
 )
-from kazoo.protocol.states import EventType, WatchedEvent
 
 from dl_inference.registry.burst import Burst
+from dl_inference.registry.pipeline import Job, Pipeline, Request
 from dl_inference.registry.schema import MODELS
 from dl_inference.registry.tree import Fault, Model, Reading, View, is_model, printable
 
-Job = Callable[[], None]
-
-# Requests under way. A hostile document has 1 MiB, so this bounds what is in memory at once; and kazoo, whose thread is
-# woken by a byte in a pipe for each request, makes the caller wait from about 270 on.
-WINDOW = 128
 # No watch tells of an ACL's change.
 DENIED_RETRY_S = 10.0
-
-
-class _Request(NamedTuple):
-    kind: Literal["sync", "models", "endpoints", "node", "release", "document", "absent"]
-    path: str
-    model: str = ""
-    name: str = ""
 
 
 class Reader:
@@ -54,17 +40,12 @@ class Reader:
     def __init__(self, root: str, post: Callable[[Job], None]) -> None:
         self.failure: str | None = None
         self._top = root + MODELS
-        self._root = root
-        self._post = post
-        self._client: KazooClient | None = None
-        self._number = 0
-        self._loading = False
+        self._pipeline = Pipeline(post, self._replied, self._changed)
+        self._is_loading = False
         self._models: dict[str, Model] = {}
         self._faults: tuple[Fault, ...] = ()
         self._views: dict[str, View] = {}
         self._stale: set[str] = set()
-        self._asked = 0
-        self._backlog: deque[_Request] = deque()
         self._burst = Burst()
         self._denied: dict[str, None] = {}
         self._denied_at = 0.0
@@ -72,16 +53,15 @@ class Reader:
     def begin(self, client: KazooClient) -> None:
         """Read everything, and watch all of it anew."""
         self.abandon()
-        self._client, self._loading = client, True
-        self._ask(_Request("sync", self._top))  # another server of the ensemble may be behind the last one
-        self._ask(_Request("models", self._top))
+        self._pipeline.begin(client)
+        self._is_loading = True
+        self._ask(Request("sync", self._top))  # another server of the ensemble may be behind the last one
+        self._ask(Request("models", self._top))
 
     def abandon(self) -> None:
         """Forget what was asked, as the connection is gone with every watch; what is known stays."""
-        self._number += 1
-        self._client, self.failure, self._loading = None, None, False
-        self._asked = 0
-        self._backlog.clear()
+        self._pipeline.abandon()
+        self.failure, self._is_loading = None, False
         self._burst.clear()
         self._denied.clear()
         for model in self._models.values():
@@ -89,9 +69,9 @@ class Reader:
 
     def wait_s(self, now: float) -> float | None:
         """Return the time until `tick` has something to do; None: until a job brings something."""
-        if self._client is None or self._loading:
+        if not self._pipeline.is_open or self._is_loading:
             return None
-        times = [self._burst.next_at(self._is_busy()), self._denied_at if self._denied else None]
+        times = [self._burst.next_at(self._pipeline.is_busy), self._denied_at if self._denied else None]
         return min((max(0.0, each - now) for each in times if each is not None), default=None)
 
     def tick(self, now: float) -> bool:
@@ -100,20 +80,18 @@ class Reader:
         Returns:
             Whether a burst of changes is over, or the whole has been read: `reading` gives something new.
         """
-        if self._client is None or self.failure:
+        if not self._pipeline.is_open or self.failure:
             return False
-        if self._loading:
-            if self._is_busy():
-                return False
-            self._loading = False
-            return True
+        if self._is_loading:
+            self._is_loading = self._pipeline.is_busy
+            return not self._is_loading
         if self._denied and now >= self._denied_at:
             for path in self._denied:
                 self._burst.add(path, now)
             self._denied.clear()
         for path in self._burst.take(now):
             self._ask_again(path)
-        return self._burst.ends(now, self._is_busy())
+        return self._burst.ends(now, self._pipeline.is_busy)
 
     def reading(self) -> tuple[Reading, bool]:
         """Return what is known now, and whether that is something new.
@@ -134,39 +112,15 @@ class Reader:
 
     # --- asking
 
-    def _is_busy(self) -> bool:
-        return bool(self._asked or self._backlog)
-
-    def _ask(self, request: _Request) -> None:
+    def _ask(self, request: Request) -> None:
         if (model := self._models.get(request.model)) is not None:
             model.pending += 1
-        self._backlog.append(request)
-        self._send()
-
-    def _send(self) -> None:
-        client = self._client
-        if self._asked > WINDOW // 2:  # many at once wake kazoo's thread less often
-            return
-        while client is not None and self._backlog and self._asked < WINDOW:
-            request = self._backlog.popleft()
-            self._asked += 1
-            kind, path = request.kind, request.path
-            if kind == "sync":
-                result = client.sync_async(path)
-            elif kind in ("models", "endpoints"):
-                result = client.get_children_async(path, self._on_event)
-            elif kind == "node":
-                result = client.get_async(path, self._on_event)
-            elif kind == "document":
-                result = client.get_async(path)  # watched by the look that found it
-            else:
-                result = client.exists_async(path, self._on_event)
-            result.rawlink(partial(self._on_reply, self._number, request))
+        self._pipeline.ask(request)
 
     def _ask_again(self, path: str) -> None:
         """Ask for what an event was about."""
         if path == self._top:
-            self._ask(_Request("models", path))
+            self._ask(Request("models", path))
             return
         name, _, rest = path.removeprefix(f"{self._top}/").partition("/")
         model = self._models.get(name)
@@ -174,30 +128,18 @@ class Reader:
         if model is None:
             return
         if kind == "release":
-            self._ask(_Request("release", path, name))
+            self._ask(Request("release", path, name))
         elif not node:
-            self._ask(_Request("endpoints", path, name))
+            self._ask(Request("endpoints", path, name))
         elif node in model.nodes:
-            self._ask(_Request("node", path, name, node))
+            self._ask(Request("node", path, name, node))
 
-    # --- in kazoo's threads
-
-    def _on_event(self, event: WatchedEvent) -> None:
-        if event.type != EventType.NONE:  # the connection's state, which the session tells
-            self._post(partial(self._changed, event.path))
-
-    def _on_reply(self, number: int, request: _Request, result: Any) -> None:
-        self._post(partial(self._reply, number, request, result))
-
-    # --- jobs
+    # --- what comes back
 
     def _changed(self, path: str) -> None:
         self._burst.add(path, time.monotonic())
 
-    def _reply(self, number: int, request: _Request, result: Any) -> None:
-        if number != self._number:  # of a connection that is gone
-            return
-        self._asked -= 1
+    def _replied(self, request: Request, result: Any) -> None:
         model = self._models.get(request.model)
         if model is not None:
             model.pending = max(0, model.pending - 1)
@@ -210,12 +152,11 @@ class Reader:
         elif isinstance(error, NoAuthError):
             self._take_denial(request, model)
         elif isinstance(error, ConnectionLoss | SessionExpiredError | ConnectionClosedError | AuthFailedError):
-            return  # the session tells of it, and then all this is abandoned
+            self.abandon()  # so that nobody takes the half of it for the whole; the session tells of the loss
         else:
             self.failure = printable(f"{request.path} cannot be read: {type(error).__name__}: {error}")
-        self._send()
 
-    def _take(self, request: _Request, model: Model | None, value: Any) -> None:
+    def _take(self, request: Request, model: Model | None, value: Any) -> None:
         if request.kind == "models":
             self._take_models(value)
         elif request.kind == "absent":
@@ -226,9 +167,9 @@ class Reader:
         elif request.kind == "endpoints":
             model.listed(value)
             for name, node in model.nodes.items():
-                if node.watched != self._number:
-                    node.watched = self._number
-                    self._ask(_Request("node", f"{request.path}/{name}", model.name, name))
+                if node.watched != self._pipeline.number:
+                    node.watched = self._pipeline.number
+                    self._ask(Request("node", f"{request.path}/{name}", model.name, name))
         elif request.kind == "node":
             data, stat = value
             model.said(request.name, data, stat.czxid, stat.mzxid)
@@ -238,7 +179,7 @@ class Reader:
         elif value is None:
             model.unreleased()
         elif value.mzxid != model.release_modified:
-            self._ask(_Request("document", request.path, model.name))
+            self._ask(Request("document", request.path, model.name))
 
     def _take_models(self, names: list[str]) -> None:
         bad = sorted(name for name in names if not is_model(name))
@@ -249,13 +190,13 @@ class Reader:
         self._models = {name: model for name, model in self._models.items() if name in present}
         for name in sorted(present):
             model = self._models.setdefault(name, Model(name))
-            if model.watched != self._number:
-                model.watched = self._number
+            if model.watched != self._pipeline.number:
+                model.watched = self._pipeline.number
                 self._stale.add(name)
-                self._ask(_Request("endpoints", f"{self._top}/{name}/endpoints", name))
-                self._ask(_Request("release", f"{self._top}/{name}/release", name))
+                self._ask(Request("endpoints", f"{self._top}/{name}/endpoints", name))
+                self._ask(Request("release", f"{self._top}/{name}/release", name))
 
-    def _take_absence(self, request: _Request, model: Model | None) -> None:
+    def _take_absence(self, request: Request, model: Model | None) -> None:
         if request.kind == "models":
             self._take_models([])
             self._ask(request._replace(kind="absent"))
@@ -269,7 +210,7 @@ class Reader:
         elif request.kind == "document":
             model.unreleased()
 
-    def _take_denial(self, request: _Request, model: Model | None) -> None:
+    def _take_denial(self, request: Request, model: Model | None) -> None:
         reason = "ZooKeeper's ACL does not let this login read it"
         if request.kind == "models":
             self.failure = f"{request.path}: {reason}: check username and password, or allow it"
