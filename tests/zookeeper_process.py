@@ -13,6 +13,8 @@ from lacking import lacking
 from processes import Process
 
 JAR = Path("/usr/share/java/zookeeper.jar")
+# What Debian's jar does not name although TLS needs it.
+TLS_JARS = "/usr/share/java/netty-codec.jar:/usr/share/java/netty-resolver.jar"
 START_S = 60
 # Sessions may be as short as two ticks.
 TICK_MS = 200
@@ -83,7 +85,7 @@ class Server:
                 "-XX:TieredStopAtLevel=1",  # starts in half the time on a busy machine
                 "-Dzookeeper.admin.enableServer=false",
                 "-cp",
-                f"/etc/zookeeper/conf_example:{JAR}",
+                f"/etc/zookeeper/conf_example:{JAR}:{TLS_JARS}",
                 "-Dlog4j.configuration=file:/etc/zookeeper/conf_example/log4j.properties",
                 "-Dzookeeper.root.logger=WARN,CONSOLE",
                 "org.apache.zookeeper.server.quorum.QuorumPeerMain",

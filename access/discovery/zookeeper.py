@@ -93,14 +93,14 @@ class ZookeeperConfig(LiveSourceConfig):
     )
     password_file: str | None = Field(
         None,
-        description="file that holds the password, read at each login; a relative path starts at the configuration's "
+        description="file that holds the password, read at each login; relative paths start at the configuration's "
         "folder",
     )
     sasl: Literal["DIGEST-MD5", "GSSAPI"] | None = Field(
         None, description="SASL mechanism; null: none. `GSSAPI` takes the ticket of the process"
     )
     tls: bool = Field(False, description="connect by TLS, and check the servers' names")
-    ca_file: str | None = Field(None, description="certificates to trust besides the system's, PEM")
+    ca_file: str | None = Field(None, description="certificates of the authorities to trust, PEM; null: the system's")
     certificate_file: str | None = Field(None, description="our own certificate, PEM; goes with `key_file`")
     key_file: str | None = Field(None, description="its key, PEM")
 

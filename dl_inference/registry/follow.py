@@ -71,7 +71,8 @@ class Follower:
         Raises:
             RegistryError: there is none; the text says why and since when, without any password.
         """
-        self._settled.wait(timeout_s)
+        if threading.current_thread() is not self._thread:  # `changed` may read, and must not wait for itself
+            self._settled.wait(timeout_s)
         outcome = self._outcome
         if isinstance(outcome, str):
             raise RegistryError(outcome)

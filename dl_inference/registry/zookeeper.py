@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -110,8 +111,11 @@ def client(place: Zookeeper, **options: Any) -> KazooClient:
         options: more of KazooClient's, such as ``handler`` and ``logger``.
 
     Raises:
-        RegistryError: kazoo, or what a login needs, is not installed.
+        RegistryError: kazoo, or what a login needs, is not installed; or a file of TLS's cannot be read.
     """
+    for path in (place.ca_file, place.certificate_file, place.key_file):
+        if path and not os.access(path, os.R_OK):
+            raise RegistryError(f"{path} cannot be read: connecting by TLS needs it")
     try:
         from kazoo.client import KazooClient  # noqa: PLC0415  (an extra)
         from kazoo.retry import KazooRetry  # noqa: PLC0415

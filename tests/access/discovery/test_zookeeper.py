@@ -174,7 +174,9 @@ HOSTILE = {
     "huge": b"x" * 900_000,
     "deep": b'{"x":' + b"[" * 30_000 + b"]" * 30_000 + b"}",
     "another schema": b'{"schema": 2, "address": "h:1", "protocol": "tfs", "model": "m"}',
-    "a long number": b'{"schema": 1, "address": "h:1", "protocol": "tfs", "model": "m", "weight": 1' + b"0" * 4299 + b"}",
+    "a long number": b'{"schema": 1, "address": "h:1", "protocol": "tfs", "model": "m", "weight": 1'
+    + b"0" * 4299
+    + b"}",
     "a wrong type": b'{"schema": 1, "address": "h:1", "protocol": "tfs", "model": "m", "weight": "many"}',
     "no utf-8": b'{"schema": 1, "address": "\xff"}',
     "another model": document("other", "h:1"),
@@ -240,7 +242,8 @@ def test_starting_and_stopping_leaves_no_thread_behind():
         "print(threading.active_count())"
     )
     env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/tests"}
-    result = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.splitlines()[-1] == "1"
     assert result.stdout.count("unreachable since") == 3
     assert not result.stderr

@@ -50,13 +50,12 @@ def test_a_restarted_server_is_read_again_before_the_state_is_good(ensemble, han
     (server,) = ensemble.servers
     before = followed.read()
     server.kill()
-    error = followed.wait_error("unreachable since")
+    followed.wait_error("unreachable since")
     with pytest.raises(DiscoveryError, match="unreachable since"):
         followed.resolver.read()
     hand.client.stop()
     server.restart()
     assert followed.wait(lambda said: True) == before
-    assert error.count("20") >= 1
     # Every watch is set anew: children, data and the release.
     hand.client.start(LIMIT_S)
     hand.announce("m", "b:1")
