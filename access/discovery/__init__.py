@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from access.discovery.base import Resolver, SourceConfig
+from access.discovery.dns import DnsConfig, DnsResolver
 from access.discovery.nodefile import NodefileConfig, NodefileResolver
 from access.discovery.static import StaticConfig, StaticResolver
 
@@ -17,6 +18,7 @@ class Source(NamedTuple):
 
 
 RESOLVERS: dict[str, Source] = {
+    "dns": Source(DnsConfig, DnsResolver),
     "nodefile": Source(NodefileConfig, NodefileResolver),
     "static": Source(StaticConfig, StaticResolver),
 }

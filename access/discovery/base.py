@@ -8,7 +8,7 @@ and a list that turns empty at once is not believed at once (`access.grace`).
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Annotated, Protocol, Self
 
 from pydantic import Field
 
@@ -22,13 +22,15 @@ from access.fields import (
     Name,
     Section,
     is_model_name,
+    problem,
 )
 from access.files import FileError, read_text
 from dl_inference.address import fault
 from dl_inference.registry.schema import Protocol as WireProtocol
-from dl_inference.registry.schema import ReleaseDocument
+from dl_inference.registry.schema import ReleaseDocument, Version
 
 __all__ = [
+    "ANY_MODEL",
     "Announced",
     "DiscoveryError",
     "EndpointConfig",
@@ -51,6 +53,7 @@ __all__ = [
     "WireProtocol",
     "fault",
     "is_model_name",
+    "problem",
     "read_text",
 ]
 
@@ -88,8 +91,14 @@ class LiveSourceConfig(SourceConfig):
 class Announced(EndpointConfig):
     """An endpoint whose source says more than its address."""
 
-    version: str | None = None
-    versions: tuple[str, ...] = ()
+    version: Version | None = Field(None, description="the version that answers when none is asked for")
+    versions: Annotated[tuple[Version, ...], FrozenList] = Field(
+        (), description="other versions that answer when asked for"
+    )
+
+
+ANY_MODEL = "*"
+"""The key of the entry of a source that knows no route keys: it is for the model that has the source as its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +125,7 @@ class Snapshot:
     """All that a source says at one moment.
 
     Attributes:
-        entries: route key -> entry. A key that is missing is no longer announced.
+        entries: route key, or ANY_MODEL, -> entry. A key that is missing is no longer announced.
         warnings: what was skipped or looked odd; it never hurts the other entries.
     """
 
