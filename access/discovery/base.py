@@ -12,6 +12,8 @@ from typing import Annotated, Protocol, Self
 
 from pydantic import Field
 
+from access.document import Document, place_of
+from access.document import parse as parse_yaml
 from access.errors import DiscoveryError, Problem
 from access.fields import (
     EndpointConfig,
@@ -33,6 +35,7 @@ __all__ = [
     "ANY_MODEL",
     "Announced",
     "DiscoveryError",
+    "Document",
     "EndpointConfig",
     "EndpointList",
     "Entry",
@@ -53,6 +56,8 @@ __all__ = [
     "WireProtocol",
     "fault",
     "is_model_name",
+    "parse_yaml",
+    "place_of",
     "problem",
     "read_text",
 ]

@@ -347,9 +347,10 @@ class _Questions:
             import dns.asyncbackend  # noqa: PLC0415  (an extra)
             import dns.asyncresolver  # noqa: PLC0415
             import dns.exception  # noqa: PLC0415
+            import dns.flags  # noqa: PLC0415
             import dns.resolver  # noqa: PLC0415
         except ModuleNotFoundError as error:
-            raise _Unanswered(f"{error.name} is not installed: pip install 'dl-inference[dns]'") from error
+            raise _Unanswered("dnspython is not installed: pip install 'dl-inference[dns]'") from error
         async with self._permits:
             try:
                 answer = await self._resolver().resolve(
@@ -364,6 +365,8 @@ class _Questions:
                 return _Records((), min(lives), exists=False)
             except (dns.exception.DNSException, OSError) as error:
                 raise _Unanswered(f"{name} {kind}: {_reason(error)}") from error
+        if answer.response.flags & dns.flags.TC:
+            raise _Unanswered(f"{name} {kind}: the answer is cut short by TCP too")
         return _Records(tuple(answer.rrset or ()), answer.chaining_result.minimum_ttl)
 
     def _resolver(self) -> dns.asyncresolver.Resolver:
