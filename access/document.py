@@ -1,5 +1,6 @@
 """YAML text -> plain data plus the line of every value. Knows YAML, nothing of the configuration's meaning."""
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,10 +41,9 @@ def parse(text: str, name: str, *, may_be_list: bool = False) -> Document:
         name: its file's name in problems.
         may_be_list: whether the whole may be a list, too.
     """
-    loader = yaml.SafeLoader(text)
-    reader = _Reader(name, loader)
+    reader = _Reader(name, yaml.SafeLoader(""))
     try:
-        root = _root(text, loader)
+        root = _root(text)
         if isinstance(root, yaml.MappingNode) or (may_be_list and isinstance(root, yaml.SequenceNode)):
             reader.document.data = reader.value((), root)
         elif root is not None:
@@ -54,22 +54,15 @@ def parse(text: str, name: str, *, may_be_list: bool = False) -> Document:
         reader.document.problems.append(Problem(place, f"not YAML: {error.problem or error}", _yaml_remedy(error)))
     except yaml.YAMLError as error:  # characters that YAML does not allow
         reader.document.problems.append(Problem(name, f"not YAML: {' '.join(str(error).split())}"))
-    finally:
-        loader.dispose()
     return reader.document
 
 
-def _root(text: str, loader: yaml.SafeLoader) -> yaml.Node | None:
-    """Compose a text: by libyaml where PyYAML has it, ten times as fast; what it refuses, `loader` words better."""
+def _root(text: str) -> yaml.Node | None:
+    """Compose a text: by libyaml where PyYAML has it, ten times as fast; what that refuses, the other words better."""
     if hasattr(yaml, "CSafeLoader"):
-        fast = yaml.CSafeLoader(text)
-        try:
-            return fast.get_single_node()
-        except yaml.YAMLError:
-            pass
-        finally:
-            fast.dispose()
-    return loader.get_single_node()
+        with contextlib.suppress(yaml.YAMLError, UnicodeEncodeError):
+            return yaml.compose(text, yaml.CSafeLoader)
+    return yaml.compose(text, yaml.SafeLoader)
 
 
 def scalar(text: str) -> Any:

@@ -21,6 +21,7 @@ from access.config import AccessConfig
 from access.discovery import dns as dns_source
 from access.discovery.base import ANY_MODEL, DiscoveryError, Snapshot
 from access.discovery.dns import DnsConfig, DnsResolver
+from access.keep import Keep
 
 WAIT_S = 20
 A_TWO = {("digits.test.", "A"): ["10.0.0.2", "10.0.0.1"]}
@@ -487,3 +488,27 @@ def test_a_name_for_no_model_routes_nothing_and_says_so():
     routing = state.routing(config, {key: Snapshot({ANY_MODEL: dns_source.Entry(())})})
     assert routing.state["models"] == []
     assert "does not say whose endpoints these are" in str(routing.warnings[0])
+
+
+def test_the_state_of_a_models_own_name_is_kept_over_a_restart(tmp_path):
+    entries = {ANY_MODEL: dns_source.Entry((dns_source.EndpointConfig(address="10.0.0.1:5000"),))}
+    Keep(tmp_path, "dns:digits.test:5000").save(entries)
+    loaded = Keep(tmp_path, "dns:digits.test:5000").load()
+    assert loaded is not None
+    assert [each.address for each in loaded[0][ANY_MODEL].endpoints] == ["10.0.0.1:5000"]
+
+
+def test_sources_that_may_say_something_else_have_other_names(make):
+    asked = [
+        {},
+        {"port": 5001},
+        {"port": None},
+        {"family": "ipv4"},
+        {"servers": ["10.0.0.10"]},
+        {"entries": {"digits": {"name": "digits.test", "port": 5000}}},
+        {"entries": {"digits": {"name": "digits.test", "port": 5000}, "a": {"name": "a.test", "port": 5000}}},
+        {"entries": {"digits": {"name": "digits.test", "port": 5000}, "b": {"name": "b.test", "port": 5000}}},
+    ]
+    names = [make(**keys).name for keys in asked]
+    assert len(set(names)) == len(names)
+    assert names == [make(**keys).name for keys in asked]
