@@ -49,6 +49,7 @@ log = logging.getLogger("access")
 # Questions on their way at once: 1,000 names must not want 2,000 sockets.
 MAX_QUESTIONS = 32
 MAX_WEIGHT = 65_535
+STOP_STEP_S = 0.05
 # One answer's bad addresses are told by examples.
 MAX_EXAMPLES = 3
 RESOLV_CONF = "/etc/resolv.conf"
@@ -237,11 +238,13 @@ class DnsResolver:
 
     async def _follow(self) -> None:
         questions = _Questions(self._config)
-        tasks = [asyncio.create_task(self._follow_name(questions, *each)) for each in self._entries.items()]
+        pending = {asyncio.create_task(self._follow_name(questions, *each)) for each in self._entries.items()}
         await self._stopping.wait()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while pending:
+            # Again and again: before Python 3.12 `asyncio.wait_for` loses one that comes with its answer.
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=STOP_STEP_S)
 
     async def _follow_name(self, questions: _Questions, key: str, entry: DnsEntry) -> None:
         failures = 0

@@ -395,6 +395,16 @@ def test_stopping_does_not_wait_for_a_question_that_hangs(server, make):
     assert not [each for each in threading.enumerate() if each.name == "access-dns"]
 
 
+def test_stopping_at_any_moment_ends_the_thread(server, make):
+    """Also at the moment when an answer comes: `asyncio.wait_for` may lose a cancellation then."""
+    for number in range(60):
+        resolver = make(min_ttl_ms=1, max_ttl_ms=1)
+        resolver.start(lambda: None)
+        server.wait_asked(2 * (number + 1))
+        resolver.stop()
+    assert not [each for each in threading.enumerate() if each.name == "access-dns"]
+
+
 def test_only_the_first_reading_waits(server, make):
     server.behaviour["*"] = silence
     resolver = make(lookup_timeout_ms=600_000, start_timeout_ms=50)
