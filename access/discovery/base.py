@@ -160,7 +160,7 @@ class Resolver(Protocol):
         ...
 
     def read(self) -> Snapshot:
-        """Return the source's whole present state.
+        """Return the source's whole present state; after `start`.
 
         A source that is asked over the network answers from memory; only the first time, it waits for its first
         state, for at most `start_timeout_ms`.

@@ -193,12 +193,11 @@ class DnsResolver:
         Raises:
             DiscoveryError: no name is answered now; or dnspython is not installed.
         """
-        timeout_s = self._config.start_timeout_ms / 1000
         if self._thread is None:
-            asyncio.run(self._ask_once(timeout_s))
-        elif not self._has_waited:
+            raise DiscoveryError("it has not been started")
+        if not self._has_waited:
             self._has_waited = True
-            self._asked_all.wait(timeout_s)
+            self._asked_all.wait(self._config.start_timeout_ms / 1000)
         with self._lock:
             return self._snapshot()
 
@@ -259,14 +258,6 @@ class DnsResolver:
                 failures += 1
                 delay_s = min(shortest * 2 ** min(failures - 1, 16), longest) * random.uniform(0.5, 1.0)
             await asyncio.sleep(delay_s)
-
-    async def _ask_once(self, timeout_s: float) -> None:
-        questions = _Questions(self._config)
-        asked = _together(self._ask(questions, *each) for each in self._entries.items())
-        try:
-            await asyncio.wait_for(asked, timeout_s)
-        except TimeoutError:  # the names without an outcome are named by `read`
-            log.debug("%s: not every name is answered within %g s", self.name, timeout_s)
 
     async def _ask(self, questions: _Questions, key: str, entry: DnsEntry) -> _Answer | None:
         """Ask for a name, keep what comes, and say so where it is new; None where there is no answer."""

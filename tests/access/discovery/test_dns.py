@@ -69,6 +69,12 @@ def make(server) -> Iterator[Callable[..., DnsResolver]]:
         each.stop()
 
 
+def ask(resolver: DnsResolver) -> Snapshot:
+    """Start it, and return what it has first."""
+    resolver.start(lambda: None)
+    return resolver.read()
+
+
 def endpoints(snapshot: Snapshot, key: str = ANY_MODEL) -> list[tuple[str, int]]:
     return [(each.address, each.weight) for each in snapshot.entries[key].endpoints]
 
@@ -92,9 +98,9 @@ def warnings(snapshot: Snapshot) -> str:
 
 def test_a_names_addresses_of_both_families_are_its_endpoints(server, make):
     server.records["digits.test.", "AAAA"] = ["fd00::1"]
-    assert endpoints(make().read()) == [("10.0.0.1:5000", 1), ("10.0.0.2:5000", 1), ("[fd00::1]:5000", 1)]
-    assert endpoints(make(family="ipv4").read()) == [("10.0.0.1:5000", 1), ("10.0.0.2:5000", 1)]
-    assert endpoints(make(family="ipv6").read()) == [("[fd00::1]:5000", 1)]
+    assert endpoints(ask(make())) == [("10.0.0.1:5000", 1), ("10.0.0.2:5000", 1), ("[fd00::1]:5000", 1)]
+    assert endpoints(ask(make(family="ipv4"))) == [("10.0.0.1:5000", 1), ("10.0.0.2:5000", 1)]
+    assert endpoints(ask(make(family="ipv6"))) == [("[fd00::1]:5000", 1)]
 
 
 def test_another_order_of_the_same_addresses_is_no_change(server, make):
@@ -115,7 +121,7 @@ def test_a_chain_of_cnames_is_followed_and_one_that_bites_its_tail_is_no_answer(
         ("pool.test.", "CNAME"): ["blue.test."],
         ("blue.test.", "A"): ["10.0.0.9"],
     }
-    assert endpoints(make().read()) == [("10.0.0.9:5000", 1)]
+    assert endpoints(ask(make())) == [("10.0.0.9:5000", 1)]
 
     def circle(question: dns.message.Message) -> dns.message.Message:
         response = dns.message.make_response(question)
@@ -125,12 +131,12 @@ def test_a_chain_of_cnames_is_followed_and_one_that_bites_its_tail_is_no_answer(
 
     server.behaviour["*"] = circle
     with pytest.raises(DiscoveryError, match=r"digits\.test A"):
-        make().read()
+        ask(make())
 
 
 def test_a_thousand_addresses_come_by_tcp_where_udp_is_too_short(server, make):
     server.records["digits.test.", "A"] = [f"10.1.{number // 250}.{number % 250 + 1}" for number in range(1000)]
-    found = endpoints(make().read())
+    found = endpoints(ask(make()))
     assert len(set(found)) == 1000
     assert server.asked["digits.test.", "A", "udp"] == 1
     assert server.asked["digits.test.", "A", "tcp"] == 1
@@ -139,7 +145,7 @@ def test_a_thousand_addresses_come_by_tcp_where_udp_is_too_short(server, make):
 def test_several_names_are_a_source_of_models(server, make):
     server.records["ranking.test.", "A"] = ["10.0.1.1"]
     entries = {"digits": {"name": "digits.test", "port": 5000}, "ranking": {"name": "ranking.test", "port": 8500}}
-    snapshot = make(entries=entries).read()
+    snapshot = ask(make(entries=entries))
     assert endpoints(snapshot, "digits") == [("10.0.0.1:5000", 1), ("10.0.0.2:5000", 1)]
     assert endpoints(snapshot, "ranking") == [("10.0.1.1:8500", 1)]
 
@@ -155,7 +161,7 @@ def test_services_bring_ports_and_weights_and_only_the_lowest_priority_counts(se
         ("two.test.", "AAAA"): ["fd00::2"],
         ("spare.test.", "A"): ["10.0.0.3"],
     }
-    found = endpoints(make(name="_grpc._tcp.digits.test", port=None).read())
+    found = endpoints(ask(make(name="_grpc._tcp.digits.test", port=None)))
     assert found == [("10.0.0.1:5000", 5), ("10.0.0.2:5001", 1), ("[fd00::2]:5001", 1)]
 
 
@@ -165,13 +171,13 @@ def test_two_targets_at_one_address_are_one_endpoint_with_both_weights(server, m
         **{(f"{name}.test.", "A"): ["10.0.0.1"] for name in ("one", "two")},
         **{(f"{name}.test.", "A"): ["10.0.0.2"] for name in ("three", "four")},
     }
-    found = endpoints(make(name="_grpc._tcp.digits.test", port=None).read())
+    found = endpoints(ask(make(name="_grpc._tcp.digits.test", port=None)))
     assert found == [("10.0.0.1:5000", 65535), ("10.0.0.2:5000", 5)]
 
 
 def test_the_target_that_says_not_here_leaves_no_endpoints(server, make):
     server.records = {SRV: ["0 0 0 ."]}
-    snapshot = make(name="_grpc._tcp.digits.test", port=None).read()
+    snapshot = ask(make(name="_grpc._tcp.digits.test", port=None))
     assert endpoints(snapshot) == []
     assert "no endpoints" in warnings(snapshot)
 
@@ -182,7 +188,7 @@ def test_a_target_that_is_no_name_or_has_no_address_is_named_and_hurts_nobody(se
         SRV: ["0 1 5000 one.test.", "0 1 5000 gone.test.", f"0 1 5000 {hostile}", "0 1 0 one.test."],
         ("one.test.", "A"): ["10.0.0.1"],
     }
-    snapshot = make(name="_grpc._tcp.digits.test", port=None).read()
+    snapshot = ask(make(name="_grpc._tcp.digits.test", port=None))
     assert endpoints(snapshot) == [("10.0.0.1:5000", 1)]
     assert "target 'gone.test.'" in warnings(snapshot)
     assert "rm" in warnings(snapshot)
@@ -197,7 +203,7 @@ def test_a_target_without_an_answer_is_no_answer_at_all(server, make):
 
     server.behaviour["A"] = unsure
     with pytest.raises(DiscoveryError, match=r"two\.test\. A: no answer: SERVFAIL"):
-        make(name="_grpc._tcp.digits.test", port=None).read()
+        ask(make(name="_grpc._tcp.digits.test", port=None))
 
 
 # --- addresses that nobody can call
@@ -206,7 +212,7 @@ def test_a_target_without_an_answer_is_no_answer_at_all(server, make):
 def test_hostile_addresses_are_skipped_and_named(server, make):
     server.records["digits.test.", "A"] = ["10.0.0.1", "0.0.0.0", "224.0.0.1", "255.255.255.255", "240.0.0.1"]
     server.records["digits.test.", "AAAA"] = ["::", "ff02::1", "fe80::1", "::ffff:0.0.0.0", "fd00::1"]
-    snapshot = make().read()
+    snapshot = ask(make())
     assert endpoints(snapshot) == [("10.0.0.1:5000", 1), ("[fd00::1]:5000", 1)]
     assert "0.0.0.0, 224.0.0.1, 240.0.0.1 and 5 more cannot be called" in warnings(snapshot)
 
@@ -216,9 +222,7 @@ def test_hostile_addresses_are_skipped_and_named(server, make):
 
 def test_a_name_that_does_not_exist_and_one_without_addresses_have_no_endpoints(server, make):
     server.records = {("digits.test.", "TXT"): ["here"]}
-    snapshot = make(
-        entries={"here": {"name": "digits.test", "port": 1}, "gone": {"name": "gone.test", "port": 1}}
-    ).read()
+    snapshot = ask(make(entries={"here": {"name": "digits.test", "port": 1}, "gone": {"name": "gone.test", "port": 1}}))
     assert endpoints(snapshot, "here") == endpoints(snapshot, "gone") == []
     assert "digits.test: the name has no such records" in warnings(snapshot)
     assert "gone.test: the name does not exist" in warnings(snapshot)
@@ -228,7 +232,7 @@ def test_a_name_that_does_not_exist_and_one_without_addresses_have_no_endpoints(
 def test_a_server_that_cannot_say_is_no_answer(server, make, code):
     server.behaviour["*"] = refuse(code)
     with pytest.raises(DiscoveryError, match=dns.rcode.to_text(code)):
-        make().read()
+        ask(make())
 
 
 def wrong_id(question: dns.message.Message) -> dns.message.Message:
@@ -258,7 +262,7 @@ def test_silence_garbage_and_what_others_could_have_sent_are_no_answer(server, m
     server.behaviour["*"] = behaviour
     begin = time.monotonic()
     with pytest.raises(DiscoveryError, match="no answer"):
-        make(lookup_timeout_ms=300).read()
+        ask(make(lookup_timeout_ms=300))
     assert time.monotonic() - begin < WAIT_S
 
 
@@ -269,7 +273,7 @@ def test_an_answer_about_another_name_is_not_taken(server, make):
         return response
 
     server.behaviour["A"] = stranger
-    assert endpoints(make().read()) == []
+    assert endpoints(ask(make())) == []
 
 
 def test_truncation_that_tcp_cannot_mend_is_no_answer(server, make):
@@ -280,7 +284,7 @@ def test_truncation_that_tcp_cannot_mend_is_no_answer(server, make):
 
     server.behaviour["*"] = truncated
     with pytest.raises(DiscoveryError, match="cut short"):
-        make().read()
+        ask(make())
     assert server.asked["digits.test.", "A", "tcp"] == 1
 
 
@@ -288,7 +292,7 @@ def test_the_second_server_answers_where_the_first_does_not(server, make):
     deaf = DnsServer()
     deaf.behaviour["*"] = refuse(dns.rcode.SERVFAIL)
     try:
-        assert len(endpoints(make(servers=[deaf.address, server.address]).read())) == 2
+        assert len(endpoints(ask(make(servers=[deaf.address, server.address])))) == 2
     finally:
         deaf.close()
 
@@ -425,7 +429,7 @@ def test_without_servers_the_systems_are_asked_with_its_search_list(tmp_path, mo
     (tmp_path / "resolv.conf").write_text("search other.test models.test\nnameserver 127.0.0.53\noptions ndots:5\n")
     monkeypatch.setattr(dns_source, "RESOLV_CONF", str(tmp_path / "resolv.conf"))
     try:
-        assert endpoints(make(name="digits", servers=[]).read()) == [("10.0.0.1:5000", 1)]
+        assert endpoints(ask(make(name="digits", servers=[]))) == [("10.0.0.1:5000", 1)]
     finally:
         server.close()
 
@@ -433,7 +437,7 @@ def test_without_servers_the_systems_are_asked_with_its_search_list(tmp_path, mo
 def test_a_system_without_servers_is_no_answer(tmp_path, monkeypatch, make):
     monkeypatch.setattr(dns_source, "RESOLV_CONF", str(tmp_path / "missing"))
     with pytest.raises(DiscoveryError, match="missing"):
-        make(servers=[]).read()
+        ask(make(servers=[]))
 
 
 # --- configuration
@@ -471,7 +475,9 @@ def test_without_dnspython_it_says_what_to_install(tmp_path):
         "import sys; sys.modules['dns'] = None\n"
         "from pathlib import Path\n"
         "from access.discovery.dns import DnsConfig, DnsResolver\n"
-        "DnsResolver(DnsConfig(kind='dns', name='a.test', port=1)).read()\n"
+        "resolver = DnsResolver(DnsConfig(kind='dns', name='a.test', port=1))\n"
+        "resolver.start(lambda: None)\n"
+        "resolver.read()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode
