@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -32,7 +32,7 @@ class _Entry(Section):
     release: ReleaseDocument | None
 
 
-_ENTRIES = TypeAdapter(dict[Name, _Entry])
+_ENTRIES = TypeAdapter(dict[Name | Literal["*"], _Entry])  # "*" is ANY_MODEL
 
 
 class Keep:

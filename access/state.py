@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from access.config import FAILURE_CODES, AccessConfig, ClusterSettings, ModelConfig, Route, SplitTarget, Target
-from access.discovery.base import EndpointConfig, Entry, Snapshot, SourceConfig
+from access.discovery.base import ANY_MODEL, EndpointConfig, Entry, Snapshot, SourceConfig
 from access.errors import Problem
 from access.released import released
 
@@ -155,6 +155,15 @@ class _Builder:
 
     def add_discovered(self, source: SourceConfig) -> None:
         for key, entry in self.snapshots[source_key(source)].entries.items():
+            if key == ANY_MODEL:
+                self.warnings.append(
+                    Problem(
+                        f"{source.kind} source",
+                        "it does not say whose endpoints these are",
+                        "name it under models.NAME.discovery, or give it `entries`",
+                    )
+                )
+                continue
             if key in self.config.models:  # what the file says about one model wins over a list of many
                 continue
             if key in self.clusters:
@@ -184,7 +193,7 @@ class _Builder:
             return place
         if target.discovery is None:  # only versions are routed
             return None
-        entry = self.snapshots[source_key(target.discovery)].entries.get(model)
+        entry = self._entry(target.discovery, model)
         if entry is None:
             self.warnings.append(
                 Problem(
@@ -197,11 +206,15 @@ class _Builder:
         self.add_cluster(place, part.settings, part.endpoints)
         return place
 
+    def _entry(self, source: SourceConfig, model: str) -> Entry | None:
+        entries = self.snapshots[source_key(source)].entries
+        return entries.get(model, entries.get(ANY_MODEL))
+
     def _released_entry(self, name: str, model: ModelConfig) -> Entry | None:
         """Return the entry that decides over a configured model: the model's own source's, or one with releases."""
         own = [model.discovery] if model.discovery else []
         for source in (*own, *self.config.discovery):
-            entry = self.snapshots[source_key(source)].entries.get(name)
+            entry = self._entry(source, name)
             is_whole = source is model.discovery and not model.versions
             if entry is not None and (entry.release is not None or is_whole):
                 return self._foreign(f"{source.kind} {name}", entry)

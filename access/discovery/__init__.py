@@ -3,6 +3,8 @@
 from typing import NamedTuple
 
 from access.discovery.base import Resolver, SourceConfig
+from access.discovery.dns import DnsConfig, DnsResolver
+from access.discovery.file import FileConfig, FileResolver
 from access.discovery.nodefile import NodefileConfig, NodefileResolver
 from access.discovery.static import StaticConfig, StaticResolver
 from access.discovery.zookeeper import ZookeeperConfig, ZookeeperResolver
@@ -18,6 +20,8 @@ class Source(NamedTuple):
 
 
 RESOLVERS: dict[str, Source] = {
+    "dns": Source(DnsConfig, DnsResolver),
+    "file": Source(FileConfig, FileResolver),
     "nodefile": Source(NodefileConfig, NodefileResolver),
     "static": Source(StaticConfig, StaticResolver),
     "zookeeper": Source(ZookeeperConfig, ZookeeperResolver),

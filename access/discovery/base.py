@@ -9,10 +9,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field
 
+from access.document import Document, place_of
+from access.document import parse as parse_yaml
 from access.errors import DiscoveryError, Problem
 from access.fields import (
     EndpointConfig,
@@ -27,13 +29,15 @@ from access.fields import (
 )
 from access.files import FileError, read_text
 from dl_inference.address import fault
-from dl_inference.registry.schema import AccessDocument, ReleaseDocument
+from dl_inference.registry.schema import AccessDocument, ReleaseDocument, Version
 from dl_inference.registry.schema import Protocol as WireProtocol
 
 __all__ = [
+    "ANY_MODEL",
     "AccessDocument",
     "Announced",
     "DiscoveryError",
+    "Document",
     "EndpointConfig",
     "EndpointList",
     "Entry",
@@ -54,6 +58,8 @@ __all__ = [
     "WireProtocol",
     "fault",
     "is_model_name",
+    "parse_yaml",
+    "place_of",
     "problem",
     "read_text",
 ]
@@ -92,8 +98,14 @@ class LiveSourceConfig(SourceConfig):
 class Announced(EndpointConfig):
     """An endpoint whose source says more than its address."""
 
-    version: str | None = None
-    versions: tuple[str, ...] = ()
+    version: Version | None = Field(None, description="the version that answers when none is asked for")
+    versions: Annotated[tuple[Version, ...], FrozenList] = Field(
+        (), description="other versions that answer when asked for"
+    )
+
+
+ANY_MODEL = "*"
+"""The key of the entry of a source that knows no route keys: it is for the model that has the source as its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +132,7 @@ class Snapshot:
     """All that a source says at one moment.
 
     Attributes:
-        entries: route key -> entry. A key that is missing is no longer announced.
+        entries: route key, or ANY_MODEL, -> entry. A key that is missing is no longer announced.
         warnings: what was skipped or looked odd; it never hurts the other entries.
     """
 
@@ -148,7 +160,7 @@ class Resolver(ABC):
 
     @abstractmethod
     def read(self) -> Snapshot:
-        """Return the source's whole present state.
+        """Return the source's whole present state; after `start`.
 
         A source that is asked over the network answers from memory; only the first time, it waits for its first
         state, for at most `start_timeout_ms`.

@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -182,10 +182,6 @@ class ZookeeperResolver(Resolver):
         """End the session and its threads, within a few seconds whatever ZooKeeper does."""
         if self._follower is not None:
             self._follower.stop()
-
-    def watch_paths(self) -> Sequence[Path]:
-        """Return nothing: ZooKeeper tells."""
-        return ()
 
     def _entry(self, name: str, view: View) -> tuple[View, Entry]:
         known = self._entries.get(name)

@@ -99,6 +99,7 @@ def test_the_example_of_the_design_is_taken(tmp_path):
         ("", "access.yaml: nothing to route"),
         ("- a", "access.yaml:1: the file is not a mapping"),
         ("models: {m: {endpoints: [a:1]}\n", "not YAML"),
+        ("listen: a:1 # \x01", "not YAML"),
         ("listen: [::1]:8500", "not YAML"),
         ("listen: a:1\n\tadmin: b:1", "access.yaml:2: not YAML"),
         ("listen: a:1\nlisten: b:1\n", "access.yaml:2 listen: the key is on line 1 already"),

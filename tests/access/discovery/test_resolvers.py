@@ -1,54 +1,185 @@
-"""The contract of a discovery source, over all of RESOLVERS."""
+"""The contract of a discovery source, over all of RESOLVERS. What each kind is tried with: source_examples.py."""
 
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from source_examples import EXAMPLES, MODEL, Example
 
 from access.discovery import RESOLVERS, Resolver
-from access.discovery.base import Snapshot
+from access.discovery.base import DiscoveryError, Snapshot
+from access.follow import Followed
+from access.watch import FolderWatcher
 
-NODEFILE = "69=1000,10.0.0.1:8500,10.0.0.2:8500*2\n"
-EXAMPLES = {
-    "nodefile": {"kind": "nodefile", "path": "nodefile.txt"},
-    "static": {
-        "kind": "static",
-        "entries": {
-            "69": {"endpoints": ["10.0.0.1:8500", {"address": "10.0.0.2:8500", "weight": 2}], "timeout_ms": 1000}
-        },
-    },
-}
+LIVE = [kind for kind in RESOLVERS if EXAMPLES[kind].is_live]
+TWO = {"10.0.0.1:8500": 1, "10.0.0.2:8500": 2}
+THREE = {**TWO, "10.0.0.3:8500": 3}
+# A change is to be noticed within 2 s; the limit is for a machine that does other things, too.
+NOTICED_S = 10
+LIMIT_S = 40
 
 
-@pytest.fixture(params=RESOLVERS)
-def resolver(request, tmp_path: Path) -> Resolver:
-    (tmp_path / "nodefile.txt").write_text(NODEFILE)
-    source = RESOLVERS[request.param]
-    return source.resolver.create(source.config.model_validate(EXAMPLES[request.param]), tmp_path)
+@pytest.fixture
+def example(kind: str, tmp_path: Path, run) -> Iterator[Example]:
+    example = EXAMPLES[kind](tmp_path, run)
+    try:
+        example.put(TWO)
+        yield example
+    finally:
+        example.close()
 
 
-def test_every_source_has_an_example_here():
-    assert EXAMPLES.keys() == RESOLVERS.keys()
+@pytest.fixture
+def resolver(kind: str, example: Example, tmp_path: Path) -> Iterator[Resolver]:
+    source = RESOLVERS[kind]
+    resolver = source.resolver.create(source.config.model_validate(example.config), tmp_path)
+    yield resolver
+    resolver.stop()
 
 
-def test_reading_gives_every_entry_with_addresses_weights_and_timeout(resolver):
-    snapshot = resolver.read()
-    assert isinstance(snapshot, Snapshot)
-    assert list(snapshot.entries) == ["69"]
-    entry = snapshot.entries["69"]
-    assert [(each.address, each.weight) for each in entry.endpoints] == [("10.0.0.1:8500", 1), ("10.0.0.2:8500", 2)]
-    assert entry.timeout_ms == 1000
-    assert not snapshot.warnings
+class Following:
+    """Reads a source again when it calls, or when something happens in its files' folders, as the service does."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        self._poked = threading.Event()
+        self._followed: Followed[Snapshot] = Followed("example", resolver.read, resolver.watch_paths)
+        self._watcher = FolderWatcher(self._poked.set)
+        self.calls = 0
+        resolver.start(self._changed)
+        self._followed.start()
+        if self._followed.paths:
+            self._watcher.watch(self._followed.paths)
+            assert self._poked.wait(LIMIT_S), "the watch does not stand"
+
+    def _changed(self) -> None:
+        self.calls += 1
+        self._followed.poke()
+        self._poked.set()
+
+    def wait(self, wanted: Callable[[Snapshot, str | None], bool], timeout_s: float = LIMIT_S) -> Snapshot:
+        """Return what is known as soon as the last good snapshot and the error, if any, are as wanted."""
+        deadline = time.monotonic() + timeout_s
+        while not wanted(self._followed.value, self._followed.error):
+            left_s = deadline - time.monotonic()
+            assert left_s > 0, f"{self._followed.error} {self._followed.value}"
+            # A file that is still being written is looked at again soon, without any event.
+            self._poked.wait(0.05 if self._followed.is_settling() else left_s)
+            self._poked.clear()
+            self._followed.look()
+        return self._followed.value
+
+    def stop(self) -> None:
+        self._watcher.stop()
 
 
-def test_reading_twice_gives_the_same(resolver):
-    assert resolver.read() == resolver.read()
+@pytest.fixture
+def following(resolver: Resolver) -> Iterator[Following]:
+    following = Following(resolver)
+    yield following
+    resolver.stop()
+    following.stop()
 
 
-def test_it_has_a_name_and_says_which_absolute_paths_to_watch(resolver):
+def weights(snapshot: Snapshot, key: str = MODEL) -> dict[str, int]:
+    return {each.address: each.weight for each in snapshot.entries[key].endpoints}
+
+
+def has(endpoints: dict[str, int]) -> Callable[[Snapshot, str | None], bool]:
+    return lambda snapshot, error: error is None and MODEL in snapshot.entries and weights(snapshot) == endpoints
+
+
+def threads() -> set[threading.Thread]:
+    return set(threading.enumerate())
+
+
+def await_end(begun: set[threading.Thread]) -> None:
+    """Wait until threads have ended."""
+    for thread in begun:
+        thread.join(LIMIT_S)
+    assert not [thread for thread in begun if thread.is_alive()]
+
+
+def test_every_kind_has_an_example():
+    assert RESOLVERS.keys() <= EXAMPLES.keys()
+
+
+@pytest.mark.parametrize("kind", RESOLVERS)
+def test_its_kind_is_its_row_and_it_has_a_name_and_absolute_paths_to_watch(kind, example, resolver):
+    assert RESOLVERS[kind].config.model_validate(example.config).kind == kind
     assert resolver.name
     assert all(path.is_absolute() for path in resolver.watch_paths())
 
 
-def test_its_kind_is_the_row_in_the_table():
-    for kind, source in RESOLVERS.items():
-        assert source.config.model_validate(EXAMPLES[kind]).kind == kind
+@pytest.mark.parametrize("kind", RESOLVERS)
+def test_reading_gives_every_endpoint_with_its_weight_and_twice_the_same(kind, resolver):
+    resolver.start(lambda: None)
+    first = resolver.read()
+    assert weights(first) == TWO
+    assert not first.warnings
+    assert resolver.read() == first
+
+
+@pytest.mark.parametrize("kind", RESOLVERS)
+def test_stopping_works_without_a_start_and_twice_and_leaves_no_thread(kind, resolver):
+    before = threads()
+    resolver.stop()
+    resolver.start(lambda: None)
+    resolver.read()
+    resolver.stop()
+    resolver.stop()
+    await_end(threads() - before)
+
+
+@pytest.mark.parametrize("kind", LIVE)
+def test_a_change_is_noticed_and_no_change_is_not(kind, example, following):
+    following.wait(has(TWO))
+    calls = following.calls
+    example.put(THREE)
+    begin = time.monotonic()
+    following.wait(has(THREE), NOTICED_S)
+    assert time.monotonic() - begin < NOTICED_S
+    # A kind may notice in steps what is changed in steps.
+    assert following.calls - calls <= len(THREE) + len(TWO) + 1
+
+
+@pytest.mark.parametrize("kind", LIVE)
+def test_what_cannot_be_used_is_a_warning_and_hurts_nothing_else(kind, example, following):
+    example.spoil()
+    snapshot = following.wait(lambda snapshot, error: bool(snapshot.warnings))
+    assert weights(snapshot) == TWO
+
+
+@pytest.mark.parametrize("kind", LIVE)
+def test_loss_is_a_discovery_error_and_ends(kind, example, resolver, following):
+    example.lose()
+    last = following.wait(lambda snapshot, error: error is not None)
+    assert weights(last) == TWO
+    with pytest.raises(DiscoveryError):
+        resolver.read()
+    example.recover()
+    following.wait(has(TWO))
+
+
+@pytest.mark.parametrize("kind", LIVE)
+def test_stopping_while_the_source_hangs_takes_no_longer_than_a_moment(kind, example, resolver):
+    before = threads()
+    example.hang()
+    resolver.start(lambda: None)
+    begin = time.monotonic()
+    resolver.stop()
+    assert time.monotonic() - begin < NOTICED_S
+    await_end(threads() - before)
+
+
+@pytest.mark.parametrize("kind", LIVE)
+def test_stopping_after_the_source_began_to_hang_takes_no_longer_than_a_moment(kind, example, resolver):
+    before = threads()
+    resolver.start(lambda: None)
+    assert weights(resolver.read()) == TWO
+    example.hang()
+    begin = time.monotonic()
+    resolver.stop()
+    assert time.monotonic() - begin < NOTICED_S
+    await_end(threads() - before)
