@@ -80,7 +80,7 @@ def routing(config: AccessConfig, snapshots: Mapping[str, Snapshot]) -> Routing:
         builder.add_cluster(name, cluster, cluster.endpoints)
     for name, model in config.models.items():
         versions = {version: builder.split(name, f"{name}@{version}", each) for version, each in model.versions.items()}
-        builder.models[name] = {"name": name, "split": builder.split(name, name, model), "versions": versions}
+        builder.add_model(name, builder.split(name, name, model), versions)
     for source in config.discovery:
         builder.add_discovered(source)
     return Routing(builder.state(), tuple(builder.warnings))
@@ -128,6 +128,9 @@ class _Builder:
     def add_cluster(self, name: str, given: ClusterSettings, endpoints: tuple[EndpointConfig, ...]) -> None:
         self.clusters[name] = cluster(self.config.cluster_defaults, name, given, endpoints)
 
+    def add_model(self, name: str, split: list[dict[str, Any]], versions: dict[str, list[dict[str, Any]]]) -> None:
+        self.models[name] = {"name": name, "split": split, "versions": versions, "labels": {}, "pass_through": True}
+
     def split(self, model: str, cluster: str, route: Route) -> list[dict[str, Any]]:
         """Return where a route's calls go; add the clusters that are written in place."""
         parts: Iterator[tuple[str, Target]] = iter([(cluster, route)])
@@ -150,7 +153,7 @@ class _Builder:
                 )
                 continue
             self._add_entry(key, entry, ClusterSettings())
-            self.models[key] = {"name": key, "split": [{"cluster": key, "weight": 1}], "versions": {}}
+            self.add_model(key, [{"cluster": key, "weight": 1}], {})
 
     def state(self) -> dict[str, Any]:
         default = self.config.default_cluster

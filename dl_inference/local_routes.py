@@ -63,7 +63,13 @@ def _model(config: AccessConfig, model: Model, clusters: dict[str, dict[str, Any
         if version in serving:
             versions[label] = versions[str(version)]
     default = model.default.version if model.default is not None else model.layout.default
-    return {"name": model.name, "split": add(default), "versions": versions}
+    return {
+        "name": model.name,
+        "split": add(default),
+        "versions": versions,
+        "labels": {},  # a version's process knows its labels itself
+        "pass_through": False,  # the default version's process would answer as another version
+    }
 
 
 def _add_aliases(models: list[Model], routed: dict[str, dict[str, Any]]) -> list[str]:
