@@ -140,7 +140,7 @@ proptest! {
     #[test]
     fn an_oip_message_asks_for_the_version_and_is_the_same_besides(
         (fields, label) in label().prop_flat_map(|label| {
-            let parts = vec![text(1, "m"), text(2, ""), text(2, &label)];
+            let parts = [text(1, "m"), text(2, ""), text(2, &label)];
             // An empty one is none wherever it stands in front.
             (mixed(parts[..1].to_vec()), Just(parts[1..].to_vec()), Just(label))
                 .prop_map(|(mut fields, versions, label)| { fields.extend(versions); (fields, label) })
