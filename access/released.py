@@ -107,7 +107,8 @@ def _by_document(model: str, entry: Entry, document: ReleaseDocument, given: Clu
     if not split:
         parts[model] = Part(model, given, ())
         split = {model: 1}
-    return Released(tuple(parts.values()), split, versions, dict(document.labels), False, tuple(warnings))
+    labels = {label: version for label, version in document.labels.items() if version in versions}
+    return Released(tuple(parts.values()), split, versions, labels, False, tuple(warnings))
 
 
 def _unserved(model: str, version: str, document: ReleaseDocument, *, answers_when_asked: bool) -> Problem:

@@ -140,7 +140,8 @@ class _Builder:
             self._add_released(name, found, model)
             return
         versions = {version: self.split(name, f"{name}@{version}", each) for version, each in model.versions.items()}
-        self.models[name] = {"name": name, "split": self.split(name, name, model), "versions": versions}
+        split = self.split(name, name, model)
+        self.models[name] = {"name": name, "split": split, "versions": versions, "labels": {}, "pass_through": True}
 
     def split(self, model: str, cluster: str, route: Route) -> list[dict[str, Any]]:
         """Return where a route's calls go; add the clusters that are written in place."""

@@ -28,8 +28,9 @@ class Routes:
 def routing(config: AccessConfig, models: Iterable[Model]) -> Routes:
     """Return the routes of all models, by name, version, label and alias.
 
-    A version is a cluster ``digits@3``. A model whose first process still loads, or fails, has a cluster without
-    endpoints: its calls get UNAVAILABLE. One without a layout has no route. The only folder there is becomes
+    A version is a cluster ``digits@3``. One whose first process still loads, or fails, has a cluster without
+    endpoints: its calls get UNAVAILABLE. A version that is not in the folder, and a model without a layout, has no
+    route. The only folder there is becomes
     the default cluster.
     """
     models = sorted(models, key=lambda model: model.name)
@@ -58,12 +59,18 @@ def _model(config: AccessConfig, model: Model, clusters: dict[str, dict[str, Any
         clusters[name] = cluster(config.cluster_defaults, name, settings, endpoints)
         return [{"cluster": name, "weight": 1}]
 
-    versions = {str(version): add(version) for version in sorted(serving)}
-    for label, version in model.layout.labels.items():
-        if version in serving:
-            versions[label] = versions[str(version)]
     default = model.default.version if model.default is not None else model.layout.default
-    return {"name": model.name, "split": add(default), "versions": versions}
+    versions = {str(version): add(version) for version in sorted({*serving, *model.layout.served})}
+    for label, version in model.layout.labels.items():
+        # One that moves to a version that still loads is answered meanwhile.
+        versions[label] = versions[str(version)] if version in serving else add(default)
+    return {
+        "name": model.name,
+        "split": add(default),
+        "versions": versions,
+        "labels": {},  # a version's process knows its labels itself
+        "pass_through": False,  # the default version's process would answer as another version
+    }
 
 
 def _add_aliases(models: list[Model], routed: dict[str, dict[str, Any]]) -> list[str]:

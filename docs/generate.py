@@ -46,10 +46,11 @@ WORDS = {
     ),
     "bad_route_key": Words(
         "The call names no model and there is no `default_cluster`; or it names two different ones, or its message "
-        "cannot be read as far as the name.",
+        "cannot be read as far as the name; or it asks for two versions, or for a label where none can be replaced.",
         "never",
         "no",
-        "Send the model's name in the metadata `x-model`, which always works.",
+        "Send the model's name in the metadata `x-model`, which always works; the version as the text says "
+        "([routing](routing.md)).",
     ),
     "bad_request": Words(
         "Not a well-formed gRPC request: framing, `grpc-timeout`, too many metadata fields, a message that ends early.",
@@ -58,7 +59,7 @@ WORDS = {
         "Mend the caller. The text names what is wrong and the limit.",
     ),
     "no_route": Words(
-        "No such model, or no such version of it. The text names the nearest known ones.",
+        "No such model, or no such version of it. The text names the nearest known models, or the versions there are.",
         "never",
         "no",
         "`dl-inference status` lists what is routed.",

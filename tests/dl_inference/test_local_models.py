@@ -277,6 +277,23 @@ def test_versions_labels_and_aliases_lead_to_clusters(clock):
     assert routes.state["default_cluster"] is None
 
 
+def test_a_version_that_loads_has_no_endpoint_and_its_label_goes_to_the_default(stage):
+    stage.want(layout(1))
+    stage.started[0].ready()
+    stage.step()
+    stage.want(layout(1, 2, labels={"next": 2}, default=1))
+    routes = routing(AccessConfig(), [stage.model])
+    (model,) = routes.state["models"]
+    assert {version: split[0]["cluster"] for version, split in model["versions"].items()} == {
+        "1": "m@1",
+        "2": "m@2",
+        "next": "m@1",
+    }
+    endpoints = {cluster["name"]: len(cluster["endpoints"]) for cluster in routes.state["clusters"]}
+    assert endpoints == {"m@1": 1, "m@2": 0}
+    assert model["pass_through"] is False
+
+
 def test_the_only_model_is_the_default_and_one_that_loads_has_no_endpoint(stage):
     stage.want(layout(1))
     routes = routing(AccessConfig(), [stage.model])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import statistics
+import time
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 import grpc
 import pytest
@@ -208,3 +210,31 @@ def test_ready_and_live_answer_and_ready_is_true_only_while_calls_are_welcome(
         with urllib.request.urlopen(f"http://{access.admin}{path}", timeout=10) as answer:
             assert answer.status == 200
     assert access.status()["ready"] is True
+
+
+def test_a_source_that_cannot_be_read_shows_in_metrics_and_ready_and_changes_nothing(
+    start_access: StartAccess, start_endpoint: StartEndpoint, connect: Connect, tmp_path: Path
+) -> None:
+    endpoint = start_endpoint("--echo", "yes")
+    nodes = tmp_path / "nodefile.txt"
+    nodes.write_text(f"m=1000,{endpoint.address}\n")
+    access = start_access({"discovery": [{"kind": "nodefile", "path": str(nodes)}]})
+    (source,) = access.status()["control"]["sources"]
+    name = source["name"]
+    assert access.counter("dl_source_ok", source=name) == 1
+    assert access.counter("dl_source_skipped", source=name) == 0
+    good_at = access.counter("dl_source_last_good_timestamp_seconds", source=name)
+    assert good_at == pytest.approx(source["last_good_unix_s"])
+    assert access.get("/ready") == "ready\n"
+
+    nodes.write_text("m=no number,\n")
+    wait_until(lambda: access.counter("dl_source_ok", source=name) == 0, "the source cannot be read")
+    said = re.fullmatch(r"ready\nsource (.+) cannot be read: its state in force is (\d+) s old\n", access.get("/ready"))
+    assert said
+    assert (said[1], int(said[2])) == (name, pytest.approx(time.time() - good_at, abs=2))
+    assert access.counter("dl_source_last_good_timestamp_seconds", source=name) == good_at
+    assert ask(connect(access.address)).code is Code.OK
+
+    nodes.write_text(f"m=1000,{endpoint.address}\nn=1000,{endpoint.address}\n")
+    wait_until(lambda: access.get("/ready") == "ready\n", "the source is good again")
+    assert access.counter("dl_source_last_good_timestamp_seconds", source=name) > good_at

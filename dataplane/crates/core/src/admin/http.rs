@@ -45,6 +45,10 @@ pub trait AdminPages: Send + Sync {
     fn status_json(&self) -> String;
     /// Whether calls are welcome; the reason when not.
     fn ready(&self) -> Result<(), String>;
+    /// What else a reader of /ready should know, one line each; it changes nothing.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// The running admin port; stops when dropped.

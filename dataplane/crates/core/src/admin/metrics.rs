@@ -33,6 +33,8 @@ pub struct MetricsView<'a> {
     /// (route key, calls); `""` for calls without a configured model.
     pub models: Vec<(&'a str, &'a CallStats)>,
     pub clusters: Vec<ClusterView<'a>>,
+    /// With distinct names.
+    pub sources: Vec<SourceView>,
     /// Open downstream connections.
     pub connections: u64,
     /// Request bytes held for scanning and retries.
@@ -59,6 +61,17 @@ pub struct EndpointView<'a> {
     pub live: bool,
 }
 
+/// One discovery source on a page.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceView {
+    pub name: String,
+    pub is_ok: bool,
+    /// When its state in force was read, seconds since 1970; none while there never was one.
+    pub last_good_unix_s: Option<f64>,
+    /// Entries of its newest state that cannot be used.
+    pub skipped: u64,
+}
+
 /// Write the page of /metrics.
 pub fn render(view: &MetricsView<'_>) -> String {
     let mut page = Exposition::default();
@@ -66,6 +79,7 @@ pub fn render(view: &MetricsView<'_>) -> String {
     attempts(&mut page, view);
     endpoints(&mut page, view);
     clusters(&mut page, view);
+    sources(&mut page, view);
     process_counters(&mut page, view);
     process_gauges(&mut page, view);
     process::write(&mut page);
@@ -200,6 +214,35 @@ fn clusters(page: &mut Exposition, view: &MetricsView<'_>) {
             &[("scope", "cluster"), ("cluster", cluster.name)],
             load(&cluster.stats.shed),
         );
+    }
+}
+
+fn sources(page: &mut Exposition, view: &MetricsView<'_>) {
+    let mut family = page.family(
+        "dl_source_ok",
+        Kind::Gauge,
+        "1 while a discovery source can be read, else 0.",
+    );
+    for source in &view.sources {
+        family.sample(&[("source", &source.name)], u8::from(source.is_ok));
+    }
+    let mut family = page.family(
+        "dl_source_last_good_timestamp_seconds",
+        Kind::Gauge,
+        "When the state in force of a discovery source was read, seconds since 1970.",
+    );
+    for source in &view.sources {
+        if let Some(time) = source.last_good_unix_s {
+            family.sample(&[("source", &source.name)], time);
+        }
+    }
+    let mut family = page.family(
+        "dl_source_skipped",
+        Kind::Gauge,
+        "Entries of a discovery source that cannot be used.",
+    );
+    for source in &view.sources {
+        family.sample(&[("source", &source.name)], source.skipped);
     }
 }
 

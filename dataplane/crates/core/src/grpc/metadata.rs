@@ -16,6 +16,8 @@ pub const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The route key, where the caller gives it as metadata.
 pub const X_MODEL: HeaderName = HeaderName::from_static("x-model");
+/// The version or label, where the caller gives it as metadata.
+pub const X_MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
 /// Trailer: what went wrong, in the words of the error table.
 pub const ACCESS_ERROR: HeaderName = HeaderName::from_static("access-error");
 /// Trailer: how many attempts the call took.
@@ -178,6 +180,7 @@ mod tests {
             ("trace-bin", "AAA"),
             ("trace-bin", "BBB"),
             ("x-model", "m"),
+            ("x-model-version", "3"),
             ("authorization", "Bearer x"),
         ];
         let mut request = map(&kept);

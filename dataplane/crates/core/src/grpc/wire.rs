@@ -33,16 +33,26 @@ pub enum Value<'a> {
     TooLong(usize),
 }
 
+/// Where a field is in the message, as offsets from the message's first byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub tag: u64,
+    /// Behind the tag: the length of what has one, else the value.
+    pub head: u64,
+    pub value: u64,
+    pub end: u64,
+}
+
 /// Takes what a [`Scanner`] finds, in the order of the bytes.
 pub trait Sink {
     type Error: From<Malformed>;
 
     /// A submessage of interest begins.
-    fn enter(&mut self, message: FieldId) -> Result<(), Self::Error>;
+    fn enter(&mut self, message: FieldId, span: Span) -> Result<(), Self::Error>;
     /// It is complete.
     fn exit(&mut self, message: FieldId) -> Result<(), Self::Error>;
     /// A field of interest has this value.
-    fn value(&mut self, field: FieldId, value: Value<'_>) -> Result<(), Self::Error>;
+    fn value(&mut self, field: FieldId, value: Value<'_>, span: Span) -> Result<(), Self::Error>;
 }
 
 /// Why bytes are not a protobuf message, and where.
@@ -91,6 +101,9 @@ pub struct Scanner {
     /// Field numbers of the open groups; inside a group nothing is of interest.
     groups: Vec<u32>,
     offset: u64,
+    /// Where the tag read last begins, and where it ends.
+    tag: u64,
+    head: u64,
     state: State,
     /// A varint or fixed64 under way, and its bits so far.
     number: u64,
@@ -108,6 +121,8 @@ impl Default for Scanner {
             depth: 0,
             groups: Vec::new(),
             offset: 0,
+            tag: 0,
+            head: 0,
             state: State::Tag,
             number: 0,
             bits: 0,
@@ -198,6 +213,9 @@ impl Scanner {
             State::Bytes(field, remaining) => self.bytes(field, remaining, bytes, sink),
             State::Fixed64(field) => self.fixed64(field, bytes, sink),
             State::Tag | State::Varint(_) | State::Length(_) => {
+                if matches!(self.state, State::Tag) && self.bits == 0 {
+                    self.tag = self.offset;
+                }
                 let (used, number) = self.varint(bytes)?;
                 if let Some(number) = number {
                     self.number_read(shape, number, sink)?;
@@ -217,7 +235,11 @@ impl Scanner {
         match self.state {
             State::Varint(field) => {
                 if let Some(field) = field {
-                    sink.value(field, Value::Varint(number))?;
+                    sink.value(
+                        field,
+                        Value::Varint(number),
+                        self.span(self.head, self.offset),
+                    )?;
                 }
                 self.end_field(sink)
             }
@@ -232,6 +254,7 @@ impl Scanner {
         if number == 0 {
             return Err(self.malformed("field number 0").into());
         }
+        self.head = self.offset;
         let edge = if self.groups.is_empty() {
             shape.find(self.levels[self.depth].message, number, wire)
         } else {
@@ -284,10 +307,17 @@ impl Scanner {
         // At most MAX_LENGTH, which fits usize.
         match length as usize {
             0 => {
-                sink.value(edge.id, Value::Bytes(&[]))?;
+                sink.value(
+                    edge.id,
+                    Value::Bytes(&[]),
+                    self.span(self.offset, self.offset),
+                )?;
                 self.end_field(sink)?;
             }
-            length if length > MAX_VALUE_BYTES => sink.value(edge.id, Value::TooLong(length))?,
+            length if length > MAX_VALUE_BYTES => {
+                let span = self.span(self.offset, self.offset + length as u64);
+                sink.value(edge.id, Value::TooLong(length), span)?;
+            }
             length => self.state = State::Bytes(edge.id, length),
         }
         Ok(())
@@ -314,7 +344,7 @@ impl Scanner {
             message,
             end: self.offset + length,
         };
-        sink.enter(message)?;
+        sink.enter(message, self.span(self.offset, self.offset + length))?;
         self.end_field(sink)
     }
 
@@ -363,7 +393,12 @@ impl Scanner {
             self.offset += 1;
             if self.bits == 64 {
                 self.bits = 0;
-                sink.value(field, Value::Fixed64(std::mem::take(&mut self.number)))?;
+                let span = self.span(self.head, self.offset);
+                sink.value(
+                    field,
+                    Value::Fixed64(std::mem::take(&mut self.number)),
+                    span,
+                )?;
                 self.end_field(sink)?;
                 return Ok(index + 1);
             }
@@ -386,14 +421,26 @@ impl Scanner {
             return Ok(used);
         }
         if self.held.is_empty() {
-            sink.value(field, Value::Bytes(&bytes[..used]))?;
+            let span = self.span(self.offset - used as u64, self.offset);
+            sink.value(field, Value::Bytes(&bytes[..used]), span)?;
         } else {
             self.held.extend_from_slice(&bytes[..used]);
-            sink.value(field, Value::Bytes(&self.held))?;
+            let span = self.span(self.offset - self.held.len() as u64, self.offset);
+            sink.value(field, Value::Bytes(&self.held), span)?;
             self.held.clear();
         }
         self.end_field(sink)?;
         Ok(used)
+    }
+
+    /// The field whose tag was read last, with its value there.
+    fn span(&self, value: u64, end: u64) -> Span {
+        Span {
+            tag: self.tag,
+            head: self.head,
+            value,
+            end,
+        }
     }
 
     fn malformed(&self, reason: &'static str) -> Malformed {

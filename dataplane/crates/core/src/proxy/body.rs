@@ -1,6 +1,8 @@
 //! The caller's request body: read as it comes, checked, scanned for the route key, and kept as long as a retry
 //! may need it. Chunks are reference-counted; they are never joined.
 
+mod scan;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -8,18 +10,20 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use h2::RecvStream;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 
 use super::clock::Clock;
 use super::limit::{Held, HeldBytes};
 use super::method::Method;
 use super::responder::Responder;
-use super::route_key::{MAX_KEY_BYTES, Progress, RouteKey, RouteKeyScanner};
+use super::route::VersionUse;
+use super::route_key::{RouteKey, rewrite_version};
 use super::upstream::cancelled;
 use crate::config::Limits;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::{Event, Frames, PREFIX};
 use crate::grpc::metadata;
+use scan::Scan;
 
 pub struct Inbound {
     body: RecvStream,
@@ -37,59 +41,6 @@ pub struct Inbound {
     has_ended: bool,
     is_first_message: bool,
     bytes: usize,
-}
-
-/// The search for the route key in the first message.
-struct Scan {
-    method: &'static Method,
-    encoding: Option<HeaderValue>,
-    /// From the message's first byte on.
-    scanner: Option<RouteKeyScanner>,
-}
-
-// === impl Scan ===
-
-impl Scan {
-    fn event(&mut self, event: Event<'_>) -> Result<(), Error> {
-        match (event, &mut self.scanner) {
-            (
-                Event::Start {
-                    compressed: true, ..
-                },
-                scanner,
-            ) => {
-                *scanner = Some(RouteKeyScanner::new_compressed(
-                    self.method,
-                    self.encoding.as_ref(),
-                )?);
-            }
-            (
-                Event::Start {
-                    compressed: false, ..
-                },
-                scanner,
-            ) => *scanner = Some(RouteKeyScanner::new(self.method)),
-            (Event::Data(data), Some(scanner)) => {
-                scanner.feed(data)?;
-            }
-            (Event::End, Some(scanner)) => scanner.finish()?,
-            // Frames begins every message with Start.
-            (Event::Data(_) | Event::End, None) => {}
-        }
-        Ok(())
-    }
-
-    /// The key, once enough of it is final.
-    fn key(&self, has_versions: &impl Fn(&str) -> bool) -> Option<RouteKey> {
-        let scanner = self.scanner.as_ref()?;
-        let key = scanner.key();
-        let is_enough = match scanner.progress() {
-            Progress::Pending => false,
-            Progress::Model => !key.model.as_deref().is_some_and(has_versions),
-            Progress::Decided => true,
-        };
-        is_enough.then(|| key.clone())
-    }
 }
 
 // === impl Inbound ===
@@ -113,7 +64,7 @@ impl Inbound {
     }
 
     /// Read as much of the body as it takes to know the route key; what was read waits to be sent.
-    /// `has_versions` says whether a model has routes for single versions, so that its version matters.
+    /// `uses` says what the second, a version or label, does for the first, a model.
     ///
     /// # Errors
     /// `bad_route_key`, `message_too_large`, `shed` (too many bytes held in the process), the caller's cancel, or
@@ -122,35 +73,29 @@ impl Inbound {
         &mut self,
         method: &'static Method,
         headers: &HeaderMap,
-        has_versions: impl Fn(&str) -> bool,
+        uses: impl Fn(Option<&str>, Option<&str>) -> VersionUse,
         responder: &mut Responder,
         clock: &mut Clock<'_>,
     ) -> Result<RouteKey, Error> {
-        if let Some(model) = headers.get(metadata::X_MODEL) {
-            let model = model
-                .to_str()
-                .map_err(|_| Error::new(ErrorKind::BadRouteKey, "x-model is not ASCII text"))?;
-            if model.len() > MAX_KEY_BYTES {
-                let message = format!("x-model has {} bytes, limit {MAX_KEY_BYTES}", model.len());
-                return Err(Error::new(ErrorKind::BadRouteKey, message));
-            }
-            return Ok(RouteKey {
-                model: Some(model.to_owned()).filter(|model| !model.is_empty()),
-                ..RouteKey::default()
-            });
+        let model = headers.get(&metadata::X_MODEL);
+        let version = headers.get(&metadata::X_MODEL_VERSION);
+        let given = RouteKey {
+            model: scan::name(&metadata::X_MODEL, model)?,
+            version: scan::name(&metadata::X_MODEL_VERSION, version)?,
+            label: None,
+        };
+        let matters = || uses(given.model.as_deref(), given.version.as_deref()).matters;
+        if model.is_some() && !(method.plan.has_version() && matters()) {
+            return Ok(given);
         }
-        self.scan = Some(Scan {
-            method,
-            encoding: headers.get(metadata::GRPC_ENCODING).cloned(),
-            scanner: None,
-        });
+        self.scan = Some(Scan::new(method, headers, given, &uses));
         poll_fn(|cx| {
             loop {
-                if let Some(key) = self.scan.as_ref().and_then(|scan| scan.key(&has_versions)) {
-                    return Poll::Ready(Ok(key));
+                if let Some(scan) = self.scan.as_ref().filter(|scan| scan.is_found(&uses)) {
+                    return Poll::Ready(Ok(scan.key()));
                 }
                 match self.poll_read(cx) {
-                    Poll::Ready(Ok(Some(chunk))) => self.hold(chunk, &has_versions)?,
+                    Poll::Ready(Ok(Some(chunk))) => self.hold(chunk, &uses)?,
                     Poll::Ready(Ok(None)) => {
                         let text = "the request ended before its message was complete";
                         return Poll::Ready(Err(Error::new(ErrorKind::BadRequest, text)));
@@ -170,6 +115,26 @@ impl Inbound {
             })
         })
         .await
+    }
+
+    /// Let the message ask for this version in place of its label, if it asks for one; nothing may have been sent yet.
+    ///
+    /// # Errors
+    /// `bad_route_key` where that cannot be; `shed` when the process would hold too many bytes.
+    pub fn replace_version(&mut self, method: &'static Method, version: &str) -> Result<(), Error> {
+        let Some(scan) = &mut self.scan else {
+            return Ok(());
+        };
+        if !scan.replace(version)? {
+            return Ok(());
+        }
+        let grown = rewrite_version(&method.plan, version, &mut self.chunks)?;
+        self.held.shrink(grown.min(0).unsigned_abs());
+        if self.held.grow(grown.max(0).unsigned_abs()) {
+            Ok(())
+        } else {
+            Err(too_many_held())
+        }
     }
 
     /// The next chunk for an attempt that has sent `cursor` chunks, and whether it is the last.
@@ -257,23 +222,22 @@ impl Inbound {
         Ok(())
     }
 
-    fn hold(&mut self, chunk: Bytes, has_versions: &impl Fn(&str) -> bool) -> Result<(), Error> {
-        let is_found = self
-            .scan
-            .as_ref()
-            .is_some_and(|scan| scan.key(has_versions).is_some());
-        if !is_found && self.bytes > self.scan_limit + PREFIX {
+    fn hold(
+        &mut self,
+        chunk: Bytes,
+        uses: &impl Fn(Option<&str>, Option<&str>) -> VersionUse,
+    ) -> Result<(), Error> {
+        let scan = self.scan.as_ref().filter(|scan| !scan.is_found(uses));
+        let remedy = scan.map(Scan::remedy);
+        if let Some(remedy) = remedy.filter(|_| self.bytes > self.scan_limit + PREFIX) {
             let message = format!(
-                "no route key in the first {} bytes: send the model's name in x-model",
+                "no route key in the first {} bytes: {remedy}",
                 self.scan_limit
             );
             return Err(Error::new(ErrorKind::BadRouteKey, message));
         }
         if !self.held.grow(chunk.len()) {
-            return Err(Error::new(
-                ErrorKind::Shed,
-                "too many request bytes are held (max_held_bytes); try again later",
-            ));
+            return Err(too_many_held());
         }
         self.chunks.push_back(chunk);
         Ok(())
@@ -293,4 +257,11 @@ impl Inbound {
             self.has_forgotten = true;
         }
     }
+}
+
+fn too_many_held() -> Error {
+    Error::new(
+        ErrorKind::Shed,
+        "too many request bytes are held (max_held_bytes); try again later",
+    )
 }

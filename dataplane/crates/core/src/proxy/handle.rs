@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::{HeaderMap, HeaderValue, Request};
+use http::{HeaderMap, HeaderValue, Request, header};
 use tokio::time::Instant;
 
 use super::attempt::Attempt;
@@ -131,27 +131,34 @@ impl Call {
         let stall = Duration::from_millis(limits.body_timeout_ms);
         let mut clock = Clock::new(timer.as_mut(), self.started, caller_deadline, stall);
 
-        let has_versions = |model: &str| shared.state.load().routes.has_versions(model);
+        let task_id = self.method.task_id;
+        let uses = |model: Option<&str>, version: Option<&str>| {
+            let state = shared.state.load();
+            state.routes.version_use(model, version, task_id)
+        };
         let key = self
             .inbound
             .route_key(
                 self.method,
                 &self.headers,
-                has_versions,
+                uses,
                 &mut self.responder,
                 &mut clock,
             )
             .await
-            .inspect_err(|error| {
-                if error.kind == ErrorKind::Shed {
-                    shared.stats.shed_held_bytes.fetch_add(1, Ordering::Relaxed);
-                }
-            })?;
+            .inspect_err(|error| shared.stats.count_held(error))?;
         let cluster = {
             let state = shared.state.load();
-            let route = state.routes.find(&key, self.method.task_id)?;
+            let route = state.routes.find(&key, task_id)?;
             if let Some(model) = route.model {
                 self.record.stats = model.stats.clone();
+            }
+            if let Some(version) = route.version {
+                self.inbound
+                    .replace_version(self.method, version)
+                    .inspect_err(|error| shared.stats.count_held(error))?;
+                // It would be of the message before the change.
+                self.headers.remove(header::CONTENT_LENGTH);
             }
             route.cluster
         };

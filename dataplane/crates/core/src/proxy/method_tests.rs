@@ -119,9 +119,9 @@ fn a_malformed_row_is_refused_and_named() {
         let text = row(&format!("key = [\"1.1\"]\nversion = \"{version}\""));
         assert!(refused(&text).contains("another message than the key"));
     }
-    assert!(
-        refused(&row("key = [\"1.1\"]\nlabel = \"2\"")).contains("another message than the key")
-    );
+    assert!(refused(&row("key = [\"1.1\"]\nlabel = \"1.2\"")).contains("without a version"));
+    let label = "key = [\"1.1\"]\nversion = \"1.2\"\nlabel = \"2\"";
+    assert!(refused(&row(label)).contains("another message than the key"));
     assert!(refused(&row("key = [\"1\"]\nversion = \"1\"")).contains("two roles"));
     assert!(refused(&row("key = [\"1.1\"]\nversion = \"1\"")).contains("two kinds"));
 }

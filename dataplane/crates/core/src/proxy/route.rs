@@ -24,6 +24,19 @@ pub struct Model {
     pub stats: Arc<CallStats>,
     pub split: Option<Split>,
     pub versions: BTreeMap<Box<str>, Split>,
+    /// Label -> the version that it stands for; the endpoints do not know the label.
+    pub labels: BTreeMap<Box<str>, Box<str>>,
+    /// A version or label without a route goes where calls without one go.
+    pub pass_through: bool,
+}
+
+/// What it does for the model that a call names if the call asks for a version or label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VersionUse {
+    /// It may decide about the route.
+    pub matters: bool,
+    /// What is asked for is a label that stands for a version.
+    pub is_alias: bool,
 }
 
 /// All routes of one routing state.
@@ -38,6 +51,8 @@ pub struct Route<'a> {
     pub cluster: Arc<Cluster>,
     /// The configured model; none for calls that the default cluster takes.
     pub model: Option<&'a Model>,
+    /// What the call must ask for upstream: a label that it asks for stands for this version.
+    pub version: Option<&'a str>,
 }
 
 // === impl Split ===
@@ -93,16 +108,12 @@ impl Routes {
     /// allows it, the same for the number at the name's end; else the default cluster.
     ///
     /// # Errors
-    /// `no_route`, with the known keys nearest to the one asked for; `bad_route_key` when the call names no model
+    /// `no_route`, with the known keys nearest to the one asked for, or the versions and labels of a model that lets
+    /// no others pass through; `bad_route_key` when the call names no model
     /// and there is no default cluster.
     pub fn find(&self, key: &RouteKey, with_task_id: bool) -> Result<Route<'_>, Error> {
-        if let Some(name) = key.model.as_deref() {
-            if let Some(route) = self.lookup(name, key) {
-                return Ok(route);
-            }
-            if with_task_id
-                && let Some(route) = task_id_of(name).and_then(|id| self.lookup(&id, key))
-            {
+        for model in self.models_of(key.model.as_deref(), with_task_id) {
+            if let Some(route) = model.route(key)? {
                 return Ok(route);
             }
         }
@@ -110,6 +121,7 @@ impl Routes {
             return Ok(Route {
                 cluster: cluster.clone(),
                 model: None,
+                version: None,
             });
         }
         Err(key.model.as_deref().map_or_else(
@@ -123,52 +135,104 @@ impl Routes {
         ))
     }
 
-    /// Whether a model has routes for single versions or labels.
-    pub fn has_versions(&self, model: &str) -> bool {
-        self.models
-            .get(model)
-            .is_some_and(|model| !model.versions.is_empty())
+    /// What a version or label does for a model.
+    pub fn version_use(
+        &self,
+        model: Option<&str>,
+        asked: Option<&str>,
+        with_task_id: bool,
+    ) -> VersionUse {
+        let mut models = self.models_of(model, with_task_id);
+        models
+            .next()
+            .map_or_else(VersionUse::default, |model| VersionUse {
+                matters: !(model.versions.is_empty()
+                    && model.labels.is_empty()
+                    && model.pass_through),
+                is_alias: asked.is_some_and(|asked| model.labels.contains_key(asked)),
+            })
     }
 
-    fn lookup(&self, name: &str, key: &RouteKey) -> Option<Route<'_>> {
-        let model = self.models.get(name)?;
-        let exact = version_or_label(key).and_then(|version| model.versions.get(version));
-        let split = exact.or(model.split.as_ref())?;
-        Some(Route {
-            cluster: split.pick().clone(),
-            model: Some(model),
-        })
+    /// The models that a name can mean, the likelier first.
+    fn models_of<'a, 'b>(
+        &'a self,
+        name: Option<&'b str>,
+        with_task_id: bool,
+    ) -> impl Iterator<Item = &'a Model> + use<'a, 'b> {
+        let by_task_id = move || {
+            let id = name.filter(|_| with_task_id).and_then(task_id_of)?;
+            self.models.get(&*id)
+        };
+        let by_name = name.and_then(|name| self.models.get(name));
+        by_name
+            .into_iter()
+            .chain(std::iter::once_with(by_task_id).flatten())
     }
 
     #[cold]
     fn no_route(&self, name: &str, key: &RouteKey) -> Error {
-        let message = match self.models.get(name) {
-            Some(model) => {
-                let known: Vec<_> = model.versions.keys().map(AsRef::as_ref).collect();
-                let asked = version_or_label(key).unwrap_or("(none)");
-                format!(
-                    "model {name} has no route for version {asked}; routed versions: {}",
-                    known.join(", ")
-                )
-            }
-            None => {
-                let near = nearest(name, self.models.keys().map(AsRef::as_ref));
-                if near.is_empty() {
-                    format!("no route for model {name}: no model is configured")
-                } else {
-                    format!(
-                        "no route for model {name}; nearest known: {}",
-                        near.join(", ")
-                    )
-                }
-            }
+        if let Some(model) = self.models.get(name) {
+            return model.no_version(key.version_or_label());
+        }
+        let near = nearest(name, self.models.keys().map(AsRef::as_ref));
+        let message = if near.is_empty() {
+            format!("no route for model {name}: no model is configured")
+        } else {
+            format!(
+                "no route for model {name}; nearest known: {}",
+                near.join(", ")
+            )
         };
         Error::new(ErrorKind::NoRoute, message)
     }
 }
 
-fn version_or_label(key: &RouteKey) -> Option<&str> {
-    key.version.as_deref().or(key.label.as_deref())
+// === impl Model ===
+
+impl Model {
+    /// Where a call for this model goes; `None` where nothing but versions has a route, and it asks for another.
+    ///
+    /// # Errors
+    /// `no_route` for a version or label without a route, where none passes through.
+    fn route(&self, key: &RouteKey) -> Result<Option<Route<'_>>, Error> {
+        let asked = key.version_or_label();
+        let version = asked.and_then(|asked| self.labels.get(asked));
+        let exact = version
+            .map(AsRef::as_ref)
+            .or(asked)
+            .and_then(|version| self.versions.get(version));
+        if exact.is_none() && asked.is_some() && !self.pass_through {
+            return Err(self.no_version(asked));
+        }
+        Ok(exact.or(self.split.as_ref()).map(|split| Route {
+            cluster: split.pick().clone(),
+            model: Some(self),
+            version: version.map(AsRef::as_ref),
+        }))
+    }
+
+    #[cold]
+    fn no_version(&self, asked: Option<&str>) -> Error {
+        let versions: Vec<_> = self.versions.keys().map(AsRef::as_ref).collect();
+        let mut message = format!(
+            "model {} has no route for version {}; routed versions: {}",
+            self.name,
+            asked.unwrap_or("(none)"),
+            if versions.is_empty() {
+                "(none)".to_owned()
+            } else {
+                versions.join(", ")
+            },
+        );
+        if !self.labels.is_empty() {
+            let labels = self.labels.iter();
+            let labels: Vec<_> = labels
+                .map(|(label, version)| format!("{label} (version {version})"))
+                .collect();
+            message += &format!("; labels: {}", labels.join(", "));
+        }
+        Error::new(ErrorKind::NoRoute, message)
+    }
 }
 
 /// Up to three known names, nearest first by edit distance.

@@ -8,10 +8,12 @@
 
 mod inflate;
 pub mod plan;
+mod rewrite;
 mod search;
 mod tag;
 
 pub use inflate::{INFLATE_LIMIT, Inflater, inflate_prefix};
+pub use rewrite::rewrite_version;
 
 use super::method::Method;
 use crate::error::{Error, ErrorKind};
@@ -42,6 +44,12 @@ pub enum Progress {
     Model,
     /// Model, version and label are known and final.
     Decided,
+}
+
+impl RouteKey {
+    pub fn version_or_label(&self) -> Option<&str> {
+        self.version.as_deref().or(self.label.as_deref())
+    }
 }
 
 /// Looks for the route key in one message.
@@ -83,6 +91,16 @@ impl RouteKeyScanner {
             scanner.inflater = Some(Box::new(Inflater::new(encoding)?));
         }
         Ok(scanner)
+    }
+
+    /// Take what the call's metadata says: the message's model does not matter beside a given one, and the message
+    /// may not ask for another version or label than a given one.
+    pub fn set_given(&mut self, given: &RouteKey) {
+        self.search.is_model_given = given.model.is_some();
+        self.search.given_version.clone_from(&given.version);
+        if self.search.is_model_given {
+            self.search.progress = self.search.progress.max(Progress::Model);
+        }
     }
 
     /// Read the next bytes of the message.
@@ -127,9 +145,21 @@ impl RouteKeyScanner {
         self.search.progress
     }
 
-    /// What is known, final as far as [`progress`](Self::progress) says.
+    /// What the message says, final as far as [`progress`](Self::progress) says.
     pub fn key(&self) -> &RouteKey {
         &self.search.found
+    }
+
+    /// From now on the message may ask for no version or label: what was found is being replaced.
+    ///
+    /// Errors: bad_route_key when it has been there again behind the place where the key was decided, which an
+    /// endpoint could read in place of the first.
+    pub fn close(&mut self) -> Result<(), Error> {
+        self.search.is_closed = true;
+        if self.search.has_repeat && !self.plan.is_repeated() {
+            return Err(bad("the message asks for it twice"));
+        }
+        Ok(())
     }
 
     fn scan(&mut self, chunk: &[u8]) -> Result<Progress, Error> {

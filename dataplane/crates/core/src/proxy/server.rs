@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -373,5 +373,9 @@ impl AdminPages for Pages {
 
     fn ready(&self) -> Result<(), String> {
         self.shared.ready()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        status::remarks(&self.shared, SystemTime::now())
     }
 }

@@ -214,6 +214,12 @@ impl Shared {
                     stats,
                     split,
                     versions,
+                    labels: model
+                        .labels
+                        .iter()
+                        .map(|(label, version)| (label.as_str().into(), version.as_str().into()))
+                        .collect(),
+                    pass_through: model.pass_through,
                 },
             );
         }
@@ -264,10 +270,19 @@ fn check(config: &StateConfig) -> Result<(), String> {
                 model.name, target.cluster
             ));
         }
+        let mut labels = model.labels.keys();
+        if let Some(label) =
+            labels.find(|label| label.parse::<i64>().is_ok() || model.versions.contains_key(*label))
+        {
+            return Err(format!(
+                "model {}: label {label} is a version, too",
+                model.name
+            ));
+        }
     }
     Ok(())
 }
 
 #[cfg(test)]
 #[path = "state_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -3,10 +3,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::balance::Outcome;
 use crate::config::StateConfig;
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
+use crate::proxy::route::VersionUse;
 use crate::proxy::route_key::RouteKey;
 
-fn shared() -> Shared {
+pub(in crate::proxy) fn shared() -> Shared {
     let limits = json!({
         "max_message_bytes": 1 << 20, "max_metadata_bytes": 16384, "max_metadata_fields": 128, "max_streams": 100,
         "max_connections": 100, "max_connections_per_ip": 100, "max_in_flight": 100, "route_scan_limit_bytes": 1 << 20,
@@ -48,7 +49,7 @@ fn model(name: &str, split: &[(&str, u32)]) -> Value {
         .iter()
         .map(|(cluster, weight)| json!({"cluster": cluster, "weight": weight}))
         .collect();
-    json!({"name": name, "split": split, "versions": {}})
+    json!({"name": name, "split": split, "versions": {}, "labels": {}, "pass_through": true})
 }
 
 fn key(model: &str) -> RouteKey {
@@ -222,4 +223,115 @@ fn a_routed_version_wins_and_others_pass_through() {
         (cluster_of("3"), cluster_of("4")),
         ("b".to_owned(), "a".to_owned())
     );
+}
+
+/// A model with version 3 at b, version 4 at c, the label stable for version 3, and calls without a version at a.
+fn released(pass_through: bool) -> Shared {
+    let shared = shared();
+    let clusters = [cluster("a", &[]), cluster("b", &[]), cluster("c", &[])];
+    let mut routed = model("m", &[("a", 1)]);
+    routed["versions"] = json!({
+        "3": [{"cluster": "b", "weight": 1}], "4": [{"cluster": "c", "weight": 1}],
+    });
+    routed["labels"] = json!({"stable": "3", "old": "1"});
+    routed["pass_through"] = json!(pass_through);
+    shared
+        .apply(&state(&clusters, json!([routed, model("n", &[("a", 1)])])))
+        .expect("good");
+    shared
+}
+
+/// The cluster that a call for a version or label of m goes to, and the version that it must ask for there.
+fn routed(shared: &Shared, asked: Option<&str>) -> Result<(String, Option<String>), Error> {
+    let state = shared.state.load_full();
+    let key = RouteKey {
+        version: asked.map(str::to_owned),
+        ..key("m")
+    };
+    let route = state.routes.find(&key, false)?;
+    Ok((
+        route.cluster.name.to_string(),
+        route.version.map(str::to_owned),
+    ))
+}
+
+#[test]
+fn a_label_leads_to_the_version_that_it_stands_for_and_must_be_asked_for_as_that() {
+    for pass_through in [true, false] {
+        let shared = released(pass_through);
+        let to = |cluster: &str, version: Option<&str>| {
+            Some((cluster.to_owned(), version.map(str::to_owned)))
+        };
+        assert_eq!(routed(&shared, Some("stable")).ok(), to("b", Some("3")));
+        assert_eq!(routed(&shared, Some("4")).ok(), to("c", None));
+        assert_eq!(routed(&shared, None).ok(), to("a", None));
+        let unrouted = routed(&shared, Some("old")).ok();
+        assert_eq!(unrouted, pass_through.then(|| to("a", Some("1"))).flatten());
+    }
+}
+
+#[test]
+fn a_version_without_a_route_goes_nowhere_unless_it_may_pass_through() {
+    assert_eq!(routed(&released(true), Some("5")).expect("routed").0, "a");
+    let shared = released(false);
+    let mut config = state(&[cluster("a", &[])], json!([]));
+    let error = routed(&shared, Some("5")).expect_err("not routed");
+    assert_eq!(error.kind, ErrorKind::NoRoute);
+    let said = "model m has no route for version 5; routed versions: 3, 4; \
+                labels: old (version 1), stable (version 3)";
+    assert_eq!(error.message, said);
+
+    // The default cluster, too, would be another version's.
+    let mut strict = model("m", &[("a", 1)]);
+    strict["pass_through"] = json!(false);
+    config.models = vec![serde_json::from_value(strict).expect("a model")];
+    config.default_cluster = Some("a".to_owned());
+    shared.apply(&config).expect("good");
+    let error = routed(&shared, Some("5")).expect_err("not routed");
+    assert!(error.message.contains("routed versions: (none)"), "{error}");
+    assert!(routed(&shared, None).is_ok());
+}
+
+#[test]
+fn what_a_version_does_is_known_by_name_and_by_task_id() {
+    let shared = released(true);
+    let state = shared.state.load_full();
+    let uses = |model: &str, asked| {
+        let VersionUse { matters, is_alias } = state.routes.version_use(Some(model), asked, true);
+        (matters, is_alias)
+    };
+    assert_eq!(uses("m", None), (true, false));
+    assert_eq!(uses("m", Some("3")), (true, false));
+    assert_eq!(uses("m", Some("stable")), (true, true));
+    assert_eq!(uses("n", Some("stable")), (false, false));
+    assert_eq!(uses("unknown", Some("stable")), (false, false));
+
+    let mut numbered = model("69", &[("a", 1)]);
+    numbered["pass_through"] = json!(false);
+    shared
+        .apply(&self::state(&[cluster("a", &[])], json!([numbered])))
+        .expect("good");
+    let state = shared.state.load_full();
+    let matters = |with_task_id| {
+        let uses = state.routes.version_use(Some("x-69"), None, with_task_id);
+        uses.matters
+    };
+    assert!(matters(true) && !matters(false));
+}
+
+#[test]
+fn a_label_that_could_be_a_version_is_refused() {
+    let shared = shared();
+    for label in ["3", "-1", "routed"] {
+        let mut labelled = model("m", &[("a", 1)]);
+        labelled["versions"] = json!({"routed": [{"cluster": "a", "weight": 1}]});
+        labelled["labels"] = json!({label: "7"});
+        let error = shared
+            .apply(&state(&[cluster("a", &[])], json!([labelled])))
+            .expect_err("refused");
+        assert!(
+            error.contains(&format!("label {label} is a version")),
+            "{error}"
+        );
+    }
 }

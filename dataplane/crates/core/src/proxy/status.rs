@@ -1,6 +1,8 @@
 //! The pages of the admin port: /status as JSON, /metrics, and whether the proxy is ready.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -8,7 +10,9 @@ use super::cluster::Cluster;
 use super::method;
 use super::route::{Model, Split};
 use super::state::Shared;
-use crate::admin::metrics::{CallStats, ClusterView, EndpointView, Histogram, MetricsView, render};
+use crate::admin::metrics::{
+    CallStats, ClusterView, EndpointView, Histogram, MetricsView, SourceView, render,
+};
 use crate::grpc::status::Code;
 use crate::net::drain::Phase;
 
@@ -26,6 +30,53 @@ impl Shared {
         }
         Ok(())
     }
+}
+
+/// A line for each discovery source that cannot be read: the age, `now`, of its state in force.
+pub fn remarks(shared: &Shared, now: SystemTime) -> Vec<String> {
+    let now = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .as_ref()
+        .map_or(0.0, Duration::as_secs_f64);
+    sources(&shared.control_status())
+        .into_iter()
+        .filter(|source| !source.is_ok)
+        .map(|source| {
+            let name = source.name.replace(char::is_control, " ");
+            match source.last_good_unix_s {
+                Some(time) => {
+                    let age = (now - time).max(0.0);
+                    format!("source {name} cannot be read: its state in force is {age:.0} s old")
+                }
+                None => format!("source {name} cannot be read: it has had no state yet"),
+            }
+        })
+        .collect()
+}
+
+/// The discovery sources in what the control plane says. Of a name that is there twice the worse is shown.
+fn sources(control: &Value) -> Vec<SourceView> {
+    let mut sources: BTreeMap<&str, SourceView> = BTreeMap::new();
+    let rows = control["sources"].as_array().into_iter().flatten();
+    for row in rows {
+        let Some(name) = row["name"].as_str() else {
+            continue;
+        };
+        let source = SourceView {
+            name: name.to_owned(),
+            is_ok: row["ok"] == true,
+            last_good_unix_s: row["last_good_unix_s"].as_f64().filter(|time| *time > 0.0),
+            skipped: row["skipped"].as_u64().unwrap_or(0),
+        };
+        let known = sources.entry(name).or_insert_with(|| source.clone());
+        known.is_ok &= source.is_ok;
+        known.skipped = known.skipped.max(source.skipped);
+        known.last_good_unix_s = match (known.last_good_unix_s, source.last_good_unix_s) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            _ => None,
+        };
+    }
+    sources.into_values().collect()
 }
 
 /// The page of /metrics.
@@ -72,6 +123,7 @@ pub fn metrics(shared: &Shared) -> String {
         methods: &methods,
         models,
         clusters: clusters.collect(),
+        sources: sources(&shared.control_status()),
         connections: shared.connections.load(Ordering::Relaxed) as u64,
         held_bytes: shared.held.bytes() as u64,
         draining: shared.drain.phase() != Phase::Running,
@@ -122,6 +174,8 @@ fn model(model: &Model) -> Value {
         "name": model.name,
         "split": model.split.as_ref().map(split),
         "versions": versions,
+        "labels": model.labels,
+        "pass_through": model.pass_through,
         "requests": requests,
         "errors": errors,
         "p50_ms": milliseconds(snapshot.quantile(0.5)),
@@ -170,3 +224,7 @@ fn cluster(cluster: &Cluster) -> Value {
 fn milliseconds(seconds: Option<f64>) -> Option<f64> {
     seconds.map(|seconds| (seconds * 1e6).round() / 1e3)
 }
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

@@ -23,6 +23,7 @@ impl AdminPages for Shared {
             methods: &methods,
             models: vec![(&self.config.model, &self.calls)],
             clusters: Vec::new(),
+            sources: Vec::new(),
             connections: self.connections.load(Ordering::Relaxed) as u64,
             held_bytes: self.budget.used() as u64,
             draining: self.is_draining(),

@@ -10,6 +10,7 @@ use super::*;
 #[derive(Default)]
 struct Pages {
     is_ready: AtomicBool,
+    has_remarks: AtomicBool,
 }
 
 impl AdminPages for Pages {
@@ -25,6 +26,13 @@ impl AdminPages for Pages {
         } else {
             Err("draining".to_owned())
         }
+    }
+    fn remarks(&self) -> Vec<String> {
+        let lines = ["source a is gone".to_owned(), "source b, too".to_owned()];
+        lines
+            .into_iter()
+            .filter(|_| self.has_remarks.load(SeqCst))
+            .collect()
     }
 }
 
@@ -97,6 +105,19 @@ fn ready_follows_its_source_and_says_why_not() {
     let (head, body) = get(&address, "GET /ready");
     assert!(head.starts_with("http/1.1 200 "), "{head}");
     assert_eq!(body, "ready\n");
+}
+
+#[test]
+fn remarks_follow_behind_what_ready_says_and_change_no_status() {
+    let (address, _server, pages) = start();
+    pages.has_remarks.store(true, SeqCst);
+    let (head, body) = get(&address, "GET /ready");
+    assert!(head.starts_with("http/1.1 503 "), "{head}");
+    assert_eq!(body, "draining\nsource a is gone\nsource b, too\n");
+    pages.is_ready.store(true, SeqCst);
+    let (head, body) = get(&address, "GET /ready");
+    assert!(head.starts_with("http/1.1 200 "), "{head}");
+    assert_eq!(body, "ready\nsource a is gone\nsource b, too\n");
 }
 
 #[test]

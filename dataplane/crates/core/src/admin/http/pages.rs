@@ -14,7 +14,7 @@ use crate::admin::metrics::exposition;
 const TEXT: &str = "text/plain; charset=utf-8";
 const INDEX: &str = "\
 /metrics  counters and latencies in Prometheus's text format
-/ready    200 while calls are welcome, else 503 and the reason
+/ready    200 while calls are welcome, else 503 and the reason; then the sources that cannot be read
 /live     200 while the process runs
 /status   what the data plane sees, as JSON
 ";
@@ -51,10 +51,14 @@ pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
             let json = page(StatusCode::OK, "application/json", String::new());
             compressible(json, pages.status_json(), request.headers())
         }
-        "/ready" => match pages.ready() {
-            Ok(()) => page(StatusCode::OK, TEXT, "ready\n".to_owned()),
-            Err(reason) => page(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{reason}\n")),
-        },
+        "/ready" => {
+            let (status, mut lines) = match pages.ready() {
+                Ok(()) => (StatusCode::OK, vec!["ready".to_owned()]),
+                Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, vec![reason]),
+            };
+            lines.extend(pages.remarks());
+            page(status, TEXT, lines.join("\n") + "\n")
+        }
         "/live" => page(StatusCode::OK, TEXT, "live\n".to_owned()),
         _ => page(StatusCode::OK, TEXT, INDEX.to_owned()),
     }

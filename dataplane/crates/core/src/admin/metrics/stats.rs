@@ -2,12 +2,13 @@
 //! the first call of a model's method.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::counters::{ClosedCounters, CodeCounters, KindCounters, RefusedCounters, RetryCounters};
 use super::histogram::Histogram;
+use crate::error::{Error, ErrorKind};
 use crate::grpc::status::Code;
 
 /// Calls of one model by one method.
@@ -100,6 +101,13 @@ pub struct ProcessStats {
 }
 
 impl ProcessStats {
+    /// Count a call that was refused because too many request bytes are held, if it was.
+    pub fn count_held(&self, error: &Error) {
+        if error.kind == ErrorKind::Shed {
+            self.shed_held_bytes.fetch_add(1, Relaxed);
+        }
+    }
+
     /// Count one reload of a configuration or discovery source. Not for the request path: it locks.
     pub fn count_reload(&self, source: &str, ok: bool) {
         let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);

@@ -108,11 +108,11 @@ pub(crate) fn seeded(seed: u64) -> ProptestConfig {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Event {
-    Enter(FieldId),
+    Enter(FieldId, Span),
     Exit(FieldId),
-    Number(FieldId, u64),
-    Bytes(FieldId, Vec<u8>),
-    TooLong(FieldId, usize),
+    Number(FieldId, u64, Span),
+    Bytes(FieldId, Vec<u8>, Span),
+    TooLong(FieldId, usize, Span),
 }
 
 #[derive(Default)]
@@ -121,8 +121,8 @@ struct Recorder(Vec<Event>);
 impl Sink for Recorder {
     type Error = Malformed;
 
-    fn enter(&mut self, message: FieldId) -> Result<(), Malformed> {
-        self.0.push(Event::Enter(message));
+    fn enter(&mut self, message: FieldId, span: Span) -> Result<(), Malformed> {
+        self.0.push(Event::Enter(message, span));
         Ok(())
     }
 
@@ -131,11 +131,11 @@ impl Sink for Recorder {
         Ok(())
     }
 
-    fn value(&mut self, field: FieldId, value: Value<'_>) -> Result<(), Malformed> {
+    fn value(&mut self, field: FieldId, value: Value<'_>, span: Span) -> Result<(), Malformed> {
         self.0.push(match value {
-            Value::Varint(number) | Value::Fixed64(number) => Event::Number(field, number),
-            Value::Bytes(bytes) => Event::Bytes(field, bytes.to_vec()),
-            Value::TooLong(length) => Event::TooLong(field, length),
+            Value::Varint(number) | Value::Fixed64(number) => Event::Number(field, number, span),
+            Value::Bytes(bytes) => Event::Bytes(field, bytes.to_vec(), span),
+            Value::TooLong(length) => Event::TooLong(field, length, span),
         });
         Ok(())
     }
@@ -192,19 +192,30 @@ fn take<'a>(bytes: &mut &'a [u8], length: u64) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-/// Decode to the end of `bytes`, or to the end of the group that is open.
+/// Decode to the end of `bytes`, which lie at `base`, or to the end of the group that is open.
 fn reference(
     shape: &Shape,
     message: Option<FieldId>,
     group: Option<u32>,
+    base: u64,
     bytes: &mut &[u8],
     out: &mut Vec<Event>,
 ) -> Option<()> {
+    let length = bytes.len();
     loop {
         if bytes.is_empty() {
             return group.is_none().then_some(());
         }
+        let at = |rest: &[u8]| base + (length - rest.len()) as u64;
+        let start = at(bytes);
         let tag = u32::try_from(take_varint(bytes)?).ok()?;
+        let head = at(bytes);
+        let span = |value, end| Span {
+            tag: start,
+            head,
+            value,
+            end,
+        };
         let (number, wire) = (tag >> 3, (tag & 7) as u8);
         if number == 0 {
             return None;
@@ -213,32 +224,36 @@ fn reference(
         match wire {
             VARINT => {
                 let value = take_varint(bytes)?;
-                out.extend(edge.map(|edge| Event::Number(edge.id, value)));
+                let span = span(head, at(bytes));
+                out.extend(edge.map(|edge| Event::Number(edge.id, value, span)));
             }
             FIXED64 => {
                 let value = u64::from_le_bytes(take(bytes, 8)?.try_into().ok()?);
-                out.extend(edge.map(|edge| Event::Number(edge.id, value)));
+                let span = span(head, at(bytes));
+                out.extend(edge.map(|edge| Event::Number(edge.id, value, span)));
             }
             FIXED32 => {
                 take(bytes, 4)?;
             }
             LENGTH => {
                 let length = take_varint(bytes).filter(|length| *length <= MAX_LENGTH)?;
+                let content = at(bytes);
                 let mut value = take(bytes, length)?;
+                let span = span(content, at(bytes));
                 match edge {
                     None => {}
                     Some(edge) if edge.kind == FieldKind::Message => {
-                        out.push(Event::Enter(edge.id));
-                        reference(shape, Some(edge.id), None, &mut value, out)?;
+                        out.push(Event::Enter(edge.id, span));
+                        reference(shape, Some(edge.id), None, content, &mut value, out)?;
                         out.push(Event::Exit(edge.id));
                     }
                     Some(edge) if value.len() > MAX_VALUE_BYTES => {
-                        out.push(Event::TooLong(edge.id, value.len()))
+                        out.push(Event::TooLong(edge.id, value.len(), span))
                     }
-                    Some(edge) => out.push(Event::Bytes(edge.id, value.to_vec())),
+                    Some(edge) => out.push(Event::Bytes(edge.id, value.to_vec(), span)),
                 }
             }
-            START_GROUP => reference(shape, None, Some(number), bytes, out)?,
+            START_GROUP => reference(shape, None, Some(number), head, bytes, out)?,
             END_GROUP => return (group == Some(number)).then_some(()),
             _ => return None,
         }
@@ -247,7 +262,7 @@ fn reference(
 
 fn expected(mut bytes: &[u8]) -> Option<Vec<Event>> {
     let mut events = Vec::new();
-    reference(&shape(), Some(ROOT), None, &mut bytes, &mut events)?;
+    reference(&shape(), Some(ROOT), None, 0, &mut bytes, &mut events)?;
     Some(events)
 }
 

@@ -38,12 +38,12 @@ impl Inflater {
             Some(other) => {
                 let other = String::from_utf8_lossy(other).into_owned();
                 return Err(bad(format!(
-                    "no route key can be read from a message with grpc-encoding {other:?} (gzip and deflate can); send it as x-model"
+                    "no route key can be read from a message with grpc-encoding {other:?} (gzip and deflate can); send the model in x-model, and a version in x-model-version"
                 )));
             }
             None => {
                 return Err(bad(
-                    "the message is compressed, but there is no grpc-encoding; send the route key as x-model",
+                    "the message is compressed, but there is no grpc-encoding; send the model in x-model, and a version in x-model-version",
                 ));
             }
         };

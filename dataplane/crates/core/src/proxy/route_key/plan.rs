@@ -27,6 +27,14 @@ pub enum Role {
     TagOther,
 }
 
+/// How a message says a version: the number of the field, beside the key, and what it holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum VersionField {
+    Text(u32),
+    /// A google.protobuf.Int64Value.
+    Number(u32),
+}
+
 /// Compiled key, version and label paths of one method.
 #[derive(Debug)]
 pub struct Plan {
@@ -37,7 +45,9 @@ pub struct Plan {
     pub(super) tags: Vec<String>,
     /// The message at whose end key, version and label are known; the root where that is the whole request.
     pub(super) decided_by: FieldId,
-    pub(super) has_version: bool,
+    /// None where no version and no label can be said.
+    pub(super) version_field: Option<VersionField>,
+    is_repeated: bool,
 }
 
 impl Plan {
@@ -54,7 +64,8 @@ impl Plan {
             roles: vec![Role::Inner],
             tags: Vec::new(),
             decided_by: ROOT,
-            has_version: version.is_some() || label.is_some(),
+            version_field: None,
+            is_repeated: false,
         };
         if keys.len() > MAX_KEYS {
             return Err(format!(
@@ -62,8 +73,11 @@ impl Plan {
                 keys.len()
             ));
         }
-        if keys.is_empty() && plan.has_version {
+        if keys.is_empty() && (version.is_some() || label.is_some()) {
             return Err("a version or label without a key".to_owned());
+        }
+        if label.is_some() && version.is_none() {
+            return Err("a label without a version".to_owned());
         }
         for (index, path) in keys.iter().enumerate() {
             plan.key(index, path)
@@ -94,6 +108,16 @@ impl Plan {
         self.shape.is_empty()
     }
 
+    /// Whether the request can ask for a version or label.
+    pub fn has_version(&self) -> bool {
+        self.version_field.is_some()
+    }
+
+    /// Whether one message may well hold the key several times: `decided_by` is in a field that repeats.
+    pub fn is_repeated(&self) -> bool {
+        self.is_repeated
+    }
+
     pub(super) fn role(&self, field: FieldId) -> Role {
         self.roles[usize::from(field)]
     }
@@ -114,16 +138,21 @@ impl Plan {
             return Err("is in another message than the path before".to_owned());
         }
         self.decided_by = parent;
+        // A message inside of the request is there once; what is in it may be there several times.
+        self.is_repeated = path.split('.').count() > 2;
         Ok(())
     }
 
     fn version(&mut self, path: &str) -> Result<(), String> {
         let Some(path) = path.strip_suffix(":int64") else {
-            let parent = self.string(path, Role::Version)?;
+            let (parent, number) = self.parent(path)?;
+            self.field(parent, number, FieldKind::Bytes, Role::Version)?;
+            self.version_field = Some(VersionField::Text(number));
             return self.beside_key(parent);
         };
         let (parent, number) = self.parent(path)?;
         self.beside_key(parent)?;
+        self.version_field = Some(VersionField::Number(number));
         let wrapper = self.field(parent, number, FieldKind::Message, Role::VersionWrapper)?;
         self.field(wrapper, 1, FieldKind::Varint, Role::VersionNumber)?;
         Ok(())

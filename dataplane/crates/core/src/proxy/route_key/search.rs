@@ -4,7 +4,7 @@ use super::plan::{MAX_KEYS, Plan, Role};
 use super::tag::Tag;
 use super::{Progress, RouteKey, bad, name};
 use crate::error::Error;
-use crate::grpc::wire::{FieldId, ROOT, Sink, Value};
+use crate::grpc::wire::{FieldId, ROOT, Sink, Span, Value};
 
 /// What was found so far in one message.
 #[derive(Debug, Default)]
@@ -13,6 +13,14 @@ pub struct Search {
     /// By key path; an empty name counts as present here, so that one cannot hide behind it.
     keys: [Option<String>; MAX_KEYS],
     pub found: RouteKey,
+    /// The model is known from elsewhere: the one in the message does not matter.
+    pub is_model_given: bool,
+    /// A version or label known from elsewhere; the message may not ask for another.
+    pub given_version: Option<String>,
+    /// The version or label was there again behind the place where the key was decided.
+    pub has_repeat: bool,
+    /// No version or label may come any more.
+    pub is_closed: bool,
     tag: Tag,
     version_number: i64,
 }
@@ -26,7 +34,7 @@ pub struct KeySink<'a> {
 impl Sink for KeySink<'_> {
     type Error = Error;
 
-    fn enter(&mut self, message: FieldId) -> Result<(), Error> {
+    fn enter(&mut self, message: FieldId, _: Span) -> Result<(), Error> {
         match self.plan.role(message) {
             Role::TagEntry => self.search.tag = Tag::default(),
             Role::VersionWrapper => self.search.version_number = 0,
@@ -56,8 +64,9 @@ impl Sink for KeySink<'_> {
         }
     }
 
-    fn value(&mut self, field: FieldId, value: Value<'_>) -> Result<(), Error> {
+    fn value(&mut self, field: FieldId, value: Value<'_>, _: Span) -> Result<(), Error> {
         match (self.plan.role(field), value) {
+            (Role::Key(_), _) if self.search.is_model_given => {}
             (Role::Key(index), value) => self.search.set_key(index, name("model name", value)?)?,
             (Role::Version, value) => self.search.set_version(name("version", value)?)?,
             (Role::Label, value) => self.search.set_label(name("version label", value)?)?,
@@ -95,24 +104,38 @@ impl Search {
     }
 
     fn set_version(&mut self, version: String) -> Result<(), Error> {
-        self.check_late(self.found.version.is_none() && !version.is_empty())?;
+        self.check_asked(&version, self.found.version.is_none())?;
         set("version", &mut self.found.version, version)?;
         self.check_one_of()
     }
 
     fn set_label(&mut self, label: String) -> Result<(), Error> {
-        self.check_late(self.found.label.is_none() && !label.is_empty())?;
+        self.check_asked(&label, self.found.label.is_none())?;
         set("version label", &mut self.found.label, label)?;
         self.check_one_of()
     }
 
     /// A version that comes after the route was taken would not be the one that was routed.
-    fn check_late(&self, is_new: bool) -> Result<(), Error> {
-        if is_new && self.progress == Progress::Decided {
+    fn check_asked(&mut self, asked: &str, is_new: bool) -> Result<(), Error> {
+        if asked.is_empty() {
+            return Ok(());
+        }
+        if let Some(given) = self
+            .given_version
+            .as_deref()
+            .filter(|given| *given != asked)
+        {
+            return Err(bad(format!(
+                "the metadata x-model-version asks for {given:?} and the message for {asked:?}; send one"
+            )));
+        }
+        let is_decided = self.progress == Progress::Decided;
+        if self.is_closed || (is_new && is_decided) {
             return Err(bad(
-                "the message brings a version or label after it has ended its model's name",
+                "the message brings a version or label behind the part that names its model",
             ));
         }
+        self.has_repeat |= is_decided;
         Ok(())
     }
 
@@ -128,6 +151,10 @@ impl Search {
 
     /// The message that holds the key is complete.
     fn decide(&mut self) -> Result<(), Error> {
+        if self.is_model_given {
+            self.progress = Progress::Decided;
+            return Ok(());
+        }
         let Some(name) = self.keys.iter().flatten().find(|name| !name.is_empty()) else {
             return Ok(());
         };
@@ -147,9 +174,9 @@ impl Search {
         if self.found.model.is_none() {
             self.found.model = self.keys[0].clone().filter(|name| !name.is_empty());
         }
-        if self.found.model.is_some() {
+        if self.is_model_given || self.found.model.is_some() {
             let complete =
-                !plan.has_version || self.found.version.is_some() || self.found.label.is_some();
+                !plan.has_version() || self.found.version.is_some() || self.found.label.is_some();
             self.progress = if complete {
                 Progress::Decided
             } else {

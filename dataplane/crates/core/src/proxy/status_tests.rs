@@ -1,0 +1,53 @@
+use serde_json::json;
+
+use super::*;
+use crate::proxy::state::tests::shared;
+
+#[test]
+fn ready_names_each_source_that_cannot_be_read_with_the_age_of_its_state() {
+    let shared = shared();
+    assert_eq!(remarks(&shared, SystemTime::now()), [""; 0]);
+    shared.set_control_status(json!({"sources": [
+        {"name": "nodefile a", "ok": true, "last_good_unix_s": 900.0},
+        {"name": "zookeeper b", "ok": false, "error": "gone", "last_good_unix_s": 900.5},
+        {"name": "dns\nc", "ok": false, "error": "gone", "last_good_unix_s": 0},
+    ]}));
+    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_100);
+    assert_eq!(
+        remarks(&shared, now),
+        [
+            "source dns c cannot be read: it has had no state yet",
+            "source zookeeper b cannot be read: its state in force is 100 s old",
+        ]
+    );
+}
+
+#[test]
+fn sources_are_read_from_what_the_control_plane_says_however_little_that_is() {
+    for nothing in [
+        json!(null),
+        json!({}),
+        json!({"sources": 3}),
+        json!({"sources": [1, {"ok": true}]}),
+    ] {
+        assert_eq!(sources(&nothing), [], "{nothing}");
+    }
+    let control = json!({"sources": [
+        {"name": "b", "ok": true, "last_good_unix_s": 7, "skipped": 2},
+        {"name": "a"},
+        {"name": "b", "ok": false, "last_good_unix_s": 5.5, "skipped": 1},
+    ]});
+    let source = |name: &str, is_ok, last_good_unix_s, skipped| SourceView {
+        name: name.to_owned(),
+        is_ok,
+        last_good_unix_s,
+        skipped,
+    };
+    assert_eq!(
+        sources(&control),
+        [
+            source("a", false, None, 0),
+            source("b", false, Some(5.5), 2)
+        ]
+    );
+}
