@@ -232,6 +232,8 @@ class _Builder:
             "name": name,
             "split": [{"cluster": cluster, "weight": weight} for cluster, weight in routes.split.items()],
             "versions": {version: [{"cluster": cluster, "weight": 1}] for version, cluster in routes.versions.items()},
+            "labels": dict(routes.labels),
+            "pass_through": routes.passes_through,
         }
         self.warnings += routes.warnings
 

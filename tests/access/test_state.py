@@ -205,7 +205,7 @@ def announced(host: int, version: str) -> Announced:
 
 RELEASE = ReleaseDocument.parse(
     b'{"schema":1,"model":"digits","revision":1,"releases":{"3":{"phase":"production","weight":9},'
-    b'"4":{"phase":"canary","weight":1}}}'
+    b'"4":{"phase":"canary","weight":1}},"labels":{"stable":"3"}}'
 )
 
 
@@ -224,6 +224,9 @@ def test_a_release_document_wins_over_what_the_file_says_about_its_model():
     assert routes(fallback) == {"digits": ([("digits/split/0", 95), ("digits/split/1", 5)], ["3"])}
     ruled = build(data, {"digits": Entry(endpoints, release=RELEASE)})
     assert routes(ruled) == {"digits": ([("digits@3", 9), ("digits@4", 1)], ["3", "4"])}
+    assert ruled.state["models"][0].keys() == rust_fields("ModelConfig")
+    assert ruled.state["models"][0]["labels"] == {"stable": "3"}
+    assert not ruled.state["models"][0]["pass_through"]
     assert set(each["name"] for each in ruled.state["clusters"]) == {"digits@3", "digits@4"}
 
 
