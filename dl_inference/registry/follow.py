@@ -184,13 +184,21 @@ class Follower:
         self._outcome = reading
         self._reasons, self._refusal, self._lost_at = {}, "", ""
         self._settled.set()
-        if is_new and not self._is_stopping:
-            self._changed()
+        if is_new:
+            self._announce()
 
     def _fail(self) -> None:
         """Say that there is no state, why, and since when: the same words until the reason is another."""
         self._lost_at = self._lost_at or datetime.now(UTC).isoformat(timespec="seconds")
         reason = self._refusal or "; ".join(self._reasons) or "no answer"
         before, self._outcome = self._outcome, f"{self._place.url}: unreachable since {self._lost_at}: {reason}"
-        if self._outcome != before and self._thread.ident is not None and not self._is_stopping:
+        if self._outcome != before and self._thread.ident is not None:
+            self._announce()
+
+    def _announce(self) -> None:
+        if self._is_stopping:
+            return
+        try:
             self._changed()
+        except Exception:  # another's fault, and it must not end the following
+            log.exception("%s: who was told of a change failed", self._place.url)
