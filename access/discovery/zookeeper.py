@@ -1,5 +1,6 @@
 """The registry in ZooKeeper as a source: what its endpoints and releases say, followed as it changes."""
 
+import hmac
 import os
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, model_validator
 
 from access.discovery.base import (
+    AccessDocument,
     Announced,
     DiscoveryError,
     Entry,
@@ -60,10 +62,16 @@ def _secret(value: Any) -> Any:
     return value
 
 
-# Hidden wherever the configuration is shown; whoever has one to compare holds the object itself.
-Secret = Annotated[
-    SecretStr, BeforeValidator(_secret), PlainSerializer(lambda secret: "**********" if secret else None)
-]
+def _hidden(secret: SecretStr | None) -> str | None:
+    """Return what the configuration shows: another text for another password, from which nobody can learn it."""
+    if secret is None:
+        return None
+    return f"hidden {hmac.digest(_SALT, secret.get_secret_value().encode(), 'sha256').hex()[:8]}"
+
+
+# Drawn by each process, so that what is shown cannot be tried out elsewhere.
+_SALT = os.urandom(16)
+Secret = Annotated[SecretStr, BeforeValidator(_secret), PlainSerializer(_hidden)]
 
 
 class ZookeeperConfig(LiveSourceConfig):
@@ -88,9 +96,7 @@ class ZookeeperConfig(LiveSourceConfig):
         10_000, description="a server that is silent for two thirds of this time is left for another, ms"
     )
     username: str | None = Field(None, description="login of ZooKeeper's digest scheme, or of `sasl`")
-    password: Secret | None = Field(
-        None, description="goes with it; better in `password_file` or in the environment. Restart to change"
-    )
+    password: Secret | None = Field(None, description="goes with it; better in `password_file` or in the environment")
     password_file: str | None = Field(
         None,
         description="file that holds the password, read at each login; relative paths start at the configuration's "
@@ -177,6 +183,11 @@ class ZookeeperResolver(Resolver):
         if len(faults) > MAX_WARNINGS:
             warnings.append(Problem(self._place.url, f"{len(faults) - MAX_WARNINGS} more are not used"))
         return Snapshot(entries, tuple(warnings))
+
+    def report(self, document: AccessDocument) -> None:
+        """Say in the registry what has been applied, for `dl-inference release show`; without waiting."""
+        if self._follower is not None:
+            self._follower.report(document.dump())
 
     def stop(self) -> None:
         """End the session and its threads, within a few seconds whatever ZooKeeper does."""

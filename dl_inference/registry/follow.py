@@ -6,6 +6,7 @@ connection takes all watches with it: everything is read again before the state 
 
 import logging
 import queue
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +15,9 @@ from datetime import UTC, datetime
 from functools import partial
 
 from dl_inference.registry.pipeline import Job
+from dl_inference.registry.presence import Presence
 from dl_inference.registry.reading import Reader
+from dl_inference.registry.schema import ACCESS
 from dl_inference.registry.session import Event, Session
 from dl_inference.registry.tree import Reading, printable
 from dl_inference.registry.zookeeper import RegistryError, Zookeeper
@@ -45,6 +48,7 @@ class Follower:
         self._place, self._password, self._changed = place, password, changed
         self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._reader = Reader(place.chroot, self._jobs.put)
+        self._presence = Presence(f"{place.chroot}{ACCESS}/{secrets.token_hex(8)}", self._jobs.put)
         self._thread = threading.Thread(target=self._run, name="registry", daemon=True)
         self._settled = threading.Event()
         self._is_stopping = False
@@ -77,6 +81,10 @@ class Follower:
         if isinstance(outcome, str):
             raise RegistryError(outcome)
         return outcome
+
+    def report(self, data: bytes) -> None:
+        """Write what we have to say into a node of our own under /access, without waiting, and keep it there."""
+        self._jobs.put(partial(self._presence.put, data))
 
     def stop(self) -> None:
         """End the thread and the session within `STOP_S`, whatever ZooKeeper does; nothing is called afterwards."""
@@ -142,9 +150,10 @@ class Follower:
         if event is Event.CONNECTED:
             self._is_connected = True
             self._reader.begin(session.client)
+            self._presence.begin(session.client)
         elif event is Event.LOST:
             self._is_connected = False
-            self._reader.abandon()
+            self._abandon()
             self._fail()
         elif event is Event.TROUBLED:
             if len(self._reasons) < MAX_REASONS:
@@ -157,7 +166,7 @@ class Follower:
 
     def _restart(self, reason: str) -> None:
         """Say why there is no state, and begin anew after a while."""
-        self._reader.abandon()
+        self._abandon()
         self._close()
         self._open_at = time.monotonic() + RETRY_S
         self._reasons = {}
@@ -165,19 +174,31 @@ class Follower:
         self._fail()
         self._settled.set()
 
+    def _abandon(self) -> None:
+        self._reader.abandon()
+        self._presence.abandon()
+
     def _publish(self) -> None:
         reading, is_new = self._reader.reading()
         is_new = is_new or not isinstance(self._outcome, Reading) or self._outcome.faults != reading.faults
         self._outcome = reading
         self._reasons, self._refusal, self._lost_at = {}, "", ""
         self._settled.set()
-        if is_new and not self._is_stopping:
-            self._changed()
+        if is_new:
+            self._announce()
 
     def _fail(self) -> None:
         """Say that there is no state, why, and since when: the same words until the reason is another."""
         self._lost_at = self._lost_at or datetime.now(UTC).isoformat(timespec="seconds")
         reason = self._refusal or "; ".join(self._reasons) or "no answer"
         before, self._outcome = self._outcome, f"{self._place.url}: unreachable since {self._lost_at}: {reason}"
-        if self._outcome != before and self._thread.ident is not None and not self._is_stopping:
+        if self._outcome != before and self._thread.ident is not None:
+            self._announce()
+
+    def _announce(self) -> None:
+        if self._is_stopping:
+            return
+        try:
             self._changed()
+        except Exception:  # another's fault, and it must not end the following
+            log.exception("%s: who was told of a change failed", self._place.url)

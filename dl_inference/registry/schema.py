@@ -12,7 +12,7 @@ program wrote it.
 """
 
 import re
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import quote
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -77,6 +77,8 @@ class Document(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
+    max_bytes: ClassVar[int] = MAX_DOCUMENT_BYTES
+
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Read a document.
@@ -84,8 +86,8 @@ class Document(BaseModel):
         Raises:
             SchemaError: too large, no JSON object, or a value that cannot be.
         """
-        if len(data) > MAX_DOCUMENT_BYTES:
-            raise SchemaError(f"{len(data)} bytes; a document has at most {MAX_DOCUMENT_BYTES}")
+        if len(data) > cls.max_bytes:
+            raise SchemaError(f"{len(data)} bytes; a document has at most {cls.max_bytes}")
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
@@ -179,6 +181,8 @@ class ReleaseDocument(Document):
 
 class AccessDocument(Document):
     """What one access service has applied, for `dl-inference release show`."""
+
+    max_bytes: ClassVar[int] = 1024 * 1024  # a line for each of thousands of models
 
     schema_: Literal[1] = Field(1, alias="schema", description="1")
     listen: tuple[str, ...] = Field((), description="the addresses that it listens on")

@@ -107,12 +107,12 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has n
         self._connection: socket.socket | None = None
         self._is_cut = False
 
-    def create_connection(self, address: tuple[str, int], timeout: float, **options: Any) -> socket.socket:
+    def create_connection(self, address: tuple[str, int], timeout: float = CONNECT_S, **options: Any) -> socket.socket:
         """Connect, in less time than a whole session has; kazoo's own leaves a socket open where TLS fails."""
         made = socket.create_connection(address, timeout=min(timeout, CONNECT_S))
         try:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if options["use_ssl"]:
+            if options.get("use_ssl"):
                 context = ssl.create_default_context(cafile=options["ca"])
                 if options["certfile"]:
                     context.load_cert_chain(options["certfile"], options["keyfile"])

@@ -1,6 +1,5 @@
 """Who may read the registry: digest and ACLs, SASL, TLS; and what is said when somebody may not."""
 
-import itertools
 import re
 import socket
 import subprocess
@@ -8,12 +7,11 @@ import subprocess
 import pytest
 from kazoo.security import make_digest_acl
 from processes import Process
-from registry_hand import Followed, Hand, addresses
+from registry_hand import Followed, addresses
 from zookeeper_process import start_ensemble
 
 from access.discovery.base import DiscoveryError
 
-numbers = itertools.count()
 SOON_S = 0.1
 
 
@@ -77,13 +75,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-@pytest.fixture
-def hand(ensemble):
-    hand = Hand(ensemble.hosts, f"/fleet{next(numbers)}")
-    yield hand
-    hand.close()
 
 
 @pytest.fixture

@@ -1,40 +1,17 @@
 """What following does while ZooKeeper is away, hangs, forgets the session, or changes its leader."""
 
-import itertools
 import threading
 import time
 
 import pytest
 from kazoo.client import KazooClient
-from processes import Process
 from registry_hand import LIMIT_S, Followed, Hand, addresses
 from zookeeper_process import start_ensemble
 
 from access.discovery.base import DiscoveryError, Snapshot
 
-numbers = itertools.count()
 # Frozen servers are noticed after two thirds of it.
 SESSION_MS = 1500
-
-
-@pytest.fixture(scope="module")
-def ensemble(tmp_path_factory):
-    started: list[Process] = []
-
-    def start(command):
-        started.append(Process(command))
-        return started[-1]
-
-    yield start_ensemble(start, tmp_path_factory.mktemp("zookeeper"), 1)
-    for process in started:
-        process.kill()
-
-
-@pytest.fixture
-def hand(ensemble):
-    hand = Hand(ensemble.hosts, f"/fleet{next(numbers)}")
-    yield hand
-    hand.close()
 
 
 @pytest.fixture
