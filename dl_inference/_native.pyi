@@ -46,7 +46,12 @@ class Proxy:
         """
 
     def set_control_status(self, status_json: str) -> None:
-        """Set the JSON object shown under ``control`` in /status (discovery sources, their ages, reloads)."""
+        """Set the JSON object shown under ``control`` in /status (discovery sources, their ages, reloads).
+
+        Its ``sources`` are in /metrics, and those that are not ok in /ready, too: objects with ``name`` (str), ``ok``
+        (bool), ``last_good_unix_s`` (seconds since 1970; 0 or none: never) and ``skipped`` (entries that cannot be
+        used; 0 when absent).
+        """
 
     def count_reload(self, source: str, ok: bool) -> None:
         """Count one reload of a configuration or discovery source, for ``dl_reloads_total{source,result}``."""

@@ -103,7 +103,8 @@ def _models(status: Mapping[str, Any], before: Mapping[str, Any], seconds: float
         rate = ""
         if seconds > 0 and model["name"] in earlier:
             rate = f"{max(0, model['requests'] - earlier[model['name']]) / seconds:.1f}"
-        versions = (f"{version}: {_split(parts)}" for version, parts in sorted((model.get("versions") or {}).items()))
+        versions = [f"{version}: {_split(parts)}" for version, parts in sorted((model.get("versions") or {}).items())]
+        versions += [f"{label} = {version}" for label, version in sorted((model.get("labels") or {}).items())]
         table.add_row(
             Text(model["name"]),
             Text(_split(model.get("split") or ())),

@@ -6,11 +6,12 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::time::Instant;
 
 use super::drain::{Drain, Phase};
 use super::limits::{ConnectionGuard, ConnectionLimiter};
@@ -58,7 +59,13 @@ pub struct Target {
 /// A bound listening socket.
 pub enum Listener {
     Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener, PathBuf),
+    Unix(std::os::unix::net::UnixListener, SocketFile),
+}
+
+/// The file of a listening unix socket, removed once: another process may have the path afterwards.
+pub struct SocketFile {
+    path: PathBuf,
+    is_removed: AtomicBool,
 }
 
 // === impl Load ===
@@ -138,10 +145,33 @@ impl Listener {
     pub fn address(&self) -> io::Result<String> {
         Ok(match self {
             Self::Tcp(listener) => listener.local_addr()?.to_string(),
-            Self::Unix(_, path) => format!("unix:{}", path.display()),
+            Self::Unix(_, file) => format!("unix:{}", file.path.display()),
         })
     }
+
+    /// Let no new connection begin, and lose none that has: closing a listener resets what the system has accepted
+    /// for it, and a connection may be that at any moment.
+    ///
+    /// Where the system cannot do it, connections that come in the last moment are reset.
+    fn close_door(&self) {
+        match self {
+            // Best effort: without it a drain is as good as it is elsewhere.
+            Self::Tcp(listener) => drop(SockRef::from(listener).attach_filter(&DROP_SYN)),
+            Self::Unix(_, file) => file.remove(),
+        }
+    }
 }
+
+/// A classic BPF program, run on each segment for the listener from its TCP header on: a SYN without ACK is dropped,
+/// as if it had been lost on the way, and all else passes. The caller's system sends it again after a second, when the
+/// port is closed, or another process's.
+const DROP_SYN: [SockFilter; 5] = [
+    SockFilter::new(0x30, 0, 0, 13),       // load the byte of the flags
+    SockFilter::new(0x54, 0, 0, 0x12),     // and SYN | ACK
+    SockFilter::new(0x15, 0, 1, 0x02),     // equal to SYN?
+    SockFilter::new(0x06, 0, 0, 0),        // yes: keep nothing
+    SockFilter::new(0x06, 0, 0, u32::MAX), // no: keep all of it
+];
 
 fn bind_tcp(address: &str) -> io::Result<Listener> {
     use std::net::ToSocketAddrs;
@@ -176,15 +206,25 @@ fn bind_unix(path: &str) -> io::Result<Listener> {
         other => other?,
     };
     listener.set_nonblocking(true)?;
-    Ok(Listener::Unix(listener, path))
+    let file = SocketFile {
+        path,
+        is_removed: AtomicBool::new(false),
+    };
+    Ok(Listener::Unix(listener, file))
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
+impl SocketFile {
+    fn remove(&self) {
+        if !self.is_removed.swap(true, Ordering::Relaxed) {
             // Best effort: the file may be gone, or its folder may.
-            let _ = std::fs::remove_file(path);
+            let _ = std::fs::remove_file(&self.path);
         }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        self.remove();
     }
 }
 
@@ -210,8 +250,8 @@ enum Accepting {
     Unix(tokio::net::UnixListener),
 }
 
-/// How long the last accept of a drain waits: one look at the system is enough.
-const LAST_LOOK: Duration = Duration::from_millis(1);
+/// How long a handshake that has begun may take once no new one can: a round trip within a region.
+const HANDSHAKE: Duration = Duration::from_millis(50);
 
 /// Accept on one listener until the drain begins.
 pub async fn run(
@@ -246,9 +286,10 @@ pub async fn run(
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
-    // Closing the listener would reset what the system has taken already: that is served, and told to go.
+    listener.close_door();
+    let end = Instant::now() + HANDSHAKE;
     while let Ok(accepted) =
-        tokio::time::timeout(LAST_LOOK, accept(&accepting, tcp_user_timeout_ms)).await
+        tokio::time::timeout_at(end, accept(&accepting, tcp_user_timeout_ms)).await
     {
         let has_failed = accepted.is_err();
         take(accepted, targets, limiter, stats);
@@ -319,3 +360,7 @@ fn hand_over(targets: &[Target], stream: Stream, peer: Peer, guard: ConnectionGu
         accepted,
     });
 }
+
+#[cfg(test)]
+#[path = "accept_tests.rs"]
+mod tests;
