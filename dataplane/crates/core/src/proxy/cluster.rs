@@ -273,6 +273,14 @@ impl Cluster {
             .any(|endpoint| endpoint.address.is_live())
     }
 
+    /// Whether an endpoint is live, or may turn out to be any moment.
+    pub fn may_serve(&self) -> bool {
+        self.lock()
+            .endpoints
+            .iter()
+            .any(|endpoint| endpoint.address.is_live() || endpoint.address.is_pending())
+    }
+
     /// The address's connectivity changed.
     pub(super) fn refresh(&self, endpoint: &Endpoint) {
         {

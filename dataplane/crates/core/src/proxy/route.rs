@@ -79,13 +79,25 @@ impl Split {
             .map(|(cluster, weight)| (cluster, *weight))
     }
 
-    /// The next call's cluster. A Weyl sequence (multiples of the golden ratio) keeps every prefix of the calls
-    /// close to the weights, without a lock and without a random source.
+    /// The next call's cluster. Where nobody could answer there, the heaviest that has somebody takes the call.
     fn pick(&self) -> &Arc<Cluster> {
-        let (first, _) = &self.targets[0];
-        if self.targets.len() == 1 {
-            return first;
+        if let [(only, _)] = &self.targets[..] {
+            return only;
         }
+        let due = self.due();
+        if due.may_serve() {
+            return due;
+        }
+        self.targets
+            .iter()
+            .filter(|(cluster, _)| cluster.may_serve())
+            .max_by_key(|(_, weight)| *weight)
+            .map_or(due, |(cluster, _)| cluster)
+    }
+
+    /// Whose turn it is. A Weyl sequence (multiples of the golden ratio) keeps every prefix of the calls close to
+    /// the weights, without a lock and without a random source.
+    fn due(&self) -> &Arc<Cluster> {
         let position = self
             .calls
             .fetch_add(1, Ordering::Relaxed)
@@ -97,7 +109,7 @@ impl Split {
             }
             point -= weight;
         }
-        first
+        &self.targets[0].0
     }
 }
 

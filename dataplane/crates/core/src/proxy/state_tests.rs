@@ -163,6 +163,50 @@ fn a_split_keeps_close_to_its_weights_from_the_first_call_on() {
 }
 
 #[test]
+fn a_share_whose_endpoints_are_all_dead_goes_to_the_heaviest_of_the_others() {
+    let shared = shared();
+    let clusters = [
+        cluster("a", &[("127.0.0.1:1", 1)]),
+        cluster("b", &[("127.0.0.1:2", 1)]),
+        cluster("c", &[("127.0.0.1:3", 1)]),
+        cluster("empty", &[]),
+    ];
+    let models = json!([model("m", &[("a", 1), ("b", 2), ("c", 6), ("empty", 1)])]);
+    shared.apply(&state(&clusters, models)).expect("good");
+    let state = shared.state.load_full();
+    let addresses: Vec<_> = state.clusters[..3]
+        .iter()
+        .map(|cluster| cluster.endpoints()[0].address.clone())
+        .collect();
+    let counts = || {
+        let mut counts = [0_u32; 4];
+        for _ in 0..1000 {
+            let route = state.routes.find(&key("m"), false).expect("routed");
+            let place = ["a", "b", "c", "empty"]
+                .iter()
+                .position(|name| *name == &*route.cluster.name);
+            counts[place.expect("one of them")] += 1;
+        }
+        counts
+    };
+    let near = |counts: [u32; 4], wanted: [u32; 4]| {
+        for (count, wanted) in counts.into_iter().zip(wanted) {
+            assert!(count.abs_diff(wanted) <= 5, "{counts:?}");
+        }
+    };
+    near(counts(), [100, 200, 700, 0]); // nothing has been tried yet: each may turn out live
+    for address in &addresses {
+        address.connected();
+    }
+    near(counts(), [100, 200, 700, 0]);
+    addresses[2].disconnected();
+    addresses[2].connect_failed();
+    near(counts(), [100, 900, 0, 0]);
+    addresses[2].connected();
+    near(counts(), [100, 200, 700, 0]);
+}
+
+#[test]
 fn an_unknown_model_is_told_the_nearest_known_names() {
     let shared = shared();
     let models = json!([
