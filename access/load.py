@@ -29,6 +29,9 @@ _KUBERNETES = re.compile(r"(.+_)?(SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_(TCP|UDP|S
 # The model servers' own variables, which an operator may set for everything on a machine.
 _MODEL_SERVERS = re.compile(r"(TORCH|TENSORFLOW)_.+|MAX_QUEUE|MAX_BATCH|STREAM_IDLE_TIMEOUT_MS")
 
+# Where the registry is and how to get in: for `dl-inference release` and `registry`, and for the source in it.
+_REGISTRY = re.compile(r"REGISTRY(_.+)?")
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -131,6 +134,8 @@ class _Layers:
         for variable, text in sorted(environment.items()):
             name = variable.removeprefix(ENVIRONMENT_PREFIX)
             if name == variable or _KUBERNETES.fullmatch(name) or _MODEL_SERVERS.fullmatch(name):
+                continue
+            if _REGISTRY.fullmatch(name):
                 continue
             path = self._path(variable, name.lower().split("__"))
             if path is not None:

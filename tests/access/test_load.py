@@ -199,6 +199,14 @@ def test_the_model_servers_variables_are_not_ours(tmp_path):
             loaded(tmp_path, SMALL, environment={f"DL_INFERENCE_{name.upper()}": "1"})
 
 
+def test_the_registrys_variables_are_not_ours(tmp_path):
+    names = ("DL_INFERENCE_REGISTRY", "DL_INFERENCE_REGISTRY_USERNAME", "DL_INFERENCE_REGISTRY_CA_FILE")
+    path = tmp_path / "access.yaml"
+    path.write_text("models: {m: {endpoints: [10.0.0.1:1]}}")
+    loaded = load(path, environment=dict.fromkeys(names, "x"))
+    assert list(loaded.config.models) == ["m"]
+
+
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path):
     with pytest.raises(ConfigError, match=r"missing\.yaml: cannot be read: No such file"):
         load(tmp_path / "missing.yaml")
