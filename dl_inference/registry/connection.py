@@ -1,0 +1,232 @@
+"""A connection to the registry for one command: every wait has a limit, every failure is one sentence.
+
+Who follows the registry for as long as it runs does not come here: see `follow`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from dl_inference.registry.zookeeper import RegistryError, Zookeeper
+
+if TYPE_CHECKING:
+    from kazoo.client import KazooClient, TransactionRequest
+
+    from dl_inference.registry.session import Event, Session
+
+# A frozen server does not let go of a session; the process ends all the same.
+CLOSE_S = 2.0
+# Requests under way: kazoo's thread is woken by a byte in a pipe for each, and from about 270 on who asks waits for it.
+WINDOW = 128
+
+
+class AnswerLostError(RegistryError):
+    """The connection was lost after a change was sent: it may have been made or not."""
+
+
+class ChangedError(RegistryError):
+    """What a change was made for is not there any more: somebody else was faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What is at a path.
+
+    Attributes:
+        data: its bytes.
+        version: one more with every change of the data.
+        ephemeral: whether it goes with the session that made it.
+        created: Unix time, s.
+    """
+
+    data: bytes
+    version: int
+    ephemeral: bool
+    created: float
+
+
+class Connection:
+    """Reads and changes, each of which is answered or fails within `timeout_ms`."""
+
+    def __init__(self, place: Zookeeper, timeout_ms: int) -> None:
+        self.place = place
+        self._timeout_s = timeout_ms / 1000
+        # Set while requests are answered, and when they never will be.
+        self._settled = threading.Event()
+        self._has_ended = False
+        self._reason = ""
+        self._session: Session | None = None
+
+    def __enter__(self) -> Self:
+        """Connect.
+
+        Raises:
+            RegistryError: nobody answers in time, the login is refused, or kazoo is not installed.
+        """
+        try:
+            from dl_inference.registry.session import Session  # noqa: PLC0415  (kazoo is an extra)
+        except ModuleNotFoundError as error:
+            raise RegistryError(f"{error.name} is not installed: pip install 'dl-inference[zookeeper]'") from error
+        self._session = Session(self.place, self._heard)
+        self._session.start()
+        try:
+            self._await_settled(self._timeout_s)
+        except RegistryError:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the session; a server that does not answer is not waited for."""
+        session, self._session = self._session, None
+        if session is not None:
+            session.stop(CLOSE_S)
+
+    def path(self, path: str) -> str:
+        """Return where a path of `dl_inference.registry.schema` is."""
+        return self.place.chroot + path
+
+    def get(self, paths: Sequence[str]) -> list[Node | None]:
+        """Return what is at each path of `dl_inference.registry.schema`; None where nothing is."""
+        found = self._read("get_async", [self.path(path) for path in paths])
+        return [
+            each and Node(each[0] or b"", each[1].version, each[1].ephemeralOwner != 0, each[1].ctime / 1000)
+            for each in found
+        ]
+
+    def children(self, paths: Sequence[str]) -> list[list[str] | None]:
+        """Return the sorted names below each path; None where nothing is."""
+        found = self._read("get_children_async", [self.path(path) for path in paths])
+        return [None if each is None else sorted(each) for each in found]
+
+    def catch_up(self) -> None:
+        """Make the server that we are connected to know all that was changed before."""
+        self._read("sync_async", [self.place.chroot])
+
+    def make_parents(self, paths: Iterable[str]) -> None:
+        """Create what is missing above each path."""
+        parents = sorted({self.path(path).rpartition("/")[0] for path in paths})
+        # The first alone: what all of them are under is not made by each.
+        self._read("ensure_path_async", parents[:1])
+        self._read("ensure_path_async", parents[1:])
+
+    def change(self, operations: Callable[[TransactionRequest], None]) -> None:
+        """Change several nodes, or none of them.
+
+        Args:
+            operations: is given the transaction and adds to it; the paths are those that `path` gives.
+
+        Raises:
+            ChangedError: a version, or what is there and what not, is another than expected.
+            AnswerLostError: it may have been made.
+            RegistryError: not allowed, not possible, or no answer in time.
+        """
+        from kazoo import exceptions  # noqa: PLC0415  (an extra)
+
+        transaction = self._running.transaction()
+        operations(transaction)
+        (results,) = self._wait([transaction.commit_async()], self._timeout_s)
+        if isinstance(results, _lost()):
+            raise AnswerLostError(
+                f"{self.place.url}: the connection was lost while a change was made: look what is there"
+            )
+        if isinstance(results, Exception):
+            raise self._error(results)
+        innocent = (exceptions.RolledBackError, exceptions.RuntimeInconsistency)
+        failures = [each for each in results if isinstance(each, Exception) and not isinstance(each, innocent)]
+        if not failures:
+            return
+        moved = (exceptions.BadVersionError, exceptions.NodeExistsError, exceptions.NoNodeError)
+        if all(isinstance(each, moved) for each in failures):
+            raise ChangedError(f"{self.place.url}: somebody else changed it meanwhile: try again")
+        raise self._error(failures[0])
+
+    @property
+    def _running(self) -> KazooClient:
+        if self._session is None:
+            raise RuntimeError("a connection is used within its `with`")
+        return self._session.client
+
+    def _heard(self, event: Event, reason: str) -> None:
+        """Take what the session tells; kazoo's thread calls it, and it must not block."""
+        if event.name == "TROUBLED":
+            self._reason = reason[:300]
+            return
+        self._has_ended = event.name == "ENDED"
+        if event.name == "LOST":
+            self._settled.clear()
+        else:
+            self._settled.set()
+
+    def _await_settled(self, timeout_s: float) -> None:
+        if not self._settled.wait(timeout_s) or self._has_ended:
+            raise self._unreachable()
+
+    def _read(self, request: str, paths: Sequence[str]) -> list[Any]:
+        """Ask about each path, again after a lost connection, until all is answered; None for what is not there."""
+        found: list[Any] = []
+        deadline = time.monotonic() + self._timeout_s
+        while len(found) < len(paths):
+            ask = getattr(self._running, request)
+            window = paths[len(found) : len(found) + WINDOW]
+            answers = self._wait([ask(path) for path in window], deadline - time.monotonic())
+            if any(isinstance(each, _lost()) for each in answers):
+                self._await_settled(deadline - time.monotonic())
+                continue
+            found += [self._value(each) for each in answers]
+            deadline = time.monotonic() + self._timeout_s
+        return found
+
+    def _value(self, found: Any) -> Any:
+        from kazoo.exceptions import NoNodeError  # noqa: PLC0415  (an extra)
+
+        if isinstance(found, NoNodeError):
+            return None
+        if isinstance(found, Exception):
+            raise self._error(found)
+        return found
+
+    def _wait(self, requests: Sequence[Any], timeout_s: float) -> list[Any]:
+        """Return the answer, or the error, of each request."""
+        deadline = time.monotonic() + timeout_s
+        for request in requests:
+            if not request.wait(max(0.0, deadline - time.monotonic())):
+                raise self._unreachable()
+        return [request.value if request.successful() else request.exception for request in requests]
+
+    def _unreachable(self) -> RegistryError:
+        if self._has_ended:
+            return RegistryError(f"{self.place.url}: the login is refused, or what it needs fails: {self._reason}")
+        login = "the login may be refused" if self.place.username or self.place.sasl else ""
+        reason = f" ({self._reason or login})" if self._reason or login else ""
+        return RegistryError(
+            f"no answer from {self.place.url} within {self._timeout_s * 1000:.0f} ms{reason}: is ZooKeeper running"
+            " there? --registry-timeout-ms waits longer"
+        )
+
+    def _error(self, error: Exception) -> RegistryError:
+        from kazoo import exceptions  # noqa: PLC0415  (an extra)
+
+        if isinstance(error, exceptions.NoAuthError):
+            return RegistryError(
+                f"{self.place.url}: not allowed: log in as who made it, by DL_INFERENCE_REGISTRY_USERNAME and _PASSWORD"
+            )
+        if isinstance(error, exceptions.NotEmptyError):
+            return RegistryError(f"{self.place.url}: there is something below a node that should go: look at it first")
+        return RegistryError(f"{self.place.url}: {type(error).__name__} {error}".rstrip())
+
+
+def _lost() -> tuple[type[Exception], ...]:
+    """Return what a request is answered with that may have been lost on its way."""
+    from kazoo import exceptions  # noqa: PLC0415  (an extra)
+
+    return (
+        exceptions.ConnectionLoss,
+        exceptions.SessionExpiredError,
+        exceptions.OperationTimeoutError,
+        exceptions.SessionMovedError,
+    )
