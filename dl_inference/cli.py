@@ -19,7 +19,7 @@ from access import check as access_check
 from access.errors import ConfigError, StartError
 from access.load import load
 from access.proxy import AccessService, signals
-from dl_inference import address, messages
+from dl_inference import address, messages, registry_command, release_command
 from dl_inference import status as statuses
 from dl_inference._native import Proxy
 
@@ -31,6 +31,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(release_command.app, name="release")
+app.add_typer(registry_command.app, name="registry")
 # Where the output is no terminal, 80 columns would cut addresses.
 out = Console(width=None if sys.stdout.isatty() else 160)
 err = Console(stderr=True)

@@ -22,11 +22,13 @@ from processes import ROOT, Process
 from access.load import load
 from dl_inference import cli
 from dl_inference._native import ERROR_KINDS
+from dl_inference.registry.release_files import ReleaseFiles
+from dl_inference.registry.schema import ReleaseDocument
 from torch_predict.config import ModelSettings, ServerSettings
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
-LANGUAGES = {"bash", "python", "yaml", "text", "promql"}
+LANGUAGES = {"bash", "python", "yaml", "json", "text", "promql"}
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
 DIGITS = ROOT / "models" / "digits"
 RETRY_RS = ROOT / "dataplane" / "crates" / "core" / "src" / "proxy" / "retry.rs"
@@ -171,6 +173,28 @@ def test_a_yaml_block_is_a_valid_configuration(block, tmp_path):
     assert config.models or config.discovery
 
 
+def command_of(words: list[str]):
+    """Return the command that words on the command line mean; of `release MODEL ...` it is `release deploy`."""
+    command = COMMANDS[words[0]]
+    inner = getattr(command, "commands", None)
+    return inner[words[1]] if inner and words[1] in inner else inner["deploy"] if inner else command
+
+
+@of("json")
+def test_a_json_block_is_a_release_document_or_a_file_with_one(block, tmp_path):
+    document = json.loads(block.text)
+    if "releases" in document:
+        assert ReleaseDocument.parse(block.text.encode()).faults() == []
+        return
+    (model,) = document
+    (tmp_path / f"{model}.json").write_text(block.text)
+    store = ReleaseFiles(tmp_path, 1000)
+    found = store.read(model).document
+    assert found is not None
+    assert found.faults() == []
+    assert set(found.shares()) == {each.version for each in store.endpoints(model) or ()}
+
+
 @of("bash")
 def test_a_shell_block_uses_commands_options_and_targets_that_exist(block):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -178,7 +202,7 @@ def test_a_shell_block_uses_commands_options_and_targets_that_exist(block):
         words = shlex.split(line, comments=True)
         for index, word in enumerate(words):
             if word.endswith("dl-inference") and index == 0:
-                command = COMMANDS[words[1]]
+                command = command_of(words[1:])
                 known = {name for parameter in command.params for name in parameter.opts}
                 assert [each for each in words[2:] if each.startswith("--") and each not in known] == []
             if word == "make" and index == 0:
