@@ -40,7 +40,8 @@ MAX_TIMEOUT_MS = 86_400_000
 MAX_WEIGHT = 65_535
 
 PROTOCOLS = get_args(WireProtocol)
-KEYS = ("endpoints", "timeout_ms", "protocol", "release")
+# `history` is of who writes the releases: dl_inference.registry.release_files.
+KEYS = ("endpoints", "timeout_ms", "protocol", "release", "history")
 META = "__meta_"
 
 At = tuple[str | int, ...]

@@ -267,7 +267,7 @@ def test_what_a_terminal_would_obey_is_not_printed():
     assert plain("a\x1b[31mb\nc") == "a\ufffd[31mb\ufffdc"
 
 
-def test_the_modules_of_this_page_know_no_network():
+def test_edits_and_checks_know_no_network():
     folder = Path(edits.__file__).parent
     for name in ("release_checks.py", "release_edits.py"):
         assert "kazoo" not in (folder / name).read_text()

@@ -13,6 +13,7 @@ from functools import partial
 import pytest
 from registry_fleet import Fleet, one_zookeeper
 
+from access.discovery.file import FileConfig, FileResolver
 from dl_inference.registry import release_edits as edits
 from dl_inference.registry.connection import AnswerLostError, Connection
 from dl_inference.registry.release_files import ReleaseFiles, path_of
@@ -297,30 +298,33 @@ def test_the_author_is_somebody_even_where_the_user_has_no_name(monkeypatch):
 # --- ZooKeeper
 
 
-def test_a_change_whose_answer_was_lost_is_made_once(nodes, monkeypatch):
+@pytest.mark.parametrize("was_made", [True, False])
+def test_a_change_whose_answer_was_lost_is_made_once(nodes, monkeypatch, was_made):
     apply(nodes)
-    connection = nodes._connection
-    made, lost = connection.change, []
+    change_nodes, asked = nodes._connection.change, []
 
-    def losing(operations):
-        lost.append(1)
-        if len(lost) != 2:  # 1: made and not answered; 2: made; 3: neither made nor answered
-            if len(lost) == 1:
-                made(operations)
+    def lose_the_first_answer(operations):
+        asked.append(operations)
+        if len(asked) > 1 or was_made:
+            change_nodes(operations)
+        if len(asked) == 1:
             raise AnswerLostError("lost")
-        made(operations)
 
-    monkeypatch.setattr(connection, "change", losing)
+    monkeypatch.setattr(nodes._connection, "change", lose_the_first_answer)
     assert apply(nodes).after.revision == 2
-    assert len(lost) == 1
-    assert apply(nodes).after.revision == 3
-    assert len(lost) == 2
-    lost.append(1)
-    monkeypatch.setattr(
-        connection, "change", lambda operations: losing(operations) if len(lost) < 4 else made(operations)
-    )
-    assert apply(nodes).after.revision == 4
-    assert counts(nodes.history("m")) == [(1, 1), (2, 2), (3, 3), (4, 4)]
+    assert len(asked) == (1 if was_made else 2)
+    assert counts(nodes.history("m")) == [(1, 1), (2, 2)]
+
+
+def test_a_login_that_cannot_be_is_said_at_once(fleet):
+    began = time.monotonic()
+    place = replace(fleet.place, sasl="NONSENSE", username="ada")
+    with (
+        pytest.raises(RegistryError, match=r"the login is refused, or what it needs fails: .*NONSENSE"),
+        Connection(place, TIMEOUT_MS) as connection,
+    ):
+        connection.children(["/models"])
+    assert time.monotonic() - began < TIMEOUT_MS / 2000
 
 
 def test_endpoints_that_cannot_be_understood_count_for_nothing(nodes, fleet):
@@ -466,3 +470,19 @@ def test_a_file_keeps_its_permissions(tmp_path):
     path_of(tmp_path, "m").chmod(0o640)
     apply(store)
     assert path_of(tmp_path, "m").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_folder_is_followed_by_the_source_of_files(tmp_path):
+    (tmp_path / "endpoints.yaml").write_text('m: {endpoints: [{address: "10.0.0.1:1", version: "1"}]}')
+    store = ReleaseFiles(tmp_path, TIMEOUT_MS)
+    for weight in (5, 7):
+        deploy = partial(edits.deploy, model="m", version="1", phase="production", settings=edits.Settings(weight))
+        apply(store, deploy)
+    resolver = FileResolver.create(FileConfig(kind="file", path="*"), tmp_path)
+    resolver.start(lambda: None)
+    entry = resolver.read().entries["m"]
+    assert [each.address for each in entry.endpoints] == ["10.0.0.1:1"]
+    assert entry.release == store.read("m").document
+    assert resolver.read().warnings == ()
+    clear(store, "m", timeout_ms=TIMEOUT_MS)
+    assert resolver.read().entries["m"].release is None
