@@ -1,5 +1,6 @@
 """`dl-inference registry`: list foreign endpoints in ZooKeeper, and look into it. It reads options and hands over."""
 
+import contextlib
 import difflib
 import json
 import os
@@ -124,13 +125,14 @@ def watch(
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
     """Print a line for whatever appears, changes or goes, until interrupted."""
-    with reported():
+    with reported(), contextlib.suppress(KeyboardInterrupt):
         place = parse_url(given(registry), os.environ)
-        for line in registry_watch.following(place, model, registry_timeout_ms):
-            if as_json:
-                print(json.dumps(line.json), flush=True)
-            else:
-                out.print(line.text, soft_wrap=True)
+        with contextlib.closing(registry_watch.following(place, model, registry_timeout_ms)) as lines:
+            for line in lines:
+                if as_json:
+                    print(json.dumps(line.json), flush=True)
+                else:
+                    out.print(line.text, soft_wrap=True)
 
 
 @app.command("rm")

@@ -1,7 +1,7 @@
 """`dl-inference registry watch`: the difference between two readings of the registry, in lines."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -45,8 +45,8 @@ class Line:
         return {"time": self.at.isoformat(timespec="milliseconds"), "event": self.event, **self.fields}
 
 
-def following(place: Zookeeper, model: str | None, timeout_ms: int) -> Iterator[Line]:
-    """Yield a line for whatever happens, until KeyboardInterrupt, which ends it quietly.
+def following(place: Zookeeper, model: str | None, timeout_ms: int) -> Generator[Line]:
+    """Yield a line for whatever happens, until it is closed.
 
     Args:
         place: the registry.
@@ -83,8 +83,6 @@ def following(place: Zookeeper, model: str | None, timeout_ms: int) -> Iterator[
             is_away = False
             yield from changes(before, now)
             before = now
-    except KeyboardInterrupt:
-        return
     finally:
         follower.stop()
 
