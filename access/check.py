@@ -37,7 +37,7 @@ class Report:
 
 
 def config(path: Path) -> Report:
-    """Check an access configuration and the sources that it names; starts nothing."""
+    """Check an access configuration and the sources that it names; nothing goes on when it returns."""
     try:
         loaded = load(path)
     except ConfigError as error:
@@ -46,10 +46,13 @@ def config(path: Path) -> Report:
     problems: list[Problem] = []
     for key, source in state.sources(loaded.config).items():
         resolver = RESOLVERS[source.kind].resolver.create(source, loaded.folder)
+        resolver.start(lambda: None)
         try:
             snapshots[key] = resolver.read()
         except AccessError as error:
-            problems.append(Problem(resolver.name, str(error), "the access service would not start"))
+            problems.append(Problem(resolver.name, str(error), "the access service would have nothing from it"))
+        finally:
+            resolver.stop()
     if problems:
         return Report(tuple(problems), loaded=loaded)
     routing = state.routing(loaded.config, snapshots)

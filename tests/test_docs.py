@@ -19,6 +19,7 @@ import typer.main
 import yaml
 from processes import ROOT, Process
 
+from access.discovery.file import FileResolver
 from access.load import load
 from dl_inference import cli
 from dl_inference._native import ERROR_KINDS
@@ -166,6 +167,12 @@ def test_the_page_blames_whom_the_data_plane_blames():
 def test_a_yaml_block_is_a_valid_configuration(block, tmp_path):
     if block.text.startswith("# model.yaml"):
         ModelSettings.model_validate(yaml.safe_load(block.text))
+        return
+    if block.text.startswith(("# endpoints.yaml", "# targets.yaml")):
+        (tmp_path / "list.yaml").write_text(block.text)
+        found = FileResolver(tmp_path / "list.yaml").read()
+        assert found.entries
+        assert not found.warnings
         return
     path = tmp_path / "access.yaml"
     path.write_text(block.text)

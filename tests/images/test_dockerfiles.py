@@ -127,8 +127,18 @@ def test_an_image_says_what_it_is(name):
 
 def test_only_the_access_image_is_without_torch():
     texts = {name: " ".join(each.text for each in stages(name)[1]) for name in NAMES}
-    assert {name for name, text in texts.items() if "EXTRAS=torch " in text and "[$EXTRAS]" in text} == {"cpu", "gpu"}
+    assert {name for name, text in texts.items() if "EXTRAS=torch,zookeeper " in text and "[$EXTRAS]" in text} == {
+        "cpu",
+        "gpu",
+    }
     assert "EXTRAS" not in texts["access"]
+
+
+def test_every_image_can_follow_or_use_a_registry():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    texts = {name: " ".join(each.text for each in stages(name)[1]) for name in NAMES}
+    assert '.whl)[dns,zookeeper]"' in texts["access"]
+    assert {"dns", "zookeeper", "torch"} <= extras.keys()
 
 
 def test_the_extras_and_arguments_that_the_guide_names_are_there():

@@ -10,12 +10,10 @@ from typing import Any, ClassVar
 
 import dns.rcode
 from dns_server import DnsServer, refuse, silence
-from processes import Process
-from zookeeper_process import start_ensemble
+from zookeeper_process import Ensemble
 
 from dl_inference.registry.schema import EndpointDocument, endpoint_path, endpoints_path
 
-Start = Callable[..., Process]
 Endpoints = Mapping[str, int]
 """address -> weight."""
 
@@ -33,8 +31,13 @@ class Example(ABC):
     is_live: ClassVar[bool] = True
     config: dict[str, Any]
 
-    def __init__(self, folder: Path, start: Start) -> None:
-        """Make it, without any content."""
+    def __init__(self, folder: Path, zookeeper: Callable[[], Ensemble]) -> None:
+        """Make it, without any content.
+
+        Args:
+            folder: an empty one of its own.
+            zookeeper: gives one that runs, and that several examples use one after the other.
+        """
         self.folder = folder
 
     @abstractmethod
@@ -77,8 +80,8 @@ class _File(Example):
     name: ClassVar[str]
     bad_line: ClassVar[str]
 
-    def __init__(self, folder: Path, start: Start) -> None:
-        super().__init__(folder, start)
+    def __init__(self, folder: Path, zookeeper: Callable[[], Ensemble]) -> None:
+        super().__init__(folder, zookeeper)
         self.config = {"kind": self.name, "path": "list.txt"}
         self._path = folder / "list.txt"
         self._text = ""
@@ -135,8 +138,8 @@ class YamlFile(_File):
 class Dns(Example):
     """SRV records."""
 
-    def __init__(self, folder: Path, start: Start) -> None:
-        super().__init__(folder, start)
+    def __init__(self, folder: Path, zookeeper: Callable[[], Ensemble]) -> None:
+        super().__init__(folder, zookeeper)
         self._server = DnsServer()
         self._server.ttl = 0
         self.config = {
@@ -175,48 +178,54 @@ class Dns(Example):
 class Zookeeper(Example):
     """Documents in Debian's ZooKeeper, which a client of the test's own writes."""
 
-    def __init__(self, folder: Path, start: Start) -> None:
+    def __init__(self, folder: Path, zookeeper: Callable[[], Ensemble]) -> None:
         from kazoo.client import KazooClient
+        from kazoo.retry import KazooRetry
 
-        super().__init__(folder, start)
-        self._ensemble = start_ensemble(start, folder, 1)
-        self._client = KazooClient(self._ensemble.hosts)
+        super().__init__(folder, zookeeper)
+        self._ensemble = zookeeper()
+        self._path = f"/{folder.name}"
+        self._is_lost = self._is_frozen = False
+        self._client = KazooClient(self._ensemble.hosts, connection_retry=KazooRetry(max_tries=-1, max_delay=0.2))
         self._client.start(timeout=60)
         # A session as short as can be, so that loss is seen soon.
-        self.config = {"kind": "zookeeper", "hosts": self._ensemble.hosts, "path": "/test", "session_timeout_ms": 800}
+        self.config = {
+            "kind": "zookeeper",
+            "hosts": self._ensemble.hosts,
+            "path": self._path,
+            "session_timeout_ms": 800,
+        }
 
     def put(self, endpoints: Endpoints) -> None:
-        parent = f"/test{endpoints_path(MODEL)}"
+        parent = f"{self._path}{endpoints_path(MODEL)}"
         self._client.ensure_path(parent)
         for child in self._client.get_children(parent):
             self._client.delete(f"{parent}/{child}")
         for address, weight in endpoints.items():
             document = EndpointDocument(address=address, weight=weight, model=MODEL, protocol="tfs")
-            self._client.create(f"/test{endpoint_path(MODEL, address)}", document.dump())
+            self._client.create(f"{self._path}{endpoint_path(MODEL, address)}", document.dump())
 
     def spoil(self) -> None:
-        self._client.create(f"/test{endpoint_path(MODEL, '10.9.9.9:1')}", b"garbage")
+        self._client.create(f"{self._path}{endpoint_path(MODEL, '10.9.9.9:1')}", b"garbage")
 
     def lose(self) -> None:
         self._ensemble.servers[0].kill()
+        self._is_lost = True
 
     def hang(self) -> None:
         self._ensemble.servers[0].freeze()
         self._is_frozen = True
 
-    _is_frozen = False
-
     def recover(self) -> None:
         if self._is_frozen:
             self._ensemble.servers[0].thaw()
-            self._is_frozen = False
-        else:
+        if self._is_lost:
             self._ensemble.servers[0].restart()
+        self._is_lost = self._is_frozen = False
         self._ensemble.await_ready()
 
     def close(self) -> None:
-        if self._is_frozen:
-            self.recover()
+        self.recover()
         self._client.stop()
         self._client.close()
 

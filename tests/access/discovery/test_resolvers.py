@@ -1,12 +1,15 @@
 """The contract of a discovery source, over all of RESOLVERS. What each kind is tried with: source_examples.py."""
 
+import functools
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from processes import Process
 from source_examples import EXAMPLES, MODEL, Example
+from zookeeper_process import Ensemble, start_ensemble
 
 from access.discovery import RESOLVERS, Resolver
 from access.discovery.base import DiscoveryError, Snapshot
@@ -21,9 +24,23 @@ NOTICED_S = 10
 LIMIT_S = 40
 
 
+@pytest.fixture(scope="module")
+def zookeeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Ensemble]]:
+    """Give a ZooKeeper that runs; it is started for the first who asks."""
+    started: list[Process] = []
+
+    def start(command: Sequence[str | Path]) -> Process:
+        started.append(Process(command))
+        return started[-1]
+
+    yield functools.cache(lambda: start_ensemble(start, tmp_path_factory.mktemp("zookeeper"), 1))
+    for process in started:
+        process.kill()
+
+
 @pytest.fixture
-def example(kind: str, tmp_path: Path, run) -> Iterator[Example]:
-    example = EXAMPLES[kind](tmp_path, run)
+def example(kind: str, tmp_path: Path, zookeeper: Callable[[], Ensemble]) -> Iterator[Example]:
+    example = EXAMPLES[kind](tmp_path, zookeeper)
     try:
         example.put(TWO)
         yield example
