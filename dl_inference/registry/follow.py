@@ -6,6 +6,7 @@ connection takes all watches with it: everything is read again before the state 
 
 import logging
 import queue
+import random
 import secrets
 import threading
 import time
@@ -168,7 +169,7 @@ class Follower:
         """Say why there is no state, and begin anew after a while."""
         self._abandon()
         self._close()
-        self._open_at = time.monotonic() + RETRY_S
+        self._open_at = time.monotonic() + RETRY_S * random.uniform(0.7, 1.3)  # not a whole fleet at once
         self._reasons = {}
         self._refusal = reason
         self._fail()

@@ -23,6 +23,8 @@ from dl_inference.registry.pipeline import Job
 
 log = logging.getLogger(__name__)
 
+# There is no registry yet, or no connection: it is tried again with the next report or session.
+_PASSING = (NoNodeError, ConnectionLoss, SessionExpiredError, ConnectionClosedError)
 # ZooKeeper ends the connection of who sends more than 1 MiB less 1 byte at once.
 MAX_BYTES = 1_000_000
 
@@ -82,7 +84,7 @@ class Presence:
         if isinstance(result.exception, NoNodeError):
             self._create(client, data)
         elif result.exception is not None:
-            self._end(result.exception)
+            self._end(result.exception, data)
         elif client.client_id is not None and result.value.ephemeralOwner != client.client_id[0]:
             # Of our session before this one, with which it would go.
             self._call(client.delete_async(self._path), lambda client, _: self._create(client, data))
@@ -102,18 +104,17 @@ class Presence:
     def _has_parent(self, client: KazooClient, result: Any, data: bytes) -> None:
         if result.exception is None or isinstance(result.exception, NodeExistsError):
             self._create(client, data)
-        elif isinstance(result.exception, NoNodeError):  # no registry yet: `put` comes again
-            self._is_busy = False
         else:
-            self._end(result.exception)
+            self._end(result.exception, data)
 
-    def _end(self, error: BaseException | None, data: bytes | None = None) -> None:
+    def _end(self, error: BaseException | None, data: bytes) -> None:
         self._is_busy = False
         if error is None:
             self._written, self._trouble = data, ""
-            self._write()  # what was wanted meanwhile
-        elif not isinstance(error, ConnectionLoss | SessionExpiredError | ConnectionClosedError):  # comes again
+        elif not isinstance(error, _PASSING):
             self._fail(type(error).__name__ if isinstance(error, KazooException) else repr(error))
+        if self._wanted is not data:  # something newer came meanwhile
+            self._write()
 
     def _fail(self, trouble: str) -> None:
         if trouble != self._trouble:

@@ -122,6 +122,25 @@ def test_a_release_document_that_cannot_be_used_leaves_the_last_good_one(hand, f
     assert "counts as none" in said.warnings[0].message
 
 
+def test_who_fails_when_told_of_a_change_is_told_of_the_next(hand, followed, caplog):
+    followed.resolver.read()
+
+    def fail():
+        followed.resolver._follower._changed = followed._changed
+        raise ZeroDivisionError
+
+    followed.resolver._follower._changed = fail
+    hand.client.create(hand.chroot)
+    hand.client.create(f"{hand.chroot}/models")
+    hand.client.create(f"{hand.chroot}/models/m")
+    deadline = time.monotonic() + LIMIT_S
+    while "ZeroDivisionError" not in caplog.text:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)  # the log tells nobody
+    hand.announce("m", "a:1")
+    followed.wait(lambda said: addresses(said, "m") == ["a:1"])
+
+
 def said_there(hand):
     """Return what the access services say of themselves."""
     folder = f"{hand.chroot}/access"
