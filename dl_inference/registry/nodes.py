@@ -22,6 +22,8 @@ from kazoo.exceptions import (
     NoNodeError,
     NotEmptyError,
     OperationTimeoutError,
+    RolledBackError,
+    RuntimeInconsistency,
     SessionExpiredError,
 )
 
@@ -107,9 +109,18 @@ class Nodes:
                     return
                 if not self._may_replace(path, found, may_create=may_create):
                     return
-                self._done(client.delete_async(path, stat.version))
+                self._replace(client, path, stat.version, content=_dump({**self._kept.get(path, {}), **wanted}))
                 self._claimed.add(path)
         raise NotNowError(f"{path} changes faster than it can be written")
+
+    def _replace(self, client: KazooClient, path: str, version: int, content: bytes) -> None:
+        # At once: whose node it was must not find it deleted, and put it there again.
+        transaction = client.transaction()
+        transaction.delete(path, version)
+        transaction.create(path, content, ephemeral=True)
+        for result in self._done(transaction.commit_async()):
+            if isinstance(result, Exception) and not isinstance(result, RolledBackError | RuntimeInconsistency):
+                raise result
 
     def _may_replace(self, path: str, found: EndpointDocument | None, *, may_create: bool) -> bool:
         """Tell whether a node of another session may go: one of ours, or what was there before us.
