@@ -10,16 +10,16 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Collection
 from pathlib import Path
 
 import grpc
 
 from dl_inference.registry import registration as registry
-from dl_inference.registry.registration import Announcement, Registration
+from dl_inference.registry.registration import Announcement, Registration, Served
 from dl_inference.registry.zookeeper import RegistryError
 from tf_predict import addresses, repository
 from tf_predict.admin import AdminPort
-from tf_predict.announcing import Teller, served
 from tf_predict.config import MAX_MESSAGE_BYTES, ServerSettings
 from tf_predict.errors import LoadError, ModelFolderError
 from tf_predict.health import Health
@@ -86,7 +86,7 @@ def serve(  # noqa: PLR0913  (the command line's options)
         chosen = folder.chosen(model_version)
         versions = Versions(model_name or folder.name, folder.settings)
         announcement = Announcement(registration or registry.read(os.environ), "tf_predict")
-        announcement.check(listen, served(versions, [version.number for version in chosen]))
+        announcement.check(listen, _served(versions, [version.number for version in chosen]))
         loader = Loader(versions, load, settings.tensorflow_threads)
         for version in chosen:
             loader.load(folder, version)
@@ -132,9 +132,9 @@ async def _serve(  # noqa: PLR0913, PLR0917  (what serve() has made)
         _LOGGER.info("admin port on %s", admin_port.address)
     _LOGGER.info("serving %s version %d on %s", versions.names[0], latest, ", ".join(bound))
     announcement.open(bound)
-    teller = Teller(announcement, versions)
-    teller.tell(versions.available())
-    following = asyncio.create_task(follow(loader, followed, stopping, teller.tell)) if followed is not None else None
+    announcement.tell([_served(versions, versions.available())])
+    tell = lambda numbers: announcement.tell([_served(versions, numbers)])  # noqa: E731
+    following = asyncio.create_task(follow(loader, followed, stopping, tell)) if followed is not None else None
     await stopping.wait()
     if await asyncio.to_thread(announcement.say_goodbye):
         await asyncio.sleep(announcement.goodbye_s)
@@ -149,6 +149,13 @@ async def _serve(  # noqa: PLR0913, PLR0917  (what serve() has made)
             logging.shutdown()
             os._exit(0 if is_clean else 1)
     return 0 if is_clean else 1
+
+
+def _served(versions: Versions, numbers: Collection[int]) -> Served:
+    """Return what is announced of a model while these versions answer; at least one."""
+    *others, latest = sorted(numbers)
+    labels = tuple(label for label, number in versions.settings.labels.items() if number in numbers)
+    return Served(versions.names, "tfs", str(latest), tuple(map(str, others)), labels)
 
 
 def _bind(server: grpc.aio.Server, address: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,6 +115,8 @@ class Announcement:
         self._registration = registration
         self._announcer: Announcer | None = None
         self._host, self._index, self._address = "", 0, ""
+        self._told: Sequence[Served] | None = None
+        self._faults: set[str] = set()
         if registration is not None:
             try:
                 from dl_inference.registry.announce import Announcer  # noqa: PLC0415  (kazoo is an extra)
@@ -123,6 +125,11 @@ class Announcement:
             self._announcer = Announcer(
                 registration.place, program=f"{program} {_version()}", linger_s=registration.goodbye_ms / 1000
             )
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is a registry."""
+        return self._announcer is not None
 
     @property
     def goodbye_s(self) -> float:
@@ -142,8 +149,10 @@ class Announcement:
         if self._registration is not None:
             if self._registration.advertise is None:
                 self._host, self._index = reachable.host(listening, self._registration.place)
-            for each in served:
-                _documents(self._registration, self._registration.advertise or f"{self._host}:1", each)
+            address = self._registration.advertise or f"{self._host}:1"
+            faults = [text for each in served for text in _documents(self._registration, address, each)[1]]
+            if faults:
+                raise RegistryError("; ".join(faults))
 
     def open(self, bound: Sequence[str]) -> None:
         """Take the addresses that the server listens on, in the order of those that were checked."""
@@ -160,15 +169,17 @@ class Announcement:
                 self._address,
             )
 
-    def tell(self, served: Iterable[Served]) -> None:
-        """Say the whole of what is served from now on; without waiting.
-
-        Raises:
-            RegistryError: a name that the registry does not take; what was said before stays.
-        """
-        if self._announcer is not None and self._registration is not None:
-            documents = [_documents(self._registration, self._address, each) for each in served]
-            self._announcer.announce(document for group in documents for document in group)
+    def tell(self, served: Sequence[Served]) -> None:
+        """Say the whole of what is served from now on; without waiting. A name that cannot be announced is logged."""
+        if self._announcer is None or self._registration is None or served == self._told:
+            return
+        self._told = served
+        found = [_documents(self._registration, self._address, each) for each in served]
+        self._announcer.announce(document for documents, _ in found for document in documents)
+        faults = {text for _, texts in found for text in texts}
+        for text in sorted(faults - self._faults):
+            log.error("%s", text)
+        self._faults = faults
 
     def say_goodbye(self, limit_s: float = GOODBYE_LIMIT_S) -> bool:
         """Say that no more calls should come, and wait until that is written; then serve on for `goodbye_s`.
@@ -189,25 +200,28 @@ class Announcement:
             self._announcer.close(CLOSE_LIMIT_S)
 
 
-def _documents(registration: Registration, address: str, served: Served) -> list[EndpointDocument]:
-    try:
-        return [
-            EndpointDocument(
-                address=address,
-                protocol=served.protocol,
-                model=name,
-                version=served.version,
-                versions=served.versions,
-                labels=served.labels,
-                weight=registration.weight,
-                capacity=registration.capacity,
+def _documents(registration: Registration, address: str, served: Served) -> tuple[list[EndpointDocument], list[str]]:
+    """Return a document for each name, and what is wrong with those that cannot have one."""
+    documents, faults = [], []
+    for name in dict.fromkeys(served.names):
+        try:
+            documents.append(
+                EndpointDocument(
+                    address=address,
+                    protocol=served.protocol,
+                    model=name,
+                    version=served.version,
+                    versions=served.versions,
+                    labels=served.labels,
+                    weight=registration.weight,
+                    capacity=registration.capacity,
+                )
             )
-            for name in dict.fromkeys(served.names)
-        ]
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        message = first["msg"].removeprefix("Value error, ")
-        raise RegistryError(f"{first['input']!r} cannot be announced as {first['loc'][0]}: {message}") from None
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            reason = first["msg"].removeprefix("Value error, ")
+            faults.append(f"{first['input']!r} cannot be announced as {first['loc'][0]}: {reason}")
+    return documents, faults
 
 
 def _version() -> str:

@@ -19,6 +19,7 @@ from kazoo.security import make_digest_acl
 from processes import Process
 from zookeeper_process import Server, start_ensemble
 
+from dl_inference.registry import announce, zookeeper
 from dl_inference.registry.announce import Announcer
 from dl_inference.registry.schema import EndpointDocument
 from dl_inference.registry.zookeeper import Zookeeper, client
@@ -28,6 +29,14 @@ SESSION_S = 2.0
 LIMIT_S = 30.0
 PROMPT_S = 5.0
 """More than a stall of a busy machine, less than a wait for a registry that does not answer, had it no limit."""
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch) -> None:
+    """Seconds of waiting before a line, or another attempt, prove nothing."""
+    monkeypatch.setattr(announce, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(announce, "FIRST_DELAY_S", 0.2)
+    monkeypatch.setattr(zookeeper, "MAX_RECONNECT_DELAY_S", 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -337,6 +346,7 @@ class Prompt:
 
 
 def test_a_registry_that_was_dead_at_the_start_gets_everything_when_it_comes(run, tmp_path, announcer, caplog):
+    caplog.set_level(logging.INFO, "registry")
     theirs = start_ensemble(run, tmp_path, 1).servers[0]
     place = Zookeeper(theirs.address, "/x", session_timeout_s=SESSION_S)
     theirs.kill()
@@ -350,6 +360,7 @@ def test_a_registry_that_was_dead_at_the_start_gets_everything_when_it_comes(run
     look = KazooClient(hosts=place.hosts)
     look.start(timeout=LIMIT_S)
     await_node(look, path(place), weight=2)
+    wait_until(lambda: "announced 1 endpoint" in caplog.text, "all is well", LIMIT_S)
     # Killed while it runs: the same again, once, and the end does not wait.
     theirs.kill()
     wait_until(lambda: len(warnings(caplog)) == 2, "it is said once more", LIMIT_S)
