@@ -16,19 +16,17 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kazoo.exceptions import AuthFailedError
 from kazoo.handlers.threading import KazooTimeoutError
-from kazoo.protocol.states import KazooState, KeeperState
 
-from dl_inference.registry import zookeeper
 from dl_inference.registry.nodes import CONNECTION_ERRORS, Nodes, NotNowError
 from dl_inference.registry.schema import EndpointDocument, endpoint_path
+from dl_inference.registry.session import GOODBYE_S, Event, Session
 
 if TYPE_CHECKING:
-    from kazoo.client import KazooClient
-
     from dl_inference.registry.zookeeper import Zookeeper
 
 log = logging.getLogger("registry")
@@ -40,8 +38,7 @@ PATIENCE_S = 3.0
 LOOK_S = 1.0
 FIRST_DELAY_S = 1.0
 MAX_DELAY_S = 30.0
-
-_DEAD = (KeeperState.CLOSED, KeeperState.AUTH_FAILED)
+STOP_S = 2.0
 
 
 @dataclass
@@ -88,15 +85,16 @@ class Announcer:
         # What kazoo's threads say: they must not wait, not even for a lock.
         self._wake, self._hurry = threading.Event(), threading.Event()
         self._touched: deque[str] = deque()
-        self._is_new_connection = False
+        self._is_connected = self._is_new_connection = self._has_ended = False
+        self._reason = ""
         # Of the thread alone.
-        self._words = zookeeper.LastWords()
-        self._client = self._new_client()
+        self._sessions = 0
+        self._session = self._new_session()
         self._writer = Nodes(place, self.instance, self._touch)
         self._said = ""
-        self._has_succeeded = False
+        self._has_succeeded = self._is_taken_away = False
         self._delay_s = FIRST_DELAY_S
-        self._away_since = 0.0
+        self._away_since: float | None = None
         self._renews_at: float | None = None
 
     # --- what the server says
@@ -119,7 +117,6 @@ class Announcer:
                 if path not in wanted and node.is_wanted:
                     node.is_wanted = node.is_settled = False
             if self._thread is None and self._nodes and not self._is_closing:
-                self._away_since = time.monotonic()
                 self._thread = threading.Thread(target=self._run, name="registry", daemon=True)
                 self._thread.start()
         self._wake.set()
@@ -151,7 +148,7 @@ class Announcer:
             limit_s: the longest to wait. What could not be taken away goes when ZooKeeper ends the session.
 
         Returns:
-            Whether it was done in time.
+            Whether it was done, and in time.
         """
         with self._changed:
             self._is_closing = True
@@ -160,13 +157,13 @@ class Announcer:
         if self._thread is None:
             return True
         self._thread.join(limit_s)
-        if self._thread.is_alive():
+        if self._has_succeeded and not self._is_taken_away:
             log.warning(
                 "registry %s does not answer: what is announced there goes when the session ends, in %.0f s",
                 self._place.url,
                 self._place.session_timeout_s,
             )
-        return not self._thread.is_alive()
+        return self._is_taken_away
 
     def _path(self, document: EndpointDocument) -> str:
         return self._place.chroot + endpoint_path(document.model, document.address)
@@ -177,7 +174,7 @@ class Announcer:
     # --- the thread
 
     def _run(self) -> None:
-        self._client.start_async()
+        self._session.start()
         while not self._is_closing:
             self._wake.clear()
             try:
@@ -188,13 +185,15 @@ class Announcer:
             self._hurry.clear()
             self._hurry.wait(PACE_S)
             self._wake.wait(wait_s)
-        self._discard()
+        was_connected, begin = self._is_connected, time.monotonic()
+        self._session.stop(STOP_S)
+        self._is_taken_away = was_connected and time.monotonic() - begin < GOODBYE_S
 
     def _round(self) -> float:
         """Do what there is to do; return after how many seconds to look again if nothing happens before."""
-        if not self._client.connected:
+        if not self._is_connected or self._has_ended:
             return self._without_connection()
-        self._renews_at = None
+        self._away_since = None
         problem = ""
         for path in self._due():
             if self._is_closing:
@@ -234,12 +233,12 @@ class Announcer:
             node, is_leaving = self._nodes[path], self._is_leaving
             document, is_wanted, is_going = node.document, node.is_wanted, node.goes_at is not None
         if is_going:
-            self._writer.remove(self._client, path)
+            self._writer.remove(self._session.client, path)
         else:
             is_staying = is_wanted and not is_leaving
             stamp = {"instance": self.instance, "program": self._program, "since": node.since}
             written = document.model_copy(update=stamp if is_staying else {**stamp, "state": "draining"})
-            self._writer.put(self._client, path, written, may_create=is_staying)
+            self._writer.put(self._session.client, path, written, may_create=is_staying)
         with self._changed:
             if node.document is not document or node.is_wanted != is_wanted or self._is_leaving != is_leaving:
                 return  # the server said something else meanwhile, and woke us
@@ -275,35 +274,46 @@ class Announcer:
 
     def _without_connection(self) -> float:
         """Say that there is none when that lasts; begin anew where kazoo has given up, as after a refused login."""
-        now, words = time.monotonic(), self._words.text
-        if self._client.client_state in _DEAD and now - self._away_since >= LOOK_S:
-            who = f" as {self._place.username}" if self._place.username else ""
-            is_refused = "AUTH_FAILED" in words
-            reason = f"the login{who} was refused" if is_refused else f"cannot be connected to: {words}"
-            self._say(f"registry {self._place.url}: {reason}; nothing is announced, trying again")
-            if self._renews_at is None:
-                self._renews_at = now + self._next_delay()
-            elif now >= self._renews_at:
-                self._renews_at = None
-                self._discard()
-                self._client = self._new_client()
-                self._client.start_async()
-        elif now - self._away_since >= PATIENCE_S:
-            self._say(f"registry {self._place.url} cannot be reached ({words or 'no answer'}); trying again")
+        now = time.monotonic()
+        if self._away_since is None:
+            self._away_since = now
+        if self._has_ended:
+            return self._begin_anew(now)
+        if now - self._away_since >= PATIENCE_S:
+            self._say(f"registry {self._place.url} cannot be reached ({self._reason or 'no answer'}); trying again")
         return LOOK_S
 
-    def _new_client(self) -> KazooClient:
-        made = zookeeper.client(self._place, self._words)
-        made.add_listener(self._heard)
-        self._away_since = time.monotonic()
-        return made
+    def _begin_anew(self, now: float) -> float:
+        if self._renews_at is None:
+            who = f" as {self._place.username}" if self._place.username else ""
+            is_refused = "AUTH_FAILED" in self._reason
+            reason = f"the login{who} was refused" if is_refused else f"cannot be used: {self._reason}"
+            self._say(f"registry {self._place.url}: {reason}; nothing is announced, trying again")
+            self._renews_at = now + self._next_delay()
+        if now < self._renews_at:
+            return self._renews_at - now
+        self._renews_at = None
+        self._session.stop(STOP_S)
+        self._session = self._new_session()
+        self._session.start()
+        return LOOK_S
 
-    def _heard(self, state: str) -> None:
-        """Take note of a connection's state; kazoo's own thread calls it and must not wait."""
-        if state == KazooState.CONNECTED:
-            self._is_new_connection = True
-        else:
-            self._away_since = time.monotonic()
+    def _new_session(self) -> Session:
+        self._sessions += 1
+        self._is_connected = self._is_new_connection = self._has_ended = False
+        return Session(self._place, partial(self._heard, self._sessions))
+
+    def _heard(self, number: int, event: Event, reason: str) -> None:
+        """Take what a session tells; kazoo's own threads call it and must not wait."""
+        if number != self._sessions:  # a former one
+            return
+        if event is Event.TROUBLED:
+            self._reason = reason
+            return
+        if event is Event.ENDED:
+            self._has_ended = True
+        self._is_connected = event is Event.CONNECTED
+        self._is_new_connection |= self._is_connected
         self._wake.set()
 
     def _touch(self, event: Any) -> None:
@@ -311,11 +321,3 @@ class Announcer:
         if event.path:
             self._touched.append(event.path)
             self._wake.set()
-
-    def _discard(self) -> None:
-        """End the session, which takes away what it announced; may take as long as a session lasts."""
-        try:
-            self._client.stop()
-            self._client.close()
-        except Exception as error:  # kazoo raises what it likes where its own thread has died
-            log.debug("registry %s: ending the connection: %s", self._place.url, error)
