@@ -1,0 +1,239 @@
+"""Servers that announce themselves in a real ZooKeeper: there when warm, draining before they refuse, then gone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from access_process import wait_until
+from kazoo.client import KazooClient
+from kazoo.exceptions import NoNodeError
+from processes import ROOT, Process
+from serve_process import STAND_IN, START_S, Caller, Serve, Traffic, replace, write_model
+from zookeeper_process import start_ensemble
+
+from dl_inference.client import Client
+
+LIMIT_S = 30.0
+GOODBYE_MS = 1500
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory) -> Iterator[str]:
+    started: list[Process] = []
+
+    def start(command, **options) -> Process:
+        started.append(Process(command, **options))
+        return started[-1]
+
+    yield start_ensemble(start, tmp_path_factory.mktemp("zookeeper"), 1).hosts
+    for process in started:
+        process.kill()
+
+
+class Book:
+    """A registry of its own, read by somebody else."""
+
+    def __init__(self, hosts: str) -> None:
+        self.url = f"zk://{hosts}/t{uuid.uuid4().hex}"
+        self.root = "/" + self.url.rpartition("/")[2]
+        self.kazoo = KazooClient(hosts=hosts)
+        self.kazoo.start(timeout=LIMIT_S)
+
+    def models(self) -> list[str]:
+        return [name for name in self._children(f"{self.root}/models") if self.addresses(name)]
+
+    def addresses(self, model: str) -> list[str]:
+        return self._children(f"{self.root}/models/{model}/endpoints")
+
+    def document(self, model: str) -> dict[str, Any] | None:
+        """Return what the only endpoint of a model says."""
+        with contextlib.suppress(NoNodeError):
+            for address in self.addresses(model):
+                return json.loads(self.kazoo.get(f"{self.root}/models/{model}/endpoints/{address}")[0])
+        return None
+
+    def wait(self, model: str, **fields: Any) -> dict[str, Any]:
+        def fits() -> Any:
+            found = self.document(model)
+            return found if found is not None and fields.items() <= found.items() else None
+
+        return wait_until(fits, f"{model} has {fields}: {self.document(model)}", LIMIT_S)
+
+    def _children(self, path: str) -> list[str]:
+        with contextlib.suppress(NoNodeError):
+            return self.kazoo.get_children(path)
+        return []
+
+
+@pytest.fixture
+def book(hosts: str) -> Iterator[Book]:
+    made = Book(hosts)
+    yield made
+    made.kazoo.stop()
+    made.kazoo.close()
+
+
+class Goodbye:
+    """Notes when a model's document says `draining`, by ZooKeeper's own word."""
+
+    def __init__(self, book: Book, model: str) -> None:
+        self.at: float | None = None
+        (address,) = book.addresses(model)
+        book.kazoo.DataWatch(f"{book.root}/models/{model}/endpoints/{address}", self._see)
+
+    def _see(self, data: bytes | None, _: Any) -> bool | None:
+        if data is not None and json.loads(data)["state"] == "draining":
+            self.at = time.monotonic()
+            return False
+        return None
+
+
+def await_file(file: Path) -> None:
+    wait_until(file.exists, f"{file} is there", 2 * START_S)
+
+
+def test_predict_announces_a_warm_model_and_says_goodbye_before_it_refuses(book, run, tmp_path):
+    folder = tmp_path / "wine"
+    shutil.copytree(ROOT / "models" / "wine", folder)
+    (folder / "model.yaml").write_text("aliases: [39]\nlabels: {stable: 1}\n")
+    # Loading waits at processor.py, which is imported before the warm-up.
+    (folder / "processor.py").write_text(
+        "import pathlib, time\n"
+        "pathlib.Path('loading').touch()\n"
+        "while not pathlib.Path('go').exists(): time.sleep(0.01)\n"
+    )
+    environment = {
+        "DL_INFERENCE_LISTEN": "0.0.0.0:0",
+        "DL_INFERENCE_TORCH_THREADS": "1",
+        "DL_INFERENCE_GOODBYE_MS": str(GOODBYE_MS),
+        "DL_INFERENCE_WEIGHT": "7",
+    }
+    command = [sys.executable, "-m", "dl_inference.cli", "predict", folder, "--register", book.url, "--weight", "3"]
+    process = run(command, env=environment)
+    await_file(folder / "loading")
+    assert book.models() == []
+    (folder / "go").touch()
+    document = wait_until(lambda: book.document("wine"), f"it is announced\n{process.log}", 2 * START_S)
+    with Client(document["address"]) as client:
+        client.predict_seldon("wine", np.zeros((1, 13)))  # warm from the first moment
+    port = process.wait_line(r"serving wine version 1 on 0\.0\.0\.0:(\d+)")[1]
+    assert document["address"] == f"127.0.0.1:{port}"  # what leads to the registry, never 0.0.0.0
+    fields = {"protocol": "seldon", "version": "1", "labels": ["stable"], "weight": 3, "state": "ready"}
+    assert fields.items() <= document.items()
+    assert document["program"].startswith("torch_predict ")
+    assert book.document("39") == {**document, "model": "39"}
+    first_refusal, ended = end_under_calls(book, process, document["address"])
+    assert ended == 0
+    assert book.addresses("wine") == book.addresses("39") == []  # not only once the session has expired
+    assert first_refusal > 0.9 * GOODBYE_MS / 1000
+
+
+def end_under_calls(book: Book, process: Process, address: str) -> tuple[float, int]:
+    """SIGTERM a server while it is called; return s from its goodbye to the first call refused, and its exit status."""
+    goodbye = Goodbye(book, "wine")
+    refused: list[float] = []
+
+    def call() -> None:
+        with Client(address) as client:
+            while not refused:
+                try:
+                    client.predict_seldon("wine", np.zeros((1, 13)))
+                except Exception:  # of whatever kind: the server refuses or is gone
+                    refused.append(time.monotonic())
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    process.signal(signal.SIGTERM)
+    ended = process.wait(LIMIT_S)
+    caller.join(LIMIT_S)
+    assert goodbye.at is not None
+    assert refused
+    return refused[0] - goodbye.at, ended
+
+
+def test_serve_announces_what_it_serves_and_follows_its_folders(book, run, tmp_path):
+    models = tmp_path / "models"
+    write_model(models / "a" / "1", "A1")
+    write_model(models / "a" / "2", "A2")
+    (models / "a" / "model.yaml").write_text(json.dumps({"versions": [1, 2], "labels": {"old": 1}, "aliases": ["39"]}))
+    write_model(models / "broken", "broken")
+    serve = Serve(
+        run, models, "--register", book.url, "--capacity", "9", env={"DL_INFERENCE_GOODBYE_MS": str(GOODBYE_MS)}
+    )
+    document = book.wait("a", versions=["1"])
+    expected = {
+        "address": serve.address,
+        "protocol": "seldon",
+        "version": "2",
+        "labels": ["old"],
+        "capacity": 9,
+        "state": "ready",
+    }
+    assert expected.items() <= document.items()
+    assert book.wait("39", versions=["1"]) == {**document, "model": "39"}
+    assert sorted(book.models()) == ["39", "a"], "neither the broken one, nor a model process by itself"
+    # A model that comes, is replaced by another version, and goes.
+    write_model(tmp_path / "new", "B1").rename(models / "b")
+    book.wait("b", version="1")
+    replace(models / "b", lambda folder: write_model(folder / "5", "B5"))
+    book.wait("b", version="5")
+    goodbye = Goodbye(book, "b")
+    with Traffic(serve.address, "b") as traffic:
+        traffic.wait_for("B5")
+        shutil.rmtree(models / "b")
+        wait_until(lambda: traffic.failures, "its calls are refused", LIMIT_S)
+        refused_at = time.monotonic()
+    assert goodbye.at is not None
+    assert goodbye.at < refused_at
+    wait_until(lambda: not book.addresses("b"), "it is gone", LIMIT_S)
+    # The end.
+    goodbye = Goodbye(book, "a")
+    with Traffic(serve.address, "a") as traffic:
+        traffic.wait_for("A2")
+        serve.process.signal(signal.SIGTERM)
+        wait_until(lambda: goodbye.at, "it says goodbye", LIMIT_S)
+        traffic.wait_for("A2")
+        assert not traffic.failures, "served on after the goodbye"
+        assert serve.process.wait(LIMIT_S) == 0
+    assert book.models() == []
+
+
+def start_stand_in(run, folder: Path, register: str, **environment: str) -> Process:
+    command = [sys.executable, STAND_IN, folder, "--listen", "127.0.0.1:0"]
+    return run(command, env={"DL_INFERENCE_REGISTER": register, **environment})
+
+
+@pytest.mark.parametrize("state", ["dead", "frozen"])
+def test_a_registry_that_never_answers_costs_a_server_nothing_but_its_goodbye(run, tmp_path, state):
+    with socket.create_server(("127.0.0.1", 0)) as nobody:  # the kernel takes connections that nobody answers
+        port = nobody.getsockname()[1] if state == "frozen" else 1
+        process = start_stand_in(run, write_model(tmp_path / "m", "A"), f"zk://127.0.0.1:{port}/x")
+        address = process.wait_line(r"serving m version 1 on (\S+)", timeout_s=START_S)[1]
+        assert Caller(address).ask(None) == "A"
+        begin = time.monotonic()
+        process.signal(signal.SIGTERM)
+        assert process.wait(LIMIT_S) == 0
+        assert time.monotonic() - begin < 15  # 2 s for the goodbye, 2 s for the end; this machine may be busy
+
+
+def test_a_second_signal_skips_the_goodbye(book, run, tmp_path):
+    folder = write_model(tmp_path / "m", "A")
+    process = start_stand_in(run, folder, book.url, DL_INFERENCE_GOODBYE_MS="600000")
+    book.wait("m", state="ready")
+    process.signal(signal.SIGTERM)
+    book.wait("m", state="draining")
+    process.signal(signal.SIGTERM)
+    assert process.wait(LIMIT_S) == 128 + signal.SIGTERM
