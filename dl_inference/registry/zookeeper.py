@@ -110,7 +110,8 @@ def chroot_fault(chroot: str) -> str | None:
 
 def missing(error: ModuleNotFoundError) -> RegistryError:
     """Return what to say where a module is not installed."""
-    return RegistryError(f"{error.name} is not installed: pip install 'dl-inference[zookeeper]'")
+    name = (error.name or "").partition(".")[0]
+    return RegistryError(f"{name} is not installed: pip install 'dl-inference[zookeeper]'")
 
 
 def client(place: Zookeeper, **options: Any) -> KazooClient:

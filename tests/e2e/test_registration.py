@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import signal
@@ -10,7 +9,6 @@ import socket
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,72 +16,27 @@ from typing import Any
 import numpy as np
 import pytest
 from access_process import wait_until
-from kazoo.client import KazooClient
-from kazoo.exceptions import NoNodeError
 from processes import ROOT, Process
+from registry_book import LIMIT_S, Book
 from serve_process import STAND_IN, START_S, Caller, Serve, Traffic, replace, write_model
-from zookeeper_process import start_ensemble
+from zookeeper_process import one_server
 
 from dl_inference.client import Client
 
-LIMIT_S = 30.0
 GOODBYE_MS = 1500
 
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory) -> Iterator[str]:
-    started: list[Process] = []
-
-    def start(command, **options) -> Process:
-        started.append(Process(command, **options))
-        return started[-1]
-
-    yield start_ensemble(start, tmp_path_factory.mktemp("zookeeper"), 1).hosts
-    for process in started:
-        process.kill()
-
-
-class Book:
-    """A registry of its own, read by somebody else."""
-
-    def __init__(self, hosts: str) -> None:
-        self.url = f"zk://{hosts}/t{uuid.uuid4().hex}"
-        self.root = "/" + self.url.rpartition("/")[2]
-        self.kazoo = KazooClient(hosts=hosts)
-        self.kazoo.start(timeout=LIMIT_S)
-
-    def models(self) -> list[str]:
-        return [name for name in self._children(f"{self.root}/models") if self.addresses(name)]
-
-    def addresses(self, model: str) -> list[str]:
-        return self._children(f"{self.root}/models/{model}/endpoints")
-
-    def document(self, model: str) -> dict[str, Any] | None:
-        """Return what the only endpoint of a model says."""
-        with contextlib.suppress(NoNodeError):
-            for address in self.addresses(model):
-                return json.loads(self.kazoo.get(f"{self.root}/models/{model}/endpoints/{address}")[0])
-        return None
-
-    def wait(self, model: str, **fields: Any) -> dict[str, Any]:
-        def fits() -> Any:
-            found = self.document(model)
-            return found if found is not None and fields.items() <= found.items() else None
-
-        return wait_until(fits, f"{model} has {fields}: {self.document(model)}", LIMIT_S)
-
-    def _children(self, path: str) -> list[str]:
-        with contextlib.suppress(NoNodeError):
-            return self.kazoo.get_children(path)
-        return []
+    with one_server(tmp_path_factory.mktemp("zookeeper")) as server:
+        yield server.address
 
 
 @pytest.fixture
 def book(hosts: str) -> Iterator[Book]:
     made = Book(hosts)
     yield made
-    made.kazoo.stop()
-    made.kazoo.close()
+    made.close()
 
 
 class Goodbye:

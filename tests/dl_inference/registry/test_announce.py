@@ -16,8 +16,7 @@ from access_process import wait_until
 from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError, NoNodeError
 from kazoo.security import make_digest_acl
-from processes import Process
-from zookeeper_process import Server, start_ensemble
+from zookeeper_process import Server, one_server, start_ensemble
 
 from dl_inference.registry import announce, zookeeper
 from dl_inference.registry.announce import Announcer
@@ -41,15 +40,8 @@ def _impatient(monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[Server]:
-    started: list[Process] = []
-
-    def start(command, **options) -> Process:
-        started.append(Process(command, **options))
-        return started[-1]
-
-    yield start_ensemble(start, tmp_path_factory.mktemp("zookeeper"), 1).servers[0]
-    for process in started:
-        process.kill()
+    with one_server(tmp_path_factory.mktemp("zookeeper")) as made:
+        yield made
 
 
 @pytest.fixture
