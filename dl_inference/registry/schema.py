@@ -97,7 +97,7 @@ class Document(BaseModel):
             first = error.errors(include_url=False)[0]
             place = ".".join(map(str, first["loc"])) or "the document"
             message = first["msg"].removeprefix("Value error, ")
-            raise SchemaError(f"{place}: {str(first['input'])[:80]!r}: {message}") from None
+            raise SchemaError(f"{place}: {repr(first['input'])[:82]}: {message}") from None
 
     def dump(self) -> bytes:
         """Return the document as it is written: without the keys that have no value."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from urllib.parse import unquote
 
@@ -35,7 +36,11 @@ ADDRESSES = st.one_of(
     st.builds("{}.example:{}".format, st.from_regex(r"[a-z][a-z0-9]{0,20}", fullmatch=True), PORTS),
 )
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
@@ -109,29 +114,30 @@ def test_a_round_trip_keeps_every_value_and_every_unknown_key(kind, documents):
     st.sampled_from([kind for kind, _ in KINDS]), st.binary(max_size=200) | JSON.map(lambda v: json.dumps(v).encode())
 )
 def test_whatever_is_there_is_a_document_or_a_schema_error(kind, data):
-    try:
+    with contextlib.suppress(SchemaError):
         kind.parse(data)
-    except SchemaError as error:
-        assert str(error)
 
 
 @settings(max_examples=300, deadline=None)
 @given(ENDPOINT, st.sampled_from(sorted(EndpointDocument.model_fields)), JSON)
 def test_a_wrong_value_is_refused_by_the_name_of_its_key(fields, key, value):
     key = "schema" if key == "schema_" else key
+    found, reason = None, ""
     try:
         found = EndpointDocument.parse(json.dumps({**fields, key: value}).encode())
     except SchemaError as error:
-        assert str(error).partition(":")[0].split(".")[0] == key
+        reason = str(error)
+    if found is None:
+        assert reason.partition(":")[0].split(".")[0] == key
     else:
-        assert json.loads(found.dump()).get(key) == value
+        assert values(found).get(key) == value
 
 
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
         ({"schema": 2}, "schema: 2: Input should be 1"),
-        ({"schema": True}, "schema: True: "),
+        ({"schema": "1"}, "schema: '1': "),
         ({"address": "0.0.0.0:5000"}, "address: '0.0.0.0:5000': every interface is nobody's address"),
         ({"address": "[::]:5000"}, "address: '[::]:5000': every interface"),
         ({"address": "0:5000"}, "address: '0:5000': "),
