@@ -123,7 +123,7 @@ def test_serve_announces_what_it_serves_and_follows_its_folders(book, run, tmp_p
     write_model(models / "a" / "2", "A2")
     (models / "a" / "model.yaml").write_text(json.dumps({"versions": [1, 2], "labels": {"old": 1}, "aliases": ["39"]}))
     write_model(models / "broken", "broken")
-    # By variables, which the model processes inherit but for these: on their unix sockets they would not start with them.
+    # By variables; model processes, which inherit the others, would not start with these on their unix sockets.
     environment = {"REGISTER": book.url, "CAPACITY": "9", "GOODBYE_MS": str(GOODBYE_MS), "ADMIN": "127.0.0.1:0"}
     serve = Serve(run, models, env={f"DL_INFERENCE_{name}": text for name, text in environment.items()})
     document = book.wait("a", versions=["1"])
