@@ -186,13 +186,11 @@ def predict(  # noqa: PLR0913  (the options of the command)
     Options win over variables (DL_INFERENCE_LISTEN=..., DL_INFERENCE_ADMIN=...). Without either it listens on
     127.0.0.1:5000.
     """
-    from dl_inference.registry import registration  # noqa: PLC0415  (not for the other commands)
-    from dl_inference.registry.zookeeper import RegistryError  # noqa: PLC0415
+    from dl_inference.registry import registration, zookeeper  # noqa: PLC0415  (not for the other commands)
     from tf_predict.repository import is_saved_model_folder  # noqa: PLC0415
 
     addresses = listen or _listed("DL_INFERENCE_LISTEN") or ["127.0.0.1:5000"]
-    if admin is None:
-        admin = next(iter(_listed("DL_INFERENCE_ADMIN")), None)
+    admin = next(iter(_listed("DL_INFERENCE_ADMIN")), None) if admin is None else admin or None
     try:
         place = registration.read(os.environ, register=register, advertise=advertise, weight=weight, capacity=capacity)
         if is_saved_model_folder(model_dir):
@@ -201,7 +199,7 @@ def predict(  # noqa: PLR0913  (the options of the command)
             exit_status = tensorflow_server.serve(
                 model_dir,
                 addresses,
-                admin or None,
+                admin,
                 model_name=model_name,
                 model_version=model_version,
                 registration=place,
@@ -212,13 +210,13 @@ def predict(  # noqa: PLR0913  (the options of the command)
             exit_status = server.serve(
                 model_dir,
                 addresses,
-                admin or None,
+                admin,
                 allow_pickle,
                 version=model_version,
                 name=model_name,
                 registration=place,
             )
-    except RegistryError as error:
+    except zookeeper.RegistryError as error:
         err.print(Text(f"cannot start: {error}", style="red"), soft_wrap=True)
         raise typer.Exit(1) from error
     except ModuleNotFoundError as error:

@@ -231,7 +231,8 @@ class Announcer:
         """Bring one node to what it should be; raises as `Nodes.put`."""
         with self._changed:
             node, is_leaving = self._nodes[path], self._is_leaving
-            document, is_wanted, is_going = node.document, node.is_wanted, node.goes_at is not None
+            document, is_wanted = node.document, node.is_wanted
+            is_going = node.goes_at is not None and node.goes_at <= time.monotonic()
         if is_going:
             self._writer.remove(self._session.client, path)
         else:
@@ -244,7 +245,7 @@ class Announcer:
                 return  # the server said something else meanwhile, and woke us
             if is_going:
                 del self._nodes[path]
-            elif not is_wanted:
+            elif not is_wanted and node.goes_at is None:
                 node.goes_at = time.monotonic() + self._linger_s
             node.is_settled = True
             self._changed.notify_all()

@@ -153,7 +153,9 @@ def test_a_document_that_is_no_longer_wanted_says_goodbye_before_it_goes(place, 
     await_node(look, path(place))
     ours.announce([document("n")])
     await_node(look, path(place), state="draining")
+    begin = time.monotonic()
     await_gone(look, path(place))
+    assert time.monotonic() - begin > 0.7, "the linger_s of 1.0, but for how late its begin was seen"
     assert read(look, path(place, "n"))["state"] == "ready"
 
 
