@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from access_process import wait_until
+from access_process import Access, wait_until
 from processes import ROOT, Process
 from registry_book import LIMIT_S, Book
 from serve_process import STAND_IN, START_S, Caller, Serve, Traffic, replace, write_model
@@ -190,3 +190,28 @@ def test_a_second_signal_skips_the_goodbye(book, run, tmp_path):
     book.wait("m", state="draining")
     process.signal(signal.SIGTERM)
     assert process.wait(LIMIT_S) == 128 + signal.SIGTERM
+
+
+def live(access: Access) -> list[str]:
+    endpoints = [each for cluster in access.status()["clusters"] for each in cluster["endpoints"]]
+    return [each["address"] for each in endpoints if each["live"]]
+
+
+def test_a_server_that_ends_costs_the_callers_of_the_access_service_nothing(book, run, tmp_path, start_access):
+    folder = write_model(tmp_path / "m", "A")
+    old = start_stand_in(run, folder, book.url)
+    book.wait("m", state="ready")
+    hosts, path = book.url.removeprefix("zk://").split("/")
+    access = start_access({"discovery": [{"kind": "zookeeper", "hosts": hosts, "path": f"/{path}"}]})
+    with Traffic(access.address, "m") as traffic:
+        traffic.wait_for("A")
+        new = start_stand_in(run, folder, book.url)
+        wait_until(lambda: len(book.addresses("m")) == 2, "the second one is announced", START_S)
+        new_address = new.wait_line(r"serving m version 1 on (\S+)", timeout_s=START_S)[1]
+        wait_until(lambda: new_address in live(access), "it is routed to", LIMIT_S)
+        traffic.wait_for("A")
+        old.signal(signal.SIGTERM)
+        assert old.wait(LIMIT_S) == 0
+        traffic.wait_for("A")
+    assert traffic.failures == {}
+    assert len(book.addresses("m")) == 1
