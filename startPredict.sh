@@ -11,7 +11,7 @@ esac
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 command=$here/.venv/bin/dl-inference
 [ -x "$command" ] || command=dl-inference
-case " $* " in
+case " $* ${DL_INFERENCE_LISTEN:+--listen}" in
     *" --listen"*) exec "$command" predict "$model_dir" "$@" ;;
     *) exec "$command" predict "$model_dir" --listen 0.0.0.0:8866 "$@" ;;
 esac

@@ -26,8 +26,11 @@ MAX_FILE_BYTES = 16 * 1024 * 1024
 _KUBERNETES = re.compile(r"(.+_)?(SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?)")
 
 
-# The model servers' own variables, which an operator may set for everything on a machine.
-_MODEL_SERVERS = re.compile(r"(TORCH|TENSORFLOW)_.+|MAX_QUEUE|MAX_BATCH|STREAM_IDLE_TIMEOUT_MS")
+# The model servers' own variables, and those about a registry, which an operator may set for everything on a machine.
+_MODEL_SERVERS = re.compile(
+    r"(TORCH|TENSORFLOW)_.+|MAX_QUEUE|MAX_BATCH|STREAM_IDLE_TIMEOUT_MS|"
+    r"REGISTER|REGISTRY_.+|ADVERTISE|WEIGHT|CAPACITY|GOODBYE_MS"
+)
 
 # Where the registry is and how to get in: for `dl-inference release` and `registry`, and for the source in it.
 _REGISTRY = re.compile(r"REGISTRY(_.+)?")

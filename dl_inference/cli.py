@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import logging
+import os
 import platform
 import sys
 import time
@@ -16,6 +17,7 @@ from rich.live import Live
 from rich.text import Text
 
 from access import check as access_check
+from access import document
 from access.errors import ConfigError, StartError
 from access.load import load
 from access.proxy import AccessService, signals
@@ -56,6 +58,25 @@ AllowPickle = Annotated[
         help="Load whole pickled models too. That runs code inside the file: only for files you trust.",
     ),
 ]
+Register = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="Registry to announce the models in: zk://HOST1,HOST2/PATH, or zks:// for TLS. "
+        "Also DL_INFERENCE_REGISTER; the login is DL_INFERENCE_REGISTRY_USERNAME and _PASSWORD.",
+    ),
+]
+Advertise = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="Address to announce; default: the one listened on, or the one that leads to the registry.",
+    ),
+]
+Weight = Annotated[
+    int | None, typer.Option(metavar="N", help="Share of the calls among the endpoints of a model; default 1.")
+]
+Capacity = Annotated[int | None, typer.Option(metavar="N", help="Calls at once to announce that it can take.")]
 
 
 def main() -> None:
@@ -78,6 +99,10 @@ def serve(  # noqa: PLR0913  (the options of the command)
         bool, typer.Option("--plain", help="Log lines instead of the table, as where the output is no terminal.")
     ] = False,
     allow_pickle: AllowPickle = False,
+    register: Register = None,
+    advertise: Advertise = None,
+    weight: Weight = None,
+    capacity: Capacity = None,
 ) -> None:
     """Serve every model folder behind one port.
 
@@ -94,7 +119,14 @@ def serve(  # noqa: PLR0913  (the options of the command)
     table = out if out.is_terminal and not plain else None
     if table is None:
         _log_to_stderr()
-    exit_status = local_command.run((err, table), models_dir, flags=flags, replicas=replicas, allow_pickle=allow_pickle)
+    exit_status = local_command.run(
+        (err, table),
+        models_dir,
+        flags=flags,
+        replicas=replicas,
+        allow_pickle=allow_pickle,
+        registration={"register": register, "advertise": advertise, "weight": weight, "capacity": capacity},
+    )
     raise typer.Exit(exit_status)
 
 
@@ -144,25 +176,49 @@ def predict(  # noqa: PLR0913  (the options of the command)
         str | None, typer.Option(metavar="NAME", help="What the model is called; default: as the folder.")
     ] = None,
     allow_pickle: AllowPickle = False,
+    register: Register = None,
+    advertise: Advertise = None,
+    weight: Weight = None,
+    capacity: Capacity = None,
 ) -> None:
     """Serve one model folder alone, until SIGTERM.
 
-    Without --listen it listens on 127.0.0.1:5000.
+    Options win over variables (DL_INFERENCE_LISTEN=..., DL_INFERENCE_ADMIN=...). Without either it listens on
+    127.0.0.1:5000.
     """
-    addresses = listen or ["127.0.0.1:5000"]
+    from dl_inference.registry import registration, zookeeper  # noqa: PLC0415  (not for the other commands)
+    from tf_predict.repository import is_saved_model_folder  # noqa: PLC0415
+
+    addresses = listen or _listed("DL_INFERENCE_LISTEN") or ["127.0.0.1:5000"]
+    admin = next(iter(_listed("DL_INFERENCE_ADMIN")), None) if admin is None else admin or None
     try:
-        if _is_saved_model(model_dir):
+        place = registration.read(os.environ, register=register, advertise=advertise, weight=weight, capacity=capacity)
+        if is_saved_model_folder(model_dir):
             from tf_predict import server as tensorflow_server  # noqa: PLC0415  (not for the other commands)
 
             exit_status = tensorflow_server.serve(
-                model_dir, addresses, admin, model_name=model_name, model_version=model_version
+                model_dir,
+                addresses,
+                admin,
+                model_name=model_name,
+                model_version=model_version,
+                registration=place,
             )
         else:
             from torch_predict import server  # noqa: PLC0415  (torch is an extra, and takes seconds to import)
 
             exit_status = server.serve(
-                model_dir, addresses, admin, allow_pickle, version=model_version, name=model_name
+                model_dir,
+                addresses,
+                admin,
+                allow_pickle,
+                version=model_version,
+                name=model_name,
+                registration=place,
             )
+    except zookeeper.RegistryError as error:
+        err.print(Text(f"cannot start: {error}", style="red"), soft_wrap=True)
+        raise typer.Exit(1) from error
     except ModuleNotFoundError as error:
         _say_what_is_missing(error)
         raise typer.Exit(1) from error
@@ -285,18 +341,21 @@ def _target_fault(to: str) -> str | None:
     return None if to.startswith("dns:") else address.fault(to)
 
 
+def _listed(variable: str) -> list[str]:
+    """Return the addresses that a variable names, written as in access.yaml: one, or a list in brackets."""
+    text = os.environ.get(variable, "")
+    value = document.scalar(text)
+    if isinstance(value, list):
+        return [str(each) for each in value]
+    return [text] if value is not None and text else []
+
+
 def _log_to_stderr() -> None:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
     )
     # It tells of every event in the folder, five times a second where a log grows there.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
-
-
-def _is_saved_model(folder: Path) -> bool:
-    """Tell whether a folder holds a TensorFlow SavedModel, itself or as one of its versions."""
-    names = ("saved_model.pb", "saved_model.pbtxt")
-    return any((place / name).is_file() for place in (folder, *folder.glob("[0-9]*")) for name in names)
 
 
 def _say_what_is_missing(error: ModuleNotFoundError) -> None:
@@ -309,10 +368,10 @@ def _say_what_is_missing(error: ModuleNotFoundError) -> None:
 
 def _check_model(folder: Path, allow_pickle: bool) -> None:
     problems: Sequence[Any]
-    try:
-        if _is_saved_model(folder):
-            from tf_predict import repository as saved_models  # noqa: PLC0415  (not for the other commands)
+    from tf_predict import repository as saved_models  # noqa: PLC0415  (not for the other commands)
 
+    try:
+        if saved_models.is_saved_model_folder(folder):
             problems = saved_models.check(folder)
         else:
             from torch_predict import repository  # noqa: PLC0415  (torch is an extra, and takes seconds to import)

@@ -22,11 +22,13 @@ from access.errors import StartError
 from access.proxy import DataPlane, Event, drain
 from access.watch import FolderWatcher
 from dl_inference._native import NativeError
+from dl_inference.local_announce import served
 from dl_inference.local_folders import Change, FolderError, ModelsDir
 from dl_inference.local_launch import Launcher
 from dl_inference.local_models import Group, Model
 from dl_inference.local_processes import ModelProcess
 from dl_inference.local_routes import routing
+from dl_inference.registry.registration import Announcement
 
 log = logging.getLogger("serve")
 
@@ -62,6 +64,7 @@ class LocalService:
         replicas: processes of each version of each model.
         launcher: starts model processes.
         make: makes the data plane from the ProxyConfig document.
+        announcement: says in a registry what is served.
         view: shows the state, if anybody wants to see it.
     """
 
@@ -73,17 +76,20 @@ class LocalService:
         launcher: Launcher,
         make: Callable[[str], ShownDataPlane],
         *,
+        announcement: Announcement,
         view: View | None = None,
     ) -> None:
         self._config = config
         self._replicas = replicas
         self._launcher = launcher
         self._make = make
+        self._announcement = announcement
         self._view = view
         self._folders = ModelsDir(models_dir)
         self._models_dir = models_dir
         self._models: dict[str, Model] = {}
         self._unreadable = ""
+        self._withdrawn: dict[str, float] = {}
         self._leaving: list[tuple[ModelProcess, float]] = []
         self._released: list[Group] = []
         # SimpleQueue.put may be called from a signal handler that interrupted a get.
@@ -120,6 +126,7 @@ class LocalService:
             return self._end()
         finally:
             self._watcher.stop()
+            self._announcement.close()
             for process in self._processes():
                 process.kill()
             self._launcher.end()
@@ -179,9 +186,11 @@ class LocalService:
     def _take(self, change: Change) -> None:
         name, found, because = change
         model = self._models.setdefault(name, Model(name))
+        self._withdrawn.pop(name, None)
         if found is None:
             log.info("%s: deleted", name)
-            model.drop()
+            # Until then it is served on, for those that have not heard of its goodbye yet.
+            self._withdrawn[name] = time.monotonic() + self._announcement.goodbye_s
         elif isinstance(found, FolderError):
             log.error("%s (%s): cannot be served:\n%s", name, because, found)
             model.reject(found)
@@ -191,6 +200,9 @@ class LocalService:
             model.want(found, self._replicas, self._launcher.start)
 
     def _step(self) -> None:
+        for name in [name for name, gone_at in self._withdrawn.items() if time.monotonic() >= gone_at]:
+            del self._withdrawn[name]
+            self._models[name].drop()
         kinds = {model.layout.kind for model in self._models.values() if model.layout is not None}
         self._launcher.step(kinds, self._processes())
         for model in self._models.values():
@@ -200,6 +212,7 @@ class LocalService:
         self._models = {
             name: model for name, model in self._models.items() if model.layout or model.problem or model.groups
         }
+        self._withdrawn = {name: gone_at for name, gone_at in self._withdrawn.items() if name in self._models}
 
     # --- the data plane
 
@@ -210,6 +223,7 @@ class LocalService:
         except NativeError as error:
             raise StartError(str(error)) from error
         self._plane = plane
+        self._announcement.open(addresses)
         self._apply(plane)
         log.info("ready on %s", ", ".join(addresses))
         return addresses
@@ -236,6 +250,8 @@ class LocalService:
             plane.set_control_status(control)
             self._control = control
         if document == self._applied:
+            if self._announcement.is_on:
+                self._announcement.tell(served(self._models.values(), routes, self._withdrawn))
             self._dismiss()
 
     def _dismiss(self) -> None:
@@ -275,6 +291,8 @@ class LocalService:
 
     def _end(self) -> bool:
         """Drain: first the access service, whose calls the processes still answer, then the processes."""
+        if self._plane is not None and not self._say_goodbye(self._plane):
+            return False
         is_clean = self._plane is None or drain(self._plane, self._config.drain_timeout_ms, self._events)
         limit = time.monotonic() + END_S
         processes = self._processes()
@@ -285,6 +303,19 @@ class LocalService:
                 log.warning("second signal: stopping at once")
                 return False
         return is_clean and all(map(_has_ended, processes))
+
+    def _say_goodbye(self, plane: DataPlane) -> bool:
+        """Serve on until everybody may have heard that this ends; False: a second signal does not wait for it."""
+        if not self._announcement.say_goodbye():
+            return True
+        end = time.monotonic() + self._announcement.goodbye_s
+        while time.monotonic() < end:
+            self._step()
+            self._apply(plane)
+            if self._next_event(BUSY_S) is Event.TERMINATE:
+                log.warning("second signal: stopping at once")
+                return False
+        return True
 
     def _groups(self) -> list[Group]:
         return [*self._released, *(group for model in self._models.values() for group in model.groups)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,8 @@ from dl_inference._native import Proxy
 from dl_inference.local import LocalService
 from dl_inference.local_launch import Launcher
 from dl_inference.local_place import InUseError, locked, socket_folder
+from dl_inference.registry.registration import Announcement, read
+from dl_inference.registry.zookeeper import RegistryError
 from tf_predict.repository import holds_saved_model
 from torch_predict import addresses
 from torch_predict.repository import SUFFIXES
@@ -72,6 +75,7 @@ def run(  # noqa: PLR0913  (the options of the command)
     flags: Mapping[str, Any],
     replicas: int,
     allow_pickle: bool = False,
+    registration: Mapping[str, Any] | None = None,
     predict: Sequence[str] = PREDICT,
 ) -> int:
     """Serve a folder of model folders until SIGTERM.
@@ -82,6 +86,7 @@ def run(  # noqa: PLR0913  (the options of the command)
         flags: keys of the configuration given on the command line.
         replicas: processes of each version of each model.
         allow_pickle: passed on to the model processes.
+        registration: options about the registry (`registry.registration.read`).
         predict: command line of a model server, up to the model folder.
 
     Returns:
@@ -94,6 +99,8 @@ def run(  # noqa: PLR0913  (the options of the command)
             raise StartError(fault)
         for address in [*config.listen, *([config.admin] if config.admin else [])]:
             addresses.check(address)  # before models load for half a minute
+        announcement = Announcement(read(os.environ, **(registration or {})), "dl-inference serve")
+        announcement.check(config.listen)
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked(models_dir))
             sockets = stack.enter_context(socket_folder())
@@ -104,13 +111,14 @@ def run(  # noqa: PLR0913  (the options of the command)
                 replicas,
                 launcher,
                 lambda document: Proxy(document, messages.DESCRIPTORS),
+                announcement=announcement,
                 view=stack.enter_context(Table(out)) if out is not None else None,
             )
             stack.enter_context(signals(service.post))
             return 0 if service.run() else 1
     except ConfigError as error:
         show_problems(err, error.problems, "red")
-    except (StartError, InUseError, ValueError, OSError) as error:
+    except (StartError, InUseError, RegistryError, ValueError, OSError) as error:
         err.print(Text(f"cannot start: {error}", style="red"), soft_wrap=True)
     return 1
 

@@ -193,7 +193,7 @@ def inspect(folder: Path, seen: Look) -> Layout:
             f"{folder}: a model's name has letters, digits, '.', '_' and '-', at most 128; rename the folder"
         )
     found: repository.ModelFolder | saved_models.ModelFolder
-    kind: Kind = "TensorFlow" if _holds_saved_model(path) else "PyTorch"
+    kind: Kind = "TensorFlow" if saved_models.is_saved_model_folder(path) else "PyTorch"
     if kind == "TensorFlow":
         found = saved_models.find(path)
         _refuse_both(path, found)
@@ -219,12 +219,6 @@ def inspect(folder: Path, seen: Look) -> Layout:
         aliases=tuple(settings.aliases),
         timeout_ms=settings.timeout_ms,
     )
-
-
-def _holds_saved_model(path: Path) -> bool:
-    """Tell whether a folder, or one of its versions, is TensorFlow's."""
-    children = (each for each in path.iterdir() if each.name.isascii() and each.name.isdecimal())
-    return any(map(saved_models.holds_saved_model, (path, *children)))
 
 
 def _refuse_both(path: Path, found: saved_models.ModelFolder) -> None:

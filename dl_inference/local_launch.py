@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ from dl_inference.local_processes import ModelProcess, State
 
 SLOW_S = 30.0
 """A process that loads longer than this no longer keeps others from starting."""
+
+# What concerns the port that all share, and who announces it; a model process listens on its socket only.
+_OWN = re.compile(r"DL_INFERENCE_(LISTEN|ADMIN|REGISTER|REGISTRY_.+|ADVERTISE|WEIGHT|CAPACITY|GOODBYE_MS)")
 
 
 class Launcher:
@@ -41,7 +45,8 @@ class Launcher:
         self._count = 0
         threads = str(max(1, state.cores() // replicas))
         shared = {f"DL_INFERENCE_{each}_THREADS": threads for each in ("TORCH", "TENSORFLOW")}
-        self._environment = {**shared, **os.environ, "PYTHONUNBUFFERED": "1"}
+        inherited = {name: text for name, text in os.environ.items() if not _OWN.fullmatch(name)}
+        self._environment = {**shared, **inherited, "PYTHONUNBUFFERED": "1"}
 
     def step(self, kinds: Collection[Kind], processes: Iterable[ModelProcess]) -> None:
         """Look after the template, and reap what nobody else does.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,12 @@ class Routes:
     Attributes:
         state: the StateConfig document (dataplane/crates/core/src/config.rs).
         warnings: names that could not be given to a model because another one has them.
+        owners: every name that is routed -> the model's own.
     """
 
     state: dict[str, Any]
     warnings: tuple[str, ...]
+    owners: Mapping[str, str]
 
 
 def routing(config: AccessConfig, models: Iterable[Model]) -> Routes:
@@ -42,9 +44,9 @@ def routing(config: AccessConfig, models: Iterable[Model]) -> Routes:
     default = None
     if len(models) == 1 and routed:
         default = next(iter(routed.values()))["split"][0]["cluster"]
-    warnings = _add_aliases(models, routed)
+    owners, warnings = _add_aliases(models, routed)
     state = {"clusters": list(clusters.values()), "models": list(routed.values()), "default_cluster": default}
-    return Routes(state, tuple(warnings))
+    return Routes(state, tuple(warnings), {name: owners[name] for name in routed})
 
 
 def _model(config: AccessConfig, model: Model, clusters: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -73,8 +75,12 @@ def _model(config: AccessConfig, model: Model, clusters: dict[str, dict[str, Any
     }
 
 
-def _add_aliases(models: list[Model], routed: dict[str, dict[str, Any]]) -> list[str]:
-    """Route further names as the model that they belong to; a folder's name wins over an alias."""
+def _add_aliases(models: list[Model], routed: dict[str, dict[str, Any]]) -> tuple[dict[str, str], list[str]]:
+    """Route further names as the model that they belong to; a folder's name wins over an alias.
+
+    Returns:
+        Name -> the model's own; warnings.
+    """
     warnings = []
     owners = {model.name: model.name for model in models}
     for model in models:
@@ -85,4 +91,4 @@ def _add_aliases(models: list[Model], routed: dict[str, dict[str, Any]]) -> list
                 continue
             owners[alias] = model.name
             routed[alias] = {**routed[model.name], "name": alias}
-    return warnings
+    return owners, warnings

@@ -1,19 +1,22 @@
 """Write the generated pages of docs/: ``make docs``. tests/test_docs.py fails while one of them is stale.
 
 configuration.md comes from `access.config`; errors.md from the native error table, from torch_predict's, and from the
-words below, one row for each kind.
+words below, one row for each kind; registry-schema.md from `dl_inference.registry.schema`.
 """
 
+import inspect
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
 from access import reference  # noqa: E402  (only importable from the checkout's root)
 from dl_inference._native import ERROR_KINDS  # noqa: E402
+from dl_inference.registry import schema  # noqa: E402
 from torch_predict import errors as model_errors  # noqa: E402
 
 # How the access service itself retries; tests/test_docs.py compares with proxy/retry.rs.
@@ -231,7 +234,69 @@ def _model_kinds() -> Iterator[str]:
     yield "| by the front | NOT_FOUND | `model_not_found` | An OIP request names another model or version. |"
 
 
-PAGES = {"configuration.md": reference.markdown, "errors.md": errors_page}
+_SCHEMA = """\
+# What is in a registry
+
+Written by `make docs` from `dl_inference/registry/schema.py`; do not edit. Who writes it and when:
+[registry.md](registry.md).
+
+Under the path that all programs of one fleet share, `/dl-inference` unless they say otherwise:
+
+| path | holds | how long |
+|---|---|---|
+| `/models/<model>/endpoints/<address>` | an endpoint | as long as the server's session |
+| `/models/<model>/release` | which versions get which share | until it is deleted |
+| `/models/<model>/history/<revision>` | the release documents before it, and it | the same |
+| `/access/<instance>` | what an access service has applied | as long as its session |
+
+Every document is one JSON object in UTF-8, of at most {size} bytes. A key that a program does not know stays when
+the program changes the document: a newer one wrote it. A document with a value that cannot be is skipped as a whole,
+and named. Names of models and labels: letters, digits, `.`, `_` and `-`, at most 128, a letter or digit first; a
+label is no number. A version is a number in quotation marks, as `"3"`. Without a value a key may be left out.
+"""
+
+_DOCUMENTS = {
+    "Endpoint": schema.EndpointDocument,
+    "Release document": schema.ReleaseDocument,
+    "releases.VERSION": schema.Release,
+    "Access service": schema.AccessDocument,
+}
+
+
+def schema_page() -> str:
+    """Return docs/registry-schema.md."""
+    return "\n".join([_SCHEMA.format(size=schema.MAX_DOCUMENT_BYTES), *_documents()])
+
+
+def _documents() -> Iterator[str]:
+    for title, document in _DOCUMENTS.items():
+        yield f"## {title}\n"
+        yield f"{inspect.cleandoc(document.__doc__ or '')}\n"
+        yield "| key | type | default | meaning |"
+        yield "|---|---|---|---|"
+        keys = document.model_json_schema(by_alias=True, ref_template="{model}")["properties"]
+        for name, field in document.model_fields.items():
+            key = field.alias or name
+            default = "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+            yield f"| `{key}` | {_type(keys[key])} | {default} | {field.description} |"
+        yield ""
+
+
+def _type(found: dict[str, Any]) -> str:
+    """Return what a JSON schema allows, in words."""
+    if "anyOf" in found:
+        return _type(next(each for each in found["anyOf"] if each.get("type") != "null"))
+    if "const" in found:
+        return json.dumps(found["const"])
+    kind = {"array": "list", "object": "mapping", "string": "text", "integer": "whole number"}[found["type"]]
+    if "minimum" in found:
+        kind += f", {found['minimum']} to {found['maximum']}"
+    if "maxLength" in found:
+        kind += f", at most {found['maxLength']}"
+    return kind
+
+
+PAGES = {"configuration.md": reference.markdown, "errors.md": errors_page, "registry-schema.md": schema_page}
 
 
 def main() -> None:

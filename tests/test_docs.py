@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import os
 import re
@@ -23,8 +24,10 @@ from access.discovery.file import FileResolver
 from access.load import load
 from dl_inference import cli
 from dl_inference._native import ERROR_KINDS
+from dl_inference.registry.registration import Registration
 from dl_inference.registry.release_files import ReleaseFiles
 from dl_inference.registry.schema import ReleaseDocument
+from dl_inference.registry.zookeeper import Zookeeper
 from torch_predict.config import ModelSettings, ServerSettings
 
 DOCS = ROOT / "docs"
@@ -253,6 +256,17 @@ def test_the_settings_of_the_guide_are_those_of_the_server():
     assert set(described) == set(ModelSettings.model_fields)
 
 
+def test_the_variables_of_the_registry_are_those_that_are_read():
+    page = (DOCS / "registry.md").read_text()
+    given = {"register", *Registration.model_fields} - {"place"}
+    login = {f"registry_{field.name}" for field in dataclasses.fields(Zookeeper)} - {
+        f"registry_{name}" for name in ("hosts", "chroot", "tls", "session_timeout_s")
+    }
+    assert set(re.findall(r"^\|[^|]*\| `DL_INFERENCE_(\w+)`", page, re.MULTILINE)) == {
+        name.upper() for name in given | login
+    }
+
+
 # --- the first prediction
 
 
@@ -296,7 +310,7 @@ def test_the_first_prediction_of_the_readme_works(shell):
     predict, configure, access, call = next(b.text for b in shown if " predict models/digits " in b.text).splitlines()
     python = next(block.text for block in shown if "from dl_inference import Client" in block.text)
 
-    model = start(predict.partition("#")[0] + "--listen 127.0.0.1:0", r"serving digits version 1 on (\S+)")
+    model = start(predict.partition("#")[0] + "--listen 127.0.0.1:0", r"serving digits version 1 on ([^,\s]+)")
     run(configure.replace("127.0.0.1:5000", model))
     address = start(access.partition("#")[0] + "--listen 127.0.0.1:0", r"ready on ([^,\s]+)")
     answer = json.loads(run(f"{call} --to {address} --json"))

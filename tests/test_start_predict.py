@@ -37,5 +37,15 @@ def test_the_script_starts_the_model_server_on_the_folder(tmp_path: Path, argume
     assert done.stdout == f"{count}:{expected}\n"
 
 
+def test_the_scripts_own_address_yields_to_the_variable(tmp_path: Path):
+    shutil.copy(SCRIPT, tmp_path)
+    program = tmp_path / "dl-inference"
+    program.write_text('#!/bin/sh\necho "$*"\n')
+    program.chmod(0o755)
+    path = {**os.environ, "PATH": f"{tmp_path}:/usr/bin:/bin", "DL_INFERENCE_LISTEN": "127.0.0.1:1"}
+    done = subprocess.run([tmp_path / SCRIPT.name, "m"], check=True, capture_output=True, text=True, env=path)
+    assert done.stdout == "predict m\n"
+
+
 def test_the_script_stays_short():
     assert len(SCRIPT.read_text().splitlines()) <= 20

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lacking import lacking
@@ -151,6 +152,26 @@ def start_ensemble(
     )
     ensemble.await_ready()
     return ensemble
+
+
+@contextlib.contextmanager
+def one_server(folder: Path) -> Iterator[Server]:
+    """Run one server for as long as several tests need it: for fixtures of a module.
+
+    Args:
+        folder: an empty one.
+    """
+    started: list[Process] = []
+
+    def start(command: Sequence[str | Path]) -> Process:
+        started.append(Process(command))
+        return started[-1]
+
+    try:
+        yield start_ensemble(start, folder, 1).servers[0]
+    finally:
+        for process in started:
+            process.kill()
 
 
 def _free_ports(count: int) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from tf_predict import repository
@@ -73,8 +73,13 @@ class Loader:
         )
         self._versions.loaded(version.number, servable)
 
-    def follow(self, path: Path) -> None:
-        """Look at the folder once: load what is new, then unload what is no longer to be served."""
+    def follow(self, path: Path, tell: Callable[[Collection[int]], None]) -> None:
+        """Look at the folder once: load what is new, then unload what is no longer to be served.
+
+        Args:
+            path: the folder.
+            tell: gets the versions that answer from now on, before others are unloaded.
+        """
         try:
             folder = repository.find(path)
         except (ModelFolderError, OSError) as error:  # OSError: it changes at this moment
@@ -87,11 +92,13 @@ class Loader:
         for version in wanted:
             if version.number not in here and self._is_still(version):
                 self._try(folder, version)
-        here = self._versions.available()
-        if all(version.number in here for version in wanted):
-            for number in set(here) - {version.number for version in wanted}:
-                self._versions.unload(number)
-                _LOGGER.info("unloaded version %d", number)
+        serving = set(self._versions.available())
+        numbers = {version.number for version in wanted}
+        leaving = serving - numbers if numbers <= serving else set()
+        tell(serving - leaving)
+        for number in leaving:
+            self._versions.unload(number)
+            _LOGGER.info("unloaded version %d", number)
 
     def _is_still(self, version: Version) -> bool:
         """Tell whether two looks saw the same files, and not those that could not be loaded."""
@@ -117,12 +124,12 @@ class Loader:
         self._problem = problem
 
 
-async def follow(loader: Loader, path: Path, draining: asyncio.Event) -> None:
-    """Look at the folder again and again until the drain begins."""
-    while not draining.is_set():
-        await asyncio.to_thread(loader.follow, path)
+async def follow(loader: Loader, path: Path, stopping: asyncio.Event, tell: Callable[[Collection[int]], None]) -> None:
+    """Look at the folder again and again until the server stops; `tell` as in `Loader.follow`."""
+    while not stopping.is_set():
+        await asyncio.to_thread(loader.follow, path, tell)
         try:
             async with asyncio.timeout(POLL_S):
-                await draining.wait()
+                await stopping.wait()
         except TimeoutError:
             continue

@@ -108,6 +108,15 @@ def holds_saved_model(path: Path) -> bool:
     return any((path / name).is_file() for name in FILES)
 
 
+def is_saved_model_folder(path: Path) -> bool:
+    """Tell whether a SavedModel lies in a folder, or in one that is named like a version of it."""
+    try:
+        versions = [each for each in path.iterdir() if each.name.isascii() and each.name.isdecimal()]
+    except OSError:  # it is missing or may not be read: who opens it next says so
+        return False
+    return any(map(holds_saved_model, (path, *versions)))
+
+
 def _versions(path: Path, problems: list[Problem]) -> tuple[Version, ...]:
     numbered: dict[int, Path] = {}
     empty: list[Path] = []

@@ -10,10 +10,14 @@ import asyncio
 import logging
 import os
 import signal
+from collections.abc import Collection
 from pathlib import Path
 
 import grpc
 
+from dl_inference.registry import registration as registry
+from dl_inference.registry.registration import Announcement, Registration, Served
+from dl_inference.registry.zookeeper import RegistryError
 from tf_predict import addresses, repository
 from tf_predict.admin import AdminPort
 from tf_predict.config import MAX_MESSAGE_BYTES, ServerSettings
@@ -41,7 +45,7 @@ _OPTIONS = (
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
-_CANNOT_SERVE = (ModelFolderError, LoadError, ValueError, OSError)
+_CANNOT_SERVE = (ModelFolderError, LoadError, RegistryError, ValueError, OSError)
 
 
 def serve(  # noqa: PLR0913  (the command line's options)
@@ -52,6 +56,7 @@ def serve(  # noqa: PLR0913  (the command line's options)
     model_name: str | None = None,
     model_version: int | None = None,
     settings: ServerSettings | None = None,
+    registration: Registration | None = None,
     load: Load = load_tensorflow,
 ) -> int:
     """Serve a model folder until SIGTERM or SIGINT.
@@ -64,6 +69,7 @@ def serve(  # noqa: PLR0913  (the command line's options)
         model_version: the one version to serve, come what may to the folder; default: those that model.yaml says,
             else the latest, and the folder is followed.
         settings: default: from the environment.
+        registration: where it announces itself; default: from the environment, which may name nothing.
         load: loads a SavedModel; tests give their own.
 
     Returns: the exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
@@ -79,6 +85,8 @@ def serve(  # noqa: PLR0913  (the command line's options)
         folder = repository.find(model_dir)
         chosen = folder.chosen(model_version)
         versions = Versions(model_name or folder.name, folder.settings)
+        announcement = Announcement(registration or registry.read(os.environ), "tf_predict")
+        announcement.check(listen, _served(versions, [version.number for version in chosen]))
         loader = Loader(versions, load, settings.tensorflow_threads)
         for version in chosen:
             loader.load(folder, version)
@@ -86,7 +94,10 @@ def serve(  # noqa: PLR0913  (the command line's options)
         _LOGGER.error("cannot serve %s:\n%s", model_dir, error)
         return 1
     followed = folder.path if model_version is None else None
-    return asyncio.run(_serve(versions, loader, followed, listen, admin, settings))
+    try:
+        return asyncio.run(_serve(versions, loader, followed, listen, admin, settings, announcement))
+    finally:
+        announcement.close()
 
 
 async def _serve(  # noqa: PLR0913, PLR0917  (what serve() has made)
@@ -96,8 +107,9 @@ async def _serve(  # noqa: PLR0913, PLR0917  (what serve() has made)
     listen: list[str],
     admin: str | None,
     settings: ServerSettings,
+    announcement: Announcement,
 ) -> int:
-    draining = asyncio.Event()
+    stopping, draining = asyncio.Event(), asyncio.Event()
     service = Service(versions, RUNNING, settings.max_queue)
     health = Health(versions, draining)
     server = grpc.aio.server(options=_OPTIONS)
@@ -111,7 +123,7 @@ async def _serve(  # noqa: PLR0913, PLR0917  (what serve() has made)
         _LOGGER.error("cannot listen: %s", error)
         service.close()
         return 1
-    _hear_signals(draining)
+    _hear_signals(stopping)
     await server.start()
     *others, latest = versions.available()
     for number in others:
@@ -119,17 +131,31 @@ async def _serve(  # noqa: PLR0913, PLR0917  (what serve() has made)
     if admin_port is not None:
         _LOGGER.info("admin port on %s", admin_port.address)
     _LOGGER.info("serving %s version %d on %s", versions.names[0], latest, ", ".join(bound))
-    following = asyncio.create_task(follow(loader, followed, draining)) if followed is not None else None
-    await draining.wait()
+    announcement.open(bound)
+    announcement.tell([_served(versions, versions.available())])
+    tell = lambda numbers: announcement.tell([_served(versions, numbers)])  # noqa: E731
+    following = asyncio.create_task(follow(loader, followed, stopping, tell)) if followed is not None else None
+    await stopping.wait()
+    if await asyncio.to_thread(announcement.say_goodbye):
+        await asyncio.sleep(announcement.goodbye_s)
+    draining.set()
     is_clean = await _drain(server, service, settings.drain_timeout_ms / 1000)
     if admin_port is not None:
         admin_port.close()
     if following is not None:
         await asyncio.wait({following}, timeout=STUCK_S)
         if not following.done():  # inside a load of a new version, which cannot be stopped
+            announcement.close()
             logging.shutdown()
             os._exit(0 if is_clean else 1)
     return 0 if is_clean else 1
+
+
+def _served(versions: Versions, numbers: Collection[int]) -> Served:
+    """Return what is announced of a model while these versions answer; at least one."""
+    *others, latest = sorted(numbers)
+    labels = tuple(label for label, number in versions.settings.labels.items() if number in numbers)
+    return Served(versions.names, "tfs", str(latest), tuple(map(str, others)), labels)
 
 
 def _bind(server: grpc.aio.Server, address: str) -> str:
@@ -138,12 +164,12 @@ def _bind(server: grpc.aio.Server, address: str) -> str:
     return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
 
 
-def _hear_signals(draining: asyncio.Event) -> None:
-    """Begin the drain at the first SIGTERM or SIGINT; end the process at the second."""
+def _hear_signals(stopping: asyncio.Event) -> None:
+    """Begin the end at the first SIGTERM or SIGINT; end the process at the second."""
 
     def hear(number: int) -> None:
-        if not draining.is_set():
-            draining.set()
+        if not stopping.is_set():
+            stopping.set()
             return
         _LOGGER.warning("second signal: stopping at once")
         logging.shutdown()

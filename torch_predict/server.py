@@ -10,12 +10,15 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dl_inference._native import NativeError, Worker
 from dl_inference.messages import DESCRIPTORS
+from dl_inference.registry import registration as registry
+from dl_inference.registry.registration import Announcement, Registration, Served
+from dl_inference.registry.zookeeper import RegistryError
 from torch_predict import addresses, repository
 from torch_predict.config import ServerSettings
 from torch_predict.errors import LoadError, ModelFolderError
@@ -33,7 +36,7 @@ POLL_MS = 500
 STUCK_S = 1.0
 """How long a hook may still be busy when the time to drain is over."""
 
-_CANNOT_SERVE = (ModelFolderError, LoadError, NativeError, ValueError, OSError)
+_CANNOT_SERVE = (ModelFolderError, LoadError, NativeError, RegistryError, ValueError, OSError)
 
 
 def serve(  # noqa: PLR0913  (the command line's options)
@@ -45,6 +48,7 @@ def serve(  # noqa: PLR0913  (the command line's options)
     version: int | None = None,
     name: str | None = None,
     settings: ServerSettings | None = None,
+    registration: Registration | None = None,
     make_worker: Callable[[str, bytes], Worker] = Worker,
 ) -> int:
     """Serve one version of a model until SIGTERM or SIGINT.
@@ -57,6 +61,7 @@ def serve(  # noqa: PLR0913  (the command line's options)
         version: which one; default: the last of those that model.yaml says to serve.
         name: what the model is called; default: as the folder.
         settings: default: from the environment.
+        registration: where it announces itself; default: from the environment, which may name nothing.
         make_worker: makes the native front; tests give their own.
 
     Returns: the exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
@@ -71,6 +76,9 @@ def serve(  # noqa: PLR0913  (the command line's options)
         folder = repository.find(model_dir)
         name = name or folder.name
         chosen = choose(folder, version)
+        served = _served((name, *folder.settings.aliases), chosen.number, folder.settings.labels)
+        announcement = Announcement(registration or registry.read(os.environ), "torch_predict")
+        announcement.check(listen, served)
         predictor = load_predictor(folder, chosen, allow_pickle=allow_pickle, settings=settings)
         document = settings.worker_json(
             listen=listen,
@@ -83,22 +91,36 @@ def serve(  # noqa: PLR0913  (the command line's options)
         )
         worker = make_worker(document, DESCRIPTORS)
         bound = worker.start()
+        announcement.open(bound)
     except _CANNOT_SERVE as error:
         _LOGGER.error("cannot serve %s:\n%s", model_dir, error)
         return 1
     with Signals() as signals:
         worker.set_ready(True)
         _LOGGER.info("serving %s version %d on %s", name, chosen.number, ", ".join(bound))
-        return _run(worker, predictor, signals, settings.drain_timeout_ms)
+        announcement.tell([served])
+        try:
+            return _run(worker, predictor, signals, announcement, settings.drain_timeout_ms)
+        finally:
+            announcement.close()
 
 
-def _run(worker: Worker, predictor: Predictor, signals: Signals, drain_timeout_ms: int) -> int:
+def _served(names: tuple[str, ...], version: int, labels: Mapping[str, int]) -> Served:
+    own = tuple(label for label, number in labels.items() if number == version)
+    return Served(names, "seldon", str(version), labels=own)
+
+
+def _run(
+    worker: Worker, predictor: Predictor, signals: Signals, announcement: Announcement, drain_timeout_ms: int
+) -> int:
     """Answer batches until the drain that the first signal starts has ended."""
     draining, ended, stopped = threading.Event(), threading.Event(), threading.Event()
     is_clean = False
 
     def drain() -> None:
         nonlocal is_clean
+        if announcement.say_goodbye():
+            stopped.wait(announcement.goodbye_s)
         _LOGGER.info("draining: calls in flight have %.1f s", drain_timeout_ms / 1000)
         draining.set()
         try:

@@ -70,6 +70,9 @@ ModelName = Annotated[str, AfterValidator(_name)]
 Version = Annotated[str, AfterValidator(_version)]
 Label = Annotated[str, AfterValidator(_label)]
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
+EndpointAddress = Annotated[str, AfterValidator(_callable)]
+EndpointWeight = Annotated[int, Field(ge=1, le=65_535)]
+EndpointCapacity = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 class Document(BaseModel):
@@ -94,7 +97,7 @@ class Document(BaseModel):
             first = error.errors(include_url=False)[0]
             place = ".".join(map(str, first["loc"])) or "the document"
             message = first["msg"].removeprefix("Value error, ")
-            raise SchemaError(f"{place}: {str(first['input'])[:80]!r}: {message}") from None
+            raise SchemaError(f"{place}: {repr(first['input'])[:82]}: {message}") from None
 
     def dump(self) -> bytes:
         """Return the document as it is written: without the keys that have no value."""
@@ -105,18 +108,14 @@ class EndpointDocument(Document):
     """One address that answers for one model."""
 
     schema_: Literal[1] = Field(1, alias="schema", description="1; a reader skips other numbers")
-    address: Annotated[str, AfterValidator(_callable)] = Field(
-        description="`host:port` or `[v6]:port`, as others call it"
-    )
+    address: EndpointAddress = Field(description="`host:port` or `[v6]:port`, as others call it")
     protocol: Protocol = Field(description="`tfs`, `seldon` or `oip`: whose messages it answers first of all")
     model: ModelName = Field(description="the route key")
     version: Version | None = Field(None, description="the version that answers when none is asked for")
     versions: tuple[Version, ...] = Field((), description="other versions that answer when asked for")
     labels: tuple[Label, ...] = Field((), description="labels that it knows itself")
-    weight: Annotated[int, Field(ge=1, le=65_535)] = Field(1, description="share of the calls among its siblings")
-    capacity: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = Field(
-        None, description="calls at once that it can take"
-    )
+    weight: EndpointWeight = Field(1, description="share of the calls among its siblings")
+    capacity: EndpointCapacity | None = Field(None, description="calls at once that it can take")
     state: Literal["ready", "draining"] = Field("ready", description="`draining` says goodbye: no more calls, please")
     program: str = Field("", max_length=200, description="name and version of the program")
     instance: str = Field(

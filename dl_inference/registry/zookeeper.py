@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from dl_inference import address
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from kazoo.client import KazooClient
 
 DEFAULT_CHROOT = "/dl-inference"
+DEFAULT_PORT = 2181
 MAX_RECONNECT_DELAY_S = 5.0
 
 _VARIABLES = ("username", "password", "sasl", "ca_file", "certificate_file", "key_file")
@@ -57,6 +59,12 @@ class Zookeeper:
         """Return the place for people: without the password."""
         return f"{'zks' if self.tls else 'zk'}://{self.hosts}{self.chroot}"
 
+    @property
+    def servers(self) -> tuple[tuple[str, int], ...]:
+        """Return host and port of each server, an IPv6 address without brackets."""
+        parts = [urlsplit(f"//{each}") for each in self.hosts.split(",")]
+        return tuple((part.hostname or "", part.port or DEFAULT_PORT) for part in parts)
+
 
 def parse_url(url: str, environment: Mapping[str, str]) -> Zookeeper:
     """Read ``zk://host1:2181,host2/chroot``, or ``zks://`` for TLS.
@@ -87,7 +95,7 @@ def hosts_fault(hosts: str) -> str | None:
     """Say what is wrong with ``host1:2181,host2``; None when every address is well formed."""
     for host in hosts.split(","):
         has_port = re.search(r"(^|[^:]):[0-9]+$", host) if not host.startswith("[") else "]:" in host
-        if reason := address.fault(host if has_port else f"{host}:2181"):
+        if reason := address.fault(host if has_port else f"{host}:{DEFAULT_PORT}"):
             return f"{host!r}: {reason}"
     return None
 
@@ -98,6 +106,12 @@ def chroot_fault(chroot: str) -> str | None:
     if parts[0] or any(part in ("", ".", "..") or not part.isprintable() for part in parts[1:]):
         return f"{chroot!r} is no path of ZooKeeper's: write /dl-inference"
     return None
+
+
+def missing(error: ModuleNotFoundError) -> RegistryError:
+    """Return what to say where a module is not installed."""
+    name = (error.name or "").partition(".")[0]
+    return RegistryError(f"{name} is not installed: pip install 'dl-inference[zookeeper]'")
 
 
 def client(place: Zookeeper, **options: Any) -> KazooClient:
@@ -124,7 +138,7 @@ def client(place: Zookeeper, **options: Any) -> KazooClient:
         if place.sasl:
             import puresasl  # noqa: F401, PLC0415
     except ModuleNotFoundError as error:
-        raise RegistryError(f"{error.name} is not installed: pip install 'dl-inference[zookeeper]'") from error
+        raise missing(error) from error
     sasl = None
     if place.sasl == "GSSAPI":
         sasl = {"mechanism": "GSSAPI", "service": "zookeeper"}

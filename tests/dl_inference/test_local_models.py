@@ -8,6 +8,7 @@ import pytest
 
 from access.config import AccessConfig
 from dl_inference import local_processes
+from dl_inference.local_announce import served
 from dl_inference.local_folders import FolderError, Layout
 from dl_inference.local_models import Model
 from dl_inference.local_processes import State
@@ -307,3 +308,40 @@ def test_of_two_models_with_one_alias_the_first_has_it(clock):
     routes = routing(AccessConfig(), models)
     assert names(routes)["39"] == "a@1"
     assert routes.warnings == ("b: the alias 39 is left out: a has that name",)
+
+
+# --- what is announced
+
+
+def announced(*models: Model, withdrawn: tuple[str, ...] = ()) -> dict[str, tuple]:
+    found = served(models, routing(AccessConfig(), models), withdrawn)
+    return {name: (each.protocol, each.version, each.versions, each.labels) for each in found for name in each.names}
+
+
+def test_what_answers_is_announced_under_every_name(stage):
+    stage.want(layout(1, 2, 3, labels={"stable": 1, "next": 3}, aliases=("39", "n"), default=2))
+    assert announced(stage.model) == {}
+    for process in stage.started[:2]:
+        process.ready()
+    stage.step()
+    expected = ("seldon", "2", ("1",), ("stable",))
+    assert announced(stage.model, Model("n", problem="broken")) == {"m": expected, "39": expected}
+    stage.started[2].ready()
+    stage.step()
+    assert announced(stage.model)["m"] == ("seldon", "2", ("1", "3"), ("stable", "next"))
+    assert announced(stage.model, withdrawn=("m",)) == {}
+
+
+def test_a_model_is_not_announced_while_its_process_is_dead(stage, clock):
+    stage.want(layout(1))
+    stage.started[0].ready()
+    stage.step()
+    assert list(announced(stage.model)) == ["m"]
+    stage.started[0].end("killed")
+    stage.step()
+    assert announced(stage.model) == {}
+    clock.now += 100
+    stage.step()
+    stage.started[1].ready()
+    stage.step()
+    assert list(announced(stage.model)) == ["m"]
