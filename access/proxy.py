@@ -132,7 +132,8 @@ class AccessService:
     def _start_serving(self, plane: DataPlane) -> list[str]:
         try:
             addresses = plane.start()
-            self._own, self._report = OwnAddresses(addresses), Report(addresses)
+            self._own = OwnAddresses(addresses)
+            self._report = Report(addresses[: len(self._config.value.loaded.config.listen)])  # the admin port is last
             self._apply(plane)
         except NativeError as error:
             raise StartError(str(error)) from error
