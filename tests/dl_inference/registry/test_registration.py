@@ -22,6 +22,16 @@ HERE = Zookeeper("127.0.0.1:2181")
 MODEL = Served(("m", "39"), "seldon", "1")
 
 
+@pytest.fixture(autouse=True)
+def _logging_as_it_was():
+    """A command run in here sets up the log of this process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
 # --- options and environment
 
 
