@@ -68,6 +68,11 @@ def parsed(path: str, body: bytes | None) -> Any:
     return message_class(kinds[path]).FromString(body or b"")
 
 
+def tfs_message(**what: Any) -> Any:
+    """Return what ``tfs`` makes, as a message."""
+    return parsed(TFS, tfs(**what))
+
+
 def _say(spec: Any, name: str, version: int | None, label: str | None) -> None:
     spec.name = name
     if version is not None:
@@ -179,13 +184,30 @@ def test_a_version_behind_the_tensors_is_found_under_x_model(fleet: Fleet, call:
     assert (late.code, late.error) == (REFUSED, "bad_route_key")
 
 
-def test_x_model_version_chooses_for_messages_without_a_version(fleet: Fleet, call: Callable[..., Answer]) -> None:
+def test_x_model_version_is_what_the_message_would_say(fleet: Fleet, call: Callable[..., Answer]) -> None:
     for model in (None, "m"):
-        for body, path in [(seldon(), SELDON), (tfs(), TFS), (oip(), OIP), (tfs(size=LARGE), TFS)]:
-            assert fleet.served_by(call(body, path, model, "4")) == "4"
+        for body, path, sent in [
+            (seldon(), SELDON, seldon()),
+            (tfs(), TFS, tfs(version=4)),
+            (oip(), OIP, oip(version="4")),
+            (tfs(size=LARGE), TFS, tfs(version=4, size=LARGE)),
+            (oip(size=LARGE), OIP, oip(version="4", size=LARGE)),
+        ]:
+            answer = call(body, path, model, "4")
+            assert fleet.served_by(answer) == "4"
+            assert parsed(path, answer.body) == parsed(path, sent)
             assert fleet.served_by(call(body, path, model, "known")) == "3"
-            assert fleet.served_by(call(body, path, model, "")) == "other"
-    assert dict(fleet.endpoints["4"].last_call().headers or [])["x-model-version"] == "4"
+            answer = call(body, path, model, "")
+            assert fleet.served_by(answer) == "other"
+            assert answer.body == body
+    labelled = parsed(TFS, call(tfs(), version="known").body)
+    assert labelled.model_spec.version_label == "known"
+    # A version without a route passes, to a model that has none at all, too.
+    for model in ("m", "plain"):
+        answer = call(tfs(), TFS, model, "9")
+        assert fleet.served_by(answer) == "other"
+        assert parsed(TFS, answer.body) == tfs_message(version=9)
+    assert dict(fleet.endpoints["other"].last_call().headers or [])["x-model-version"] == "9"
 
 
 def test_x_model_version_and_the_message_may_agree_but_not_differ(fleet: Fleet, call: Callable[..., Answer]) -> None:
@@ -212,14 +234,38 @@ def test_a_compressed_message_under_x_model_is_looked_into(access: Access, fleet
             assert stream.status()["access-endpoint"] == fleet.endpoints[served].address
 
 
-def test_a_message_that_cannot_be_read_needs_x_model_version(access: Access, fleet: Fleet) -> None:
+def test_a_message_that_cannot_be_read_is_refused_where_its_version_matters(access: Access, fleet: Fleet) -> None:
     body = message(b"of its own", compressed=True)
     with dial(access.address) as caller:
-        head = request_head(TFS, ("x-model", "m"), ("grpc-encoding", "of-its-own"))
-        status = unary(caller, head, body).status()
+        for more in ([], [("x-model-version", "4")]):
+            head = request_head(TFS, ("x-model", "m"), ("grpc-encoding", "of-its-own"), *more)
+            status = unary(caller, head, body).status()
+            assert status["access-error"] == "bad_route_key"
+            assert "of-its-own" in status["grpc-message"]
+        # Where no message can say a version, none needs to be read for it.
+        head = request_head(SELDON, ("x-model", "m"), ("x-model-version", "4"), ("grpc-encoding", "of-its-own"))
+        stream = unary(caller, head, body)
+        assert stream.status()["access-endpoint"] == fleet.endpoints["4"].address
+
+
+def test_a_message_that_x_model_version_cannot_be_put_into_is_refused(access: Access, fleet: Fleet) -> None:
+    def refused(stream: Any, reason: str) -> None:
+        status = stream.status()
         assert status["access-error"] == "bad_route_key"
-        assert "x-model-version" in status["grpc-message"]
-        stream = unary(caller, [*head, ("x-model-version", "4")], body)
+        assert reason in status["grpc-message"]
+        assert "in the message" in status["grpc-message"]
+
+    with dial(access.address) as caller:
+        wanted = ("x-model-version", "4")
+        zipped = message(gzip.compress(tfs()), compressed=True)
+        refused(unary(caller, request_head(TFS, wanted, ("grpc-encoding", "gzip")), zipped), "compressed")
+        refused(unary(caller, request_head(MULTI, wanted), message(multi(""))), "each part")
+        refused(unary(caller, request_head(OIP_STREAM, wanted), message(oip())), "stream")
+        # They may say the same themselves.
+        zipped = message(gzip.compress(tfs(version=4)), compressed=True)
+        stream = unary(caller, request_head(TFS, wanted, ("grpc-encoding", "gzip")), zipped)
+        assert stream.status()["access-endpoint"] == fleet.endpoints["4"].address
+        stream = unary(caller, request_head(OIP_STREAM, wanted), message(oip(version="4")))
         assert stream.status()["access-endpoint"] == fleet.endpoints["4"].address
 
 
@@ -344,7 +390,7 @@ def test_what_cannot_be_changed_is_refused_with_the_version_to_send(
         assert (status["grpc-status"], status["access-error"]) == ("3", "bad_route_key")
         assert reason in status["grpc-message"]
         assert "version 3" in status["grpc-message"]
-        assert "send the version" in status["grpc-message"]
+        assert "send 3 in the message" in status["grpc-message"]
 
     with dial(released.address) as caller:
         zipped = message(gzip.compress(tfs(label="stable")), compressed=True)
@@ -400,7 +446,8 @@ def test_an_alias_in_x_model_version_chooses_and_changes_what_the_message_says(
             (seldon(), SELDON, seldon()),
             (tfs(label="stable"), TFS, tfs(version=3)),
             (oip(version="stable", size=LARGE), OIP, oip(version="3", size=LARGE)),
-            (tfs(), TFS, tfs()),
+            (tfs(), TFS, tfs(version=3)),
+            (oip(), OIP, oip(version="3")),
         ]:
             answer = ask_released(body, path, model, "stable")
             assert fleet.served_by(answer) == "3"

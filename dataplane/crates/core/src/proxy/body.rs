@@ -17,13 +17,13 @@ use super::limit::{Held, HeldBytes};
 use super::method::Method;
 use super::responder::Responder;
 use super::route::VersionUse;
-use super::route_key::{RouteKey, rewrite_version};
+use super::route_key::{RouteKey, insert_version, replace_version};
 use super::upstream::cancelled;
 use crate::config::Limits;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::{Event, Frames, PREFIX};
 use crate::grpc::metadata;
-use scan::Scan;
+use scan::{Change, Scan};
 
 pub struct Inbound {
     body: RecvStream,
@@ -84,11 +84,11 @@ impl Inbound {
             version: scan::name(&metadata::X_MODEL_VERSION, version)?,
             label: None,
         };
-        let matters = || uses(given.model.as_deref(), given.version.as_deref()).matters;
+        let matters = || given.version.is_some() || uses(given.model.as_deref(), None).matters;
         if model.is_some() && !(method.plan.has_version() && matters()) {
             return Ok(given);
         }
-        self.scan = Some(Scan::new(method, headers, given, &uses));
+        self.scan = Some(Scan::new(method, headers, given));
         poll_fn(|cx| {
             loop {
                 if let Some(scan) = self.scan.as_ref().filter(|scan| scan.is_found(&uses)) {
@@ -117,21 +117,27 @@ impl Inbound {
         .await
     }
 
-    /// Let the message ask for this version in place of its label, if it asks for one; nothing may have been sent yet.
+    /// Let the message ask for what the call was routed by, where it asks for a label that stands for `version`, or the
+    /// metadata asks and it does not; nothing may have been sent yet. True when it was changed.
     ///
     /// # Errors
     /// `bad_route_key` where that cannot be; `shed` when the process would hold too many bytes.
-    pub fn replace_version(&mut self, method: &'static Method, version: &str) -> Result<(), Error> {
+    pub fn set_version(
+        &mut self,
+        method: &'static Method,
+        version: Option<&str>,
+    ) -> Result<bool, Error> {
         let Some(scan) = &mut self.scan else {
-            return Ok(());
+            return Ok(false);
         };
-        if !scan.replace(version)? {
-            return Ok(());
-        }
-        let grown = rewrite_version(&method.plan, version, &mut self.chunks)?;
+        let grown = match scan.change(version)? {
+            Change::None => return Ok(false),
+            Change::Replace(version) => replace_version(&method.plan, version, &mut self.chunks)?,
+            Change::Insert(version) => insert_version(&method.plan, version, &mut self.chunks)?,
+        };
         self.held.shrink(grown.min(0).unsigned_abs());
         if self.held.grow(grown.max(0).unsigned_abs()) {
-            Ok(())
+            Ok(true)
         } else {
             Err(too_many_held())
         }

@@ -153,11 +153,12 @@ impl Call {
             if let Some(model) = route.model {
                 self.record.stats = model.stats.clone();
             }
-            if let Some(version) = route.version {
-                self.inbound
-                    .replace_version(self.method, version)
-                    .inspect_err(|error| shared.stats.count_held(error))?;
-                // It would be of the message before the change.
+            let is_changed = self
+                .inbound
+                .set_version(self.method, route.version)
+                .inspect_err(|error| shared.stats.count_held(error))?;
+            if is_changed {
+                // It is of the message before the change.
                 self.headers.remove(header::CONTENT_LENGTH);
             }
             route.cluster

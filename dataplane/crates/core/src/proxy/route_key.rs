@@ -13,7 +13,7 @@ mod search;
 mod tag;
 
 pub use inflate::{INFLATE_LIMIT, Inflater, inflate_prefix};
-pub use rewrite::rewrite_version;
+pub use rewrite::{insert_version, replace_version};
 
 use super::method::Method;
 use crate::error::{Error, ErrorKind};

@@ -17,12 +17,19 @@ pub struct Scan {
     encoding: Option<HeaderValue>,
     /// From the metadata.
     given: RouteKey,
-    /// What the metadata says is enough where the message cannot be read.
-    is_given_whole: bool,
-    /// From the message's first byte on; none for one that cannot be read.
+    /// From the message's first byte on.
     scanner: Option<RouteKeyScanner>,
     is_compressed: bool,
     has_ended: bool,
+}
+
+/// What has to be done so that a message asks for the version that the call was routed by.
+pub enum Change<'a> {
+    None,
+    /// In place of a label.
+    Replace(&'a str),
+    /// As it asks for none.
+    Insert(&'a str),
 }
 
 /// A name in the metadata; an empty one is none.
@@ -50,21 +57,12 @@ fn bad(message: impl Into<Cow<'static, str>>) -> Error {
 // === impl Scan ===
 
 impl Scan {
-    /// Start before the first byte of the body. `uses` says what the second, a version or label, does for the first,
-    /// a model.
-    pub fn new(
-        method: &'static Method,
-        headers: &HeaderMap,
-        given: RouteKey,
-        uses: &impl Fn(Option<&str>, Option<&str>) -> VersionUse,
-    ) -> Self {
-        let (model, version) = (given.model.as_deref(), given.version.as_deref());
-        let is_given_whole = model.is_some() && version.is_some() && !uses(model, version).is_alias;
+    /// Start before the first byte of the body.
+    pub fn new(method: &'static Method, headers: &HeaderMap, given: RouteKey) -> Self {
         Self {
             method,
             encoding: headers.get(metadata::GRPC_ENCODING).cloned(),
             given,
-            is_given_whole,
             scanner: None,
             is_compressed: false,
             has_ended: false,
@@ -94,31 +92,24 @@ impl Scan {
 
     fn start(&mut self, compressed: bool) -> Result<(), Error> {
         self.is_compressed = compressed;
-        let scanner = if compressed {
-            RouteKeyScanner::new_compressed(self.method, self.encoding.as_ref())
+        let mut scanner = if compressed {
+            RouteKeyScanner::new_compressed(self.method, self.encoding.as_ref())?
         } else {
-            Ok(RouteKeyScanner::new(self.method))
+            RouteKeyScanner::new(self.method)
         };
-        self.scanner = match scanner {
-            Ok(scanner) => Some(scanner),
-            Err(_) if self.is_given_whole => None,
-            Err(error) => return Err(error),
-        };
-        if let Some(scanner) = &mut self.scanner {
-            scanner.set_given(&self.given);
-        }
+        scanner.set_given(&self.given);
+        self.scanner = Some(scanner);
         Ok(())
     }
 
     /// Whether enough of the key is final, and of the message what has to be changed is there.
+    /// `uses` says what the second, a version or label, does for the first, a model.
     pub fn is_found(&self, uses: &impl Fn(Option<&str>, Option<&str>) -> VersionUse) -> bool {
-        let progress = match &self.scanner {
-            Some(scanner) => scanner.progress(),
-            None if self.given.model.is_some() => Progress::Model,
-            None => Progress::Pending,
+        let Some(scanner) = &self.scanner else {
+            return false;
         };
         let uses = || uses(self.model(), self.version());
-        match progress {
+        match scanner.progress() {
             Progress::Pending => false,
             Progress::Model => {
                 let uses = uses();
@@ -144,34 +135,49 @@ impl Scan {
         }
     }
 
-    /// Prepare for another version in the message; whether it asks for one that must be replaced.
+    /// What has to be done so that the message asks for the version that the call was routed by; from now on it may ask
+    /// for no other. `version` is the one that what the call asks for stands for.
     ///
     /// # Errors
-    /// `bad_route_key` where it must be, and cannot.
-    pub fn replace(&mut self, version: &str) -> Result<bool, Error> {
-        let Some(scanner) = &mut self.scanner else {
-            return Ok(false);
+    /// `bad_route_key` where it must be changed, and cannot.
+    pub fn change<'a>(&'a mut self, version: Option<&'a str>) -> Result<Change<'a>, Error> {
+        let given = self.given.version.as_deref();
+        let Some(scanner) = self.scanner.as_mut() else {
+            return Ok(Change::None);
         };
-        let Some(label) = scanner.key().version_or_label().map(str::to_owned) else {
-            // Only the metadata asks for it.
-            scanner.close()?;
-            return Ok(false);
+        let found = scanner.key().version_or_label();
+        let (what, change) = match (found, given, version) {
+            (Some(_), _, None) | (None, None, _) => return Ok(Change::None),
+            (Some(found), _, Some(version)) => (
+                format!("label {found:?} stands for version {version} here"),
+                Change::Replace(version),
+            ),
+            (None, Some(given), version) => (
+                format!("x-model-version asks for {given:?} and the message for none"),
+                Change::Insert(version.unwrap_or(given)),
+            ),
         };
-        let refuse = |reason: &str| {
-            Err(bad(format!(
-                "label {label:?} stands for version {version} here, but {reason}; send the version"
-            )))
+        let reason = if !self.method.plan.has_version() {
+            return Ok(Change::None);
+        } else if self.method.streaming == Streaming::Bidi {
+            "the messages of a stream are not changed".into()
+        } else if self.is_compressed {
+            "a compressed message is not changed".into()
+        } else if let Change::Insert(_) = change
+            && self.method.plan.is_repeated()
+        {
+            "each part of this message has a version of its own".into()
+        } else if let Change::Replace(_) = change
+            && let Err(error) = scanner.close()
+        {
+            error.message
+        } else {
+            return Ok(change);
         };
-        if self.method.streaming == Streaming::Bidi {
-            return refuse("the messages of a stream are not changed");
-        }
-        if self.is_compressed {
-            return refuse("a compressed message is not changed");
-        }
-        if let Err(error) = scanner.close() {
-            return refuse(&error.message);
-        }
-        Ok(true)
+        let send = version.unwrap_or("the version");
+        Err(bad(format!(
+            "{what}, but {reason}; send {send} in the message"
+        )))
     }
 
     /// What to send so that the route key need not be looked for in the message.

@@ -47,7 +47,9 @@ pub struct Plan {
     pub(super) decided_by: FieldId,
     /// None where no version and no label can be said.
     pub(super) version_field: Option<VersionField>,
-    is_repeated: bool,
+    pub(super) label_field: Option<u32>,
+    /// The numbers of the fields that lead to the message with the version, which is `decided_by`.
+    pub(super) holder: Vec<u32>,
 }
 
 impl Plan {
@@ -65,7 +67,8 @@ impl Plan {
             tags: Vec::new(),
             decided_by: ROOT,
             version_field: None,
-            is_repeated: false,
+            label_field: None,
+            holder: Vec::new(),
         };
         if keys.len() > MAX_KEYS {
             return Err(format!(
@@ -96,8 +99,7 @@ impl Plan {
                 .map_err(|error| format!("version {path:?}: {error}"))?;
         }
         if let Some(path) = label {
-            plan.string(path, Role::Label)
-                .and_then(|parent| plan.beside_key(parent))
+            plan.label(path)
                 .map_err(|error| format!("label {path:?}: {error}"))?;
         }
         Ok(plan)
@@ -115,7 +117,8 @@ impl Plan {
 
     /// Whether one message may well hold the key several times: `decided_by` is in a field that repeats.
     pub fn is_repeated(&self) -> bool {
-        self.is_repeated
+        // A message inside of the request is there once; what is in it may be there several times.
+        self.holder.len() > 1
     }
 
     pub(super) fn role(&self, field: FieldId) -> Role {
@@ -138,8 +141,14 @@ impl Plan {
             return Err("is in another message than the path before".to_owned());
         }
         self.decided_by = parent;
-        // A message inside of the request is there once; what is in it may be there several times.
-        self.is_repeated = path.split('.').count() > 2;
+        Ok(())
+    }
+
+    fn label(&mut self, path: &str) -> Result<(), String> {
+        let (parent, number) = self.parent(path)?;
+        self.field(parent, number, FieldKind::Bytes, Role::Label)?;
+        self.beside_key(parent)?;
+        self.label_field = Some(number);
         Ok(())
     }
 
@@ -148,11 +157,13 @@ impl Plan {
             let (parent, number) = self.parent(path)?;
             self.field(parent, number, FieldKind::Bytes, Role::Version)?;
             self.version_field = Some(VersionField::Text(number));
+            self.holder = holder(path);
             return self.beside_key(parent);
         };
         let (parent, number) = self.parent(path)?;
         self.beside_key(parent)?;
         self.version_field = Some(VersionField::Number(number));
+        self.holder = holder(path);
         let wrapper = self.field(parent, number, FieldKind::Message, Role::VersionWrapper)?;
         self.field(wrapper, 1, FieldKind::Varint, Role::VersionNumber)?;
         Ok(())
@@ -224,4 +235,11 @@ impl Plan {
         }
         Ok(field)
     }
+}
+
+/// All numbers of a path, which parses, but the last.
+fn holder(path: &str) -> Vec<u32> {
+    let mut numbers: Vec<u32> = path.split('.').flat_map(str::parse).collect();
+    numbers.pop();
+    numbers
 }

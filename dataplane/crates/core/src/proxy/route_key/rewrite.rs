@@ -1,4 +1,5 @@
-//! Another version in a message: each field that asks for a label is replaced by one that asks for a version.
+//! Another version in a message: each field that asks for a label is replaced by one that asks for a version, or, where
+//! the message asks for none, one is put in front.
 //!
 //! Works on the chunks of a request that are held while its route is looked for. What is not changed stays where it
 //! is in memory: only the changed bytes, and chunks that are small anyway, are copied.
@@ -28,17 +29,89 @@ const LENGTH: u64 = 2;
 ///
 /// # Errors
 /// `bad_route_key` when the message is compressed, or has no field that could say this version.
-pub fn rewrite_version(
+pub fn replace_version(
     plan: &'static Plan,
     version: &str,
     chunks: &mut VecDeque<Bytes>,
 ) -> Result<isize, Error> {
-    let edits = find(plan, version_field(plan, version)?, chunks)?;
+    let field = version_field(plan, version)?;
+    let (edits, length) = find(plan, field, chunks)?;
+    edit(chunks, edits, length)
+}
+
+/// Let the held beginning of a request ask for `version`, a version or a label, where its first message does not; its
+/// prefix must be held. The message may still ask for the same.
+///
+/// Return by how many bytes the request has grown.
+///
+/// # Errors
+/// `bad_route_key` when the message is compressed, or can ask for several versions.
+pub fn insert_version(
+    plan: &'static Plan,
+    version: &str,
+    chunks: &mut VecDeque<Bytes>,
+) -> Result<isize, Error> {
+    if plan.is_repeated() {
+        return Err(bad("each part of this message has a version of its own"));
+    }
+    let number: Option<i64> = version.parse().ok();
+    let is_number = number.is_some_and(|number| number.to_string() == version);
+    let mut new = match plan.label_field {
+        Some(label) if !is_number => field(label, version.as_bytes()),
+        _ => version_field(plan, version)?,
+    };
+    // Where a message of its own holds the version, it is there twice then: readers take the two together.
+    for number in plan.holder.iter().rev() {
+        new = field(*number, &new);
+    }
+    let mut frames = Frames::new(usize::MAX);
+    for chunk in &*chunks {
+        if let Some(Event::Start { compressed, length }) = frames.next(&mut &chunk[..])? {
+            check_plain(compressed)?;
+            let insertion = Edit {
+                start: PREFIX as u64,
+                end: PREFIX as u64,
+                new,
+            };
+            return edit(chunks, vec![insertion], length);
+        }
+    }
+    // The caller holds it.
+    Err(internal(
+        "a version is to be put into a message that has not begun",
+    ))
+}
+
+/// Make the edits, and the one of the length in front of the message.
+fn edit(chunks: &mut VecDeque<Bytes>, mut edits: Vec<Edit>, length: usize) -> Result<isize, Error> {
     let grown = edits.iter().map(Edit::growth).sum();
+    if grown != 0 {
+        let length = length
+            .checked_add_signed(grown)
+            .and_then(|length| u32::try_from(length).ok())
+            .ok_or_else(|| bad("the message is too long to be changed"))?;
+        edits.push(Edit {
+            start: 1,
+            end: PREFIX as u64,
+            new: length.to_be_bytes().to_vec(),
+        });
+    }
+    edits.sort_unstable_by_key(|edit| edit.start);
     if !edits.is_empty() {
         *chunks = apply(std::mem::take(chunks), &edits);
     }
     Ok(grown)
+}
+
+fn check_plain(compressed: bool) -> Result<(), Error> {
+    if compressed {
+        return Err(bad("a compressed message is not changed"));
+    }
+    Ok(())
+}
+
+fn internal(message: &'static str) -> Error {
+    Error::new(ErrorKind::Internal, message)
 }
 
 /// Bytes of the request to replace, as offsets from its first byte.
@@ -61,7 +134,6 @@ struct Finder {
     edits: Vec<Edit>,
     /// The messages that the scanner is in, and by how much each grows.
     open: Vec<(Span, isize)>,
-    grown: isize,
 }
 
 // === impl Finder ===
@@ -71,9 +143,13 @@ impl Finder {
         let edit = Edit { start, end, new };
         let growth = edit.growth();
         self.edits.push(edit);
-        match self.open.last_mut() {
-            Some((_, grown)) => *grown += growth,
-            None => self.grown += growth,
+        self.grow(growth);
+    }
+
+    /// The innermost of the open messages gets longer.
+    fn grow(&mut self, growth: isize) {
+        if let Some((_, grown)) = self.open.last_mut() {
+            *grown += growth;
         }
     }
 }
@@ -90,10 +166,7 @@ impl Sink for Finder {
         let Some((span, grown)) = self.open.pop() else {
             return Ok(());
         };
-        match self.open.last_mut() {
-            Some((_, outer)) => *outer += grown,
-            None => self.grown += grown,
-        }
+        self.grow(grown);
         if grown != 0 {
             let length = (span.end - span.value).saturating_add_signed(grown as i64);
             self.replace(span.head, span.value, varint(length));
@@ -109,14 +182,17 @@ impl Sink for Finder {
     }
 }
 
-/// The edits of the request's first message and of the length in front of it, in the order of the bytes.
-fn find(plan: &'static Plan, field: Vec<u8>, chunks: &VecDeque<Bytes>) -> Result<Vec<Edit>, Error> {
+/// The edits of the request's first message, and the length of the message before them.
+fn find(
+    plan: &'static Plan,
+    field: Vec<u8>,
+    chunks: &VecDeque<Bytes>,
+) -> Result<(Vec<Edit>, usize), Error> {
     let mut finder = Finder {
         plan,
         field,
         edits: Vec::new(),
         open: Vec::new(),
-        grown: 0,
     };
     let mut scanner = Scanner::default();
     let mut frames = Frames::new(usize::MAX);
@@ -126,9 +202,7 @@ fn find(plan: &'static Plan, field: Vec<u8>, chunks: &VecDeque<Bytes>) -> Result
         while let Some(event) = frames.next(&mut rest)? {
             match event {
                 Event::Start { compressed, length } => {
-                    if compressed {
-                        return Err(bad("a compressed message is not changed"));
-                    }
+                    check_plain(compressed)?;
                     message_length = length;
                 }
                 Event::Data(data) => scanner.feed(&plan.shape, data, &mut finder)?,
@@ -136,36 +210,17 @@ fn find(plan: &'static Plan, field: Vec<u8>, chunks: &VecDeque<Bytes>) -> Result
             }
         }
     }
-    let Finder {
-        mut edits,
-        open,
-        grown,
-        ..
-    } = finder;
-    if open.iter().any(|(_, grown)| *grown != 0) {
+    if finder.open.iter().any(|(_, grown)| *grown != 0) {
         // The caller holds these messages whole.
-        return Err(Error::new(
-            ErrorKind::Internal,
-            "a label was routed before its message had come",
-        ));
+        return Err(internal("a label was routed before its message had come"));
     }
-    for edit in &mut edits {
+    let behind_prefix = |mut edit: Edit| {
         edit.start += PREFIX as u64;
         edit.end += PREFIX as u64;
-    }
-    if grown != 0 {
-        let length = message_length
-            .checked_add_signed(grown)
-            .and_then(|length| u32::try_from(length).ok())
-            .ok_or_else(|| bad("the message is too long to be changed"))?;
-        edits.push(Edit {
-            start: 1,
-            end: PREFIX as u64,
-            new: length.to_be_bytes().to_vec(),
-        });
-    }
-    edits.sort_unstable_by_key(|edit| edit.start);
-    Ok(edits)
+        edit
+    };
+    let edits = finder.edits.into_iter().map(behind_prefix).collect();
+    Ok((edits, message_length))
 }
 
 /// The field that asks for a version, tag and length included.
@@ -186,8 +241,13 @@ fn version_field(plan: &Plan, version: &str) -> Result<Vec<u8>, Error> {
         }
         None => return Err(bad("this message has no field for a version")),
     };
+    Ok(field(number, &value))
+}
+
+/// A field with a length.
+fn field(number: u32, value: &[u8]) -> Vec<u8> {
     let tag = varint(u64::from(number) << 3 | LENGTH);
-    Ok([tag, varint(value.len() as u64), value].concat())
+    [&tag, &varint(value.len() as u64), value].concat()
 }
 
 fn varint(mut number: u64) -> Vec<u8> {
@@ -227,6 +287,10 @@ fn apply(chunks: VecDeque<Bytes>, edits: &[Edit]) -> VecDeque<Bytes> {
         }
         offset += chunk.len() as u64;
         out.push(chunk);
+    }
+    // What is inserted behind everything that has come.
+    for edit in edits {
+        out.push(Bytes::copy_from_slice(&edit.new));
     }
     out.finish()
 }

@@ -33,7 +33,7 @@ fn rewrite(path: &str, version: &str, mut held: VecDeque<Bytes>) -> Result<Vec<u
     let size = |chunks: &VecDeque<Bytes>| chunks.iter().map(Bytes::len).sum::<usize>();
     let before = size(&held);
     let plan = &method(path).unwrap().plan;
-    let grown = rewrite_version(plan, version, &mut held).map_err(|e| e.message.into_owned())?;
+    let grown = replace_version(plan, version, &mut held).map_err(|e| e.message.into_owned())?;
     assert_eq!(before.checked_add_signed(grown), Some(size(&held)));
     assert!(held.iter().all(|chunk| !chunk.is_empty()));
     let body: Vec<u8> = held.iter().flatten().copied().collect();
@@ -155,6 +155,33 @@ proptest! {
     }
 
     #[test]
+    fn a_version_is_put_in_front_of_a_message_that_asks_for_none(
+        rest in mixed(vec![Field::Message(1, vec![text(1, "m")])]),
+        version in prop_oneof![any::<i64>().prop_map(|id| id.to_string()), "[a-z]{1,200}", Just("03".to_owned())],
+        cuts in prop::collection::vec(any::<Index>(), 0..12),
+        held in any::<Index>(),
+    ) {
+        let message = encode(&rest);
+        let body = framing::encode(&message);
+        // The prefix is enough.
+        let (begin, late) = body.split_at(PREFIX + held.index(message.len() + 1));
+        for (path, holder, names) in [(PREDICT, Some(1), [2, 4]), (INFER, None, [2, 2])] {
+            let mut begin: VecDeque<Bytes> =
+                chunks(begin, &cuts).into_iter().map(Bytes::copy_from_slice).collect();
+            let grown = insert_version(&method(path).unwrap().plan, &version, &mut begin).unwrap();
+            let sent: Vec<u8> = begin.iter().flatten().chain(late).copied().collect();
+            let field = match version.parse() {
+                Ok(id) if path == PREDICT && version != "03" => int64(id),
+                _ => text(names[1], &version),
+            };
+            let field = holder.map_or(field.clone(), |number| Field::Message(number, vec![field]));
+            let expected = [encode(&[field]), message.clone()].concat();
+            prop_assert_eq!(grown as usize, expected.len() - message.len());
+            prop_assert_eq!(&sent, &framing::encode(&expected));
+        }
+    }
+
+    #[test]
     fn the_held_beginning_is_enough_and_what_follows_need_not_have_come(
         spec in labelled(1, "stable".to_owned()),
         rest in others(),
@@ -169,7 +196,7 @@ proptest! {
             let (begin, rest) = whole.split_at(held);
             let mut begin: VecDeque<Bytes> =
                 chunks(begin, &cuts).into_iter().map(Bytes::copy_from_slice).collect();
-            rewrite_version(&method(PREDICT).unwrap().plan, "3", &mut begin).unwrap();
+            replace_version(&method(PREDICT).unwrap().plan, "3", &mut begin).unwrap();
             let sent: Vec<u8> = begin.iter().flatten().chain(rest).copied().collect();
             prop_assert_eq!(&sent, &expected);
         }
@@ -181,9 +208,9 @@ proptest! {
         cuts in prop::collection::vec(any::<Index>(), 0..4),
         path in prop::sample::select(vec![PREDICT, MULTI, INFER]),
     ) {
-        let _ = rewrite_version(&method(path).unwrap().plan, "3", &mut request(&bytes, &cuts));
+        let _ = replace_version(&method(path).unwrap().plan, "3", &mut request(&bytes, &cuts));
         let mut held: VecDeque<Bytes> = VecDeque::from([Bytes::from(bytes)]);
-        let _ = rewrite_version(&method(path).unwrap().plan, "3", &mut held);
+        let _ = replace_version(&method(path).unwrap().plan, "3", &mut held);
     }
 }
 
@@ -231,7 +258,7 @@ fn large_chunks_are_not_copied_and_small_ones_are_joined() {
     let begin = [&framing::prefix(length)[..], &message].concat();
     let mut held: VecDeque<Bytes> = begin.chunks(3).map(Bytes::copy_from_slice).collect();
     held.push_back(large.clone());
-    rewrite_version(&method(PREDICT).unwrap().plan, "3", &mut held).unwrap();
+    replace_version(&method(PREDICT).unwrap().plan, "3", &mut held).unwrap();
     assert_eq!(held.len(), 2);
     assert_eq!(held[1].as_ptr(), large.as_ptr());
 }
@@ -249,6 +276,31 @@ fn what_cannot_say_the_version_is_refused() {
     assert!(refused(PREDICT, "stable", held(0)).contains("no int64"));
     assert!(refused(PREDICT, "3", held(1)).contains("compressed"));
     assert!(refused("/seldon.protos.Model/Predict", "3", held(0)).contains("no field"));
+    let insert = |path, mut held| {
+        let inserted = insert_version(&method(path).unwrap().plan, "3", &mut held);
+        inserted.unwrap_err().message.into_owned()
+    };
+    assert!(insert(PREDICT, held(1)).contains("compressed"));
+    assert!(insert(MULTI, held(0)).contains("each part"));
+    assert!(insert("/seldon.protos.Model/Predict", held(0)).contains("no field"));
+}
+
+#[test]
+fn an_inserted_version_and_the_rest_of_the_specification_are_one_to_a_reader() {
+    let spec = Spec {
+        name: "m".to_owned(),
+        ..Spec::default()
+    };
+    let message = Predict { spec: Some(spec) }.encode_to_vec();
+    let mut held = request(&message, &[]);
+    insert_version(&method(PREDICT).unwrap().plan, "7", &mut held).unwrap();
+    let body: Vec<u8> = held.iter().flatten().copied().collect();
+    let spec = Predict::decode(&body[PREFIX..]).unwrap().spec.unwrap();
+    assert_eq!((&*spec.name, spec.version), ("m", Some(7)));
+    let mut empty = request(&[], &[]);
+    insert_version(&method(INFER).unwrap().plan, "7", &mut empty).unwrap();
+    let body: Vec<u8> = empty.iter().flatten().copied().collect();
+    assert_eq!(body, [0, 0, 0, 0, 3, 0x12, 1, b'7']);
 }
 
 // --- when the scanner lets it be replaced ---
