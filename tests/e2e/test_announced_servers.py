@@ -87,7 +87,7 @@ def test_predict_announces_a_warm_model_and_says_goodbye_before_it_refuses(book,
     fields = {"protocol": "seldon", "version": "1", "labels": ["stable"], "weight": 3, "state": "ready"}
     assert fields.items() <= document.items()
     assert document["program"].startswith("torch_predict ")
-    assert book.document("39") == {**document, "model": "39"}
+    assert book.wait("39") == {**document, "model": "39"}
     first_refusal, ended = end_under_calls(book, process, document["address"])
     assert ended == 0
     assert book.addresses("wine") == book.addresses("39") == []  # not only once the session has expired

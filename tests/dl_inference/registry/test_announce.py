@@ -371,11 +371,11 @@ def test_a_registry_that_was_dead_at_the_start_gets_everything_when_it_comes(run
 
 
 def test_a_frozen_registry_keeps_nobody_waiting(server, place, look, announcer, caplog):
+    caplog.set_level(logging.INFO, "registry")
     ours, leaving, late = announcer(), announcer(), announcer()
     ours.announce([document()])
     leaving.announce([document("n")])
-    await_node(look, path(place))
-    await_node(look, path(place, "n"))
+    wait_until(lambda: caplog.text.count("announced 1 endpoint") == 2, "both are announced", LIMIT_S)
     server.freeze()
     try:
         with Prompt():
