@@ -12,10 +12,18 @@ program wrote it.
 """
 
 import re
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import quote
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from dl_inference import address
 
@@ -100,8 +108,13 @@ class Document(BaseModel):
             raise SchemaError(f"{place}: {repr(first['input'])[:82]}: {message}") from None
 
     def dump(self) -> bytes:
-        """Return the document as it is written: without the keys that have no value."""
-        return self.model_dump_json(by_alias=True, exclude_none=True).encode()
+        """Return the document as it is written: without those keys of ours that have no value."""
+        return self.model_dump_json(by_alias=True).encode()
+
+    @model_serializer(mode="wrap")
+    def _without_the_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unknown = self.model_extra or {}
+        return {key: value for key, value in serialize(self).items() if value is not None or key in unknown}
 
 
 class EndpointDocument(Document):

@@ -308,6 +308,15 @@ def test_an_access_service_starts_from_its_saved_state_while_the_registry_is_awa
     after.end()
 
 
+def test_an_access_service_that_is_announced_as_an_endpoint_does_not_call_itself(scene: Scene) -> None:
+    scene.registry.announce(scene.access.address)
+    said = f"{scene.access.address} is this access service itself"
+    wait_until(lambda: said in str(scene.access.status()["control"]["warnings"]), "it is named")
+    scene.pass_calls()
+    assert scene.access.address not in routed(scene.access)
+    scene.end()
+
+
 class Line:
     """A TCP connection to the registry that can be cut without a word, in both directions."""
 
