@@ -18,8 +18,8 @@ from pydantic import ValidationError
 
 from access import state
 from access.config import AccessConfig
-from access.discovery import dns as dns_source
-from access.discovery.base import ANY_MODEL, DiscoveryError, Snapshot
+from access.discovery import dns_questions
+from access.discovery.base import ANY_MODEL, DiscoveryError, EndpointConfig, Entry, Snapshot
 from access.discovery.dns import DnsConfig, DnsResolver
 from access.keep import Keep
 
@@ -427,7 +427,7 @@ def test_without_servers_the_systems_are_asked_with_its_search_list(tmp_path, mo
     except OSError as error:  # no right to use port 53, or somebody has it
         pytest.skip(f"127.0.0.53:53: {error}")
     (tmp_path / "resolv.conf").write_text("search other.test models.test\nnameserver 127.0.0.53\noptions ndots:5\n")
-    monkeypatch.setattr(dns_source, "RESOLV_CONF", str(tmp_path / "resolv.conf"))
+    monkeypatch.setattr(dns_questions, "RESOLV_CONF", str(tmp_path / "resolv.conf"))
     try:
         assert endpoints(ask(make(name="digits", servers=[]))) == [("10.0.0.1:5000", 1)]
     finally:
@@ -435,7 +435,7 @@ def test_without_servers_the_systems_are_asked_with_its_search_list(tmp_path, mo
 
 
 def test_a_system_without_servers_is_no_answer(tmp_path, monkeypatch, make):
-    monkeypatch.setattr(dns_source, "RESOLV_CONF", str(tmp_path / "missing"))
+    monkeypatch.setattr(dns_questions, "RESOLV_CONF", str(tmp_path / "missing"))
     with pytest.raises(DiscoveryError, match="missing"):
         ask(make(servers=[]))
 
@@ -491,7 +491,7 @@ def test_a_name_as_a_models_own_source_routes_that_model():
     source = {"kind": "dns", "name": "digits.test", "port": 5000}
     config = AccessConfig.model_validate({"models": {"digits": {"discovery": source, "protocol": "seldon"}}})
     (key,) = state.sources(config)
-    found = Snapshot({ANY_MODEL: dns_source.Entry((dns_source.EndpointConfig(address="10.0.0.1:5000"),))})
+    found = Snapshot({ANY_MODEL: Entry((EndpointConfig(address="10.0.0.1:5000"),))})
     routing = state.routing(config, {key: found})
     assert [each["name"] for each in routing.state["clusters"]] == ["digits"]
     assert routing.state["clusters"][0]["endpoints"] == [{"address": "10.0.0.1:5000", "weight": 1}]
@@ -501,13 +501,13 @@ def test_a_name_as_a_models_own_source_routes_that_model():
 def test_a_name_for_no_model_routes_nothing_and_says_so():
     config = AccessConfig.model_validate({"discovery": [{"kind": "dns", "name": "digits.test", "port": 5000}]})
     (key,) = state.sources(config)
-    routing = state.routing(config, {key: Snapshot({ANY_MODEL: dns_source.Entry(())})})
+    routing = state.routing(config, {key: Snapshot({ANY_MODEL: Entry(())})})
     assert routing.state["models"] == []
     assert "does not say whose endpoints these are" in str(routing.warnings[0])
 
 
 def test_the_state_of_a_models_own_name_is_kept_over_a_restart(tmp_path):
-    entries = {ANY_MODEL: dns_source.Entry((dns_source.EndpointConfig(address="10.0.0.1:5000"),))}
+    entries = {ANY_MODEL: Entry((EndpointConfig(address="10.0.0.1:5000"),))}
     Keep(tmp_path, "dns:digits.test:5000").save(entries)
     loaded = Keep(tmp_path, "dns:digits.test:5000").load()
     assert loaded is not None
