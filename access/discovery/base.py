@@ -82,7 +82,7 @@ class LiveSourceConfig(SourceConfig):
     """What a source that is asked over the network has besides: what holds when it cannot be asked."""
 
     start_timeout_ms: Milliseconds = Field(
-        5_000,
+        10_000,
         description="how long to wait for its first state at the start, ms; then the saved one of `state_dir` holds",
     )
     empty_grace_ms: MillisecondsOrOff = Field(
