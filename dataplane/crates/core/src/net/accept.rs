@@ -5,13 +5,13 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::time::Instant;
 
 use super::drain::{Drain, Phase};
 use super::limits::{ConnectionGuard, ConnectionLimiter};
@@ -253,16 +253,19 @@ enum Accepting {
 /// How long a handshake that has begun may take once no new one can: a round trip within a region.
 const HANDSHAKE: Duration = Duration::from_millis(50);
 
-/// Accept on one listener until the drain begins.
+/// Accept on one listener until the drain begins, then close it: what was connected by then is served.
 pub async fn run(
-    listener: &Listener,
+    listener: Listener,
     targets: &[Target],
     limiter: &ConnectionLimiter,
     stats: &ProcessStats,
     drain: &Drain,
     tcp_user_timeout_ms: u64,
 ) -> io::Result<()> {
-    let accepting = match listener {
+    // Dropped last: calls are told to go only when the listener has closed.
+    let _door = drain.door();
+    let listener = listener;
+    let accepting = match &listener {
         Listener::Tcp(listener) => {
             Accepting::Tcp(tokio::net::TcpListener::from_std(listener.try_clone()?)?)
         }
@@ -271,12 +274,9 @@ pub async fn run(
         }
     };
     let mut watch = drain.watch();
-    loop {
+    let phase = loop {
         let accepted = tokio::select! {
-            phase = watch.changed() => {
-                debug_assert!(phase >= Phase::Draining);
-                break;
-            }
+            phase = watch.changed() => break phase,
             accepted = accept(&accepting, tcp_user_timeout_ms) => accepted,
         };
         let is_exhausted = matches!(&accepted, Err(error) if !is_connection_error(error));
@@ -285,15 +285,21 @@ pub async fn run(
             // Out of file descriptors or memory: accepting again at once would spin.
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    };
+    if phase == Phase::Stopped {
+        return Ok(());
     }
     listener.close_door();
-    let end = Instant::now() + HANDSHAKE;
-    while let Ok(accepted) =
-        tokio::time::timeout_at(end, accept(&accepting, tcp_user_timeout_ms)).await
-    {
-        let has_failed = accepted.is_err();
+    let mut end = pin!(tokio::time::sleep(HANDSHAKE));
+    loop {
+        let accepted = tokio::select! {
+            () = &mut end => break,
+            () = watch.reached(Phase::Stopped) => break,
+            accepted = accept(&accepting, tcp_user_timeout_ms) => accepted,
+        };
+        let is_exhausted = matches!(&accepted, Err(error) if !is_connection_error(error));
         take(accepted, targets, limiter, stats);
-        if has_failed {
+        if is_exhausted {
             break;
         }
     }

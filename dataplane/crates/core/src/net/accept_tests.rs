@@ -47,7 +47,7 @@ fn drain_under(address: &str, connect: impl Fn(&str) -> bool + Sync) {
                 };
                 served += 1;
                 if served == 20 {
-                    drain.advance(Phase::Draining);
+                    drain.begin();
                 }
             }
         });
@@ -55,9 +55,10 @@ fn drain_under(address: &str, connect: impl Fn(&str) -> bool + Sync) {
         let stats = ProcessStats::default();
         let targets = [target];
         runtime
-            .block_on(run(&listener, &targets, &limiter, &stats, drain, 0))
+            .block_on(run(listener, &targets, &limiter, &stats, drain, 0))
             .unwrap();
-        drop((listener, targets));
+        assert_eq!(drain.phase(), Phase::Draining);
+        drop(targets);
     });
 }
 

@@ -259,6 +259,9 @@ where
     }
 
     fn on_drain(&mut self, phase: Phase) {
+        if phase < Phase::Draining {
+            return;
+        }
         self.reason.get_or_insert(ClosedReason::Drain);
         if phase == Phase::Draining && self.closing == Closing::No {
             self.http2.graceful_shutdown();

@@ -2,6 +2,8 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
 
 use tokio::sync::watch;
@@ -9,7 +11,10 @@ use tokio::sync::watch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     Running,
-    /// No new connections; GOAWAY; calls in flight finish.
+    /// The listeners close; nothing else changes yet, but that health says NOT_SERVING. Who was told to go before could
+    /// connect again to a listener that is about to close.
+    Closing,
+    /// No listener is left: GOAWAY; calls in flight finish.
     Draining,
     /// Everything ends now.
     Stopped,
@@ -19,6 +24,12 @@ pub enum Phase {
 #[derive(Clone)]
 pub struct Drain {
     sender: watch::Sender<Phase>,
+    doors: Arc<AtomicUsize>,
+}
+
+/// One open listener: the drain waits for it to close, which is when this is dropped.
+pub struct Door {
+    drain: Drain,
 }
 
 /// One task's view of the phase.
@@ -30,6 +41,7 @@ impl Default for Drain {
     fn default() -> Self {
         Self {
             sender: watch::Sender::new(Phase::Running),
+            doors: Arc::default(),
         }
     }
 }
@@ -49,6 +61,22 @@ impl Drain {
         });
     }
 
+    /// Begin the drain: `Closing`, and by itself `Draining` once every listener has closed.
+    pub fn begin(&self) {
+        self.advance(Phase::Closing);
+        if self.doors.load(SeqCst) == 0 {
+            self.advance(Phase::Draining);
+        }
+    }
+
+    /// Count a listener.
+    pub fn door(&self) -> Door {
+        self.doors.fetch_add(1, SeqCst);
+        Door {
+            drain: self.clone(),
+        }
+    }
+
     pub fn watch(&self) -> Watch {
         Watch {
             next: Box::pin(next_phase(self.sender.subscribe(), Phase::Running)),
@@ -56,7 +84,21 @@ impl Drain {
     }
 }
 
+impl Drop for Door {
+    fn drop(&mut self) {
+        let is_last = self.drain.doors.fetch_sub(1, SeqCst) == 1;
+        if is_last && self.drain.phase() >= Phase::Closing {
+            self.drain.advance(Phase::Draining);
+        }
+    }
+}
+
 impl Watch {
+    /// Wait until this phase, or a later one, is reached.
+    pub async fn reached(&mut self, phase: Phase) {
+        while self.changed().await < phase {}
+    }
+
     /// Wait for the phase to move on from what this watch last returned (at first: running).
     pub async fn changed(&mut self) -> Phase {
         poll_fn(|cx| self.poll_changed(cx)).await
@@ -99,5 +141,28 @@ mod tests {
         drain.advance(Phase::Stopped);
         assert_eq!(watch.changed().await, Phase::Stopped);
         assert_eq!(drain.phase(), Phase::Stopped);
+    }
+    #[tokio::test]
+    async fn the_calls_are_told_only_when_the_last_listener_has_closed() {
+        let drain = Drain::default();
+        let (one, two) = (drain.door(), drain.door());
+        let mut watch = drain.watch();
+        drain.begin();
+        assert_eq!(watch.changed().await, Phase::Closing);
+        drop(one);
+        assert_eq!(drain.phase(), Phase::Closing);
+        drop(two);
+        watch.reached(Phase::Draining).await;
+        drop(drain.door());
+        assert_eq!(drain.phase(), Phase::Draining);
+    }
+
+    #[test]
+    fn without_listeners_there_is_nothing_to_wait_for() {
+        let drain = Drain::default();
+        drop(drain.door());
+        assert_eq!(drain.phase(), Phase::Running);
+        drain.begin();
+        assert_eq!(drain.phase(), Phase::Draining);
     }
 }

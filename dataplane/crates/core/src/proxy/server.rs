@@ -140,7 +140,7 @@ impl Proxy {
         starts.iter().take(workers).collect::<io::Result<()>>()?;
         let shared = self.shared.clone();
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let run = move || run_accept(&runtime, &shared, &listeners, &targets);
+        let run = move || run_accept(&runtime, &shared, listeners, &targets);
         running.threads.push(spawn("dl-accept".to_owned(), run)?);
         Ok(())
     }
@@ -166,10 +166,10 @@ impl Proxy {
         &self.shared
     }
 
-    /// Stop accepting, say GOAWAY, and wait for the calls in flight. True when all ended within `limit`, and before
+    /// Close the listeners, say GOAWAY, and wait for the calls in flight. True when all ended within `limit`, and before
     /// the process was told to stop at once.
     pub fn drain(&self, limit: Duration) -> bool {
-        self.shared.drain.advance(Phase::Draining);
+        self.shared.drain.begin();
         self.shared.health.bump();
         let end = Instant::now() + limit;
         let Some(running) = &self.running else {
@@ -221,7 +221,7 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
 }
 
 /// The accept task: one for all listeners.
-fn run_accept(runtime: &Runtime, shared: &Shared, listeners: &[Listener], targets: &[Target]) {
+fn run_accept(runtime: &Runtime, shared: &Shared, listeners: Vec<Listener>, targets: &[Target]) {
     let limits = &shared.config.limits;
     let limiter = ConnectionLimiter::new(limits.max_connections, limits.max_connections_per_ip);
     runtime.block_on(async {

@@ -125,7 +125,7 @@ impl WorkerFront {
             .next_batch(self.shared.config.max_batch, timeout)
     }
 
-    /// Stop accepting, say GOAWAY and NOT_SERVING, and wait for the calls in flight, which Python goes on
+    /// Say NOT_SERVING, close the listeners, say GOAWAY, and wait for the calls in flight, which Python goes on
     /// answering; then close the queue. True when all ended within `limit`.
     pub fn drain(&self, limit: Duration) -> bool {
         self.shared.start_drain();
@@ -200,7 +200,7 @@ fn run(runtime: &Runtime, shared: Arc<Shared>, load: Arc<Load>, listeners: Vec<L
                 let user_timeout = shared.config.limits.tcp_user_timeout_ms;
                 // Only the set-up of a listener that is bound already can fail here; it then accepts nothing.
                 let _ = accept::run(
-                    &listener,
+                    listener,
                     &*targets,
                     &limiter,
                     &shared.process,

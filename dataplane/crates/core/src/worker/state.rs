@@ -121,7 +121,7 @@ impl Shared {
     }
 
     pub fn start_drain(&self) {
-        self.drain.advance(Phase::Draining);
+        self.drain.begin();
         self.health_version.bump();
     }
 }

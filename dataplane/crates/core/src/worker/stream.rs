@@ -142,7 +142,7 @@ async fn run(
                 Err(ReadError::Failed(failure)) => (is_open, ended) = (false, Err(failure)),
                 Err(cancelled) => return Err(cancelled),
             },
-            _ = drain.changed(), if is_open => {
+            () = drain.reached(Phase::Draining), if is_open => {
                 let text = "the model server is stopping: go on with another one";
                 (is_open, ended) = (false, Err(Error::new(ErrorKind::Draining, text).into()));
             }
