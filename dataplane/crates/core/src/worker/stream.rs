@@ -22,6 +22,7 @@ use super::reply::{Envelope, Failure, Reply, Waiting};
 use super::responder::{Responder, send_all};
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::{Event, Frames};
+use crate::net::drain::Phase;
 
 /// Messages of one stream that may wait for the model: as many as a batch has by default. Beyond it nothing
 /// is read, and the caller's window closes.
