@@ -19,7 +19,11 @@ GUIDE = ROOT / "docs" / "guide.md"
 START_S = 180  # torch, imported by three processes on shared cores
 BOTH = r"ready on ([^,\s]+), (\S+)"
 # `serve` opens its port after a minute, too, when the model is not warm by then.
-READY = {"serve": (r": version \d+ serves", BOTH), "access": (BOTH,), "predict": (r"serving \S+ version \d+ on (\S+)",)}
+READY = {
+    "serve": (r": version \d+ serves", BOTH),
+    "access": (BOTH,),
+    "predict": (r"serving \S+ version \d+ on ([^,\s]+)",),
+}
 LISTEN, ADMIN = "127.0.0.1:8500", "127.0.0.1:8502"
 
 

@@ -195,7 +195,7 @@ HOSTILE = {
     "a list": (b"[1]", "object"),
     "nothing in it": (b"{}", "model"),
     "another's": (text(model="other").encode(), "model: 'other'"),
-    "a newer schema": (text(schema=2).encode(), "schema: .2.: Input should be 1"),
+    "a newer schema": (text(schema=2).encode(), "schema: 2: Input should be 1"),
     "a text for a number": (text(revision="1").encode(), "revision: '1'"),
     "a number for a version": (text(releases={"1.5": {"phase": "production"}}).encode(), "1.5"),
     "not a number": (text(weight=float("nan")).encode(), "."),
