@@ -341,7 +341,10 @@ class Endpoint:
             if self._is_silent:
                 self._silent.append(sock)
                 continue
-            self.peers.append(Peer(sock, is_client=False, on_stream=self._take))
+            peer = Peer(sock, is_client=False, on_stream=self._take)
+            self.peers.append(peer)
+            if self._is_silent:  # since it was accepted: `fall_silent` may not have seen it
+                peer.close()
 
     def _take(self, stream: Stream) -> None:
         self.calls.append(stream)
