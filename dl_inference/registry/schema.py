@@ -35,7 +35,9 @@ MAX_DOCUMENT_BYTES = 64 * 1024
 
 # As `access.fields.MODEL_NAME`: no separators and no leading dot.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-VERSION = re.compile(r"[0-9]{1,19}")
+# As TF Serving's int64 is written: two spellings of one number would be two versions.
+VERSION = re.compile(r"0|[1-9][0-9]{0,18}")
+MAX_VERSION = 2**63 - 1
 
 Phase = Literal["staging", "canary", "production"]
 Protocol = Literal["tfs", "seldon", "oip"]
@@ -52,13 +54,13 @@ def _name(text: str) -> str:
 
 
 def _version(text: str) -> str:
-    if not VERSION.fullmatch(text):
-        raise ValueError('a version is a number in quotation marks, like "3"')
+    if not VERSION.fullmatch(text) or int(text) > MAX_VERSION:
+        raise ValueError('a version is a number of at most 63 bits in quotation marks, like "3"')
     return text
 
 
 def _label(text: str) -> str:
-    if VERSION.fullmatch(text):
+    if text.isdecimal():
         raise ValueError("a label is no number: that would be a version")
     return _name(text)
 

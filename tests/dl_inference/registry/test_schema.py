@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from dl_inference.registry.schema import (
     MAX_DOCUMENT_BYTES,
+    MAX_VERSION,
     NAME,
-    VERSION,
     AccessDocument,
     Document,
     EndpointDocument,
@@ -27,8 +27,8 @@ from dl_inference.registry.schema import (
 )
 
 NAMES = st.from_regex(NAME, fullmatch=True)
-VERSIONS = st.from_regex(VERSION, fullmatch=True)
-LABELS = NAMES.filter(lambda text: not VERSION.fullmatch(text))
+VERSIONS = st.integers(0, MAX_VERSION).map(str)
+LABELS = NAMES.filter(lambda text: not text.isdecimal())
 PORTS = st.integers(1, 65535)
 ADDRESSES = st.one_of(
     st.builds("10.{}.0.1:{}".format, st.integers(0, 255), PORTS),
@@ -155,6 +155,8 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_key(fields, key, value):
         ({"version": "\u0661"}, "a version is a number"),
         ({"versions": ["1", "x"]}, "versions.1: 'x': a version is a number"),
         ({"labels": ["3"]}, "labels.0: '3': a label is no number"),
+        ({"version": "03"}, "version: '03': a version is a number"),
+        ({"version": str(2**63)}, "a version is a number of at most 63 bits"),
         ({"weight": 0}, "weight: 0: "),
         ({"weight": 65_536}, "weight: 65536: "),
         ({"weight": "3"}, "weight: '3': "),
