@@ -183,6 +183,11 @@ print(os.getuid(), found, [place for place in places if os.access(place, os.W_OK
     assert checked.returncode == 0, checked.stdout
 
 
+def test_the_image_has_what_dns_and_a_registry_need(container):
+    done = container.run("python3", "-c", "import dns.asyncresolver, kazoo.client, puresasl")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 def test_the_image_keeps_nothing_of_its_build(container):
     folders = [container.root / name for name in ("src", "opt", "tmp", "root/.cache", "usr/local/cargo")]
     assert [path for folder in folders for path in folder.rglob("*") if path.is_file()] == []
