@@ -63,14 +63,20 @@ def _model(config: AccessConfig, model: Model, clusters: dict[str, dict[str, Any
 
     default = model.default.version if model.default is not None else model.layout.default
     versions = {str(version): add(version) for version in sorted({*serving, *model.layout.served})}
-    for label, version in model.layout.labels.items():
+    labels = {
         # One that moves to a version that still loads is answered meanwhile.
-        versions[label] = versions[str(version)] if version in serving else add(default)
+        label: str(version if version in serving else default)
+        for label, version in model.layout.labels.items()
+    }
+    versions.setdefault(str(default), add(default))
+    if model.layout.kind == "TensorFlow":  # its processes read the labels themselves, and are new when one moves
+        versions |= {label: versions[version] for label, version in labels.items()}
+        labels = {}
     return {
         "name": model.name,
         "split": add(default),
         "versions": versions,
-        "labels": {},  # a version's process knows its labels itself
+        "labels": labels,
         "pass_through": False,  # the default version's process would answer as another version
     }
 

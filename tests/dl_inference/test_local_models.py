@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -270,12 +271,27 @@ def test_versions_labels_and_aliases_lead_to_clusters(clock):
         assert {version: split[0]["cluster"] for version, split in model["versions"].items()} == {
             "1": "m@1",
             "3": "m@3",
-            "stable": "m@1",
         }
+        assert model["labels"] == {"stable": "1"}
     first = next(cluster for cluster in routes.state["clusters"] if cluster["name"] == "m@1")
     assert [endpoint["address"] for endpoint in first["endpoints"]] == [stage.started[0].address]
     assert first["timeout_ms"] == 1000
     assert routes.state["default_cluster"] is None
+
+
+def test_labels_that_the_processes_know_are_routes_of_their_own(clock):
+    stage = Stage()
+    stage.want(replace(layout(1, 2, labels={"stable": 1, "next": 2}, default=1), kind="TensorFlow"))
+    stage.started[0].ready()
+    stage.step()
+    (model,) = routing(AccessConfig(), [stage.model]).state["models"]
+    assert {version: split[0]["cluster"] for version, split in model["versions"].items()} == {
+        "1": "m@1",
+        "2": "m@2",
+        "stable": "m@1",
+        "next": "m@1",
+    }
+    assert model["labels"] == {}
 
 
 def test_a_version_that_loads_has_no_endpoint_and_its_label_goes_to_the_default(stage):
@@ -288,8 +304,8 @@ def test_a_version_that_loads_has_no_endpoint_and_its_label_goes_to_the_default(
     assert {version: split[0]["cluster"] for version, split in model["versions"].items()} == {
         "1": "m@1",
         "2": "m@2",
-        "next": "m@1",
     }
+    assert model["labels"] == {"next": "1"}
     endpoints = {cluster["name"]: len(cluster["endpoints"]) for cluster in routes.state["clusters"]}
     assert endpoints == {"m@1": 1, "m@2": 0}
     assert model["pass_through"] is False

@@ -14,6 +14,8 @@ import pytest
 from access_process import wait_until
 from serve_process import START_S, WITH_STAND_INS, Caller, Serve, Traffic, is_running, kill, replace, write_model
 
+from dl_inference import Client, NotFound
+
 pytestmark = pytest.mark.timeout(400)
 
 END_S = 20
@@ -144,6 +146,10 @@ def test_versions_labels_and_aliases_are_routed_and_a_new_version_takes_over(ser
         settings.write_text("versions: [1, 2]\nlabels: {stable: 2}\naliases: [39, other]\n")
         wait_until(lambda: caller.version_that_serves("m", label="stable") == "2", "the label has moved", START_S)
         assert started.pids("m") == pids
+        with Client(started.address) as client:
+            assert client.ready_oip("m", version="stable")  # by the process that was started without that label
+            with pytest.raises(NotFound, match="labels: stable"):
+                client.ready_oip("m", version="canary")
         # a new version, and only the latest from now on
         settings.unlink()
         write_model(models / "m" / "10", "ten")
