@@ -251,3 +251,15 @@ def test_the_access_services_own_address_is_left_out_and_named():
     routing = state.routing(config, snapshots, is_own=lambda address: address == "me:1")
     assert [each["address"] for each in cluster(routing, "digits")["endpoints"]] == ["a:1"]
     assert "me:1 is this access service itself" in str(routing.warnings[0])
+
+
+def test_of_two_sources_with_one_key_the_first_counts_under_a_release_document_too():
+    other = {"kind": "nodefile", "path": "other.txt"}
+    config = AccessConfig.model_validate({"discovery": [NODEFILE, other]})
+    first, second = state.sources(config)
+    ours = Entry((announced(1, "3"), announced(2, "4")), release=RELEASE)
+    snapshots = {first: Snapshot({"digits": ours}), second: Snapshot({"digits": Entry((announced(9, "3"),))})}
+    routing = state.routing(config, snapshots)
+    assert routes(routing) == {"digits": ([("digits@3", 9), ("digits@4", 1)], ["3", "4"])}
+    assert [each["address"] for each in cluster(routing, "digits@3")["endpoints"]] == ["10.0.0.1:5000"]
+    assert "another source has it already" in str(routing.warnings[0])
