@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from access_process import Access
 from echo_server import Echo, start
+from lacking import lacking
 from processes import ROOT, Process
 
 from dl_inference import (
@@ -62,7 +63,7 @@ class Fleet(NamedTuple):
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     if importlib.util.find_spec("torch") is None:
-        pytest.skip("torch is not installed")
+        lacking("torch is not installed")
     base = tmp_path_factory.mktemp("fleet")
     folder = base / "double"
     folder.mkdir()
