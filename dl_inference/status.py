@@ -3,6 +3,7 @@
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -148,16 +149,26 @@ def control_parts(control: Mapping[str, Any]) -> Iterator[RenderableType]:
         yield _folders(control["folders"])
     config = control.get("config")
     for source in [*([config] if config else []), *control.get("sources", ())]:
-        counts = f"reloads {source['reloads_ok']}, failed {source['reloads_failed']}"
-        yield Text(f"{source['name']}  last good {source['last_good']}  {counts}")
-        if source["error"]:
-            yield Text(f"  {source['error']}", style="red")
+        yield from _source(source)
     if control.get("refused"):
         yield Text(f"the data plane refused the newest state: {control['refused']}", style="red")
     if control.get("needs_restart"):
         yield Text(f"changed, but needs a restart: {', '.join(control['needs_restart'])}", style="yellow")
     for warning in control.get("warnings", ()):
         yield Text(warning, style="yellow")
+
+
+def _source(source: Mapping[str, Any]) -> Iterator[Text]:
+    """Yield what is known of the configuration file or a source, and how old that is where it cannot be read."""
+    counts = f"reloads {source['reloads_ok']}, failed {source['reloads_failed']}"
+    yield Text(f"{source['name']}  last good {source['last_good'] or 'never'}  {counts}")
+    if source["error"]:
+        yield Text(f"  {source['error']}", style="red")
+        origin = {"saved": "saved state", "fallback": "fallback"}.get(source.get("origin", ""), "last good state")
+        age = f", {time.time() - source['last_good_unix_s']:.0f} s old" if source["last_good"] else ""
+        yield Text(f"  in force: its {origin}{age}", style="yellow")
+    if source.get("save_error"):
+        yield Text(f"  {source['save_error']}", style="yellow")
 
 
 def _folders(folders: Sequence[Mapping[str, Any]]) -> RenderableType:
