@@ -8,10 +8,8 @@ import uuid
 from typing import Any
 
 from access_process import wait_until
-from kazoo.client import KazooClient
 from kazoo.exceptions import NoNodeError
-
-LIMIT_S = 30.0
+from registry_client import LIMIT_S, PatientClient
 
 
 class Book:
@@ -20,13 +18,11 @@ class Book:
     def __init__(self, hosts: str) -> None:
         self.url = f"zk://{hosts}/t{uuid.uuid4().hex}"
         self.root = "/" + self.url.rpartition("/")[2]
-        self.kazoo = KazooClient(hosts=hosts)
-        self.kazoo.start(timeout=LIMIT_S)
+        self.kazoo = PatientClient(hosts)
 
     def close(self) -> None:
         """End the session."""
-        self.kazoo.stop()
-        self.kazoo.close()
+        self.kazoo.end()
 
     def models(self) -> list[str]:
         """Return the models that have endpoints."""

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from processes import Process
+from registry_client import PatientClient
 from zookeeper_process import Ensemble, start_ensemble
 
 from dl_inference.registry.schema import ACCESS, AccessDocument, EndpointDocument, endpoint_path
-from dl_inference.registry.zookeeper import client, parse_url
+from dl_inference.registry.zookeeper import parse_url
 
 _CHROOTS = itertools.count(1)
 
@@ -39,8 +40,7 @@ class Fleet:
     def __init__(self, hosts: str) -> None:
         self.url = f"zk://{hosts}/fleet{next(_CHROOTS)}/of/tests"
         self.place = parse_url(self.url, {})
-        self.kazoo = client(self.place)
-        self.kazoo.start(timeout=30)
+        self.kazoo = PatientClient(hosts)
 
     def announce(self, model: str, version: str | None, address: str, **more: Any) -> None:
         """Announce an endpoint, or change what it says."""
@@ -59,11 +59,7 @@ class Fleet:
 
     def put(self, path: str, data: bytes, *, ephemeral: bool = False) -> None:
         """Write anything anywhere."""
-        place = self.place.chroot + path
-        if self.kazoo.exists(place):
-            self.kazoo.set(place, data)
-        else:
-            self.kazoo.create(place, data, ephemeral=ephemeral, makepath=True)
+        self.kazoo.put(self.place.chroot + path, data, ephemeral=ephemeral)
 
     def get(self, path: str) -> bytes | None:
         """Read anything; None where nothing is."""
@@ -77,5 +73,4 @@ class Fleet:
 
     def close(self) -> None:
         """End the session, and with it what it announced."""
-        self.kazoo.stop()
-        self.kazoo.close()
+        self.kazoo.end()

@@ -8,14 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kazoo.client import KazooClient
+from registry_client import LIMIT_S, PatientClient
 
 from access.discovery.base import DiscoveryError, Snapshot
 from access.discovery.zookeeper import ZookeeperConfig, ZookeeperResolver
 from dl_inference.registry import schema
-
-# A busy machine takes its time; what is promised about time is asserted where it is tested.
-LIMIT_S = 30.0
 
 
 class Hand:
@@ -24,36 +21,27 @@ class Hand:
     def __init__(self, hosts: str, chroot: str, **options: Any) -> None:
         """Connect."""
         self.hosts, self.chroot = hosts, chroot
-        self.client = KazooClient(hosts, **options)
-        self.client.start(LIMIT_S)
+        self.client = PatientClient(hosts, **options)
 
     def close(self) -> None:
         """Disconnect."""
-        self.client.stop()
-        self.client.close()
+        self.client.end()
 
     def path(self, model: str, address: str) -> str:
         """Return an endpoint's path."""
         return self.chroot + schema.endpoint_path(model, address)
 
-    def put(self, path: str, data: bytes) -> None:
-        """Write a node, made where it is missing."""
-        if self.client.exists(path):
-            self.client.set(path, data)
-        else:
-            self.client.create(path, data, makepath=True)
-
     def announce(self, model: str, address: str, **more: Any) -> str:
         """Write an endpoint's document; return its path."""
         path = self.path(model, address)
-        self.put(path, document(model, address, **more))
+        self.client.put(path, document(model, address, **more))
         return path
 
     def release(self, model: str, revision: int, **weights: int) -> str:
         """Write a release document: ``release("digits", 1, v3=90, v4=10)``; return its path."""
         releases = {name[1:]: schema.Release(phase="production", weight=weight) for name, weight in weights.items()}
         path = self.chroot + schema.release_path(model)
-        self.put(path, schema.ReleaseDocument(model=model, revision=revision, releases=releases).dump())
+        self.client.put(path, schema.ReleaseDocument(model=model, revision=revision, releases=releases).dump())
         return path
 
 

@@ -15,10 +15,10 @@ import pytest
 from access_process import TFS, Access, wait_until
 from e2e.calls import tfs_request
 from processes import Endpoint, Load, Process
+from registry_client import PatientClient
 from zookeeper_process import Ensemble, start_ensemble
 
 from dl_inference.registry import schema
-from dl_inference.registry.zookeeper import client, parse_url
 
 RATE = 300
 # Calls between two steps of a case.
@@ -32,22 +32,15 @@ class Registry:
     """The test's own session: it announces endpoints that exist elsewhere."""
 
     def __init__(self, hosts: str, chroot: str) -> None:
-        place = parse_url(f"zk://{hosts}{chroot}", {})
-        self.chroot = chroot
-        self.kazoo = client(place)
-        self.kazoo._session_timeout = int(SESSION_S * 1000)  # the fleet's own is 10 s: a test does not wait that long
-        self.kazoo.start(timeout=20)
+        self.hosts, self.chroot = hosts, chroot
+        self.kazoo = PatientClient(hosts, timeout=SESSION_S)
 
     def announce(self, address: str, model: str = "m", version: str = "1", **more: Any) -> None:
         """Add or change an endpoint."""
         document = schema.EndpointDocument.model_validate(
             {"schema": 1, "address": address, "protocol": "tfs", "model": model, "version": version, **more}
         )
-        path = self.chroot + schema.endpoint_path(model, address)
-        if self.kazoo.exists(path):
-            self.kazoo.set(path, document.dump())
-        else:
-            self.kazoo.create(path, document.dump(), ephemeral=True, makepath=True)
+        self.kazoo.put(self.chroot + schema.endpoint_path(model, address), document.dump(), ephemeral=True)
 
     def leave(self, address: str, model: str = "m") -> None:
         """Say goodbye, as a server does at the start of its drain."""
@@ -60,24 +53,15 @@ class Registry:
     def release(self, revision: int, releases: dict[str, Any], model: str = "m", **more: Any) -> None:
         """Write a release document."""
         text = json.dumps({"schema": 1, "model": model, "revision": revision, "releases": releases, **more}).encode()
-        path = self.chroot + schema.release_path(model)
-        if self.kazoo.exists(path):
-            self.kazoo.set(path, text)
-        else:
-            self.kazoo.create(path, text, makepath=True)
+        self.kazoo.put(self.chroot + schema.release_path(model), text)
 
     def expire(self) -> None:
         """Have the session expired: whoever closes it elsewhere ends it for all."""
-        other = client(parse_url("zk://" + ",".join(f"{host}:{port}" for host, port in self.kazoo.hosts), {}))
-        other._session_id, other._session_passwd = self.kazoo.client_id
-        other.start(timeout=20)
-        other.stop()
-        other.close()
+        PatientClient(self.hosts, client_id=self.kazoo.client_id).end()
 
     def close(self) -> None:
         """End the session, and what it announced."""
-        self.kazoo.stop()
-        self.kazoo.close()
+        self.kazoo.end()
 
 
 class Scene:
@@ -197,7 +181,6 @@ def test_no_call_fails_when_the_leader_is_killed(scene: Scene, fleet: Fleet) -> 
     leader.kill()
     scene.pass_calls(2 * STEP)
     added = fleet.endpoint()
-    wait_until(lambda: scene.registry.kazoo.connected, "the test's own session has found the new leader", 30)
     scene.registry.announce(added.address)
     wait_until(lambda: added.address in routed(scene.access), "what joined under the new leader is routed", 30)
     leader.restart()
@@ -238,7 +221,6 @@ def test_no_call_fails_when_every_session_expires(scene: Scene) -> None:
     addresses = {each.address for each in scene.endpoints}
     scene.registry.expire()
     children = scene.registry.chroot + schema.endpoints_path("m")
-    wait_until(lambda: scene.registry.kazoo.connected, "the test's session is a new one", 30)
     wait_until(lambda: scene.registry.kazoo.get_children(children) == [], "the announcements are gone", 30)
     wait_until(lambda: scene.source()["skipped"], "the loss is seen, and not believed", 10)
     scene.pass_calls(2 * STEP)

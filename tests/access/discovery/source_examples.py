@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import dns.rcode
 from dns_server import DnsServer, refuse, silence
+from registry_client import PatientClient
 from zookeeper_process import Ensemble
 
 from dl_inference.registry.schema import EndpointDocument, endpoint_path, endpoints_path
@@ -179,15 +180,11 @@ class Zookeeper(Example):
     """Documents in Debian's ZooKeeper, which a client of the test's own writes."""
 
     def __init__(self, folder: Path, zookeeper: Callable[[], Ensemble]) -> None:
-        from kazoo.client import KazooClient
-        from kazoo.retry import KazooRetry
-
         super().__init__(folder, zookeeper)
         self._ensemble = zookeeper()
         self._path = f"/{folder.name}"
         self._is_lost = self._is_frozen = False
-        self._client = KazooClient(self._ensemble.hosts, connection_retry=KazooRetry(max_tries=-1, max_delay=0.2))
-        self._client.start(timeout=60)
+        self._client = PatientClient(self._ensemble.hosts)
         # A session as short as can be, so that loss is seen soon.
         self.config = {
             "kind": "zookeeper",
@@ -226,8 +223,7 @@ class Zookeeper(Example):
 
     def close(self) -> None:
         self.recover()
-        self._client.stop()
-        self._client.close()
+        self._client.end()
 
 
 EXAMPLES: dict[str, type[Example]] = {

@@ -110,13 +110,13 @@ def test_a_release_document_that_cannot_be_used_leaves_the_last_good_one(hand, f
     path = hand.release("m", 1, v3=100)
     followed.wait(lambda said: "m" in said.entries and said.entries["m"].release is not None)
     for data in (b"{", b'{"schema": 2}', json.dumps({"model": "m", "revision": 9, "releases": {}}).encode()):
-        hand.put(path, data)
+        hand.client.put(path, data)
         said = followed.wait(lambda said: said.warnings)
         assert said.entries["m"].release.revision == 1
         assert [(each.place, "revision 1 stays" in each.message) for each in said.warnings] == [(path, True)]
         hand.release("m", 1, v3=100)
         followed.wait(lambda said: not said.warnings)
-    hand.put(hand.release("n", 1, v3=0), document("n", "a:1"))
+    hand.client.put(hand.release("n", 1, v3=0), document("n", "a:1"))
     said = followed.wait(lambda said: "n" in said.entries and said.warnings)
     assert said.entries["n"].release is None
     assert "counts as none" in said.warnings[0].message

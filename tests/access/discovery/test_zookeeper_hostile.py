@@ -27,7 +27,7 @@ HOSTILE = {
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_hostile_document_costs_its_own_node_only(hand, followed, data):
     hand.announce("m", "a:1")
-    hand.put(hand.path("m", "h:1"), data)
+    hand.client.put(hand.path("m", "h:1"), data)
     hand.announce("n", "b:1")
     said = followed.wait(lambda said: addresses(said, "n") == ["b:1"] and said.warnings)
     assert addresses(said, "m") == ["a:1"]
@@ -42,7 +42,7 @@ def test_a_hostile_document_costs_its_own_node_only(hand, followed, data):
 @pytest.mark.parametrize("name", ["..%2f..%2fetc", "%2e%2e", "h", "h%3A1", "H:1\u202e", "x" * 5000])
 def test_a_node_whose_name_is_not_its_address_is_skipped(hand, followed, name):
     hand.announce("m", "a:1")
-    hand.put(f"{hand.chroot}/models/m/endpoints/{name}", document("m", "h:1"))
+    hand.client.put(f"{hand.chroot}/models/m/endpoints/{name}", document("m", "h:1"))
     said = followed.wait(lambda said: said.warnings)
     assert addresses(said, "m") == ["a:1"]
     assert "its address is 'h:1'" in said.warnings[0].message
@@ -53,7 +53,7 @@ def test_a_node_whose_name_is_not_its_address_is_skipped(hand, followed, name):
 def test_names_that_are_no_models_are_skipped_and_named(hand, followed):
     hand.announce("m", "a:1")
     for name in ("...", "a b", ".hidden", "m;rm", "x" * 200):
-        hand.put(f"{hand.chroot}/models/{name}", b"")
+        hand.client.put(f"{hand.chroot}/models/{name}", b"")
     said = followed.wait(lambda said: len(said.warnings) == 5)
     assert list(said.entries) == ["m"]
     assert {each.message for each in said.warnings} == {"it is skipped: no model has such a name"}

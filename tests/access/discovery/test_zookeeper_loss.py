@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from kazoo.client import KazooClient
+from registry_client import PatientClient
 from registry_hand import LIMIT_S, Followed, Hand, addresses
 from zookeeper_process import start_ensemble
 
@@ -61,7 +61,7 @@ def test_what_changed_while_it_was_away_is_seen(ensemble, hand, followed):
     followed.wait_error()
     server.restart()
     server.await_ready()
-    assert hand.client.retry(hand.client.delete, f"{hand.chroot}/models/gone", recursive=True) is not False
+    hand.client.delete(f"{hand.chroot}/models/gone", recursive=True)
     hand.announce("m", "b:1")
     hand.client.delete(hand.path("m", "a:1"))
     hand.client.delete(f"{hand.chroot}/models/m/release")
@@ -106,11 +106,8 @@ def test_stopping_ends_within_seconds_while_the_server_is_frozen(ensemble, hand,
 
 def test_an_expired_session_is_replaced_and_everything_read_again(hand, followed):
     session = followed.resolver._follower._session.client
-    thief = KazooClient(hand.hosts, client_id=session.client_id)  # who connects with a session's id takes it over
     begun = len(followed.said)
-    thief.start(LIMIT_S)
-    thief.stop()
-    thief.close()
+    PatientClient(hand.hosts, client_id=session.client_id).end()  # who connects with a session's id takes it over
     hand.announce("m", "b:1")
     followed.wait(lambda said: addresses(said, "m") == ["a:1", "b:1"])
     said = followed.said[begun:]
@@ -139,7 +136,7 @@ def test_the_death_of_the_leader_and_of_the_whole_ensemble_is_survived(tmp_path,
         followed.wait(lambda said: addresses(said, "m") == ["a:1"])
         leader = ensemble.leader
         leader.kill()
-        hand.client.retry(hand.announce, "m", "b:1")
+        hand.announce("m", "b:1")
         followed.wait(lambda said: addresses(said, "m") == ["a:1", "b:1"])
         leader.restart()
         leader.await_ready()
@@ -150,7 +147,7 @@ def test_the_death_of_the_leader_and_of_the_whole_ensemble_is_survived(tmp_path,
             server.restart()
         ensemble.await_ready()
         followed.wait(lambda said: addresses(said, "m") == ["a:1", "b:1"])
-        hand.client.retry(hand.announce, "m", "c:1")
+        hand.announce("m", "c:1")
         followed.wait(lambda said: addresses(said, "m") == ["a:1", "b:1", "c:1"])
         words = [str(said) for said in followed.said if isinstance(said, DiscoveryError)]
     hand.close()

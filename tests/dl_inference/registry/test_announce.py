@@ -13,19 +13,18 @@ from dataclasses import replace
 
 import pytest
 from access_process import wait_until
-from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError, NoNodeError
 from kazoo.security import make_digest_acl
+from registry_client import LIMIT_S, PatientClient
 from zookeeper_process import Server, one_server, start_ensemble
 
 from dl_inference.registry import announce, zookeeper
 from dl_inference.registry.announce import Announcer
 from dl_inference.registry.schema import EndpointDocument
-from dl_inference.registry.zookeeper import Zookeeper, client
+from dl_inference.registry.zookeeper import Zookeeper
 
 SESSION_S = 2.0
 """Short, so that what waits for a session's end ends soon; long beside a stall of a busy machine."""
-LIMIT_S = 30.0
 PROMPT_S = 5.0
 """More than a stall of a busy machine, less than a wait for a registry that does not answer, had it no limit."""
 
@@ -50,13 +49,11 @@ def place(server: Server) -> Zookeeper:
 
 
 @pytest.fixture
-def look(place: Zookeeper) -> Iterator[KazooClient]:
+def look(place: Zookeeper) -> Iterator[PatientClient]:
     """Someone else's client."""
-    made = client(place)
-    made.start(timeout=LIMIT_S)
+    made = PatientClient(place.hosts, timeout=SESSION_S)
     yield made
-    made.stop()
-    made.close()
+    made.end()
 
 
 @pytest.fixture
@@ -91,18 +88,18 @@ def path(place: Zookeeper, model: str = "m", address: str = "10.0.0.1:5000") -> 
     return f"{place.chroot}/models/{model}/endpoints/{address}"
 
 
-def read(look: KazooClient, path: str) -> dict | None:
+def read(look: PatientClient, path: str) -> dict | None:
     with contextlib.suppress(NoNodeError, ValueError):
-        return json.loads(look.retry(look.get, path)[0])
+        return json.loads(look.get(path)[0])
     return None
 
 
-def owner(look: KazooClient, path: str) -> int:
-    stat = look.retry(look.exists, path)
+def owner(look: PatientClient, path: str) -> int:
+    stat = look.exists(path)
     return stat.ephemeralOwner if stat else 0
 
 
-def await_node(look: KazooClient, path: str, **fields) -> dict:
+def await_node(look: PatientClient, path: str, **fields) -> dict:
     def fits() -> dict | None:
         found = read(look, path)
         return found if found is not None and fields.items() <= found.items() else None
@@ -110,8 +107,8 @@ def await_node(look: KazooClient, path: str, **fields) -> dict:
     return wait_until(fits, f"{path} is there with {fields}: {read(look, path)}", LIMIT_S)
 
 
-def await_gone(look: KazooClient, path: str) -> None:
-    wait_until(lambda: look.retry(look.exists, path) is None, f"{path} is gone", LIMIT_S)
+def await_gone(look: PatientClient, path: str) -> None:
+    wait_until(lambda: look.exists(path) is None, f"{path} is gone", LIMIT_S)
 
 
 def warnings(caplog) -> list[str]:
@@ -222,10 +219,7 @@ def test_after_an_expired_session_everything_comes_back_once(place, look, announ
     await_node(look, path(place, "n"))
     before = owner(look, path(place))
     # Whoever shows a session's id and password has it, and may end it.
-    thief = KazooClient(hosts=place.hosts, client_id=ours._session.client.client_id, timeout=SESSION_S)
-    thief.start(timeout=LIMIT_S)
-    thief.stop()
-    thief.close()
+    PatientClient(place.hosts, client_id=ours._session.client.client_id, timeout=SESSION_S).end()
     for name in ("m", "n"):
         wait_until(lambda name=name: owner(look, path(place, name)) not in (0, before), "of a new session", LIMIT_S)
         assert read(look, path(place, name))["instance"] == ours.instance
@@ -235,14 +229,12 @@ def test_after_an_expired_session_everything_comes_back_once(place, look, announ
 def test_a_node_of_our_own_former_session_is_replaced(place, look, announcer):
     ours = announcer()
     left = document().model_copy(update={"instance": ours.instance})
-    other = client(place)
-    other.start(timeout=LIMIT_S)
+    other = PatientClient(place.hosts, timeout=SESSION_S)
     other.create(path(place), left.dump(), ephemeral=True, makepath=True)
     former = owner(look, path(place))
     ours.announce([document()])
     wait_until(lambda: owner(look, path(place)) not in (0, former), "of our session", LIMIT_S)
-    other.stop()
-    other.close()
+    other.end()
     assert read(look, path(place))["instance"] == ours.instance
 
 
@@ -350,8 +342,7 @@ def test_a_registry_that_was_dead_at_the_start_gets_everything_when_it_comes(run
     wait_until(lambda: "cannot be reached" in caplog.text, "it is said", LIMIT_S)
     theirs.restart()
     theirs.await_ready()
-    look = KazooClient(hosts=place.hosts)
-    look.start(timeout=LIMIT_S)
+    look = PatientClient(place.hosts)
     await_node(look, path(place), weight=2)
     wait_until(lambda: "announced 1 endpoint" in caplog.text, "all is well", LIMIT_S)
     # Killed while it runs: the same again, once, and the end does not wait.
@@ -362,8 +353,7 @@ def test_a_registry_that_was_dead_at_the_start_gets_everything_when_it_comes(run
     theirs.await_ready()
     await_node(look, path(place), weight=3)
     theirs.kill()
-    look.stop()
-    look.close()
+    look.end()
     with Prompt():
         assert not ours.goodbye(0.2)
         ours.close(0.2)
