@@ -1,4 +1,4 @@
-"""Who may read the registry: digest and ACLs, SASL, TLS; and what is said when somebody may not."""
+"""Who may read and write the registry: digest and ACLs, SASL, TLS; and what is said when somebody may not."""
 
 import re
 import socket
@@ -7,10 +7,13 @@ import subprocess
 import pytest
 from kazoo.security import make_digest_acl
 from processes import Process
-from registry_hand import Followed, addresses
+from registry_hand import LIMIT_S, Followed, addresses
 from zookeeper_process import start_ensemble
 
 from access.discovery.base import DiscoveryError
+from dl_inference.registry.announce import Announcer
+from dl_inference.registry.schema import EndpointDocument
+from dl_inference.registry.zookeeper import parse_url
 
 SOON_S = 0.1
 
@@ -179,3 +182,20 @@ def test_tls_with_a_certificate_of_our_own_works(ensemble, hand, folder):
 def test_why_tls_fails_is_said(ensemble, hand, folder, keys, reason):
     with Followed(ensemble.secure, hand.chroot, folder, start_timeout_ms=60_000, **{"tls": True, **keys}) as followed:
         assert re.search(reason, followed.wait_error(": unreachable since"))
+
+
+@pytest.mark.parametrize("way", ["tls", "sasl"])
+def test_an_endpoint_that_is_announced_by_a_guarded_way_is_followed_by_it(ensemble, hand, folder, way):
+    files = {"ca_file": "ca.pem", "certificate_file": "client.pem", "key_file": "client.key"}
+    keys = {name: str(folder / file) for name, file in files.items()}
+    login = {"sasl": "DIGEST-MD5", "username": "fleet", "password": "secret"}
+    scheme, hosts, fields = ("zks", ensemble.secure, keys) if way == "tls" else ("zk", ensemble.hosts, login)
+    variables = {f"DL_INFERENCE_REGISTRY_{name.upper()}": value for name, value in fields.items()}
+    announcer = Announcer(parse_url(f"{scheme}://{hosts}{hand.chroot}", variables), program="test 1")
+    announcer.announce([EndpointDocument(address="a:1", protocol="tfs", model="m")])
+    with Followed(hosts, hand.chroot, tls=way == "tls", **fields) as followed:
+        followed.wait(lambda said: addresses(said, "m") == ["a:1"])
+        assert announcer.goodbye(LIMIT_S)
+        followed.wait(lambda said: addresses(said, "m") == [])
+    assert announcer.close(LIMIT_S)
+    assert not hand.client.exists(hand.path("m", "a:1"))
