@@ -20,6 +20,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 export PATH := $(PATH):$(HOME)/.cargo/bin
 # One interpreter for every build of the native module: a different one would rebuild pyo3.
 export PYO3_PYTHON := $(CURDIR)/$(PY)
+# Without compiled modules on disk every start of a process compiles its imports again: torch's take seconds.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Environments that tests and benchmarks use; `make test TEST_PEERS=` goes without (their tests then skip).
 TEST_PEERS ?= tfs seldon triton component mlserver kubernetes go java images
