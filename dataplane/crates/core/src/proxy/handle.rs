@@ -164,7 +164,6 @@ impl Call {
             route.cluster
         };
         self.record.key = key;
-        self.record.cluster = Some(cluster.clone());
         let settings = cluster.settings();
         let is_stream = self.method.streaming == Streaming::Bidi;
         if is_stream {
@@ -173,18 +172,41 @@ impl Call {
             let own = self.started + settings.timeout;
             clock.set_deadline(Some(caller_deadline.map_or(own, |at| at.min(own))), None);
         }
-        let Some(_permit) = cluster.in_flight.acquire(settings.max_in_flight) else {
-            cluster.stats.shed.fetch_add(1, Ordering::Relaxed);
-            return Err(shed(
-                &format!("cluster {}", cluster.name),
-                settings.max_in_flight,
-            ));
-        };
-        cluster.budget.request();
         metadata::to_upstream(&mut self.headers);
         self.headers
             .insert(metadata::X_REQUEST_ID, self.responder.request_id().clone());
-        self.attempts(&cluster, &settings, &mut clock).await
+        self.share(cluster, settings, &mut clock).await
+    }
+
+    /// Have a share of the route answer; where it cannot, and another attempt is allowed, one other share.
+    async fn share(
+        &mut self,
+        mut cluster: Arc<Cluster>,
+        mut settings: Arc<Settings>,
+        clock: &mut Clock<'_>,
+    ) -> Result<Code, Error> {
+        let mut is_other = false;
+        loop {
+            let permit = cluster.in_flight.acquire(settings.max_in_flight);
+            if permit.is_none() {
+                cluster.stats.shed.fetch_add(1, Ordering::Relaxed);
+                let what = format!("cluster {}", cluster.name);
+                return Err(shed(&what, settings.max_in_flight));
+            }
+            if !is_other {
+                cluster.budget.request();
+            }
+            self.record.cluster = Some(cluster.clone());
+            let last = match self.attempts(&cluster, &settings, clock).await {
+                Ok(code) => return Ok(code),
+                Err(last) => last,
+            };
+            let other = (!is_other).then(|| self.pick_share(&cluster, &settings, clock, &last));
+            let Some(other) = other.flatten() else {
+                return self.give_up(last);
+            };
+            (settings, cluster, is_other) = (other.settings(), other, true);
+        }
     }
 
     /// What is wrong with the request's head, if anything.
@@ -214,15 +236,16 @@ impl Call {
         Ok(())
     }
 
-    /// Try endpoints until one answers, a limit is reached, or another attempt is not allowed.
+    /// Try a cluster's endpoints until one answers, a limit is reached, or another attempt is not allowed.
     async fn attempts(
         &mut self,
         cluster: &Arc<Cluster>,
         settings: &Settings,
         clock: &mut Clock<'_>,
-    ) -> Result<Code, Error> {
+    ) -> Result<Code, Last> {
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-        let mut lease = self.pick(cluster, clock).await?;
+        let picked = self.pick(cluster, clock).await;
+        let mut lease = picked.map_err(|error| Last::Error(error, false))?;
         loop {
             let endpoint = lease.endpoint.clone();
             let started = Instant::now();
@@ -251,22 +274,27 @@ impl Call {
                 Next::Undecided(last) => last,
             };
             tried.push(endpoint);
-            let another = self.pick_another(cluster, settings, clock, &tried, &last);
-            match (another, last) {
-                (Some(another), _) => {
-                    // The same endpoint again means a connection that takes no more calls.
-                    if let Some(exchange) = exchange.filter(|_| another.is_repeat) {
-                        exchange.discard_connection();
-                    }
-                    lease = another.lease;
-                }
-                (None, Last::Error(error, _)) => return Err(error),
-                (None, Last::Status(code, headers)) => {
-                    let exposed = tried.last().and_then(|endpoint| self.exposed(endpoint));
-                    self.responder
-                        .trailers_only(headers, self.attempts, exposed);
-                    return Ok(code);
-                }
+            let Some(another) = self.pick_another(cluster, settings, clock, &tried, &last) else {
+                return Err(last);
+            };
+            // The same endpoint again means a connection that takes no more calls.
+            if let Some(exchange) = exchange.filter(|_| another.is_repeat) {
+                exchange.discard_connection();
+            }
+            lease = another.lease;
+        }
+    }
+
+    /// Tell the caller what the last attempt came to.
+    fn give_up(&mut self, last: Last) -> Result<Code, Error> {
+        match last {
+            Last::Error(error, _) => Err(error),
+            Last::Status(code, headers) => {
+                let endpoint = self.record.endpoint.clone();
+                let exposed = endpoint.as_deref().and_then(|one| self.exposed(one));
+                self.responder
+                    .trailers_only(headers, self.attempts, exposed);
+                Ok(code)
             }
         }
     }

@@ -45,7 +45,10 @@ impl CodeSet {
 /// Whether a call that ended so never reached the endpoint's application, so that it may always be sent again,
 /// at no cost to the budget. A GOAWAY below the stream's id is a `RefusedStream`.
 pub const fn never_reached(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::ConnectFailed | ErrorKind::RefusedStream)
+    matches!(
+        kind,
+        ErrorKind::NoEndpoints | ErrorKind::ConnectFailed | ErrorKind::RefusedStream
+    )
 }
 
 /// Whether another attempt may follow one that failed so before its response headers; attempts, budget and time

@@ -60,7 +60,10 @@ fn an_attempt_timeout_is_retried_when_idempotent_and_no_other_kind_has_one() {
 #[test]
 fn what_never_reached_the_endpoint_may_be_retried_by_any_method() {
     for &kind in ErrorKind::ALL {
-        let expected = matches!(kind, ErrorKind::ConnectFailed | ErrorKind::RefusedStream);
+        let expected = matches!(
+            kind,
+            ErrorKind::NoEndpoints | ErrorKind::ConnectFailed | ErrorKind::RefusedStream
+        );
         assert_eq!(never_reached(kind), expected, "{kind:?}");
         assert!(!expected || may_retry(kind, false, false), "{kind:?}");
     }

@@ -88,11 +88,15 @@ impl Split {
         if due.may_serve() {
             return due;
         }
-        self.targets
-            .iter()
-            .filter(|(cluster, _)| cluster.may_serve())
+        self.heaviest(|cluster| cluster.may_serve()).unwrap_or(due)
+    }
+
+    /// The cluster with the greatest weight of those that fit.
+    fn heaviest(&self, fits: impl Fn(&Arc<Cluster>) -> bool) -> Option<&Arc<Cluster>> {
+        let fitting = self.targets.iter().filter(|(cluster, _)| fits(cluster));
+        fitting
             .max_by_key(|(_, weight)| *weight)
-            .map_or(due, |(cluster, _)| cluster)
+            .map(|(cluster, _)| cluster)
     }
 
     /// Whose turn it is. A Weyl sequence (multiples of the golden ratio) keeps every prefix of the calls close to
@@ -145,6 +149,19 @@ impl Routes {
             },
             |name| self.no_route(name, key),
         ))
+    }
+
+    /// The heaviest share of a call's route beside one, of those that have a live endpoint.
+    pub fn another_share(
+        &self,
+        key: &RouteKey,
+        with_task_id: bool,
+        beside: &Arc<Cluster>,
+    ) -> Option<Arc<Cluster>> {
+        self.models_of(key.model.as_deref(), with_task_id)
+            .find_map(|model| model.split_of(key.version_or_label()))?
+            .heaviest(|cluster| !Arc::ptr_eq(cluster, beside) && cluster.is_live())
+            .cloned()
     }
 
     /// What a version or label does for a model.
@@ -209,18 +226,25 @@ impl Model {
     fn route(&self, key: &RouteKey) -> Result<Option<Route<'_>>, Error> {
         let asked = key.version_or_label();
         let version = asked.and_then(|asked| self.labels.get(asked));
-        let exact = version
-            .map(AsRef::as_ref)
-            .or(asked)
-            .and_then(|version| self.versions.get(version));
-        if exact.is_none() && asked.is_some() && !self.pass_through {
-            return Err(self.no_version(asked));
+        match self.split_of(asked) {
+            Some(split) => Ok(Some(Route {
+                cluster: split.pick().clone(),
+                model: Some(self),
+                version: version.map(AsRef::as_ref),
+            })),
+            None if asked.is_some() && !self.pass_through => Err(self.no_version(asked)),
+            None => Ok(None),
         }
-        Ok(exact.or(self.split.as_ref()).map(|split| Route {
-            cluster: split.pick().clone(),
-            model: Some(self),
-            version: version.map(AsRef::as_ref),
-        }))
+    }
+
+    /// What splits the calls that ask for a version or label, or for none.
+    fn split_of(&self, asked: Option<&str>) -> Option<&Split> {
+        let exact = asked.and_then(|asked| {
+            let version = self.labels.get(asked).map_or(asked, AsRef::as_ref);
+            self.versions.get(version)
+        });
+        let may_pass = asked.is_none() || self.pass_through;
+        exact.or_else(|| self.split.as_ref().filter(|_| may_pass))
     }
 
     #[cold]

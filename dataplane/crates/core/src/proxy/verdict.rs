@@ -183,17 +183,7 @@ impl Call {
         if !is_other && !may_repeat {
             return None;
         }
-        let cause = match last {
-            Last::Status(code, _) => {
-                let may = settings.retry_codes.contains(*code)
-                    && self.may_send_again(cluster, settings, clock);
-                may.then_some(RetryCause::UpstreamStatus)
-            }
-            Last::Error(error, is_attempt_timeout) => {
-                let may = self.may_retry(error, *is_attempt_timeout, cluster, settings, clock);
-                may.then_some(RetryCause::Error(error.kind))
-            }
-        }?;
+        let cause = self.retry_cause(cluster, settings, clock, last)?;
         let lease = if is_other {
             cluster.pick(tried)?
         } else {
@@ -204,6 +194,46 @@ impl Call {
             lease,
             is_repeat: !is_other,
         })
+    }
+
+    /// Another share of the call's route, where its own has no endpoint left and another attempt is allowed. The
+    /// share that gets the call pays for it: its endpoints are whom retries must not flood.
+    pub(super) fn pick_share(
+        &self,
+        cluster: &Arc<Cluster>,
+        settings: &Settings,
+        clock: &Clock<'_>,
+        last: &Last,
+    ) -> Option<Arc<Cluster>> {
+        let state = self.worker.shared.state.load();
+        let key = &self.record.key;
+        let other = state
+            .routes
+            .another_share(key, self.method.task_id, cluster)?;
+        let cause = self.retry_cause(&other, settings, clock, last)?;
+        cluster.stats.retries.add(cause);
+        Some(other)
+    }
+
+    /// Why another attempt may follow in a cluster, if it may; it has then been paid for.
+    fn retry_cause(
+        &self,
+        cluster: &Cluster,
+        settings: &Settings,
+        clock: &Clock<'_>,
+        last: &Last,
+    ) -> Option<RetryCause> {
+        match last {
+            Last::Status(code, _) => {
+                let may = settings.retry_codes.contains(*code)
+                    && self.may_send_again(cluster, settings, clock);
+                may.then_some(RetryCause::UpstreamStatus)
+            }
+            Last::Error(error, is_attempt_timeout) => {
+                let may = self.may_retry(error, *is_attempt_timeout, cluster, settings, clock);
+                may.then_some(RetryCause::Error(error.kind))
+            }
+        }
     }
 
     fn may_retry(
