@@ -82,6 +82,8 @@ def test_no_call_fails_when_a_canary_of_one_server_is_killed_and_started_again(s
     load = shares.load()
     shares.pass_calls()
     for _ in range(3):
+        shares.canary.tell("slow 100")  # so that calls are in flight at any time
+        shares.pass_calls()
         shares.canary.kill()
         shares.pass_calls()
         shares.canary.restart()
