@@ -92,6 +92,7 @@ MultiInferenceRequest = message_class("tensorflow.serving.MultiInferenceRequest"
 MultiInferenceResponse = message_class("tensorflow.serving.MultiInferenceResponse")
 PredictRequest = message_class("tensorflow.serving.PredictRequest")
 PredictResponse = message_class("tensorflow.serving.PredictResponse")
+PredictionLog = message_class("tensorflow.serving.PredictionLog")
 RegressionRequest = message_class("tensorflow.serving.RegressionRequest")
 RegressionResponse = message_class("tensorflow.serving.RegressionResponse")
 ReloadConfigRequest = message_class("tensorflow.serving.ReloadConfigRequest")

@@ -1,20 +1,22 @@
 """Run a model before it says that it is ready: TensorFlow optimises a graph, and allocates, at the first call.
 
-With the folder's own samples (``samples/expected.json``, models/README.md), and each signature whose inputs are fully
-known once with zeros.
+With the version's own ``assets.extra/tf_serving_warmup_requests``, as TF Serving does; with the folder's samples
+(``samples/expected.json``, models/README.md); and each signature whose inputs are fully known once with zeros.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.message import DecodeError
 
-from dl_inference.messages import PredictRequest, TensorProto
+from dl_inference.messages import PredictionLog, PredictRequest, TensorProto
+from tf_predict import examples
 from tf_predict.errors import RequestError
 from tf_predict.predict import PREDICT, predict
 from tf_predict.servable import Servable
@@ -23,14 +25,25 @@ _LOGGER = logging.getLogger(__name__)
 
 METHOD = "/tensorflow.serving.PredictionService/Predict"
 MAX_SAMPLES = 16
+MAX_RECORDS = 1000
+"""Of tf_serving_warmup_requests; TF Serving's own limit."""
 MAX_ELEMENTS = 1 << 24
 """Of an input of zeros: a signature may declare more than a machine holds."""
+
+Run = Callable[[Servable, int, Any], Any]
+RUNS: dict[str, Run] = {
+    "predict_log": predict,
+    "classify_log": examples.classify,
+    "regress_log": examples.regress,
+    "multi_inference_log": examples.multi_inference,
+}
+"""Kind of a PredictionLog -> what runs its request."""
 
 
 def warm_up(servable: Servable, number: int, folder: Path) -> int:
     """Run a version; return how many requests it answered.
 
-    A request that fails is said in the log and keeps nobody from being served.
+    A request that fails is said in the log and keeps nobody from being served: TF Serving would not serve the version.
 
     Args:
         servable: the model.
@@ -38,13 +51,36 @@ def warm_up(servable: Servable, number: int, folder: Path) -> int:
         folder: the model folder, whose samples are used.
     """
     answered = 0
-    for request in (*_zeros(servable), *_samples(folder, number)):
+    others = [(predict, request) for request in (*_zeros(servable), *_samples(folder, number))]
+    for run, request in (*_records(servable), *others):
         try:
-            predict(servable, number, request)
+            run(servable, number, request)
             answered += 1
         except RequestError as error:
             _LOGGER.warning("warm-up: a request failed: %s: %s", error.code.name, error.text)
     return answered
+
+
+def _records(servable: Servable) -> Iterator[tuple[Run, Any]]:
+    """Yield what tf_serving_warmup_requests asks for, as TF Serving: of this version, whichever the requests name."""
+    try:
+        records = servable.warmup_records(MAX_RECORDS + 1)
+    except ValueError as error:
+        _LOGGER.warning("warm-up: %s", error)
+        return
+    if len(records) > MAX_RECORDS:
+        _LOGGER.warning("warm-up: only the first %d records of tf_serving_warmup_requests are run", MAX_RECORDS)
+    for index, record in enumerate(records[:MAX_RECORDS]):
+        try:
+            log: Any = PredictionLog.FromString(record)
+        except DecodeError:
+            _LOGGER.warning("warm-up: record %d of tf_serving_warmup_requests is no PredictionLog", index)
+            continue
+        kind = log.WhichOneof("log_type")
+        if kind is None:
+            _LOGGER.warning("warm-up: record %d of tf_serving_warmup_requests has none of %s", index, ", ".join(RUNS))
+            continue
+        yield RUNS[kind], getattr(log, kind).request
 
 
 def _zeros(servable: Servable) -> Iterator[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,8 +32,8 @@ pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory) -> Iterator[tuple[Access, str]]:
-    """Run the server and the access service; give the service and the server's address."""
+def served(tmp_path_factory) -> Iterator[tuple[Access, str, Process]]:
+    """Run the server and the access service; give the service, the server's address and its process."""
     if importlib.util.find_spec("tensorflow") is None:
         lacking("TensorFlow is not installed: make setup")
     folder = tmp_path_factory.mktemp("models") / "kinds"
@@ -47,7 +48,7 @@ def served(tmp_path_factory) -> Iterator[tuple[Access, str]]:
         address = started[0].wait_line(r"serving kinds version 2 on (\S+)", timeout_s=IMPORT_S)[1]
         cluster = {"endpoints": [address]}
         config = {"clusters": {"fleet": cluster}, "models": {name: {"cluster": "fleet"} for name in ("kinds", "39")}}
-        yield Access(run, tmp_path_factory.mktemp("access"), config), address
+        yield Access(run, tmp_path_factory.mktemp("access"), config), address, started[0]
     finally:
         for process in reversed(started):
             process.kill()
@@ -55,9 +56,9 @@ def served(tmp_path_factory) -> Iterator[tuple[Access, str]]:
 
 
 @pytest.fixture(scope="module")
-def found(served: tuple[Access, str], peer_python) -> Any:
+def found(served: tuple[Access, str, Process], peer_python) -> Any:
     """Run the stubs once; give what they saw."""
-    access, address = served
+    access, address, _ = served
     done = subprocess.run(
         [peer_python("tfs"), PEER, access.address, address],
         env={key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | QUIET,
@@ -71,8 +72,8 @@ def found(served: tuple[Access, str], peer_python) -> Any:
 
 
 @pytest.fixture(scope="module")
-def client(served: tuple[Access, str]) -> Iterator[Client]:
-    access, address = served
+def client(served: tuple[Access, str, Process]) -> Iterator[Client]:
+    access, address, _ = served
     access.wait_live(address)
     with Client(access.address, timeout_ms=60_000) as made:
         yield made
@@ -290,3 +291,12 @@ def test_what_the_access_service_would_answer_itself_has_tf_servings_texts_too(f
             "this server serves the one model folder of kinds: change its versions or model.yaml instead",
         ),
     }
+
+
+def test_a_versions_own_warmup_requests_are_run(served):
+    log = served[2].log
+    with_file, without = (
+        int(re.search(rf"loaded version {number} in .* warmed it up with (\d+) requests", log)[1]) for number in (2, 1)
+    )
+    assert with_file == without + 4
+    assert "warm-up:" not in log

@@ -11,6 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dl_inference.messages import PredictionLog
 from tf_predict import server
 
 v1 = tf.compat.v1
@@ -60,6 +61,28 @@ def signatures(version: int) -> dict[str, Any]:
     return made
 
 
+def write_warmup_requests(folder: Path) -> None:
+    """Write a request of each kind that TF Serving warms up with."""
+    predict, classify, regress, both = (PredictionLog() for _ in range(4))
+    request = predict.predict_log.request
+    request.model_spec.signature_name = "strict"
+    request.inputs["a"].MergeFromString(tf.make_tensor_proto([[1.0, 2.0]]).SerializeToString())
+    example = tf.train.Example()
+    example.features.feature["x"].float_list.value.append(0.5)
+    for log, name in ((classify.classify_log, "classify"), (regress.regress_log, "regress")):
+        log.request.model_spec.signature_name = name
+        log.request.input.example_list.examples.add().MergeFromString(example.SerializeToString())
+    request = both.multi_inference_log.request
+    request.input.CopyFrom(classify.classify_log.request.input)
+    for name in ("classify", "regress"):
+        task = request.tasks.add(method_name=f"tensorflow/serving/{name}")
+        task.model_spec.name, task.model_spec.signature_name = "kinds", name
+    (folder / "assets.extra").mkdir()
+    with tf.io.TFRecordWriter(str(folder / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        for log in (predict, classify, regress, both):
+            writer.write(log.SerializeToString())
+
+
 def make(folder: Path) -> None:
     for version in (1, 2):
         with tf.Graph().as_default(), v1.Session() as session:
@@ -68,6 +91,7 @@ def make(folder: Path) -> None:
             builder = v1.saved_model.Builder(str(folder / str(version)))
             builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map=made)
             builder.save()
+    write_warmup_requests(folder / "2")
     (folder / "model.yaml").write_text(MODEL_YAML)
 
 

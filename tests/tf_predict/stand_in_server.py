@@ -39,6 +39,9 @@ class StandIn:
         self._number = number
         self._closed = False
 
+    def warmup_records(self, most: int) -> list[bytes]:
+        return []
+
     def parse(self, tensor: bytes, dtype: int) -> np.ndarray:
         message: Any = TensorProto.FromString(tensor)
         values = message.string_val if dtype == STRING else message.float_val

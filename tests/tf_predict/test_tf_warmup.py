@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dl_inference.messages import SignatureDef
+from dl_inference.messages import PredictionLog, SignatureDef
 from tf_predict.errors import invalid_argument
 from tf_predict.servable import Output
 from tf_predict.warmup import warm_up
@@ -25,6 +25,7 @@ class Recorder:
                 info.tensor_shape.dim.add(size=size)
         self.signatures = {"serving_default": signature}
         self.fed: list[dict[str, tuple[int, ...]]] = []
+        self.records: list[bytes] = []
 
     def parse(self, tensor: bytes, dtype: int) -> np.ndarray:
         from dl_inference.messages import TensorProto
@@ -37,6 +38,9 @@ class Recorder:
         if any(array.shape == (13,) for array in feeds.values()):
             raise invalid_argument("thirteen")
         return []
+
+    def warmup_records(self, most: int) -> list[bytes]:
+        return self.records[:most]
 
     def close(self) -> None: ...
 
@@ -77,3 +81,43 @@ def test_wrong_samples_keep_nobody_from_being_served(tmp_path, caplog):
     (tmp_path / "samples" / "expected.json").write_text('{"request": 1}')
     assert warm_up(Recorder((1,)), 1, tmp_path) == 1
     assert "is not as models/README.md says" in caplog.text
+
+
+def record(size: int) -> bytes:
+    log: Any = PredictionLog()
+    tensor = log.predict_log.request.inputs["x0"]
+    tensor.dtype = 1
+    tensor.tensor_shape.dim.add(size=size)
+    return log.SerializeToString()
+
+
+def test_the_versions_own_requests_are_run_and_what_is_none_is_named(tmp_path, caplog):
+    servable = Recorder(None)
+    servable.records = [record(3), b"\xff", b"", record(13), record(5)]
+    assert warm_up(servable, 1, tmp_path) == 2
+    assert servable.fed == [{"x0:0": (3,)}, {"x0:0": (13,)}, {"x0:0": (5,)}]
+    said = [each.getMessage() for each in caplog.records]
+    assert said == [
+        "warm-up: record 1 of tf_serving_warmup_requests is no PredictionLog",
+        "warm-up: record 2 of tf_serving_warmup_requests has none of predict_log, classify_log, regress_log, "
+        "multi_inference_log",
+        "warm-up: a request failed: INVALID_ARGUMENT: thirteen",
+    ]
+
+
+def test_no_more_than_a_thousand_of_them_are_run(tmp_path, caplog):
+    servable = Recorder(None)
+    servable.records = [record(1)] * 1002
+    assert warm_up(servable, 1, tmp_path) == 1000
+    assert "only the first 1000" in caplog.text
+
+
+def test_a_file_that_cannot_be_read_keeps_nobody_from_being_served(tmp_path, caplog):
+    servable = Recorder((1,))
+
+    def broken(most: int) -> list[bytes]:
+        raise ValueError("corrupted record at 12")
+
+    servable.warmup_records = broken
+    assert warm_up(servable, 1, tmp_path) == 1
+    assert "corrupted record at 12" in caplog.text
