@@ -6,7 +6,6 @@ import contextlib
 import socket
 import struct
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
@@ -370,10 +369,3 @@ def unary(peer: Peer, fields: Fields, body: bytes) -> Stream:
     stream = peer.open(fields)
     stream.send(body, end=True)
     return stream
-
-
-def timed(do: Callable[[], object]) -> float:
-    """Return how long something took, s."""
-    start = time.monotonic()
-    do()
-    return time.monotonic() - start

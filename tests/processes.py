@@ -200,12 +200,7 @@ class Load:
     def __init__(self, process: Process) -> None:
         """Wait until it has begun."""
         self._process = process
-        self.started_at = float(process.wait_line(r"^started (\S+)")[1])
-        """Unix time, s; the report's times count from it."""
-
-    def elapsed_ms(self) -> float:
-        """Time since the start on the report's scale."""
-        return (time.time() - self.started_at) * 1000
+        process.wait_line(r"^started ")
 
     def stop(self, timeout_s: float = 30) -> dict[str, Any]:
         """Start no more calls; wait for those in flight; return the report."""
