@@ -10,16 +10,32 @@ import importlib.util
 import os
 import sys
 import traceback
+from collections.abc import Callable, Mapping
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
 from torch_predict.errors import LoadError
 
 
+class _Loader(SourceFileLoader):
+    """Compiles a file whenever it is imported, and leaves nothing in the folder.
+
+    Python takes a compiled module to be its file's by the second of the last change and the size. A model's files are
+    replaced within a second, or by tools that set one time for all: then the old code would run.
+    """
+
+    def path_stats(self, path: str) -> Mapping[str, object]:
+        """Tell that there is no such thing as a compiled module."""
+        raise OSError(f"{path} is compiled anew")
+
+
 def enter(folder: Path) -> None:
     """Make the folder the working directory and the first place that imports look in."""
     os.chdir(folder)
     if sys.path[:1] != [str(folder)]:
+        sys.path_hooks.insert(0, _hook(folder))
+        sys.path_importer_cache.pop(str(folder), None)
         sys.path.insert(0, str(folder))
 
 
@@ -33,9 +49,9 @@ def import_from(folder: Path, name: str) -> ModuleType:
     loaded = sys.modules.get(name)
     if loaded is not None and getattr(loaded, "__file__", None) == str(file):
         return loaded
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None:
-        raise LoadError(file, "is not a Python file", "rename it")
+    spec = importlib.util.spec_from_file_location(name, file, loader=_Loader(name, str(file)))
+    assert spec is not None  # a loader was given; mypy cannot see what follows from that
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -44,6 +60,15 @@ def import_from(folder: Path, name: str) -> ModuleType:
         del sys.modules[name]
         raise LoadError(_place(file, error), f"{type(error).__name__}: {error}", "mend the file") from error
     return module
+
+
+def _hook(folder: Path) -> Callable[[str], FileFinder]:
+    def find(path: str) -> FileFinder:
+        if not Path(path).is_relative_to(folder):
+            raise ImportError(f"{path} is not below {folder}")
+        return FileFinder(path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (_Loader, SOURCE_SUFFIXES))
+
+    return find
 
 
 def _place(file: Path, error: BaseException) -> str:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 
 import pytest
 
@@ -136,10 +138,24 @@ def test_processor_is_run_once(write):
         {"processor.py": "import sys\nsys.loads = getattr(sys, 'loads', 0) + 1\ndef preprocess(x): return sys.loads"}
     )
     modules.enter(folder)
-    import sys
 
     try:
         hooks.load(folder)
         assert hooks.load(folder).preprocess(0, {}) == 1
     finally:
         del sys.loads
+
+
+def test_files_replaced_within_a_second_run_as_they_are_and_nothing_is_left_beside_them(write, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    source = "from nets.deep import M\nfrom sibling import N\ndef preprocess(x): return M + N"
+    for number in (1, 2):
+        files = {"processor.py": source, "sibling.py": f"N = {number}", "nets/deep.py": f"M = {10 * number}"}
+        folder = write(files)
+        for name in files:
+            os.utime(folder / name, (1_000_000_000, 1_000_000_000))
+        modules.enter(folder)
+        assert hooks.load(folder).preprocess(0, {}) == 11 * number
+        for name in ("processor", "sibling", "nets", "nets.deep"):
+            del sys.modules[name]
+    assert not list(folder.rglob("__pycache__"))
