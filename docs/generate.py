@@ -24,6 +24,7 @@ RETRIES = {
     "always": "yes, on another endpoint, whatever the method; costs no budget",
     "idempotent": "idempotent methods, on another endpoint",
     "attempt": "idempotent methods, on another endpoint, when it was `attempt_timeout_ms` that ran out",
+    "share": "at another share of the route's split; costs no budget. Without one nothing is left to try",
     "nothing_left": "no: there is nothing left to try",
     "never": "no",
 }
@@ -89,7 +90,7 @@ WORDS = {
     "no_endpoints": Words(
         "No endpoint of the cluster is live. While one has not been tried yet, the call waits up to "
         "`limits.connect_timeout_ms` first.",
-        "nothing_left",
+        "share",
         "no",
         "`dl-inference status` shows which endpoints are down; the caller may call again.",
     ),

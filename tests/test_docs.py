@@ -146,7 +146,7 @@ def rust_arms(function: str) -> dict[str, str]:
 
 def test_the_page_retries_what_the_data_plane_retries():
     values = {
-        "true": {"always", "nothing_left"},
+        "true": {"always", "share", "nothing_left"},
         "is_idempotent": {"idempotent"},
         "is_attempt_timeout && is_idempotent": {"attempt"},
         "false": {"never"},
