@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,17 +115,17 @@ class SavedModel:
             for name, value in zip(fetches, values, strict=True)
         ]
 
-    def warmup_records(self, most: int) -> list[bytes]:
-        """Return so many records, at most, of assets.extra/tf_serving_warmup_requests; none without the file.
+    def warmup_records(self) -> Iterator[bytes]:
+        """Yield the records of assets.extra/tf_serving_warmup_requests; none without the file.
 
         Raises:
             ValueError: the file cannot be read as TFRecords; says why.
         """
         file = self._path / WARMUP_FILE
         if not file.exists():
-            return []
+            return
         try:
-            return list(tf.data.TFRecordDataset(str(file)).take(most).as_numpy_iterator())
+            yield from tf.data.TFRecordDataset(str(file)).as_numpy_iterator()
         except tf.errors.OpError as error:
             # The text is wrapped in the names of the reader's operators, which are nobody's concern.
             text = re.sub(r"^\{\{.*?\}\} | \[Op:.*", "", error.message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -27,8 +27,8 @@ class Servable(Protocol):
     def run(self, feeds: Mapping[str, np.ndarray[Any, Any]], fetches: Sequence[str]) -> list[Output]:
         """Return tensors by name; RequestError when the model fails."""
 
-    def warmup_records(self, most: int) -> list[bytes]:
-        """Return so many records, at most, of its own warm-up file; ValueError when that cannot be read."""
+    def warmup_records(self) -> Iterator[bytes]:
+        """Yield the records of its own warm-up file; ValueError when that cannot be read."""
 
     def close(self) -> None:
         """Free its memory; no call may be running."""

@@ -6,6 +6,7 @@ With the version's own ``assets.extra/tf_serving_warmup_requests``, as TF Servin
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -52,7 +53,7 @@ def warm_up(servable: Servable, number: int, folder: Path) -> int:
     """
     answered = 0
     others = [(predict, request) for request in (*_zeros(servable), *_samples(folder, number))]
-    for run, request in (*_records(servable), *others):
+    for run, request in itertools.chain(_records(servable), others):
         try:
             run(servable, number, request)
             answered += 1
@@ -64,23 +65,23 @@ def warm_up(servable: Servable, number: int, folder: Path) -> int:
 def _records(servable: Servable) -> Iterator[tuple[Run, Any]]:
     """Yield what tf_serving_warmup_requests asks for, as TF Serving: of this version, whichever the requests name."""
     try:
-        records = servable.warmup_records(MAX_RECORDS + 1)
+        for index, record in enumerate(servable.warmup_records()):
+            if index == MAX_RECORDS:
+                _LOGGER.warning("warm-up: only the first %d records of tf_serving_warmup_requests are run", MAX_RECORDS)
+                return
+            log: Any = PredictionLog.FromString(record)
+            kind = log.WhichOneof("log_type")
+            if kind is None:
+                kinds = ", ".join(RUNS)
+                _LOGGER.warning("warm-up: record %d of tf_serving_warmup_requests has none of %s", index, kinds)
+                continue
+            yield RUNS[kind], getattr(log, kind).request
+    except DecodeError:
+        _LOGGER.warning(
+            "warm-up: record %d of tf_serving_warmup_requests is no PredictionLog: those after it are left", index
+        )
     except ValueError as error:
         _LOGGER.warning("warm-up: %s", error)
-        return
-    if len(records) > MAX_RECORDS:
-        _LOGGER.warning("warm-up: only the first %d records of tf_serving_warmup_requests are run", MAX_RECORDS)
-    for index, record in enumerate(records[:MAX_RECORDS]):
-        try:
-            log: Any = PredictionLog.FromString(record)
-        except DecodeError:
-            _LOGGER.warning("warm-up: record %d of tf_serving_warmup_requests is no PredictionLog", index)
-            continue
-        kind = log.WhichOneof("log_type")
-        if kind is None:
-            _LOGGER.warning("warm-up: record %d of tf_serving_warmup_requests has none of %s", index, ", ".join(RUNS))
-            continue
-        yield RUNS[kind], getattr(log, kind).request
 
 
 def _zeros(servable: Servable) -> Iterator[Any]:

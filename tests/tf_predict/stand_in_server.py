@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,8 @@ class StandIn:
         self._number = number
         self._closed = False
 
-    def warmup_records(self, most: int) -> list[bytes]:
-        return []
+    def warmup_records(self) -> Iterator[bytes]:
+        return iter(())
 
     def parse(self, tensor: bytes, dtype: int) -> np.ndarray:
         message: Any = TensorProto.FromString(tensor)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,8 @@ class Recorder:
             raise invalid_argument("thirteen")
         return []
 
-    def warmup_records(self, most: int) -> list[bytes]:
-        return self.records[:most]
+    def warmup_records(self) -> Iterator[bytes]:
+        return iter(self.records)
 
     def close(self) -> None: ...
 
@@ -93,15 +94,14 @@ def record(size: int) -> bytes:
 
 def test_the_versions_own_requests_are_run_and_what_is_none_is_named(tmp_path, caplog):
     servable = Recorder(None)
-    servable.records = [record(3), b"\xff", b"", record(13), record(5)]
+    servable.records = [record(3), b"", record(13), record(5), b"\xff", record(6)]
     assert warm_up(servable, 1, tmp_path) == 2
     assert servable.fed == [{"x0:0": (3,)}, {"x0:0": (13,)}, {"x0:0": (5,)}]
-    said = [each.getMessage() for each in caplog.records]
-    assert said == [
-        "warm-up: record 1 of tf_serving_warmup_requests is no PredictionLog",
-        "warm-up: record 2 of tf_serving_warmup_requests has none of predict_log, classify_log, regress_log, "
+    assert [each.getMessage() for each in caplog.records] == [
+        "warm-up: record 1 of tf_serving_warmup_requests has none of predict_log, classify_log, regress_log, "
         "multi_inference_log",
         "warm-up: a request failed: INVALID_ARGUMENT: thirteen",
+        "warm-up: record 4 of tf_serving_warmup_requests is no PredictionLog: those after it are left",
     ]
 
 
@@ -115,9 +115,10 @@ def test_no_more_than_a_thousand_of_them_are_run(tmp_path, caplog):
 def test_a_file_that_cannot_be_read_keeps_nobody_from_being_served(tmp_path, caplog):
     servable = Recorder((1,))
 
-    def broken(most: int) -> list[bytes]:
+    def broken() -> Iterator[bytes]:
+        yield record(1)
         raise ValueError("corrupted record at 12")
 
     servable.warmup_records = broken
-    assert warm_up(servable, 1, tmp_path) == 1
+    assert warm_up(servable, 1, tmp_path) == 2
     assert "corrupted record at 12" in caplog.text
