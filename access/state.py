@@ -167,9 +167,8 @@ class _Builder:
                 continue
             if key in self.config.models:  # what the file says about one model wins over a list of many
                 continue
-            if (
-                key in self.models or key in self.clusters
-            ):  # under a release document no cluster is called like its model
+            # Under a release document no cluster is called like its model.
+            if key in self.models or key in self.clusters:
                 what = "another source has it already" if key in self.models else "a cluster has that name"
                 self.warnings.append(
                     Problem(f"{source.kind} {key}", f"the entry is skipped: {what}", "give one of them another name")

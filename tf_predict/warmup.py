@@ -32,6 +32,8 @@ MAX_ELEMENTS = 1 << 24
 """Of an input of zeros: a signature may declare more than a machine holds."""
 
 Run = Callable[[Servable, int, Any], Any]
+Request = tuple[str, Run, Any]
+"""What it is, for the log; what runs it; the message."""
 RUNS: dict[str, Run] = {
     "predict_log": predict,
     "classify_log": examples.classify,
@@ -52,39 +54,36 @@ def warm_up(servable: Servable, number: int, folder: Path) -> int:
         folder: the model folder, whose samples are used.
     """
     answered = 0
-    others = [(predict, request) for request in (*_zeros(servable), *_samples(folder, number))]
-    for run, request in itertools.chain(_records(servable), others):
+    for what, run, request in itertools.chain(_records(servable), _zeros(servable), _samples(folder, number)):
         try:
             run(servable, number, request)
             answered += 1
         except RequestError as error:
-            _LOGGER.warning("warm-up: a request failed: %s: %s", error.code.name, error.text)
+            _LOGGER.warning("warm-up: %s failed: %s: %s", what, error.code.name, error.text)
     return answered
 
 
-def _records(servable: Servable) -> Iterator[tuple[Run, Any]]:
+def _records(servable: Servable) -> Iterator[Request]:
     """Yield what tf_serving_warmup_requests asks for, as TF Serving: of this version, whichever the requests name."""
     try:
         for index, record in enumerate(servable.warmup_records()):
             if index == MAX_RECORDS:
                 _LOGGER.warning("warm-up: only the first %d records of tf_serving_warmup_requests are run", MAX_RECORDS)
                 return
+            what = f"record {index} of tf_serving_warmup_requests"
             log: Any = PredictionLog.FromString(record)
             kind = log.WhichOneof("log_type")
             if kind is None:
-                kinds = ", ".join(RUNS)
-                _LOGGER.warning("warm-up: record %d of tf_serving_warmup_requests has none of %s", index, kinds)
+                _LOGGER.warning("warm-up: %s has none of %s", what, ", ".join(RUNS))
                 continue
-            yield RUNS[kind], getattr(log, kind).request
+            yield what, RUNS[kind], getattr(log, kind).request
     except DecodeError:
-        _LOGGER.warning(
-            "warm-up: record %d of tf_serving_warmup_requests is no PredictionLog: those after it are left", index
-        )
+        _LOGGER.warning("warm-up: %s is no PredictionLog: those after it are left", what)
     except ValueError as error:
         _LOGGER.warning("warm-up: %s", error)
 
 
-def _zeros(servable: Servable) -> Iterator[Any]:
+def _zeros(servable: Servable) -> Iterator[Request]:
     """Yield a request of zeros for each signature whose inputs have known sizes, but for the first: the batch."""
     for name, signature in sorted(servable.signatures.items()):
         if signature.method_name != PREDICT or not signature.inputs:
@@ -95,7 +94,7 @@ def _zeros(servable: Servable) -> Iterator[Any]:
         if all(tensor is not None for tensor in tensors.values()):
             for alias, tensor in tensors.items():
                 request.inputs[alias].CopyFrom(tensor)
-            yield request
+            yield f"zeros for signature {name}", predict, request
 
 
 def _zero(info: Any) -> Any | None:
@@ -117,18 +116,19 @@ def _zero(info: Any) -> Any | None:
     return tensor
 
 
-def _samples(folder: Path, number: int) -> list[Any]:
+def _samples(folder: Path, number: int) -> list[Request]:
     file = folder / "samples" / "expected.json"
     if not file.is_file():
         return []
-    requests = []
+    requests: list[Request] = []
     try:
-        for case in json.loads(file.read_text(encoding="utf-8")):
+        for index, case in enumerate(json.loads(file.read_text(encoding="utf-8"))):
             if case.get("method") == METHOD and "error" not in case:
-                requests.append(ParseDict(case["request"], PredictRequest()))
+                request = ParseDict(case["request"], PredictRequest())
+                requests.append((f"case {index} of samples/expected.json", predict, request))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ParseError) as error:
         _LOGGER.warning("warm-up: %s is not as models/README.md says: %s: %s", file, type(error).__name__, error)
-    return [request for request in requests if _is_for(request.model_spec, number)][:MAX_SAMPLES]
+    return [each for each in requests if _is_for(each[2].model_spec, number)][:MAX_SAMPLES]
 
 
 def _is_for(spec: Any, number: int) -> bool:

@@ -21,8 +21,8 @@ from torch_predict.errors import LoadError
 class _Loader(SourceFileLoader):
     """Compiles a file whenever it is imported, and leaves nothing in the folder.
 
-    Python takes a compiled module to be its file's by the second of the last change and the size. A model's files are
-    replaced within a second, or by tools that set one time for all: then the old code would run.
+    Python takes a compiled module to be its file's by the second of the last change and the size. Where a file
+    of a model is replaced within a second, or by a tool that gives all files one time, the old code would run.
     """
 
     def path_stats(self, path: str) -> Mapping[str, object]:
@@ -33,9 +33,9 @@ class _Loader(SourceFileLoader):
 def enter(folder: Path) -> None:
     """Make the folder the working directory and the first place that imports look in."""
     os.chdir(folder)
+    sys.path_hooks.insert(0, _hook(folder))
+    sys.path_importer_cache.pop(str(folder), None)
     if sys.path[:1] != [str(folder)]:
-        sys.path_hooks.insert(0, _hook(folder))
-        sys.path_importer_cache.pop(str(folder), None)
         sys.path.insert(0, str(folder))
 
 

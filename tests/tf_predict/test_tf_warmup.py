@@ -62,7 +62,7 @@ def test_a_signature_for_examples_is_not_run(tmp_path):
     assert warm_up(Recorder((-1,), method="classify"), 1, tmp_path) == 0
 
 
-def test_samples_of_this_version_are_run_and_one_that_fails_stops_nothing(tmp_path):
+def test_samples_of_this_version_are_run_and_one_that_fails_stops_nothing(tmp_path, caplog):
     def case(size: int, **spec: Any) -> dict[str, Any]:
         tensor = {"dtype": "DT_FLOAT", "tensorShape": {"dim": [{"size": size}]}}
         method = "/tensorflow.serving.PredictionService/Predict"
@@ -75,6 +75,7 @@ def test_samples_of_this_version_are_run_and_one_that_fails_stops_nothing(tmp_pa
     servable = Recorder(None)
     assert warm_up(servable, 1, tmp_path) == 1
     assert servable.fed == [{"x0:0": (13,)}, {"x0:0": (4,)}]
+    assert "case 0 of samples/expected.json failed: INVALID_ARGUMENT: thirteen" in caplog.text
 
 
 def test_wrong_samples_keep_nobody_from_being_served(tmp_path, caplog):
@@ -100,7 +101,7 @@ def test_the_versions_own_requests_are_run_and_what_is_none_is_named(tmp_path, c
     assert [each.getMessage() for each in caplog.records] == [
         "warm-up: record 1 of tf_serving_warmup_requests has none of predict_log, classify_log, regress_log, "
         "multi_inference_log",
-        "warm-up: a request failed: INVALID_ARGUMENT: thirteen",
+        "warm-up: record 2 of tf_serving_warmup_requests failed: INVALID_ARGUMENT: thirteen",
         "warm-up: record 4 of tf_serving_warmup_requests is no PredictionLog: those after it are left",
     ]
 

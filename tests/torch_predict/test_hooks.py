@@ -138,7 +138,6 @@ def test_processor_is_run_once(write):
         {"processor.py": "import sys\nsys.loads = getattr(sys, 'loads', 0) + 1\ndef preprocess(x): return sys.loads"}
     )
     modules.enter(folder)
-
     try:
         hooks.load(folder)
         assert hooks.load(folder).preprocess(0, {}) == 1

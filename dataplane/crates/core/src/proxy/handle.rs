@@ -175,38 +175,7 @@ impl Call {
         metadata::to_upstream(&mut self.headers);
         self.headers
             .insert(metadata::X_REQUEST_ID, self.responder.request_id().clone());
-        self.share(cluster, settings, &mut clock).await
-    }
-
-    /// Have a share of the route answer; where it cannot, and another attempt is allowed, one other share.
-    async fn share(
-        &mut self,
-        mut cluster: Arc<Cluster>,
-        mut settings: Arc<Settings>,
-        clock: &mut Clock<'_>,
-    ) -> Result<Code, Error> {
-        let mut is_other = false;
-        loop {
-            let permit = cluster.in_flight.acquire(settings.max_in_flight);
-            if permit.is_none() {
-                cluster.stats.shed.fetch_add(1, Ordering::Relaxed);
-                let what = format!("cluster {}", cluster.name);
-                return Err(shed(&what, settings.max_in_flight));
-            }
-            if !is_other {
-                cluster.budget.request();
-            }
-            self.record.cluster = Some(cluster.clone());
-            let last = match self.attempts(&cluster, &settings, clock).await {
-                Ok(code) => return Ok(code),
-                Err(last) => last,
-            };
-            let other = (!is_other).then(|| self.pick_share(&cluster, &settings, clock, &last));
-            let Some(other) = other.flatten() else {
-                return self.give_up(last);
-            };
-            (settings, cluster, is_other) = (other.settings(), other, true);
-        }
+        self.shares(cluster, settings, &mut clock).await
     }
 
     /// What is wrong with the request's head, if anything.
@@ -234,6 +203,38 @@ impl Call {
             }
         }
         Ok(())
+    }
+
+    /// Try the share of the route that the call is in; where it cannot answer, and another attempt is allowed, one
+    /// other share.
+    async fn shares(
+        &mut self,
+        mut cluster: Arc<Cluster>,
+        mut settings: Arc<Settings>,
+        clock: &mut Clock<'_>,
+    ) -> Result<Code, Error> {
+        let mut is_other = false;
+        loop {
+            let permit = cluster.in_flight.acquire(settings.max_in_flight);
+            if permit.is_none() {
+                cluster.stats.shed.fetch_add(1, Ordering::Relaxed);
+                let what = format!("cluster {}", cluster.name);
+                return Err(shed(&what, settings.max_in_flight));
+            }
+            if !is_other {
+                cluster.budget.request();
+            }
+            self.record.cluster = Some(cluster.clone());
+            let last = match self.attempts(&cluster, &settings, clock).await {
+                Ok(code) => return Ok(code),
+                Err(last) => last,
+            };
+            let other = (!is_other).then(|| self.pick_share(&cluster, &settings, clock, &last));
+            let Some(other) = other.flatten() else {
+                return self.give_up(last);
+            };
+            (settings, cluster, is_other) = (other.settings(), other, true);
+        }
     }
 
     /// Try a cluster's endpoints until one answers, a limit is reached, or another attempt is not allowed.
