@@ -1,4 +1,4 @@
-"""Write the generated pages of docs/: ``make docs``. tests/test_docs.py fails while one of them is stale.
+"""Write the generated pages of docs/: ``make docs``. tests/project/test_docs.py fails while one of them is stale.
 
 configuration.md comes from `access.config`; errors.md from the native error table, from torch_predict's, and from the
 words below, one row for each kind; registry-schema.md from `dl_inference.registry.schema`.
@@ -19,7 +19,7 @@ from dl_inference._native import ERROR_KINDS  # noqa: E402
 from dl_inference.registry import schema  # noqa: E402
 from torch_predict import errors as model_errors  # noqa: E402
 
-# How the access service itself retries; tests/test_docs.py compares with proxy/retry.rs.
+# How the access service itself retries; tests/project/test_docs.py compares with proxy/retry.rs.
 RETRIES = {
     "always": "yes, on another endpoint, whatever the method; costs no budget",
     "idempotent": "idempotent methods, on another endpoint",

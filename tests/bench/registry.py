@@ -19,10 +19,10 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-import zookeeper_process
 from bench.machine import describe
+from fixtures import zookeeper_process
+from fixtures.processes import ROOT, Process
 from kazoo.client import KazooClient
-from processes import ROOT, Process
 
 from access.discovery.zookeeper import ZookeeperConfig, ZookeeperResolver
 from dl_inference.registry import schema

@@ -16,7 +16,7 @@ import grpc
 import numpy as np
 import pytest
 from echo_server import FEEDBACK, Echo, start
-from processes import ROOT
+from fixtures.processes import ROOT
 
 import dl_inference
 from dl_inference import (

@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-from access_process import Access
 from echo_server import Echo, start
-from lacking import lacking
-from processes import ROOT, Process
+from fixtures.access_process import Access
+from fixtures.lacking import lacking
+from fixtures.processes import ROOT, Process
 
 from dl_inference import (
     BadAnswer,

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from echo_server import Echo, start
-from processes import ROOT
+from fixtures.processes import ROOT
 
 GUIDE = (ROOT / "docs" / "client.md").read_text()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import ROOT
+from fixtures.processes import ROOT
 
 SCRIPT = Path(__file__).parent / "codec_peer.py"
 

@@ -13,9 +13,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from access_process import wait_until
+from fixtures.access_process import wait_until
+from fixtures.serve_process import START_S, WITH_STAND_INS, write_model
 from rich.console import Console
-from serve_process import START_S, WITH_STAND_INS, write_model
 from typer.testing import CliRunner
 
 from dl_inference import cli

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from serve_process import replace, write_model
+from fixtures.serve_process import replace, write_model
 
 from dl_inference import local_folders
 from dl_inference.local_folders import FolderError, Layout, ModelsDir

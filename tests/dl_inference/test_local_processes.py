@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from access_process import wait_until
-from serve_process import is_running
+from fixtures.access_process import wait_until
+from fixtures.serve_process import is_running
 
 from dl_inference import local_child
 from dl_inference.local_child import spawn

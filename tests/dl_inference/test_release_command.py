@@ -8,8 +8,8 @@ import shlex
 import time
 
 import pytest
-from processes import ROOT
-from registry_fleet import Fleet, one_zookeeper
+from fixtures.processes import ROOT
+from fixtures.registry_fleet import Fleet, one_zookeeper
 from typer.testing import CliRunner
 
 from dl_inference import cli, registry_place, release_command, release_view

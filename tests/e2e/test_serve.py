@@ -11,8 +11,18 @@ import time
 from pathlib import Path
 
 import pytest
-from access_process import wait_until
-from serve_process import START_S, WITH_STAND_INS, Caller, Serve, Traffic, is_running, kill, replace, write_model
+from fixtures.access_process import wait_until
+from fixtures.serve_process import (
+    START_S,
+    WITH_STAND_INS,
+    Caller,
+    Serve,
+    Traffic,
+    is_running,
+    kill,
+    replace,
+    write_model,
+)
 
 from dl_inference import Client, NotFound
 

@@ -16,9 +16,9 @@ import buildah
 import grpc
 import numpy as np
 import pytest
-from access_process import TFS, wait_until
-from lacking import lacking
-from processes import Process
+from fixtures.access_process import TFS, wait_until
+from fixtures.lacking import lacking
+from fixtures.processes import Process
 
 from dl_inference.messages import SeldonMessage
 from dl_inference.status import fetch

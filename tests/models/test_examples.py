@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from expectation import differences
+from fixtures.expectation import differences
 
 from torch_predict import repository
 from torch_predict.config import ServerSettings

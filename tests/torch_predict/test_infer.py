@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from torch_fakes import FakeBatch, FakeItem
+from fixtures.torch_fakes import FakeBatch, FakeItem
 
 from torch_predict.hooks import Hooks
 from torch_predict.infer import outputs_of, payload_of

@@ -14,9 +14,9 @@ from typing import Any
 
 import grpc
 import numpy as np
-import oip_models
 import pytest
-from processes import Process
+from fixtures import oip_models
+from fixtures.processes import Process
 
 from dl_inference import messages as m
 

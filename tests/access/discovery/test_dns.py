@@ -13,7 +13,7 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 import pytest
-from dns_server import DnsServer, refuse, silence
+from fixtures.dns_server import DnsServer, refuse, silence
 from pydantic import ValidationError
 
 from access import state

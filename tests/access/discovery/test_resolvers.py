@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from processes import Process
+from fixtures.processes import Process
+from fixtures.zookeeper_process import Ensemble, start_ensemble
 from source_examples import EXAMPLES, MODEL, Example
-from zookeeper_process import Ensemble, start_ensemble
 
 from access.discovery import RESOLVERS, Resolver
 from access.discovery.base import DiscoveryError, Snapshot

@@ -5,10 +5,10 @@ import socket
 import subprocess
 
 import pytest
+from fixtures.processes import Process
+from fixtures.registry_hand import LIMIT_S, Followed, addresses
+from fixtures.zookeeper_process import start_ensemble
 from kazoo.security import make_digest_acl
-from processes import Process
-from registry_hand import LIMIT_S, Followed, addresses
-from zookeeper_process import start_ensemble
 
 from access.discovery.base import DiscoveryError
 from dl_inference.registry.announce import Announcer

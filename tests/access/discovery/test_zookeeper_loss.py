@@ -4,9 +4,9 @@ import threading
 import time
 
 import pytest
-from registry_client import PatientClient
-from registry_hand import LIMIT_S, Followed, Hand, addresses
-from zookeeper_process import start_ensemble
+from fixtures.registry_client import PatientClient
+from fixtures.registry_hand import LIMIT_S, Followed, Hand, addresses
+from fixtures.zookeeper_process import start_ensemble
 
 from access.discovery.base import DiscoveryError, Snapshot
 

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from access_process import wait_until
+from fixtures.access_process import wait_until
+from fixtures.registry_client import LIMIT_S, PatientClient
+from fixtures.zookeeper_process import Server, one_server, start_ensemble
 from kazoo.exceptions import NoAuthError, NoNodeError
 from kazoo.security import make_digest_acl
-from registry_client import LIMIT_S, PatientClient
-from zookeeper_process import Server, one_server, start_ensemble
 
 from dl_inference.registry import announce, zookeeper
 from dl_inference.registry.announce import Announcer

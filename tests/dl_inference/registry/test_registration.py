@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from serve_process import write_model
+from fixtures.serve_process import write_model
 from typer.testing import CliRunner
 
 from dl_inference import cli

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from registry_fleet import Fleet, one_zookeeper
+from fixtures.registry_fleet import Fleet, one_zookeeper
 
 from access.discovery.file import FileConfig, FileResolver
 from dl_inference.registry import release_edits as edits

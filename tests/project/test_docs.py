@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import typer.main
 import yaml
-from processes import ROOT, Process
+from fixtures.processes import ROOT, Process
 
 from access.discovery.file import FileResolver
 from access.load import load

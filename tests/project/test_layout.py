@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("dl_inference", "access", "torch_predict", "tf_predict")
 SERVERS = ("access", "torch_predict", "tf_predict")
 BOTTOM = ("dl_inference.messages", "dl_inference._native", "dl_inference.address", "dl_inference.registry")

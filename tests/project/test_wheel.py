@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lacking import lacking
-from processes import ROOT
+from fixtures.lacking import lacking
+from fixtures.processes import ROOT
 
 PACKAGES = ("access", "dl_inference", "tf_predict", "torch_predict")
 VERSIONS = ("3.11", "3.12", "3.13")

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import typer.main
 import yaml
-from dns_server import DnsServer
-from lacking import lacking
-from processes import ROOT
+from fixtures.dns_server import DnsServer
+from fixtures.lacking import lacking
+from fixtures.processes import ROOT
 
 from access import check
 from access.config import AccessConfig

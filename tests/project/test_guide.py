@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import ROOT, Process
+from fixtures.processes import ROOT, Process
 
 GUIDE = ROOT / "docs" / "guide.md"
 START_S = 180  # torch, imported by three processes on shared cores

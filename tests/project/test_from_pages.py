@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
-from processes import ROOT
+from fixtures.processes import ROOT
 
 from access.config import Limits
 from dl_inference import cli

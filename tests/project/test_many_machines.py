@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from access_process import wait_until
-from processes import ROOT, Process
-from zookeeper_process import Ensemble, start_ensemble
+from fixtures.access_process import wait_until
+from fixtures.processes import ROOT, Process
+from fixtures.zookeeper_process import Ensemble, start_ensemble
 
 from dl_inference.client import Client
 

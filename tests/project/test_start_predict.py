@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parent.parent / "startPredict.sh"
+SCRIPT = Path(__file__).parents[2] / "startPredict.sh"
 
 
 @pytest.mark.parametrize(
