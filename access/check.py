@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from access import document, state
+from access.config.load import Loaded, load
 from access.discovery import RESOLVERS
 from access.discovery.base import Snapshot
 from access.errors import AccessError, ConfigError, Problem
-from access.load import Loaded, load
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from access.config import ClusterSettings
+from access.config.sections import ClusterSettings
 from access.discovery.base import Announced, EndpointConfig, Entry, ReleaseDocument
 from access.errors import Problem
 

@@ -18,9 +18,9 @@ from rich.text import Text
 
 from access import check as access_check
 from access import document
+from access.config.load import load
 from access.errors import ConfigError, StartError
-from access.load import load
-from access.proxy import AccessService, signals
+from access.service import AccessService, signals
 from dl_inference import address, messages, registry_command, release_command
 from dl_inference import status as statuses
 from dl_inference._native import Proxy

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from access import state
-from access.config import AccessConfig
+from access.config.sections import AccessConfig
 from access.errors import StartError
-from access.proxy import DataPlane, Event, drain
-from access.watch import FolderWatcher
+from access.following.watch import FolderWatcher
+from access.service import DataPlane, Event, drain
 from dl_inference._native import NativeError
 from dl_inference.local_announce import served
 from dl_inference.local_folders import Change, FolderError, ModelsDir

@@ -17,9 +17,9 @@ from rich.logging import RichHandler
 from rich.text import Text
 
 from access.check import show_problems
+from access.config.load import load_without_file
 from access.errors import ConfigError, StartError
-from access.load import load_without_file
-from access.proxy import signals
+from access.service import signals
 from dl_inference import messages
 from dl_inference import status as statuses
 from dl_inference._native import Proxy

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from access.config import AccessConfig, ClusterSettings
+from access.config.sections import AccessConfig, ClusterSettings
 from access.fields import EndpointConfig
 from access.state import cluster
 from dl_inference.local_models import Model

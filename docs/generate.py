@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
-from access import reference  # noqa: E402  (only importable from the checkout's root)
+from access.config import reference  # noqa: E402  (only importable from the checkout's root)
 from dl_inference._native import ERROR_KINDS  # noqa: E402
 from dl_inference.registry import schema  # noqa: E402
 from torch_predict import errors as model_errors  # noqa: E402

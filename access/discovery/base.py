@@ -1,8 +1,8 @@
 """The contract of a discovery source: read the whole of it; say what to watch, or call when there is something new.
 
 A source module imports this module and nothing else of the package. Who calls `read`, how often, and what happens to
-a failure is the caller's business: the last good state stays (`access.follow`), also over a restart (`access.keep`),
-and a list that turns empty at once is not believed at once (`access.grace`).
+a failure is the caller's business (`access.following`): the last good state stays (`followed`), also over a restart
+(`keep`), and a list that turns empty at once is not believed at once (`grace`).
 """
 
 from abc import ABC, abstractmethod

@@ -3,10 +3,10 @@ import re
 from pathlib import Path
 
 from access import state
-from access.config import AccessConfig, Limits
+from access.config.load import load
+from access.config.sections import AccessConfig, Limits
 from access.discovery import RESOLVERS
 from access.discovery.base import Announced, EndpointConfig, Entry, ReleaseDocument, Snapshot
-from access.load import load
 
 CONFIG_RS = Path(__file__).parents[2] / "dataplane" / "crates" / "core" / "src" / "config.rs"
 NODEFILE = {"kind": "nodefile", "path": "nodefile.txt"}

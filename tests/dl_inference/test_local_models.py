@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from access.config import AccessConfig
+from access.config.sections import AccessConfig
 from dl_inference import local_processes
 from dl_inference.local_announce import served
 from dl_inference.local_folders import FolderError, Layout

@@ -15,7 +15,7 @@ from fixtures.access_process import OIP, OIP_STREAM, SELDON, TFS, Access, wait_u
 from fixtures.http2_peer import Endpoint, Gone, dial, echo, message, request_head, unary
 
 from access import state
-from access.config import AccessConfig
+from access.config.sections import AccessConfig
 from dl_inference import messages
 from dl_inference._native import Proxy
 from dl_inference.messages import message_class

@@ -18,7 +18,7 @@ import yaml
 from buildah import context
 from fixtures.processes import ROOT
 
-from access.load import load
+from access.config.load import load
 from dl_inference import cli
 
 DOCKER = ROOT / "docker"

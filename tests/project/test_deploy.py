@@ -18,8 +18,8 @@ from fixtures.lacking import lacking
 from fixtures.processes import ROOT
 
 from access import check
-from access.config import AccessConfig
-from access.load import load
+from access.config.load import load
+from access.config.sections import AccessConfig
 from dl_inference import cli
 from dl_inference.registry.zookeeper import parse_url
 

@@ -20,8 +20,8 @@ import typer.main
 import yaml
 from fixtures.processes import ROOT, Process
 
+from access.config.load import load
 from access.discovery.file import FileResolver
-from access.load import load
 from dl_inference import cli
 from dl_inference._native import ERROR_KINDS
 from dl_inference.registry.registration import Registration

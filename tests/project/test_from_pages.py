@@ -10,7 +10,7 @@ import pytest
 import typer.main
 from fixtures.processes import ROOT
 
-from access.config import Limits
+from access.config.sections import Limits
 from dl_inference import cli
 from dl_inference._native import ERROR_KINDS
 from torch_predict.config import ModelSettings

@@ -50,8 +50,8 @@ def of(package: str) -> list[Path]:
 
 
 def test_there_is_something_to_look_at():
-    assert "access.state" in set(imports(ROOT / "access" / "proxy.py"))
-    assert {module_of(path) for path in FILES} > {"access.config", "dl_inference.cli", "torch_predict.server"}
+    assert "access.state" in set(imports(ROOT / "access" / "service.py"))
+    assert {module_of(path) for path in FILES} > {"access.config.sections", "dl_inference.cli", "torch_predict.server"}
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from access.discovery.base import DiscoveryError, Snapshot
 from access.discovery.file import FileConfig, FileResolver
-from access.follow import Followed
-from access.watch import FolderWatcher
+from access.following.followed import Followed
+from access.following.watch import FolderWatcher
 
 WAIT_S = 20
 

@@ -12,10 +12,10 @@ from fixtures.processes import ROOT
 from fixtures.registry_hand import Followed
 
 from access.check import config as check
+from access.config.load import load
 from access.discovery.base import DiscoveryError
 from access.discovery.zookeeper import ZookeeperConfig, ZookeeperResolver
 from access.errors import ConfigError
-from access.load import load
 from access.state import source_key
 
 

@@ -1,4 +1,4 @@
-"""access.yaml: every key, default and unit, once. `access.load` reads files and environment into these models."""
+"""access.yaml: every key, default and unit, once. `load` reads files and environment into these models."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 

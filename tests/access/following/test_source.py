@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from access.discovery.base import Announced, DiscoveryError, Entry, LiveSourceConfig, Resolver, Snapshot
-from access.source import Source
+from access.following.source import Source
 
 
 class Moved(Resolver):

@@ -6,9 +6,9 @@ Looks at the plain data, not at the validated models, so that these problems are
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from access.config import ClusterSettings
+from access.config.sections import ClusterSettings
+from access.config.shape import nearest
 from access.document import Path
-from access.shape import nearest
 
 _GOES_TO = ("cluster", "endpoints", "discovery", "split")
 _SETTINGS = tuple(ClusterSettings.model_fields)

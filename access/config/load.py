@@ -12,8 +12,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from access import crosscheck, document, shape
-from access.config import AccessConfig
+from access import document
+from access.config import crosscheck, shape
+from access.config.sections import AccessConfig
 from access.discovery import RESOLVERS
 from access.errors import ConfigError, Problem
 from access.files import FileError, read_text

@@ -11,9 +11,9 @@ from typing import Any
 
 from access.discovery.base import AccessDocument, Entry, LiveSourceConfig, Resolver, Snapshot, SourceConfig
 from access.errors import AccessError
-from access.follow import Followed
-from access.grace import Grace
-from access.keep import Keep, KeepError
+from access.following.followed import Followed
+from access.following.grace import Grace
+from access.following.keep import Keep, KeepError
 
 log = logging.getLogger("access")
 

@@ -5,7 +5,7 @@ import types
 from collections.abc import Iterable
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from access.config import AccessConfig
+from access.config.sections import AccessConfig
 from access.discovery import RESOLVERS
 from access.document import Path
 from access.fields import Section

@@ -3,17 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from access.config import AccessConfig, ClusterConfig, ClusterSettings, Limits, ModelConfig, SplitTarget
+from access.config.reference import markdown
+from access.config.sections import AccessConfig, ClusterConfig, ClusterSettings, Limits, ModelConfig, SplitTarget
 from access.discovery import RESOLVERS
 from access.fields import EndpointConfig
-from access.reference import markdown
 
-PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
 SECTIONS = [AccessConfig, Limits, ClusterSettings, ClusterConfig, ModelConfig, SplitTarget, EndpointConfig]
 
 
 def test_the_page_is_not_stale():
-    assert PAGE.read_text() == markdown(), "run: python -m access.reference > docs/configuration.md"
+    assert PAGE.read_text() == markdown(), "run: python -m access.config.reference > docs/configuration.md"
 
 
 @pytest.mark.parametrize("section", [*SECTIONS, *(source.config for source in RESOLVERS.values())])

@@ -17,16 +17,16 @@ from types import FrameType
 from typing import Any, Protocol
 
 from access import state
-from access.config import START_ONLY
+from access.config.load import Loaded
+from access.config.sections import START_ONLY
 from access.discovery import RESOLVERS
 from access.discovery.base import SourceConfig
 from access.errors import AccessError, ConfigError, Problem, StartError
-from access.follow import Followed
-from access.load import Loaded
+from access.following.followed import Followed
+from access.following.source import Source
+from access.following.watch import FolderWatcher
 from access.own import OwnAddresses
 from access.report import Report
-from access.source import Source
-from access.watch import FolderWatcher
 from dl_inference._native import NativeError
 
 log = logging.getLogger("access")

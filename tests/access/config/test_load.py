@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from access.config.load import Loaded, load
 from access.errors import ConfigError
-from access.load import Loaded, load
 
 EXAMPLE = """\
 listen: 0.0.0.0:8500
@@ -190,7 +190,7 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_not_ours(tmp_path, va
 
 
 def test_the_model_servers_variables_are_not_ours(tmp_path):
-    source = (Path(__file__).parents[2] / "torch_predict" / "config.py").read_text()
+    source = (Path(__file__).parents[3] / "torch_predict" / "config.py").read_text()
     settings = next(each for each in ast.parse(source).body if getattr(each, "name", "") == "ServerSettings")
     names = [each.target.id for each in settings.body if isinstance(each, ast.AnnAssign)]
     assert "torch_threads" in names

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from access.config.load import load
 from access.errors import AccessError, ConfigError, StartError
-from access.load import load
-from access.proxy import AccessService, Event, signals
+from access.service import AccessService, Event, signals
 from dl_inference._native import NativeError
 
 LIMIT_S = 10
@@ -132,7 +132,7 @@ def replace(path: Path, text: str) -> None:
 @pytest.fixture(params=[{"look_s": 3600.0}, {"look_s": 0.02}], ids=["events", "looks"])
 def way(request, monkeypatch):
     if request.param["look_s"] < 1:
-        monkeypatch.setattr("access.watch.FolderWatcher.watch", lambda self, files: None)
+        monkeypatch.setattr("access.following.watch.FolderWatcher.watch", lambda self, files: None)
     return request.param
 
 

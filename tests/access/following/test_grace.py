@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from access.discovery.base import Announced, Entry, Snapshot
-from access.grace import Grace
+from access.following.grace import Grace
 
 GRACE_S = 30.0
 

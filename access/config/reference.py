@@ -1,4 +1,4 @@
-"""docs/configuration.md, written from the models of `access.config`: ``python -m access.reference``.
+"""docs/configuration.md, written from the models of `access.config.sections`: ``python -m access.config.reference``.
 
 Nobody else knows a default; a test fails when the page is stale.
 """
@@ -11,15 +11,15 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from access.config import AccessConfig, ClusterConfig, ClusterSettings, Limits, ModelConfig, Route, SplitTarget
+from access.config.load import ENVIRONMENT_PREFIX
+from access.config.sections import AccessConfig, ClusterConfig, ClusterSettings, Limits, ModelConfig, Route, SplitTarget
 from access.discovery import RESOLVERS
 from access.fields import EndpointConfig, Section
-from access.load import ENVIRONMENT_PREFIX
 
 _HEAD = f"""\
 # Configuration
 
-Written by `python -m access.reference` from `access/config.py`; do not edit.
+Written by `python -m access.config.reference` from `access/config/sections.py`; do not edit.
 
 `dl-inference access --config access.yaml` reads this file; `dl-inference check access.yaml` names every mistake in it,
 then shows the values in force and where each came from. A flag wins over the environment, that over the file, that
