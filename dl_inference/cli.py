@@ -186,7 +186,8 @@ def predict(  # noqa: PLR0913  (the options of the command)
     Options win over variables (DL_INFERENCE_LISTEN=..., DL_INFERENCE_ADMIN=...). Without either it listens on
     127.0.0.1:5000.
     """
-    from dl_inference.registry import registration, zookeeper  # noqa: PLC0415  (not for the other commands)
+    from dl_inference.registry import zookeeper  # noqa: PLC0415  (not for the other commands)
+    from dl_inference.registry.announcing import registration  # noqa: PLC0415  (not for the other commands)
     from tf_predict.repository import is_saved_model_folder  # noqa: PLC0415
 
     addresses = listen or _listed("DL_INFERENCE_LISTEN") or ["127.0.0.1:5000"]

@@ -28,7 +28,7 @@ from dl_inference.local_launch import Launcher
 from dl_inference.local_models import Group, Model
 from dl_inference.local_processes import ModelProcess
 from dl_inference.local_routes import routing
-from dl_inference.registry.registration import Announcement
+from dl_inference.registry.announcing.registration import Announcement
 
 log = logging.getLogger("serve")
 

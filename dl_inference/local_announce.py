@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 from dl_inference.local_models import Model
 from dl_inference.local_routes import Routes
-from dl_inference.registry.registration import Served
+from dl_inference.registry.announcing.registration import Served
 from dl_inference.registry.schema import Protocol
 
 

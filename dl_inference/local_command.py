@@ -26,7 +26,7 @@ from dl_inference._native import Proxy
 from dl_inference.local import LocalService
 from dl_inference.local_launch import Launcher
 from dl_inference.local_place import InUseError, locked, socket_folder
-from dl_inference.registry.registration import Announcement, read
+from dl_inference.registry.announcing.registration import Announcement, read
 from dl_inference.registry.zookeeper import RegistryError
 from tf_predict.repository import holds_saved_model
 from torch_predict import addresses
@@ -86,7 +86,7 @@ def run(  # noqa: PLR0913  (the options of the command)
         flags: keys of the configuration given on the command line.
         replicas: processes of each version of each model.
         allow_pickle: passed on to the model processes.
-        registration: options about the registry (`registry.registration.read`).
+        registration: options about the registry (`registry.announcing.registration.read`).
         predict: command line of a model server, up to the model folder.
 
     Returns:

@@ -15,7 +15,7 @@ from dl_inference import registry_view as view
 from dl_inference import registry_watch
 from dl_inference.registry.connection import Connection
 from dl_inference.registry.inventory import IMPORTER, carry_out, listed, models, plan, remove
-from dl_inference.registry.releases import RefusedError
+from dl_inference.registry.releases.change import RefusedError
 from dl_inference.registry.schema import VERSION, EndpointDocument
 from dl_inference.registry.zookeeper import RegistryError, parse_url
 from dl_inference.registry_place import DEFAULT_TIMEOUT_MS, Model, Registry, Timeout, connect, err, given, out, reported

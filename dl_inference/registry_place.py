@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.text import Text
 
 from dl_inference.registry.connection import Connection
-from dl_inference.registry.release_files import ReleaseFiles
-from dl_inference.registry.release_nodes import ReleaseNodes
-from dl_inference.registry.releases import ReleaseStore
+from dl_inference.registry.releases.change import ReleaseStore
+from dl_inference.registry.releases.files import ReleaseFiles
+from dl_inference.registry.releases.nodes import ReleaseNodes
 from dl_inference.registry.schema import NAME
 from dl_inference.registry.zookeeper import RegistryError, parse_url
 

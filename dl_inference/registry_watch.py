@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.text import Text
 
+from dl_inference.registry.following.tree import Reading, View
 from dl_inference.registry.schema import Document, EndpointDocument
-from dl_inference.registry.tree import Reading, View
 from dl_inference.registry.zookeeper import RegistryError, Zookeeper
 from dl_inference.release_words import differences, plain
 
@@ -57,7 +57,7 @@ def following(place: Zookeeper, model: str | None, timeout_ms: int) -> Generator
         RegistryError: there is no first reading, or kazoo is not installed.
     """
     try:
-        from dl_inference.registry.follow import Follower  # noqa: PLC0415  (kazoo is an extra)
+        from dl_inference.registry.following.follower import Follower  # noqa: PLC0415  (kazoo is an extra)
     except ModuleNotFoundError as error:
         raise RegistryError(f"{error.name} is not installed: pip install 'dl-inference[zookeeper]'") from error
     something = threading.Event()

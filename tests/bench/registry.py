@@ -53,7 +53,7 @@ def follow(hosts: str) -> None:
     config = ZookeeperConfig(kind="zookeeper", hosts=hosts, start_timeout_ms=round(LIMIT_S * 1000))
     resolver = ZookeeperResolver.create(config, ROOT)
     changed = threading.Semaphore(0)
-    from dl_inference.registry import follow as _  # noqa: F401  (loaded before the clock runs)
+    from dl_inference.registry.following import follower as _  # noqa: F401  (loaded before the clock runs)
 
     _say(event="begin")
     resolver.start(changed.release)

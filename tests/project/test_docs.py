@@ -24,8 +24,8 @@ from access.config.load import load
 from access.discovery.file import FileResolver
 from dl_inference import cli
 from dl_inference._native import ERROR_KINDS
-from dl_inference.registry.registration import Registration
-from dl_inference.registry.release_files import ReleaseFiles
+from dl_inference.registry.announcing.registration import Registration
+from dl_inference.registry.releases.files import ReleaseFiles
 from dl_inference.registry.schema import ReleaseDocument
 from dl_inference.registry.zookeeper import Zookeeper
 from torch_predict.config import ModelSettings, ServerSettings

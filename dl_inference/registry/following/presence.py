@@ -19,7 +19,7 @@ from kazoo.exceptions import (
     SessionExpiredError,
 )
 
-from dl_inference.registry.pipeline import Job
+from dl_inference.registry.following.pipeline import Job
 
 log = logging.getLogger(__name__)
 

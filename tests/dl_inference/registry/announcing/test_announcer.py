@@ -18,8 +18,9 @@ from fixtures.zookeeper_process import Server, one_server, start_ensemble
 from kazoo.exceptions import NoAuthError, NoNodeError
 from kazoo.security import make_digest_acl
 
-from dl_inference.registry import announce, zookeeper
-from dl_inference.registry.announce import Announcer
+from dl_inference.registry import zookeeper
+from dl_inference.registry.announcing import announcer as announce
+from dl_inference.registry.announcing.announcer import Announcer
 from dl_inference.registry.schema import EndpointDocument
 from dl_inference.registry.zookeeper import Zookeeper
 

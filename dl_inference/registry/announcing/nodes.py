@@ -1,6 +1,6 @@
 """Write and remove the nodes of our endpoints: whose a node is decides what may be done to it.
 
-Only `announce` uses it, in its one thread. Every method waits for ZooKeeper, for at most a session's timeout.
+Only `announcer` uses it, in its one thread. Every method waits for ZooKeeper, for at most a session's timeout.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dl_inference.registry.releases import RefusedError
+from dl_inference.registry.releases.change import RefusedError
 from dl_inference.registry.schema import EndpointDocument, Phase, Release, ReleaseDocument
 
 AS_THE_MODEL = 0

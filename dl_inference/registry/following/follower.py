@@ -15,12 +15,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from dl_inference.registry.pipeline import Job
-from dl_inference.registry.presence import Presence
-from dl_inference.registry.reading import Reader
+from dl_inference.registry.following.pipeline import Job
+from dl_inference.registry.following.presence import Presence
+from dl_inference.registry.following.reading import Reader
+from dl_inference.registry.following.tree import Reading, printable
 from dl_inference.registry.schema import ACCESS
 from dl_inference.registry.session import Event, Session
-from dl_inference.registry.tree import Reading, printable
 from dl_inference.registry.zookeeper import RegistryError, Zookeeper
 
 __all__ = ["Follower", "Reading"]

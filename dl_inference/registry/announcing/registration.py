@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dl_inference.registry import reachable, zookeeper
+from dl_inference.registry import zookeeper
+from dl_inference.registry.announcing import reachable
 from dl_inference.registry.schema import (
     EndpointAddress,
     EndpointCapacity,
@@ -25,7 +26,7 @@ from dl_inference.registry.schema import (
 from dl_inference.registry.zookeeper import RegistryError, Zookeeper
 
 if TYPE_CHECKING:
-    from dl_inference.registry.announce import Announcer
+    from dl_inference.registry.announcing.announcer import Announcer
 
 log = logging.getLogger("registry")
 
@@ -119,7 +120,7 @@ class Announcement:
         self._faults: set[str] = set()
         if registration is not None:
             try:
-                from dl_inference.registry.announce import Announcer  # noqa: PLC0415  (kazoo is an extra)
+                from dl_inference.registry.announcing.announcer import Announcer  # noqa: PLC0415  (kazoo is an extra)
             except ModuleNotFoundError as error:
                 raise zookeeper.missing(error) from error
             self._announcer = Announcer(

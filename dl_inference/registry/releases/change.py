@@ -1,6 +1,6 @@
 """Changing which version of a model gets which share: read, edit, check, compare and set, again where it moved.
 
-Where the documents are is a `ReleaseStore`'s business: `release_nodes` (ZooKeeper) or `release_files` (a folder).
+Where the documents are is a `ReleaseStore`'s business: `nodes` (ZooKeeper) or `files` (a folder).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
 
-from dl_inference.registry.release_checks import Finding, compare, unknown_versions
+from dl_inference.registry.releases.checks import Finding, compare, unknown_versions
 from dl_inference.registry.schema import (
     AccessDocument,
     EndpointDocument,

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given, seed
 from hypothesis import strategies as st
 
+from dl_inference.registry.following.tree import MAX_GOODBYES, MAX_TEXT, Model, Node, printable
 from dl_inference.registry.schema import EndpointDocument, Release, ReleaseDocument
-from dl_inference.registry.tree import MAX_GOODBYES, MAX_TEXT, Model, Node, printable
 
 
 def document(address: str, **more: object) -> bytes:

@@ -12,9 +12,9 @@ from fixtures.serve_process import write_model
 from typer.testing import CliRunner
 
 from dl_inference import cli
-from dl_inference.registry import registration
-from dl_inference.registry.reachable import host
-from dl_inference.registry.registration import Announcement, Served, read
+from dl_inference.registry.announcing import registration
+from dl_inference.registry.announcing.reachable import host
+from dl_inference.registry.announcing.registration import Announcement, Served, read
 from dl_inference.registry.zookeeper import RegistryError, Zookeeper
 from torch_predict import server
 
@@ -39,7 +39,7 @@ def test_without_a_registry_nothing_is_read_and_nothing_imported():
     assert read({"DL_INFERENCE_WEIGHT": "3", "DL_INFERENCE_ADVERTISE": "a:1"}) is None
     text = """
 import sys
-from dl_inference.registry.registration import Announcement, Served, read
+from dl_inference.registry.announcing.registration import Announcement, Served, read
 nothing = Announcement(read({}), "p")
 nothing.check(["unix:/x"])
 nothing.open(["unix:/x"])
@@ -48,7 +48,7 @@ assert not nothing.say_goodbye() and not nothing.goodbye_s
 nothing.close()
 assert "kazoo" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", text], check=True, timeout=60, cwd=Path(registration.__file__).parents[2])
+    subprocess.run([sys.executable, "-c", text], check=True, timeout=60, cwd=Path(registration.__file__).parents[3])
 
 
 def test_an_option_wins_over_the_environment_and_the_environment_over_the_default():
@@ -88,7 +88,8 @@ def test_what_does_not_fit_is_named(environment, flags, said):
 
 
 def test_a_missing_kazoo_is_named_with_its_extra(monkeypatch):
-    for name in [name for name in sys.modules if name.startswith(("kazoo", "dl_inference.registry.announce"))]:
+    loaded = ("kazoo", "dl_inference.registry.announcing.announcer")
+    for name in [name for name in sys.modules if name.startswith(loaded)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "kazoo", None)
     with pytest.raises(RegistryError, match=r"kazoo is not installed: pip install 'dl-inference\[zookeeper\]'"):

@@ -14,18 +14,11 @@ import pytest
 from fixtures.registry_fleet import Fleet, one_zookeeper
 
 from access.discovery.file import FileConfig, FileResolver
-from dl_inference.registry import release_edits as edits
 from dl_inference.registry.connection import AnswerLostError, Connection
-from dl_inference.registry.release_files import ReleaseFiles, path_of
-from dl_inference.registry.release_nodes import ReleaseNodes
-from dl_inference.registry.releases import (
-    HISTORY_LENGTH,
-    RefusedError,
-    Signature,
-    change,
-    clear,
-    default_author,
-)
+from dl_inference.registry.releases import edits
+from dl_inference.registry.releases.change import HISTORY_LENGTH, RefusedError, Signature, change, clear, default_author
+from dl_inference.registry.releases.files import ReleaseFiles, path_of
+from dl_inference.registry.releases.nodes import ReleaseNodes
 from dl_inference.registry.schema import (
     MAX_DOCUMENT_BYTES,
     Release,

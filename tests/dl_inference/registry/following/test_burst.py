@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given, seed
 from hypothesis import strategies as st
 
-from dl_inference.registry.burst import BURST_S, SETTLE_S, Burst
+from dl_inference.registry.following.burst import BURST_S, SETTLE_S, Burst
 
 
 def run(changes: list[float], read_s: float = 0.001) -> tuple[list[tuple[float, list[str]]], list[float]]:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dl_inference.registry import release_edits as edits
-from dl_inference.registry.release_checks import compare
-from dl_inference.registry.releases import RefusedError, Signature, Stored, change
+from dl_inference.registry.releases import edits
+from dl_inference.registry.releases.change import RefusedError, Signature, Stored, change
+from dl_inference.registry.releases.checks import compare
 from dl_inference.registry.schema import EndpointDocument, Release, ReleaseDocument
 from dl_inference.release_words import differences, percent, plain
 
@@ -269,5 +269,5 @@ def test_what_a_terminal_would_obey_is_not_printed():
 
 def test_edits_and_checks_know_no_network():
     folder = Path(edits.__file__).parent
-    for name in ("release_checks.py", "release_edits.py"):
+    for name in ("checks.py", "edits.py"):
         assert "kazoo" not in (folder / name).read_text()

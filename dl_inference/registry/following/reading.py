@@ -17,10 +17,10 @@ from kazoo.exceptions import (
     SessionExpiredError,
 )
 
-from dl_inference.registry.burst import Burst
-from dl_inference.registry.pipeline import Job, Pipeline, Request
+from dl_inference.registry.following.burst import Burst
+from dl_inference.registry.following.pipeline import Job, Pipeline, Request
+from dl_inference.registry.following.tree import Fault, Model, Reading, View, is_model, printable
 from dl_inference.registry.schema import MODELS
-from dl_inference.registry.tree import Fault, Model, Reading, View, is_model, printable
 
 # No watch tells of an ACL's change.
 DENIED_RETRY_S = 10.0

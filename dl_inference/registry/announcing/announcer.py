@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from kazoo.exceptions import AuthFailedError
 from kazoo.handlers.threading import KazooTimeoutError
 
-from dl_inference.registry.nodes import CONNECTION_ERRORS, Nodes, NotNowError
+from dl_inference.registry.announcing.nodes import CONNECTION_ERRORS, Nodes, NotNowError
 from dl_inference.registry.schema import EndpointDocument, endpoint_path
 from dl_inference.registry.session import GOODBYE_S, Event, Session
 
