@@ -23,9 +23,9 @@ from access.service import signals
 from dl_inference import messages
 from dl_inference import status as statuses
 from dl_inference._native import Proxy
-from dl_inference.local import LocalService
-from dl_inference.local_launch import Launcher
-from dl_inference.local_place import InUseError, locked, socket_folder
+from dl_inference.local.launch import Launcher
+from dl_inference.local.place import InUseError, locked, socket_folder
+from dl_inference.local.service import LocalService
 from dl_inference.registry.announcing.registration import Announcement, read
 from dl_inference.registry.zookeeper import RegistryError
 from tf_predict.repository import holds_saved_model

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dl_inference.local_folders import FolderError, Layout
-from dl_inference.local_processes import ModelProcess, Replica
+from dl_inference.local.folders import FolderError, Layout
+from dl_inference.local.processes import ModelProcess, Replica
 
 log = logging.getLogger("serve")
 

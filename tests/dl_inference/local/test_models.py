@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from access.config.sections import AccessConfig
-from dl_inference import local_processes
-from dl_inference.local_announce import served
-from dl_inference.local_folders import FolderError, Layout
-from dl_inference.local_models import Model
-from dl_inference.local_processes import State
-from dl_inference.local_routes import routing
+from dl_inference.local import processes
+from dl_inference.local.announce import served
+from dl_inference.local.folders import FolderError, Layout
+from dl_inference.local.models import Model
+from dl_inference.local.processes import State
+from dl_inference.local.routes import routing
 
 
 class Pretend:
@@ -55,7 +55,7 @@ def clock(monkeypatch):
     class Clock:
         now = 100.0
 
-    monkeypatch.setattr(local_processes.time, "monotonic", lambda: Clock.now)
+    monkeypatch.setattr(processes.time, "monotonic", lambda: Clock.now)
     return Clock
 
 
@@ -245,7 +245,7 @@ def test_a_process_that_the_system_has_no_room_for_is_tried_again(stage, clock):
     stage.model.want(layout(1), 1, no_room)
     for _ in range(2000):  # more failures than a float has doublings
         stage.step()
-        clock.now += local_processes.MAX_DELAY_S
+        clock.now += processes.MAX_DELAY_S
     assert stage.model.reason == "version 1: cannot be started: Cannot allocate memory"
     assert stage.state == "failed"
 

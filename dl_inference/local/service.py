@@ -2,7 +2,7 @@
 
 One thread, the one that calls `run`, does everything: it looks at the folders, steps the model processes, and gives the
 data plane a whole new routing state when something took over. The data plane handles the requests, in threads of its
-own. What took over, and what may go, is `local_models`' business.
+own. What took over, and what may go, is `models`' business.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from access.errors import StartError
 from access.following.watch import FolderWatcher
 from access.service import DataPlane, Event, drain
 from dl_inference._native import NativeError
-from dl_inference.local_announce import served
-from dl_inference.local_folders import Change, FolderError, ModelsDir
-from dl_inference.local_launch import Launcher
-from dl_inference.local_models import Group, Model
-from dl_inference.local_processes import ModelProcess
-from dl_inference.local_routes import routing
+from dl_inference.local.announce import served
+from dl_inference.local.folders import Change, FolderError, ModelsDir
+from dl_inference.local.launch import Launcher
+from dl_inference.local.models import Group, Model
+from dl_inference.local.processes import ModelProcess
+from dl_inference.local.routes import routing
 from dl_inference.registry.announcing.registration import Announcement
 
 log = logging.getLogger("serve")

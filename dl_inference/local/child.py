@@ -1,7 +1,7 @@
 """Start a process that dies with this one, however that happens.
 
 Run as a file, without site packages, it is the first steps of such a process, and costs milliseconds:
-`local_child.py PARENT_PID PROGRAM ARGUMENT...` asks Linux to kill it with its parent, then becomes the program.
+`child.py PARENT_PID PROGRAM ARGUMENT...` asks Linux to kill it with its parent, then becomes the program.
 """
 
 import ctypes

@@ -11,8 +11,8 @@ from typing import ClassVar
 
 import pytest
 
-from dl_inference import local_fork, local_launch
-from dl_inference.local_fork import Template
+from dl_inference.local import fork, launch
+from dl_inference.local.fork import Template
 
 
 @pytest.mark.parametrize("name", ["json.py", "json/__init__.py"])
@@ -20,7 +20,7 @@ def test_a_folder_with_a_module_whose_name_is_taken_starts_by_itself(tmp_path: P
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).touch()
     order = {"folder": str(tmp_path), "command": ["echo", "by itself"], "predict": ["version"]}
-    code = f"from dl_inference import local_fork; local_fork._predict({order!r})"
+    code = f"from dl_inference.local import fork; fork._predict({order!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         "starting without the template: the folder has a module json of its own",
@@ -31,14 +31,14 @@ def test_a_folder_with_a_module_whose_name_is_taken_starts_by_itself(tmp_path: P
 def test_any_other_folder_is_served_in_the_fork(tmp_path: Path):
     (tmp_path / "sibling.py").touch()
     order = {"folder": str(tmp_path), "command": ["echo", "by itself"], "predict": ["version"]}
-    code = f"from dl_inference import local_fork; local_fork._predict({order!r})"
+    code = f"from dl_inference.local import fork; fork._predict({order!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("dl-inference ")
 
 
 def test_the_exit_status_of_the_fork_is_the_commands(tmp_path: Path):
     order = {"folder": str(tmp_path), "command": [], "predict": ["predict", str(tmp_path)]}
-    code = f"from dl_inference import local_fork; local_fork._predict({order!r})"
+    code = f"from dl_inference.local import fork; fork._predict({order!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "holds no model" in done.stderr
@@ -48,7 +48,7 @@ def test_the_exit_status_of_the_fork_is_the_commands(tmp_path: Path):
 def subreaper():
     """A template makes its process inherit orphans; the process of the tests is not to keep that."""
     yield
-    local_fork.local_child.prctl(local_fork._PR_SET_CHILD_SUBREAPER, 0)
+    fork.child.prctl(fork._PR_SET_CHILD_SUBREAPER, 0)
 
 
 def test_a_template_that_cannot_be_or_hangs_is_given_up(subreaper, monkeypatch, tmp_path: Path):
@@ -59,7 +59,7 @@ def test_a_template_that_cannot_be_or_hangs_is_given_up(subreaper, monkeypatch, 
     assert (broken.has_ended, broken.is_ready, broken.is_loading) == (True, False, False)
     assert broken.fork(["echo"], ["version"], tmp_path, 1) is None
     broken.end()
-    monkeypatch.setattr(local_fork, "_PRELOAD_S", 0.0)
+    monkeypatch.setattr(fork, "_PRELOAD_S", 0.0)
     late = Template(os.environ)
     assert not late.is_loading
     late.end()
@@ -90,9 +90,9 @@ class PretendTemplate:
 
 @pytest.fixture
 def launcher(monkeypatch, tmp_path: Path):
-    monkeypatch.setattr(local_launch, "Template", PretendTemplate)
+    monkeypatch.setattr(launch, "Template", PretendTemplate)
     PretendTemplate.made.clear()
-    return local_launch.Launcher(tmp_path, 1, ["predict"], uses_template=True, allow_pickle=False)
+    return launch.Launcher(tmp_path, 1, ["predict"], uses_template=True, allow_pickle=False)
 
 
 def test_a_template_is_started_for_pytorch_models_only_and_waited_for(launcher):

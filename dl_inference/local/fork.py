@@ -1,6 +1,6 @@
 """Start PyTorch processes by forking one that has imported torch: a tenth of a second in place of many.
 
-`Template` is `serve`'s side. `python -m dl_inference.local_fork PARENT_PID` is the template's: it gets a command line
+`Template` is `serve`'s side. `python -m dl_inference.local.fork PARENT_PID` is the template's: it gets a command line
 and a pipe for the log through a socket, forks, and sends the new process's id back. The new process is `serve`'s own
 child (a subreaper adopts what the fork's middle process leaves), so that it outlives the template, and dies with
 `serve`, like any other.
@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dl_inference import local_child
+from dl_inference.local import child
 
 log = logging.getLogger("serve")
 
@@ -44,12 +44,12 @@ class Template:
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        local_child.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        child.prctl(_PR_SET_CHILD_SUBREAPER, 1)
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket.setblocking(False)
-        program = [sys.executable, "-P", "-m", "dl_inference.local_fork", str(os.getpid())]
+        program = [sys.executable, "-P", "-m", "dl_inference.local.fork", str(os.getpid())]
         with theirs:
-            self.pid = local_child.spawn(program, environment, theirs.fileno(), sys.stderr.fileno())
+            self.pid = child.spawn(program, environment, theirs.fileno(), sys.stderr.fileno())
         self.is_ready = False
         self.has_ended = False
         self._started_at = time.monotonic()
@@ -149,7 +149,7 @@ def _become_model_process(orders: socket.socket, parent: int, order: dict[str, o
             if time.monotonic() > deadline:
                 os._exit(1)
             time.sleep(0.001)
-        local_child.die_with(parent)
+        child.die_with(parent)
         os.setsid()
         os.dup2(output, 1)
         os.dup2(output, 2)

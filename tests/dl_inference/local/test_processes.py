@@ -12,9 +12,9 @@ import pytest
 from fixtures.access_process import wait_until
 from fixtures.serve_process import is_running
 
-from dl_inference import local_child
-from dl_inference.local_child import spawn
-from dl_inference.local_processes import ModelProcess, State
+from dl_inference.local import child as local_child
+from dl_inference.local.child import spawn
+from dl_inference.local.processes import ModelProcess, State
 
 
 @pytest.fixture

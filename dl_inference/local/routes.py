@@ -9,7 +9,7 @@ from typing import Any
 from access.config.sections import AccessConfig, ClusterSettings
 from access.fields import EndpointConfig
 from access.state import cluster
-from dl_inference.local_models import Model
+from dl_inference.local.models import Model
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from fixtures.serve_process import replace, write_model
 
-from dl_inference import local_folders
-from dl_inference.local_folders import FolderError, Layout, ModelsDir
+from dl_inference.local import folders
+from dl_inference.local.folders import FolderError, Layout, ModelsDir
 
 OLD = time.time() - 100
 
@@ -24,8 +24,8 @@ def clock(monkeypatch):
         ahead = 3600.0
         monotonic = 0.0
 
-    monkeypatch.setattr(local_folders.time, "time", lambda: real_time() + Clock.ahead)
-    monkeypatch.setattr(local_folders.time, "monotonic", lambda: Clock.monotonic)
+    monkeypatch.setattr(folders.time, "time", lambda: real_time() + Clock.ahead)
+    monkeypatch.setattr(folders.time, "monotonic", lambda: Clock.monotonic)
     return Clock
 
 
@@ -229,8 +229,8 @@ def test_what_keeps_a_folder_from_being_served_is_named_with_the_remedy(tmp_path
 
 
 def test_folders_too_big_or_too_deep_are_refused(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(local_folders, "MAX_FILES", 3)
-    monkeypatch.setattr(local_folders, "MAX_DEPTH", 3)
+    monkeypatch.setattr(folders, "MAX_FILES", 3)
+    monkeypatch.setattr(folders, "MAX_DEPTH", 3)
     for number in range(5):
         write_model(tmp_path / "wide" / f"part{number}", "A")
     (tmp_path / "loop").mkdir()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from dl_inference.local_models import Model
-from dl_inference.local_routes import Routes
+from dl_inference.local.models import Model
+from dl_inference.local.routes import Routes
 from dl_inference.registry.announcing.registration import Served
 from dl_inference.registry.schema import Protocol
 
