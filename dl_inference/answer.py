@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dl_inference.client.prediction import Answer
 from dl_inference.codec import oip, seldon, tfs
 from dl_inference.codec.dtypes import Array
-from dl_inference.errors import BadTensorError
-from dl_inference.prediction import Answer
+from dl_inference.codec.errors import BadTensorError
 
 _MAX_ROWS = 20
 

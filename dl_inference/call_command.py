@@ -8,8 +8,9 @@ from rich.text import Text
 
 from dl_inference import answer, messages, payload
 from dl_inference.client import Client
+from dl_inference.client.errors import CallError
 from dl_inference.codec import oip, seldon, tfs
-from dl_inference.errors import CallError, InputError
+from dl_inference.codec.errors import InputError
 
 _METHODS: dict[str, tuple[str, Any]] = {
     "seldon": (seldon.PREDICT, messages.SeldonMessage),

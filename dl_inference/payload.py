@@ -20,8 +20,8 @@ from dl_inference.codec import oip as oip_codec
 from dl_inference.codec import seldon as seldon_codec
 from dl_inference.codec import tfs as tfs_codec
 from dl_inference.codec.dtypes import TEXT_KINDS, Array
+from dl_inference.codec.errors import InputError
 from dl_inference.codec.packed import plain
-from dl_inference.errors import InputError
 
 SELDON_FIELDS = {"status", "meta", "data", "binData", "strData", "jsonData", "customData"}
 

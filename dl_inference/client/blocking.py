@@ -1,7 +1,4 @@
-"""The clients: numpy in, numpy out, over TF Serving's, Seldon's and the Open Inference Protocol.
-
-They are for an access service as well as for a server of one of the protocols. AsyncClient is in async_client.py.
-"""
+"""The client for threads; aio.py has the one for asyncio."""
 # ruff: noqa: PLR0913  (the fields of the protocols' requests)
 
 import os
@@ -13,18 +10,13 @@ from typing import Any, Self, TypeVar
 import grpc
 import numpy.typing as npt
 
-from dl_inference import calls
-from dl_inference.async_client import AsyncClient
-from dl_inference.calls import Call
-from dl_inference.channel import Metadata, Retries, Settings
+from dl_inference.client import calls
+from dl_inference.client.calls import Call
+from dl_inference.client.channel import Metadata, Retries, Settings
+from dl_inference.client.prediction import Answer, Prediction
 from dl_inference.codec.oip import ModelMetadata, Parameter
 from dl_inference.codec.seldon import Kind
-from dl_inference.codec.tfs import Signature, TensorSpec
-from dl_inference.prediction import Answer, Prediction, Reply
-
-__all__ = [
-    "Answer", "AsyncClient", "Client", "ModelMetadata", "Prediction", "Reply", "Retries", "Signature", "TensorSpec",
-]  # fmt: skip
+from dl_inference.codec.tfs import Signature
 
 T = TypeVar("T")
 

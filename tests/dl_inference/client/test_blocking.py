@@ -33,9 +33,9 @@ from dl_inference import (
     TensorSpec,
     Unavailable,
     Unimplemented,
-    errors,
     messages,
 )
+from dl_inference.client import errors
 from dl_inference.codec import oip, seldon, tfs
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -253,7 +253,7 @@ def test_a_hanging_server_is_left_at_the_deadline(client: Client, echo: Echo, se
 
 
 def test_a_server_killed_during_a_call_is_unavailable(run):
-    process = run([sys.executable, ROOT / "tests" / "dl_inference" / "echo_server.py"], env={"PYTHONPATH": str(ROOT)})
+    process = run([sys.executable, Path(__file__).with_name("echo_server.py")], env={"PYTHONPATH": str(ROOT)})
     with Client(process.wait_line(r"^listening (\S+)", timeout_s=60)[1], timeout_ms=LONG_MS) as client:
         np.testing.assert_array_equal(client.predict_tfs("m", {"x": X}).value, X)
         with futures.ThreadPoolExecutor() as pool:
@@ -461,7 +461,7 @@ def test_paths_are_those_of_the_contract():
 
     known = {row["path"] for row in METHODS}
     assert {tfs.PREDICT, tfs.STATUS, tfs.METADATA, seldon.PREDICT, oip.INFER, oip.METADATA, oip.READY} <= known
-    from dl_inference import calls, channel
+    from dl_inference.client import calls, channel
 
     assert {calls.HEALTH, *channel._DL_INFERENCE.values()} <= known
     retried = {row["path"] for row in METHODS if row["idempotent"]} | {calls.HEALTH}

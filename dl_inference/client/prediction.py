@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from dl_inference.client.errors import attempts_of
 from dl_inference.codec.dtypes import Array
-from dl_inference.errors import attempts_of
 
 T_co = TypeVar("T_co", covariant=True)
 

@@ -1,4 +1,6 @@
-"""What a call can fail with: one class for each gRPC code, all of them CallError; and InputError, before any call.
+"""What a call can fail with: one class for each gRPC code, all of them CallError.
+
+Before any call it is InputError (`dl_inference.codec.errors`).
 
 The access service's own errors carry a kind (docs/errors.md): ``error.kind == "no_route"`` is NotFound, but so is a
 version that the endpoint does not have, and that has no kind.
@@ -23,14 +25,6 @@ _REMEDIES = {
     "INVALID_ARGUMENT": "the model does not take this input",
     "NOT_FOUND": "check the model's name and version",
 }
-
-
-class InputError(ValueError):
-    """An input that the protocol has no form for; nothing was sent. The message says what to give instead."""
-
-
-class BadTensorError(ValueError):
-    """A tensor in a message that contradicts itself: its shape, type and values do not fit together."""
 
 
 class CallError(Exception):

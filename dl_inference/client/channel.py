@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import DecodeError
 
-from dl_inference import calls
-from dl_inference.calls import Call
+from dl_inference.client import calls
+from dl_inference.client.calls import Call
+from dl_inference.client.errors import BY_CODE, BadAnswer, CallError, Cancelled, Unknown
 from dl_inference.codec import oip, seldon, tfs
-from dl_inference.errors import BY_CODE, BadAnswer, BadTensorError, CallError, Cancelled, InputError, Unknown
+from dl_inference.codec.errors import BadTensorError, InputError
 
 T = TypeVar("T")
 Metadata = Sequence[tuple[str, str | bytes]]

@@ -8,10 +8,10 @@ from typing import Any, Generic, TypeVar
 import numpy.typing as npt
 
 from dl_inference import messages
+from dl_inference.client.prediction import Answer, Prediction
 from dl_inference.codec import oip, packed, seldon, tfs
 from dl_inference.codec.dtypes import Array
-from dl_inference.errors import BadTensorError
-from dl_inference.prediction import Answer, Prediction
+from dl_inference.codec.errors import BadTensorError
 
 T_co = TypeVar("T_co", covariant=True)
 HEALTH = "/grpc.health.v1.Health/Check"

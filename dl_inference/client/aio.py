@@ -1,4 +1,4 @@
-"""The client for asyncio; client.py has the one for threads, and what the methods do."""
+"""The client for asyncio; blocking.py has the one for threads, and what the methods do."""
 # ruff: noqa: PLR0913  (the fields of the protocols' requests)
 
 import asyncio
@@ -9,13 +9,13 @@ from typing import Any, Self, TypeVar
 import grpc
 import numpy.typing as npt
 
-from dl_inference import calls
-from dl_inference.calls import Call
-from dl_inference.channel import Metadata, Retries, Settings
+from dl_inference.client import calls
+from dl_inference.client.calls import Call
+from dl_inference.client.channel import Metadata, Retries, Settings
+from dl_inference.client.prediction import Answer, Prediction
 from dl_inference.codec.oip import ModelMetadata, Parameter
 from dl_inference.codec.seldon import Kind
 from dl_inference.codec.tfs import Signature
-from dl_inference.prediction import Answer, Prediction
 
 T = TypeVar("T")
 
