@@ -20,8 +20,8 @@ from fixtures.access_process import TFS, wait_until
 from fixtures.lacking import lacking
 from fixtures.processes import Process
 
+from dl_inference.commands.status import fetch
 from dl_inference.messages import SeldonMessage
-from dl_inference.status import fetch
 
 # A busy machine takes its time to start buildah, which then starts Python.
 START_S = 60

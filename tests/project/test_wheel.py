@@ -110,7 +110,7 @@ def output(folder: Path, *command: str | Path) -> str:
 @pytest.mark.timeout(300)
 def test_the_wheel_needs_neither_torch_nor_tensorflow(environment: Path, tmp_path: Path):
     program = (
-        "import dl_inference, access.service, dl_inference.cli, dl_inference.call_command, dl_inference._native, sys\n"
+        "import dl_inference, access.service, dl_inference.cli, dl_inference.commands.call, dl_inference._native, sys\n"
         "assert not {'torch', 'tensorflow', 'seldon_core', 'kazoo'} & sys.modules.keys()\n"
         "print(access.__file__, dl_inference.__file__, dl_inference._native.__file__, sep='\\n')\n"
     )

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dl_inference.commands.release_words import differences, percent, plain
 from dl_inference.registry.releases import edits
 from dl_inference.registry.releases.change import RefusedError, Signature, Stored, change
 from dl_inference.registry.releases.checks import compare
 from dl_inference.registry.schema import EndpointDocument, Release, ReleaseDocument
-from dl_inference.release_words import differences, percent, plain
 
 TIMEOUT_MS = 1000
 ME = Signature("me")

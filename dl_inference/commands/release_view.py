@@ -9,11 +9,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dl_inference.commands.registry_place import since
+from dl_inference.commands.release_words import differences, percent, plain, standing
 from dl_inference.registry.releases.change import Applied, Outcome, Stored
 from dl_inference.registry.releases.checks import compare, ready, ready_when_asked
 from dl_inference.registry.schema import EndpointDocument, ReleaseDocument, SchemaError
-from dl_inference.registry_place import since
-from dl_inference.release_words import differences, percent, plain, standing
 
 COMMANDS = ("deploy", "set", "show", "history", "rollback", "clear")
 """Of `dl-inference release`: a model that is called like one of them needs `release deploy`."""

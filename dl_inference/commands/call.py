@@ -6,11 +6,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from dl_inference import answer, messages, payload
+from dl_inference import messages
 from dl_inference.client import Client
 from dl_inference.client.errors import CallError
 from dl_inference.codec import oip, seldon, tfs
 from dl_inference.codec.errors import InputError
+from dl_inference.commands import call_input, call_output
 
 _METHODS: dict[str, tuple[str, Any]] = {
     "seldon": (seldon.PREDICT, messages.SeldonMessage),
@@ -51,7 +52,7 @@ def run(  # noqa: PLR0913  (the options of the command)
     """
     out, err = consoles
     try:
-        request = _request(protocol, model, payload.read(value), tags=tags, version=version, signature=signature)
+        request = _request(protocol, model, call_input.read(value), tags=tags, version=version, signature=signature)
         with Client(to, timeout_ms=timeout_ms, max_message_bytes=2**31 - 1) as client:
             result = client.send(_METHODS[protocol][0], request, _METHODS[protocol][1])
     except InputError as error:
@@ -61,9 +62,9 @@ def run(  # noqa: PLR0913  (the options of the command)
         _show_failure(err, error, to, as_json)
         return 1
     if as_json:
-        print(answer.to_json(result))
+        print(call_output.to_json(result))
     else:
-        answer.show(out, result)
+        call_output.show(out, result)
     return 0
 
 
@@ -71,11 +72,11 @@ def _request(  # noqa: PLR0913  (the options of the command)
     protocol: str, model: str, value: Any, *, tags: list[str], version: int | None, signature: str | None
 ) -> Any:
     if protocol == "seldon":
-        return payload.seldon(model, value, dict(map(_tag, tags)))
+        return call_input.seldon(model, value, dict(map(_tag, tags)))
     if protocol == "tfs":
-        return payload.tfs(model, value, version, signature)
+        return call_input.tfs(model, value, version, signature)
     if protocol == "oip":
-        return payload.oip(model, value, version)
+        return call_input.oip(model, value, version)
     raise InputError(f"{protocol!r} is no protocol: seldon, tfs or oip")
 
 

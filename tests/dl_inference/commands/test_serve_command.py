@@ -19,7 +19,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from dl_inference import cli
-from dl_inference.local_command import Table
+from dl_inference.commands.serve import Table
 
 
 @pytest.fixture(autouse=True)

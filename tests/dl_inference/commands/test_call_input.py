@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from google.protobuf import json_format
 
-from dl_inference import InputError, messages, payload
+from dl_inference import InputError, messages
+from dl_inference.commands import call_input
 
 
 def content(message) -> dict:
@@ -31,17 +32,17 @@ def content(message) -> dict:
     ],
 )
 def test_a_value_becomes_the_kind_of_seldon_message_that_fits_it(value, expected):
-    assert content(payload.seldon("m", value, {})) == expected
+    assert content(call_input.seldon("m", value, {})) == expected
 
 
 def test_the_model_and_the_tags_are_in_the_meta():
-    message = payload.seldon("m", {"strData": "x", "meta": {"tags": {"a": 1}}}, {"b": "two", "c": [3]})
+    message = call_input.seldon("m", {"strData": "x", "meta": {"tags": {"a": 1}}}, {"b": "two", "c": [3]})
     assert json_format.MessageToDict(message.meta) == {"tags": {"model": "m", "a": 1.0, "b": "two", "c": [3.0]}}
 
 
 def test_tfs_inputs_keep_shape_type_and_bytes():
     value = {"x": [[1.5, 2.0]], "n": [1], "t": ["a", "é"], "h": {"dtype": "float16", "values": [1]}}
-    request = payload.tfs("m", value, 3, "serve")
+    request = call_input.tfs("m", value, 3, "serve")
     assert (request.model_spec.name, request.model_spec.version.value, request.model_spec.signature_name) == (
         "m",
         3,
@@ -59,7 +60,7 @@ def test_tfs_inputs_keep_shape_type_and_bytes():
 
 
 def test_oip_inputs_are_raw_in_the_order_of_the_names():
-    request = payload.oip("m", {"x": [[1.5]], "t": ["ab"]}, None)
+    request = call_input.oip("m", {"x": [[1.5]], "t": ["ab"]}, None)
     assert [(each.name, each.datatype, list(each.shape)) for each in request.inputs] == [
         ("x", "FP32", [1, 1]),
         ("t", "BYTES", [1]),
@@ -84,7 +85,7 @@ def test_oip_inputs_are_raw_in_the_order_of_the_names():
     ],
 )
 def test_inputs_that_a_protocol_has_no_form_for_are_refused_with_words(value):
-    for make in (lambda: payload.tfs("m", value, None, None), lambda: payload.oip("m", value, None)):
+    for make in (lambda: call_input.tfs("m", value, None, None), lambda: call_input.oip("m", value, None)):
         with pytest.raises(InputError):
             make()
 
@@ -95,20 +96,20 @@ def test_what_is_read_follows_the_content(tmp_path: Path, monkeypatch):
     np.savez(tmp_path / "b.npz", x=array)
     (tmp_path / "c.json").write_text('{"a": [1]}')
     (tmp_path / "d.png").write_bytes(b"\x89PNG\r\n")
-    assert np.array_equal(payload.read(str(tmp_path / "a.npy")), array)
-    assert np.array_equal(payload.read(str(tmp_path / "b.npz"))["x"], array)
-    assert payload.read(str(tmp_path / "c.json")) == {"a": [1]}
-    assert payload.read(str(tmp_path / "d.png")) == b"\x89PNG\r\n"
-    assert payload.read("[1, 2]") == [1, 2]
-    assert payload.read(None) is None
+    assert np.array_equal(call_input.read(str(tmp_path / "a.npy")), array)
+    assert np.array_equal(call_input.read(str(tmp_path / "b.npz"))["x"], array)
+    assert call_input.read(str(tmp_path / "c.json")) == {"a": [1]}
+    assert call_input.read(str(tmp_path / "d.png")) == b"\x89PNG\r\n"
+    assert call_input.read("[1, 2]") == [1, 2]
+    assert call_input.read(None) is None
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xd8")))
-    assert payload.read("-") == b"\xff\xd8"
+    assert call_input.read("-") == b"\xff\xd8"
 
 
 def test_an_array_of_objects_is_not_unpickled(tmp_path: Path):
     np.save(tmp_path / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(InputError, match="without running code"):
-        payload.read(str(tmp_path / "a.npy"))
+        call_input.read(str(tmp_path / "a.npy"))
 
 
 @pytest.mark.parametrize(
@@ -118,19 +119,19 @@ def test_an_array_of_objects_is_not_unpickled(tmp_path: Path):
 def test_a_damaged_array_is_named(tmp_path: Path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=name):
-        payload.read(str(tmp_path / name))
+        call_input.read(str(tmp_path / name))
 
 
 def test_a_text_without_quotes_is_told_how_it_is_written():
     with pytest.raises(InputError, match="""a text is written as JSON, with its quotes: '"hello"'"""):
-        payload.read("hello")
+        call_input.read("hello")
     with pytest.raises(InputError, match="Expecting ',' delimiter"):
-        payload.read("[1, 2")
+        call_input.read("[1, 2")
 
 
 def test_a_text_that_is_neither_file_nor_json_is_named(tmp_path: Path):
     with pytest.raises(InputError, match=r"'nofile\.png' is neither a file nor JSON"):
-        payload.read("nofile.png")
+        call_input.read("nofile.png")
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(InputError, match="not JSON"):
-        payload.read(str(tmp_path / "bad.json"))
+        call_input.read(str(tmp_path / "bad.json"))

@@ -2,26 +2,21 @@
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.text import Text
 
+from dl_inference.commands.console import err
 from dl_inference.registry.connection import Connection
 from dl_inference.registry.releases.change import ReleaseStore
 from dl_inference.registry.releases.files import ReleaseFiles
 from dl_inference.registry.releases.nodes import ReleaseNodes
 from dl_inference.registry.schema import NAME
 from dl_inference.registry.zookeeper import RegistryError, parse_url
-
-# Where the output is no terminal, 80 columns would cut addresses.
-out = Console(width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True)
 
 VARIABLE = "DL_INFERENCE_REGISTRY"
 

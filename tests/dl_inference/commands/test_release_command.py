@@ -12,7 +12,9 @@ from fixtures.processes import ROOT
 from fixtures.registry_fleet import Fleet, one_zookeeper
 from typer.testing import CliRunner
 
-from dl_inference import cli, registry_place, release_command, release_view
+from dl_inference import cli
+from dl_inference.commands import console, release_view
+from dl_inference.commands import release as release_command
 from dl_inference.registry.schema import ReleaseDocument, release_path
 
 
@@ -299,7 +301,7 @@ def test_the_page_shows_what_is_printed(fleet, monkeypatch):
     fleet.announce("digits", "4", "10.0.0.5:5000")
     monkeypatch.setenv("LOGNAME", "ada")
     monkeypatch.setattr("socket.gethostname", lambda: "desk")
-    monkeypatch.setattr(registry_place.out, "width", 200)
+    monkeypatch.setattr(console.out, "width", 200)
     page = (ROOT / "docs" / "releases.md").read_text()
     pairs = re.findall(
         r"^```bash\ndl-inference (release [^\n]*)\n```\n\n```text\n(.*?)^```$", page, re.MULTILINE | re.DOTALL

@@ -16,13 +16,13 @@ from rich.live import Live
 from rich.logging import RichHandler
 from rich.text import Text
 
-from access.check import show_problems
 from access.config.load import load_without_file
 from access.errors import ConfigError, StartError
 from access.service import signals
 from dl_inference import messages
-from dl_inference import status as statuses
 from dl_inference._native import Proxy
+from dl_inference.commands import status as statuses
+from dl_inference.commands.check import show_problems
 from dl_inference.local.launch import Launcher
 from dl_inference.local.place import InUseError, locked, socket_folder
 from dl_inference.local.service import LocalService

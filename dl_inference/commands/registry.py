@@ -11,15 +11,16 @@ import typer
 from pydantic import ValidationError
 from rich.text import Text
 
-from dl_inference import registry_view as view
-from dl_inference import registry_watch
+from dl_inference.commands import registry_view as view
+from dl_inference.commands import registry_watch
+from dl_inference.commands.console import err, out
+from dl_inference.commands.registry_place import DEFAULT_TIMEOUT_MS, Model, Registry, Timeout, connect, given, reported
+from dl_inference.commands.release_words import plain
 from dl_inference.registry.connection import Connection
 from dl_inference.registry.inventory import IMPORTER, carry_out, listed, models, plan, remove
 from dl_inference.registry.releases.change import RefusedError
 from dl_inference.registry.schema import VERSION, EndpointDocument
 from dl_inference.registry.zookeeper import RegistryError, parse_url
-from dl_inference.registry_place import DEFAULT_TIMEOUT_MS, Model, Registry, Timeout, connect, err, given, out, reported
-from dl_inference.release_words import plain
 
 PROTOCOLS = ("tfs", "seldon", "oip")
 

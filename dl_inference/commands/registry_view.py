@@ -11,11 +11,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dl_inference.commands.registry_place import ago
+from dl_inference.commands.release_words import plain
 from dl_inference.registry.connection import Node
 from dl_inference.registry.inventory import Listed, Step
 from dl_inference.registry.schema import EndpointDocument
-from dl_inference.registry_place import ago
-from dl_inference.release_words import plain
 
 _DONE: dict[str, str] = {"add": "added", "change": "changed", "remove": "removed", "same": "as it was", "leave": "left"}
 

@@ -9,12 +9,13 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from dl_inference import release_view as view
+from dl_inference.commands import release_view as view
+from dl_inference.commands.console import out
+from dl_inference.commands.registry_place import DEFAULT_TIMEOUT_MS, Model, Registry, Timeout, open_releases, reported
 from dl_inference.registry.releases import edits
 from dl_inference.registry.releases.change import Edit, RefusedError, ReleaseStore, Signature, change, default_author
 from dl_inference.registry.releases.change import clear as take_away
 from dl_inference.registry.schema import NAME, VERSION, Phase, ReleaseDocument, SchemaError
-from dl_inference.registry_place import DEFAULT_TIMEOUT_MS, Model, Registry, Timeout, open_releases, out, reported
 
 PHASES = ("staging", "canary", "production")
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.text import Text
 
+from dl_inference.commands.release_words import differences, plain
 from dl_inference.registry.following.tree import Reading, View
 from dl_inference.registry.schema import Document, EndpointDocument
 from dl_inference.registry.zookeeper import RegistryError, Zookeeper
-from dl_inference.release_words import differences, plain
 
 _STYLES = {"appeared": "green", "released": "green", "went": "red", "problem": "red", "connection": "yellow"}
 _LOOK_S = 1.0
