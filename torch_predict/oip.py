@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from torch_predict.answers import as_array
 from torch_predict.errors import BadAnswer, InvalidInput
+from torch_predict.seldon import as_array
 from torch_predict.signature import SINGLE, TensorSpec, output_names
 
 Array = np.ndarray[Any, Any]

@@ -1,14 +1,21 @@
-"""What becomes of a hook's result: which kind of payload, with which names (compat.md, section 4)."""
+"""Seldon's messages: what a hook gets for each kind of payload, and what becomes of its result.
+
+As the original's wrapper had it (compat.md, sections 3 and 4).
+"""
 
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from google.protobuf import any_pb2
 
-from torch_predict.errors import BadAnswer
+from torch_predict.errors import BadAnswer, InvalidInput
+
+if TYPE_CHECKING:
+    from dl_inference._native import Item
+    from torch_predict.samples import Sample
 
 _DATA_KINDS = frozenset({"tensor", "ndarray", "tftensor"})
 _JSON_DTYPES = "biufUO"  # what a ListValue can hold: bool, int, float, str; of objects the front checks each one
@@ -20,6 +27,25 @@ class Answer(NamedTuple):
     kind: str
     value: Any
     names: list[str]
+
+
+def payload_of(item: Item | Sample) -> Any:
+    """Return the `x` of the first hook.
+
+    Returns: tensor: float64 array, writable; ndarray: what ``np.array`` makes of the list (float64, bool, strings
+        or objects); tftensor: array of its dtype; binData: bytes; strData: str; jsonData: dict, list, float, str,
+        bool or None; customData: ``google.protobuf.Any``.
+
+    Raises:
+        InvalidInput: there is no payload, or the ndarray is ragged.
+    """
+    if item.kind == "ndarray":
+        return _array(item.value)
+    if item.kind == "customData":
+        return any_pb2.Any.FromString(item.value)
+    if item.kind == "none":
+        raise InvalidInput("the message has no payload; set one of data, binData, strData, jsonData, customData")
+    return item.value
 
 
 def answer_of(result: Any, asked: str, class_names: list[str] | None) -> Answer:
@@ -46,6 +72,13 @@ def answer_of(result: Any, asked: str, class_names: list[str] | None) -> Answer:
     raise BadAnswer(
         f"it is a {type(result).__name__}; return an ndarray, a list, a dict, a str, bytes or a google.protobuf.Any"
     )
+
+
+def _array(values: list[Any]) -> np.ndarray[Any, Any]:
+    try:
+        return np.array(values)
+    except ValueError:  # numpy: "setting an array element with a sequence ... inhomogeneous shape"
+        raise InvalidInput("data.ndarray is ragged: its lists differ in length") from None
 
 
 def _array_answer(result: Any, asked: str, class_names: list[str] | None) -> Answer:
