@@ -7,7 +7,8 @@ from access import state
 from access.config.load import Loaded, load
 from access.discovery import RESOLVERS
 from access.discovery.base import Snapshot
-from access.errors import AccessError, ConfigError, Problem
+from access.errors import AccessError, ConfigError
+from dl_inference.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,14 @@ from access.config.load import Loaded
 from access.config.sections import START_ONLY
 from access.discovery import RESOLVERS
 from access.discovery.base import SourceConfig
-from access.errors import AccessError, ConfigError, Problem, StartError
+from access.errors import AccessError, ConfigError, StartError
 from access.following.followed import Followed
 from access.following.source import Source
 from access.following.watch import FolderWatcher
 from access.own import OwnAddresses
 from access.report import Report
 from dl_inference._native import NativeError
+from dl_inference.problem import Problem
 
 log = logging.getLogger("access")
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from access.config.sections import FAILURE_CODES, AccessConfig, ClusterSettings, ModelConfig, Route, SplitTarget, Target
 from access.discovery.base import ANY_MODEL, EndpointConfig, Entry, Snapshot, SourceConfig
-from access.errors import Problem
 from access.released import released
+from dl_inference.problem import Problem
 
 # What a cluster's document takes over from its settings as it is; the rest is worked out here.
 _SAME = tuple(name for name in ClusterSettings.model_fields if name not in ("protocol", "failure_codes"))

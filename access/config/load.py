@@ -16,8 +16,9 @@ from access import document
 from access.config import crosscheck, shape
 from access.config.sections import AccessConfig
 from access.discovery import RESOLVERS
-from access.errors import ConfigError, Problem
+from access.errors import ConfigError
 from access.files import FileError, read_text
+from dl_inference.problem import Problem
 
 ENVIRONMENT_PREFIX = "DL_INFERENCE_"
 MAX_FILE_BYTES = 16 * 1024 * 1024

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from access.document import Document, place_of
 from access.document import parse as parse_yaml
-from access.errors import DiscoveryError, Problem
+from access.errors import DiscoveryError
 from access.fields import (
     EndpointConfig,
     EndpointList,
@@ -29,6 +29,7 @@ from access.fields import (
 )
 from access.files import FileError, read_text
 from dl_inference.address import fault
+from dl_inference.problem import Problem
 from dl_inference.registry.schema import AccessDocument, ReleaseDocument, Version
 from dl_inference.registry.schema import Protocol as WireProtocol
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from access.discovery.base import EndpointConfig, Entry, Snapshot
-from access.errors import Problem
+from dl_inference.problem import Problem
 
 
 @dataclass(slots=True)

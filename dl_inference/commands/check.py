@@ -1,7 +1,7 @@
 """What `dl-inference check` prints: the problems of a configuration or a model folder; else what would be in force."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from rich.text import Text
 from access import document
 from access.check import Report
 from dl_inference.commands.console import out, say_what_is_missing
+from dl_inference.problem import Problem
 
 
 def show(console: Console, report: Report) -> None:
@@ -33,8 +34,8 @@ def show(console: Console, report: Report) -> None:
     console.print(routes)
 
 
-def show_problems(console: Console, problems: Iterable[Any], style: str) -> None:
-    """Print problems: `place`, `message` and `remedy` of each, whatever their class."""
+def show_problems(console: Console, problems: Iterable[Problem], style: str) -> None:
+    """Print problems: place, message and remedy of each."""
     for problem in problems:
         console.print(Text.assemble((problem.place, "bold"), ": ", (problem.message, style)), soft_wrap=True)
         if problem.remedy:
@@ -43,7 +44,6 @@ def show_problems(console: Console, problems: Iterable[Any], style: str) -> None
 
 def model(folder: Path, allow_pickle: bool) -> None:
     """Print every problem of a model folder; exit status 1 when there is one."""
-    problems: Sequence[Any]
     from tf_predict import repository as saved_models  # noqa: PLC0415  (not for the other commands)
 
     try:

@@ -105,7 +105,7 @@ def test_an_entry_with_the_name_of_a_cluster_is_skipped_and_named():
     routing = build(data, {"69": entry("a:1"), "70": entry("b:1")})
     assert routes(routing) == {"70": ([("70", 1)], [])}
     assert [str(each) for each in routing.warnings] == [
-        "nodefile 69: the entry is skipped: a cluster has that name (give one of them another name)"
+        "nodefile 69: the entry is skipped: a cluster has that name; give one of them another name"
     ]
 
 

@@ -9,7 +9,13 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("dl_inference", "access", "torch_predict", "tf_predict")
 SERVERS = ("access", "torch_predict", "tf_predict")
-BOTTOM = ("dl_inference.messages", "dl_inference._native", "dl_inference.address", "dl_inference.registry")
+BOTTOM = (
+    "dl_inference.messages",
+    "dl_inference._native",
+    "dl_inference.address",
+    "dl_inference.problem",
+    "dl_inference.registry",
+)
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 

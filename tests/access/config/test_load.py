@@ -49,14 +49,14 @@ def test_the_example_of_the_design_is_taken(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("listn: a:1\n", "access.yaml:1 listn: unknown key 'listn' (did you mean listen?)"),
+        ("listn: a:1\n", "access.yaml:1 listn: unknown key 'listn'; did you mean listen?"),
         (
             "limits: {max_stream: 1}\n",
-            "access.yaml:1 limits.max_stream: unknown key 'max_stream' (did you mean max_streams?)",
+            "access.yaml:1 limits.max_stream: unknown key 'max_stream'; did you mean max_streams?",
         ),
-        ("models: {m: {endpoints: [{address: a:1, wieght: 2}]}}", "unknown key 'wieght' (did you mean weight?)"),
-        ("discovery: [{kind: nodfile, path: x}]", "there is no source of kind 'nodfile' (did you mean nodefile?)"),
-        ("discovery: [{kind: nodefile, pth: x}]", "unknown key 'pth' (did you mean path?)"),
+        ("models: {m: {endpoints: [{address: a:1, wieght: 2}]}}", "unknown key 'wieght'; did you mean weight?"),
+        ("discovery: [{kind: nodfile, path: x}]", "there is no source of kind 'nodfile'; did you mean nodefile?"),
+        ("discovery: [{kind: nodefile, pth: x}]", "unknown key 'pth'; did you mean path?"),
         ("discovery: [{kind: nodefile}]", "access.yaml:1 discovery[0].path: path is missing"),
         ("discovery: [{path: x}]", "discovery[0]: `kind` is missing"),
         ("listen: 8500", "access.yaml:1 listen: 8500 should be a list"),
@@ -69,7 +69,7 @@ def test_the_example_of_the_design_is_taken(tmp_path):
         ("models: {m: {endpoints: []}}", "models.m.endpoints"),
         ("models: {m: {endpoints: [a:1, a:1]}}", "endpoint a:1 is there twice"),
         ("models: {m: {endpoints: [{address: a:1, weight: 0}]}}", "0 should be greater than or equal to 1"),
-        ("models: {m: {endpoints: [a:1], policy: rr}}", "'rr' is no policy (use one of"),
+        ("models: {m: {endpoints: [a:1], policy: rr}}", "'rr' is no policy; use one of"),
         ("models: {m: {endpoints: [a:1], retry_codes: [UNAVAILBLE]}}", "'UNAVAILBLE' is no gRPC code"),
         ("models: {m: {endpoints: [a:1], failure_codes: [RESOURCE_EXHAUSTED]}}", "RESOURCE_EXHAUSTED never counts"),
         ("models: {m: {endpoints: [a:1], max_attempts: 4}}", "4 should be less than or equal to 3"),
