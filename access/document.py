@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from access.errors import Problem
+from dl_inference.problem import Problem
 
 Path = tuple[str | int, ...]
 """Keys and positions that lead to a value: ``("models", "digits", "endpoints", 0)``."""

@@ -1,26 +1,8 @@
-"""The exception tree of the access service, and what a problem in a user's file looks like."""
+"""The exception tree of the access service."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong in what the user gave.
-
-    Attributes:
-        place: where, for people: ``access.yaml:12 models.digits.protocol`` or ``environment DL_INFERENCE_LISTEN``.
-        message: what is wrong, with the value.
-        remedy: what to do about it; empty when the message says it already.
-    """
-
-    place: str
-    message: str
-    remedy: str = ""
-
-    def __str__(self) -> str:
-        """Return the problem on one line."""
-        return f"{self.place}: {self.message}" + (f" ({self.remedy})" if self.remedy else "")
+from dl_inference.problem import Problem
 
 
 class AccessError(Exception):

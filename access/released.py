@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from access.config import ClusterSettings
+from access.config.sections import ClusterSettings
 from access.discovery.base import Announced, EndpointConfig, Entry, ReleaseDocument
-from access.errors import Problem
+from dl_inference.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)

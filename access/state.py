@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from access.config import FAILURE_CODES, AccessConfig, ClusterSettings, ModelConfig, Route, SplitTarget, Target
+from access.config.sections import FAILURE_CODES, AccessConfig, ClusterSettings, ModelConfig, Route, SplitTarget, Target
 from access.discovery.base import ANY_MODEL, EndpointConfig, Entry, Snapshot, SourceConfig
-from access.errors import Problem
 from access.released import released
+from dl_inference.problem import Problem
 
 # What a cluster's document takes over from its settings as it is; the rest is worked out here.
 _SAME = tuple(name for name in ClusterSettings.model_fields if name not in ("protocol", "failure_codes"))
@@ -77,7 +77,7 @@ def routing(
     """Return the whole routing state.
 
     Args:
-        config: a configuration that `access.load` has checked.
+        config: a configuration that `access.config.load` has checked.
         snapshots: what each source of `sources(config)` says, by its key.
         is_own: tells whether an address is the access service's own: one that a source names is left out.
     """

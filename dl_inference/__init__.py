@@ -5,33 +5,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dl_inference.client import (
-        Answer,
-        AsyncClient,
-        Client,
-        ModelMetadata,
-        Prediction,
-        Reply,
-        Retries,
-        Signature,
-        TensorSpec,
-    )
-    from dl_inference.errors import (
         Aborted,
         AlreadyExists,
+        Answer,
+        AsyncClient,
         BadAnswer,
         BadTensorError,
         CallError,
         Cancelled,
+        Client,
         DataLoss,
         DeadlineExceeded,
         FailedPrecondition,
         InputError,
         Internal,
         InvalidArgument,
+        ModelMetadata,
         NotFound,
         OutOfRange,
         PermissionDenied,
+        Prediction,
+        Reply,
         ResourceExhausted,
+        Retries,
+        Signature,
+        TensorSpec,
         Unauthenticated,
         Unavailable,
         Unimplemented,
@@ -50,5 +48,4 @@ def __getattr__(name: str) -> Any:
     """Load the client when it is first asked for: the command line and the servers import this package, too."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    errors = importlib.import_module("dl_inference.errors")
-    return getattr(errors if hasattr(errors, name) else importlib.import_module("dl_inference.client"), name)
+    return getattr(importlib.import_module("dl_inference.client"), name)

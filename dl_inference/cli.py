@@ -2,28 +2,27 @@
 
 import importlib.metadata
 import json
-import logging
 import os
 import platform
-import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from access import check as access_check
 from access import document
+from access.config.load import load
 from access.errors import ConfigError, StartError
-from access.load import load
-from access.proxy import AccessService, signals
-from dl_inference import address, messages, registry_command, release_command
-from dl_inference import status as statuses
+from access.service import AccessService, signals
+from dl_inference import address, messages
 from dl_inference._native import Proxy
+from dl_inference.commands import check as check_command
+from dl_inference.commands import registry, release
+from dl_inference.commands import status as statuses
+from dl_inference.commands.console import err, log_to_stderr, out, say_what_is_missing
 
 app = typer.Typer(
     help="One gRPC address for every deep-learning model: access service with load balancing, and model servers.",
@@ -33,11 +32,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(release_command.app, name="release")
-app.add_typer(registry_command.app, name="registry")
-# Where the output is no terminal, 80 columns would cut addresses.
-out = Console(width=None if sys.stdout.isatty() else 160)
-err = Console(stderr=True)
+app.add_typer(release.app, name="release")
+app.add_typer(registry.app, name="registry")
 
 WATCH_S = 1.0
 
@@ -111,15 +107,16 @@ def serve(  # noqa: PLR0913  (the options of the command)
     It listens on 127.0.0.1:8500, with the admin port on 127.0.0.1:8502. SIGHUP looks at every folder at once; SIGTERM
     or SIGINT lets calls in flight end, a second one does not wait for them.
     """
-    from dl_inference import local_command  # noqa: PLC0415  (grpc and the rest double the start of other commands)
+    # grpc and the rest double the start of other commands
+    from dl_inference.commands import serve as serve_command  # noqa: PLC0415
 
     flags: dict[str, Any] = {"listen": listen} if listen else {}
     if admin is not None:
         flags["admin"] = admin or None
     table = out if out.is_terminal and not plain else None
     if table is None:
-        _log_to_stderr()
-    exit_status = local_command.run(
+        log_to_stderr()
+    exit_status = serve_command.run(
         (err, table),
         models_dir,
         flags=flags,
@@ -144,7 +141,7 @@ def access(
     are taken over when they change; SIGHUP reads them at once. SIGTERM or SIGINT lets calls in flight end; a second one
     does not wait for them.
     """
-    _log_to_stderr()
+    log_to_stderr()
     flags: dict[str, Any] = {"listen": listen} if listen else {}
     if admin is not None:
         flags["admin"] = admin or None
@@ -155,7 +152,7 @@ def access(
         with signals(service.post):
             service.run()
     except ConfigError as error:
-        access_check.show_problems(err, error.problems, "red")
+        check_command.show_problems(err, error.problems, "red")
         raise typer.Exit(1) from error
     except StartError as error:
         err.print(Text(f"cannot start: {error}", style="red"), soft_wrap=True)
@@ -186,7 +183,8 @@ def predict(  # noqa: PLR0913  (the options of the command)
     Options win over variables (DL_INFERENCE_LISTEN=..., DL_INFERENCE_ADMIN=...). Without either it listens on
     127.0.0.1:5000.
     """
-    from dl_inference.registry import registration, zookeeper  # noqa: PLC0415  (not for the other commands)
+    from dl_inference.registry import zookeeper  # noqa: PLC0415  (not for the other commands)
+    from dl_inference.registry.announcing import registration  # noqa: PLC0415  (not for the other commands)
     from tf_predict.repository import is_saved_model_folder  # noqa: PLC0415
 
     addresses = listen or _listed("DL_INFERENCE_LISTEN") or ["127.0.0.1:5000"]
@@ -220,7 +218,7 @@ def predict(  # noqa: PLR0913  (the options of the command)
         err.print(Text(f"cannot start: {error}", style="red"), soft_wrap=True)
         raise typer.Exit(1) from error
     except ModuleNotFoundError as error:
-        _say_what_is_missing(error)
+        say_what_is_missing(error)
         raise typer.Exit(1) from error
     raise typer.Exit(exit_status)
 
@@ -261,7 +259,8 @@ def call(  # noqa: PLR0913  (the options of the command)
     if fault := _target_fault(to):
         err.print(Text(f"--to {to!r}: {fault}", style="red"), soft_wrap=True)
         raise typer.Exit(2)
-    from dl_inference import call_command  # noqa: PLC0415  (numpy and grpc double the start of every other command)
+    # numpy and grpc double the start of every other command
+    from dl_inference.commands import call as call_command  # noqa: PLC0415
 
     exit_status = call_command.run(
         (out, err),
@@ -289,13 +288,13 @@ def check(
     lead to. Exit status 1 when there are problems.
     """
     if path.is_dir():
-        _check_model(path, allow_pickle)
+        check_command.model(path, allow_pickle)
         return
     if path.suffix in MODEL_SUFFIXES:
         out.print(f"{path}: a model file\n    name its folder: {path.parent}", markup=False, soft_wrap=True)
         raise typer.Exit(1)
     report = access_check.config(path)
-    access_check.show(out, report)
+    check_command.show(out, report)
     if report.problems:
         raise typer.Exit(1)
 
@@ -348,42 +347,6 @@ def _listed(variable: str) -> list[str]:
     if isinstance(value, list):
         return [str(each) for each in value]
     return [text] if value is not None and text else []
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    # It tells of every event in the folder, five times a second where a log grows there.
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
-
-
-def _say_what_is_missing(error: ModuleNotFoundError) -> None:
-    """Name the extra that brings a missing module; a module that no extra brings is a fault of ours: raise it."""
-    extra = {"torch": "torch", "safetensors": "torch", "tensorflow": "tensorflow"}.get(error.name or "")
-    if extra is None:
-        raise error
-    err.print(f"{error.name} is not installed: pip install 'dl-inference[{extra}]'", style="red", markup=False)
-
-
-def _check_model(folder: Path, allow_pickle: bool) -> None:
-    problems: Sequence[Any]
-    from tf_predict import repository as saved_models  # noqa: PLC0415  (not for the other commands)
-
-    try:
-        if saved_models.is_saved_model_folder(folder):
-            problems = saved_models.check(folder)
-        else:
-            from torch_predict import repository  # noqa: PLC0415  (torch is an extra, and takes seconds to import)
-
-            problems = repository.check(folder, allow_pickle=allow_pickle)
-    except ModuleNotFoundError as error:
-        _say_what_is_missing(error)
-        raise typer.Exit(1) from error
-    access_check.show_problems(out, problems, "red")
-    if problems:
-        raise typer.Exit(1)
-    out.print(f"{folder}: no problem found", markup=False, soft_wrap=True)
 
 
 def _watch(admin: str, found: dict[str, Any]) -> None:

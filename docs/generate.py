@@ -1,4 +1,4 @@
-"""Write the generated pages of docs/: ``make docs``. tests/test_docs.py fails while one of them is stale.
+"""Write the generated pages of docs/: ``make docs``. tests/project/test_docs.py fails while one of them is stale.
 
 configuration.md comes from `access.config`; errors.md from the native error table, from torch_predict's, and from the
 words below, one row for each kind; registry-schema.md from `dl_inference.registry.schema`.
@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
 
-from access import reference  # noqa: E402  (only importable from the checkout's root)
+from access.config import reference  # noqa: E402  (only importable from the checkout's root)
 from dl_inference._native import ERROR_KINDS  # noqa: E402
 from dl_inference.registry import schema  # noqa: E402
 from torch_predict import errors as model_errors  # noqa: E402
 
-# How the access service itself retries; tests/test_docs.py compares with proxy/retry.rs.
+# How the access service itself retries; tests/project/test_docs.py compares with proxy/retry.rs.
 RETRIES = {
     "always": "yes, on another endpoint, whatever the method; costs no budget",
     "idempotent": "idempotent methods, on another endpoint",

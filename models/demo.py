@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dl_inference import status
+from dl_inference.commands import status
 
 MODELS = Path(__file__).resolve().parent
 REPLICAS = 2

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from lacking import lacking
-from processes import ROOT, Endpoint, Load, Process
+from fixtures.lacking import lacking
+from fixtures.processes import ROOT, Endpoint, Load, Process
 
 Run = Callable[..., Process]
 

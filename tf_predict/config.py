@@ -11,7 +11,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tf_predict.errors import ModelFolderError, Problem
+from dl_inference.problem import Problem
+from tf_predict.errors import ModelFolderError
 
 MAX_MESSAGE_BYTES = 64 << 20
 """Largest gRPC message either way, as in the access service and the PyTorch server."""

@@ -7,9 +7,9 @@ today matches here.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import grpc
+
+from dl_inference.problem import Problem
 
 MAX_TEXT = 1024
 """TF Serving cuts longer texts, so that they fit into HTTP/2 headers."""
@@ -45,18 +45,6 @@ def failed_precondition(text: str) -> RequestError:
 def not_found(text: str) -> RequestError:
     """Return an error for a model or version that is not here, or not yet."""
     return RequestError(grpc.StatusCode.NOT_FOUND, text)
-
-
-class Problem(NamedTuple):
-    """One thing that keeps a model folder from being served."""
-
-    place: str
-    message: str
-    remedy: str
-
-    def __str__(self) -> str:
-        """Return it as one line for a terminal or a log."""
-        return f"{self.place}: {self.message}; {self.remedy}"
 
 
 class ModelFolderError(Exception):

@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dl_inference.problem import Problem
 from tf_predict.config import ModelSettings, read_model_settings
-from tf_predict.errors import ModelFolderError, Problem
+from tf_predict.errors import ModelFolderError
 
 FILES = ("saved_model.pb", "saved_model.pbtxt")
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import grpc
 
-from dl_inference.registry import registration as registry
-from dl_inference.registry.registration import Announcement, Registration, Served
+from dl_inference.registry.announcing import registration as registry
+from dl_inference.registry.announcing.registration import Announcement, Registration, Served
 from dl_inference.registry.zookeeper import RegistryError
 from tf_predict import addresses, repository
 from tf_predict.admin import AdminPort

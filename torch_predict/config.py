@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from torch_predict.errors import ModelFolderError, Problem
+from dl_inference.problem import Problem
+from torch_predict.errors import ModelFolderError
 from torch_predict.signature import Signature
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import enum
 from typing import Any, NamedTuple
 
+from dl_inference.problem import Problem
+
 
 class Code(enum.IntEnum):
     """gRPC status codes (grpc's doc/statuscodes.md), so that hooks need no grpcio."""
@@ -92,18 +94,6 @@ def status_of(error: BaseException, request_id: str) -> Status:
             int(Code.INTERNAL), f"the model's answer cannot be sent: {error}; request id {request_id}", "hook"
         )
     return Status(int(Code.INTERNAL), f"the model failed on this request; request id {request_id}", "hook")
-
-
-class Problem(NamedTuple):
-    """One thing that keeps a model folder from being served."""
-
-    place: str
-    message: str
-    remedy: str
-
-    def __str__(self) -> str:
-        """Return it as one line for a terminal or a log."""
-        return f"{self.place}: {self.message}; {self.remedy}"
 
 
 class ModelFolderError(Exception):

@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from torch_predict import infer
-from torch_predict.answers import Answer, answer_of
+from torch_predict import oip
 from torch_predict.errors import BadAnswer, InvalidInput, RequestError, status_of
 from torch_predict.hooks import Hooks, Meta
-from torch_predict.inputs import payload_of
+from torch_predict.seldon import Answer, answer_of, payload_of
 from torch_predict.signature import Signature, TensorSpec, arguments_of
 
 if TYPE_CHECKING:
     from dl_inference._native import Batch, Item
-    from torch_predict.warmup import Sample
+    from torch_predict.samples import Sample
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -74,7 +73,7 @@ class Predictor:
             BadAnswer: the result cannot be sent.
         """
         if item.kind == "infer":
-            return Answer(item.kind, infer.outputs_of(self._infer(item.value, item.meta)), [])
+            return Answer(item.kind, oip.outputs_of(self._infer(item.value, item.meta)), [])
         return answer_of(self.run(payload_of(item), item.meta, item.kind), item.kind, self._class_names)
 
     def observe(self, sample: Sample) -> tuple[list[TensorSpec], list[TensorSpec]]:
@@ -89,7 +88,7 @@ class Predictor:
         if not self._has_input_hook:
             name = self._signature.arguments[0].name if self._signature.arguments else name
             dtype = str(self._dtype).removeprefix("torch.")
-        return [infer.seen_input(name, payload, dtype)], infer.seen_outputs(infer.outputs_of(result))
+        return [oip.seen_input(name, payload, dtype)], oip.seen_outputs(oip.outputs_of(result))
 
     def learn(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         """Fill `metadata` with what samples showed, where nothing better is known."""
@@ -111,7 +110,7 @@ class Predictor:
     def _infer(self, inputs: dict[str, np.ndarray[Any, Any]], meta: Meta) -> Any:
         """Return what hooks and model make of an OIP request's inputs."""
         if self._has_input_hook:
-            return self.run(infer.payload_of(inputs), meta, "infer")
+            return self.run(oip.payload_of(inputs), meta, "infer")
         given = self._signature.bind(inputs)
         x = self._signature.call(self._model, {name: self._to_input(name, array) for name, array in given.items()})
         postprocess = self._hooks.postprocess

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dl_inference.problem import Problem
 from torch_predict.config import ModelSettings, read_model_settings
-from torch_predict.errors import LoadError, ModelFolderError, PickleNotAllowed, Problem
+from torch_predict.errors import LoadError, ModelFolderError, PickleNotAllowed
 from torch_predict.runtimes import RUNTIMES, Runtime
 
 if TYPE_CHECKING:

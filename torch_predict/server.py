@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from dl_inference._native import NativeError, Worker
 from dl_inference.messages import DESCRIPTORS
-from dl_inference.registry import registration as registry
-from dl_inference.registry.registration import Announcement, Registration, Served
+from dl_inference.registry.announcing import registration as registry
+from dl_inference.registry.announcing.registration import Announcement, Registration, Served
 from dl_inference.registry.zookeeper import RegistryError
 from torch_predict import addresses, repository
 from torch_predict.config import ServerSettings

@@ -1,8 +1,8 @@
 """The contract of a discovery source: read the whole of it; say what to watch, or call when there is something new.
 
 A source module imports this module and nothing else of the package. Who calls `read`, how often, and what happens to
-a failure is the caller's business: the last good state stays (`access.follow`), also over a restart (`access.keep`),
-and a list that turns empty at once is not believed at once (`access.grace`).
+a failure is the caller's business (`access.following`): the last good state stays (`followed`), also over a restart
+(`keep`), and a list that turns empty at once is not believed at once (`grace`).
 """
 
 from abc import ABC, abstractmethod
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from access.document import Document, place_of
 from access.document import parse as parse_yaml
-from access.errors import DiscoveryError, Problem
+from access.errors import DiscoveryError
 from access.fields import (
     EndpointConfig,
     EndpointList,
@@ -29,6 +29,7 @@ from access.fields import (
 )
 from access.files import FileError, read_text
 from dl_inference.address import fault
+from dl_inference.problem import Problem
 from dl_inference.registry.schema import AccessDocument, ReleaseDocument, Version
 from dl_inference.registry.schema import Protocol as WireProtocol
 

@@ -40,7 +40,7 @@ MAX_TIMEOUT_MS = 86_400_000
 MAX_WEIGHT = 65_535
 
 PROTOCOLS = get_args(WireProtocol)
-# `history` is of who writes the releases: dl_inference.registry.release_files.
+# `history` is of who writes the releases: dl_inference.registry.releases.files.
 KEYS = ("endpoints", "timeout_ms", "protocol", "release", "history")
 META = "__meta_"
 

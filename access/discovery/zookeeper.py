@@ -26,8 +26,8 @@ from access.discovery.base import (
     problem,
     read_text,
 )
+from dl_inference.registry.following.tree import View
 from dl_inference.registry.schema import EndpointDocument
-from dl_inference.registry.tree import View
 from dl_inference.registry.zookeeper import (
     DEFAULT_CHROOT,
     RegistryError,
@@ -38,7 +38,7 @@ from dl_inference.registry.zookeeper import (
 )
 
 if TYPE_CHECKING:
-    from dl_inference.registry.follow import Follower
+    from dl_inference.registry.following.follower import Follower
 
 MAX_WARNINGS = 100
 MAX_PASSWORD_BYTES = 4096
@@ -154,7 +154,7 @@ class ZookeeperResolver(Resolver):
     def start(self, changed: Callable[[], None]) -> None:
         """Begin to follow, without waiting."""
         try:
-            from dl_inference.registry.follow import Follower  # noqa: PLC0415  (needs an extra)
+            from dl_inference.registry.following.follower import Follower  # noqa: PLC0415  (needs an extra)
         except ModuleNotFoundError as error:
             self._missing = f"{error.name} is not installed: pip install 'dl-inference[zookeeper]'"
             return

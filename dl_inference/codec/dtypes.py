@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from dl_inference.errors import BadTensorError, InputError
+from dl_inference.codec.errors import BadTensorError, InputError
 
 Array = npt.NDArray[Any]
 

@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from dl_inference.codec import dtypes, packed
 from dl_inference.codec.dtypes import Array, DType
+from dl_inference.codec.errors import BadTensorError, InputError
 from dl_inference.codec.tfs import TensorSpec, named
-from dl_inference.errors import BadTensorError, InputError
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 METADATA = "/inference.GRPCInferenceService/ModelMetadata"

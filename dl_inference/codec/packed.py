@@ -18,7 +18,7 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.message import DecodeError, Message
 
 from dl_inference import messages
-from dl_inference.errors import BadTensorError
+from dl_inference.codec.errors import BadTensorError
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _WITH_NUMBERS = {"tensorflow.TensorProto", "seldon.protos.Tensor", "inference.InferTensorContents"}

@@ -9,8 +9,8 @@ from google.protobuf import json_format
 from dl_inference import messages
 from dl_inference.codec import dtypes, packed
 from dl_inference.codec.dtypes import Array
+from dl_inference.codec.errors import BadTensorError, InputError
 from dl_inference.codec.tensor_proto import from_tensor_proto, to_tensor_proto
-from dl_inference.errors import BadTensorError, InputError
 
 PREDICT = "/seldon.protos.Seldon/Predict"
 Kind = Literal["tftensor", "tensor", "ndarray"]

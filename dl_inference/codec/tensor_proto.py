@@ -8,7 +8,7 @@ import numpy as np
 from dl_inference import messages
 from dl_inference.codec import dtypes, packed
 from dl_inference.codec.dtypes import Array, DType
-from dl_inference.errors import BadTensorError
+from dl_inference.codec.errors import BadTensorError
 
 _BY_NUMBER: dict[int, DType] = {messages.DataType.Value(dtype.tfs): dtype for dtype in dtypes.DTYPES}
 _NUMBERS = {dtype.name: number for number, dtype in _BY_NUMBER.items()}

@@ -9,8 +9,8 @@ import numpy.typing as npt
 from dl_inference import messages
 from dl_inference.codec import packed
 from dl_inference.codec.dtypes import Array, as_array
+from dl_inference.codec.errors import InputError
 from dl_inference.codec.tensor_proto import from_tensor_proto, to_tensor_proto, type_name
-from dl_inference.errors import InputError
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"

@@ -1,6 +1,6 @@
 """A connection to the registry for one command: every wait has a limit, every failure is one sentence.
 
-Who follows the registry for as long as it runs does not come here: see `follow`.
+Who follows the registry for as long as it runs does not come here: see `following`.
 """
 
 from __future__ import annotations

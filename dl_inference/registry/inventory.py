@@ -8,8 +8,8 @@ from typing import Any, Literal
 from urllib.parse import unquote
 
 from dl_inference.registry.connection import Connection, Node
-from dl_inference.registry.release_nodes import parse_endpoint
-from dl_inference.registry.releases import RefusedError
+from dl_inference.registry.releases.change import RefusedError
+from dl_inference.registry.releases.nodes import parse_endpoint
 from dl_inference.registry.schema import MODELS, NAME, EndpointDocument, SchemaError, endpoint_path
 
 IMPORTER = "dl-inference registry import"

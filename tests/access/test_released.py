@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from access.config import ClusterSettings
+from access.config.sections import ClusterSettings
 from access.discovery.base import Announced, EndpointConfig, Entry, ReleaseDocument
 from access.released import Released, released
 

@@ -3,10 +3,10 @@ import re
 from pathlib import Path
 
 from access import state
-from access.config import AccessConfig, Limits
+from access.config.load import load
+from access.config.sections import AccessConfig, Limits
 from access.discovery import RESOLVERS
 from access.discovery.base import Announced, EndpointConfig, Entry, ReleaseDocument, Snapshot
-from access.load import load
 
 CONFIG_RS = Path(__file__).parents[2] / "dataplane" / "crates" / "core" / "src" / "config.rs"
 NODEFILE = {"kind": "nodefile", "path": "nodefile.txt"}
@@ -105,7 +105,7 @@ def test_an_entry_with_the_name_of_a_cluster_is_skipped_and_named():
     routing = build(data, {"69": entry("a:1"), "70": entry("b:1")})
     assert routes(routing) == {"70": ([("70", 1)], [])}
     assert [str(each) for each in routing.warnings] == [
-        "nodefile 69: the entry is skipped: a cluster has that name (give one of them another name)"
+        "nodefile 69: the entry is skipped: a cluster has that name; give one of them another name"
     ]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.payloads import MODEL
-from processes import ROOT, Process
+from fixtures.processes import ROOT, Process
 
 PEERS = ROOT / ".peers"
 # The default admin port may be taken by a proxy that runs here.

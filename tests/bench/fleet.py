@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import grpc
 from bench.contenders import Contender
 from bench.payloads import PATH
-from processes import ROOT, Process
+from fixtures.processes import ROOT, Process
 
 TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release"
 FIRST_PORT = 18720

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from processes import ROOT
+from fixtures.processes import ROOT
 
 
 def _said(*command: str) -> str:

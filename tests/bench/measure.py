@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from processes import ROOT
+from fixtures.processes import ROOT
 
 TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release"
 

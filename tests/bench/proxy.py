@@ -23,7 +23,7 @@ from bench.measure import SHAPES, Shape, Work, fixed_rate, h2load, summaries
 from bench.payloads import PATH, SIZES, framed, predict
 from bench.plot import draw
 from bench.proc import cpu_seconds
-from processes import ROOT
+from fixtures.processes import ROOT
 
 RESULTS = Path(__file__).parent / "results"
 FIRST_PORT = 18700

@@ -19,10 +19,10 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-import zookeeper_process
 from bench.machine import describe
+from fixtures import zookeeper_process
+from fixtures.processes import ROOT, Process
 from kazoo.client import KazooClient
-from processes import ROOT, Process
 
 from access.discovery.zookeeper import ZookeeperConfig, ZookeeperResolver
 from dl_inference.registry import schema
@@ -53,7 +53,7 @@ def follow(hosts: str) -> None:
     config = ZookeeperConfig(kind="zookeeper", hosts=hosts, start_timeout_ms=round(LIMIT_S * 1000))
     resolver = ZookeeperResolver.create(config, ROOT)
     changed = threading.Semaphore(0)
-    from dl_inference.registry import follow as _  # noqa: F401  (loaded before the clock runs)
+    from dl_inference.registry.following import follower as _  # noqa: F401  (loaded before the clock runs)
 
     _say(event="begin")
     resolver.start(changed.release)

@@ -26,7 +26,7 @@ from bench.fleet import Fleet
 from bench.measure import SHAPES, Shape, Work, h2load, h2load_command, summary
 from bench.payloads import PATH, SIZES, framed, predict
 from bench.proc import connections_per_worker, cpu_seconds, resident_bytes
-from processes import Process
+from fixtures.processes import Process
 
 RESULTS = Path(__file__).parent / "results"
 ADDRESS = "127.0.0.1:18700"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
-from processes import Endpoint, Load
+from fixtures.processes import Endpoint, Load
 
 PATH = "/tensorflow.serving.PredictionService/Predict"
 StartEndpoint = Callable[..., Endpoint]

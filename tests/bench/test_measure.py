@@ -12,7 +12,7 @@ import pytest
 from bench import payloads
 from bench.goals import GOALS, Rounds, judge
 from bench.proc import connections_per_worker, cpu_seconds, resident_bytes
-from processes import Endpoint
+from fixtures.processes import Endpoint
 
 DESCRIBE = """
 import sys

@@ -15,7 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from dl_inference import cli, messages
-from dl_inference import status as statuses
+from dl_inference.commands import status as statuses
 
 COMMANDS = ("serve", "access", "predict", "call", "check", "status", "version")
 EXAMPLE = """\

@@ -3,8 +3,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from fixtures.lacking import lacking
 from google.protobuf import descriptor_pb2, descriptor_pool, json_format
-from lacking import lacking
 
 from dl_inference import messages
 

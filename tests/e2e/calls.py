@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from access_process import TFS
+from fixtures.access_process import TFS
 
 # tensorflow.serving.PredictRequest with model_spec.name = "m", and the same for another name.
 FOR_M = b"\x0a\x03\x0a\x01m"

@@ -8,8 +8,8 @@ from typing import Any
 
 import grpc
 import pytest
-from access_process import Access
-from processes import Process
+from fixtures.access_process import Access
+from fixtures.processes import Process
 
 StartAccess = Callable[[Mapping[str, Any]], Access]
 

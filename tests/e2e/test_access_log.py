@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import grpc
-from access_process import Access, cluster, wait_until
 from calls import FOR_M, ask, tfs_request
-from processes import Endpoint
+from fixtures.access_process import Access, cluster, wait_until
+from fixtures.processes import Endpoint
 
 
 def test_each_call_leaves_a_line_that_says_what_became_of_it(

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from access_process import Access, wait_until
-from processes import ROOT, Process
-from registry_book import LIMIT_S, Book
-from serve_process import STAND_IN, START_S, Caller, Serve, Traffic, write_model
-from zookeeper_process import one_server
+from fixtures.access_process import Access, wait_until
+from fixtures.processes import ROOT, Process
+from fixtures.registry_book import LIMIT_S, Book
+from fixtures.serve_process import STAND_IN, START_S, Caller, Serve, Traffic, write_model
+from fixtures.zookeeper_process import one_server
 
 from dl_inference.client import Client
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import ROOT, Process
+from fixtures.processes import ROOT, Process
 
 DEMO = ROOT / "models" / "demo.py"
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

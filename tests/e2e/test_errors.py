@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
-from access_process import SELDON, TFS, Access, cluster, wait_until
 from e2e.calls import FEEDBACK, FOR_M, Answer, answer, ask, tfs_request
-from http2_peer import Endpoint as ScriptedEndpoint
-from http2_peer import Stream, dial, echo, message, request_head
-from processes import Endpoint, Process
+from fixtures.access_process import SELDON, TFS, Access, cluster, wait_until
+from fixtures.http2_peer import Endpoint as ScriptedEndpoint
+from fixtures.http2_peer import Stream, dial, echo, message, request_head
+from fixtures.processes import Endpoint, Process
 
 from dl_inference._native import ERROR_KINDS
 

@@ -10,9 +10,9 @@ from typing import Any, Self
 
 import grpc
 import pytest
-from access_process import TFS, Access, cluster, wait_until
 from e2e.calls import ask, tfs_request
-from processes import Endpoint, Load
+from fixtures.access_process import TFS, Access, cluster, wait_until
+from fixtures.processes import Endpoint, Load
 
 StartAccess = Callable[..., Access]
 StartEndpoint = Callable[..., Endpoint]

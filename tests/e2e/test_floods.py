@@ -15,10 +15,10 @@ from typing import Self
 import grpc
 import hpack
 import pytest
-from access_process import OIP_STREAM, TFS, Access, cluster, wait_until
 from e2e.calls import FOR_M, ask, tfs_request
-from http2_peer import Endpoint, Stream, dial, echo, message, request_head
-from processes import Process
+from fixtures.access_process import OIP_STREAM, TFS, Access, cluster, wait_until
+from fixtures.http2_peer import Endpoint, Stream, dial, echo, message, request_head
+from fixtures.processes import Process
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-from access_process import SELDON, TFS, Access, cluster, wait_until
 from e2e.calls import FOR_M, ask, tfs_request
-from http2_peer import dial, message, request_head
-from processes import Endpoint, Load
+from fixtures.access_process import SELDON, TFS, Access, cluster, wait_until
+from fixtures.http2_peer import dial, message, request_head
+from fixtures.processes import Endpoint, Load
 from prometheus_client.parser import text_string_to_metric_families
 
 Code = grpc.StatusCode

@@ -8,9 +8,9 @@ from typing import Any
 
 import dns.rcode
 import pytest
-from access_process import TFS, Access, wait_until
-from dns_server import DnsServer, refuse, silence
 from e2e.calls import tfs_request
+from fixtures.access_process import TFS, Access, wait_until
+from fixtures.dns_server import DnsServer, refuse, silence
 
 NAME = "m.models.svc.cluster.local."
 RATE = "200"

@@ -10,9 +10,9 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from access_process import OIP_STREAM, SELDON, TFS, Access, cluster, wait_until
 from e2e.calls import FOR_M, tfs_request
-from http2_peer import Endpoint, Fields, Peer, Stream, dial, echo, message, request_head, unary
+from fixtures.access_process import OIP_STREAM, SELDON, TFS, Access, cluster, wait_until
+from fixtures.http2_peer import Endpoint, Fields, Peer, Stream, dial, echo, message, request_head, unary
 
 StartAccess = Callable[..., Access]
 SEED = int(os.environ.get("TEST_SEED", "20261121"))
@@ -37,7 +37,7 @@ class Line:
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
-    from processes import Process
+    from fixtures.processes import Process
 
     started: list[Process] = []
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from access_process import TFS, Access, wait_until
 from e2e.calls import tfs_request
-from processes import Endpoint, Load, Process
-from registry_client import PatientClient
-from zookeeper_process import Ensemble, start_ensemble
+from fixtures.access_process import TFS, Access, wait_until
+from fixtures.processes import Endpoint, Load, Process
+from fixtures.registry_client import PatientClient
+from fixtures.zookeeper_process import Ensemble, start_ensemble
 
 from dl_inference.registry import schema
 

@@ -11,8 +11,18 @@ import time
 from pathlib import Path
 
 import pytest
-from access_process import wait_until
-from serve_process import START_S, WITH_STAND_INS, Caller, Serve, Traffic, is_running, kill, replace, write_model
+from fixtures.access_process import wait_until
+from fixtures.serve_process import (
+    START_S,
+    WITH_STAND_INS,
+    Caller,
+    Serve,
+    Traffic,
+    is_running,
+    kill,
+    replace,
+    write_model,
+)
 
 from dl_inference import Client, NotFound
 
@@ -350,7 +360,7 @@ def test_real_pytorch_processes_are_forked_and_live_and_die_like_others(serve, m
 def test_a_process_that_is_never_ready_keeps_nobody_from_being_served(run, models, tmp_path):
     write_model(models / "good", "G")
     write_model(models / "never", "never")
-    code = WITH_STAND_INS.replace("cli.app(", "from dl_inference import local; local.OPEN_S = 3.0\ncli.app(")
+    code = WITH_STAND_INS.replace("cli.app(", "from dl_inference.local import service; service.OPEN_S = 3.0\ncli.app(")
     process = run(
         [sys.executable, "-c", code, models, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
         env={"TMPDIR": str(tmp_path)},

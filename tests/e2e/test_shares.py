@@ -8,9 +8,9 @@ from typing import Any
 
 import grpc
 import pytest
-from access_process import TFS, Access, wait_until
 from e2e.calls import Answer, ask, tfs_request
-from processes import Endpoint
+from fixtures.access_process import TFS, Access, wait_until
+from fixtures.processes import Endpoint
 
 RATE = 200
 # Calls between two steps of a case.

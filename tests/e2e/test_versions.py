@@ -10,12 +10,12 @@ from typing import Any
 
 import grpc
 import pytest
-from access_process import OIP, OIP_STREAM, SELDON, TFS, Access, wait_until
 from e2e.calls import Answer, ask
-from http2_peer import Endpoint, Gone, dial, echo, message, request_head, unary
+from fixtures.access_process import OIP, OIP_STREAM, SELDON, TFS, Access, wait_until
+from fixtures.http2_peer import Endpoint, Gone, dial, echo, message, request_head, unary
 
 from access import state
-from access.config import AccessConfig
+from access.config.sections import AccessConfig
 from dl_inference import messages
 from dl_inference._native import Proxy
 from dl_inference.messages import message_class
@@ -111,7 +111,7 @@ def fleet() -> Iterator[Fleet]:
 @pytest.fixture(scope="module")
 def access(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
     """An access service whose model m has routes for 3, 4 and the label that its endpoint knows."""
-    from processes import Process
+    from fixtures.processes import Process
 
     started: list[Process] = []
 

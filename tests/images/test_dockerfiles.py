@@ -16,9 +16,9 @@ import pytest
 import typer.main
 import yaml
 from buildah import context
-from processes import ROOT
+from fixtures.processes import ROOT
 
-from access.load import load
+from access.config.load import load
 from dl_inference import cli
 
 DOCKER = ROOT / "docker"

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from processes import ROOT
+from fixtures.processes import ROOT
 
 ANSWERS = {"ready": (200, b"ready\n"), "draining": (503, b"draining\n")}
 

@@ -16,12 +16,12 @@ import buildah
 import grpc
 import numpy as np
 import pytest
-from access_process import TFS, wait_until
-from lacking import lacking
-from processes import Process
+from fixtures.access_process import TFS, wait_until
+from fixtures.lacking import lacking
+from fixtures.processes import Process
 
+from dl_inference.commands.status import fetch
 from dl_inference.messages import SeldonMessage
-from dl_inference.status import fetch
 
 # A busy machine takes its time to start buildah, which then starts Python.
 START_S = 60

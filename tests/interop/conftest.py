@@ -7,9 +7,9 @@ from typing import Any
 
 import grpc
 import pytest
-from access_process import Access
 from e2e.conftest import OPTIONS, connect, start_access
-from processes import Process
+from fixtures.access_process import Access
+from fixtures.processes import Process
 
 __all__ = ["connect", "start_access"]
 

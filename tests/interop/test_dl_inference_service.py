@@ -7,8 +7,8 @@ from typing import Any
 
 import grpc
 import pytest
-from access_process import Access
-from http2_peer import Endpoint, Stream, echo
+from fixtures.access_process import Access
+from fixtures.http2_peer import Endpoint, Stream, echo
 
 from dl_inference import messages
 

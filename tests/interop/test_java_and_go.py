@@ -10,9 +10,9 @@ from typing import Any
 
 import grpc
 import pytest
-from access_process import Access
-from lacking import lacking
-from processes import ROOT
+from fixtures.access_process import Access
+from fixtures.lacking import lacking
+from fixtures.processes import ROOT
 from stand_in import BROKEN, StandIn
 
 GO = ROOT / ".peers" / "go"

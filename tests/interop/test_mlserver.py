@@ -13,8 +13,8 @@ from typing import Any
 
 import grpc
 import pytest
-from access_process import OIP, Access, wait_until
-from processes import ROOT, Process
+from fixtures.access_process import OIP, Access, wait_until
+from fixtures.processes import ROOT, Process
 
 from dl_inference import messages
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from access_process import Access
-from processes import Process
+from fixtures.access_process import Access
+from fixtures.processes import Process
 
 HERE = Path(__file__).parent
 

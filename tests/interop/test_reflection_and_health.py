@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
-from access_process import Access, cluster
+from fixtures.access_process import Access, cluster
+from fixtures.processes import Endpoint
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-from processes import Endpoint
 
 from dl_inference._native import METHODS
 

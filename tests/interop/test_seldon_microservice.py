@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import grpc
 import numpy as np
 import pytest
-from access_process import SELDON, Access
 from component.processor import ERRORS, RESULTS
-from processes import ROOT, Process
+from fixtures.access_process import SELDON, Access
+from fixtures.processes import ROOT, Process
 from safetensors.numpy import save_file
 from seldon_requests import DESCRIBED, ECHOED, KINDS, payload, tensor
 

@@ -15,9 +15,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from access_process import Access
-from lacking import lacking
-from processes import ROOT, Process
+from fixtures.access_process import Access
+from fixtures.lacking import lacking
+from fixtures.processes import ROOT, Process
 
 from dl_inference import Client, FailedPrecondition, InvalidArgument, NotFound
 from dl_inference.codec import dtypes

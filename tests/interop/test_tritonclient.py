@@ -10,10 +10,10 @@ from typing import Any
 
 import grpc
 import numpy as np
-import oip_models
 import pytest
-from access_process import Access
-from processes import Process
+from fixtures import oip_models
+from fixtures.access_process import Access
+from fixtures.processes import Process
 
 from dl_inference import messages
 

@@ -2,7 +2,7 @@
 
     python tritonclient_peer.py ECHO_ADDRESS SCORES_ADDRESS SEED
 
-The models are those of tests/oip_models.py: `echo` gives back what it gets, `scores` is float32 [n, 4] -> [n, 3].
+The models are those of oip_models.py: `echo` gives back what it gets, `scores` is float32 [n, 4] -> [n, 3].
 The addresses are those of their servers, or twice that of the access service.
 """
 

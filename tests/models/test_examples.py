@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from expectation import differences
+from fixtures.expectation import differences
 
 from torch_predict import repository
 from torch_predict.config import ServerSettings
 from torch_predict.errors import RequestError
 from torch_predict.loading import load_predictor
-from torch_predict.warmup import read
+from torch_predict.samples import read
 
 MODELS = Path(__file__).parents[2] / "models"
 # Those for TensorFlow are in test_tensorflow_examples.py.

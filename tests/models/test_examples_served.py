@@ -11,9 +11,9 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
-from expectation import differences
+from fixtures.expectation import differences
+from fixtures.processes import ROOT, Process
 from google.protobuf.json_format import MessageToDict, ParseDict
-from processes import ROOT, Process
 
 from dl_inference.messages import SeldonMessage
 

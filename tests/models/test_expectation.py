@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from expectation import differences
+from fixtures.expectation import differences
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import grpc
 import pytest
-from expectation import differences
+from fixtures.expectation import differences
+from fixtures.lacking import lacking
+from fixtures.processes import ROOT, Process
 from google.protobuf.json_format import MessageToDict, ParseDict
-from lacking import lacking
-from processes import ROOT, Process
 
 from dl_inference import messages
 from tf_predict.service import METHODS

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from processes import ROOT
+from fixtures.processes import ROOT
 
 INTEROP_PINS = [f"tests/peers/{name}.txt" for name in ("component", "mlserver", "seldon", "tfs", "triton")]
 INTEROP_PINS += ["tests/interop/go/go.mod", "tests/interop/java/pom.xml"]

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from lacking import lacking
+from fixtures.lacking import lacking
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = "dl_inference.messages"

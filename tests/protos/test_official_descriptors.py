@@ -12,8 +12,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from fixtures.lacking import lacking
 from google.protobuf import descriptor_pb2
-from lacking import lacking
 
 ROOT = Path(__file__).resolve().parents[2]
 DUMPER = Path(__file__).with_name("dump_descriptors.py")

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 import pytest
-from processes import Process
+from fixtures.processes import Process
 
 from dl_inference.messages import (
     GetModelStatusRequest,

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 import stand_in_server
-from access_process import wait_until
+from fixtures.access_process import wait_until
 from stand_in_process import NOT_SERVING, PREDICT, SERVING, Server, failure, waits_for, write
 
 from dl_inference.messages import PredictResponse

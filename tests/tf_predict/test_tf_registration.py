@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from access_process import wait_until
-from registry_book import LIMIT_S, Book
+from fixtures.access_process import wait_until
+from fixtures.registry_book import LIMIT_S, Book
+from fixtures.zookeeper_process import one_server
 from stand_in_process import Server, number, write
-from zookeeper_process import one_server
 
 from dl_inference.messages import PredictResponse
 

@@ -5,8 +5,8 @@ import logging
 import numpy as np
 import pytest
 import torch
+from fixtures.torch_fakes import FakeBatch, FakeItem
 from google.protobuf import any_pb2
-from torch_fakes import FakeBatch, FakeItem
 
 from torch_predict.errors import Error, InvalidInput
 from torch_predict.hooks import Hooks

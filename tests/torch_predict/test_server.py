@@ -12,7 +12,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from torch_fakes import FakeBatch, FakeItem
+from fixtures.torch_fakes import FakeBatch, FakeItem
 
 from torch_predict import server
 from torch_predict.config import ServerSettings

@@ -13,8 +13,8 @@ import grpc
 import numpy as np
 import pytest
 import torch
+from fixtures.processes import Process
 from google.protobuf.json_format import MessageToDict, ParseDict
-from processes import Process
 
 from dl_inference import messages
 from dl_inference.messages import HealthCheckRequest, HealthCheckResponse, SeldonMessage

@@ -4,9 +4,9 @@ import itertools
 from collections.abc import Iterator
 
 import pytest
-from processes import Process
-from registry_hand import Followed, Hand
-from zookeeper_process import Ensemble, start_ensemble
+from fixtures.processes import Process
+from fixtures.registry_hand import Followed, Hand
+from fixtures.zookeeper_process import Ensemble, start_ensemble
 
 numbers = itertools.count()
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import dns.rcode
-from dns_server import DnsServer, refuse, silence
-from registry_client import PatientClient
-from zookeeper_process import Ensemble
+from fixtures.dns_server import DnsServer, refuse, silence
+from fixtures.registry_client import PatientClient
+from fixtures.zookeeper_process import Ensemble
 
 from dl_inference.registry.schema import EndpointDocument, endpoint_path, endpoints_path
 

@@ -13,15 +13,15 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 import pytest
-from dns_server import DnsServer, refuse, silence
+from fixtures.dns_server import DnsServer, refuse, silence
 from pydantic import ValidationError
 
 from access import state
-from access.config import AccessConfig
+from access.config.sections import AccessConfig
 from access.discovery import dns_questions
 from access.discovery.base import ANY_MODEL, DiscoveryError, EndpointConfig, Entry, Snapshot
 from access.discovery.dns import DnsConfig, DnsResolver
-from access.keep import Keep
+from access.following.keep import Keep
 
 WAIT_S = 20
 A_TWO = {("digits.test.", "A"): ["10.0.0.2", "10.0.0.1"]}

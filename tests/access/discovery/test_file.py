@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from access.discovery.base import DiscoveryError, Snapshot
 from access.discovery.file import FileConfig, FileResolver
-from access.follow import Followed
-from access.watch import FolderWatcher
+from access.following.followed import Followed
+from access.following.watch import FolderWatcher
 
 WAIT_S = 20
 
@@ -240,7 +240,7 @@ def test_of_two_groups_that_contradict_the_first_counts(tmp_path):
     groups = [{"targets": ["a:1"], "labels": labels}, {"targets": ["a:1"], "labels": {**labels, "timeout_ms": "200"}}]
     snapshot = read(tmp_path, json.dumps(groups), "targets.json")
     assert snapshot.entries["digits"].timeout_ms == 100
-    assert [each.split(" (")[0] for each in warnings(snapshot)] == [
+    assert [each.split("; ")[0] for each in warnings(snapshot)] == [
         "targets.json [1]: digits: a:1 is there twice",
         "targets.json [1]: digits: another timeout_ms is given already",
     ]
@@ -303,7 +303,7 @@ def test_a_pattern_reads_every_file_that_matches_and_notices_new_ones(tmp_path):
     snapshot = resolver.read()
     assert sorted(addresses(snapshot)) == ["a:1", "b:1"]
     assert addresses(snapshot, "ranking") == ["r:1"]
-    assert warnings(snapshot) == ["b.yaml: digits: a:1 is there twice (the first counts)"]
+    assert warnings(snapshot) == ["b.yaml: digits: a:1 is there twice; the first counts"]
     (tmp_path / "a.yaml").unlink()
     (tmp_path / "b.yaml").write_text("ranking: {endpoints: [r:1]}")
     assert list(resolver.read().entries) == ["ranking"]

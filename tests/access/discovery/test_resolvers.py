@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from processes import Process
+from fixtures.processes import Process
+from fixtures.zookeeper_process import Ensemble, start_ensemble
 from source_examples import EXAMPLES, MODEL, Example
-from zookeeper_process import Ensemble, start_ensemble
 
 from access.discovery import RESOLVERS, Resolver
 from access.discovery.base import DiscoveryError, Snapshot
-from access.follow import Followed
-from access.watch import FolderWatcher
+from access.following.followed import Followed
+from access.following.watch import FolderWatcher
 
 LIVE = [kind for kind in RESOLVERS if EXAMPLES[kind].is_live]
 TWO = {"10.0.0.1:8500": 1, "10.0.0.2:8500": 2}

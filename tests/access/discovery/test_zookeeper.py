@@ -4,7 +4,7 @@ import json
 import statistics
 import time
 
-from registry_hand import LIMIT_S, Followed, Hand, addresses, document
+from fixtures.registry_hand import LIMIT_S, Followed, Hand, addresses, document
 
 from access.discovery.base import Snapshot
 from dl_inference.registry.schema import AccessDocument

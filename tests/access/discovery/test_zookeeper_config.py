@@ -8,20 +8,20 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import ROOT
-from registry_hand import Followed
+from fixtures.processes import ROOT
+from fixtures.registry_hand import Followed
 
 from access.check import config as check
+from access.config.load import load
 from access.discovery.base import DiscoveryError
 from access.discovery.zookeeper import ZookeeperConfig, ZookeeperResolver
 from access.errors import ConfigError
-from access.load import load
 from access.state import source_key
 
 
 def test_starting_and_stopping_leaves_no_thread_behind():
     code = (
-        "import sys, threading; from registry_hand import Followed\n"
+        "import sys, threading; from fixtures.registry_hand import Followed\n"
         "for _ in range(3):\n"
         "    with Followed('127.0.0.1:1', '/x', start_timeout_ms=1) as followed: print(followed.read())\n"
         "followed.resolver.stop()\n"

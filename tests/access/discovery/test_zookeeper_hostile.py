@@ -1,7 +1,7 @@
 """What others may have written into the registry costs its own node only, and is named."""
 
 import pytest
-from registry_hand import addresses, document
+from fixtures.registry_hand import addresses, document
 
 from access.discovery.zookeeper import MAX_WARNINGS
 

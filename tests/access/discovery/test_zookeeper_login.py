@@ -5,13 +5,13 @@ import socket
 import subprocess
 
 import pytest
+from fixtures.processes import Process
+from fixtures.registry_hand import LIMIT_S, Followed, addresses
+from fixtures.zookeeper_process import start_ensemble
 from kazoo.security import make_digest_acl
-from processes import Process
-from registry_hand import LIMIT_S, Followed, addresses
-from zookeeper_process import start_ensemble
 
 from access.discovery.base import DiscoveryError
-from dl_inference.registry.announce import Announcer
+from dl_inference.registry.announcing.announcer import Announcer
 from dl_inference.registry.schema import EndpointDocument
 from dl_inference.registry.zookeeper import parse_url
 
@@ -82,8 +82,8 @@ def _free_port() -> int:
 
 @pytest.fixture
 def _soon(monkeypatch):
-    monkeypatch.setattr("dl_inference.registry.follow.RETRY_S", SOON_S)
-    monkeypatch.setattr("dl_inference.registry.reading.DENIED_RETRY_S", SOON_S)
+    monkeypatch.setattr("dl_inference.registry.following.follower.RETRY_S", SOON_S)
+    monkeypatch.setattr("dl_inference.registry.following.reading.DENIED_RETRY_S", SOON_S)
 
 
 FLEET = [make_digest_acl("fleet", "secret", all=True)]

@@ -4,9 +4,9 @@ import threading
 import time
 
 import pytest
-from registry_client import PatientClient
-from registry_hand import LIMIT_S, Followed, Hand, addresses
-from zookeeper_process import start_ensemble
+from fixtures.registry_client import PatientClient
+from fixtures.registry_hand import LIMIT_S, Followed, Hand, addresses
+from fixtures.zookeeper_process import start_ensemble
 
 from access.discovery.base import DiscoveryError, Snapshot
 
@@ -119,7 +119,7 @@ def test_an_expired_session_is_replaced_and_everything_read_again(hand, followed
 
 def test_a_fault_of_this_program_is_said_and_the_following_begins_anew(hand, followed, monkeypatch, caplog):
     reader = followed.resolver._follower._reader
-    monkeypatch.setattr("dl_inference.registry.follow.RETRY_S", 0.1)
+    monkeypatch.setattr("dl_inference.registry.following.follower.RETRY_S", 0.1)
     with monkeypatch.context() as broken:
         broken.setattr(reader, "tick", lambda now: 1 / 0)
         hand.announce("m", "b:1")

@@ -1,0 +1,80 @@
+"""docs/configuration.md, written from the models of `access.config.sections`: ``python -m access.config.reference``.
+
+Nobody else knows a default; a test fails when the page is stale.
+"""
+
+import inspect
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from access.config.load import ENVIRONMENT_PREFIX
+from access.config.sections import AccessConfig, ClusterConfig, ClusterSettings, Limits, ModelConfig, Route, SplitTarget
+from access.discovery import RESOLVERS
+from access.fields import EndpointConfig, Section
+
+_HEAD = f"""\
+# Configuration
+
+Written by `python -m access.config.reference` from `access/config/sections.py`; do not edit.
+
+`dl-inference access --config access.yaml` reads this file; `dl-inference check access.yaml` names every mistake in it,
+then shows the values in force and where each came from. A flag wins over the environment, that over the file, that
+over the default. A variable is `{ENVIRONMENT_PREFIX}` and the key, in capitals, with `__` between the levels:
+`{ENVIRONMENT_PREFIX}LISTEN=0.0.0.0:8500`, `{ENVIRONMENT_PREFIX}LIMITS__MAX_STREAMS=2000`; its value is written as in
+the file. Unknown keys are errors. A changed file is taken over while the service runs, within about a second; one with
+a mistake is reported, and the old state stays. Keys that need a restart say so.
+
+Names of models, clusters, versions and labels: letters, digits, `.`, `_` and `-`, at most 128, a letter or digit first.
+Addresses: `host:port`, `[v6]:port` or `unix:/path`.
+"""
+
+
+def markdown() -> str:
+    """Return the page."""
+    return "\n".join([_HEAD, *_sections()])
+
+
+def _sections() -> Iterator[str]:
+    yield from _section("access.yaml", AccessConfig)
+    yield from _section("limits", Limits)
+    yield from _section("cluster_defaults", ClusterSettings)
+    yield "The same keys may stand in every cluster, and in every target that is a cluster of its own.\n"
+    yield from _section("clusters.NAME", ClusterConfig, ClusterSettings)
+    yield from _section("Endpoints", EndpointConfig)
+    yield from _section("models.NAME", ModelConfig, ClusterSettings)
+    yield from _section("models.NAME.versions.VERSION", Route, ClusterSettings)
+    yield from _section("split[]", SplitTarget, ClusterSettings)
+    yield "## Discovery sources\n"
+    for kind, source in sorted(RESOLVERS.items()):
+        yield from _section(f"kind: {kind}", source.config, level=3)
+
+
+def _section(
+    title: str, section: type[Section], without: type[BaseModel] | None = None, level: int = 2
+) -> Iterator[str]:
+    """Yield a heading, the model's docstring and a table of its keys but those of `without`."""
+    yield f"{'#' * level} {title}\n"
+    yield f"{inspect.cleandoc(section.__doc__ or '')}\n"
+    rows = ["| key | default | meaning |", "|---|---|---|"]
+    hidden = without.model_fields if without else {}
+    for name, field in section.model_fields.items():
+        if name not in hidden:
+            rows.append(f"| `{name}` | {_default(field)} | {(field.description or '').replace('|', chr(92) + '|')} |")
+    yield "\n".join(rows) + "\n"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value: Any = field.get_default(call_default_factory=True)
+    if isinstance(value, BaseModel):
+        return "see below"
+    return f"`{json.dumps(value)}`"
+
+
+if __name__ == "__main__":
+    print(markdown(), end="")

@@ -1,0 +1,258 @@
+"""access.yaml: every key, default and unit, once. `load` reads files and environment into these models."""
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+
+from pydantic import AfterValidator, Discriminator, Field, Tag
+
+from access.discovery import RESOLVERS, SourceConfig
+from access.fields import (
+    Addresses,
+    Code,
+    Codes,
+    Count,
+    EndpointList,
+    FrozenList,
+    ListenAddress,
+    Milliseconds,
+    MillisecondsOrOff,
+    Name,
+    Section,
+    problem,
+)
+from dl_inference._native import POLICIES
+
+MIB = 1024 * 1024
+
+Protocol = Literal["tfs", "seldon", "oip"]
+
+# design.md, error table: seldon-core's wrapper answers UNKNOWN to every exception in user code.
+FAILURE_CODES: dict[Protocol, tuple[str, ...]] = {
+    "tfs": ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "DATA_LOSS"),
+    "seldon": ("UNAVAILABLE", "DATA_LOSS"),
+    "oip": ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "DATA_LOSS"),
+}
+
+
+def _known_policy(policy: str) -> str:
+    if policy not in POLICIES:
+        raise problem(f"{policy!r} is no policy", f"use one of {', '.join(POLICIES)}")
+    return policy
+
+
+def _never_resource_exhausted(codes: tuple[Code, ...]) -> tuple[Code, ...]:
+    if "RESOURCE_EXHAUSTED" in codes:
+        raise problem(
+            "RESOURCE_EXHAUSTED never counts against an endpoint: every gRPC server answers it to an oversized message",
+            "remove it",
+        )
+    return codes
+
+
+def _kind(value: Any) -> str | None:
+    kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+    return kind if isinstance(kind, str) else None
+
+
+if TYPE_CHECKING:
+    AnySource = SourceConfig
+else:
+    AnySource = Annotated[
+        Union[tuple(Annotated[source.config, Tag(kind)] for kind, source in RESOLVERS.items())],  # noqa: UP007
+        Discriminator(_kind),
+    ]
+
+
+class Limits(Section):
+    """Every bound of the process. They hold until a restart."""
+
+    max_message_bytes: Annotated[int, Field(ge=1024, le=2**31 - 1)] = Field(
+        16 * MIB, description="largest gRPC message either way, bytes"
+    )
+    max_metadata_bytes: Annotated[int, Field(ge=1024, le=MIB)] = Field(
+        16 * 1024, description="largest header list, bytes as HTTP/2 counts them"
+    )
+    max_metadata_fields: Annotated[int, Field(ge=16, le=10_000)] = Field(
+        128, description="most header fields of one request"
+    )
+    max_streams: Count = Field(1024, description="calls in flight on one downstream connection")
+    max_connections: Count = Field(10_000, description="downstream connections")
+    max_connections_per_ip: Count = Field(
+        1000, description="downstream connections of one remote IP address; unix sockets are not counted"
+    )
+    max_in_flight: Count = Field(10_000, description="calls in flight in the process; beyond it they are shed")
+    route_scan_limit_bytes: Annotated[int, Field(ge=64, le=2**31 - 1)] | None = Field(
+        None, description="how far into a message the route key is looked for, bytes; null: as `max_message_bytes`"
+    )
+    max_retry_bytes: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(
+        4 * MIB, description="request bytes of one call that are kept for a retry; a larger request is sent once"
+    )
+    max_held_bytes: Annotated[int, Field(ge=MIB, le=2**40)] = Field(
+        256 * MIB, description="request bytes held for route keys and retries in the process; beyond it calls are shed"
+    )
+    header_timeout_ms: Milliseconds = Field(
+        10_000, description="from accepting a connection to its first request headers, ms"
+    )
+    body_timeout_ms: Milliseconds = Field(
+        30_000, description="a request body that brings fewer than 16 KiB in this time ends the call, ms"
+    )
+    connection_idle_timeout_ms: Milliseconds = Field(
+        300_000, description="a downstream connection without calls is closed after this time, ms"
+    )
+    max_connection_age_ms: Milliseconds = Field(
+        1_800_000, description="a downstream connection is asked to reconnect at this age (±10 %), to spread again, ms"
+    )
+    max_connection_age_grace_ms: Milliseconds = Field(
+        600_000, description="how long the calls of an aged connection may still run, ms"
+    )
+    frame_credit: Count = Field(1000, description="control frames a connection may send before traffic earns it more")
+    frame_credit_per_frame: Count = Field(10, description="control frames earned by each request and DATA frame")
+    stream_window_bytes: Annotated[int, Field(ge=65_535, le=2**31 - 1)] = Field(
+        MIB,
+        description="flow-control window of one call, bytes; never below `route_scan_limit_bytes`, which raises it",
+    )
+    connection_window_bytes: Annotated[int, Field(ge=65_535, le=2**31 - 1)] = Field(
+        32 * MIB, description="flow-control window of one connection, bytes; never below a call's"
+    )
+    max_frame_bytes: Annotated[int, Field(ge=16_384, le=16_777_215)] = Field(
+        64 * 1024, description="largest HTTP/2 frame asked for on both sides, bytes"
+    )
+    connect_timeout_ms: Milliseconds = Field(1000, description="TCP connect and HTTP/2 preface to an endpoint, ms")
+    max_connections_per_endpoint: Count = Field(
+        8, description="connections of one worker to one endpoint; the next opens when the streams are used up"
+    )
+    keepalive_ms: MillisecondsOrOff = Field(
+        300_000,
+        description="HTTP/2 PING to an endpoint that was silent for this time while calls run, ms; 0 = never. "
+        "gRPC servers close connections that ping more often than every 5 minutes, unless told otherwise",
+    )
+    keepalive_timeout_ms: Milliseconds = Field(20_000, description="how long to wait for the PING's answer, ms")
+    tcp_user_timeout_ms: MillisecondsOrOff = Field(
+        20_000, description="sent bytes unacknowledged for this time end a connection on either side, ms; 0 = system's"
+    )
+
+
+class ClusterSettings(Section):
+    """How calls to the endpoints of a cluster are made."""
+
+    policy: Annotated[str, AfterValidator(_known_policy)] = Field("dwrr", description="balancing policy")
+    protocol: Protocol | None = Field(
+        None, description="`tfs`, `seldon` or `oip`: whose `failure_codes` hold; null: by the method called"
+    )
+    timeout_ms: Milliseconds = Field(
+        60_000, description="most that a call may take, ms; a caller's own deadline can only shorten it"
+    )
+    attempt_timeout_ms: Milliseconds | None = Field(
+        None, description="after this time a call is tried on another endpoint, ms; null: never"
+    )
+    stream_idle_timeout_ms: Milliseconds = Field(
+        300_000, description="a stream without a message either way for this time ends, ms"
+    )
+    max_attempts: Annotated[int, Field(ge=1, le=3)] = Field(
+        2, description="attempts of one call, the first included, 1..3; each on another endpoint"
+    )
+    idempotent: bool = Field(
+        True, description="whether a call that may have reached the model can be sent again; `false` forbids it"
+    )
+    retry_codes: Codes = Field(("UNAVAILABLE",), description="gRPC codes that are tried on another endpoint")
+    failure_codes: Annotated[Codes, AfterValidator(_never_resource_exhausted)] | None = Field(
+        None,
+        description="gRPC codes that count against the endpoint; null: UNAVAILABLE, INTERNAL, UNKNOWN and DATA_LOSS, "
+        "for Seldon's methods UNAVAILABLE and DATA_LOSS",
+    )
+    max_in_flight: Count = Field(1024, description="calls in flight in the cluster; beyond it they are shed")
+    retry_budget_ratio: Annotated[float, Field(ge=0, le=10)] = Field(
+        0.2, description="retries that each call pays for: 0.2 lets retries add 20 % of load"
+    )
+    retry_budget_per_second: Annotated[float, Field(ge=0, le=1_000_000)] = Field(
+        10.0, description="retries per second that are free"
+    )
+    retry_budget_cap: Annotated[float, Field(ge=0, le=1_000_000)] = Field(
+        100.0, description="most retries that can be saved up, and how many there are at the start"
+    )
+
+
+class ClusterConfig(ClusterSettings):
+    """Endpoints that several models share."""
+
+    endpoints: EndpointList = Field(description="list of addresses, or of `{address, weight}`; at least one")
+
+
+class Target(ClusterSettings):
+    """Where calls go: exactly one of `cluster`, `endpoints` and `discovery`; the other keys go with the last two."""
+
+    cluster: Name | None = Field(None, description="a cluster of `clusters`")
+    endpoints: EndpointList | None = Field(None, description="a cluster of its own, written in place")
+    discovery: AnySource | None = Field(None, description="a cluster of its own: this model's entry of a source")
+
+
+class SplitTarget(Target):
+    """One part of a split."""
+
+    weight: Annotated[int, Field(ge=0, le=65_535)] = Field(1, description="share among its siblings; 0: no calls")
+
+
+Split = Annotated[tuple[SplitTarget, ...], FrozenList, Field(min_length=1)]
+
+
+class Route(Target):
+    """Where the calls of one version or label go: a target, or `split` instead."""
+
+    split: Split | None = Field(None, description="list of targets with weights, in place of one target")
+
+
+class ModelConfig(Route):
+    """Where a route key's calls go."""
+
+    versions: dict[Name, Route] = Field(
+        {}, description="version or label -> where it goes; others pass through to the model's own target"
+    )
+
+
+class AccessConfig(Section):
+    """The whole file."""
+
+    listen: Addresses = Field(
+        ("127.0.0.1:8500",),
+        description="address or list of addresses for all protocols: `host:port`, `[v6]:port`, `unix:/path`. "
+        "Restart to change",
+    )
+    admin: ListenAddress | None = Field(
+        "127.0.0.1:8502", description="address of `/metrics /ready /live /status`; null: none. Restart to change"
+    )
+    workers: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="worker threads; null: as many as cores may be used. Restart to change"
+    )
+    expose_endpoints: bool = Field(
+        False, description="name the endpoint that served in the trailer `access-endpoint`. Restart to change"
+    )
+    admin_methods: bool = Field(
+        False, description="forward methods that change or load models on the endpoints. Restart to change"
+    )
+    access_log: str | None = Field(
+        None, description="file that gets one JSON line per call; `-`: standard output; null: off. Restart to change"
+    )
+    state_dir: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="folder for the last good state of the sources that are asked over the network, for a start while "
+        "one of them is away; a relative path starts at the configuration's folder; null: none",
+    )
+    drain_timeout_ms: Milliseconds = Field(
+        30_000, description="how long calls in flight may still run after SIGTERM, ms"
+    )
+    default_cluster: Name | None = Field(
+        None, description="cluster of calls whose model has no route, or that name no model"
+    )
+    limits: Limits = Field(default_factory=Limits, description="every bound of the process. Restart to change")
+    cluster_defaults: ClusterSettings = Field(
+        default_factory=ClusterSettings,
+        description="what holds for clusters that do not say otherwise, discovered ones too",
+    )
+    clusters: dict[Name, ClusterConfig] = Field({}, description="endpoints that several models share")
+    models: dict[Name, ModelConfig] = Field({}, description="route key -> where it goes")
+    discovery: Annotated[tuple[AnySource, ...], FrozenList] = Field(
+        (), description="sources; a model for every entry that they name and `models` does not"
+    )
+
+
+START_ONLY = ("listen", "admin", "workers", "expose_endpoints", "admin_methods", "access_log", "limits")
+"""Keys that a running process cannot change."""

@@ -1,0 +1,222 @@
+"""What both clients share around a call: the channel's options, deadline, metadata, retries, errors."""
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from dl_inference.client import calls
+from dl_inference.client.calls import Call
+from dl_inference.client.errors import BY_CODE, BadAnswer, CallError, Cancelled, Unknown
+from dl_inference.codec import oip, seldon, tfs
+from dl_inference.codec.errors import BadTensorError, InputError
+
+T = TypeVar("T")
+Metadata = Sequence[tuple[str, str | bytes]]
+
+_SERVICE = "/com.bj58.ailab.dlpredictonline.grpc.WpaiDLPredictOnlineService/"
+_DL_INFERENCE = {
+    tfs.PREDICT: _SERVICE + "Predict",
+    seldon.PREDICT: _SERVICE + "PytorchPredict",
+    oip.INFER: _SERVICE + "TisPredict",
+}
+# What may be sent twice. `send` takes any path, and SendFeedback, for one, must not be.
+_IDEMPOTENT = (*_DL_INFERENCE, *_DL_INFERENCE.values(), tfs.METADATA, tfs.STATUS, oip.METADATA, oip.READY, calls.HEALTH)
+# gRPC's servers say GOAWAY to clients that ping more often than this (its default of two strikes).
+_KEEPALIVE_MS = 300_000
+# A wait that comes out below 1 ms never ends in grpcio 1.85: of 24 calls with 1 ms +-20 %, 14 hung to their deadline.
+_LEAST_BACKOFF_MS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How often a call is made again that ended UNAVAILABLE; never once an answer has begun, nor after the deadline.
+
+    gRPC itself does it. The access service retries too, on another endpoint: these are for what it cannot mend, its
+    own restart for one, or for calls without it.
+
+    Attributes:
+        max_attempts: the first included, 2 to 5 (gRPC's limit).
+        backoff_ms: wait before the second attempt, ms, from 10; doubled for each further one, +-20 %.
+        max_backoff_ms: the longest wait, ms, from 10.
+        budget: 1 to 1000. Each failed attempt takes 1 away and each answer gives 0.1 back, up to this; retries pause
+            while half of it or less is left. It counts for a process's clients of one address.
+    """
+
+    max_attempts: int = 3
+    backoff_ms: int = 50
+    max_backoff_ms: int = 1_000
+    budget: int = 20
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a number out of its range."""
+        limits = (
+            ("max_attempts", self.max_attempts, 2, 5),
+            ("backoff_ms", self.backoff_ms, _LEAST_BACKOFF_MS, 60_000),
+            ("max_backoff_ms", self.max_backoff_ms, _LEAST_BACKOFF_MS, 60_000),
+            ("budget", self.budget, 1, 1_000),
+        )
+        for name, value, least, most in limits:
+            if not isinstance(value, int) or not least <= value <= most:
+                raise InputError(f"{name}: {value!r} is not a whole number from {least} to {most}")
+
+    def service_config(self) -> str:
+        """Return gRPC's service config."""
+        names = [dict(zip(("service", "method"), path[1:].split("/"), strict=True)) for path in _IDEMPOTENT]
+        policy = {
+            "maxAttempts": self.max_attempts,
+            "initialBackoff": f"{self.backoff_ms / 1000}s",
+            "maxBackoff": f"{self.max_backoff_ms / 1000}s",
+            "backoffMultiplier": 2,
+            "retryableStatusCodes": ["UNAVAILABLE"],
+        }
+        throttling = {"maxTokens": self.budget, "tokenRatio": 0.1}
+        return json.dumps({"methodConfig": [{"name": names, "retryPolicy": policy}], "retryThrottling": throttling})
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A call on its way.
+
+    Attributes:
+        path: of the method.
+        metadata: what goes with it.
+        timeout_s: of the call, s.
+        request_id: the call's.
+        begin: when, by time.perf_counter.
+    """
+
+    path: str
+    metadata: Metadata
+    timeout_s: float
+    request_id: str
+    begin: float
+
+
+class Settings:
+    """What a client was made with, and what that makes of a call. Opens nothing."""
+
+    def __init__(  # noqa: PLR0913  (a client's options)
+        self,
+        address: str,
+        *,
+        timeout_ms: float,
+        retries: Retries | None,
+        max_message_bytes: int,
+        credentials: grpc.ChannelCredentials | None,
+        dl_inference_service: bool,
+    ) -> None:
+        if fault := _fault(address):
+            raise InputError(f"address {address!r}: {fault}")
+        if not 0 < max_message_bytes < 2**31:
+            raise InputError(f"max_message_bytes: {max_message_bytes} is not from 1 to {2**31 - 1}")
+        self.address, self.credentials = address, credentials
+        self._timeout_s = _seconds(timeout_ms)
+        self._paths: Mapping[str, str] = _DL_INFERENCE if dl_inference_service else {}
+        self.options = _options(address, max_message_bytes, retries)
+
+    def prepare(self, call: Call[Any], timeout_ms: float | None, metadata: Metadata) -> Sent:
+        """Return how a call is to be sent; its time begins now.
+
+        Raises:
+            InputError: the timeout is no positive number.
+        """
+        request_id, has_model = "", False
+        for key, value in metadata:
+            if key == "x-request-id":
+                request_id = str(value)
+            has_model |= key == "x-model"
+        ours = []
+        if not request_id:
+            request_id = os.urandom(16).hex()
+            ours.append(("x-request-id", request_id))
+        if call.model and not has_model:
+            ours.append(("x-model", call.model))
+        timeout_s = self._timeout_s if timeout_ms is None else _seconds(timeout_ms)
+        path = self._paths.get(call.path, call.path)
+        return Sent(path, (*metadata, *ours), timeout_s, request_id, time.perf_counter())
+
+    def read(self, call: Call[T], sent: Sent, data: bytes, trailers: Any) -> T:
+        """Return what an answer says.
+
+        Raises:
+            BadAnswer: it is none.
+        """
+        texts = _texts(trailers)
+        took_ms = (time.perf_counter() - sent.begin) * 1000
+        request_id = texts.get("x-request-id", sent.request_id)
+        try:
+            return call.read(data, {"took_ms": took_ms, "request_id": request_id, "trailers": texts})
+        except (BadTensorError, DecodeError) as error:
+            text = f"{sent.path} was answered with {len(data)} bytes that are no answer: {error}"
+            raise BadAnswer(
+                text, address=self.address, trailers=texts, request_id=request_id, took_ms=took_ms
+            ) from error
+
+    def failure(self, error: Any, sent: Sent) -> CallError:
+        """Return our error for gRPC's."""
+        code, trailers = error.code().name, _texts(error.trailing_metadata())
+        message = error.details() or ""
+        if code == "DEADLINE_EXCEEDED" and "access-error" not in trailers:  # gRPC's own text names no limit
+            message = f"{message}: no answer within {sent.timeout_s * 1000:.0f} ms"
+        took_ms = (time.perf_counter() - sent.begin) * 1000
+        made: CallError = BY_CODE.get(code, Unknown)(
+            message, address=self.address, trailers=trailers, request_id=sent.request_id, took_ms=took_ms
+        )
+        return made
+
+    def closed(self, sent: Sent) -> Cancelled:
+        """Return our error for a call that ended because its client was closed."""
+        took_ms = (time.perf_counter() - sent.begin) * 1000
+        return Cancelled("the client was closed", address=self.address, request_id=sent.request_id, took_ms=took_ms)
+
+
+def _options(address: str, max_message_bytes: int, retries: Retries | None) -> list[tuple[str, Any]]:
+    options: list[tuple[str, Any]] = [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+        # gRPC would send even what is for 127.0.0.1 to a web proxy of the environment (http_proxy).
+        ("grpc.enable_http_proxy", 0),
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        # The first after 1 s and then up to 2 minutes apart, by default: long after a server is back.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+        ("grpc.enable_retries", int(retries is not None)),
+    ]
+    if address.startswith("unix:"):
+        # gRPC would make an authority of the path, "%2Ftmp%2F...", which HTTP/2 libraries refuse.
+        options.append(("grpc.default_authority", "localhost"))
+    if retries is not None:
+        options.append(("grpc.service_config", retries.service_config()))
+        # Without it, a request of more than 256 KiB is not kept for a second attempt.
+        options.append(("grpc.per_rpc_retry_buffer_size", max_message_bytes))
+    return options
+
+
+def _fault(address: str) -> str | None:
+    """Say what gRPC would misunderstand: it takes port 443 where there is none, and http: for a name."""
+    if address.startswith(("unix:/", "dns:")):
+        return None
+    scheme, is_url, _ = address.partition("://")
+    if is_url:
+        return f"an address has no {scheme}://: host:port, [v6]:port or unix:/path"
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+        return "host:port, [v6]:port or unix:/path, with a port from 1 to 65535"
+    return None
+
+
+def _seconds(timeout_ms: float) -> float:
+    # Beyond a day it is a mistake of units, and far beyond gRPC's own limit.
+    if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int | float) or not 0 < timeout_ms <= 86_400_000:
+        raise InputError(f"timeout_ms: {timeout_ms!r} is no number of ms above 0 and up to a day")
+    return timeout_ms / 1000
+
+
+def _texts(metadata: Any) -> dict[str, str]:
+    return {key: value for key, value in metadata or () if isinstance(value, str)}

@@ -1,0 +1,102 @@
+"""What the commands `release` and `registry` share: where the registry is, its time limit, how errors are said."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from dl_inference.commands.console import err
+from dl_inference.registry.connection import Connection
+from dl_inference.registry.releases.change import ReleaseStore
+from dl_inference.registry.releases.files import ReleaseFiles
+from dl_inference.registry.releases.nodes import ReleaseNodes
+from dl_inference.registry.schema import NAME
+from dl_inference.registry.zookeeper import RegistryError, parse_url
+
+VARIABLE = "DL_INFERENCE_REGISTRY"
+
+Timeout = Annotated[
+    int,
+    typer.Option("--registry-timeout-ms", min=1, max=86_400_000, metavar="MS", help="Most that an answer of it takes."),
+]
+DEFAULT_TIMEOUT_MS = 10_000
+Registry = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PLACE",
+        envvar=VARIABLE,
+        help="zk://host1:2181,host2:2181/chroot, zks:// for TLS. DL_INFERENCE_REGISTRY_USERNAME, _PASSWORD, _SASL,"
+        " _CA_FILE, _CERTIFICATE_FILE and _KEY_FILE are for who logs in.",
+    ),
+]
+
+
+def _model_name(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise typer.BadParameter(
+            f"{text!r} is no model: use letters, digits, '.', '_' and '-', at most 128, a letter or digit first"
+        )
+    return text
+
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="The route key.", callback=_model_name)]
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Say what a registry cannot do, and end with status 1."""
+    try:
+        yield
+    except RegistryError as error:
+        for line in str(error).splitlines():
+            err.print(Text(line, style="red"), soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+@contextlib.contextmanager
+def connect(registry: str | None, timeout_ms: int) -> Iterator[Connection]:
+    """Connect to the registry at a URL."""
+    with Connection(parse_url(given(registry), os.environ), timeout_ms) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def open_releases(registry: str | None, timeout_ms: int) -> Iterator[ReleaseStore]:
+    """Open the release documents of a registry, or of a folder."""
+    place = given(registry)
+    if "://" not in place:
+        yield ReleaseFiles(Path(place), timeout_ms)
+        return
+    with connect(place, timeout_ms) as connection:
+        yield ReleaseNodes(connection)
+
+
+def ago(seconds: float) -> str:
+    """Return a time that has passed, for people."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def since(text: str) -> str:
+    """Return how long ago an ISO 8601 time was; the text itself where it is none."""
+    try:
+        then = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return ago((datetime.now(UTC) - (then if then.tzinfo else then.replace(tzinfo=UTC))).total_seconds())
+
+
+def given(registry: str | None) -> str:
+    """Return the place that was named."""
+    if not registry:
+        raise typer.BadParameter(
+            f"say where it is: --registry zk://host1:2181,host2:2181/chroot, or {VARIABLE}", param_hint="--registry"
+        )
+    return registry

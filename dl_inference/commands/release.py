@@ -1,0 +1,270 @@
+"""`dl-inference release`: which version of a model gets which share. It reads options and hands over."""
+
+import json
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Annotated, Any, cast
+
+import typer
+from typer.core import TyperGroup
+
+from dl_inference.commands import release_view as view
+from dl_inference.commands.console import out
+from dl_inference.commands.registry_place import DEFAULT_TIMEOUT_MS, Model, Registry, Timeout, open_releases, reported
+from dl_inference.registry.releases import edits
+from dl_inference.registry.releases.change import Edit, RefusedError, ReleaseStore, Signature, change, default_author
+from dl_inference.registry.releases.change import clear as take_away
+from dl_inference.registry.schema import NAME, VERSION, Phase, ReleaseDocument, SchemaError
+
+PHASES = ("staging", "canary", "production")
+
+
+class _Group(TyperGroup):
+    """Takes `release MODEL VERSION ...` for `release deploy MODEL VERSION ...`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+            args = ["deploy", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Say which version of a model gets which share of its calls.\n\n"
+    "dl-inference release MODEL VERSION --phase canary --weight 5 gives a version a share: it is short for"
+    " release deploy MODEL VERSION ..., which a model needs that is called as one of the commands below.",
+)
+
+
+def _version(text: str) -> str:
+    if not VERSION.fullmatch(text):
+        raise typer.BadParameter(
+            f"{text!r} is no version: a version is a number (commands: {', '.join(view.COMMANDS)})"
+        )
+    return text
+
+
+def _phase(text: str | None) -> str | None:
+    if text is not None and text not in PHASES:
+        raise typer.BadParameter(f"{text!r} is no phase: staging, canary or production")
+    return text
+
+
+def _label(text: str) -> str:
+    if VERSION.fullmatch(text):
+        raise typer.BadParameter(f"{text!r} is a number: that would be a version, and no label")
+    if not NAME.fullmatch(text):
+        raise typer.BadParameter(
+            f"{text!r} is no label: use letters, digits, '.', '_' and '-', a letter or digit first"
+        )
+    return text
+
+
+def _labels(texts: Sequence[str] | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for text in texts or ():
+        match = re.fullmatch(r"([^=]+)=([0-9]{0,19})", text)
+        if not match:
+            raise typer.BadParameter(f"{text!r}: write NAME=VERSION, or NAME= to take the label away")
+        found[_label(match[1])] = match[2]
+    return found
+
+
+Version = Annotated[str, typer.Argument(metavar="VERSION", help="The version's number.", callback=_version)]
+Weight = Annotated[
+    int | None, typer.Option(min=0, max=65_535, metavar="N", help="Share, relative to the others' weights.")
+]
+TimeoutMs = Annotated[
+    int | None,
+    typer.Option(min=0, max=86_400_000, metavar="MS", help="Most that a call may take, ms; 0: what holds above."),
+]
+AttemptTimeoutMs = Annotated[
+    int | None,
+    typer.Option(min=0, max=86_400_000, metavar="MS", help="Then another endpoint is tried, ms; 0: what holds above."),
+]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the history.")]
+Author = Annotated[str | None, typer.Option(metavar="NAME", help="Who, for the history; default: user@host.")]
+Force = Annotated[bool, typer.Option("--force", help="Make also what would be refused; it says what it overrides.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def deploy(  # noqa: PLR0913  (the options of the command)
+    model: Model,
+    version: Version,
+    *,
+    phase: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PHASE",
+            callback=_phase,
+            help="staging: for who asks for it; canary: a share; production: without --weight every call.",
+        ),
+    ] = None,
+    weight: Weight = None,
+    timeout_ms: TimeoutMs = None,
+    attempt_timeout_ms: AttemptTimeoutMs = None,
+    label: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Let a label mean this version. Repeatable.")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="End the version's release.")] = False,
+    reason: Reason = "",
+    author: Author = None,
+    force: Force = False,
+    registry: Registry = None,
+    registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
+) -> None:
+    """Release a version, change its release, or end it.
+
+    --phase canary --weight 5 gives a version a share beside the others. --phase production without --weight gives it
+    every call, and moves the others to staging, where they answer only who asks for them; with --weight the others
+    stay as they are. --remove ends a release. The first document of a model takes over what its endpoints serve.
+    """
+    settings = edits.Settings(weight, timeout_ms, attempt_timeout_ms, {_label(each): version for each in label or ()})
+    if remove and (phase is not None or settings != edits.Settings(labels={})):
+        raise typer.BadParameter("--remove ends a release: it goes with no other setting", param_hint="--remove")
+    if phase == "staging" and weight is not None:
+        raise typer.BadParameter("a release in staging has no share: leave --weight out", param_hint="--weight")
+    edit: Edit
+    if remove:
+        edit = lambda document, _: edits.remove(document, model, version)  # noqa: E731
+    else:
+        kind = cast(Phase | None, phase)
+        edit = partial(edits.deploy, model=model, version=version, phase=kind, settings=settings)
+    with reported(), open_releases(registry, registry_timeout_ms) as store:
+        _change(store, model, edit, author, reason, timeout_ms=registry_timeout_ms, force=force)
+
+
+@app.command("set")
+def set_model(  # noqa: PLR0913  (the options of the command)
+    model: Model,
+    *,
+    weight: Weight = None,
+    timeout_ms: TimeoutMs = None,
+    attempt_timeout_ms: AttemptTimeoutMs = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VERSION", help="Let a label mean a version; NAME= takes it away. Repeatable."),
+    ] = None,
+    reason: Reason = "",
+    author: Author = None,
+    force: Force = False,
+    registry: Registry = None,
+    registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
+) -> None:
+    """Set labels, and what holds for every version of a model that says nothing else."""
+    settings = edits.Settings(weight, timeout_ms, attempt_timeout_ms, _labels(label))
+    if settings == edits.Settings(labels={}):
+        raise typer.BadParameter("say what to set: --weight, --timeout-ms, --attempt-timeout-ms or --label")
+    with reported(), open_releases(registry, registry_timeout_ms) as store:
+        edit: Edit = lambda document, _: edits.set_model(document, model, settings)  # noqa: E731
+        _change(store, model, edit, author, reason, timeout_ms=registry_timeout_ms, force=force)
+
+
+@app.command()
+def show(
+    model: Model,
+    *,
+    as_json: Json = False,
+    registry: Registry = None,
+    registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
+) -> None:
+    """Show the release document, who serves each version, and what each access service has applied."""
+    with reported(), open_releases(registry, registry_timeout_ms) as store:
+        found = view.State(store.name, model, store.read(model), store.endpoints(model), store.applied(model))
+    if as_json:
+        print(json.dumps(found.as_json()))
+    else:
+        out.print(found.render())
+    if found.stored.fault is not None or found.is_unknown:
+        raise typer.Exit(1)
+
+
+@app.command()
+def history(
+    model: Model,
+    *,
+    as_json: Json = False,
+    registry: Registry = None,
+    registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
+) -> None:
+    """Show who changed the release document when, and what; the last change first."""
+    with reported(), open_releases(registry, registry_timeout_ms) as store:
+        documents = store.history(model)
+        if not documents:
+            raise RefusedError(f"{model} has no history in {store.name}: nothing of it was ever released")
+    if as_json:
+        print(json.dumps(view.history_as_json(documents)))
+    else:
+        out.print(view.history(model, documents))
+
+
+@app.command()
+def rollback(  # noqa: PLR0913  (the options of the command)
+    model: Model,
+    *,
+    to: Annotated[
+        int | None, typer.Option(min=1, metavar="REVISION", help="Which; default: the one before the last change.")
+    ] = None,
+    reason: Reason = "",
+    author: Author = None,
+    force: Force = False,
+    registry: Registry = None,
+    registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
+) -> None:
+    """Return to what an earlier revision said, as a new revision."""
+    with reported(), open_releases(registry, registry_timeout_ms) as store:
+        old, expected = _earlier(store, model, to)
+        edit: Edit = lambda document, _: edits.restore(document, old, expected)  # noqa: E731
+        reason = reason or f"rollback to revision {old.revision}"
+        _change(store, model, edit, author, reason, timeout_ms=registry_timeout_ms, force=force)
+
+
+@app.command()
+def clear(
+    model: Model,
+    *,
+    force: Force = False,
+    registry: Registry = None,
+    registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
+) -> None:
+    """Take the release document away: what access.yaml says of the model holds again. The history stays."""
+    with reported(), open_releases(registry, registry_timeout_ms) as store:
+        before = take_away(store, model, timeout_ms=registry_timeout_ms, force=force)
+    revision = f"revision {before.revision}" if before else "what was there in its place"
+    out.print(f"{model}: {revision} is taken away; access.yaml holds again", markup=False, soft_wrap=True)
+    if before:
+        again = f"dl-inference release rollback {model} --to {before.revision}"
+        out.print(f"to bring it back: {again}", markup=False, soft_wrap=True)
+
+
+def _change(  # noqa: PLR0913  (as `change`)
+    store: ReleaseStore, model: str, edit: Edit, author: str | None, reason: str, *, timeout_ms: int, force: bool
+) -> None:
+    signature = Signature(author or default_author(), reason)
+    outcome = change(store, model, edit, signature, timeout_ms=timeout_ms, force=force)
+    out.print(view.outcome(outcome))
+
+
+def _earlier(store: ReleaseStore, model: str, revision: int | None) -> tuple[ReleaseDocument, int | None]:
+    """Return the document to return to, and the revision that has to be in force then (None: any)."""
+    documents = store.history(model)
+    found = [each for each in documents if isinstance(each, ReleaseDocument)]
+    if revision is not None:
+        for document in found:
+            if document.revision == revision:
+                return document, None
+        kept = ", ".join(str(each.revision) for each in found) or "none"
+        raise RefusedError(f"revision {revision} of {model} is not in the history (there: {kept})")
+    current = store.read(model).document
+    if current is None:
+        raise RefusedError(f"{model} has no release document now: say which to return to, with --to REVISION")
+    earlier = [each for each in found if each.revision < current.revision]
+    if not earlier:
+        unreadable = next((f" ({each})" for each in documents if isinstance(each, SchemaError)), "")
+        raise RefusedError(f"{model} has no revision before {current.revision}{unreadable}")
+    return earlier[-1], current.revision

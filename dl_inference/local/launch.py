@@ -1,0 +1,114 @@
+"""How a model process of `serve` comes to be: forked from the template or started anew, when there is room for it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
+
+from access import state
+from dl_inference.local.child import spawn
+from dl_inference.local.folders import Kind, Layout
+from dl_inference.local.fork import Template
+from dl_inference.local.place import SOCKET_NAME_BYTES
+from dl_inference.local.processes import ModelProcess, State
+
+SLOW_S = 30.0
+"""A process that loads longer than this no longer keeps others from starting."""
+
+# What concerns the port that all share, and who announces it; a model process listens on its socket only.
+_OWN = re.compile(r"DL_INFERENCE_(LISTEN|ADMIN|REGISTER|REGISTRY_.+|ADVERTISE|WEIGHT|CAPACITY|GOODBYE_MS)")
+
+
+class Launcher:
+    """Starts model processes; only the main thread may use it. Constructing starts nothing.
+
+    Args:
+        sockets: a private folder, with a short path.
+        replicas: processes of each version, among which the cores are divided.
+        predict: command line of a model server, up to the model folder.
+        uses_template: fork PyTorch processes from one that has imported torch; `predict` is `dl-inference predict`.
+        allow_pickle: passed on.
+    """
+
+    def __init__(
+        self, sockets: Path, replicas: int, predict: Sequence[str], *, uses_template: bool, allow_pickle: bool
+    ) -> None:
+        self._sockets = sockets
+        self._predict = [*predict]
+        self._uses_template = uses_template
+        self._options = ["--allow-pickle"] if allow_pickle else []
+        self._template: Template | None = None
+        self._count = 0
+        threads = str(max(1, state.cores() // replicas))
+        shared = {f"DL_INFERENCE_{each}_THREADS": threads for each in ("TORCH", "TENSORFLOW")}
+        inherited = {name: text for name, text in os.environ.items() if not _OWN.fullmatch(name)}
+        self._environment = {**shared, **inherited, "PYTHONUNBUFFERED": "1"}
+
+    def step(self, kinds: Collection[Kind], processes: Iterable[ModelProcess]) -> None:
+        """Look after the template, and reap what nobody else does.
+
+        Args:
+            kinds: of the models that there are.
+            processes: every model process that has not been reaped.
+        """
+        has_worked = False
+        if self._template is not None:
+            has_worked = self._template.is_ready
+            self._template.step()
+        # Another one in place of one that worked; what failed or was given up would do so again.
+        has_died = self._template is not None and self._template.has_ended and has_worked
+        if self._uses_template and "PyTorch" in kinds and (self._template is None or has_died):
+            self._template = Template(self._environment)
+        self._reap_strays({process.pid for process in processes})
+
+    def may_start(self, kind: Kind | None, processes: Iterable[ModelProcess]) -> bool:
+        """Tell whether one more process may load now: more at once than cores would only be late together."""
+        if kind == "PyTorch" and self._template is not None and self._template.is_loading:
+            return False
+        begun_after = time.monotonic() - SLOW_S
+        starting = sum(each.state is State.STARTING and each.started_at > begun_after for each in processes)
+        return starting < max(2, state.cores())
+
+    def start(self, layout: Layout, version: int, index: int) -> ModelProcess:
+        """Start a process of a version.
+
+        Raises:
+            OSError: the system has no room for it.
+        """
+        self._count += 1
+        tail = f"-{version}-{self._count}"
+        socket = self._sockets / f"{layout.name[: max(1, SOCKET_NAME_BYTES - len(tail))]}{tail}"
+        command = [*self._predict, str(layout.path), "--listen", f"unix:{socket}"]
+        command += ["--model-version", str(version), "--model-name", layout.name, *self._options]
+        return ModelProcess(f"{layout.name}@{version}/{index}", self._launch(layout, version, command), socket)
+
+    def end(self) -> None:
+        """End the template."""
+        if self._template is not None:
+            self._template.end()
+
+    def _launch(self, layout: Layout, version: int, command: list[str]) -> Callable[[int], int]:
+        def launch(output: int) -> int:
+            if layout.kind == "PyTorch" and self._template is not None:
+                arguments = ["predict", *command[len(self._predict) :]]
+                pid = self._template.fork(command, arguments, layout.places[version], output)
+                if pid is not None:
+                    return pid
+            with open(os.devnull) as nothing:
+                return spawn(command, self._environment, nothing.fileno(), output)
+
+        return launch
+
+    def _reap_strays(self, known: set[int]) -> None:
+        """Reap what model processes had started and left behind: the template makes this process inherit it."""
+        if self._template is not None:
+            known.add(self._template.pid)
+        with contextlib.suppress(ChildProcessError):  # there is none
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if ended.si_pid in known:
+                    return
+                os.waitpid(ended.si_pid, 0)

@@ -1,0 +1,100 @@
+"""Models -> the routing state. Pure: no processes, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from access.config.sections import AccessConfig, ClusterSettings
+from access.fields import EndpointConfig
+from access.state import cluster
+from dl_inference.local.models import Model
+
+
+@dataclass(frozen=True)
+class Routes:
+    """A whole routing state.
+
+    Attributes:
+        state: the StateConfig document (dataplane/crates/core/src/config.rs).
+        warnings: names that could not be given to a model because another one has them.
+        owners: every name that is routed -> the model's own.
+    """
+
+    state: dict[str, Any]
+    warnings: tuple[str, ...]
+    owners: Mapping[str, str]
+
+
+def routing(config: AccessConfig, models: Iterable[Model]) -> Routes:
+    """Return the routes of all models, by name, version, label and alias.
+
+    A version is a cluster ``digits@3``. One whose first process still loads, or fails, has a cluster without
+    endpoints: its calls get UNAVAILABLE. A version that is not in the folder, and a model without a layout, has no
+    route. The only folder there is becomes
+    the default cluster.
+    """
+    models = sorted(models, key=lambda model: model.name)
+    clusters: dict[str, dict[str, Any]] = {}
+    routed: dict[str, dict[str, Any]] = {}
+    for model in models:
+        if model.layout is not None:
+            routed[model.name] = _model(config, model, clusters)
+    default = None
+    if len(models) == 1 and routed:
+        default = next(iter(routed.values()))["split"][0]["cluster"]
+    owners, warnings = _add_aliases(models, routed)
+    state = {"clusters": list(clusters.values()), "models": list(routed.values()), "default_cluster": default}
+    return Routes(state, tuple(warnings), {name: owners[name] for name in routed})
+
+
+def _model(config: AccessConfig, model: Model, clusters: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    assert model.layout is not None  # the caller looked
+    settings = ClusterSettings(timeout_ms=model.layout.timeout_ms)
+    serving = model.serving()
+
+    def add(version: int) -> list[dict[str, Any]]:
+        name = f"{model.name}@{version}"
+        addresses = serving[version].addresses if version in serving else ()
+        endpoints = [EndpointConfig(address=address) for address in addresses]
+        clusters[name] = cluster(config.cluster_defaults, name, settings, endpoints)
+        return [{"cluster": name, "weight": 1}]
+
+    default = model.default.version if model.default is not None else model.layout.default
+    versions = {str(version): add(version) for version in sorted({*serving, *model.layout.served})}
+    labels = {
+        # One that moves to a version that still loads is answered meanwhile.
+        label: str(version if version in serving else default)
+        for label, version in model.layout.labels.items()
+    }
+    versions.setdefault(str(default), add(default))
+    if model.layout.kind == "TensorFlow":  # its processes read the labels themselves, and are new when one moves
+        versions |= {label: versions[version] for label, version in labels.items()}
+        labels = {}
+    return {
+        "name": model.name,
+        "split": add(default),
+        "versions": versions,
+        "labels": labels,
+        "pass_through": False,  # the default version's process would answer as another version
+    }
+
+
+def _add_aliases(models: list[Model], routed: dict[str, dict[str, Any]]) -> tuple[dict[str, str], list[str]]:
+    """Route further names as the model that they belong to; a folder's name wins over an alias.
+
+    Returns:
+        Name -> the model's own; warnings.
+    """
+    warnings = []
+    owners = {model.name: model.name for model in models}
+    for model in models:
+        for alias in dict.fromkeys(model.layout.aliases) if model.layout is not None else ():
+            if alias in owners:
+                if owners[alias] != model.name:
+                    warnings.append(f"{model.name}: the alias {alias} is left out: {owners[alias]} has that name")
+                continue
+            owners[alias] = model.name
+            routed[alias] = {**routed[model.name], "name": alias}
+    return owners, warnings

@@ -1,0 +1,269 @@
+"""Changing which version of a model gets which share: read, edit, check, compare and set, again where it moved.
+
+Where the documents are is a `ReleaseStore`'s business: `nodes` (ZooKeeper) or `files` (a folder).
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import random
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol
+
+from dl_inference.registry.releases.checks import Finding, compare, unknown_versions
+from dl_inference.registry.schema import (
+    AccessDocument,
+    EndpointDocument,
+    ReleaseDocument,
+    SchemaError,
+)
+from dl_inference.registry.zookeeper import RegistryError
+
+HISTORY_LENGTH = 100
+"""Release documents that are kept of each model."""
+
+# Between two attempts a writer waits at most this long, drawn anew: two that collided do not again.
+_MAX_PAUSE_S = 0.05
+
+
+class RefusedError(RegistryError):
+    """A change that is not made; the message says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a store has of a model.
+
+    Attributes:
+        document: the release document; None: there is none, or it cannot be used.
+        fault: why what is there cannot be used; None: it can, or nothing is there.
+        token: what `ReleaseStore.write` compares: it is of this reading.
+        last_revision: the highest revision that was ever written, as far as is known; 0: none.
+    """
+
+    document: ReleaseDocument | None
+    fault: str | None
+    token: object
+    last_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What one access service says about one model.
+
+    Attributes:
+        instance: its name in the registry.
+        service: its document.
+        revision: the revision that it follows; None: no release document of this model.
+        since: since when, UTC, ISO 8601.
+    """
+
+    instance: str
+    service: AccessDocument
+    revision: int | None
+    since: str
+
+
+class ReleaseStore(Protocol):
+    """Where release documents are kept."""
+
+    @property
+    def name(self) -> str:
+        """Return the place, for people."""
+        ...
+
+    def read(self, model: str) -> Stored:
+        """Return what is there now."""
+        ...
+
+    def write(self, model: str, found: Stored, document: ReleaseDocument | None) -> bool:
+        """Put a document in the place of what was found, and into the history; None takes it away.
+
+        Returns:
+            False: what is there is not what was found any more; nothing was written.
+        """
+        ...
+
+    def history(self, model: str) -> list[ReleaseDocument | SchemaError]:
+        """Return the documents of the last revisions, the oldest first; the last one is in force unless taken away."""
+        ...
+
+    def endpoints(self, model: str) -> list[EndpointDocument] | None:
+        """Return who announces the model and can be understood; None: nobody announces anything here."""
+        ...
+
+    def applied(self, model: str) -> list[Applied] | None:
+        """Return what each access service follows; None: they do not say it here."""
+        ...
+
+
+def default_author() -> str:
+    """Return ``user@host``."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name; KeyError until Python 3.12
+        user = f"uid{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"[:200]
+
+
+Edit = Callable[[ReleaseDocument | None, Sequence[EndpointDocument] | None], ReleaseDocument]
+"""What somebody wants: the document now (None: there is none) and the endpoints -> the document as it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Who changes, and why."""
+
+    author: str = field(default_factory=default_author)
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a change did.
+
+    Attributes:
+        before: the document that it was made on; None: there was none.
+        after: the document in force now.
+        changed: False: it was so already, and nothing was written.
+        overridden: what it was not refused for, as `force` was given.
+        notes: what is odd about the document, but no more so than before.
+        endpoints: who announced the model; None: nobody announces anything in this store.
+    """
+
+    before: ReleaseDocument | None
+    after: ReleaseDocument
+    changed: bool
+    overridden: tuple[str, ...]
+    notes: tuple[str, ...]
+    endpoints: Sequence[EndpointDocument] | None
+
+
+def change(  # noqa: PLR0913  (a change has an author, a place and a limit)
+    store: ReleaseStore,
+    model: str,
+    edit: Edit,
+    signature: Signature,
+    *,
+    timeout_ms: int,
+    force: bool = False,
+) -> Outcome:
+    """Edit a model's release document; what others change at the same time is kept.
+
+    Where the document moved meanwhile, `edit` is applied again to what is there now.
+
+    Args:
+        store: where.
+        model: which.
+        edit: what; it raises RefusedError for what makes no sense.
+        signature: who and why.
+        timeout_ms: most that all attempts may take.
+        force: make also what would be refused.
+
+    Raises:
+        RefusedError: the result would be wrong; nothing is written.
+        RegistryError: the store cannot be used, or others were faster until the time was up.
+    """
+    deadline = time.monotonic() + timeout_ms / 1000
+    while True:
+        found = store.read(model)
+        overridden = [_unusable(store, model, found.fault, force)] if found.fault is not None else []
+        endpoints = store.endpoints(model)
+        after = edit(found.document, endpoints)
+        if found.document is not None and _content(after) == _content(found.document):
+            return Outcome(found.document, found.document, False, (), (), endpoints)
+        stamped = _stamped(after, max(found.last_revision, found.document.revision if found.document else 0), signature)
+        findings = _findings(store, found.document, stamped, endpoints)
+        wrong = [str(finding) for finding in findings if finding.is_new]
+        if wrong and not force:
+            raise RefusedError("\n".join(wrong))
+        if store.write(model, found, stamped):
+            notes = tuple(finding.text for finding in findings if not finding.is_new)
+            return Outcome(found.document, stamped, True, (*overridden, *wrong), notes, endpoints)
+        _pause(store, deadline, timeout_ms)
+
+
+def clear(store: ReleaseStore, model: str, *, timeout_ms: int, force: bool = False) -> ReleaseDocument | None:
+    """Take a model's release document away; its history stays. Return it, or None where it could not be read.
+
+    Raises:
+        RefusedError: there is none, or it is not understood and `force` is not given.
+        RegistryError: as in `change`.
+    """
+    deadline = time.monotonic() + timeout_ms / 1000
+    while True:
+        found = store.read(model)
+        if found.fault is not None:
+            _unusable(store, model, found.fault, force)
+        elif found.document is None:
+            raise RefusedError(f"{model} has no release document in {store.name}")
+        if store.write(model, found, None):
+            return found.document
+        _pause(store, deadline, timeout_ms)
+
+
+def parse(model: str, data: bytes) -> ReleaseDocument:
+    """Read a model's release document.
+
+    Raises:
+        SchemaError: not a document, or another model's.
+    """
+    document = ReleaseDocument.parse(data)
+    if document.model != model:
+        raise SchemaError(f"model: {document.model!r}: this is the place of {model}'s")
+    return document
+
+
+def _unusable(store: ReleaseStore, model: str, fault: str, force: bool) -> str:
+    text = f"the release document of {model} in {store.name} cannot be used: {fault}"
+    if not force:
+        raise RefusedError(f"{text}; correct it, or replace it with --force")
+    return text
+
+
+def _content(document: ReleaseDocument) -> bytes:
+    """Return the document without what every change sets anew."""
+    return document.model_copy(update={"revision": 1, "author": "", "time": "", "reason": ""}).dump()
+
+
+def _stamped(document: ReleaseDocument, last_revision: int, signature: Signature) -> ReleaseDocument:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    stamp = {"revision": last_revision + 1, "time": now, "author": signature.author, "reason": signature.reason}
+    try:
+        # By way of its bytes: what an edit put together is only now compared with the schema.
+        return parse(document.model, document.model_copy(update=stamp).dump())
+    except SchemaError as error:
+        raise RefusedError(str(error)) from None
+
+
+def _findings(
+    store: ReleaseStore,
+    before: ReleaseDocument | None,
+    after: ReleaseDocument,
+    endpoints: Sequence[EndpointDocument] | None,
+) -> list[Finding]:
+    known: set[str] = set()
+    if unknown_versions(before, after, endpoints, known):
+        known = {
+            version
+            for each in store.history(after.model)
+            if isinstance(each, ReleaseDocument)
+            for version in each.releases
+        }
+    return compare(before, after, endpoints, known)
+
+
+def _pause(store: ReleaseStore, deadline: float, timeout_ms: int) -> None:
+    """Let others finish, for a moment; raise when the time is up."""
+    pause_s = random.uniform(0, _MAX_PAUSE_S)
+    if time.monotonic() + pause_s > deadline:
+        raise RegistryError(
+            f"{store.name}: others changed it at every attempt for {timeout_ms} ms; nothing of this change is written:"
+            " try again"
+        )
+    time.sleep(pause_s)

@@ -1,0 +1,128 @@
+"""Seldon's messages: what a hook gets for each kind of payload, and what becomes of its result.
+
+As the original's wrapper had it (compat.md, sections 3 and 4).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from google.protobuf import any_pb2
+
+from torch_predict.errors import BadAnswer, InvalidInput
+
+if TYPE_CHECKING:
+    from dl_inference._native import Item
+    from torch_predict.samples import Sample
+
+_DATA_KINDS = frozenset({"tensor", "ndarray", "tftensor"})
+_JSON_DTYPES = "biufUO"  # what a ListValue can hold: bool, int, float, str; of objects the front checks each one
+
+
+class Answer(NamedTuple):
+    """The arguments of ``Batch.reply``."""
+
+    kind: str
+    value: Any
+    names: list[str]
+
+
+def payload_of(item: Item | Sample) -> Any:
+    """Return the `x` of the first hook.
+
+    Returns: tensor: float64 array, writable; ndarray: what ``np.array`` makes of the list (float64, bool, strings
+        or objects); tftensor: array of its dtype; binData: bytes; strData: str; jsonData: dict, list, float, str,
+        bool or None; customData: ``google.protobuf.Any``.
+
+    Raises:
+        InvalidInput: there is no payload, or the ndarray is ragged.
+    """
+    if item.kind == "ndarray":
+        return _array(item.value)
+    if item.kind == "customData":
+        return any_pb2.Any.FromString(item.value)
+    if item.kind == "none":
+        raise InvalidInput("the message has no payload; set one of data, binData, strData, jsonData, customData")
+    return item.value
+
+
+def answer_of(result: Any, asked: str, class_names: list[str] | None) -> Answer:
+    """Return how a result is sent.
+
+    Args:
+        result: what the last hook, or the model through `from_tensor`, returned.
+        asked: the request's kind; a numeric array comes back as the same kind where that is one of data's.
+        class_names: names of the columns where the model folder sets them.
+
+    Raises:
+        BadAnswer: no SeldonMessage can hold it.
+    """
+    if isinstance(result, np.ndarray | list):
+        return _array_answer(result, asked, class_names)
+    if isinstance(result, str):
+        return Answer("strData", str(result), [])
+    if isinstance(result, dict):
+        return Answer("jsonData", result, [])
+    if isinstance(result, bytes | bytearray):
+        return Answer("binData", bytes(result), [])
+    if isinstance(result, any_pb2.Any):
+        return Answer("customData", result.SerializeToString(), [])
+    raise BadAnswer(
+        f"it is a {type(result).__name__}; return an ndarray, a list, a dict, a str, bytes or a google.protobuf.Any"
+    )
+
+
+def _array(values: list[Any]) -> np.ndarray[Any, Any]:
+    try:
+        return np.array(values)
+    except ValueError:  # numpy: "setting an array element with a sequence ... inhomogeneous shape"
+        raise InvalidInput("data.ndarray is ragged: its lists differ in length") from None
+
+
+def _array_answer(result: Any, asked: str, class_names: list[str] | None) -> Answer:
+    array = _json_array(result)
+    numeric_kind = asked if asked in _DATA_KINDS else "tensor"
+    kind = numeric_kind if np.issubdtype(array.dtype, np.number) else "ndarray"
+    names = _names(array, class_names)
+    if kind == "tensor":
+        if array.dtype.kind == "c":
+            raise BadAnswer(f"a tensor cannot hold {array.dtype}; return its real and imaginary parts")
+        return Answer(kind, np.asarray(array, dtype=np.float64, order="C"), names)
+    if kind == "tftensor":
+        return Answer(kind, np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C"), names)
+    if array.ndim == 0:
+        raise BadAnswer("an ndarray cannot hold an array of rank 0; return it with shape [1]")
+    if array.dtype.kind not in _JSON_DTYPES:
+        raise BadAnswer(f"an ndarray cannot hold {array.dtype}")
+    return Answer(kind, array.tolist(), names)
+
+
+def as_array(result: Any) -> np.ndarray[Any, Any]:
+    """Return a result as an array.
+
+    Raises:
+        BadAnswer: it is a ragged list.
+    """
+    try:
+        return np.asarray(result)
+    except ValueError:
+        raise BadAnswer("it is a ragged list: its rows differ in length") from None
+
+
+def _json_array(result: Any) -> np.ndarray[Any, Any]:
+    array = as_array(result)
+    # bfloat16 of the package ml_dtypes: not a number to numpy, and its elements are not Python floats.
+    return array.astype(np.float64).astype(object) if array.dtype.name == "bfloat16" else array
+
+
+def _names(array: np.ndarray[Any, Any], class_names: list[str] | None) -> list[str]:
+    if array.ndim < 2:
+        return []
+    return class_names if class_names is not None else _column_names(array.shape[1])
+
+
+@functools.lru_cache(maxsize=32)
+def _column_names(width: int) -> list[str]:
+    return [f"t:{column}" for column in range(width)]
