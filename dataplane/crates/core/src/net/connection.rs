@@ -115,7 +115,7 @@ impl Drop for StreamGuard {
     }
 }
 
-/// Why a connection was closed by us, as `dl_connections_closed_total{reason}` names it.
+/// How a connection is being closed by us, if it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Closing {
     No,
