@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::connection::Server;
 use super::drain::Phase;
 use super::limits::ConnectionGuard;
+use super::server::Server;
 use crate::stats::RefusedReason;
 
 /// Who is at the other end of a connection.

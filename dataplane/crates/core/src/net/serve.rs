@@ -16,8 +16,9 @@ use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::accept::{self, Incoming, Listener, Load, Peer, Recipient, Stream};
-use super::connection::{self, Server, Service};
+use super::connection::{self, Service};
 use super::drain::Phase;
+use super::server::Server;
 use crate::stats::RefusedReason;
 
 /// How long a drain without calls in flight still waits for callers to take their last answers and close: one that
