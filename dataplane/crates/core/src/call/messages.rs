@@ -306,3 +306,7 @@ pub fn unknown_encoding(encoding: &[u8]) -> Error {
 fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::BadRequest, message)
 }
+
+#[cfg(test)]
+#[path = "messages_tests.rs"]
+mod tests;
