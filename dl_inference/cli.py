@@ -16,7 +16,8 @@ from access import check as access_check
 from access import document
 from access.config.load import load
 from access.errors import ConfigError, StartError
-from access.service import AccessService, signals
+from access.plane import signals
+from access.service import AccessService
 from dl_inference import address, messages
 from dl_inference._native import Proxy
 from dl_inference.commands import check as check_command

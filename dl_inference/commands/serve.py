@@ -18,7 +18,7 @@ from rich.text import Text
 
 from access.config.load import load_without_file
 from access.errors import ConfigError, StartError
-from access.service import signals
+from access.plane import signals
 from dl_inference import messages
 from dl_inference._native import Proxy
 from dl_inference.commands import status as statuses
@@ -108,14 +108,13 @@ def run(  # noqa: PLR0913  (the options of the command)
             service = LocalService(
                 models_dir,
                 config,
-                replicas,
                 launcher,
                 lambda document: Proxy(document, messages.DESCRIPTORS),
-                announcement=announcement,
-                view=stack.enter_context(Table(out)) if out is not None else None,
+                announcement,
             )
+            view = stack.enter_context(Table(out)) if out is not None else None
             stack.enter_context(signals(service.post))
-            return 0 if service.run() else 1
+            return 0 if service.run(view) else 1
     except ConfigError as error:
         show_problems(err, error.problems, "red")
     except (StartError, InUseError, RegistryError, ValueError, OSError) as error:

@@ -37,6 +37,7 @@ class Launcher:
     def __init__(
         self, sockets: Path, replicas: int, predict: Sequence[str], *, uses_template: bool, allow_pickle: bool
     ) -> None:
+        self.replicas = replicas
         self._sockets = sockets
         self._predict = [*predict]
         self._uses_template = uses_template

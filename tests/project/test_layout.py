@@ -73,6 +73,12 @@ def test_the_bottom_layer_imports_nothing_above_it():
     assert not offenders(files, lambda path, name: ours(name) and not any(inside(name, each) for each in BOTTOM))
 
 
+def test_what_the_control_loops_share_knows_neither_of_them():
+    allowed = ("access.errors", "dl_inference._native")
+    ours = lambda name: any(inside(name, package) for package in PACKAGES)  # noqa: E731
+    assert not offenders([ROOT / "access" / "plane.py"], lambda path, name: ours(name) and name not in allowed)
+
+
 @pytest.mark.parametrize("server", SERVERS)
 def test_the_servers_never_import_each_other(server):
     others = [other for other in SERVERS if other != server]
