@@ -15,23 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from access.discovery.base import (
-    ANY_MODEL,
-    DiscoveryError,
-    Entry,
-    Field,
-    FrozenList,
-    LiveSourceConfig,
-    Milliseconds,
-    Name,
-    Problem,
-    Resolver,
-    Snapshot,
-    SourceConfig,
-    problem,
-)
+from access.discovery.base import ANY_MODEL, Entry, LiveSourceConfig, Resolver, Snapshot, SourceConfig
 from access.discovery.dns_questions import (
     MAX_EXAMPLES,
     Answer,
@@ -43,6 +29,9 @@ from access.discovery.dns_questions import (
     Unanswered,
     server_address,
 )
+from access.errors import DiscoveryError
+from access.fields import FrozenList, Milliseconds, Name, problem
+from dl_inference.problem import Problem
 
 log = logging.getLogger("access")
 

@@ -9,9 +9,11 @@ from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
-from access.discovery.base import EndpointConfig, Field, Problem, Section, fault, problem
+from access.fields import EndpointConfig, Section, problem
+from dl_inference.address import fault
+from dl_inference.problem import Problem
 
 if TYPE_CHECKING:
     import dns.asyncresolver

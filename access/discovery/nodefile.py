@@ -13,20 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from access.discovery.base import (
-    DiscoveryError,
-    EndpointConfig,
-    Entry,
-    Field,
-    FileError,
-    Problem,
-    Resolver,
-    Snapshot,
-    SourceConfig,
-    fault,
-    is_model_name,
-    read_text,
-)
+from pydantic import Field
+
+from access.discovery.base import Entry, Resolver, Snapshot, SourceConfig
+from access.errors import DiscoveryError
+from access.fields import EndpointConfig, is_model_name
+from access.files import FileError, read_text
+from dl_inference.address import fault
+from dl_inference.problem import Problem
 
 # 10,000 endpoints in 1,000 models are about 250 KB; beyond this it is another file given by mistake.
 MAX_FILE_BYTES = 16 * 1024 * 1024

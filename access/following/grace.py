@@ -8,7 +8,8 @@ are left, until the grace is over. Those that are really dead cost little: the d
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from access.discovery.base import EndpointConfig, Entry, Snapshot
+from access.discovery.base import Entry, Snapshot
+from access.fields import EndpointConfig
 from dl_inference.problem import Problem
 
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from access.discovery.base import AccessDocument, Entry, LiveSourceConfig, Resolver, Snapshot, SourceConfig
+from access.discovery.base import Entry, LiveSourceConfig, Resolver, Snapshot, SourceConfig
 from access.errors import AccessError
 from access.following.followed import Followed
 from access.following.grace import Grace
 from access.following.keep import Keep, KeepError
+from dl_inference.registry.schema import AccessDocument
 
 log = logging.getLogger("access")
 

@@ -1,7 +1,8 @@
 """What an access service reports: the revision of each model that it has applied, since it first did."""
 
-from access.discovery.base import Entry, ReleaseDocument, Snapshot
+from access.discovery.base import Entry, Snapshot
 from access.report import Report
+from dl_inference.registry.schema import ReleaseDocument
 
 
 def snapshot(**revisions: int) -> Snapshot:

@@ -119,15 +119,38 @@ def test_the_codecs_know_no_network():
     assert not offenders(files, lambda path, name: inside(name, "grpc"))
 
 
-@pytest.mark.parametrize(("folder", "base"), [("access.discovery", "base"), ("torch_predict.runtimes", "base")])
-def test_a_source_or_a_runtime_imports_of_its_package_only_the_base(folder, base):
+# What a module may import of its own package where the folder holds many of a kind, none of which knows another.
+OF_A_KIND = {
+    "access.discovery": ("base", "access.document", "access.errors", "access.fields", "access.files"),
+    "torch_predict.runtimes": ("base", "torch_predict.errors"),
+}
+
+
+@pytest.mark.parametrize("folder", OF_A_KIND)
+def test_a_source_or_a_runtime_imports_of_its_package_only_what_is_listed(folder):
     top = folder.split(".")[0]
-    files = [path for path in of(folder) if path.name not in ("__init__.py", f"{base}.py")]
+    files = [path for path in of(folder) if path.name not in ("__init__.py", "base.py")]
     assert files
-    allowed = {f"{folder}.{base}"} | ({"torch_predict.errors"} if top == "torch_predict" else set())
+    allowed = {f"{folder}.{name}" if name == "base" else name for name in OF_A_KIND[folder]}
     is_part = lambda path, name: name.startswith(f"{module_of(path)}_")  # noqa: E731  (dns.py is made of dns_questions.py, too)
     forbidden = lambda path, name: inside(name, top) and name not in allowed and not is_part(path, name)  # noqa: E731
     assert not offenders(files, forbidden)
+
+
+def test_the_contract_of_a_source_exports_only_its_own():
+    names = {
+        alias.asname or alias.name
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "access.discovery.base"
+        for alias in node.names
+    }
+    tree = ast.parse((ROOT / "access" / "discovery" / "base.py").read_text())
+    own = {node.name for node in tree.body if isinstance(node, ast.ClassDef)} | {
+        node.targets[0].id for node in tree.body if isinstance(node, ast.Assign)
+    }
+    assert names
+    assert names <= own
 
 
 @pytest.mark.parametrize(

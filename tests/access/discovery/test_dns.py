@@ -19,8 +19,10 @@ from pydantic import ValidationError
 from access import state
 from access.config.sections import AccessConfig
 from access.discovery import dns_questions
-from access.discovery.base import ANY_MODEL, DiscoveryError, EndpointConfig, Entry, Snapshot
+from access.discovery.base import ANY_MODEL, Entry, Snapshot
 from access.discovery.dns import DnsConfig, DnsResolver
+from access.errors import DiscoveryError
+from access.fields import EndpointConfig
 from access.following.keep import Keep
 
 WAIT_S = 20

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from access.discovery.base import Announced, Entry, ReleaseDocument
+from access.discovery.base import Announced, Entry
 from access.following.keep import Keep, KeepError
+from dl_inference.registry.schema import ReleaseDocument
 
 RELEASE = ReleaseDocument.parse(
     b'{"schema":1,"model":"digits","revision":7,"releases":{"3":{"phase":"production"}},"labels":{"stable":"3"},"new":[1]}'

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from access.discovery.base import Announced, DiscoveryError, Entry, LiveSourceConfig, Resolver, Snapshot
+from access.discovery.base import Announced, Entry, LiveSourceConfig, Resolver, Snapshot
+from access.errors import DiscoveryError
 from access.following.source import Source
 
 
