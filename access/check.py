@@ -1,5 +1,6 @@
 """Check access.yaml without serving: every problem, then what would be in force and where it comes from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +29,15 @@ class Report:
     routing: state.Routing | None = None
 
 
-def config(path: Path) -> Report:
-    """Check an access configuration and the sources that it names; nothing goes on when it returns."""
+def config(path: Path, read: Callable[[Path], Loaded] = load) -> Report:
+    """Check an access configuration and the sources that it names; nothing goes on when it returns.
+
+    Args:
+        path: access.yaml.
+        read: reads it.
+    """
     try:
-        loaded = load(path)
+        loaded = read(path)
     except ConfigError as error:
         return Report(error.problems)
     snapshots: dict[str, Snapshot] = {}

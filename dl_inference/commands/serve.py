@@ -16,11 +16,11 @@ from rich.live import Live
 from rich.logging import RichHandler
 from rich.text import Text
 
-from access.config.load import load_without_file
 from access.errors import ConfigError, StartError
 from access.plane import signals
 from dl_inference import messages
 from dl_inference._native import Proxy
+from dl_inference.commands import access_settings
 from dl_inference.commands import status as statuses
 from dl_inference.commands.check import show_problems
 from dl_inference.local.launch import Launcher
@@ -94,7 +94,7 @@ def run(  # noqa: PLR0913  (the options of the command)
     """
     err, out = consoles
     try:
-        config = load_without_file({"expose_endpoints": True}, flags=flags)
+        config = access_settings.read_without_file({"expose_endpoints": True}, flags)
         if fault := _fault(models_dir):
             raise StartError(fault)
         for address in [*config.listen, *([config.admin] if config.admin else [])]:

@@ -1,4 +1,3 @@
-import ast
 from pathlib import Path
 
 import pytest
@@ -189,22 +188,26 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_not_ours(tmp_path, va
     loaded(tmp_path, SMALL, environment={f"DL_INFERENCE_{variable}": "tcp://10.0.0.1:8500"})
 
 
-def test_the_model_servers_variables_are_not_ours(tmp_path):
-    source = (Path(__file__).parents[3] / "torch_predict" / "config.py").read_text()
-    settings = next(each for each in ast.parse(source).body if getattr(each, "name", "") == "ServerSettings")
-    names = [each.target.id for each in settings.body if isinstance(each, ast.AnnAssign)]
-    assert "torch_threads" in names
-    for name in names:
-        if name != "limits":
-            loaded(tmp_path, SMALL, environment={f"DL_INFERENCE_{name.upper()}": "1"})
-
-
-def test_the_registrys_variables_are_not_ours(tmp_path):
-    names = ("DL_INFERENCE_REGISTRY", "DL_INFERENCE_REGISTRY_USERNAME", "DL_INFERENCE_REGISTRY_CA_FILE")
+def test_a_variable_of_another_program_is_not_ours(tmp_path):
     path = tmp_path / "access.yaml"
-    path.write_text("models: {m: {endpoints: [10.0.0.1:1]}}")
-    loaded = load(path, environment=dict.fromkeys(names, "x"))
-    assert list(loaded.config.models) == ["m"]
+    path.write_text(SMALL)
+    environment = {"DL_INFERENCE_FOREIGN": "1"}
+    assert load(path, environment=environment, is_foreign=environment.__contains__).origins
+    with pytest.raises(ConfigError, match="there is no 'foreign'"):
+        load(path, environment=environment)
+
+
+def test_a_variable_of_ours_counts_also_where_another_program_reads_it(tmp_path):
+    path = tmp_path / "access.yaml"
+    path.write_text(SMALL)
+    for variable in ("DL_INFERENCE_DRAIN_TIMEOUT_MS", "DL_INFERENCE_LIMITS__MAX_STREAMS"):
+        found = load(path, environment={variable: "7"}, is_foreign=lambda name: True)
+        assert f"environment {variable}" in found.origins.values()
+
+
+@pytest.mark.parametrize("name", ["REGISTRY", "REGISTRY_USERNAME", "REGISTRY_CA_FILE", "REGISTER", "GOODBYE_MS"])
+def test_the_registrys_variables_are_not_ours(tmp_path, name):
+    assert list(loaded(tmp_path, SMALL, environment={f"DL_INFERENCE_{name}": "x"}).config.models) == ["m"]
 
 
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path):
