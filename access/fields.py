@@ -1,35 +1,15 @@
 """The building blocks of the configuration: the base of every section, and the types of single values."""
 
-import re
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from dl_inference import address
+from dl_inference.code import Code as GrpcCode
+from dl_inference.names import NAME_RULE, is_name
 
-# No separators and no leading dot: a route key also becomes a metric label and a file name.
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-
-# Of grpc/grpc doc/statuscodes.md, without OK.
-CODES = (
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-)
+_CODES = tuple(code.name for code in GrpcCode if code is not GrpcCode.OK)
 
 
 class Section(BaseModel):
@@ -41,11 +21,6 @@ class Section(BaseModel):
 def problem(message: str, remedy: str = "") -> PydanticCustomError:
     """Make a validation error that carries its remedy."""
     return PydanticCustomError("access", "{message}", {"message": message, "remedy": remedy})
-
-
-def is_model_name(name: str) -> bool:
-    """Tell whether a text may be a route key or the name of a cluster."""
-    return MODEL_NAME.fullmatch(name) is not None
 
 
 def _checked_endpoint(text: str) -> str:
@@ -61,16 +36,14 @@ def _checked_listen(text: str) -> str:
 
 
 def _checked_name(name: str) -> str:
-    if not is_model_name(name):
-        raise problem(
-            f"{name!r} is no name", "use letters, digits, '.', '_' and '-', at most 128, a letter or digit first"
-        )
+    if not is_name(name):
+        raise problem(f"{name!r} is no name", NAME_RULE)
     return name
 
 
 def _checked_code(code: str) -> str:
-    if code not in CODES:
-        raise problem(f"{code!r} is no gRPC code", f"use one of {', '.join(CODES)}")
+    if code not in _CODES:
+        raise problem(f"{code!r} is no gRPC code", f"use one of {', '.join(_CODES)}")
     return code
 
 

@@ -16,8 +16,8 @@ from access.discovery.base import Announced
 from access.document import Document, place_of
 from access.document import parse as parse_yaml
 from access.errors import DiscoveryError
-from access.fields import is_model_name
 from access.files import read_text
+from dl_inference.names import is_name
 from dl_inference.problem import Problem
 from dl_inference.registry.schema import VERSION, ReleaseDocument, SchemaError
 from dl_inference.registry.schema import Protocol as WireProtocol
@@ -143,7 +143,7 @@ class _Reader:
     # --- ours
 
     def model(self, key: str, value: Any) -> None:
-        if not is_model_name(key):
+        if not is_name(key):
             self.warn((key,), f"{key[:60]!r} is no route key; it is skipped", "letters, digits, '.', '_', '-'")
             return
         if not isinstance(value, dict) or not isinstance(value.get("endpoints"), list):
@@ -205,7 +205,7 @@ class _Reader:
             return
         values = {name.removeprefix(META): str(text) for name, text in labels.items() if text not in (None, "")}
         key = values.get("model", "")
-        if not is_model_name(key):
+        if not is_name(key):
             self.warn(
                 at, f"label model {key[:60]!r} is no route key; the group is skipped", "give it `labels: {model: NAME}`"
             )

@@ -17,9 +17,10 @@ from pydantic import Field
 
 from access.discovery.base import Entry, Resolver, Snapshot, SourceConfig
 from access.errors import DiscoveryError
-from access.fields import EndpointConfig, is_model_name
+from access.fields import EndpointConfig
 from access.files import FileError, read_text
 from dl_inference.address import fault
+from dl_inference.names import is_name
 from dl_inference.problem import Problem
 
 # 10,000 endpoints in 1,000 models are about 250 KB; beyond this it is another file given by mistake.
@@ -111,7 +112,7 @@ class _Reader:
         if not equals:
             self.warn(number, f"{line[:60]!r} has no '='; the line is skipped", "write key=timeout_ms,host:port,...")
             return
-        if not is_model_name(key):
+        if not is_name(key):
             self.warn(number, f"{key[:60]!r} is no route key; the line is skipped", "letters, digits, '.', '_', '-'")
             return
         entry = self.entry(number, key, [item.strip() for item in value.split(",")])

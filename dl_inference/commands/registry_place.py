@@ -11,11 +11,11 @@ import typer
 from rich.text import Text
 
 from dl_inference.commands.console import err
+from dl_inference.names import NAME_RULE, is_name
 from dl_inference.registry.connection import Connection
 from dl_inference.registry.releases.change import ReleaseStore
 from dl_inference.registry.releases.files import ReleaseFiles
 from dl_inference.registry.releases.nodes import ReleaseNodes
-from dl_inference.registry.schema import NAME
 from dl_inference.registry.variables import REGISTRY
 from dl_inference.registry.zookeeper import RegistryError, parse_url
 
@@ -36,10 +36,8 @@ Registry = Annotated[
 
 
 def _model_name(text: str) -> str:
-    if not NAME.fullmatch(text):
-        raise typer.BadParameter(
-            f"{text!r} is no model: use letters, digits, '.', '_' and '-', at most 128, a letter or digit first"
-        )
+    if not is_name(text):
+        raise typer.BadParameter(f"{text!r} is no model: {NAME_RULE}")
     return text
 
 

@@ -13,6 +13,8 @@ BOTTOM = (
     "dl_inference.messages",
     "dl_inference._native",
     "dl_inference.address",
+    "dl_inference.code",
+    "dl_inference.names",
     "dl_inference.problem",
     "dl_inference.registry",
     "dl_inference.variables",
