@@ -1,5 +1,6 @@
 """The building blocks of the configuration: the base of every section, and the types of single values."""
 
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -23,14 +24,8 @@ def problem(message: str, remedy: str = "") -> PydanticCustomError:
     return PydanticCustomError("access", "{message}", {"message": message, "remedy": remedy})
 
 
-def _checked_endpoint(text: str) -> str:
-    if reason := address.fault(text):
-        raise problem(f"{text!r}: {reason}", "write host:port, [v6]:port or unix:/path")
-    return text
-
-
-def _checked_listen(text: str) -> str:
-    if reason := address.fault(text, port_zero=True):
+def _checked_address(text: str, *, port_zero: bool = False) -> str:
+    if reason := address.fault(text, port_zero=port_zero):
         raise problem(f"{text!r}: {reason}", "write host:port, [v6]:port or unix:/path")
     return text
 
@@ -57,8 +52,8 @@ def _frozen_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-EndpointAddress = Annotated[str, AfterValidator(_checked_endpoint)]
-ListenAddress = Annotated[str, AfterValidator(_checked_listen)]
+EndpointAddress = Annotated[str, AfterValidator(_checked_address)]
+ListenAddress = Annotated[str, AfterValidator(partial(_checked_address, port_zero=True))]
 Addresses = Annotated[tuple[ListenAddress, ...], BeforeValidator(_one_is_a_list), Field(min_length=1)]
 Name = Annotated[str, AfterValidator(_checked_name)]
 Code = Annotated[str, AfterValidator(_checked_code)]

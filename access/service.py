@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from access import state
+from access.applied_revisions import AppliedRevisions
 from access.config.load import Loaded
 from access.config.sections import START_ONLY
 from access.discovery import RESOLVERS
 from access.discovery.base import SourceConfig
 from access.errors import AccessError, ConfigError
 from access.following.followed import Followed
-from access.following.source import Source
+from access.following.source import FollowedSource
 from access.following.watch import FolderWatcher
-from access.own import OwnAddresses
+from access.own_addresses import OwnAddresses
 from access.plane import Control, DataPlane, Event, Events
-from access.report import Report
 from dl_inference.problem import Problem
 
 log = logging.getLogger("access")
@@ -51,9 +51,9 @@ class AccessService:
         self._config: Followed[_Plan] = Followed(str(path), self._plan, self._config_paths, count=self._control.count)
         self._path = path
         self._pending: tuple[Path, ...] = ()
-        self._sources: dict[str, Source] = {}
+        self._sources: dict[str, FollowedSource] = {}
         self._own = OwnAddresses(())
-        self._report = Report(())
+        self._report = AppliedRevisions(())
         self._needs_restart: list[str] = []
 
     def post(self, event: Event) -> None:
@@ -90,7 +90,7 @@ class AccessService:
         config = self._config.value.loaded.config
         addresses = self._control.start(state.process(config))
         self._own = OwnAddresses(addresses)
-        self._report = Report(addresses[: len(config.listen)])  # the admin port is last
+        self._report = AppliedRevisions(addresses[: len(config.listen)])  # the admin port is last
         self._apply()
         self._control.show(self._status())
         log.info("ready on %s", ", ".join(addresses))
@@ -157,7 +157,7 @@ class AccessService:
         }
         problems: list[Problem] = []
         for source in new.values():
-            source.begin()
+            source.begin(lambda: self.post(Event.CHANGED))
         for source in new.values():
             try:
                 source.start()
@@ -172,20 +172,19 @@ class AccessService:
         started = loaded.config if not self._control.is_started else self._config.value.started
         return _Plan(loaded, started, sources)
 
-    def _source(self, config: SourceConfig, loaded: Loaded) -> Source:
+    def _source(self, config: SourceConfig, loaded: Loaded) -> FollowedSource:
         folder = loaded.config.state_dir
-        return Source(
+        return FollowedSource(
             RESOLVERS[config.kind].resolver.create(config, loaded.folder),
             config,
             loaded.folder / folder if folder else None,
             count=self._control.count,
-            wake=lambda: self.post(Event.CHANGED),
         )
 
     def _config_paths(self) -> tuple[Path, ...]:
         return (self._path, *self._pending)
 
-    def _followed(self) -> Iterator[Followed[Any] | Source]:
+    def _followed(self) -> Iterator[Followed[Any] | FollowedSource]:
         yield self._config
         yield from self._sources.values()
 
@@ -206,7 +205,7 @@ class AccessService:
 class _Plan:
     """A configuration with the sources that it names, all of them readable when it was made."""
 
-    def __init__(self, loaded: Loaded, started: Any, sources: dict[str, Source]) -> None:
+    def __init__(self, loaded: Loaded, started: Any, sources: dict[str, FollowedSource]) -> None:
         self.loaded = loaded
         self.started = started
         self.sources = sources

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from access import document
-from access.config import shape
+from access.config import key_types
 from access.config.sections import AccessConfig
 from dl_inference.problem import Problem
 from dl_inference.registry.variables import is_about_registry
@@ -64,13 +64,13 @@ class Layers:
         """Return the path that a variable names: keys of sections, then names of models or clusters in the file."""
         path: document.Path = ()
         for word in words:
-            found = shape.section(shape.at(path))
+            found = key_types.section(key_types.type_at(path))
             known = list(found.model_fields) if found else list(document.find(self.data, path) or ())
             keys = [key for key in known if re.sub(r"[^a-z0-9]", "_", str(key).lower()) == word]
-            if len(keys) != 1 or shape.at((*path, keys[0])) is None:
+            if len(keys) != 1 or key_types.type_at((*path, keys[0])) is None:
                 place = f"environment {variable}"
                 reason = f"{word!r} fits {' and '.join(keys)}" if keys else f"there is no {word!r} {_inside(path)}"
-                self.problems.append(Problem(place, reason, shape.nearest(word, map(str, known))))
+                self.problems.append(Problem(place, reason, key_types.nearest(word, map(str, known))))
                 return None
             path = (*path, keys[0])
         return path
@@ -94,7 +94,7 @@ def _inside(path: document.Path) -> str:
 def _value(text: str, path: document.Path) -> Any:
     """Return what a variable's text means where it goes: 69 is a number, unless a name is wanted."""
     value = document.scalar(text)
-    is_text = shape.plain(shape.at(path)) is str
+    is_text = key_types.plain(key_types.type_at(path)) is str
     return text if is_text and value is not None and not isinstance(value, str) else value
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from access import document
-from access.config import crosscheck, shape
+from access.config import crosscheck, key_types
 from access.config.layers import Layers
 from access.discovery import RESOLVERS
 from dl_inference.problem import Problem
@@ -43,16 +43,16 @@ def _problem(details: ErrorDetails, layers: Layers) -> Problem:
     if kind == "access":
         return Problem(place, context["message"], context["remedy"])
     if kind == "extra_forbidden":
-        found = shape.section(shape.at(details["loc"][:-1]))
+        found = key_types.section(key_types.type_at(details["loc"][:-1]))
         return Problem(
-            place, f"unknown key {path[-1]!r}", shape.nearest(str(path[-1]), found.model_fields if found else ())
+            place, f"unknown key {path[-1]!r}", key_types.nearest(str(path[-1]), found.model_fields if found else ())
         )
     if kind == "missing":
         return Problem(place, f"{path[-1]} is missing", _description(details["loc"]))
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tag = value.get("kind") if isinstance(value, Mapping) else None
         message = f"there is no source of kind {tag!r}" if tag is not None else "`kind` is missing"
-        return Problem(place, message, shape.nearest(str(tag), RESOLVERS))
+        return Problem(place, message, key_types.nearest(str(tag), RESOLVERS))
     shown = json.dumps(value) if value is None or isinstance(value, bool) else reprlib.repr(value)
     return Problem(place, f"{shown} {_reason(details['msg'])}", _description(details["loc"]))
 
@@ -71,7 +71,7 @@ def _reason(message: str) -> str:
 
 
 def _description(location: document.Path) -> str:
-    found = shape.section(shape.at(location[:-1])) if location else None
+    found = key_types.section(key_types.type_at(location[:-1])) if location else None
     field = found.model_fields.get(str(location[-1])) if found else None
     return (field.description or "") if field else ""
 

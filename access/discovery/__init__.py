@@ -9,20 +9,20 @@ from access.discovery.nodefile import NodefileConfig, NodefileResolver
 from access.discovery.static import StaticConfig, StaticResolver
 from access.discovery.zookeeper import ZookeeperConfig, ZookeeperResolver
 
-__all__ = ["RESOLVERS", "Resolver", "Source", "SourceConfig"]
+__all__ = ["RESOLVERS", "Resolver", "SourceConfig", "SourceKind"]
 
 
-class Source(NamedTuple):
+class SourceKind(NamedTuple):
     """A kind of source: what its part of the configuration looks like, and what reads it."""
 
     config: type[SourceConfig]
     resolver: type[Resolver]
 
 
-RESOLVERS: dict[str, Source] = {
-    "dns": Source(DnsConfig, DnsResolver),
-    "file": Source(FileConfig, FileResolver),
-    "nodefile": Source(NodefileConfig, NodefileResolver),
-    "static": Source(StaticConfig, StaticResolver),
-    "zookeeper": Source(ZookeeperConfig, ZookeeperResolver),
+RESOLVERS: dict[str, SourceKind] = {
+    "dns": SourceKind(DnsConfig, DnsResolver),
+    "file": SourceKind(FileConfig, FileResolver),
+    "nodefile": SourceKind(NodefileConfig, NodefileResolver),
+    "static": SourceKind(StaticConfig, StaticResolver),
+    "zookeeper": SourceKind(ZookeeperConfig, ZookeeperResolver),
 }

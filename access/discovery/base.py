@@ -2,8 +2,8 @@
 
 A source module imports this module, the building blocks that tests/project/test_layout.py lists, and no other source.
 Who calls `read`, how often, and what happens to a failure is the caller's business (`access.following`): the last good
-state stays (`followed`), also over a restart (`keep`), and a list that turns empty at once is not believed at
-once (`grace`).
+state stays (`followed`), also over a restart (`saved_state`), and a list that turns empty at once is not believed at
+once (`empty_grace`).
 """
 
 from abc import ABC, abstractmethod

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
 from pydantic import AfterValidator, Field
 
 from access.fields import EndpointConfig, Section, problem
-from dl_inference.address import fault
+from dl_inference.address import fault, split
 from dl_inference.problem import Problem
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ def server_address(text: str) -> tuple[str, int]:
     try:
         return str(ipaddress.ip_address(text.strip("[]"))), 53
     except ValueError:
-        host, _, port = text.rpartition(":")
         if fault(text):
             raise
-        return str(ipaddress.ip_address(host.strip("[]"))), int(port)
+        host, port = split(text)
+        return str(ipaddress.ip_address(host)), int(port)
 
 
 DnsName = Annotated[str, AfterValidator(_checked_name)]

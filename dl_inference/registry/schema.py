@@ -69,7 +69,7 @@ def _callable(text: str) -> str:
         raise ValueError(reason)
     if text.startswith("unix:"):
         raise ValueError("a unix socket cannot be called from another machine")
-    host = text.rpartition(":")[0].strip("[]")
+    host, _ = address.split(text)
     if host == "::" or re.fullmatch(r"0+(\.0+)*", host):
         raise ValueError("every interface is nobody's address: announce one that others can call")
     return text

@@ -9,7 +9,7 @@ from access.discovery.base import Snapshot
 from dl_inference.registry.schema import AccessDocument
 
 
-class Report:
+class AppliedRevisions:
     """The report of one process.
 
     Args:

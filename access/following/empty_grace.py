@@ -21,7 +21,7 @@ class _Known:
     vanished: dict[str, tuple[EndpointConfig, float]] = field(default_factory=dict)
 
 
-class Grace:
+class EmptyGrace:
     """Keeps what vanished, for one source.
 
     Args:
