@@ -10,6 +10,10 @@ from dl_inference import address
 from dl_inference.code import Code as GrpcCode
 from dl_inference.names import NAME_RULE, is_name
 
+MAX_WEIGHT = 65_535
+# A day is more than any call or connection wants, and keeps every sum of times far from overflow.
+MAX_MS = 86_400_000
+
 _CODES = tuple(code.name for code in GrpcCode if code is not GrpcCode.OK)
 
 
@@ -58,10 +62,9 @@ Addresses = Annotated[tuple[ListenAddress, ...], BeforeValidator(_one_is_a_list)
 Name = Annotated[str, AfterValidator(_checked_name)]
 Code = Annotated[str, AfterValidator(_checked_code)]
 Codes = Annotated[tuple[Code, ...], BeforeValidator(_frozen_list)]
-Weight = Annotated[int, Field(ge=1, le=65535)]
-# A day is more than any call or connection wants, and keeps every sum of times far from overflow.
-Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
-MillisecondsOrOff = Annotated[int, Field(ge=0, le=86_400_000)]
+Weight = Annotated[int, Field(ge=1, le=MAX_WEIGHT)]
+Milliseconds = Annotated[int, Field(ge=1, le=MAX_MS)]
+MillisecondsOrOff = Annotated[int, Field(ge=0, le=MAX_MS)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 FrozenList = BeforeValidator(_frozen_list)
 

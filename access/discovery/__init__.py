@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from access.discovery.base import Resolver, SourceConfig
-from access.discovery.dns import DnsConfig, DnsResolver
+from access.discovery.dns import DnsResolver
+from access.discovery.dns_config import DnsConfig
 from access.discovery.file import FileConfig, FileResolver
 from access.discovery.nodefile import NodefileConfig, NodefileResolver
 from access.discovery.static import StaticConfig, StaticResolver

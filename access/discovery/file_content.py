@@ -5,17 +5,16 @@ be used keeps its last good state.
 """
 
 import json
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
-
-from pydantic import ValidationError
+from typing import Any
 
 from access.discovery.base import Announced
-from access.document import Document, place_of
+from access.discovery.file_values import At, Values
+from access.document import Document
 from access.document import parse as parse_yaml
 from access.errors import DiscoveryError
+from access.fields import MAX_MS, MAX_WEIGHT
 from access.files import read_text
 from dl_inference.names import is_name
 from dl_inference.problem import Problem
@@ -24,15 +23,9 @@ from dl_inference.registry.schema import Protocol as WireProtocol
 
 # 10,000 endpoints in 1,000 models are about 250 KB; beyond this it is another file given by mistake.
 MAX_FILE_BYTES = 16 * 1024 * 1024
-MAX_TIMEOUT_MS = 86_400_000
-MAX_WEIGHT = 65_535
-
-PROTOCOLS = get_args(WireProtocol)
 # `history` is of who writes the releases: dl_inference.registry.releases.files.
 KEYS = ("endpoints", "timeout_ms", "protocol", "release", "history")
 META = "__meta_"
-
-At = tuple[str | int, ...]
 
 
 @dataclass(slots=True)
@@ -71,7 +64,7 @@ def read_file(path: Path, last: Models) -> tuple[Models, list[Problem]]:
         FileError: it cannot be read.
         DiscoveryError: it cannot be parsed, or nothing in it can be used.
     """
-    reader = _Reader(_document(path), path, last)
+    reader = _Reader(_document(path), path, last=last)
     return reader.read(), reader.warnings
 
 
@@ -104,17 +97,14 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class _Reader:
+class _Reader(Values):
     """Reads one file's document.
 
     Attributes:
         last: what the file said before; a model that cannot be used keeps it.
     """
 
-    document: Document
-    path: Path
-    last: Models
-    warnings: list[Problem] = field(default_factory=list)
+    last: Models = field(default_factory=dict)
     models: Models = field(default_factory=dict)
 
     def read(self) -> Models:
@@ -134,11 +124,6 @@ class _Reader:
             found = "; ".join(str(each) for each in self.warnings[:3])
             raise DiscoveryError(f"{self.path}: nothing in it can be used: {found}")
         return self.models
-
-    def warn(self, at: At, message: str, remedy: str) -> None:
-        line = self.document.lines.get(at)
-        place = self.path.name + (f":{line}" if line else "")
-        self.warnings.append(Problem(f"{place} {place_of(at)}", message, remedy))
 
     # --- ours
 
@@ -160,7 +145,7 @@ class _Reader:
         except SchemaError as error:
             self.keep(key, f"its release cannot be used: {error}")
             return
-        timeout_ms = self.number((key,), "timeout_ms", value.get("timeout_ms"), MAX_TIMEOUT_MS)
+        timeout_ms = self.number((key,), "timeout_ms", value.get("timeout_ms"), MAX_MS)
         protocol = self.protocol((key,), value.get("protocol"))
         self.add((key,), key, Model(endpoints, timeout_ms, protocol, release))
 
@@ -221,7 +206,7 @@ class _Reader:
         items = [{"address": target, **common} if isinstance(target, str) else target for target in targets]
         model = Model(
             self.endpoints((*at, "targets"), items),
-            self.number(at_labels, "timeout_ms", values.get("timeout_ms"), MAX_TIMEOUT_MS),
+            self.number(at_labels, "timeout_ms", values.get("timeout_ms"), MAX_MS),
             self.protocol(at_labels, values.get("protocol")),
         )
         if targets and not model.endpoints:
@@ -234,65 +219,3 @@ class _Reader:
     def add(self, at: At, key: str, model: Model) -> None:
         for contradiction in self.models.setdefault(key, Model()).add(model):
             self.warn(at, f"{key}: {contradiction}", "the first counts")
-
-    def endpoints(self, at: At, items: list[Any]) -> dict[str, Announced]:
-        """Return the endpoints that can be used, by address."""
-        endpoints: dict[str, Announced] = {}
-        for index, item in enumerate(items):
-            endpoint = self.endpoint((*at, index), item)
-            if endpoint is None:
-                continue
-            if endpoint.address in endpoints:
-                self.warn((*at, index), f"{endpoint.address} is there twice; the first counts", "give it a weight")
-                continue
-            endpoints[endpoint.address] = endpoint
-        return endpoints
-
-    def endpoint(self, at: At, item: Any) -> Announced | None:
-        given = {"address": item} if isinstance(item, str) else item
-        if not isinstance(given, dict):
-            self.warn(
-                at, f"{str(item)[:60]!r} is skipped: it is no endpoint", "write host:port, or {address: host:port}"
-            )
-            return None
-        for unknown in given.keys() - Announced.model_fields.keys():
-            known = ", ".join(Announced.model_fields)
-            self.warn(at, f"unknown key {str(unknown)[:60]!r}; it is ignored", f"known: {known}")
-        known_only = {key: given[key] for key in Announced.model_fields if given.get(key) is not None}
-        if "version" in known_only:  # a number where YAML was given no quotation marks
-            known_only["version"] = _text(known_only["version"])
-        if isinstance(known_only.get("versions"), list):
-            known_only["versions"] = [_text(each) for each in known_only["versions"]]
-        try:
-            return Announced.model_validate(known_only)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            message = first["msg"].removeprefix("Value error, ")
-            self.warn(
-                at, f"{str(item)[:60]!r} is skipped: {place}: {message}", "write host:port, or {address: host:port}"
-            )
-            return None
-
-    def number(self, at: At, name: str, given: Any, highest: int) -> int | None:
-        """Return a whole number from 1 on; None, and a warning, for anything else."""
-        if given is None:
-            return None
-        text = _text(given)
-        if isinstance(text, str) and re.fullmatch("[0-9]{1,9}", text) and 1 <= int(text) <= highest:
-            return int(text)
-        self.warn((*at, name), f"{name} {str(given)[:60]!r} is ignored", f"a whole number from 1 to {highest}")
-        return None
-
-    def protocol(self, at: At, given: Any) -> WireProtocol | None:
-        for known in PROTOCOLS:
-            if given == known:
-                return known  # type: ignore[no-any-return]
-        if given is not None:
-            self.warn((*at, "protocol"), f"protocol {str(given)[:60]!r} is ignored", f"one of {', '.join(PROTOCOLS)}")
-        return None
-
-
-def _text(value: Any) -> Any:
-    """Return the text that a whole number was meant to be."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -20,7 +20,8 @@ from access import state
 from access.config.sections import AccessConfig
 from access.discovery import dns_questions
 from access.discovery.base import ANY_MODEL, Entry, Snapshot
-from access.discovery.dns import DnsConfig, DnsResolver
+from access.discovery.dns import DnsResolver
+from access.discovery.dns_config import DnsConfig
 from access.errors import DiscoveryError
 from access.fields import EndpointConfig
 from access.following.saved_state import SavedState
@@ -476,7 +477,8 @@ def test_without_dnspython_it_says_what_to_install(tmp_path):
     code = (
         "import sys; sys.modules['dns'] = None\n"
         "from pathlib import Path\n"
-        "from access.discovery.dns import DnsConfig, DnsResolver\n"
+        "from access.discovery.dns import DnsResolver\n"
+        "from access.discovery.dns_config import DnsConfig\n"
         "resolver = DnsResolver(DnsConfig(kind='dns', name='a.test', port=1))\n"
         "resolver.start(lambda: None)\n"
         "resolver.read()\n"
