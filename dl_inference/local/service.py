@@ -21,6 +21,7 @@ from access.plane import Control, DataPlane, Event, Events
 from dl_inference.local.announce import served
 from dl_inference.local.folders import Change, FolderError, ModelsDir
 from dl_inference.local.launch import Launcher
+from dl_inference.local.leaving import Leaving, has_ended
 from dl_inference.local.models import Group, Model
 from dl_inference.local.processes import ModelProcess
 from dl_inference.local.routes import routing
@@ -72,7 +73,7 @@ class LocalService:
         self._models: dict[str, Model] = {}
         self._unreadable = ""
         self._withdrawn: dict[str, float] = {}
-        self._leaving: list[tuple[ModelProcess, float]] = []
+        self._leaving = Leaving(config.drain_timeout_ms / 1000 + END_S)
         self._released: list[Group] = []
         self._events = Events()
         self._control = Control(make, log)
@@ -124,7 +125,7 @@ class LocalService:
                 self._apply()
             elif self._is_decided() or time.monotonic() >= opens_at:
                 self._open()
-            self._end_the_leaving()
+            self._leaving.step()
             if view is not None:
                 self._show(view)
             event = self._events.next(BUSY_S if self._is_busy() else LOOK_S)
@@ -134,7 +135,7 @@ class LocalService:
 
     def _is_busy(self) -> bool:
         starting = any(replica.is_starting for group in self._groups() for replica in group.replicas)
-        return starting or self._folders.is_settling or bool(self._leaving)
+        return starting or self._folders.is_settling or bool(self._leaving.processes)
 
     def _look(self, *, force: bool) -> None:
         self._looked_at = time.monotonic()
@@ -201,22 +202,11 @@ class LocalService:
 
     def _dismiss(self) -> None:
         """End the processes that no route leads to any more; calls that are in them are answered."""
-        limit = time.monotonic() + self._config.drain_timeout_ms / 1000 + END_S
         for group in self._released:
             for replica in group.replicas:
                 if replica.process is not None:
-                    log.info("%s: process %d drains", replica.process.label, replica.process.pid)
-                    replica.process.terminate()
-                    self._leaving.append((replica.process, limit))
+                    self._leaving.add(replica.process)
         self._released = []
-
-    def _end_the_leaving(self) -> None:
-        for process, limit in self._leaving:
-            is_late = time.monotonic() >= limit
-            if is_late:
-                log.error("%s: process %d did not end in time and is killed", process.label, process.pid)
-                process.kill()
-        self._leaving = [each for each in self._leaving if not _has_ended(each[0])]
 
     def _status(self) -> dict[str, Any]:
         """Return what /status shows under `control`."""
@@ -244,10 +234,10 @@ class LocalService:
         processes = self._processes()
         for process in processes:
             process.terminate()
-        while is_clean and time.monotonic() < limit and not all(map(_has_ended, processes)):
+        while is_clean and time.monotonic() < limit and not all(map(has_ended, processes)):
             if self._control.stops_at_once(self._events, BUSY_S):
                 return False
-        return is_clean and all(map(_has_ended, processes))
+        return is_clean and all(map(has_ended, processes))
 
     def _say_goodbye(self) -> bool:
         """Serve on until everybody may have heard that this ends; False: a second signal does not wait for it."""
@@ -266,8 +256,4 @@ class LocalService:
 
     def _processes(self) -> list[ModelProcess]:
         replicas = (replica for group in self._groups() for replica in group.replicas)
-        return [*(process for process, _ in self._leaving), *(each.process for each in replicas if each.process)]
-
-
-def _has_ended(process: ModelProcess) -> bool:
-    return process.step().value == "ended"
+        return [*self._leaving.processes, *(each.process for each in replicas if each.process)]
