@@ -13,7 +13,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from access.config.sections import FAILURE_CODES, AccessConfig, ClusterSettings, ModelConfig, Route, SplitTarget, Target
+from access.config.sections import (
+    FAILURE_CODES,
+    AccessConfig,
+    ClusterSettings,
+    ModelConfig,
+    Route,
+    ServerLimits,
+    SplitTarget,
+    Target,
+)
 from access.discovery.base import ANY_MODEL, Entry, Snapshot, SourceConfig
 from access.fields import EndpointConfig
 from access.released import released
@@ -61,6 +70,7 @@ def process(config: AccessConfig) -> dict[str, Any]:
     # are the gRPC frame's head.
     limits["stream_window_bytes"] = max(limits["stream_window_bytes"], min(scan + 5, 2**31 - 1))
     limits["connection_window_bytes"] = max(limits["connection_window_bytes"], limits["stream_window_bytes"])
+    server = ServerLimits.model_fields
     return {
         "listen": list(config.listen),
         "admin": config.admin,
@@ -68,7 +78,8 @@ def process(config: AccessConfig) -> dict[str, Any]:
         "expose_endpoints": config.expose_endpoints,
         "admin_methods": config.admin_methods,
         "access_log": config.access_log,
-        "limits": limits,
+        "limits": {name: value for name, value in limits.items() if name in server},
+        "upstream": {name: value for name, value in limits.items() if name not in server},
     }
 
 
