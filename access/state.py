@@ -13,8 +13,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from access.config.sections import FAILURE_CODES, AccessConfig, ClusterSettings, ModelConfig, Route, SplitTarget, Target
-from access.discovery.base import ANY_MODEL, EndpointConfig, Entry, Snapshot, SourceConfig
+from access.config.sections import (
+    FAILURE_CODES,
+    AccessConfig,
+    ClusterSettings,
+    ModelConfig,
+    Route,
+    ServerLimits,
+    SplitTarget,
+    Target,
+)
+from access.discovery.base import ANY_MODEL, Entry, Snapshot, SourceConfig
+from access.fields import EndpointConfig
 from access.released import released
 from dl_inference.problem import Problem
 
@@ -42,16 +52,6 @@ def source_key(source: SourceConfig) -> str:
     return source.model_dump_json()
 
 
-UPSTREAM_LIMITS = (
-    "route_scan_limit_bytes",
-    "max_retry_bytes",
-    "connect_timeout_ms",
-    "max_connections_per_endpoint",
-    "keepalive_ms",
-    "keepalive_timeout_ms",
-)
-
-
 def sources(config: AccessConfig) -> dict[str, SourceConfig]:
     """Return every discovery source that the configuration names, once, by its key."""
     found = [*config.discovery]
@@ -70,7 +70,7 @@ def process(config: AccessConfig) -> dict[str, Any]:
     # are the gRPC frame's head.
     limits["stream_window_bytes"] = max(limits["stream_window_bytes"], min(scan + 5, 2**31 - 1))
     limits["connection_window_bytes"] = max(limits["connection_window_bytes"], limits["stream_window_bytes"])
-    upstream = {name: limits.pop(name) for name in UPSTREAM_LIMITS}
+    server = ServerLimits.model_fields
     return {
         "listen": list(config.listen),
         "admin": config.admin,
@@ -78,8 +78,8 @@ def process(config: AccessConfig) -> dict[str, Any]:
         "expose_endpoints": config.expose_endpoints,
         "admin_methods": config.admin_methods,
         "access_log": config.access_log,
-        "limits": limits,
-        "upstream": upstream,
+        "limits": {name: value for name, value in limits.items() if name in server},
+        "upstream": {name: value for name, value in limits.items() if name not in server},
     }
 
 

@@ -14,13 +14,13 @@ from rich.text import Text
 
 from access import check as access_check
 from access import document
-from access.config.load import load
 from access.errors import ConfigError, StartError
-from access.service import AccessService, signals
+from access.plane import signals
+from access.service import AccessService
 from dl_inference import address, messages
 from dl_inference._native import Proxy
+from dl_inference.commands import access_settings, registry, release
 from dl_inference.commands import check as check_command
-from dl_inference.commands import registry, release
 from dl_inference.commands import status as statuses
 from dl_inference.commands.console import err, log_to_stderr, out, say_what_is_missing
 
@@ -146,7 +146,7 @@ def access(
     if admin is not None:
         flags["admin"] = admin or None
     service = AccessService(
-        config, lambda: load(config, flags=flags), lambda document: Proxy(document, messages.DESCRIPTORS)
+        config, lambda: access_settings.read(config, flags), lambda document: Proxy(document, messages.DESCRIPTORS)
     )
     try:
         with signals(service.post):
@@ -293,7 +293,7 @@ def check(
     if path.suffix in MODEL_SUFFIXES:
         out.print(f"{path}: a model file\n    name its folder: {path.parent}", markup=False, soft_wrap=True)
         raise typer.Exit(1)
-    report = access_check.config(path)
+    report = access_check.config(path, access_settings.read)
     check_command.show(out, report)
     if report.problems:
         raise typer.Exit(1)

@@ -62,8 +62,8 @@ else:
     ]
 
 
-class Limits(Section):
-    """Every bound of the process. They hold until a restart."""
+class ServerLimits(Section):
+    """Bounds of what comes in, for any program that listens."""
 
     max_message_bytes: Annotated[int, Field(ge=1024, le=2**31 - 1)] = Field(
         16 * MIB, description="largest gRPC message either way, bytes"
@@ -80,12 +80,6 @@ class Limits(Section):
         1000, description="downstream connections of one remote IP address; unix sockets are not counted"
     )
     max_in_flight: Count = Field(10_000, description="calls in flight in the process; beyond it they are shed")
-    route_scan_limit_bytes: Annotated[int, Field(ge=64, le=2**31 - 1)] | None = Field(
-        None, description="how far into a message the route key is looked for, bytes; null: as `max_message_bytes`"
-    )
-    max_retry_bytes: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(
-        4 * MIB, description="request bytes of one call that are kept for a retry; a larger request is sent once"
-    )
     max_held_bytes: Annotated[int, Field(ge=MIB, le=2**40)] = Field(
         256 * MIB, description="request bytes held for route keys and retries in the process; beyond it calls are shed"
     )
@@ -116,6 +110,20 @@ class Limits(Section):
     max_frame_bytes: Annotated[int, Field(ge=16_384, le=16_777_215)] = Field(
         64 * 1024, description="largest HTTP/2 frame asked for on both sides, bytes"
     )
+    tcp_user_timeout_ms: MillisecondsOrOff = Field(
+        20_000, description="sent bytes unacknowledged for this time end a connection on either side, ms; 0 = system's"
+    )
+
+
+class Limits(ServerLimits):
+    """Every bound of the process. They hold until a restart."""
+
+    route_scan_limit_bytes: Annotated[int, Field(ge=64, le=2**31 - 1)] | None = Field(
+        None, description="how far into a message the route key is looked for, bytes; null: as `max_message_bytes`"
+    )
+    max_retry_bytes: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(
+        4 * MIB, description="request bytes of one call that are kept for a retry; a larger request is sent once"
+    )
     connect_timeout_ms: Milliseconds = Field(1000, description="TCP connect and HTTP/2 preface to an endpoint, ms")
     max_connections_per_endpoint: Count = Field(
         8, description="connections of one worker to one endpoint; the next opens when the streams are used up"
@@ -126,9 +134,6 @@ class Limits(Section):
         "gRPC servers close connections that ping more often than every 5 minutes, unless told otherwise",
     )
     keepalive_timeout_ms: Milliseconds = Field(20_000, description="how long to wait for the PING's answer, ms")
-    tcp_user_timeout_ms: MillisecondsOrOff = Field(
-        20_000, description="sent bytes unacknowledged for this time end a connection on either side, ms; 0 = system's"
-    )
 
 
 class ClusterSettings(Section):

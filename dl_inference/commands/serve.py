@@ -16,11 +16,11 @@ from rich.live import Live
 from rich.logging import RichHandler
 from rich.text import Text
 
-from access.config.load import load_without_file
 from access.errors import ConfigError, StartError
-from access.service import signals
+from access.plane import signals
 from dl_inference import messages
 from dl_inference._native import Proxy
+from dl_inference.commands import access_settings
 from dl_inference.commands import status as statuses
 from dl_inference.commands.check import show_problems
 from dl_inference.local.launch import Launcher
@@ -94,7 +94,7 @@ def run(  # noqa: PLR0913  (the options of the command)
     """
     err, out = consoles
     try:
-        config = load_without_file({"expose_endpoints": True}, flags=flags)
+        config = access_settings.read_without_file({"expose_endpoints": True}, flags)
         if fault := _fault(models_dir):
             raise StartError(fault)
         for address in [*config.listen, *([config.admin] if config.admin else [])]:
@@ -108,14 +108,13 @@ def run(  # noqa: PLR0913  (the options of the command)
             service = LocalService(
                 models_dir,
                 config,
-                replicas,
                 launcher,
                 lambda document: Proxy(document, messages.DESCRIPTORS),
-                announcement=announcement,
-                view=stack.enter_context(Table(out)) if out is not None else None,
+                announcement,
             )
+            view = stack.enter_context(Table(out)) if out is not None else None
             stack.enter_context(signals(service.post))
-            return 0 if service.run() else 1
+            return 0 if service.run(view) else 1
     except ConfigError as error:
         show_problems(err, error.problems, "red")
     except (StartError, InUseError, RegistryError, ValueError, OSError) as error:

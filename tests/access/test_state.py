@@ -4,9 +4,11 @@ from pathlib import Path
 
 from access import state
 from access.config.load import load
-from access.config.sections import AccessConfig, Limits
+from access.config.sections import AccessConfig, Limits, ServerLimits
 from access.discovery import RESOLVERS
-from access.discovery.base import Announced, EndpointConfig, Entry, ReleaseDocument, Snapshot
+from access.discovery.base import Announced, Entry, Snapshot
+from access.fields import EndpointConfig
+from dl_inference.registry.schema import ReleaseDocument
 
 CONFIG_RS = Path(__file__).parents[2] / "dataplane" / "crates" / "core" / "src" / "config.rs"
 NODEFILE = {"kind": "nodefile", "path": "nodefile.txt"}
@@ -42,7 +44,9 @@ def test_the_documents_have_exactly_the_fields_that_the_data_plane_requires():
     data = {"clusters": {"fleet": {"endpoints": ["a:1"]}}, "models": {"m": {"cluster": "fleet"}}}
     routing, process = build(data).state, state.process(AccessConfig.model_validate(data))
     assert process.keys() == rust_fields("ProxyConfig")
-    assert process["limits"].keys() == rust_fields("Limits") == Limits.model_fields.keys()
+    assert process["limits"].keys() == rust_fields("Limits") == ServerLimits.model_fields.keys()
+    assert process["upstream"].keys() == rust_fields("UpstreamLimits")
+    assert process["limits"].keys() | process["upstream"].keys() == Limits.model_fields.keys()
     assert routing.keys() == rust_fields("StateConfig")
     assert routing["clusters"][0].keys() == rust_fields("ClusterConfig")
     assert routing["clusters"][0]["failure_codes"].keys() == rust_fields("FailureCodes")
@@ -179,10 +183,18 @@ def test_one_source_named_twice_is_one_source():
 
 def test_the_windows_let_the_route_key_be_found():
     limits = {"max_message_bytes": 40_000_000, "stream_window_bytes": 65_535, "connection_window_bytes": 65_535}
-    process = state.process(AccessConfig.model_validate({"limits": limits}))["limits"]
-    assert process["route_scan_limit_bytes"] == 40_000_000
-    assert process["connection_window_bytes"] >= process["stream_window_bytes"] >= 40_000_005
-    assert process["stream_window_bytes"] < 2**31
+    process = state.process(AccessConfig.model_validate({"limits": limits}))
+    limits = process["limits"]
+    assert process["upstream"]["route_scan_limit_bytes"] == 40_000_000
+    assert limits["connection_window_bytes"] >= limits["stream_window_bytes"] >= 40_000_005
+    assert limits["stream_window_bytes"] < 2**31
+
+
+def test_limits_are_handed_over_in_two_parts_whatever_one_list_the_file_has():
+    process = state.process(AccessConfig.model_validate({"limits": {"max_streams": 7, "keepalive_ms": 8}}))
+    assert process["limits"]["max_streams"] == 7
+    assert process["upstream"]["keepalive_ms"] == 8
+    assert not process["limits"].keys() & process["upstream"].keys()
 
 
 def test_the_same_input_gives_the_same_document(tmp_path):
