@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from dl_inference.commands import release_view as view
 from dl_inference.commands.console import out
-from dl_inference.commands.registry_place import DEFAULT_TIMEOUT_MS, Model, Registry, Timeout, open_releases, reported
+from dl_inference.commands.registry_options import DEFAULT_TIMEOUT_MS, Model, Registry, Timeout, open_releases, reported
 from dl_inference.registry.releases import edits
 from dl_inference.registry.releases.change import Edit, RefusedError, ReleaseStore, Signature, change, default_author
 from dl_inference.registry.releases.change import clear as take_away

@@ -15,7 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from dl_inference import cli, messages
-from dl_inference.commands import status as statuses
+from dl_inference.commands.status_view import render
 
 COMMANDS = ("serve", "access", "predict", "call", "check", "status", "version")
 EXAMPLE = """\
@@ -288,12 +288,12 @@ def test_status_of_a_model_server_shows_its_calls():
     document = {"ready": True, "model": "digits", "model_version": "1", "queued": 0, "calls": calls}
     out = Console(width=120)
     with out.capture() as capture:
-        out.print(statuses.render(document))
+        out.print(render(document))
     rows = [line.split() for line in capture.get().splitlines()]
     assert ["ready", "model", "digits", "model", "version", "1", "queued", "0"] in rows
     assert ["seldon.protos.Model/Predict", "4", "1", "2.0"] in rows
     with out.capture() as capture:
-        out.print(statuses.render(document, {"calls": {}}, 2.0))
+        out.print(render(document, {"calls": {}}, 2.0))
     assert ["seldon.protos.Model/Predict", "4", "2.0", "1", "2.0"] in [
         line.split() for line in capture.get().splitlines()
     ]

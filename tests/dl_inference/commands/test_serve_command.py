@@ -19,7 +19,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from dl_inference import cli
-from dl_inference.commands.serve import Table
+from dl_inference.commands.serve_table import Table
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from dl_inference.commands.status import control_parts
+from dl_inference.commands.status_view import control_parts
 
 
 def said(**source: object) -> list[str]:

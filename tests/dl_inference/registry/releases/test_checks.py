@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dl_inference.commands.release_words import differences, percent, plain
+from dl_inference.commands.words import differences, percent, plain
 from dl_inference.registry.releases import edits
 from dl_inference.registry.releases.change import RefusedError, Signature, Stored, change
 from dl_inference.registry.releases.checks import compare
