@@ -42,6 +42,16 @@ def source_key(source: SourceConfig) -> str:
     return source.model_dump_json()
 
 
+UPSTREAM_LIMITS = (
+    "route_scan_limit_bytes",
+    "max_retry_bytes",
+    "connect_timeout_ms",
+    "max_connections_per_endpoint",
+    "keepalive_ms",
+    "keepalive_timeout_ms",
+)
+
+
 def sources(config: AccessConfig) -> dict[str, SourceConfig]:
     """Return every discovery source that the configuration names, once, by its key."""
     found = [*config.discovery]
@@ -60,6 +70,7 @@ def process(config: AccessConfig) -> dict[str, Any]:
     # are the gRPC frame's head.
     limits["stream_window_bytes"] = max(limits["stream_window_bytes"], min(scan + 5, 2**31 - 1))
     limits["connection_window_bytes"] = max(limits["connection_window_bytes"], limits["stream_window_bytes"])
+    upstream = {name: limits.pop(name) for name in UPSTREAM_LIMITS}
     return {
         "listen": list(config.listen),
         "admin": config.admin,
@@ -68,6 +79,7 @@ def process(config: AccessConfig) -> dict[str, Any]:
         "admin_methods": config.admin_methods,
         "access_log": config.access_log,
         "limits": limits,
+        "upstream": upstream,
     }
 
 

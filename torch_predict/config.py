@@ -65,10 +65,6 @@ class Limits(BaseModel):
     max_connections: int = Field(default=4096, gt=0, description="Connections in all.")
     max_connections_per_ip: int = Field(default=4096, gt=0, description="Connections of one remote IP address.")
     max_in_flight: int = Field(default=8192, gt=0, description="Calls in flight; beyond it they are shed.")
-    route_scan_limit_bytes: int = Field(
-        default=64 << 20, gt=0, description="Not used by a model server, which routes nothing."
-    )
-    max_retry_bytes: int = Field(default=0, ge=0, description="Not used by a model server, which retries nothing.")
     max_held_bytes: int = Field(default=256 << 20, ge=0, description="Request bytes held in the process.")
     header_timeout_ms: int = Field(
         default=10_000, gt=0, description="From accepting a connection to its first headers, ms."
@@ -88,12 +84,6 @@ class Limits(BaseModel):
     stream_window_bytes: int = Field(default=4 << 20, gt=0, description="HTTP/2 window of a stream, bytes.")
     connection_window_bytes: int = Field(default=16 << 20, gt=0, description="HTTP/2 window of a connection, bytes.")
     max_frame_bytes: int = Field(default=1 << 20, ge=16384, le=16777215, description="SETTINGS_MAX_FRAME_SIZE, bytes.")
-    connect_timeout_ms: int = Field(
-        default=5_000, gt=0, description="Not used by a model server, which connects to nothing."
-    )
-    max_connections_per_endpoint: int = Field(default=1, gt=0, description="Not used by a model server.")
-    keepalive_ms: int = Field(default=0, ge=0, description="Not used by a model server.")
-    keepalive_timeout_ms: int = Field(default=20_000, gt=0, description="Not used by a model server.")
     tcp_user_timeout_ms: int = Field(default=30_000, ge=0, description="TCP_USER_TIMEOUT, ms; 0 = the system's.")
 
 

@@ -23,9 +23,10 @@ pub struct ProxyConfig {
     /// File that gets one JSON line per call; `-` is standard output; none when null.
     pub access_log: Option<String>,
     pub limits: Limits,
+    pub upstream: UpstreamLimits,
 }
 
-/// Every bound of the process, in one place.
+/// Bounds on what a caller may ask of a program, whichever program it is.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
@@ -42,11 +43,7 @@ pub struct Limits {
     pub max_connections_per_ip: usize,
     /// Calls in flight in the process; beyond it they are shed.
     pub max_in_flight: usize,
-    /// How far into a message the route key is looked for.
-    pub route_scan_limit_bytes: usize,
-    /// Request bytes kept for a retry, per call.
-    pub max_retry_bytes: usize,
-    /// Request bytes held for scanning and retries, in the process.
+    /// Request bytes held in the process: of messages being read or worked on, for scanning and for retries.
     pub max_held_bytes: usize,
     /// From accepting a connection to its first request headers.
     pub header_timeout_ms: u64,
@@ -66,6 +63,18 @@ pub struct Limits {
     pub connection_window_bytes: u32,
     /// SETTINGS_MAX_FRAME_SIZE announced on both sides, 16384..=16777215.
     pub max_frame_bytes: u32,
+    /// TCP_USER_TIMEOUT on both sides; 0 = the system's.
+    pub tcp_user_timeout_ms: u64,
+}
+
+/// Bounds on what the access service does for a call before and beside an endpoint's answer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamLimits {
+    /// How far into a message the route key is looked for.
+    pub route_scan_limit_bytes: usize,
+    /// Request bytes kept for a retry, per call.
+    pub max_retry_bytes: usize,
     /// TCP connect and HTTP/2 preface to an endpoint.
     pub connect_timeout_ms: u64,
     /// Most connections of one worker to one endpoint; a second one opens when the first's streams are used up.
@@ -73,8 +82,6 @@ pub struct Limits {
     /// HTTP/2 PING to an endpoint whose connection was silent for this time while calls are in flight; 0 = never.
     pub keepalive_ms: u64,
     pub keepalive_timeout_ms: u64,
-    /// TCP_USER_TIMEOUT on both sides; 0 = the system's.
-    pub tcp_user_timeout_ms: u64,
 }
 
 /// The whole routing state.

@@ -1,13 +1,39 @@
 //! The data plane of dl-inference. It makes each request happen; what should be true (configuration,
 //! endpoints, releases) is decided by the Python control plane, which hands it over as JSON documents.
 //! This crate knows no Python.
+//!
+//! Rooms, from the bottom up (tests/project/test_layout.py says who may use whom): `code`, `balance`, `error`, `config`,
+//! `stats` · `grpc`, `net` (sockets, connections, streams) · `call` (the answering end of one call) · `local` (what a
+//! program answers itself) · `proxy` and `worker` (the two request paths) · `admin` (what is shown) · `program`.
 #![forbid(unsafe_code)]
 
-pub mod admin;
-pub mod balance;
-pub mod config;
-pub mod error;
-pub mod grpc;
-pub mod net;
-pub mod proxy;
-pub mod worker;
+mod admin;
+mod balance;
+mod call;
+mod code;
+mod config;
+mod error;
+mod grpc;
+mod local;
+mod net;
+mod program;
+mod proxy;
+mod stats;
+#[cfg(test)]
+mod testing;
+mod worker;
+
+pub use balance::NAMES as POLICIES;
+pub use config::{ProxyConfig, StateConfig};
+pub use error::{Row as ErrorRow, TABLE as ERRORS};
+pub use program::{Control, ModelServer, Proxy};
+
+/// What the model server's requests are made of, and their answers.
+pub mod model {
+    pub use crate::worker::codec::oip::InferOutput;
+    pub use crate::worker::codec::{
+        Answer, DType, MAX_DEPTH, Payload, TensorRef, TfData, TfDataRef, TfTensor, Value,
+    };
+    pub use crate::worker::queue::Call;
+    pub use crate::worker::reply::{Content, ReplySlot, Slots};
+}

@@ -1,9 +1,8 @@
 //! Payloads to Python objects, and answers from them. Elements are handed over, not copied, where layout and
 //! type allow; numpy owns them then, writable and aligned.
 
-use dl_core::worker::codec::{Answer, DType, MAX_DEPTH, Payload, TensorRef, TfData};
-use dl_core::worker::codec::{TfDataRef, TfTensor, Value, oip::InferOutput};
-use dl_core::worker::reply::Content;
+use dl_core::model::{Answer, Content, DType, InferOutput, MAX_DEPTH, Payload};
+use dl_core::model::{TensorRef, TfData, TfDataRef, TfTensor, Value};
 use numpy::ndarray::{ArrayD, IxDyn};
 use numpy::{Element, PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
 use numpy::{PyArray1, PyArrayDescrMethods, PyArrayDyn, PyArrayMethods};

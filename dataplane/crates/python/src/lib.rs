@@ -4,13 +4,9 @@ mod convert;
 mod proxy;
 mod worker;
 
-use dl_core::balance;
-use dl_core::error::ErrorKind;
-use dl_core::proxy::method;
 use pyo3::create_exception;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
-use pyo3::types::{IntoPyDict, PyDict};
 
 // A call allocates a task of some 3 KB, beyond the sizes that glibc serves from its thread cache. Only Rust
 // uses it; Python and numpy keep their own allocators.
@@ -23,35 +19,40 @@ create_exception!(dl_inference._native, NativeError, PyException);
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     module.add("NativeError", py.get_type::<NativeError>())?;
-    module.add("POLICIES", balance::NAMES.to_vec())?;
-    let kinds = ErrorKind::ALL.iter();
-    let kinds: Vec<_> = kinds
-        .map(|kind| (kind.name(), kind.code().name()))
-        .collect();
-    module.add("ERROR_KINDS", kinds)?;
-    let methods: PyResult<Vec<_>> = method::all().iter().map(|row| describe(py, row)).collect();
-    module.add("METHODS", methods?)?;
+    module.add("POLICIES", dl_core::POLICIES.to_vec())?;
+    let kinds: PyResult<Vec<_>> = dl_core::ERRORS.iter().map(|row| kind(py, row)).collect();
+    module.add("ERROR_KINDS", kinds?)?;
+    module.add_class::<ErrorKind>()?;
     module.add_class::<proxy::Proxy>()?;
     module.add_class::<worker::Item>()?;
     module.add_class::<worker::Batch>()?;
     module.add_class::<worker::Worker>()
 }
 
+/// One kind of error, a row of the data plane's table.
+#[pyclass(module = "dl_inference._native", frozen, get_all)]
+struct ErrorKind {
+    name: &'static str,
+    code: &'static str,
+    retried: &'static str,
+    counts: &'static str,
+    meaning: &'static str,
+    remedy: &'static str,
+}
+
+fn kind(py: Python<'_>, row: &dl_core::ErrorRow) -> PyResult<Py<ErrorKind>> {
+    let kind = ErrorKind {
+        name: row.name,
+        code: row.code.name(),
+        retried: row.retry.text(),
+        counts: row.blame.text(),
+        meaning: row.meaning,
+        remedy: row.remedy,
+    };
+    Py::new(py, kind)
+}
+
 /// What the data plane refuses, as Python's exception.
 fn native<T>(result: Result<T, impl ToString>) -> PyResult<T> {
     result.map_err(|error| NativeError::new_err(error.to_string()))
-}
-
-/// One row of protos/methods.toml as Python sees it.
-fn describe<'py>(py: Python<'py>, row: &method::Method) -> PyResult<Bound<'py, PyDict>> {
-    let words = [
-        ("path", row.path.clone()),
-        ("upstream", row.upstream.as_str().to_owned()),
-        ("kind", format!("{:?}", row.kind).to_lowercase()),
-        ("protocol", format!("{:?}", row.protocol).to_lowercase()),
-        ("streaming", format!("{:?}", row.streaming).to_lowercase()),
-    ];
-    let dict = words.into_py_dict(py)?;
-    dict.set_item("idempotent", row.idempotent)?;
-    Ok(dict)
 }

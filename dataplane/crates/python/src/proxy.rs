@@ -1,13 +1,9 @@
 //! `Proxy`: the access service's data plane. What is said here in Rust is documented in `_native.pyi`.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dl_core::config::{ProxyConfig, StateConfig};
-use dl_core::net::drain::Phase;
-use dl_core::proxy::server::Proxy as Core;
-use dl_core::proxy::state::Shared;
-use dl_core::proxy::status;
+use dl_core::{Control, Proxy as Core, ProxyConfig, StateConfig};
 use pyo3::prelude::*;
 
 use crate::native;
@@ -16,7 +12,7 @@ use crate::native;
 pub struct Proxy {
     core: Mutex<Core>,
     /// What can be asked and told while another control call, a drain above all, goes on.
-    shared: Arc<Shared>,
+    control: Control,
 }
 
 #[pymethods]
@@ -25,9 +21,9 @@ impl Proxy {
     fn new(config_json: &str, descriptors: &[u8]) -> PyResult<Self> {
         let config: ProxyConfig = native(serde_json::from_str(config_json))?;
         let core = native(Core::new(config, descriptors))?;
-        let shared = core.shared().clone();
+        let control = core.control();
         let core = Mutex::new(core);
-        Ok(Self { core, shared })
+        Ok(Self { core, control })
     }
 
     fn start(&self, py: Python<'_>) -> PyResult<Vec<String>> {
@@ -41,16 +37,16 @@ impl Proxy {
 
     fn set_control_status(&self, py: Python<'_>, status_json: &str) -> PyResult<()> {
         let value: serde_json::Value = native(serde_json::from_str(status_json))?;
-        py.detach(|| self.shared.set_control_status(value));
+        py.detach(|| self.control.set_control_status(value));
         Ok(())
     }
 
     fn count_reload(&self, py: Python<'_>, source: &str, ok: bool) {
-        py.detach(|| self.shared.stats.count_reload(source, ok));
+        py.detach(|| self.control.count_reload(source, ok));
     }
 
     fn status(&self, py: Python<'_>) -> String {
-        py.detach(|| status::json(&self.shared))
+        py.detach(|| self.control.status())
     }
 
     fn drain(&self, py: Python<'_>, timeout_ms: u64) -> bool {
@@ -60,7 +56,7 @@ impl Proxy {
     fn stop(&self, py: Python<'_>) {
         py.detach(|| {
             // A drain that goes on holds the lock; this ends it.
-            self.shared.drain.advance(Phase::Stopped);
+            self.control.stop();
             self.lock().stop();
         });
     }

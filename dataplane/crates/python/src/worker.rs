@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use dl_core::worker::queue::Call;
-use dl_core::worker::reply::{ReplySlot, Slots};
-use dl_core::worker::server::WorkerFront;
+use dl_core::ModelServer;
+use dl_core::model::{Call, ReplySlot, Slots};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -29,7 +28,7 @@ pub struct Batch {
 
 #[pyclass(module = "dl_inference._native", frozen)]
 pub struct Worker {
-    front: WorkerFront,
+    front: ModelServer,
 }
 
 impl Item {
@@ -82,7 +81,7 @@ impl Batch {
         })
     }
 
-    fn fail(&self, index: usize, code: u8, message: String, kind: String) -> PyResult<()> {
+    fn fail(&self, index: usize, code: u8, message: String, kind: &str) -> PyResult<()> {
         self.slots.fail(index, code, message, kind).map_err(invalid)
     }
 }
@@ -91,7 +90,7 @@ impl Batch {
 impl Worker {
     #[new]
     fn new(config_json: &str, descriptors: &[u8]) -> PyResult<Self> {
-        let front = native(WorkerFront::new(config_json, descriptors))?;
+        let front = native(ModelServer::new(config_json, descriptors))?;
         Ok(Self { front })
     }
 

@@ -5,7 +5,7 @@
 
 use std::io::Read;
 
-use dl_core::proxy::server::Proxy;
+use dl_core::Proxy;
 
 // As in the native module: what is measured here is what is shipped.
 #[global_allocator]

@@ -1,4 +1,4 @@
-//! Metrics: the counters that the request path updates ([`stats`]) and the page of /metrics ([`render`]).
+//! The page of /metrics ([`render`]), from the counters that the request path updates ([`crate::stats`]).
 //! docs/metrics.md describes each family; a test compares the two.
 //!
 //! Why not the `prometheus-client` crate: its `Family` looks labels up in a locked map for each record,
@@ -8,18 +8,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-pub mod counters;
 pub mod exposition;
-pub mod histogram;
-pub mod process;
-pub mod stats;
-
-pub use counters::{ClosedReason, CodeCounters, RefusedReason, RetryCause};
-pub use histogram::Histogram;
-pub use stats::{CallStats, ClusterStats, EndpointStats, ProcessStats};
+mod process;
 
 use exposition::{Exposition, Kind};
-use histogram::Resolution;
+
+use crate::stats::{CallStats, ClusterStats, EndpointStats, ProcessStats, Resolution};
 
 /// Everything that a page shows. Model names, cluster names and the addresses within a cluster must each
 /// be given once: the format forbids two samples with the same labels.

@@ -1,8 +1,5 @@
-//! What is seen from outside: health, reflection, metrics, status.
+//! What is seen from outside on the admin port: the pages, and how counters become metrics. Only `program` puts it beside
+//! a request path.
 
-pub mod access_log;
-pub mod grpc;
-pub mod health;
 pub mod http;
 pub mod metrics;
-pub mod reflection;

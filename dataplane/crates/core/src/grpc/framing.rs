@@ -2,8 +2,6 @@
 //!
 //! [`Frames`] walks the chunks of a body as they come, whatever the split, and never copies or allocates.
 
-use bytes::{BufMut, Bytes, BytesMut};
-
 use crate::error::{Error, ErrorKind};
 
 /// Bytes in front of each message.
@@ -29,7 +27,6 @@ pub struct Frames {
     have: usize,
     /// Bytes of the current message still to come.
     remaining: usize,
-    messages: u64,
 }
 
 impl Frames {
@@ -40,7 +37,6 @@ impl Frames {
             prefix: [0; PREFIX],
             have: 0,
             remaining: 0,
-            messages: 0,
         }
     }
 
@@ -52,7 +48,6 @@ impl Frames {
         if self.have == PREFIX {
             if self.remaining == 0 {
                 self.have = 0;
-                self.messages += 1;
                 return Ok(Some(Event::End));
             }
             if chunk.is_empty() {
@@ -77,11 +72,6 @@ impl Frames {
     /// Whether the body may not end here: a message has begun and is not complete.
     pub fn incomplete(&self) -> bool {
         self.have != 0
-    }
-
-    /// Messages completed so far.
-    pub fn messages(&self) -> u64 {
-        self.messages
     }
 
     fn start(&mut self) -> Result<Event<'static>, Error> {
@@ -115,36 +105,6 @@ impl Frames {
 pub fn prefix(length: u32) -> [u8; PREFIX] {
     let [a, b, c, d] = length.to_be_bytes();
     [0, a, b, c, d]
-}
-
-/// Frame a message of our own, uncompressed.
-///
-/// Panics above 4 GiB, which gRPC cannot frame; messages of our own are bounded by max_message_bytes.
-pub fn encode(message: &[u8]) -> Bytes {
-    let mut frame = begin(message.len());
-    frame.put_slice(message);
-    finish(frame)
-}
-
-/// Start a frame in place: write the message behind what this returns, then call [`finish`].
-pub fn begin(capacity: usize) -> BytesMut {
-    let mut frame = BytesMut::with_capacity(PREFIX + capacity);
-    frame.put_slice(&[0; PREFIX]);
-    frame
-}
-
-/// Complete a frame made by [`begin`]: put the length in front.
-///
-/// Panics above 4 GiB, as [`encode`].
-pub fn finish(mut frame: BytesMut) -> Bytes {
-    let length = frame.len().saturating_sub(PREFIX);
-    assert!(
-        frame.len() >= PREFIX && length <= u32::MAX as usize,
-        "a frame of {} bytes",
-        frame.len()
-    );
-    frame[..PREFIX].copy_from_slice(&prefix(length as u32));
-    frame.freeze()
 }
 
 #[cfg(test)]

@@ -1,9 +1,6 @@
 //! Which metadata crosses the proxy, each way. Maps are changed in place: they are moved from one side to
 //! the other, never copied.
 
-use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
-
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::deadline::GRPC_TIMEOUT;
@@ -73,7 +70,7 @@ pub fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
 /// connection's dynamic table, evicting the entries that do repeat. Do the same to a caller's id.
 pub fn make_request_id() -> HeaderValue {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    let mut random = random();
+    let mut random = fastrand::u64(..);
     let mut text = [0_u8; 16];
     for digit in text.iter_mut().rev() {
         *digit = HEX[(random & 15) as usize];
@@ -84,22 +81,6 @@ pub fn make_request_id() -> HeaderValue {
         HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"));
     value.set_sensitive(true);
     value
-}
-
-/// A fast random number, not for secrets: the next of this thread's SplitMix64, which starts at a random
-/// state of its own.
-///
-/// Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
-pub fn random() -> u64 {
-    thread_local! {
-        // RandomState differs from thread to thread and from process to process.
-        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0));
-    }
-    let state = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-    STATE.set(state);
-    let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 /// `access-*`, and the fields that RFC 9110 (7.6.1) ties to one connection. h2 refuses most of the latter

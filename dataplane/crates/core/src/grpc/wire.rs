@@ -174,11 +174,6 @@ impl Scanner {
         }
     }
 
-    /// Bytes read so far.
-    pub fn offset(&self) -> u64 {
-        self.offset
-    }
-
     /// Go over the whole unknown fields that `bytes` begins with; return their length.
     fn skip_unknown(&mut self, shape: &Shape, bytes: &[u8]) -> usize {
         if !matches!(self.state, State::Tag) || self.bits != 0 {

@@ -6,16 +6,20 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, TcpKeepalive, Type};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::drain::{Drain, Phase};
-use super::limits::{ConnectionGuard, ConnectionLimiter};
-use crate::admin::metrics::{ProcessStats, RefusedReason};
+use super::connection::Server;
+use super::drain::Phase;
+use super::limits::ConnectionGuard;
+use crate::stats::RefusedReason;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
@@ -29,6 +33,9 @@ pub enum Peer {
 pub struct Load {
     connections: AtomicUsize,
     streams: AtomicUsize,
+    /// A drain waits for the last of them; until then nobody need be told.
+    is_watched: AtomicBool,
+    changed: Notify,
 }
 
 /// Keeps a connection counted, by its worker and by the limits.
@@ -76,15 +83,32 @@ impl Load {
     }
 
     pub fn remove_stream(&self) {
-        self.streams.fetch_sub(1, Ordering::Relaxed);
+        self.remove(&self.streams);
+    }
+
+    /// Let [`changed`](Self::changed) be told from now on.
+    pub fn watch(&self) {
+        self.is_watched.store(true, Ordering::SeqCst);
+    }
+
+    /// Ready when the last stream or the last connection has gone after this call.
+    pub fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    fn remove(&self, count: &AtomicUsize) {
+        // In one order with `watch`: who watches sees the count, or is told.
+        if count.fetch_sub(1, Ordering::SeqCst) == 1 && self.is_watched.load(Ordering::SeqCst) {
+            self.changed.notify_waiters();
+        }
     }
 
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.connections.load(Ordering::SeqCst)
     }
 
     pub fn streams(&self) -> usize {
-        self.streams.load(Ordering::Relaxed)
+        self.streams.load(Ordering::SeqCst)
     }
 }
 
@@ -100,7 +124,7 @@ impl Accepted {
 
 impl Drop for Accepted {
     fn drop(&mut self) {
-        self.load.connections.fetch_sub(1, Ordering::Relaxed);
+        self.load.remove(&self.load.connections);
     }
 }
 
@@ -254,16 +278,10 @@ enum Accepting {
 const HANDSHAKE: Duration = Duration::from_millis(50);
 
 /// Accept on one listener until the drain begins, then close it: what was connected by then is served.
-pub async fn run(
-    listener: Listener,
-    targets: &[Target],
-    limiter: &ConnectionLimiter,
-    stats: &ProcessStats,
-    drain: &Drain,
-    tcp_user_timeout_ms: u64,
-) -> io::Result<()> {
+pub async fn run(listener: Listener, targets: Rc<[Target]>, server: Arc<Server>) -> io::Result<()> {
     // Dropped last: calls are told to go only when the listener has closed.
-    let _door = drain.door();
+    let _door = server.drain.door();
+    let tcp_user_timeout_ms = server.limits.tcp_user_timeout_ms;
     let listener = listener;
     let accepting = match &listener {
         Listener::Tcp(listener) => {
@@ -273,14 +291,14 @@ pub async fn run(
             Accepting::Unix(tokio::net::UnixListener::from_std(listener.try_clone()?)?)
         }
     };
-    let mut watch = drain.watch();
+    let mut watch = server.drain.watch();
     let phase = loop {
         let accepted = tokio::select! {
             phase = watch.changed() => break phase,
             accepted = accept(&accepting, tcp_user_timeout_ms) => accepted,
         };
         let is_exhausted = matches!(&accepted, Err(error) if !is_connection_error(error));
-        take(accepted, targets, limiter, stats);
+        take(accepted, &targets, &server);
         if is_exhausted {
             // Out of file descriptors or memory: accepting again at once would spin.
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -298,7 +316,7 @@ pub async fn run(
             accepted = accept(&accepting, tcp_user_timeout_ms) => accepted,
         };
         let is_exhausted = matches!(&accepted, Err(error) if !is_connection_error(error));
-        take(accepted, targets, limiter, stats);
+        take(accepted, &targets, &server);
         if is_exhausted {
             break;
         }
@@ -307,20 +325,15 @@ pub async fn run(
 }
 
 /// Give an accepted connection to a worker, or count why not.
-fn take(
-    accepted: io::Result<(Stream, Peer)>,
-    targets: &[Target],
-    limiter: &ConnectionLimiter,
-    stats: &ProcessStats,
-) {
+fn take(accepted: io::Result<(Stream, Peer)>, targets: &[Target], server: &Server) {
     match accepted {
-        Ok((stream, peer)) => match limiter.admit(peer.ip()) {
+        Ok((stream, peer)) => match server.limiter.admit(peer.ip()) {
             Ok(guard) => hand_over(targets, stream, peer, guard),
             // Dropping the socket closes it; there is no HTTP/2 connection yet to say why on.
-            Err(reason) => stats.refused.add(reason),
+            Err(reason) => server.stats.refused.add(reason),
         },
         Err(error) if is_connection_error(&error) => {}
-        Err(_) => stats.refused.add(RefusedReason::AcceptError),
+        Err(_) => server.stats.refused.add(RefusedReason::AcceptError),
     }
 }
 

@@ -27,12 +27,13 @@ fn drain_under(address: &str, connect: impl Fn(&str) -> bool + Sync) {
         load: Arc::default(),
         sender,
     };
-    let drain = Drain::default();
+    let limits = serde_json::from_value(crate::testing::limits()).unwrap();
+    let server = Arc::new(Server::new(limits));
     std::thread::scope(|scope| {
         for _ in 0..CALLERS {
             scope.spawn(|| while connect(&bound) {});
         }
-        let drain = &drain;
+        let drain = server.drain.clone();
         scope.spawn(move || {
             let mut served = 0;
             while let Some(Incoming { stream, .. }) = incoming.blocking_recv() {
@@ -51,14 +52,11 @@ fn drain_under(address: &str, connect: impl Fn(&str) -> bool + Sync) {
                 }
             }
         });
-        let limiter = ConnectionLimiter::new(10_000, 10_000);
-        let stats = ProcessStats::default();
-        let targets = [target];
+        let targets: Rc<[Target]> = Rc::new([target]);
         runtime
-            .block_on(run(listener, &targets, &limiter, &stats, drain, 0))
+            .block_on(run(listener, targets, server.clone()))
             .unwrap();
-        assert_eq!(drain.phase(), Phase::Draining);
-        drop(targets);
+        assert_eq!(server.drain.phase(), Phase::Draining);
     });
 }
 

@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::Reason;
-use h2::server::{self, SendResponse};
-use http::Request;
+use h2::server;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
@@ -21,28 +20,37 @@ use super::accept::{Load, Peer};
 use super::buffered::{Buffered, Flush, buffered};
 use super::drain::{Drain, Phase};
 use super::frames::{FrameState, Frames};
-use super::limits::ResetGuard;
-use crate::admin::metrics::{ClosedReason, ProcessStats};
+use super::limits::{ConnectionLimiter, ResetGuard};
+use super::stream::{self, Answer, Body, Head};
 use crate::config::Limits;
+use crate::stats::{ClosedReason, ProcessStats};
 
 /// What a connection's streams are given to.
 pub trait Service: 'static {
     /// Start serving one call; must not block. `stream` lives as long as the call.
-    fn call(
-        &self,
-        request: Request<h2::RecvStream>,
-        respond: SendResponse<Bytes>,
-        stream: StreamGuard,
-    );
+    fn call(&self, head: Head, body: Body, answer: Answer, stream: StreamGuard);
+
+    /// The program's state has changed.
+    fn state_changed(&self) {}
 }
 
-/// What all connections of one worker share.
+/// What all connections of the process share.
 pub struct Server {
     pub limits: Limits,
     pub drain: Drain,
     pub stats: Arc<ProcessStats>,
-    /// Connections and streams of this worker; the accept task compares workers by it.
-    pub load: Arc<Load>,
+    pub limiter: ConnectionLimiter,
+}
+
+impl Server {
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            drain: Drain::default(),
+            stats: Arc::default(),
+            limiter: ConnectionLimiter::new(limits.max_connections, limits.max_connections_per_ip),
+            limits,
+        }
+    }
 }
 
 /// One downstream connection, as its streams see it.
@@ -73,6 +81,18 @@ impl StreamGuard {
 
     pub fn peer(&self) -> &Peer {
         &self.connection.peer
+    }
+
+    /// The guard of a stream without a connection.
+    #[cfg(test)]
+    pub fn lone() -> Self {
+        Self::new(Rc::new(Connection {
+            peer: Peer::Unix,
+            load: Arc::default(),
+            streams: Cell::new(0),
+            idle_since: Cell::new(Instant::now()),
+            resets: RefCell::default(),
+        }))
     }
 
     /// The caller reset this stream before it got response headers; many of these close the connection.
@@ -106,7 +126,7 @@ enum Closing {
 }
 
 struct Driver<T, S> {
-    server: Rc<Server>,
+    server: Arc<Server>,
     service: Rc<S>,
     http2: server::Connection<Frames<Buffered<T>>, Bytes>,
     flush: Flush<T>,
@@ -121,10 +141,8 @@ struct Driver<T, S> {
     reason: Option<ClosedReason>,
 }
 
-/// Serve one connection until it ends.
-///
-/// `age_jitter` in 0.9..=1.1 spreads the ends of connections that began together.
-pub async fn serve<T, S>(io: T, peer: Peer, server: Rc<Server>, service: Rc<S>, age_jitter: f64)
+/// Serve one connection until it ends. `load` counts what its worker has to do.
+pub async fn serve<T, S>(io: T, peer: Peer, server: Arc<Server>, load: Arc<Load>, service: Rc<S>)
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Service,
@@ -142,12 +160,14 @@ where
     };
     let connection = Rc::new(Connection {
         peer,
-        load: server.load.clone(),
+        load,
         streams: Cell::new(0),
         idle_since: Cell::new(started),
         resets: RefCell::new(ResetGuard::default()),
     });
-    let age_limit = Duration::from_millis(limits.max_connection_age_ms).mul_f64(age_jitter);
+    // The ends of connections that began together are spread.
+    let jitter = 0.9 + 0.2 * fastrand::f64();
+    let age_limit = Duration::from_millis(limits.max_connection_age_ms).mul_f64(jitter);
     let driver = Driver {
         server,
         service,
@@ -220,10 +240,11 @@ where
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match self.http2.poll_accept(cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => {
+                Poll::Ready(Some(Ok(accepted))) => {
                     self.has_served = true;
-                    self.service
-                        .call(request, respond, StreamGuard::new(self.connection.clone()));
+                    let (head, body, answer) = stream::split(accepted);
+                    let guard = StreamGuard::new(self.connection.clone());
+                    self.service.call(head, body, answer, guard);
                     if self.connection.resets.borrow().exceeded() {
                         self.close(ClosedReason::Flood, Reason::ENHANCE_YOUR_CALM);
                     }

@@ -60,7 +60,6 @@ pub struct FrameState {
     per_frame: u32,
     most: u32,
     credit: Cell<u32>,
-    received: [Cell<u64>; FrameKind::ALL.len()],
     flooded: Cell<Option<&'static str>>,
 }
 
@@ -85,23 +84,6 @@ struct Walker {
 // === impl FrameKind ===
 
 impl FrameKind {
-    /// Every kind, in the order of its number.
-    pub const ALL: [Self; 13] = [
-        Self::Data,
-        Self::EmptyData,
-        Self::Headers,
-        Self::Priority,
-        Self::RstStream,
-        Self::Settings,
-        Self::SettingsAck,
-        Self::Ping,
-        Self::PingAck,
-        Self::GoAway,
-        Self::WindowUpdate,
-        Self::Continuation,
-        Self::Other,
-    ];
-
     /// The reason for closing a connection that has sent too many of these.
     pub const fn flood(self) -> &'static str {
         match self {
@@ -160,7 +142,6 @@ impl FrameState {
             per_frame,
             most: credit.saturating_mul(HOARD),
             credit: Cell::new(credit),
-            received: std::array::from_fn(|_| Cell::new(0)),
             flooded: Cell::new(None),
         }
     }
@@ -170,14 +151,7 @@ impl FrameState {
         self.flooded.get()
     }
 
-    /// Frames of one kind received so far.
-    pub fn received(&self, kind: FrameKind) -> u64 {
-        self.received[kind as usize].get()
-    }
-
     fn on_received(&self, kind: FrameKind) {
-        let count = &self.received[kind as usize];
-        count.set(count.get() + 1);
         match kind {
             FrameKind::Data | FrameKind::Headers => self.earn(),
             // h2 allows only a few in a row.

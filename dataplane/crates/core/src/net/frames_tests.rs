@@ -10,6 +10,23 @@ use proptest::test_runner::RngSeed;
 
 use super::*;
 
+/// Every kind, in the order of its number.
+const ALL: [FrameKind; 13] = [
+    FrameKind::Data,
+    FrameKind::EmptyData,
+    FrameKind::Headers,
+    FrameKind::Priority,
+    FrameKind::RstStream,
+    FrameKind::Settings,
+    FrameKind::SettingsAck,
+    FrameKind::Ping,
+    FrameKind::PingAck,
+    FrameKind::GoAway,
+    FrameKind::WindowUpdate,
+    FrameKind::Continuation,
+    FrameKind::Other,
+];
+
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub(super) fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
@@ -84,23 +101,20 @@ proptest! {
 fn a_stream_that_comes_byte_by_byte_is_counted() {
     let frames: Vec<Vec<u8>> = control_frames().into_iter().map(|row| row.0).collect();
     let state = FrameState::new(100, 0);
-    let mut walker = Walker::new(PREFACE_LEN);
+    let (mut walker, mut counts) = (Walker::new(PREFACE_LEN), [0; 13]);
     for byte in [PREFACE, &frames.concat()].concat() {
-        walker.feed(&[byte], |kind| state.on_received(kind));
+        walker.feed(&[byte], |kind| {
+            counts[kind as usize] += 1;
+            state.on_received(kind);
+        });
     }
-    let counts = FrameKind::ALL.map(|kind| state.received(kind));
     assert_eq!(counts, [0, 2, 0, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1]);
     assert_eq!(state.credit.get(), 100 - 11);
 }
 
 #[test]
 fn kinds_are_numbered_in_the_order_of_all() {
-    assert!(
-        FrameKind::ALL
-            .iter()
-            .enumerate()
-            .all(|(i, &kind)| kind as usize == i)
-    );
+    assert!(ALL.iter().enumerate().all(|(i, &kind)| kind as usize == i));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use crate::admin::metrics::RefusedReason;
+use crate::stats::RefusedReason;
 
 /// Streams opened within [`RESET_WINDOW`] from which on their resets are judged; Envoy's number.
 const RESET_LEAST_STREAMS: u32 = 500;

@@ -6,3 +6,5 @@ pub mod connection;
 pub mod drain;
 pub mod frames;
 pub mod limits;
+pub mod serve;
+pub mod stream;

@@ -1,47 +1,48 @@
 //! One attempt at one endpoint: the request goes up, the answer comes down, as far as it comes.
 
-use bytes::Bytes;
-use h2::SendStream;
 use http::uri::{self, Scheme};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use tokio::time::Instant;
 
+use super::call::Call;
 use super::clock::Clock;
-use super::cluster::Settings;
-use super::endpoint::Endpoint;
-use super::handle::Call;
+use super::cluster::Endpoint;
+use super::exchange::Exchange;
+use super::failure::Failure;
 use super::method::Method;
 use super::retry;
-use super::upstream::{Exchange, Failure};
+use super::settings::Settings;
 use crate::balance::Outcome;
+use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::Frames;
-use crate::grpc::status::{self, Code};
+use crate::grpc::status;
 use crate::grpc::{deadline, metadata};
+use crate::net::stream::{Head, Sender};
 
 /// One attempt, while it lasts.
-pub(super) struct Attempt<'a> {
-    pub(super) endpoint: &'a Endpoint,
-    pub(super) started: Instant,
-    pub(super) exchange: Option<Exchange>,
+pub struct Attempt<'a> {
+    pub endpoint: &'a Endpoint,
+    pub started: Instant,
+    pub exchange: Option<Exchange>,
 }
 
 /// How an attempt ended that the caller has not been told of yet.
-pub(super) enum Ended {
+pub enum Ended {
     /// The caller has its trailers; this was their code.
     Answered(Code, Outcome),
     /// The endpoint answered a status and nothing else: it may be worth another attempt.
     Status(Code, HeaderMap, Outcome),
     Failed(Failure),
     /// The answer broke off after its headers had been passed on.
-    BrokeOff(Failure, SendStream<Bytes>),
+    BrokeOff(Failure, Sender),
 }
 
 // === impl Call ===
 
 impl Call {
     /// Send the call to one endpoint, and pass its answer on as far as it comes.
-    pub(super) async fn attempt(
+    pub async fn attempt(
         &mut self,
         attempt: &mut Attempt<'_>,
         settings: &Settings,
@@ -56,9 +57,9 @@ impl Call {
         // the connection is out: the next one is taken, as often as there may be connections.
         let mut left = upstream.most_connections();
         let (exchange, response) = loop {
-            let request = self.upstream_request(attempt, clock);
+            let head = self.upstream_head(attempt, clock);
             let opened = {
-                let connect = std::pin::pin!(Exchange::open(&upstream, request));
+                let connect = std::pin::pin!(Exchange::open(&upstream, head));
                 clock.limit(connect, &mut self.responder).await
             };
             match opened {
@@ -69,39 +70,35 @@ impl Call {
             }
         };
         let exchange = attempt.exchange.insert(exchange);
-        let response = match exchange
+        let response = exchange
             .response(response, &mut self.inbound, &mut self.responder, clock)
-            .await
-        {
+            .await;
+        let (http_status, mut headers, body) = match response {
             Ok(response) => response,
             Err(failure) => return Ended::Failed(failure),
         };
-        let (mut head, body) = response.into_parts();
         let outcome = |code, headers: &HeaderMap| outcome_of(code, headers, self.method, settings);
-        if head.status != StatusCode::OK && !head.headers.contains_key(status::GRPC_STATUS) {
-            let code = Code::from_http(head.status.as_u16());
-            let message = format!(
-                "endpoint {} answered HTTP status {}",
-                attempt.endpoint.address.text,
-                head.status.as_u16()
-            );
-            let outcome = outcome(code, &head.headers);
+        if http_status != StatusCode::OK && !headers.contains_key(status::GRPC_STATUS) {
+            let (text, number) = (&attempt.endpoint.address.text, http_status.as_u16());
+            let code = Code::from_http(number);
+            let message = format!("endpoint {text} answered HTTP status {number}");
+            let outcome = outcome(code, &headers);
             return Ended::Status(code, status::headers(code, &message), outcome);
         }
-        if body.is_end_stream() {
-            let Some(code) = status::parse_grpc_status(&head.headers) else {
+        if body.has_ended() {
+            let Some(code) = status::parse_grpc_status(&headers) else {
                 return Ended::Failed(Failure::Endpoint(no_status(attempt.endpoint)));
             };
-            let outcome = outcome(code, &head.headers);
-            metadata::to_downstream(&mut head.headers);
-            return Ended::Status(code, head.headers, outcome);
+            let outcome = outcome(code, &headers);
+            metadata::to_downstream(&mut headers);
+            return Ended::Status(code, headers, outcome);
         }
         self.inbound.commit(exchange.cursor());
         clock.set_attempt(None);
-        metadata::to_downstream(&mut head.headers);
-        let mut out = match self.responder.headers(head.headers) {
+        metadata::to_downstream(&mut headers);
+        let mut out = match self.responder.begin_with(headers) {
             Ok(out) => out,
-            Err(failure) => return Ended::Failed(failure),
+            Err(error) => return Ended::Failed(Failure::Caller(error)),
         };
         let framing = Frames::new(self.worker.shared.config.limits.max_message_bytes);
         match exchange
@@ -121,13 +118,9 @@ impl Call {
                 };
                 let outcome = outcome(code, &trailers);
                 metadata::to_downstream(&mut trailers);
-                self.responder.add_trailers(
-                    &mut trailers,
-                    self.attempts,
-                    self.exposed(attempt.endpoint),
-                );
+                self.responder.add_trailers(&mut trailers);
                 // The caller may have gone in this very moment; the call is over either way.
-                let _ = out.send_trailers(trailers);
+                let _ = out.trailers(trailers);
                 Ended::Answered(code, outcome)
             }
             Ok(None) => Ended::BrokeOff(Failure::Endpoint(no_status(attempt.endpoint)), out),
@@ -135,7 +128,7 @@ impl Call {
         }
     }
 
-    fn upstream_request(&self, attempt: &Attempt<'_>, clock: &Clock<'_>) -> Request<()> {
+    fn upstream_head(&self, attempt: &Attempt<'_>, clock: &Clock<'_>) -> Head {
         let mut headers = self.headers.clone();
         if let Some(end) = clock.attempt_end() {
             let left = end.saturating_duration_since(attempt.started);
@@ -147,11 +140,11 @@ impl Call {
                 HeaderValue::from(self.attempts - 1),
             );
         }
-        let mut request = Request::new(());
-        *request.method_mut() = http::Method::POST;
-        *request.uri_mut() = upstream_uri(self.method, attempt.endpoint);
-        *request.headers_mut() = headers;
-        request
+        Head {
+            verb: http::Method::POST,
+            uri: upstream_uri(self.method, attempt.endpoint),
+            headers,
+        }
     }
 }
 

@@ -9,24 +9,24 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use h2::RecvStream;
 use http::HeaderMap;
 
 use super::clock::Clock;
-use super::limit::{Held, HeldBytes};
+use super::failure::cancelled;
 use super::method::Method;
-use super::responder::Responder;
 use super::route::VersionUse;
 use super::route_key::{RouteKey, insert_version, replace_version};
-use super::upstream::cancelled;
-use crate::config::Limits;
+use crate::call::limit::{Held, HeldBytes};
+use crate::call::responder::Responder;
+use crate::config::ProxyConfig;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::{Event, Frames, PREFIX};
 use crate::grpc::metadata;
+use crate::net::stream::Body;
 use scan::{Change, Scan};
 
 pub struct Inbound {
-    body: RecvStream,
+    body: Body,
     frames: Frames,
     scan: Option<Scan>,
     /// Read, and not yet sent for good.
@@ -46,15 +46,15 @@ pub struct Inbound {
 // === impl Inbound ===
 
 impl Inbound {
-    pub fn new(body: RecvStream, limits: &Limits, held: &Arc<HeldBytes>) -> Self {
+    pub fn new(body: Body, config: &ProxyConfig, held: &Arc<HeldBytes>) -> Self {
         Self {
             body,
-            frames: Frames::new(limits.max_message_bytes),
+            frames: Frames::new(config.limits.max_message_bytes),
             scan: None,
             chunks: VecDeque::new(),
             held: Held::new(held.clone()),
-            held_limit: limits.max_retry_bytes,
-            scan_limit: limits.route_scan_limit_bytes,
+            held_limit: config.upstream.max_retry_bytes,
+            scan_limit: config.upstream.route_scan_limit_bytes,
             is_keeping: true,
             has_forgotten: false,
             has_ended: false,
@@ -136,11 +136,8 @@ impl Inbound {
             Change::Insert(version) => insert_version(&method.plan, version, &mut self.chunks)?,
         };
         self.held.shrink(grown.min(0).unsigned_abs());
-        if self.held.grow(grown.max(0).unsigned_abs()) {
-            Ok(true)
-        } else {
-            Err(too_many_held())
-        }
+        self.held.grow(grown.max(0).unsigned_abs())?;
+        Ok(true)
     }
 
     /// The next chunk for an attempt that has sent `cursor` chunks, and whether it is the last.
@@ -195,14 +192,14 @@ impl Inbound {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
-        match std::task::ready!(self.body.poll_data(cx)) {
+        match std::task::ready!(self.body.poll_chunk(cx)) {
             Some(Ok(chunk)) => {
                 // The stream's window reopens as chunks are taken; they are taken only when they can be sent on,
                 // or within the limits on held bytes.
-                let _ = self.body.flow_control().release_capacity(chunk.len());
+                self.body.release(chunk.len());
                 self.bytes += chunk.len();
                 self.inspect(&chunk)?;
-                self.has_ended = self.body.is_end_stream();
+                self.has_ended = self.body.has_ended();
                 Poll::Ready(Ok(Some(chunk)))
             }
             Some(Err(_)) => Poll::Ready(Err(cancelled())),
@@ -242,9 +239,7 @@ impl Inbound {
             );
             return Err(Error::new(ErrorKind::BadRouteKey, message));
         }
-        if !self.held.grow(chunk.len()) {
-            return Err(too_many_held());
-        }
+        self.held.grow(chunk.len())?;
         self.chunks.push_back(chunk);
         Ok(())
     }
@@ -252,7 +247,7 @@ impl Inbound {
     fn keep(&mut self, chunk: &Bytes, cursor: &mut usize) {
         if !self.is_keeping {
             self.has_forgotten = true;
-        } else if self.bytes <= self.held_limit && self.held.grow(chunk.len()) {
+        } else if self.bytes <= self.held_limit && self.held.try_grow(chunk.len()) {
             self.chunks.push_back(chunk.clone());
             *cursor += 1;
         } else {
@@ -263,11 +258,4 @@ impl Inbound {
             self.has_forgotten = true;
         }
     }
-}
-
-fn too_many_held() -> Error {
-    Error::new(
-        ErrorKind::Shed,
-        "too many request bytes are held (max_held_bytes); try again later",
-    )
 }

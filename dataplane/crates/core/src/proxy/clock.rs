@@ -7,25 +7,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-use super::responder::Responder;
+use super::failure::{Expired, Failure, cancelled};
 use super::retry;
-use super::upstream::{Failure, cancelled};
-
-/// Fewer bytes than this in a whole `body_timeout_ms` is a stall (balancing.md 4.1, slow read).
-const MIN_PROGRESS: usize = 16 * 1024;
-
-/// Which limit ran out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expired {
-    /// The call's deadline.
-    Deadline,
-    /// `attempt_timeout_ms`.
-    Attempt,
-    /// `stream_idle_timeout_ms`.
-    Idle,
-    /// The caller brought, or took, next to nothing for `body_timeout_ms`.
-    Stalled,
-}
+use crate::call::messages::MIN_PROGRESS;
+use crate::call::responder::Responder;
 
 /// Limits that end a call, checked by polling.
 pub struct Clock<'a> {

@@ -2,39 +2,24 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
-use super::endpoint::{Address, Endpoint};
-use super::limit::InFlight;
-use super::method::Protocol;
-use super::retry::{CodeSet, RetryBudget};
-use crate::admin::health::Version;
-use crate::admin::metrics::ClusterStats;
+use super::address::{Address, User};
+use super::retry::RetryBudget;
+use super::settings::Settings;
 use crate::balance::{self, Entry, Outcome, Picker};
-use crate::config::ClusterConfig;
+use crate::call::limit::InFlight;
+use crate::local::health::Changes;
+use crate::stats::{ClusterStats, EndpointStats};
 
 /// Calls that may wait for a cluster's first connection.
 const MAX_WAITING: usize = 1024;
-
-/// What a reload may change, parsed once.
-#[derive(Clone)]
-pub struct Settings {
-    pub timeout: Duration,
-    pub attempt_timeout: Option<Duration>,
-    pub stream_idle_timeout: Duration,
-    pub max_attempts: u32,
-    pub idempotent: bool,
-    pub retry_codes: CodeSet,
-    pub max_in_flight: usize,
-    failure_codes: [CodeSet; 3],
-    config: ClusterConfig,
-}
 
 /// One cluster. It lives across reloads, so that statistics, learned weights and calls in flight survive them.
 pub struct Cluster {
@@ -49,7 +34,7 @@ pub struct Cluster {
     waiting: AtomicUsize,
     order: RandomState,
     /// The process's; an endpoint's liveness is the health of models.
-    health: Arc<Version>,
+    health: Arc<Changes>,
 }
 
 struct Set {
@@ -60,6 +45,23 @@ struct Set {
     weights: Vec<u32>,
 }
 
+/// An address in a cluster: identity of its statistics and of its weight.
+pub struct Endpoint {
+    pub address: Arc<Address>,
+    pub stats: EndpointStats,
+    cluster: Weak<Cluster>,
+    /// Position in the cluster's picker; [`Endpoint::REMOVED`] once it has left.
+    slot: AtomicUsize,
+    /// Its effective weight is full, so that one more success changes nothing.
+    is_full: AtomicBool,
+}
+
+/// A cluster as one call uses it: with the settings that were in force when the call came to it.
+pub struct Share {
+    pub cluster: Arc<Cluster>,
+    pub settings: Arc<Settings>,
+}
+
 /// The right to use an endpoint for one attempt: counts it in flight, and reports its outcome when finished.
 /// Dropped unfinished (the caller went away), it reports a neutral outcome.
 pub struct Lease {
@@ -67,68 +69,10 @@ pub struct Lease {
     cluster: Arc<Cluster>,
 }
 
-// === impl Settings ===
-
-impl Settings {
-    /// # Errors
-    /// Names the value that the data plane does not know.
-    pub fn new(config: &ClusterConfig) -> Result<Self, String> {
-        let codes = |names: &[String]| {
-            CodeSet::from_names(names).map_err(|error| format!("cluster {}: {error}", config.name))
-        };
-        if !balance::NAMES.contains(&config.policy.as_str()) {
-            let known = balance::NAMES.join(", ");
-            return Err(format!(
-                "cluster {}: unknown policy {}; known: {known}",
-                config.name, config.policy
-            ));
-        }
-        if let Some(endpoint) = config
-            .endpoints
-            .iter()
-            .find(|endpoint| !(1..=65535).contains(&endpoint.weight))
-        {
-            let (name, address, weight) = (&config.name, &endpoint.address, endpoint.weight);
-            return Err(format!(
-                "cluster {name}: weight {weight} of {address} is not in 1..=65535"
-            ));
-        }
-        let failure = &config.failure_codes;
-        Ok(Self {
-            timeout: Duration::from_millis(config.timeout_ms),
-            attempt_timeout: config.attempt_timeout_ms.map(Duration::from_millis),
-            stream_idle_timeout: Duration::from_millis(config.stream_idle_timeout_ms),
-            max_attempts: config.max_attempts.max(1),
-            idempotent: config.idempotent,
-            retry_codes: codes(&config.retry_codes)?,
-            failure_codes: [
-                codes(&failure.tfs)?,
-                codes(&failure.seldon)?,
-                codes(&failure.oip)?,
-            ],
-            max_in_flight: config.max_in_flight,
-            config: config.clone(),
-        })
-    }
-
-    pub fn name(&self) -> &str {
-        &self.config.name
-    }
-
-    /// gRPC codes that count against an endpoint, by the protocol of the method called.
-    pub fn failure_codes(&self, protocol: Protocol) -> CodeSet {
-        self.failure_codes[match protocol {
-            Protocol::Tfs | Protocol::None => 0,
-            Protocol::Seldon => 1,
-            Protocol::Oip => 2,
-        }]
-    }
-}
-
 // === impl Cluster ===
 
 impl Cluster {
-    pub fn new(settings: &Settings, started: Instant, health: Arc<Version>) -> Arc<Self> {
+    pub fn new(settings: &Settings, started: Instant, health: Arc<Changes>) -> Arc<Self> {
         let config = &settings.config;
         let picker = balance::picker(&config.policy).expect("Settings::new checked the name");
         let set = Set {
@@ -154,10 +98,6 @@ impl Cluster {
             order: RandomState::new(),
             health,
         })
-    }
-
-    pub fn settings(&self) -> Arc<Settings> {
-        self.settings.load_full()
     }
 
     /// Take new settings and endpoints; endpoints whose address stays keep everything they have learned.
@@ -244,10 +184,6 @@ impl Cluster {
         }
     }
 
-    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        self.lock().endpoints.clone()
-    }
-
     /// Endpoints, by address, with their configured and effective weights (256 = a weight of 1).
     pub fn weights(&self) -> Vec<(Arc<Endpoint>, u32, u32)> {
         let set = self.lock();
@@ -282,7 +218,7 @@ impl Cluster {
     }
 
     /// The address's connectivity changed.
-    pub(super) fn refresh(&self, endpoint: &Endpoint) {
+    fn refresh(&self, endpoint: &Endpoint) {
         {
             let mut set = self.lock();
             let slot = endpoint.slot();
@@ -349,6 +285,53 @@ impl Set {
         endpoint
             .is_full
             .store(self.picker.is_full(slot), Ordering::Relaxed);
+    }
+}
+
+// === impl Share ===
+
+impl Share {
+    pub fn new(cluster: Arc<Cluster>) -> Self {
+        let settings = cluster.settings.load_full();
+        Self { cluster, settings }
+    }
+}
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    /// Slot of an endpoint that is no longer in its cluster.
+    const REMOVED: usize = usize::MAX;
+
+    /// Make the endpoint and let the address tell it about connects and losses.
+    fn new(address: Arc<Address>, cluster: Weak<Cluster>) -> Arc<Self> {
+        let endpoint = Arc::new(Self {
+            address,
+            stats: EndpointStats::default(),
+            cluster,
+            slot: AtomicUsize::new(Self::REMOVED),
+            is_full: AtomicBool::new(true),
+        });
+        let user: Weak<dyn User> = Arc::<Self>::downgrade(&endpoint);
+        endpoint.address.add_user(user);
+        endpoint
+    }
+
+    fn slot(&self) -> usize {
+        self.slot.load(Ordering::Acquire)
+    }
+
+    /// Only under the cluster's lock.
+    fn set_slot(&self, slot: usize) {
+        self.slot.store(slot, Ordering::Release);
+    }
+}
+
+impl User for Endpoint {
+    fn connectivity_changed(&self) {
+        if let Some(cluster) = self.cluster.upgrade() {
+            cluster.refresh(self);
+        }
     }
 }
 

@@ -4,70 +4,24 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::SendResponse;
-use http::{HeaderMap, HeaderValue};
-use prost::Message;
+use http::HeaderMap;
 use rustc_hash::FxHashSet;
 use tokio::sync::watch;
 
 use super::method::{self, Kind, Method};
 use super::route::Model;
 use super::state::{Shared, Worker};
-use crate::admin::grpc::{LocalCall, LocalServices, MAX_REQUEST_BYTES, serve_local};
-use crate::admin::health::{HealthSource, Serving};
-use crate::admin::reflection::Reflection;
-use crate::grpc::metadata;
-use crate::grpc::status::Code;
+use crate::call::responder::Responder;
+use crate::code::Code;
+use crate::local::call::LocalCall;
+use crate::local::health::{HealthSource, Serving};
+use crate::local::oip::{self, Inventory, ModelIndex};
+use crate::local::services::LocalServices;
 use crate::net::drain::Phase;
+use crate::net::stream::Body;
 
-/// inference.ServerLiveResponse and inference.ServerReadyResponse.
-#[derive(Message)]
-struct Flag {
-    #[prost(bool, tag = "1")]
-    is_set: bool,
-}
-
-/// inference.ServerMetadataResponse.
-#[derive(Message)]
-struct ServerMetadata {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    version: String,
-    #[prost(string, repeated, tag = "3")]
-    extensions: Vec<String>,
-}
-
-/// inference.RepositoryIndexRequest.
-#[derive(Message)]
-struct IndexRequest {
-    #[prost(bool, tag = "2")]
-    only_ready: bool,
-}
-
-/// inference.RepositoryIndexResponse.
-#[derive(Message)]
-struct Index {
-    #[prost(message, repeated, tag = "1")]
-    models: Vec<ModelIndex>,
-}
-
-#[derive(Message)]
-struct ModelIndex {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    version: String,
-    #[prost(string, tag = "3")]
-    state: String,
-    #[prost(string, tag = "4")]
-    reason: String,
-}
-
-/// Health as the routing state gives it. Weak: the process's state owns what owns this.
-struct Health {
+/// Health and inventory as the routing state gives them. Weak: the process's state owns what owns this.
+struct View {
     shared: Weak<Shared>,
 }
 
@@ -82,13 +36,15 @@ pub fn services() -> Vec<&'static str> {
         .collect()
 }
 
-/// What health and reflection answer from.
-pub fn local_services(shared: &Arc<Shared>, reflection: Arc<Reflection>) -> LocalServices {
+/// What local methods are answered from.
+pub fn local_services(shared: &Arc<Shared>) -> LocalServices {
+    let view = Arc::new(View {
+        shared: Arc::downgrade(shared),
+    });
     LocalServices {
-        health: Arc::new(Health {
-            shared: Arc::downgrade(shared),
-        }),
-        reflection,
+        health: view.clone(),
+        inventory: view,
+        reflection: shared.reflection.clone(),
     }
 }
 
@@ -96,89 +52,48 @@ pub fn local_services(shared: &Arc<Shared>, reflection: Arc<Reflection>) -> Loca
 pub async fn serve(
     worker: &Rc<Worker>,
     method: &'static Method,
-    headers: HeaderMap,
-    body: RecvStream,
-    respond: SendResponse<Bytes>,
-    request_id: HeaderValue,
+    headers: &HeaderMap,
+    body: Body,
+    responder: Responder,
 ) -> Code {
     let started = Instant::now();
     let shared = &worker.shared;
-    let mut extra = HeaderMap::with_capacity(2);
-    extra.insert(metadata::X_REQUEST_ID, request_id);
     let idle = Duration::from_millis(shared.config.limits.body_timeout_ms);
-    let call = LocalCall::new(&headers, body, respond, extra, MAX_REQUEST_BYTES, idle);
-    let code = match method.path.as_str() {
-        "/inference.GRPCInferenceService/ServerLive" => {
-            call.unary(|_| Ok(Flag { is_set: true }.encode_to_vec()))
-                .await
-        }
-        "/inference.GRPCInferenceService/ServerReady" => {
-            call.unary(|_| {
-                Ok(Flag {
-                    is_set: shared.ready().is_ok(),
-                }
-                .encode_to_vec())
-            })
-            .await
-        }
-        "/inference.GRPCInferenceService/ServerMetadata" => {
-            call.unary(|_| Ok(server_metadata().encode_to_vec())).await
-        }
-        "/inference.GRPCInferenceService/RepositoryIndex" => {
-            // A request that does not parse asks for nothing special.
-            let index = |request: Bytes| {
-                shared.index(IndexRequest::decode(request).is_ok_and(|request| request.only_ready))
-            };
-            call.unary(|request| Ok(index(request).encode_to_vec()))
-                .await
-        }
-        path => serve_local(path, call, &worker.local).await,
-    };
+    let call = LocalCall::new(headers, body, responder, idle);
+    let code = worker.local.serve(&method.path, call).await;
     shared.unrouted.record(method.id, code, started.elapsed());
     code
 }
 
-fn server_metadata() -> ServerMetadata {
-    ServerMetadata {
-        name: "dl-inference".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        extensions: vec!["model_repository".to_owned()],
-    }
-}
+// === impl View ===
 
-impl Shared {
+impl Inventory for View {
+    fn is_ready(&self) -> bool {
+        let shared = self.shared.upgrade();
+        shared.is_some_and(|shared| shared.ready().is_ok())
+    }
+
     /// Every routed model, with each version that has a route of its own.
-    fn index(&self, only_ready: bool) -> Index {
-        let state = self.state.load();
-        let mut models = Vec::new();
+    fn models(&self) -> Vec<ModelIndex> {
+        let Some(shared) = self.shared.upgrade() else {
+            return Vec::new();
+        };
+        let state = shared.state.load();
+        let mut entries = Vec::new();
         for model in state.routes.models.values() {
-            let versions = model
-                .versions
-                .iter()
-                .map(|(version, split)| (&**version, split));
+            let versions = model.versions.iter();
+            let versions = versions.map(|(version, split)| (&**version, split));
             for (version, split) in model.split.iter().map(|split| ("", split)).chain(versions) {
                 let is_live = split.targets().any(|(cluster, _)| cluster.is_live());
-                models.push(ModelIndex {
-                    name: model.name.to_string(),
-                    version: version.to_owned(),
-                    state: if is_live { "READY" } else { "UNAVAILABLE" }.to_owned(),
-                    reason: if is_live {
-                        String::new()
-                    } else {
-                        "no live endpoint".to_owned()
-                    },
-                });
+                let reason = (!is_live).then_some("no live endpoint");
+                entries.push(oip::entry(&model.name, version, reason));
             }
         }
-        models.retain(|model| !only_ready || model.state == "READY");
-        models.sort_unstable_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
-        Index { models }
+        entries
     }
 }
 
-// === impl Health ===
-
-impl HealthSource for Health {
+impl HealthSource for View {
     fn status(&self, service: &str) -> Option<Serving> {
         let shared = self.shared.upgrade()?;
         let is_ready = shared.ready().is_ok();
@@ -219,7 +134,7 @@ impl HealthSource for Health {
     fn is_draining(&self) -> bool {
         self.shared
             .upgrade()
-            .is_none_or(|shared| shared.drain.phase() != Phase::Running)
+            .is_none_or(|shared| shared.server.drain.phase() != Phase::Running)
     }
 }
 

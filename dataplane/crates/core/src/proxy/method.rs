@@ -44,40 +44,6 @@ pub enum Streaming {
     Bidi,
 }
 
-// === names in metrics, logs and the native module: the table's own ===
-
-impl Kind {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Predict => "predict",
-            Self::Metadata => "metadata",
-            Self::Local => "local",
-            Self::Admin => "admin",
-        }
-    }
-}
-
-impl Protocol {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Tfs => "tfs",
-            Self::Seldon => "seldon",
-            Self::Oip => "oip",
-            Self::None => "none",
-        }
-    }
-}
-
-impl Streaming {
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Unary => "unary",
-            Self::Server => "server",
-            Self::Bidi => "bidi",
-        }
-    }
-}
-
 /// One RPC.
 #[derive(Debug)]
 pub struct Method {

@@ -150,16 +150,3 @@ fn only_paths_of_the_form_service_method_are_valid() {
         assert!(!is_valid_path(bad), "{bad}");
     }
 }
-
-#[test]
-fn names_are_spelt_as_in_the_table() {
-    let file: toml::Table = TABLE.parse().unwrap();
-    for (row, method) in file["method"].as_array().unwrap().iter().zip(all()) {
-        assert_eq!(row["kind"].as_str(), Some(method.kind.name()));
-        assert_eq!(row["protocol"].as_str(), Some(method.protocol.name()));
-        let streaming = row
-            .get("streaming")
-            .map_or(Some("unary"), |name| name.as_str());
-        assert_eq!(streaming, Some(method.streaming.name()));
-    }
-}

@@ -1,21 +1,21 @@
 //! The request path of the access service. Read `handle` first: it is the only orchestrator.
 
+mod access_log;
+mod address;
 mod attempt;
-pub mod body;
-pub mod clock;
+mod body;
+mod call;
+mod clock;
 pub mod cluster;
-pub mod endpoint;
+mod exchange;
+mod failure;
 pub mod handle;
-pub mod limit;
 pub mod local;
 pub mod method;
-pub mod pool;
-pub mod responder;
-pub mod retry;
+mod pool;
+mod retry;
 pub mod route;
-pub mod route_key;
-pub mod server;
+mod route_key;
+mod settings;
 pub mod state;
-pub mod status;
-pub mod upstream;
 mod verdict;

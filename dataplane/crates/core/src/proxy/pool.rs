@@ -19,12 +19,12 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::endpoint::{Address, Target};
-use crate::config::Limits;
+use super::address::{Address, Target};
+use crate::config::{Limits, ProxyConfig, UpstreamLimits};
 use crate::error::{Error, ErrorKind};
-use crate::grpc::metadata::random;
 use crate::net::accept::tune_tcp;
 use crate::net::buffered::{Buffered, Flush, buffered};
+use crate::net::stream::{self, Awaited, Broken, Head, Sender};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_FACTOR: f64 = 1.6;
@@ -34,14 +34,14 @@ const SURE_STREAMS: usize = 64;
 
 /// All connections of one worker.
 pub struct Pool {
-    limits: Rc<Limits>,
+    config: Rc<ProxyConfig>,
     upstreams: RefCell<FxHashMap<u64, Rc<Upstream>>>,
 }
 
 /// One worker's connections to one address.
 pub struct Upstream {
     pub address: Arc<Address>,
-    limits: Rc<Limits>,
+    config: Rc<ProxyConfig>,
     connections: RefCell<Vec<Rc<Connection>>>,
     /// Connects that ended without a connection.
     failures: Cell<u64>,
@@ -55,22 +55,22 @@ pub struct Upstream {
 
 /// One HTTP/2 connection to an endpoint.
 pub struct Connection {
-    pub sender: RefCell<SendRequest<Bytes>>,
+    sender: RefCell<SendRequest<Bytes>>,
     streams: Cell<usize>,
 }
 
 /// A connection with a stream counted on it until dropped.
 pub struct Channel {
-    pub connection: Rc<Connection>,
+    connection: Rc<Connection>,
     upstream: Rc<Upstream>,
 }
 
 // === impl Pool ===
 
 impl Pool {
-    pub fn new(limits: Rc<Limits>) -> Self {
+    pub fn new(config: ProxyConfig) -> Self {
         Self {
-            limits,
+            config: Rc::new(config),
             upstreams: RefCell::default(),
         }
     }
@@ -85,7 +85,7 @@ impl Pool {
         if let Some(upstream) = self.get(address) {
             return upstream;
         }
-        let upstream = Upstream::start(address.clone(), self.limits.clone());
+        let upstream = Upstream::start(address.clone(), self.config.clone());
         self.upstreams
             .borrow_mut()
             .insert(address.id, upstream.clone());
@@ -112,10 +112,10 @@ impl Pool {
 // === impl Upstream ===
 
 impl Upstream {
-    fn start(address: Arc<Address>, limits: Rc<Limits>) -> Rc<Self> {
+    fn start(address: Arc<Address>, config: Rc<ProxyConfig>) -> Rc<Self> {
         let upstream = Rc::new(Self {
             address,
-            limits,
+            config,
             connections: RefCell::default(),
             failures: Cell::new(0),
             last_error: RefCell::default(),
@@ -129,7 +129,11 @@ impl Upstream {
     }
 
     pub fn most_connections(&self) -> usize {
-        self.limits.max_connections_per_endpoint.max(1)
+        self.limits().max_connections_per_endpoint.max(1)
+    }
+
+    fn limits(&self) -> &UpstreamLimits {
+        &self.config.upstream
     }
 
     /// A connection with room for one more stream. Waits for a connect that is under way, or due.
@@ -159,7 +163,7 @@ impl Upstream {
         let best = connections
             .iter()
             .min_by_key(|connection| connection.streams.get())?;
-        if connections.len() < self.limits.max_connections_per_endpoint && best.is_full() {
+        if connections.len() < self.limits().max_connections_per_endpoint && best.is_full() {
             self.wanted.notify_one();
         }
         Some(best.clone())
@@ -210,7 +214,7 @@ impl Upstream {
                     self.changed.notify_waiters();
                     // Jitter of 20 % either way, so that workers and proxies do not knock together. A call that
                     // was sent here because another worker is connected does not wait for the end of it.
-                    let jitter = 0.8 + 0.4 * (random() % 1024) as f64 / 1024.0;
+                    let jitter = 0.8 + 0.4 * fastrand::f64();
                     let _ = timeout(backoff.mul_f64(jitter), self.wanted.notified()).await;
                     backoff = backoff.mul_f64(BACKOFF_FACTOR).min(MAX_BACKOFF);
                 }
@@ -221,19 +225,19 @@ impl Upstream {
     fn wants_connection(&self) -> bool {
         let connections = self.connections.borrow();
         connections.is_empty()
-            || (connections.len() < self.limits.max_connections_per_endpoint
+            || (connections.len() < self.limits().max_connections_per_endpoint
                 && connections.iter().all(|connection| connection.is_full()))
     }
 
     /// Open one connection and let a task drive it.
     async fn connect(self: &Rc<Self>) -> io::Result<()> {
-        let limit = Duration::from_millis(self.limits.connect_timeout_ms);
+        let limit = Duration::from_millis(self.limits().connect_timeout_ms);
         let attempt = async {
             match &self.address.target {
                 Target::Tcp(address) => {
                     let stream = TcpStream::connect(address.as_str()).await?;
                     let stream = stream.into_std()?;
-                    tune_tcp(&stream, self.limits.tcp_user_timeout_ms)?;
+                    tune_tcp(&stream, self.config.limits.tcp_user_timeout_ms)?;
                     self.handshake(TcpStream::from_std(stream)?).await
                 }
                 Target::Unix(path) => self.handshake(UnixStream::connect(path).await?).await,
@@ -252,7 +256,7 @@ impl Upstream {
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let limits = &self.limits;
+        let limits: &Limits = &self.config.limits;
         let (io, flush) = buffered(io);
         let (sender, mut connection) = client::Builder::new()
             .initial_max_send_streams(0)
@@ -317,11 +321,11 @@ impl Upstream {
                 Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
             }
         });
-        let keepalive = Duration::from_millis(self.limits.keepalive_ms);
+        let keepalive = Duration::from_millis(self.limits().keepalive_ms);
         let Some(mut ping_pong) = ping_pong.filter(|_| !keepalive.is_zero()) else {
             return connection.await;
         };
-        let limit = Duration::from_millis(self.limits.keepalive_timeout_ms);
+        let limit = Duration::from_millis(self.limits().keepalive_timeout_ms);
         let watch = async {
             loop {
                 sleep(keepalive).await;
@@ -376,6 +380,24 @@ impl Channel {
             connection,
             upstream,
         }
+    }
+
+    /// Open a stream and send a request's head on it.
+    pub async fn send(&self, head: Head) -> Result<(Awaited, Sender), Broken> {
+        let mut request = Some(head.into());
+        let sent = poll_fn(|cx| {
+            let sender = &mut *self.connection.sender.borrow_mut();
+            let is_free = sender.poll_ready(cx);
+            // Ready at the first poll, so the request is there.
+            let request = request.take().unwrap_or_default();
+            Poll::Ready(match is_free {
+                Poll::Ready(Ok(())) => sender.send_request(request, false),
+                // An earlier stream of this handle waits for the peer's stream limit; a clone queues behind it.
+                Poll::Pending => sender.clone().send_request(request, false),
+                Poll::Ready(Err(error)) => Err(error),
+            })
+        });
+        Ok(stream::joined(sent.await?))
     }
 
     /// No further calls on this connection.

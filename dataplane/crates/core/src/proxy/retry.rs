@@ -1,12 +1,11 @@
-//! Whether a failed attempt may be sent again, whether it counts against its endpoint, and the budget that
-//! keeps retries from multiplying load. The two decisions are columns of design.md's error table.
+//! What a status, or the time that ran out, says of an endpoint, and the budget that keeps retries from multiplying
+//! load. What an error of ours means is in the error table.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::balance::Outcome;
-use crate::error::ErrorKind;
-use crate::grpc::status::Code;
+use crate::code::Code;
 
 /// A call that the endpoint held for less than this says nothing about the endpoint.
 const LEAST_HELD: Duration = Duration::from_millis(10);
@@ -39,65 +38,6 @@ impl CodeSet {
 
     pub const fn contains(self, code: Code) -> bool {
         self.0 >> code as u8 & 1 == 1
-    }
-}
-
-/// Whether a call that ended so never reached the endpoint's application, so that it may always be sent again,
-/// at no cost to the budget. A GOAWAY below the stream's id is a `RefusedStream`.
-pub const fn never_reached(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::NoEndpoints | ErrorKind::ConnectFailed | ErrorKind::RefusedStream
-    )
-}
-
-/// Whether another attempt may follow one that failed so before its response headers; attempts, budget and time
-/// left are the caller's to check.
-///
-/// `is_attempt_timeout`: it was `attempt_timeout_ms` that ran out, and the call still has time.
-pub fn may_retry(kind: ErrorKind, is_attempt_timeout: bool, is_idempotent: bool) -> bool {
-    use ErrorKind as Kind;
-    match kind {
-        // Nothing was sent. (Where no endpoint is left, the next pick ends the call.)
-        Kind::NoEndpoints | Kind::Draining | Kind::ConnectFailed | Kind::RefusedStream => true,
-        Kind::ConnectionLost | Kind::StreamReset => is_idempotent,
-        Kind::DeadlineExceeded => is_attempt_timeout && is_idempotent,
-        Kind::UnknownMethod
-        | Kind::BadRouteKey
-        | Kind::BadRequest
-        | Kind::NoRoute
-        | Kind::MessageTooLarge
-        | Kind::Shed
-        | Kind::Denied
-        | Kind::BadUpstreamResponse
-        | Kind::Cancelled
-        | Kind::Internal => false,
-    }
-}
-
-/// What a failed attempt says about its endpoint, before or after response headers.
-///
-/// Where time ran out, or a cancel came when it [had nearly run out](is_nearly_over), ask [`time_outcome`].
-pub fn outcome(kind: ErrorKind) -> Outcome {
-    use ErrorKind as Kind;
-    match kind {
-        Kind::ConnectFailed
-        | Kind::ConnectionLost
-        | Kind::StreamReset
-        | Kind::BadUpstreamResponse => Outcome::Failure,
-        Kind::UnknownMethod
-        | Kind::BadRouteKey
-        | Kind::BadRequest
-        | Kind::NoRoute
-        | Kind::MessageTooLarge
-        | Kind::Shed
-        | Kind::Denied
-        | Kind::NoEndpoints
-        | Kind::Draining
-        | Kind::DeadlineExceeded
-        | Kind::RefusedStream
-        | Kind::Cancelled
-        | Kind::Internal => Outcome::Neutral,
     }
 }
 

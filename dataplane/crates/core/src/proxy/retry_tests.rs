@@ -1,4 +1,4 @@
-//! The error table, row by row, and the budget under requests, time and threads.
+//! Statuses, times, and the budget under requests, time and threads.
 
 use super::*;
 
@@ -6,74 +6,11 @@ fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// The table: kind, may be retried (not idempotent, idempotent), counts against the endpoint.
-const TABLE: &[(ErrorKind, [bool; 2], bool)] = &[
-    (ErrorKind::UnknownMethod, [false, false], false),
-    (ErrorKind::BadRouteKey, [false, false], false),
-    (ErrorKind::BadRequest, [false, false], false),
-    (ErrorKind::NoRoute, [false, false], false),
-    (ErrorKind::MessageTooLarge, [false, false], false),
-    (ErrorKind::Shed, [false, false], false),
-    (ErrorKind::Denied, [false, false], false),
-    (ErrorKind::NoEndpoints, [true, true], false),
-    (ErrorKind::Draining, [true, true], false),
-    // How long the endpoint had the call decides; `time_outcome` says.
-    (ErrorKind::DeadlineExceeded, [false, false], false),
-    (ErrorKind::ConnectFailed, [true, true], true),
-    (ErrorKind::RefusedStream, [true, true], false),
-    (ErrorKind::ConnectionLost, [false, true], true),
-    (ErrorKind::StreamReset, [false, true], true),
-    (ErrorKind::BadUpstreamResponse, [false, false], true),
-    (ErrorKind::Cancelled, [false, false], false),
-    (ErrorKind::Internal, [false, false], false),
-];
-
-#[test]
-fn every_kind_is_decided_as_the_error_table_says() {
-    let kinds: Vec<ErrorKind> = TABLE.iter().map(|row| row.0).collect();
-    assert_eq!(kinds, ErrorKind::ALL, "the table is complete");
-    for &(kind, retried, counts) in TABLE {
-        let answers = [false, true].map(|is_idempotent| may_retry(kind, false, is_idempotent));
-        assert_eq!(answers, retried, "{kind:?}");
-        let expected = if counts {
-            Outcome::Failure
-        } else {
-            Outcome::Neutral
-        };
-        assert_eq!(outcome(kind), expected, "{kind:?}");
-    }
-}
-
-#[test]
-fn an_attempt_timeout_is_retried_when_idempotent_and_no_other_kind_has_one() {
-    for &(kind, retried, _) in TABLE {
-        let answers = [false, true].map(|is_idempotent| may_retry(kind, true, is_idempotent));
-        let is_deadline = kind == ErrorKind::DeadlineExceeded;
-        assert_eq!(
-            answers,
-            if is_deadline { [false, true] } else { retried },
-            "{kind:?}"
-        );
-    }
-}
-
-#[test]
-fn what_never_reached_the_endpoint_may_be_retried_by_any_method() {
-    for &kind in ErrorKind::ALL {
-        let expected = matches!(
-            kind,
-            ErrorKind::NoEndpoints | ErrorKind::ConnectFailed | ErrorKind::RefusedStream
-        );
-        assert_eq!(never_reached(kind), expected, "{kind:?}");
-        assert!(!expected || may_retry(kind, false, false), "{kind:?}");
-    }
-}
-
 #[test]
 fn a_status_counts_by_its_code_and_resource_exhausted_never() {
     let names = ["UNAVAILABLE", "UNKNOWN", "RESOURCE_EXHAUSTED"];
     let failure_codes = CodeSet::from_names(&names).expect("names of codes");
-    for code in Code::all() {
+    for code in Code::ALL {
         let expected = match code {
             Code::Ok => Outcome::Success,
             Code::Unavailable | Code::Unknown => Outcome::Failure,
@@ -112,7 +49,7 @@ fn a_limit_is_nearly_over_at_nine_tenths_or_all_but_five_ms() {
 #[test]
 fn a_code_set_has_the_codes_named_and_no_other() {
     let set = CodeSet::from_names(&["UNAVAILABLE", "UNAUTHENTICATED"]).expect("names of codes");
-    for code in Code::all() {
+    for code in Code::ALL {
         let named = matches!(code, Code::Unavailable | Code::Unauthenticated);
         assert_eq!(set.contains(code), named, "{code:?}");
     }

@@ -8,8 +8,8 @@ use rustc_hash::FxHashMap;
 
 use super::cluster::Cluster;
 use super::route_key::{RouteKey, task_id_of};
-use crate::admin::metrics::CallStats;
 use crate::error::{Error, ErrorKind};
+use crate::stats::CallStats;
 
 /// Clusters among which the calls of one route are split.
 pub struct Split {
@@ -22,8 +22,8 @@ pub struct Split {
 pub struct Model {
     pub name: Box<str>,
     pub stats: Arc<CallStats>,
-    pub split: Option<Split>,
-    pub versions: BTreeMap<Box<str>, Split>,
+    pub split: Option<Arc<Split>>,
+    pub versions: BTreeMap<Box<str>, Arc<Split>>,
     /// Label -> the version that it stands for; the endpoints do not know the label.
     pub labels: BTreeMap<Box<str>, Box<str>>,
     /// A version or label without a route goes where calls without one go.
@@ -53,23 +53,27 @@ pub struct Route<'a> {
     pub model: Option<&'a Model>,
     /// What the call must ask for upstream: a label that it asks for stands for this version.
     pub version: Option<&'a str>,
+    /// The shares among which it was chosen, where there are several.
+    pub split: Option<&'a Arc<Split>>,
 }
 
 // === impl Split ===
 
 impl Split {
     /// `targets` with weights; those of weight 0 get nothing. None when nothing is left.
-    pub fn new(targets: Vec<(Arc<Cluster>, u32)>) -> Option<Self> {
+    pub fn new(targets: Vec<(Arc<Cluster>, u32)>) -> Option<Arc<Self>> {
         let targets: Vec<_> = targets
             .into_iter()
             .filter(|(_, weight)| *weight > 0)
             .map(|(cluster, weight)| (cluster, weight.into()))
             .collect();
         let total = targets.iter().map(|(_, weight)| weight).sum();
-        (total > 0).then(|| Self {
-            targets,
-            total,
-            calls: AtomicU64::new(0),
+        (total > 0).then(|| {
+            Arc::new(Self {
+                targets,
+                total,
+                calls: AtomicU64::new(0),
+            })
         })
     }
 
@@ -91,6 +95,11 @@ impl Split {
         self.heaviest(|cluster| cluster.may_serve()).unwrap_or(due)
     }
 
+    /// The heaviest share beside one, of those that have a live endpoint.
+    pub fn another(&self, beside: &Arc<Cluster>) -> Option<&Arc<Cluster>> {
+        self.heaviest(|cluster| !Arc::ptr_eq(cluster, beside) && cluster.is_live())
+    }
+
     /// The cluster with the greatest weight of those that fit.
     fn heaviest(&self, fits: impl Fn(&Arc<Cluster>) -> bool) -> Option<&Arc<Cluster>> {
         let fitting = self.targets.iter().filter(|(cluster, _)| fits(cluster));
@@ -99,7 +108,7 @@ impl Split {
             .map(|(cluster, _)| cluster)
     }
 
-    /// Whose turn it is. A Weyl sequence (multiples of the golden ratio) keeps every prefix of the calls close to
+    /// The cluster that is due. A Weyl sequence (multiples of the golden ratio) keeps every prefix of the calls close to
     /// the weights, without a lock and without a random source.
     fn due(&self) -> &Arc<Cluster> {
         let position = self
@@ -138,6 +147,7 @@ impl Routes {
                 cluster: cluster.clone(),
                 model: None,
                 version: None,
+                split: None,
             });
         }
         Err(key.model.as_deref().map_or_else(
@@ -149,19 +159,6 @@ impl Routes {
             },
             |name| self.no_route(name, key),
         ))
-    }
-
-    /// The heaviest share of a call's route beside one, of those that have a live endpoint.
-    pub fn another_share(
-        &self,
-        key: &RouteKey,
-        with_task_id: bool,
-        beside: &Arc<Cluster>,
-    ) -> Option<Arc<Cluster>> {
-        self.models_of(key.model.as_deref(), with_task_id)
-            .find_map(|model| model.split_of(key.version_or_label()))?
-            .heaviest(|cluster| !Arc::ptr_eq(cluster, beside) && cluster.is_live())
-            .cloned()
     }
 
     /// What a version or label does for a model.
@@ -231,6 +228,7 @@ impl Model {
                 cluster: split.pick().clone(),
                 model: Some(self),
                 version: version.map(AsRef::as_ref),
+                split: Some(split).filter(|split| split.targets.len() > 1),
             })),
             None if asked.is_some() && !self.pass_through => Err(self.no_version(asked)),
             None => Ok(None),
@@ -238,7 +236,7 @@ impl Model {
     }
 
     /// What splits the calls that ask for a version or label, or for none.
-    fn split_of(&self, asked: Option<&str>) -> Option<&Split> {
+    fn split_of(&self, asked: Option<&str>) -> Option<&Arc<Split>> {
         let exact = asked.and_then(|asked| {
             let version = self.labels.get(asked).map_or(asked, AsRef::as_ref);
             self.versions.get(version)

@@ -12,7 +12,7 @@ mod rewrite;
 mod search;
 mod tag;
 
-pub use inflate::{INFLATE_LIMIT, Inflater, inflate_prefix};
+pub use inflate::{INFLATE_LIMIT, Inflater};
 pub use rewrite::{insert_version, replace_version};
 
 use super::method::Method;
@@ -81,7 +81,7 @@ impl RouteKeyScanner {
     ///
     /// The first [`INFLATE_LIMIT`] bytes of the inflated message are looked at, no more.
     ///
-    /// Errors: bad_route_key for an encoding that is not known here.
+    /// Errors: bad_route_key for an encoding that is not known here, missing_encoding where there is none.
     pub fn new_compressed(
         method: &'static Method,
         encoding: Option<&http::HeaderValue>,

@@ -1,44 +1,44 @@
 //! What the whole process shares, the routing state that is swapped whole, and what one worker owns.
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use rustc_hash::FxHashMap;
 
-use super::cluster::{Cluster, Settings};
-use super::endpoint::Address;
-use super::limit::{HeldBytes, InFlight};
+use super::access_log::AccessLog;
+use super::address::Address;
+use super::cluster::Cluster;
 use super::method;
 use super::pool::{Pool, Upstream};
 use super::route::{Model, Routes, Split};
-use crate::admin::access_log::AccessLog;
-use crate::admin::grpc::LocalServices;
-use crate::admin::health::Version;
-use crate::admin::metrics::{CallStats, ProcessStats};
-use crate::admin::reflection::Reflection;
+use super::settings::Settings;
+use crate::call::limit::{HeldBytes, InFlight};
 use crate::config::{ProxyConfig, SplitConfig, StateConfig};
-use crate::net::drain::Drain;
+use crate::local::health::Changes;
+use crate::local::reflection::Reflection;
+use crate::local::services::LocalServices;
+use crate::net::connection::Server;
+use crate::net::drain::Phase;
+use crate::stats::CallStats;
 
 /// Shared by all threads of the process.
 pub struct Shared {
     pub config: ProxyConfig,
+    pub server: Arc<Server>,
     pub state: ArcSwap<State>,
-    pub stats: Arc<ProcessStats>,
     /// Calls that no configured model took.
     pub unrouted: Arc<CallStats>,
     pub in_flight: InFlight,
     pub held: Arc<HeldBytes>,
-    pub drain: Drain,
     /// Wakes those who watch the health of a model.
-    pub health: Arc<Version>,
+    pub health: Arc<Changes>,
     pub reflection: Arc<Reflection>,
     pub started: Instant,
-    /// Open downstream connections.
-    pub connections: Arc<AtomicUsize>,
     pub access_log: Option<AccessLog>,
     /// Shown under `control` in /status.
     control_status: Mutex<serde_json::Value>,
@@ -57,6 +57,10 @@ pub struct State {
     pub addresses: Vec<Arc<Address>>,
 }
 
+/// A routing state as one worker shares it among its calls: the outer count is the worker's own, so that calls of
+/// several workers do not pass one cache line to and fro.
+pub type SeenState = Rc<Arc<State>>;
+
 /// What a cluster of the new state will be: its settings, and its endpoints with their weights.
 type Plan = (Settings, Vec<(Arc<Address>, u32)>);
 
@@ -65,11 +69,39 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     pub pool: Pool,
     pub local: LocalServices,
+    /// As this worker last saw it.
+    state: RefCell<SeenState>,
 }
 
 // === impl Worker ===
 
 impl Worker {
+    pub fn new(shared: Arc<Shared>, local: LocalServices) -> Self {
+        let worker = Self {
+            pool: Pool::new(shared.config.clone()),
+            local,
+            state: RefCell::new(Rc::new(shared.state.load_full())),
+            shared,
+        };
+        worker.state_changed();
+        worker
+    }
+
+    /// The routing state in force, as long as the caller keeps it.
+    pub fn state(&self) -> SeenState {
+        let current = self.shared.state.load();
+        let mut seen = self.state.borrow_mut();
+        if !Arc::ptr_eq(&seen, &current) {
+            *seen = Rc::new(Guard::into_inner(current));
+        }
+        seen.clone()
+    }
+
+    /// Connect to what the routing state names, and let the old one go.
+    pub fn state_changed(&self) {
+        self.pool.reconcile(&self.state().addresses);
+    }
+
     /// The connections to an address. None when the address has been removed since the call picked it: it must not
     /// come back.
     pub fn upstream(&self, address: &Arc<Address>) -> Option<Rc<Upstream>> {
@@ -87,8 +119,9 @@ impl Shared {
     /// # Errors
     /// The access log cannot be opened.
     pub fn new(config: ProxyConfig, reflection: Reflection) -> io::Result<Self> {
-        let held = Arc::new(HeldBytes::new(config.limits.max_held_bytes));
-        let stats = Arc::new(ProcessStats::default());
+        let server = Arc::new(Server::new(config.limits.clone()));
+        let stats = &server.stats;
+        let held = HeldBytes::new(config.limits.max_held_bytes, stats.clone());
         let access_log = match &config.access_log {
             Some(path) => Some(AccessLog::open(path, stats.access_log_lost.clone())?),
             None => None,
@@ -96,16 +129,14 @@ impl Shared {
         Ok(Self {
             access_log,
             config,
+            server,
             state: ArcSwap::default(),
-            stats,
             unrouted: Arc::new(CallStats::new(method::all().len())),
             in_flight: InFlight::default(),
-            held,
-            drain: Drain::default(),
+            held: Arc::new(held),
             health: Arc::default(),
             reflection: Arc::new(reflection),
             started: Instant::now(),
-            connections: Arc::default(),
             control_status: Mutex::default(),
             applied: AtomicU64::new(0),
             applying: Mutex::new(()),
@@ -124,6 +155,20 @@ impl Shared {
             .control_status
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    /// Whether calls are welcome: a state is applied, and nothing drains. One dead model does not count.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.server.drain.phase() != Phase::Running {
+            return Err("draining".to_owned());
+        }
+        if self.applied.load(Ordering::Relaxed) == 0 {
+            return Err("no routing state has been applied yet".to_owned());
+        }
+        Ok(())
     }
 
     /// Build the new state and swap it in; clusters, endpoints and model statistics that stay are the same objects.
@@ -285,4 +330,4 @@ fn check(config: &StateConfig) -> Result<(), String> {
 
 #[cfg(test)]
 #[path = "state_tests.rs"]
-pub(super) mod tests;
+pub(crate) mod tests;

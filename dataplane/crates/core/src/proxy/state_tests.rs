@@ -7,19 +7,14 @@ use crate::error::{Error, ErrorKind};
 use crate::proxy::route::VersionUse;
 use crate::proxy::route_key::RouteKey;
 
-pub(in crate::proxy) fn shared() -> Shared {
-    let limits = json!({
-        "max_message_bytes": 1 << 20, "max_metadata_bytes": 16384, "max_metadata_fields": 128, "max_streams": 100,
-        "max_connections": 100, "max_connections_per_ip": 100, "max_in_flight": 100, "route_scan_limit_bytes": 1 << 20,
-        "max_retry_bytes": 1 << 20, "max_held_bytes": 1 << 20, "header_timeout_ms": 1000, "body_timeout_ms": 1000,
-        "connection_idle_timeout_ms": 1000, "max_connection_age_ms": 1000, "max_connection_age_grace_ms": 1000,
-        "frame_credit": 1000, "frame_credit_per_frame": 10, "stream_window_bytes": 65535,
-        "connection_window_bytes": 65535, "max_frame_bytes": 16384, "connect_timeout_ms": 100,
-        "max_connections_per_endpoint": 1, "keepalive_ms": 0, "keepalive_timeout_ms": 0, "tcp_user_timeout_ms": 0,
+pub(crate) fn shared() -> Shared {
+    let upstream = json!({
+        "route_scan_limit_bytes": 1 << 20, "max_retry_bytes": 1 << 20, "connect_timeout_ms": 100,
+        "max_connections_per_endpoint": 1, "keepalive_ms": 0, "keepalive_timeout_ms": 0,
     });
     let config = json!({
         "listen": ["127.0.0.1:0"], "admin": null, "workers": 1, "expose_endpoints": false, "admin_methods": false,
-        "access_log": null, "limits": limits,
+        "access_log": null, "limits": crate::testing::limits(), "upstream": upstream,
     });
     let config = serde_json::from_value(config).expect("a whole configuration");
     let reflection = Reflection::new(&[], &[]).expect("nothing to offer");
@@ -69,7 +64,7 @@ fn a_reload_keeps_clusters_endpoints_learned_weights_and_statistics() {
         .expect("good");
     let before = shared.state.load_full();
     let cluster_before = before.clusters[0].clone();
-    let endpoint = cluster_before.endpoints()[0].clone();
+    let endpoint = cluster_before.weights()[0].0.clone();
     let address = endpoint.address.text.clone();
     cluster_before
         .lease(endpoint.clone())
@@ -176,7 +171,7 @@ fn a_share_whose_endpoints_are_all_dead_goes_to_the_heaviest_of_the_others() {
     let state = shared.state.load_full();
     let addresses: Vec<_> = state.clusters[..3]
         .iter()
-        .map(|cluster| cluster.endpoints()[0].address.clone())
+        .map(|cluster| cluster.weights()[0].0.address.clone())
         .collect();
     let counts = || {
         let mut counts = [0_u32; 4];

@@ -3,27 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use h2::Reason;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 
 use super::attempt::{Attempt, Ended};
-use super::clock::{Clock, Expired};
-use super::cluster::{Cluster, Lease, Settings};
-use super::endpoint::Endpoint;
-use super::handle::Call;
+use super::call::Call;
+use super::clock::Clock;
+use super::cluster::{Endpoint, Lease, Share};
+use super::exchange::Exchange;
+use super::failure::{Expired, Failure};
 use super::retry;
-use super::upstream::{Exchange, Failure};
-use crate::admin::metrics::RetryCause;
 use crate::balance::Outcome;
+use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata;
-use crate::grpc::status::{self, Code};
+use crate::stats::RetryCause;
 
 /// Attempts of one call that may end without reaching an endpoint.
 const MAX_UNREACHED: u32 = 8;
 
 /// What follows an attempt.
-pub(super) enum Next {
+pub enum Next {
     /// The caller has been answered; the error is ours, if there was one.
     Done(Option<ErrorKind>),
     /// The caller knows nothing yet: another attempt may follow.
@@ -31,7 +30,7 @@ pub(super) enum Next {
 }
 
 /// What the caller gets when no other attempt follows.
-pub(super) enum Last {
+pub enum Last {
     /// The flag says that it was `attempt_timeout_ms` that ran out.
     Error(Error, bool),
     /// An endpoint's own status, as it came.
@@ -39,17 +38,17 @@ pub(super) enum Last {
 }
 
 /// The endpoint of another attempt.
-pub(super) struct Another {
-    pub(super) lease: Lease,
+pub struct Another {
+    pub lease: Lease,
     /// It is the same endpoint again.
-    pub(super) is_repeat: bool,
+    pub is_repeat: bool,
 }
 
 // === impl Next ===
 
 impl Next {
     /// Whether the endpoint answered, well or badly: only then does the attempt's time say how fast it is.
-    pub(super) fn is_answer(&self) -> bool {
+    pub fn is_answer(&self) -> bool {
         matches!(self, Self::Done(None) | Self::Undecided(Last::Status(..)))
     }
 }
@@ -59,7 +58,7 @@ impl Next {
 impl Call {
     /// What the end of an attempt means: the code that is counted for the endpoint, what the balancer learns, and
     /// what happens next.
-    pub(super) fn conclude(
+    pub fn conclude(
         &mut self,
         ended: Ended,
         attempt: &Attempt<'_>,
@@ -90,24 +89,16 @@ impl Call {
                 let is_stuck = matches!(failure, Failure::Expired(_))
                     && attempt.waits(|exchange| exchange.is_unread);
                 let (error, outcome) = self.judge(failure, attempt);
-                self.worker.shared.stats.errors.add(error.kind);
+                self.worker.shared.server.stats.errors.add(error.kind);
+                let (kind, code) = (error.kind, error.kind.code());
                 if is_stuck {
                     // Trailers would wait behind what the caller does not take, and hold it here for ever.
-                    out.send_reset(Reason::CANCEL);
-                    return (error.kind.code(), outcome, Next::Done(Some(error.kind)));
+                    out.reset();
+                } else {
+                    // What it is counted as does not depend on whether the caller still hears of it.
+                    let _ = self.responder.finish(&mut out, Some(&error.into()));
                 }
-                let mut trailers = status::headers(error.kind.code(), &error.message);
-                trailers.insert(
-                    metadata::ACCESS_ERROR,
-                    HeaderValue::from_static(error.kind.name()),
-                );
-                self.responder.add_trailers(
-                    &mut trailers,
-                    self.attempts,
-                    self.exposed(attempt.endpoint),
-                );
-                let _ = out.send_trailers(trailers);
-                (error.kind.code(), outcome, Next::Done(Some(error.kind)))
+                (code, outcome, Next::Done(Some(kind)))
             }
         }
     }
@@ -126,7 +117,7 @@ impl Call {
                 (error, outcome)
             }
             Failure::Endpoint(error) => {
-                let outcome = retry::outcome(error.kind);
+                let outcome = error.kind.outcome();
                 let text = &attempt.endpoint.address.text;
                 let message = if error.message.contains(&**text) {
                     error.message
@@ -166,14 +157,14 @@ impl Call {
     ///
     /// Where every live endpoint has been tried, a call that the last one never saw goes there once more, on a
     /// new connection.
-    pub(super) fn pick_another(
+    pub fn pick_another(
         &self,
-        cluster: &Arc<Cluster>,
-        settings: &Settings,
+        share: &Share,
         clock: &Clock<'_>,
         tried: &[Arc<Endpoint>],
         last: &Last,
     ) -> Option<Another> {
+        let cluster = &share.cluster;
         // Asked first, so that no budget is spent on an attempt that cannot be made.
         let is_other = cluster.has_untried(tried);
         let endpoint = tried.last()?;
@@ -183,7 +174,7 @@ impl Call {
         if !is_other && !may_repeat {
             return None;
         }
-        let cause = self.retry_cause(cluster, settings, clock, last)?;
+        let cause = self.retry_cause(share, share, clock, last)?;
         let lease = if is_other {
             cluster.pick(tried)?
         } else {
@@ -197,81 +188,66 @@ impl Call {
     }
 
     /// Another share of the call's route, where its own has no endpoint left and another attempt is allowed. The
-    /// share that gets the call pays for it: its endpoints are whom retries must not flood.
-    pub(super) fn pick_share(
-        &self,
-        cluster: &Arc<Cluster>,
-        settings: &Settings,
-        clock: &Clock<'_>,
-        last: &Last,
-    ) -> Option<Arc<Cluster>> {
-        let state = self.worker.shared.state.load();
-        let key = &self.record.key;
-        let other = state
-            .routes
-            .another_share(key, self.method.task_id, cluster)?;
-        let cause = self.retry_cause(&other, settings, clock, last)?;
-        cluster.stats.retries.add(cause);
+    /// share that gets the call pays for it, and its settings say whether it may come: its endpoints are whom retries
+    /// must not flood.
+    pub fn pick_share(&self, share: &Share, clock: &Clock<'_>, last: &Last) -> Option<Share> {
+        let other = self.split.as_ref()?.another(&share.cluster)?;
+        let other = Share::new(other.clone());
+        let cause = self.retry_cause(share, &other, clock, last)?;
+        share.cluster.stats.retries.add(cause);
         Some(other)
     }
 
-    /// Why another attempt may follow in a cluster, if it may; it has then been paid for.
+    /// Why another attempt may follow one that ended `from` a share so, in the share `to`; it has then been paid for.
     fn retry_cause(
         &self,
-        cluster: &Cluster,
-        settings: &Settings,
+        from: &Share,
+        to: &Share,
         clock: &Clock<'_>,
         last: &Last,
     ) -> Option<RetryCause> {
-        match last {
+        let (may, cause) = match last {
             Last::Status(code, _) => {
-                let may = settings.retry_codes.contains(*code)
-                    && self.may_send_again(cluster, settings, clock);
-                may.then_some(RetryCause::UpstreamStatus)
+                let is_retried = from.settings.retry_codes.contains(*code);
+                let may = is_retried && self.may_send_again(to, clock);
+                (may, RetryCause::UpstreamStatus)
             }
             Last::Error(error, is_attempt_timeout) => {
-                let may = self.may_retry(error, *is_attempt_timeout, cluster, settings, clock);
-                may.then_some(RetryCause::Error(error.kind))
+                let may = self.may_retry(error.kind, *is_attempt_timeout, to, clock);
+                (may, RetryCause::Error(error.kind))
             }
-        }
+        };
+        may.then_some(cause)
     }
 
     fn may_retry(
         &self,
-        error: &Error,
+        kind: ErrorKind,
         is_attempt_timeout: bool,
-        cluster: &Cluster,
-        settings: &Settings,
+        to: &Share,
         clock: &Clock<'_>,
     ) -> bool {
-        if retry::never_reached(error.kind) {
+        if kind.never_reached() {
             // Nobody did any work: it costs no budget, and only the number of endpoints limits it.
             return self.attempts < MAX_UNREACHED
                 && self.inbound.is_replayable()
                 && clock.has_time_left();
         }
-        retry::may_retry(error.kind, is_attempt_timeout, self.is_idempotent(settings))
-            && self.may_send_again(cluster, settings, clock)
+        kind.may_retry(is_attempt_timeout, self.is_idempotent(to)) && self.may_send_again(to, clock)
     }
 
     /// Whether another attempt of a call that may have been processed is possible and affordable.
-    fn may_send_again(&self, cluster: &Cluster, settings: &Settings, clock: &Clock<'_>) -> bool {
-        let is_possible = self.is_idempotent(settings)
-            && self.attempts < settings.max_attempts
+    fn may_send_again(&self, to: &Share, clock: &Clock<'_>) -> bool {
+        let is_possible = self.is_idempotent(to)
+            && self.attempts < to.settings.max_attempts
             && self.inbound.is_replayable()
             && clock.has_time_left();
         let is_retried_already = self.headers.contains_key(metadata::PREVIOUS_ATTEMPTS);
-        is_possible && cluster.budget.take(is_retried_already)
+        is_possible && to.cluster.budget.take(is_retried_already)
     }
 
-    /// Whether the caller's own deadline is over, or nearly.
-    pub(super) fn is_callers_deadline_near(&self) -> bool {
-        self.caller_deadline
-            .is_some_and(|limit| retry::is_nearly_over(self.started.elapsed(), limit))
-    }
-
-    fn is_idempotent(&self, settings: &Settings) -> bool {
-        settings.idempotent && self.method.idempotent
+    fn is_idempotent(&self, share: &Share) -> bool {
+        share.settings.idempotent && self.method.idempotent
     }
 }
 

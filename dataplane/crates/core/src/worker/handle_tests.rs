@@ -1,26 +1,31 @@
 //! Calls over an in-memory connection, with h2's client on the other side and a thread in Python's place.
 
+use std::sync::Arc;
+
+use h2::RecvStream;
 use h2::client::SendRequest;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::task::LocalSet;
 
 use super::*;
+use crate::call::limit::Held;
+use crate::code::Code;
 use crate::config::WorkerConfig;
 use crate::grpc::framing;
-use crate::grpc::status::{parse_grpc_message, parse_grpc_status};
-use crate::worker::codec::{Answer, Payload};
+use crate::grpc::status::parse_grpc_status;
+use crate::net::stream::split;
+use crate::testing::{frame, grpc_message, limits};
+use crate::worker::codec::{self, Answer, Payload};
+use crate::worker::state::Shared;
+
+const PREDICT: &str = Method::Predict.path();
 
 /// Limits small enough to reach.
 pub(super) fn config() -> WorkerConfig {
-    let limits = serde_json::json!({
-        "max_message_bytes": 100_000, "max_metadata_bytes": 65536, "max_metadata_fields": 100, "max_streams": 100,
-        "max_connections": 10, "max_connections_per_ip": 10, "max_in_flight": 4, "route_scan_limit_bytes": 0,
-        "max_retry_bytes": 0, "max_held_bytes": 200_000, "header_timeout_ms": 1000, "body_timeout_ms": 5000,
-        "connection_idle_timeout_ms": 1000, "max_connection_age_ms": 1000, "max_connection_age_grace_ms": 1000,
-        "frame_credit": 1000, "frame_credit_per_frame": 10, "stream_window_bytes": 65535,
-        "connection_window_bytes": 65535, "max_frame_bytes": 16384, "connect_timeout_ms": 1000,
-        "max_connections_per_endpoint": 1, "keepalive_ms": 0, "keepalive_timeout_ms": 0, "tcp_user_timeout_ms": 0,
-    });
+    let mut limits = limits();
+    limits["max_message_bytes"] = 100_000.into();
+    limits["max_in_flight"] = 4.into();
+    limits["max_held_bytes"] = 200_000.into();
     serde_json::from_value(serde_json::json!({
         "listen": [], "admin": null, "model": "m", "aliases": ["39"], "version": "1", "labels": ["stable"],
         "platform": "test", "inputs": [{"name": "x", "dtype": "object", "shape": [-1, 2]}],
@@ -98,8 +103,10 @@ pub(super) async fn fixture_with(config: WorkerConfig) -> Fixture {
     let serving = front.clone();
     tokio::task::spawn_local(async move {
         let mut connection = h2::server::handshake(ours).await.unwrap();
-        while let Some(Ok((request, respond))) = connection.accept().await {
-            tokio::task::spawn_local(handle(serving.clone(), request, respond));
+        while let Some(Ok(accepted)) = connection.accept().await {
+            let (head, body, answer) = split(accepted);
+            let guard = StreamGuard::lone();
+            tokio::task::spawn_local(handle(serving.clone(), head, body, answer, guard));
         }
     });
     // Callers are not bound by what h2 lets lie unread on its own side.
@@ -123,8 +130,7 @@ pub(super) fn request(path: &str) -> http::request::Builder {
 
 impl Fixture {
     async fn call(&self, message: &[u8]) -> Outcome {
-        self.send(request(METHODS[0]), framing::encode(message))
-            .await
+        self.send(request(PREDICT), frame(message)).await
     }
 
     pub async fn send(&self, request: http::request::Builder, body: Bytes) -> Outcome {
@@ -168,7 +174,7 @@ pub(super) async fn outcome(response: Response<RecvStream>) -> Outcome {
     let kind = headers
         .get("access-error")
         .map(|value| value.to_str().unwrap().to_owned());
-    let text = parse_grpc_message(&headers).into_owned();
+    let text = grpc_message(&headers).into_owned();
     Outcome {
         code: parse_grpc_status(&headers),
         text,
@@ -187,12 +193,10 @@ fn a_call_gets_its_answer_status_and_request_id() {
     on_front_thread(false, || async {
         let fixture = fixture().await;
         let python = fixture.echo();
-        let request = request(METHODS[1]).header("x-request-id", "my-id");
-        let outcome = fixture
-            .send(request, framing::encode(&text_message("hello")))
-            .await;
+        let request = request(Method::SeldonPredict.path()).header("x-request-id", "my-id");
+        let outcome = fixture.send(request, frame(&text_message("hello"))).await;
         assert_eq!(outcome.code, Some(Code::Ok));
-        assert_eq!(outcome.body, framing::encode(&text_message("hello")));
+        assert_eq!(outcome.body, frame(&text_message("hello")));
         assert_eq!(outcome.headers["x-request-id"], "my-id");
         assert_eq!(outcome.kind, None);
         fixture.front.shared.queue.close();
@@ -207,7 +211,7 @@ fn a_message_larger_than_every_window_passes_both_ways() {
         let python = fixture.echo();
         let message = text_message(&"x".repeat(90_000));
         let outcome = fixture.call(&message).await;
-        assert_eq!(outcome.body, framing::encode(&message));
+        assert_eq!(outcome.body, frame(&message));
         fixture.front.shared.queue.close();
         python.join().unwrap();
     });
@@ -221,17 +225,17 @@ fn a_gzip_message_is_inflated() {
         let python = fixture.echo();
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(&text_message("hello")).unwrap();
-        let mut body = framing::encode(&gzip.finish().unwrap()).to_vec();
+        let mut body = frame(&gzip.finish().unwrap()).to_vec();
         body[0] = 1;
-        let sent = request(METHODS[0]).header("grpc-encoding", "gzip");
+        let sent = request(PREDICT).header("grpc-encoding", "gzip");
         let outcome = fixture.send(sent, body.clone().into()).await;
-        assert_eq!(outcome.body, framing::encode(&text_message("hello")));
+        assert_eq!(outcome.body, frame(&text_message("hello")));
         for (encoding, code) in [
             ("snappy", Code::Unimplemented),
             ("identity", Code::Internal),
             ("deflate", Code::InvalidArgument),
         ] {
-            let sent = request(METHODS[0]).header("grpc-encoding", encoding);
+            let sent = request(PREDICT).header("grpc-encoding", encoding);
             let outcome = fixture.send(sent, body.clone().into()).await;
             assert_eq!(outcome.code, Some(code), "{encoding}");
         }
@@ -247,9 +251,9 @@ fn a_gzip_bomb_is_refused() {
         let fixture = fixture().await;
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         gzip.write_all(&vec![0; 10_000_000]).unwrap();
-        let mut body = framing::encode(&gzip.finish().unwrap()).to_vec();
+        let mut body = frame(&gzip.finish().unwrap()).to_vec();
         body[0] = 1;
-        let sent = request(METHODS[0]).header("grpc-encoding", "gzip");
+        let sent = request(PREDICT).header("grpc-encoding", "gzip");
         let outcome = fixture.send(sent, body.into()).await;
         assert_eq!(
             (outcome.code, outcome.kind.as_deref()),
@@ -262,10 +266,10 @@ fn a_gzip_bomb_is_refused() {
 fn what_cannot_be_read_is_refused_with_its_reason() {
     on_front_thread(false, || async {
         let fixture = fixture().await;
-        let two = [framing::encode(b""), framing::encode(b"")].concat();
+        let two = [frame(b""), frame(b"")].concat();
         let rows: [(&[u8], Code, &str); 6] = [
             (
-                &framing::encode(b"\xff\xff"),
+                &frame(b"\xff\xff"),
                 Code::InvalidArgument,
                 "protobuf: message is truncated",
             ),
@@ -273,7 +277,7 @@ fn what_cannot_be_read_is_refused_with_its_reason() {
             (
                 b"\0\0",
                 Code::InvalidArgument,
-                "the request ended inside its message",
+                "the request ended inside a message",
             ),
             (
                 b"\x02\0\0\0\0",
@@ -293,7 +297,7 @@ fn what_cannot_be_read_is_refused_with_its_reason() {
         ];
         for (body, code, text) in rows {
             let outcome = fixture
-                .send(request(METHODS[0]), Bytes::copy_from_slice(body))
+                .send(request(PREDICT), Bytes::copy_from_slice(body))
                 .await;
             assert_eq!((outcome.code, &*outcome.text), (Some(code), text));
         }
@@ -305,7 +309,7 @@ fn an_unknown_method_is_unimplemented() {
     on_front_thread(false, || async {
         let fixture = fixture().await;
         let outcome = fixture
-            .send(request("/seldon.protos.Router/Route"), framing::encode(b""))
+            .send(request("/seldon.protos.Router/Route"), frame(b""))
             .await;
         assert_eq!(
             (outcome.code, outcome.kind.as_deref()),
@@ -339,7 +343,8 @@ fn a_failure_from_python_keeps_its_code_text_and_kind() {
         let queue = fixture.front.shared.queue.clone();
         let python = std::thread::spawn(move || {
             for call in queue.next_batch(8, Duration::from_secs(60)).unwrap() {
-                call.slot.fail(Failure::new(Code::Aborted, "été\n", "hook"));
+                call.slot
+                    .fail(Status::named(10, "été\n".to_owned(), "hook").unwrap());
             }
         });
         let outcome = fixture.call(b"").await;
@@ -358,10 +363,7 @@ fn a_dropped_batch_is_internal_with_the_request_id() {
         let queue = fixture.front.shared.queue.clone();
         let python = std::thread::spawn(move || drop(queue.next_batch(8, Duration::from_secs(60))));
         let outcome = fixture
-            .send(
-                request(METHODS[0]).header("x-request-id", "7"),
-                framing::encode(b""),
-            )
+            .send(request(PREDICT).header("x-request-id", "7"), frame(b""))
             .await;
         python.join().unwrap();
         assert_eq!(
@@ -390,15 +392,16 @@ fn beyond_the_queue_and_beyond_the_calls_in_flight_calls_are_shed() {
             (Some(Code::ResourceExhausted), Some("shed"))
         );
         assert!(outcome.text.contains("max_queue"), "{}", outcome.text);
-        fixture.front.shared.in_flight.store(4, Ordering::Relaxed);
+        let in_flight = &fixture.front.shared.in_flight;
+        let others = [in_flight.acquire(4).unwrap(), in_flight.acquire(4).unwrap()];
         let outcome = fixture.call(b"").await;
         assert!(outcome.text.contains("max_in_flight"), "{}", outcome.text);
-        fixture.front.shared.in_flight.store(2, Ordering::Relaxed);
+        drop(others);
         drop(fixture.front.shared.queue.next_batch(8, Duration::ZERO));
         for call in calls {
             assert_eq!(call.await.unwrap(), Some(Code::Internal));
         }
-        assert_eq!(fixture.front.shared.in_flight.load(Ordering::Relaxed), 0);
+        assert_eq!(fixture.front.shared.in_flight.count(), 0);
     });
 }
 
@@ -406,16 +409,17 @@ fn beyond_the_queue_and_beyond_the_calls_in_flight_calls_are_shed() {
 fn request_bytes_beyond_the_budget_are_shed_and_given_back() {
     on_front_thread(true, || async {
         let fixture = fixture().await;
-        let mut held = fixture.front.shared.budget.hold();
+        let held_bytes = &fixture.front.shared.held;
+        let mut held = Held::new(held_bytes.clone());
         held.grow(200_000).unwrap();
-        let outcome = fixture.call(b"").await;
+        let outcome = fixture.call(b"\xff").await;
         assert!(outcome.text.contains("max_held_bytes"), "{}", outcome.text);
         drop(held);
         assert_eq!(
             fixture.call(b"\xff").await.code,
             Some(Code::InvalidArgument)
         );
-        fixture.front.shared.budget.hold().grow(200_000).unwrap();
+        assert_eq!(held_bytes.bytes(), 0);
     });
 }
 
@@ -425,8 +429,8 @@ fn the_deadline_of_the_caller_or_of_the_configuration_ends_a_call() {
         let fixture = fixture().await;
         for (timeout, seconds) in [("2S", 2), ("2H", 60)] {
             let started = Instant::now();
-            let sent = request(METHODS[0]).header("grpc-timeout", timeout);
-            let outcome = fixture.send(sent, framing::encode(b"")).await;
+            let sent = request(PREDICT).header("grpc-timeout", timeout);
+            let outcome = fixture.send(sent, frame(b"")).await;
             assert_eq!(
                 (outcome.code, outcome.kind.as_deref()),
                 (Some(Code::DeadlineExceeded), Some("deadline_exceeded"))
@@ -442,10 +446,7 @@ fn the_deadline_of_the_caller_or_of_the_configuration_ends_a_call() {
                 .is_none()
         );
         let outcome = fixture
-            .send(
-                request(METHODS[0]).header("grpc-timeout", "soon"),
-                framing::encode(b""),
-            )
+            .send(request(PREDICT).header("grpc-timeout", "soon"), frame(b""))
             .await;
         assert_eq!(outcome.code, Some(Code::InvalidArgument));
     });
@@ -456,7 +457,7 @@ fn a_body_that_stalls_ends_the_call() {
     on_front_thread(true, || async {
         let mut fixture = fixture().await;
         let started = Instant::now();
-        let sent = request(METHODS[0]).body(()).unwrap();
+        let sent = request(PREDICT).body(()).unwrap();
         let (response, mut stream) = fixture.client.send_request(sent, false).unwrap();
         stream
             .send_data(Bytes::from_static(b"\0\0\0\0\x01"), false)
@@ -477,14 +478,14 @@ fn a_body_that_stalls_ends_the_call() {
 fn a_caller_that_goes_takes_its_call_out_of_the_queue() {
     on_front_thread(true, || async {
         let mut fixture = fixture().await;
-        let sent = request(METHODS[0]).body(()).unwrap();
+        let sent = request(PREDICT).body(()).unwrap();
         let (_response, mut stream) = fixture.client.send_request(sent, false).unwrap();
-        stream.send_data(framing::encode(b""), true).unwrap();
-        while fixture.front.shared.queue.is_empty() {
+        stream.send_data(frame(b""), true).unwrap();
+        while fixture.front.shared.queue.len() == 0 {
             tokio::task::yield_now().await;
         }
         stream.send_reset(h2::Reason::CANCEL);
-        while fixture.front.shared.in_flight.load(Ordering::Relaxed) > 0 {
+        while fixture.front.shared.in_flight.count() > 0 {
             tokio::task::yield_now().await;
         }
         assert!(
@@ -502,13 +503,13 @@ fn a_caller_that_goes_takes_its_call_out_of_the_queue() {
 fn a_caller_that_does_not_read_its_answer_is_reset_at_its_deadline() {
     on_front_thread(true, || async {
         let mut fixture = fixture().await;
-        let sent = request(METHODS[0])
+        let sent = request(PREDICT)
             .header("grpc-timeout", "3S")
             .body(())
             .unwrap();
         let (response, mut stream) = fixture.client.send_request(sent, false).unwrap();
-        stream.send_data(framing::encode(b""), true).unwrap();
-        while fixture.front.shared.queue.is_empty() {
+        stream.send_data(frame(b""), true).unwrap();
+        while fixture.front.shared.queue.len() == 0 {
             tokio::task::yield_now().await;
         }
         for call in fixture
@@ -532,7 +533,7 @@ fn a_caller_that_does_not_read_its_answer_is_reset_at_its_deadline() {
             (received, error.reason()),
             (65_535, Some(h2::Reason::CANCEL))
         );
-        assert_eq!(fixture.front.shared.in_flight.load(Ordering::Relaxed), 0);
+        assert_eq!(fixture.front.shared.in_flight.count(), 0);
     });
 }
 
@@ -542,9 +543,10 @@ fn a_call_whose_task_panics_is_answered_internal() {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         tokio::task::spawn_local(async move {
             let mut connection = h2::server::handshake(ours).await.unwrap();
-            while let Some(Ok((_request, respond))) = connection.accept().await {
+            while let Some(Ok(accepted)) = connection.accept().await {
                 tokio::task::spawn_local(async move {
-                    let _responder = Responder::new(respond, HeaderValue::from_static("7"));
+                    let (_head, _body, answer) = split(accepted);
+                    let _responder = Responder::new(answer, HeaderValue::from_static("7"));
                     panic!("as a bug would");
                 });
             }
@@ -552,7 +554,7 @@ fn a_call_whose_task_panics_is_answered_internal() {
         let (client, connection) = h2::client::handshake(theirs).await.unwrap();
         tokio::task::spawn_local(connection);
         let mut client = client.ready().await.unwrap();
-        let sent = request(METHODS[0]).body(()).unwrap();
+        let sent = request(PREDICT).body(()).unwrap();
         let (response, _stream) = client.send_request(sent, true).unwrap();
         let outcome = outcome(response.await.unwrap()).await;
         assert_eq!(

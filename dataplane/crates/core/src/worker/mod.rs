@@ -1,13 +1,12 @@
 //! The model-server front: codecs, queue, batches handed to Python.
 
 pub mod codec;
-mod handle;
-mod inference;
-mod message;
-mod pages;
+pub mod front;
+pub mod handle;
+mod infer;
+mod local;
+pub mod method;
 pub mod queue;
 pub mod reply;
-mod responder;
-pub mod server;
-mod state;
+pub mod state;
 mod stream;

@@ -6,12 +6,17 @@ use super::tests::{
     Fixture, Outcome, config, fixture, fixture_with, on_front_thread, outcome, request,
 };
 use super::*;
-use crate::grpc::framing;
+use crate::code::Code;
+use crate::grpc::framing::PREFIX;
 use crate::net::drain::Phase;
+use crate::testing::frame;
+use crate::worker::codec::Payload;
 use crate::worker::codec::TfData;
 use crate::worker::codec::oip::InferOutput;
 use crate::worker::codec::{DType, TensorRef, TfDataRef};
 use crate::worker::reply::Content;
+
+const STREAM: &str = Method::StreamInfer.path();
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Infer {
@@ -116,7 +121,7 @@ fn echo(fixture: &Fixture) -> std::thread::JoinHandle<usize> {
                 let outputs = [InferOutput { name: "y", tensor }];
                 if elements == &[13] {
                     call.slot
-                        .fail(Failure::new(Code::Aborted, "unlucky", "hook"));
+                        .fail(Status::named(10, "unlucky".to_owned(), "hook").unwrap());
                 } else {
                     call.slot.answer(Content::Infer(&outputs), &[]);
                 }
@@ -128,7 +133,7 @@ fn echo(fixture: &Fixture) -> std::thread::JoinHandle<usize> {
 
 async fn ask(fixture: &Fixture, method: &str, message: &[u8]) -> Outcome {
     let path = format!("/inference.GRPCInferenceService/{method}");
-    fixture.send(request(&path), framing::encode(message)).await
+    fixture.send(request(&path), frame(message)).await
 }
 
 fn stream_answers(mut body: &[u8]) -> Vec<(String, String, Vec<u8>)> {
@@ -153,7 +158,7 @@ fn an_inference_is_answered_under_the_models_own_name_and_version() {
         for (name, version) in asked {
             let outcome = ask(&fixture, "ModelInfer", &infer(name, version, "7", &[5])).await;
             assert_eq!(outcome.code, Some(Code::Ok), "{}", outcome.text);
-            let answer = Answer::decode(&outcome.body[framing::PREFIX..]).unwrap();
+            let answer = Answer::decode(&outcome.body[PREFIX..]).unwrap();
             let expected = Answer {
                 model_name: "m".into(),
                 model_version: "1".into(),
@@ -195,11 +200,7 @@ fn readiness_follows_the_model_and_the_drain_and_liveness_does_not() {
             let mut states = Vec::new();
             for method in ["ServerLive", "ServerReady", "ModelReady"] {
                 let outcome = ask(&fixture, method, &[]).await;
-                states.push(
-                    Flag::decode(&outcome.body[framing::PREFIX..])
-                        .unwrap()
-                        .is_set,
-                );
+                states.push(Flag::decode(&outcome.body[PREFIX..]).unwrap().is_set);
             }
             states
         };
@@ -219,7 +220,7 @@ fn metadata_tells_what_oip_can_carry() {
     on_front_thread(false, || async {
         let fixture = fixture().await;
         let outcome = ask(&fixture, "ModelMetadata", &[]).await;
-        let metadata = Metadata::decode(&outcome.body[framing::PREFIX..]).unwrap();
+        let metadata = Metadata::decode(&outcome.body[PREFIX..]).unwrap();
         let tensor = |name: &str, datatype: &str, shape: &[i64]| Tensor {
             name: name.into(),
             datatype: datatype.into(),
@@ -234,7 +235,7 @@ fn metadata_tells_what_oip_can_carry() {
         };
         assert_eq!(metadata, expected);
         let outcome = ask(&fixture, "ServerMetadata", &[]).await;
-        let metadata = Metadata::decode(&outcome.body[framing::PREFIX..]).unwrap();
+        let metadata = Metadata::decode(&outcome.body[PREFIX..]).unwrap();
         assert_eq!(metadata.name, "dl-inference");
         assert_eq!(
             ask(&fixture, "ModelConfig", &[]).await.code,
@@ -264,8 +265,8 @@ fn answers_of_a_stream_come_in_order_and_an_error_belongs_to_its_message() {
             vec![0xff],
             infer("m", "", "5", &[12]),
         ];
-        let body = messages.map(|message| framing::encode(&message)).concat();
-        let stream = request(METHODS[STREAM]);
+        let body = messages.map(|message| frame(&message)).concat();
+        let stream = request(STREAM);
         let outcome = fixture.send(stream, body.into()).await;
         assert_eq!(outcome.code, Some(Code::Ok), "{}", outcome.text);
         let answers = stream_answers(&outcome.body);
@@ -307,8 +308,8 @@ fn answers_of_a_stream_come_in_order_and_an_error_belongs_to_its_message() {
                 ("OK", 2)
             ]
         );
-        assert_eq!(fixture.front.shared.in_flight.load(Ordering::Relaxed), 0);
-        assert_eq!(fixture.front.shared.budget.used(), 0);
+        assert_eq!(fixture.front.shared.in_flight.count(), 0);
+        assert_eq!(fixture.front.shared.held.bytes(), 0);
         fixture.front.shared.queue.close();
         python.join().unwrap();
     });
@@ -318,9 +319,9 @@ fn answers_of_a_stream_come_in_order_and_an_error_belongs_to_its_message() {
 fn a_message_of_a_stream_that_is_not_answered_in_time_does_not_end_it() {
     on_front_thread(true, || async {
         let fixture = fixture().await;
-        let body = framing::encode(&infer("m", "", "0", &[1]));
+        let body = frame(&infer("m", "", "0", &[1]));
         // Nobody takes it out of the queue: the model's own timeout_ms is 60 s.
-        let outcome = fixture.send(request(METHODS[STREAM]), body).await;
+        let outcome = fixture.send(request(STREAM), body).await;
         assert_eq!(outcome.code, Some(Code::Ok));
         let answers = stream_answers(&outcome.body);
         assert_eq!(
@@ -335,14 +336,14 @@ fn what_breaks_the_framing_ends_a_stream_after_the_answers_before_it() {
     on_front_thread(false, || async {
         let fixture = fixture().await;
         let python = echo(&fixture);
-        let good = framing::encode(&infer("m", "", "0", &[1]));
+        let good = frame(&infer("m", "", "0", &[1]));
         for (tail, code) in [
             (&b"\0\xff\0\0\0"[..], Code::ResourceExhausted),
             (b"\x02\0\0\0\0", Code::InvalidArgument),
             (b"\0\0\0\0\x05ab", Code::InvalidArgument),
         ] {
             let body = [&good[..], tail].concat();
-            let outcome = fixture.send(request(METHODS[STREAM]), body.into()).await;
+            let outcome = fixture.send(request(STREAM), body.into()).await;
             assert_eq!(outcome.code, Some(code), "{}", outcome.text);
             assert_eq!(
                 stream_answers(&outcome.body),
@@ -364,7 +365,7 @@ fn a_stream_ends_when_it_is_idle_at_its_deadline_and_when_the_server_drains() {
         ] {
             let mut fixture = fixture().await;
             let started = Instant::now();
-            let mut sent = request(METHODS[STREAM]);
+            let mut sent = request(STREAM);
             if let Some(timeout) = timeout {
                 sent = sent.header("grpc-timeout", timeout);
             }
@@ -376,7 +377,7 @@ fn a_stream_ends_when_it_is_idle_at_its_deadline_and_when_the_server_drains() {
             let response = response.await.unwrap();
             if drains {
                 fixture.front.shared.start_drain();
-                assert_eq!(fixture.front.shared.drain.phase(), Phase::Draining);
+                assert_eq!(fixture.front.shared.server.drain.phase(), Phase::Draining);
             }
             let outcome = outcome(response).await;
             assert_eq!(
@@ -401,9 +402,9 @@ fn a_stream_is_read_no_further_than_the_model_may_wait_for() {
             ..config()
         })
         .await;
-        let message = framing::encode(&infer("m", "", "0", &[1]));
+        let message = frame(&infer("m", "", "0", &[1]));
         let mut client = fixture.client.clone();
-        let sent = request(METHODS[STREAM]).body(()).unwrap();
+        let sent = request(STREAM).body(()).unwrap();
         let (response, mut stream) = client.send_request(sent, false).unwrap();
         stream.send_data(message.repeat(100).into(), true).unwrap();
         let queue = &fixture.front.shared.queue;
@@ -428,11 +429,11 @@ fn small_messages_that_must_wait_do_not_end_the_connection() {
         // Ten times what h2 lets lie unread in frames of their own, and less than a window.
         const MESSAGES: usize = 1000;
         let mut fixture = fixture().await;
-        let sent = request(METHODS[STREAM]).body(()).unwrap();
+        let sent = request(STREAM).body(()).unwrap();
         let (response, mut stream) = fixture.client.send_request(sent, false).unwrap();
         // The model is busy with the first one; the others could be answered, but not before it.
-        let first = framing::encode(&infer("m", "", "0", &[1]));
-        let other = framing::encode(&infer("stranger", "", "0", &[1]));
+        let first = frame(&infer("m", "", "0", &[1]));
+        let other = frame(&infer("stranger", "", "0", &[1]));
         for index in 0..MESSAGES {
             let message = if index == 0 { &first } else { &other };
             stream
@@ -459,12 +460,12 @@ fn a_caller_that_does_not_read_its_streams_answers_is_reset() {
     on_front_thread(true, || async {
         let mut fixture = fixture().await;
         let started = Instant::now();
-        let sent = request(METHODS[STREAM]).body(()).unwrap();
+        let sent = request(STREAM).body(()).unwrap();
         let (response, mut stream) = fixture.client.send_request(sent, false).unwrap();
-        let message = framing::encode(&infer("m", "", "0", &[1]));
+        let message = frame(&infer("m", "", "0", &[1]));
         stream.send_data(message, false).unwrap();
         let queue = &fixture.front.shared.queue;
-        while queue.is_empty() {
+        while queue.len() == 0 {
             tokio::task::yield_now().await;
         }
         for call in queue.next_batch(8, Duration::ZERO).unwrap() {
@@ -487,7 +488,7 @@ fn a_caller_that_does_not_read_its_streams_answers_is_reset() {
         let reason = error.reason();
         assert_eq!((received, reason), (65_535, Some(h2::Reason::CANCEL)));
         assert_eq!(started.elapsed().as_secs(), 7);
-        assert_eq!(fixture.front.shared.in_flight.load(Ordering::Relaxed), 0);
+        assert_eq!(fixture.front.shared.in_flight.count(), 0);
     });
 }
 
@@ -495,19 +496,19 @@ fn a_caller_that_does_not_read_its_streams_answers_is_reset() {
 fn a_caller_that_resets_its_stream_takes_its_messages_out_of_the_queue() {
     on_front_thread(true, || async {
         let mut fixture = fixture().await;
-        let sent = request(METHODS[STREAM]).body(()).unwrap();
+        let sent = request(STREAM).body(()).unwrap();
         let (_response, mut stream) = fixture.client.send_request(sent, false).unwrap();
-        let message = framing::encode(&infer("m", "", "0", &[1]));
+        let message = frame(&infer("m", "", "0", &[1]));
         stream.send_data(message, false).unwrap();
-        while fixture.front.shared.queue.is_empty() {
+        while fixture.front.shared.queue.len() == 0 {
             tokio::task::yield_now().await;
         }
         stream.send_reset(h2::Reason::CANCEL);
-        while fixture.front.shared.in_flight.load(Ordering::Relaxed) > 0 {
+        while fixture.front.shared.in_flight.count() > 0 {
             tokio::task::yield_now().await;
         }
         let queue = &fixture.front.shared.queue;
         assert!(queue.next_batch(8, Duration::ZERO).is_none());
-        assert_eq!(fixture.front.shared.budget.used(), 0);
+        assert_eq!(fixture.front.shared.held.bytes(), 0);
     });
 }

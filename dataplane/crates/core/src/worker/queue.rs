@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 
 use super::codec::{Meta, Payload};
-use super::reply::{Envelope, Failure, ReplySlot, Waiting};
+use super::reply::{Envelope, ReplySlot, Waiting, expired};
 use crate::error::{Error, ErrorKind};
 
 /// A decoded request and the slot that its answer goes to.
@@ -136,10 +136,6 @@ impl Queue {
         self.lock().calls.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code under the lock leaves the state half changed, so a panic there poisons nothing.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -155,7 +151,7 @@ fn take_live(calls: &mut VecDeque<Call>, max: usize, now: Instant) -> Vec<Call> 
             continue;
         }
         if call.slot.deadline() <= now {
-            call.slot.fail(Failure::expired());
+            call.slot.fail(expired());
         } else {
             batch.push(call);
         }

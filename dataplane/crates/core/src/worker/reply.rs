@@ -1,6 +1,5 @@
 //! The answer's way back from Python to the call that waits for it.
 
-use std::borrow::Cow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -10,19 +9,10 @@ use tokio::sync::oneshot;
 
 use super::codec::oip::{self, InferEnvelope, InferOutput};
 use super::codec::{self, Answer};
-use crate::error::{Error, ErrorKind};
-use crate::grpc::status::Code;
-
-/// A status other than OK, and what the trailer `access-error` says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    pub code: Code,
-    pub message: Cow<'static, str>,
-    pub kind: Cow<'static, str>,
-}
+use crate::call::status::Status;
 
 /// A framed message, or why there is none.
-pub type Reply = Result<Bytes, Failure>;
+pub type Reply = Result<Bytes, Status>;
 
 /// What answers a call, by its protocol.
 #[derive(Clone, Copy, Debug)]
@@ -63,55 +53,9 @@ pub struct Waiting {
     has_ended: bool,
 }
 
-// === impl Failure ===
-
-impl Failure {
-    pub fn new(
-        code: Code,
-        message: impl Into<Cow<'static, str>>,
-        kind: impl Into<Cow<'static, str>>,
-    ) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            kind: kind.into(),
-        }
-    }
-
-    /// A failure that Python names by number.
-    ///
-    /// # Errors
-    /// Says that there is no such code, or that it is OK.
-    pub fn numbered(code: u8, message: String, kind: String) -> Result<Self, String> {
-        match Code::from_u8(code) {
-            None | Some(Code::Ok) => Err(format!("code {code} is not a gRPC error, 1 to 16")),
-            Some(code) => Ok(Self::new(code, message, kind)),
-        }
-    }
-
-    /// The deadline passed before there was an answer.
-    pub fn expired() -> Self {
-        Error::new(
-            ErrorKind::DeadlineExceeded,
-            "the deadline passed before the model answered",
-        )
-        .into()
-    }
-
-    fn unanswered() -> Self {
-        // Without a text: the responder puts the fixed one, with the request id.
-        Error::new(ErrorKind::Internal, "").into()
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self {
-            code: error.kind.code(),
-            message: error.message,
-            kind: error.kind.name().into(),
-        }
-    }
+/// The deadline passed before there was an answer.
+pub fn expired() -> Status {
+    Status::late("the deadline passed before the model answered")
 }
 
 // === impl ReplySlot ===
@@ -157,18 +101,18 @@ impl ReplySlot {
     pub fn answer<'a>(self, content: impl Into<Content<'a>>, names: &[String]) {
         let reply = match (content.into(), &self.envelope) {
             (Content::Seldon(answer), Envelope::Seldon(meta)) => {
-                codec::encode(&answer, names, meta, self.max_bytes).map_err(Failure::from)
+                codec::encode(&answer, names, meta, self.max_bytes).map_err(Status::from)
             }
             (Content::Infer(outputs), Envelope::Infer(envelope)) => {
-                oip::encode(outputs, envelope, self.max_bytes).map_err(Failure::from)
+                oip::encode(outputs, envelope, self.max_bytes).map_err(Status::from)
             }
-            _ => Err(Failure::unanswered()),
+            _ => Err(Status::internal()),
         };
         self.send(reply);
     }
 
-    pub fn fail(self, failure: Failure) {
-        self.send(Err(failure));
+    pub fn fail(self, status: Status) {
+        self.send(Err(status));
     }
 
     fn send(mut self, reply: Reply) {
@@ -188,7 +132,7 @@ impl ReplySlot {
 impl Drop for ReplySlot {
     fn drop(&mut self) {
         if let Some(sender) = self.sender.take() {
-            self.deliver(sender, Err(Failure::unanswered()));
+            self.deliver(sender, Err(Status::internal()));
         }
     }
 }
@@ -229,19 +173,13 @@ impl Slots {
         Ok(())
     }
 
-    /// Fail a call with a status that Python names by number.
+    /// Fail a call with a status that Python names by number and word.
     ///
     /// # Errors
-    /// Says that there is no such call, that it is answered, or that `code` is none.
-    pub fn fail(
-        &self,
-        index: usize,
-        code: u8,
-        message: String,
-        kind: String,
-    ) -> Result<(), String> {
-        let failure = Failure::numbered(code, message, kind)?;
-        self.take(index, None)?.fail(failure);
+    /// Says that there is no such call, that it is answered, or that `code` or `kind` is none.
+    pub fn fail(&self, index: usize, code: u8, message: String, kind: &str) -> Result<(), String> {
+        let status = Status::named(code, message, kind)?;
+        self.take(index, None)?.fail(status);
         Ok(())
     }
 
@@ -273,7 +211,7 @@ impl Waiting {
         let reply = (&mut self.receiver).await;
         self.has_ended = true;
         // A slot always sends before it goes; the error covers a leaked one.
-        reply.unwrap_or_else(|_| Err(Failure::unanswered()))
+        reply.unwrap_or_else(|_| Err(Status::internal()))
     }
 }
 

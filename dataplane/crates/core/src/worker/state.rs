@@ -1,67 +1,73 @@
 //! What the front's thread, Python's threads and the admin port share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
 use super::codec::oip::shown;
-use super::handle::METHODS;
-use super::inference;
-use super::message::Budget;
+use super::method::Method;
 use super::queue::Queue;
-use super::reply::Failure;
-use crate::admin::grpc;
-use crate::admin::health::{HealthSource, Serving, Version};
-use crate::admin::metrics::{CallStats, ProcessStats};
-use crate::admin::reflection::Reflection;
+use crate::call::limit::{HeldBytes, InFlight};
 use crate::config::WorkerConfig;
-use crate::error::ErrorKind;
-use crate::grpc::status::Code;
-use crate::net::drain::{Drain, Phase};
+use crate::error::{Error, ErrorKind};
+use crate::local::health::{Changes, HealthSource, Serving};
+use crate::local::oip::{self, Inventory, ModelIndex};
+use crate::local::reflection::Reflection;
+use crate::local::services;
+use crate::net::connection::Server;
+use crate::net::drain::Phase;
+use crate::stats::CallStats;
 
 /// Full names of the model's services that reflection lists.
-const SERVICES: [&str; 3] = [
-    "seldon.protos.Model",
-    "seldon.protos.Seldon",
-    inference::SERVICE,
-];
+const SERVICES: [&str; 3] = ["seldon.protos.Model", "seldon.protos.Seldon", oip::SERVICE];
 
-pub(super) struct Shared {
+pub struct Shared {
     pub config: WorkerConfig,
+    pub server: Arc<Server>,
     pub queue: Arc<Queue>,
-    pub drain: Drain,
-    pub process: Arc<ProcessStats>,
-    /// Calls by the index of their method in [`METHODS`]; one more for all others.
+    /// Calls by the number of their method; one more for all others.
     pub calls: CallStats,
-    pub connections: AtomicUsize,
-    pub in_flight: AtomicUsize,
+    pub in_flight: InFlight,
     /// Request bytes of the calls in flight.
-    pub budget: Arc<Budget>,
+    pub held: Arc<HeldBytes>,
     pub reflection: Arc<Reflection>,
     is_ready: AtomicBool,
-    health_version: Version,
+    health: Changes,
 }
 
 // === impl Shared ===
 
 impl Shared {
     pub fn new(config: WorkerConfig, descriptors: &[u8]) -> Result<Self, String> {
-        let services = [&SERVICES[..], &grpc::SERVICES].concat();
-        let process = Arc::<ProcessStats>::default();
+        let services = [&SERVICES[..], &services::SERVICES].concat();
+        let server = Arc::new(Server::new(config.limits.clone()));
+        let held = HeldBytes::new(config.limits.max_held_bytes, server.stats.clone());
         Ok(Self {
             queue: Arc::new(Queue::new(config.max_queue)),
-            drain: Drain::default(),
-            calls: CallStats::new(METHODS.len() + 1),
-            connections: AtomicUsize::new(0),
-            in_flight: AtomicUsize::new(0),
-            budget: Budget::new(config.limits.max_held_bytes, process.clone()),
-            process,
+            calls: CallStats::new(Method::ALL.len() + 1),
+            in_flight: InFlight::default(),
+            held: Arc::new(held),
             reflection: Arc::new(Reflection::new(descriptors, &services)?),
             is_ready: AtomicBool::new(false),
-            health_version: Version::default(),
+            health: Changes::default(),
+            server,
             config,
         })
+    }
+
+    /// Whether the model may be called.
+    ///
+    /// # Errors
+    /// Says why not.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.is_draining() {
+            return Err("draining".to_owned());
+        }
+        if !self.is_ready() {
+            return Err("the model is not ready".to_owned());
+        }
+        Ok(())
     }
 
     pub fn is_ready(&self) -> bool {
@@ -70,21 +76,14 @@ impl Shared {
 
     pub fn set_ready(&self, is_ready: bool) {
         self.is_ready.store(is_ready, Ordering::Relaxed);
-        self.health_version.bump();
-    }
-
-    /// Count a failed call, by the error table's kinds; those of hooks are not in it.
-    pub fn count(&self, failure: &Failure) {
-        if let Some(&kind) = ErrorKind::ALL
-            .iter()
-            .find(|kind| kind.name() == failure.kind)
-        {
-            self.process.errors.add(kind);
-        }
+        self.health.bump();
     }
 
     /// Check that a caller means this model and this version; an empty name or version leaves it to us.
-    pub fn check_model(&self, name: &str, version: &str) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// `model_not_found`.
+    pub fn check_model(&self, name: &str, version: &str) -> Result<(), Error> {
         let config = &self.config;
         let text = if !name.is_empty() && !self.is_name(name) {
             let names: Vec<_> = self.names().collect();
@@ -106,7 +105,7 @@ impl Shared {
         } else {
             return Ok(());
         };
-        Err(Failure::new(Code::NotFound, text, "model_not_found"))
+        Err(Error::new(ErrorKind::ModelNotFound, text))
     }
 
     /// What the model answers to.
@@ -121,8 +120,8 @@ impl Shared {
     }
 
     pub fn start_drain(&self) {
-        self.drain.begin();
-        self.health_version.bump();
+        self.server.drain.begin();
+        self.health.bump();
     }
 }
 
@@ -147,10 +146,22 @@ impl HealthSource for Shared {
     }
 
     fn changes(&self) -> watch::Receiver<u64> {
-        self.health_version.subscribe()
+        self.health.subscribe()
     }
 
     fn is_draining(&self) -> bool {
-        self.drain.phase() != Phase::Running
+        self.server.drain.phase() != Phase::Running
+    }
+}
+
+impl Inventory for Shared {
+    fn is_ready(&self) -> bool {
+        self.ready().is_ok()
+    }
+
+    fn models(&self) -> Vec<ModelIndex> {
+        let reason = self.ready().err();
+        let (name, version) = (&self.config.model, &self.config.version);
+        vec![oip::entry(name, version, reason.as_deref())]
     }
 }

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::sync::LazyLock;
 
-use super::histogram::{BOUNDS, Resolution, Snapshot};
+use crate::stats::{BOUNDS, Resolution, Snapshot};
 
 /// The content type of what [`Exposition::finish`] returns.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

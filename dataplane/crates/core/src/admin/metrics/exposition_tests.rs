@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use super::super::histogram::Histogram;
 use super::*;
+use crate::stats::Histogram;
 
 #[test]
 fn a_family_has_one_head_and_labels_are_escaped() {

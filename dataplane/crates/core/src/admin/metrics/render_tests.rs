@@ -2,8 +2,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
+use crate::code::Code;
 use crate::error::ErrorKind;
-use crate::grpc::status::Code;
+use crate::stats::{ClosedReason, RefusedReason, RetryCause};
 
 /// One of everything, with names that need escaping.
 fn sample_page() -> String {

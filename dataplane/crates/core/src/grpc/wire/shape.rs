@@ -87,11 +87,6 @@ impl Shape {
         Ok(next)
     }
 
-    /// Number of ids given out, the root included: ids are below it.
-    pub fn len(&self) -> usize {
-        self.messages.len()
-    }
-
     /// Whether no field is of interest.
     pub fn is_empty(&self) -> bool {
         self.messages.len() == 1

@@ -6,6 +6,7 @@ use flate2::write::{GzDecoder, ZlibDecoder};
 use http::HeaderValue;
 
 use super::bad;
+use crate::call::messages::unknown_encoding;
 use crate::error::Error;
 
 /// How much of a message is inflated at most, whatever it would inflate to.
@@ -30,21 +31,18 @@ enum Decoder {
 impl Inflater {
     /// Start before the first byte; `encoding` is the call's `grpc-encoding`.
     ///
-    /// Errors: bad_route_key for an encoding that is not known here; the endpoint may know it.
+    /// Errors: bad_route_key for an encoding that is not known here (the endpoint may know it), missing_encoding where
+    /// there is none.
     pub fn new(encoding: Option<&HeaderValue>) -> Result<Self, Error> {
         let decoder = match encoding.map(HeaderValue::as_bytes) {
             Some(b"gzip") => Decoder::Gzip(GzDecoder::new(Head::default())),
             Some(b"deflate") => Decoder::Deflate(ZlibDecoder::new(Head::default())),
+            None | Some(b"" | b"identity") => return Err(unknown_encoding(b"")),
             Some(other) => {
                 let other = String::from_utf8_lossy(other).into_owned();
                 return Err(bad(format!(
                     "no route key can be read from a message with grpc-encoding {other:?} (gzip and deflate can); send the model in x-model, and a version in x-model-version"
                 )));
-            }
-            None => {
-                return Err(bad(
-                    "the message is compressed, but there is no grpc-encoding; send the model in x-model, and a version in x-model-version",
-                ));
             }
         };
         Ok(Self { decoder, taken: 0 })
@@ -78,14 +76,6 @@ impl Inflater {
     pub fn is_full(&self) -> bool {
         self.taken == INFLATE_LIMIT
     }
-}
-
-/// Inflate the first [`INFLATE_LIMIT`] bytes of a message of which `compressed` is the beginning.
-///
-/// Errors: bad_route_key for an encoding not known here, and for bytes that are not of the encoding.
-pub fn inflate_prefix(encoding: Option<&HeaderValue>, compressed: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut inflater = Inflater::new(encoding)?;
-    inflater.feed(compressed).map(<[u8]>::to_vec)
 }
 
 /// Keeps the first [`INFLATE_LIMIT`] bytes written, then stops the decoder with an error: a small message

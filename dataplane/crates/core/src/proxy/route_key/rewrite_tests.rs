@@ -6,10 +6,11 @@ use proptest::sample::Index;
 use prost::Message;
 
 use super::*;
-use crate::grpc::framing;
+use crate::grpc::framing::prefix;
 use crate::grpc::wire::tests::{Field, chunks, encode, fields, seeded};
 use crate::proxy::method::find as method;
 use crate::proxy::route_key::{Progress, RouteKey, RouteKeyScanner};
+use crate::testing::frame;
 
 const PREDICT: &str = "/tensorflow.serving.PredictionService/Predict";
 const MULTI: &str = "/tensorflow.serving.PredictionService/MultiInference";
@@ -21,7 +22,7 @@ fn text(number: u32, text: &str) -> Field {
 
 /// A request with one message, cut into chunks.
 fn request(message: &[u8], cuts: &[Index]) -> VecDeque<Bytes> {
-    let body = framing::encode(message);
+    let body = frame(message);
     chunks(&body, cuts)
         .into_iter()
         .map(Bytes::copy_from_slice)
@@ -37,8 +38,8 @@ fn rewrite(path: &str, version: &str, mut held: VecDeque<Bytes>) -> Result<Vec<u
     assert_eq!(before.checked_add_signed(grown), Some(size(&held)));
     assert!(held.iter().all(|chunk| !chunk.is_empty()));
     let body: Vec<u8> = held.iter().flatten().copied().collect();
-    let (prefix, message) = body.split_at(PREFIX);
-    assert_eq!(prefix, framing::prefix(message.len() as u32));
+    let (head, message) = body.split_at(PREFIX);
+    assert_eq!(head, prefix(message.len() as u32));
     Ok(message.to_vec())
 }
 
@@ -162,7 +163,7 @@ proptest! {
         held in any::<Index>(),
     ) {
         let message = encode(&rest);
-        let body = framing::encode(&message);
+        let body = frame(&message);
         // The prefix is enough.
         let (begin, late) = body.split_at(PREFIX + held.index(message.len() + 1));
         for (path, holder, names) in [(PREDICT, Some(1), [2, 4]), (INFER, None, [2, 2])] {
@@ -177,7 +178,7 @@ proptest! {
             let field = holder.map_or(field.clone(), |number| Field::Message(number, vec![field]));
             let expected = [encode(&[field]), message.clone()].concat();
             prop_assert_eq!(grown as usize, expected.len() - message.len());
-            prop_assert_eq!(&sent, &framing::encode(&expected));
+            prop_assert_eq!(&sent, &frame(&expected));
         }
     }
 
@@ -190,8 +191,8 @@ proptest! {
         let mut fields = vec![spec];
         let decided = PREFIX + encode(&fields).len();
         fields.extend(rest);
-        let whole = framing::encode(&encode(&fields));
-        let expected = framing::encode(&encode(&replaced(&fields, &[1], 4, &int64(3))));
+        let whole = frame(&encode(&fields));
+        let expected = frame(&encode(&replaced(&fields, &[1], 4, &int64(3))));
         for held in [decided, decided + (whole.len() - decided) / 2] {
             let (begin, rest) = whole.split_at(held);
             let mut begin: VecDeque<Bytes> =
@@ -255,7 +256,7 @@ fn large_chunks_are_not_copied_and_small_ones_are_joined() {
     message.extend([0x12]);
     message.extend(varint(large.len() as u64));
     let length = (message.len() + large.len()) as u32;
-    let begin = [&framing::prefix(length)[..], &message].concat();
+    let begin = [&prefix(length)[..], &message].concat();
     let mut held: VecDeque<Bytes> = begin.chunks(3).map(Bytes::copy_from_slice).collect();
     held.push_back(large.clone());
     replace_version(&method(PREDICT).unwrap().plan, "3", &mut held).unwrap();
@@ -267,7 +268,7 @@ fn large_chunks_are_not_copied_and_small_ones_are_joined() {
 fn what_cannot_say_the_version_is_refused() {
     let held = |flag: u8| {
         let message = encode(&[Field::Message(1, vec![text(1, "m"), text(4, "stable")])]);
-        let mut body = framing::encode(&message).to_vec();
+        let mut body = frame(&message).to_vec();
         body[0] = flag;
         VecDeque::from([Bytes::from(body)])
     };

@@ -8,7 +8,7 @@ mod response;
 #[cfg(test)]
 mod tests;
 
-pub use request::{InferHead, InferRequest};
+pub use request::InferHead;
 pub use response::{InferEnvelope, InferOutput, encode, encode_stream_error};
 
 /// Most inputs, outputs or parameters of one request: more than any model has, and a bound on the memory that

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use prost::Message;
 
+use super::request::InferRequest;
 use super::*;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::PREFIX;

@@ -1,0 +1,22 @@
+//! Compiles the messages of the services that this program answers itself. Those of calls that pass through, or go to
+//! a model, are never decoded as a whole: nothing is compiled for them.
+
+use std::path::Path;
+
+const FILES: [&str; 3] = [
+    "grpc/health/v1/health.proto",
+    // v1alpha has the same messages.
+    "grpc/reflection/v1/reflection.proto",
+    "grpc_service.proto",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let protos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../protos");
+    println!("cargo::rerun-if-changed={}", protos.display());
+    let descriptors = protox::compile(FILES, [&protos])?;
+    prost_build::Config::new()
+        // Shared by all answers, never copied.
+        .bytes([".grpc.reflection.v1.FileDescriptorResponse"])
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,48 @@
+//! What a call says of itself before its first message.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Method, header};
+
+use crate::error::{Error, ErrorKind};
+use crate::grpc::{deadline, metadata};
+use crate::net::stream::Head;
+
+/// Check that it is a gRPC call, with at most so many metadata fields.
+///
+/// # Errors
+/// `bad_request`.
+pub fn check(head: &Head, max_fields: usize) -> Result<(), Error> {
+    let fields = head.headers.len();
+    if fields > max_fields {
+        let text = format!("{fields} metadata fields, limit {max_fields} (max_metadata_fields)");
+        return Err(Error::new(ErrorKind::BadRequest, text));
+    }
+    let content_type = head.headers.get(header::CONTENT_TYPE);
+    let is_grpc = content_type.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"));
+    if head.verb != Method::POST || !is_grpc {
+        let text = "a gRPC call is a POST with content-type application/grpc";
+        return Err(Error::new(ErrorKind::BadRequest, text));
+    }
+    Ok(())
+}
+
+/// The timeout that the caller asks for.
+///
+/// # Errors
+/// `bad_request`.
+pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
+    let value = headers.get(&deadline::GRPC_TIMEOUT);
+    value.map(deadline::parse_timeout).transpose()
+}
+
+/// The caller's request id, or a new one.
+pub fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let id = metadata::request_id(headers).cloned();
+    id.unwrap_or_else(metadata::make_request_id)
+}
+
+/// A path for an error's text: as long as a path may be, and no longer.
+pub fn shortened(path: &str) -> String {
+    path.chars().take(256).collect()
+}

@@ -1,0 +1,236 @@
+//! Bounds on what is in hand at one time: calls in flight, and request bytes held. Both are counters with RAII
+//! shares, so that no way out of a call (error, cancel, panic) can leave something counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use crate::error::{Error, ErrorKind};
+use crate::stats::ProcessStats;
+
+/// Calls in flight, of a cluster or of the process.
+#[derive(Clone, Debug, Default)]
+pub struct InFlight {
+    calls: Arc<AtomicUsize>,
+}
+
+/// One call in flight, until it is dropped.
+#[derive(Debug)]
+pub struct Permit {
+    calls: Arc<AtomicUsize>,
+}
+
+/// Request bytes that the whole process holds: of messages being read, scanned, worked on, or kept for a retry.
+#[derive(Debug)]
+pub struct HeldBytes {
+    bytes: AtomicUsize,
+    limit: usize,
+    /// Where calls are counted that were shed because of it.
+    stats: Arc<ProcessStats>,
+}
+
+/// One call's share of [`HeldBytes`], given back when dropped. There are never more than the limit.
+#[derive(Debug)]
+pub struct Held {
+    budget: Arc<HeldBytes>,
+    bytes: usize,
+}
+
+// === impl InFlight ===
+
+impl InFlight {
+    /// Count one more call; `None` when there are `limit` already. The limit comes with each call because a
+    /// reload may change it.
+    pub fn acquire(&self, limit: usize) -> Option<Permit> {
+        add_within(&self.calls, 1, limit).then(|| Permit {
+            calls: self.calls.clone(),
+        })
+    }
+
+    /// Calls in flight now.
+    pub fn count(&self) -> usize {
+        self.calls.load(Relaxed)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.calls.fetch_sub(1, Relaxed);
+    }
+}
+
+// === impl HeldBytes ===
+
+impl HeldBytes {
+    pub fn new(limit: usize, stats: Arc<ProcessStats>) -> Self {
+        Self {
+            bytes: AtomicUsize::new(0),
+            limit,
+            stats,
+        }
+    }
+
+    /// Bytes held now.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    /// A share of nothing yet.
+    pub fn new(budget: Arc<HeldBytes>) -> Self {
+        Self { budget, bytes: 0 }
+    }
+
+    /// Hold so many bytes more, which the call cannot do without.
+    ///
+    /// # Errors
+    /// `shed`, and nothing changed, when the process would hold too many.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), Error> {
+        if self.try_grow(bytes) {
+            return Ok(());
+        }
+        self.budget.stats.shed_held_bytes.fetch_add(1, Relaxed);
+        let text = "too many request bytes are held (max_held_bytes); try again later";
+        Err(Error::new(ErrorKind::Shed, text))
+    }
+
+    /// Hold so many bytes more, if they fit. False, and nothing changed, when the process would hold too many.
+    #[must_use]
+    pub fn try_grow(&mut self, bytes: usize) -> bool {
+        let fits = add_within(&self.budget.bytes, bytes, self.budget.limit);
+        if fits {
+            self.bytes += bytes;
+        }
+        fits
+    }
+
+    /// Give back so many bytes, at most what is held.
+    pub fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.budget.bytes.fetch_sub(bytes, Relaxed);
+    }
+
+    /// Give back everything.
+    pub fn release(&mut self) {
+        self.shrink(self.bytes);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// The error of a call beyond a limit on calls in flight. `what` has it: the process, or a cluster.
+pub fn shed(what: &str, limit: usize) -> Error {
+    let text =
+        format!("{what} has {limit} calls in flight, its limit (max_in_flight); try again later");
+    Error::new(ErrorKind::Shed, text)
+}
+
+/// Add to a counter unless it would exceed the limit. Never above it, not even for a moment: an optimistic add
+/// that is taken back could refuse another caller for whom there was room.
+fn add_within(counter: &AtomicUsize, amount: usize, limit: usize) -> bool {
+    let add = |now: usize| now.checked_add(amount).filter(|&sum| sum <= limit);
+    counter.fetch_update(Relaxed, Relaxed, add).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held_bytes(limit: usize) -> Arc<HeldBytes> {
+        Arc::new(HeldBytes::new(limit, Arc::default()))
+    }
+
+    #[test]
+    fn permits_are_given_up_to_the_limit_and_come_back_when_dropped() {
+        let in_flight = InFlight::default();
+        let first = in_flight.acquire(2).expect("room");
+        let _second = in_flight.acquire(2).expect("room");
+        assert!(in_flight.acquire(2).is_none());
+        drop(first);
+        assert_eq!(in_flight.count(), 1);
+        assert!(in_flight.acquire(2).is_some());
+        assert_eq!(in_flight.count(), 1);
+    }
+
+    #[test]
+    fn a_lower_limit_waits_for_the_calls_in_flight() {
+        let in_flight = InFlight::default();
+        let mut permits: Vec<_> = (0..5).filter_map(|_| in_flight.acquire(5)).collect();
+        permits.truncate(3);
+        assert!(in_flight.acquire(3).is_none());
+        permits.truncate(2);
+        assert!(in_flight.acquire(3).is_some());
+        assert!(in_flight.acquire(0).is_none());
+    }
+
+    #[test]
+    fn a_panic_gives_its_permit_back() {
+        let in_flight = InFlight::default();
+        let copy = in_flight.clone();
+        let result = std::thread::spawn(move || {
+            let _permit = copy.acquire(1).expect("room");
+            panic!("the call fails");
+        })
+        .join();
+        assert!(result.is_err());
+        assert_eq!(in_flight.count(), 0);
+    }
+
+    #[test]
+    fn threads_never_exceed_the_limit_and_leave_nothing_counted() {
+        let (in_flight, most) = (InFlight::default(), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        let permit = in_flight.acquire(2);
+                        most.fetch_max(in_flight.count(), Relaxed);
+                        drop(permit);
+                    }
+                });
+            }
+        });
+        assert!(most.into_inner() <= 2);
+        assert_eq!(in_flight.count(), 0);
+    }
+
+    #[test]
+    fn held_bytes_grow_to_the_limit_of_the_process_and_come_back() {
+        let budget = held_bytes(100);
+        let (mut one, mut two) = (Held::new(budget.clone()), Held::new(budget.clone()));
+        assert!(one.try_grow(60) && two.try_grow(40));
+        assert!(!two.try_grow(1));
+        assert!(two.try_grow(0), "nothing always fits");
+        assert_eq!((one.bytes, two.bytes, budget.bytes()), (60, 40, 100));
+        one.release();
+        one.release();
+        assert!(two.try_grow(60));
+        drop(two);
+        drop(one);
+        assert_eq!(budget.bytes(), 0);
+    }
+
+    #[test]
+    fn a_share_gives_back_no_more_than_it_holds() {
+        let budget = held_bytes(100);
+        let (mut one, mut two) = (Held::new(budget.clone()), Held::new(budget.clone()));
+        assert!(one.try_grow(10) && two.try_grow(10));
+        one.shrink(4);
+        one.shrink(1000);
+        assert_eq!((one.bytes, budget.bytes()), (0, 10));
+    }
+
+    #[test]
+    fn a_size_that_would_overflow_is_refused() {
+        let mut held = Held::new(Arc::new(HeldBytes::new(usize::MAX, Arc::default())));
+        assert!(held.try_grow(1));
+        assert!(!held.try_grow(usize::MAX));
+    }
+}

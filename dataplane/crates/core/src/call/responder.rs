@@ -1,0 +1,174 @@
+//! The answering end of a call. Dropped unanswered (a panic, a bug), it answers INTERNAL: never silence.
+
+use std::borrow::Cow;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
+use tokio::time::{Instant, timeout_at};
+
+use super::messages::ACCEPTED;
+use super::status::Status;
+use crate::code::Code;
+use crate::error::{Error, ErrorKind};
+use crate::grpc::metadata;
+use crate::grpc::status;
+use crate::net::stream::{Answer, Sender};
+
+const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+
+#[derive(Debug)]
+pub struct Responder {
+    answer: Answer,
+    request_id: HeaderValue,
+    /// What the trailers say of attempts; none where there are no attempts.
+    attempts: Option<u32>,
+    endpoint: Option<HeaderValue>,
+    is_answered: bool,
+}
+
+// === impl Responder ===
+
+impl Responder {
+    pub fn new(answer: Answer, request_id: HeaderValue) -> Self {
+        Self {
+            answer,
+            request_id,
+            attempts: None,
+            endpoint: None,
+            is_answered: false,
+        }
+    }
+
+    pub fn request_id(&self) -> &HeaderValue {
+        &self.request_id
+    }
+
+    /// From now on tell how many attempts the call took, and the endpoint of the last one where callers may know it.
+    pub fn tell_attempts(&mut self, attempts: u32, endpoint: Option<&HeaderValue>) {
+        self.attempts = Some(attempts);
+        self.endpoint = endpoint.cloned();
+    }
+
+    /// Ready when the caller has given the call up.
+    pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.answer.poll_reset(cx)
+    }
+
+    /// The caller has gone: no answer is owed.
+    pub fn abandon(&mut self) {
+        self.is_answered = true;
+    }
+
+    /// Begin an answer with response headers of an endpoint's.
+    ///
+    /// # Errors
+    /// The caller is gone.
+    pub fn begin_with(&mut self, headers: HeaderMap) -> Result<Sender, Error> {
+        self.is_answered = true;
+        let gone = |_| Error::new(ErrorKind::Cancelled, "the caller cancelled the call");
+        self.answer.begin(headers).map_err(gone)
+    }
+
+    /// Begin an answer. A sender that is dropped before [`finish`](Self::finish) resets the call.
+    ///
+    /// # Errors
+    /// The caller is gone.
+    pub fn begin(&mut self) -> Result<Sender, Error> {
+        self.begin_with(HeaderMap::from_iter([(CONTENT_TYPE, APPLICATION_GRPC)]))
+    }
+
+    /// Answer with a framed message and OK. A caller that does not read it until `deadline` gets a reset.
+    ///
+    /// Returns what the call is counted as; CANCELLED when the caller went.
+    pub async fn answer(&mut self, message: Bytes, deadline: Instant) -> Code {
+        let Ok(mut sender) = self.begin() else {
+            return Code::Cancelled;
+        };
+        match timeout_at(deadline, sender.send_all(message)).await {
+            Ok(Ok(())) => self.finish(&mut sender, None),
+            Ok(Err(_)) => Code::Cancelled,
+            Err(_) => {
+                sender.reset();
+                Code::DeadlineExceeded
+            }
+        }
+    }
+
+    /// End an answer that has begun; `None` for OK. Returns what the call is counted as.
+    pub fn finish(&self, sender: &mut Sender, failed: Option<&Status>) -> Code {
+        let code = failed.map_or(Code::Ok, |status| status.code);
+        let mut trailers = status_of(failed, self.request_id());
+        self.add_trailers(&mut trailers);
+        match sender.trailers(trailers) {
+            Ok(()) => code,
+            Err(_) => Code::Cancelled,
+        }
+    }
+
+    /// Answer with a status and nothing else.
+    pub fn fail(&mut self, status: &Status) {
+        self.finish_with(status_of(Some(status), self.request_id()));
+    }
+
+    /// Answer with the headers of a status, and nothing else.
+    pub fn finish_with(&mut self, mut headers: HeaderMap) {
+        self.is_answered = true;
+        if !headers.contains_key(CONTENT_TYPE) {
+            headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
+        }
+        self.add_trailers(&mut headers);
+        // An error means that the caller is gone: nobody is left to tell.
+        let _ = self.answer.finish(headers);
+    }
+
+    /// What is added to every call's trailers.
+    pub fn add_trailers(&self, trailers: &mut HeaderMap) {
+        if let Some(attempts) = self.attempts {
+            let count = match attempts {
+                1 => HeaderValue::from_static("1"),
+                other => HeaderValue::from(other),
+            };
+            trailers.insert(metadata::ACCESS_ATTEMPTS, count);
+        }
+        trailers.insert(metadata::X_REQUEST_ID, self.request_id.clone());
+        if let Some(endpoint) = &self.endpoint {
+            trailers.insert(metadata::ACCESS_ENDPOINT, endpoint.clone());
+        }
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.fail(&Status::internal());
+        }
+    }
+}
+
+/// A status's text for the caller: the fixed one, with the request id, for a fault of this program.
+pub fn text<'a>(status: &'a Status, request_id: &HeaderValue) -> Cow<'a, str> {
+    let is_unnamed = status.message.is_empty() && status.code == Code::Internal;
+    if status.kind != Some(ErrorKind::Internal) && !is_unnamed {
+        return Cow::Borrowed(&status.message);
+    }
+    let id = request_id.to_str().unwrap_or_default();
+    Cow::Owned(format!("internal error, request id {id}"))
+}
+
+fn status_of(failed: Option<&Status>, request_id: &HeaderValue) -> HeaderMap {
+    let Some(failed) = failed else {
+        return status::headers(Code::Ok, "");
+    };
+    let mut headers = status::headers(failed.code, &text(failed, request_id));
+    if let Some(kind) = failed.kind {
+        let name = HeaderValue::from_static(kind.name());
+        headers.insert(metadata::ACCESS_ERROR, name);
+        if kind == ErrorKind::UnsupportedEncoding {
+            let (name, value) = ACCEPTED;
+            headers.insert(name, value);
+        }
+    }
+    headers
+}

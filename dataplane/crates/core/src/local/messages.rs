@@ -1,0 +1,35 @@
+//! The messages of the services that are answered here, compiled from protos/ by build.rs.
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::error::{Error, ErrorKind};
+
+// It has more messages than are used, and protobuf's own names.
+#[allow(dead_code, clippy::enum_variant_names)]
+pub mod health {
+    include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
+}
+
+// It has more messages than are used, and protobuf's own names.
+#[allow(dead_code, clippy::enum_variant_names)]
+pub mod reflection {
+    include!(concat!(env!("OUT_DIR"), "/grpc.reflection.v1.rs"));
+}
+
+// It has more messages than are used, and protobuf's own names.
+#[allow(dead_code, clippy::enum_variant_names)]
+pub mod inference {
+    include!(concat!(env!("OUT_DIR"), "/inference.rs"));
+}
+
+/// Parse a request message.
+///
+/// # Errors
+/// `bad_request`.
+pub fn parse<T: Message + Default>(request: Bytes) -> Result<T, Error> {
+    T::decode(request).map_err(|error| {
+        let text = format!("request does not parse: {error}");
+        Error::new(ErrorKind::BadRequest, text)
+    })
+}

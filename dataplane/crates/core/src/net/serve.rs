@@ -1,0 +1,314 @@
+//! The threads of a program that listens: one accepts, and each worker serves the connections that it is given. Start,
+//! drain and stop, once for every program; what a call does is the program's [`Service`].
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::{JoinSet, spawn_local};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::accept::{self, Incoming, Listener, Load, Peer, Stream, Target};
+use super::connection::{self, Server, Service};
+use super::drain::Phase;
+use crate::stats::RefusedReason;
+
+/// How long a drain without calls in flight still waits for callers to take their last answers and close: one that
+/// hangs must not use up the whole time.
+const CLOSE_GRACE: Duration = Duration::from_secs(1);
+
+/// The threads of a running program.
+pub struct Serving {
+    server: Arc<Server>,
+    threads: Vec<JoinHandle<()>>,
+    loads: Vec<Arc<Load>>,
+    /// Tells each worker that the program's state has changed.
+    changes: Vec<UnboundedSender<()>>,
+}
+
+/// What a drain waits for.
+pub struct Waiting {
+    server: Arc<Server>,
+    loads: Vec<Arc<Load>>,
+}
+
+/// What a worker is told by other threads.
+struct Inbox {
+    load: Arc<Load>,
+    incoming: UnboundedReceiver<Incoming>,
+    changes: UnboundedReceiver<()>,
+}
+
+/// Bind addresses; return them with their ports resolved, too.
+///
+/// # Errors
+/// The system's error, with the address in its text.
+pub fn bind(addresses: &[String]) -> io::Result<(Vec<Listener>, Vec<String>)> {
+    let listeners = addresses.iter().map(|address| Listener::bind(address));
+    let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
+    let bound = listeners.iter().map(Listener::address);
+    let bound = bound.collect::<io::Result<_>>()?;
+    Ok((listeners, bound))
+}
+
+// === impl Serving ===
+
+impl Serving {
+    /// Start the threads, and wait until each worker is ready for connections. `service` makes a worker's service, on
+    /// its thread.
+    ///
+    /// # Errors
+    /// The system has no thread or no runtime left; nothing runs then.
+    pub fn start<S: Service>(
+        server: Arc<Server>,
+        listeners: Vec<Listener>,
+        workers: usize,
+        service: impl Fn() -> S + Clone + Send + 'static,
+    ) -> io::Result<Self> {
+        let mut serving = Self {
+            server,
+            threads: Vec::new(),
+            loads: Vec::new(),
+            changes: Vec::new(),
+        };
+        let launched = serving.launch(listeners, workers, service);
+        launched.inspect_err(|_| serving.end()).map(|()| serving)
+    }
+
+    fn launch<S: Service>(
+        &mut self,
+        listeners: Vec<Listener>,
+        workers: usize,
+        service: impl Fn() -> S + Clone + Send + 'static,
+    ) -> io::Result<()> {
+        let (started, starts) = mpsc::channel();
+        let mut targets = Vec::new();
+        for index in 0..workers {
+            let load = Arc::new(Load::default());
+            let (sender, incoming) = unbounded_channel();
+            let (change, changes) = unbounded_channel();
+            let inbox = Inbox {
+                load: load.clone(),
+                incoming,
+                changes,
+            };
+            let (server, service, started) =
+                (self.server.clone(), service.clone(), started.clone());
+            let run = move || run_worker(&server, service, inbox, &started);
+            self.threads.push(spawn(format!("dl-worker-{index}"), run)?);
+            self.loads.push(load.clone());
+            self.changes.push(change);
+            targets.push(Target { load, sender });
+        }
+        starts.iter().take(workers).collect::<io::Result<()>>()?;
+        let server = self.server.clone();
+        let (started, starts) = mpsc::channel();
+        let run = move || {
+            let runtime = runtime(&started);
+            if let Some(runtime) = runtime {
+                run_accept(&runtime, &server, listeners, targets);
+            }
+        };
+        self.threads.push(spawn("dl-accept".to_owned(), run)?);
+        starts.iter().take(1).collect()
+    }
+
+    /// Tell each worker's service that the program's state has changed.
+    pub fn state_changed(&self) {
+        for change in &self.changes {
+            // A worker that is gone is stopping.
+            let _ = change.send(());
+        }
+    }
+
+    /// What waits for a drain, while others may stop it.
+    pub fn waiting(&self) -> Waiting {
+        Waiting {
+            server: self.server.clone(),
+            loads: self.loads.clone(),
+        }
+    }
+
+    /// As [`Waiting::drained`].
+    pub fn drained(&self, limit: Duration) -> bool {
+        self.waiting().drained(limit)
+    }
+
+    /// End everything now and join the threads.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.server.drain.advance(Phase::Stopped);
+        self.changes.clear();
+        for thread in self.threads.drain(..) {
+            // A worker that panicked has reported it; stopping goes on.
+            let _ = thread.join();
+        }
+    }
+}
+
+// === impl Waiting ===
+
+impl Waiting {
+    /// Wait, once the drain has begun, until the listeners have closed and the calls in flight have ended. True when
+    /// all ended within `limit`, and before the process was told to stop at once.
+    pub fn drained(&self, limit: Duration) -> bool {
+        for load in &self.loads {
+            load.watch();
+        }
+        // A runtime of its own, as the workers' serve the calls that are waited for. Without one nothing is waited for.
+        if let Ok(runtime) = Builder::new_current_thread().enable_time().build() {
+            // Whether time ran out is told by the calls that are left.
+            let _ = runtime.block_on(async { timeout(limit, self.quiet()).await });
+        }
+        self.loads.iter().all(|load| load.streams() == 0)
+    }
+
+    /// Ready when nothing is left to wait for.
+    async fn quiet(&self) {
+        let (mut draining, mut stopped) = (self.server.drain.watch(), self.server.drain.watch());
+        // Until then a listener may still bring connections.
+        draining.reached(Phase::Draining).await;
+        let idle = async {
+            for load in &self.loads {
+                idle(load).await;
+            }
+        };
+        tokio::select! {
+            () = stopped.reached(Phase::Stopped) => {}
+            () = idle => {}
+        }
+    }
+}
+
+/// Ready when a worker has no connections, or has had no calls for [`CLOSE_GRACE`].
+async fn idle(load: &Load) {
+    let mut quiet_since = None;
+    loop {
+        let changed = load.changed();
+        if load.connections() == 0 {
+            return;
+        }
+        if load.streams() > 0 {
+            quiet_since = None;
+            changed.await;
+            continue;
+        }
+        let end = *quiet_since.get_or_insert_with(Instant::now) + CLOSE_GRACE;
+        if timeout_at(end, changed).await.is_err() && load.streams() == 0 {
+            return;
+        }
+    }
+}
+
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name).spawn(run)
+}
+
+/// The accept thread: one task for each listener.
+fn run_accept(
+    runtime: &LocalRuntime,
+    server: &Arc<Server>,
+    listeners: Vec<Listener>,
+    targets: Vec<Target>,
+) {
+    let targets: Rc<[Target]> = targets.into();
+    runtime.block_on(async {
+        let mut tasks = JoinSet::new();
+        for listener in listeners {
+            tasks.spawn_local(accept::run(listener, targets.clone(), server.clone()));
+        }
+        while let Some(ended) = tasks.join_next().await {
+            // Only the set-up of a listener that is bound already can fail here.
+            if !matches!(ended, Ok(Ok(()))) {
+                server.stats.refused.add(RefusedReason::AcceptError);
+            }
+        }
+    });
+}
+
+fn run_worker<S: Service>(
+    server: &Arc<Server>,
+    service: impl FnOnce() -> S,
+    inbox: Inbox,
+    started: &Sender<io::Result<()>>,
+) {
+    if let Some(runtime) = runtime(started) {
+        runtime.block_on(work(server, service, inbox));
+    }
+}
+
+/// This thread's runtime, and word of it to who waits for its start.
+fn runtime(started: &Sender<io::Result<()>>) -> Option<LocalRuntime> {
+    let built = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    let (runtime, result) = match built {
+        Ok(runtime) => (Some(runtime), Ok(())),
+        Err(error) => (None, Err(error)),
+    };
+    // A receiver that is gone has seen another thread fail, and stops this one.
+    let _ = started.send(result);
+    runtime
+}
+
+async fn work<S: Service>(server: &Arc<Server>, service: impl FnOnce() -> S, mut inbox: Inbox) {
+    let service = Rc::new(service());
+    let mut watch = server.drain.watch();
+    loop {
+        tokio::select! {
+            Some(incoming) = inbox.incoming.recv() => {
+                // Its task ends with the connection, which ends at the latest when the process stops: the runtime
+                // owns it.
+                spawn_local(serve(incoming, server.clone(), inbox.load.clone(), service.clone()));
+            }
+            Some(()) = inbox.changes.recv() => service.state_changed(),
+            phase = watch.changed() => if phase == Phase::Stopped { break },
+        }
+    }
+}
+
+async fn serve<S: Service>(
+    incoming: Incoming,
+    server: Arc<Server>,
+    load: Arc<Load>,
+    service: Rc<S>,
+) {
+    let Incoming {
+        stream,
+        peer,
+        accepted,
+    } = incoming;
+    match stream {
+        Stream::Tcp(stream) => run(TcpStream::from_std(stream), peer, server, load, service).await,
+        Stream::Unix(stream) => {
+            run(UnixStream::from_std(stream), peer, server, load, service).await;
+        }
+    }
+    drop(accepted);
+}
+
+async fn run<T, S>(
+    io: io::Result<T>,
+    peer: Peer,
+    server: Arc<Server>,
+    load: Arc<Load>,
+    service: Rc<S>,
+) where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Service,
+{
+    // Fails only when the runtime is going: the socket closes with it.
+    if let Ok(io) = io {
+        connection::serve(io, peer, server, load, service).await;
+    }
+}

@@ -1,0 +1,146 @@
+//! A model server as a program: bind, serve, drain, stop. Python talks to it through the queue only.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::spawn_local;
+
+use super::model_server_pages::Pages;
+use crate::admin::http::AdminServer;
+use crate::config::WorkerConfig;
+use crate::net::connection::{Service, StreamGuard};
+use crate::net::drain::Phase;
+use crate::net::serve::{Serving, bind};
+use crate::net::stream::{Answer, Body, Head};
+use crate::worker::front::Front;
+use crate::worker::handle::handle;
+use crate::worker::queue::Call;
+use crate::worker::state::Shared;
+
+/// The native front of a model server.
+pub struct ModelServer {
+    shared: Arc<Shared>,
+    running: Mutex<Option<Running>>,
+}
+
+struct Running {
+    serving: Serving,
+    admin: Option<AdminServer>,
+}
+
+/// Gives each call to a task of its own.
+struct Calls {
+    front: Rc<Front>,
+}
+
+// === impl ModelServer ===
+
+impl ModelServer {
+    /// Check a [`WorkerConfig`] document; start nothing. `descriptors` is the FileDescriptorSet of reflection.
+    ///
+    /// # Errors
+    /// Says what is wrong with the documents.
+    pub fn new(config_json: &str, descriptors: &[u8]) -> Result<Self, String> {
+        let config: WorkerConfig =
+            serde_json::from_str(config_json).map_err(|error| format!("configuration: {error}"))?;
+        if config.listen.is_empty() {
+            return Err("listen must not be empty".to_owned());
+        }
+        if config.max_batch == 0 || config.max_queue == 0 {
+            return Err("max_batch and max_queue must be at least 1".to_owned());
+        }
+        Ok(Self {
+            shared: Arc::new(Shared::new(config, descriptors)?),
+            running: Mutex::default(),
+        })
+    }
+
+    /// Bind and serve; return the bound addresses, the admin address last.
+    ///
+    /// # Errors
+    /// An address that cannot be bound, or a second start; nothing new runs then.
+    pub fn start(&self) -> io::Result<Vec<String>> {
+        let mut running = self.running();
+        let server = &self.shared.server;
+        if running.is_some() || server.drain.phase() != Phase::Running {
+            return Err(io::Error::other("the model server was started already"));
+        }
+        let config = &self.shared.config;
+        let (listeners, mut addresses) = bind(&config.listen)?;
+        let mut admin = None;
+        if let Some(address) = &config.admin {
+            let (bound, server) =
+                AdminServer::start(address, Arc::new(Pages(self.shared.clone())))?;
+            addresses.push(bound);
+            admin = Some(server);
+        }
+        let shared = self.shared.clone();
+        let calls = move || Calls {
+            front: Rc::new(Front::new(shared.clone())),
+        };
+        // One worker: what a call costs here is little beside the model.
+        let serving = Serving::start(server.clone(), listeners, 1, calls)?;
+        *running = Some(Running { serving, admin });
+        Ok(addresses)
+    }
+
+    /// Say whether the model may be called.
+    pub fn set_ready(&self, is_ready: bool) {
+        self.shared.set_ready(is_ready);
+    }
+
+    /// Wait for requests, as [`Queue::next_batch`](crate::worker::queue::Queue::next_batch) with the configured batch
+    /// size.
+    pub fn next_batch(&self, timeout: Duration) -> Option<Vec<Call>> {
+        let most = self.shared.config.max_batch;
+        self.shared.queue.next_batch(most, timeout)
+    }
+
+    /// Say NOT_SERVING, close the listeners, say GOAWAY, and wait for the calls in flight, which Python goes on
+    /// answering; then close the queue. True when all ended within `limit`.
+    pub fn drain(&self, limit: Duration) -> bool {
+        self.shared.start_drain();
+        // Taken out of the lock: a stop must not wait for a drain.
+        let waiting = self
+            .running()
+            .as_ref()
+            .map(|running| running.serving.waiting());
+        let has_ended = waiting.is_none_or(|waiting| waiting.drained(limit));
+        self.shared.queue.close();
+        has_ended
+    }
+
+    /// End everything now and join the threads: calls that are not answered yet see their connection close.
+    pub fn stop(&self) {
+        self.shared.queue.abort();
+        self.shared.server.drain.advance(Phase::Stopped);
+        let running = self.running().take();
+        if let Some(running) = running {
+            running.serving.stop();
+            if let Some(admin) = running.admin {
+                admin.stop();
+            }
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for ModelServer {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+// === impl Calls ===
+
+impl Service for Calls {
+    fn call(&self, head: Head, body: Body, answer: Answer, stream: StreamGuard) {
+        // A panic ends this task only; its responder answers INTERNAL.
+        spawn_local(handle(self.front.clone(), head, body, answer, stream));
+    }
+}

@@ -1,0 +1,66 @@
+//! The pages of the model server's admin port.
+
+use std::sync::Arc;
+
+use serde_json::{Map, json};
+
+use crate::admin::http::AdminPages;
+use crate::admin::metrics::{MetricsView, render};
+use crate::local::health::HealthSource;
+use crate::worker::method::Method;
+use crate::worker::state::Shared;
+
+/// The pages of one model server.
+pub struct Pages(pub Arc<Shared>);
+
+impl AdminPages for Pages {
+    fn metrics(&self) -> String {
+        let methods = Method::ALL.iter().map(|method| &method.path()[1..]);
+        let methods: Vec<&str> = methods.chain([""]).collect();
+        render(&MetricsView {
+            version: env!("CARGO_PKG_VERSION"),
+            process: &self.0.server.stats,
+            methods: &methods,
+            models: vec![(&self.0.config.model, &self.0.calls)],
+            clusters: Vec::new(),
+            sources: Vec::new(),
+            connections: self.0.server.limiter.count() as u64,
+            held_bytes: self.0.held.bytes() as u64,
+            draining: self.0.is_draining(),
+        })
+    }
+
+    fn status_json(&self) -> String {
+        let mut calls = Map::new();
+        for (method, counters) in self.0.calls.used() {
+            let codes: Map<_, _> = counters
+                .codes
+                .used()
+                .map(|(code, count)| (code.to_owned(), count.into()))
+                .collect();
+            let name = Method::ALL
+                .get(method)
+                .map_or("", |method| &method.path()[1..]);
+            let seconds = &counters.seconds;
+            let row = json!({"codes": codes, "p50_s": seconds.quantile(0.5), "p99_s": seconds.quantile(0.99)});
+            calls.insert(name.to_owned(), row);
+        }
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "model": self.0.config.model,
+            "model_version": self.0.config.version,
+            "ready": self.0.ready().is_ok(),
+            "draining": self.0.is_draining(),
+            "connections": self.0.server.limiter.count(),
+            "in_flight": self.0.in_flight.count(),
+            "queued": self.0.queue.len(),
+            "max_queue": self.0.config.max_queue,
+            "calls": calls,
+        })
+        .to_string()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.0.ready()
+    }
+}

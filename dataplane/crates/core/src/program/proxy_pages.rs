@@ -1,0 +1,213 @@
+//! The pages of the access service's admin port.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+
+use crate::admin::metrics::{ClusterView, EndpointView, MetricsView, SourceView, render};
+use crate::code::Code;
+use crate::net::drain::Phase;
+use crate::proxy::cluster::Cluster;
+use crate::proxy::method;
+use crate::proxy::route::{Model, Split};
+use crate::proxy::state::Shared;
+use crate::stats::{CallStats, Histogram};
+
+/// A line for each discovery source that cannot be read: the age, `now`, of its state in force.
+pub fn remarks(shared: &Shared, now: SystemTime) -> Vec<String> {
+    let now = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .as_ref()
+        .map_or(0.0, Duration::as_secs_f64);
+    sources(&shared.control_status())
+        .into_iter()
+        .filter(|source| !source.is_ok)
+        .map(|source| {
+            let name = source.name.replace(char::is_control, " ");
+            match source.last_good_unix_s {
+                Some(time) => {
+                    let age = (now - time).max(0.0);
+                    format!("source {name} cannot be read: its state in force is {age:.0} s old")
+                }
+                None => format!("source {name} cannot be read: it has had no state yet"),
+            }
+        })
+        .collect()
+}
+
+/// The discovery sources in what the control plane says. Of a name that is there twice the worse is shown.
+fn sources(control: &Value) -> Vec<SourceView> {
+    let mut sources: BTreeMap<&str, SourceView> = BTreeMap::new();
+    let rows = control["sources"].as_array().into_iter().flatten();
+    for row in rows {
+        let Some(name) = row["name"].as_str() else {
+            continue;
+        };
+        let source = SourceView {
+            name: name.to_owned(),
+            is_ok: row["ok"] == true,
+            last_good_unix_s: row["last_good_unix_s"].as_f64().filter(|time| *time > 0.0),
+            skipped: row["skipped"].as_u64().unwrap_or(0),
+        };
+        let known = sources.entry(name).or_insert_with(|| source.clone());
+        known.is_ok &= source.is_ok;
+        known.skipped = known.skipped.max(source.skipped);
+        known.last_good_unix_s = match (known.last_good_unix_s, source.last_good_unix_s) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            _ => None,
+        };
+    }
+    sources.into_values().collect()
+}
+
+/// The page of /metrics.
+pub fn metrics(shared: &Shared) -> String {
+    let state = shared.state.load_full();
+    let methods: Vec<&str> = method::all()
+        .iter()
+        .map(|method| method.path.trim_start_matches('/'))
+        .collect();
+    let weights: Vec<_> = state
+        .clusters
+        .iter()
+        .map(|cluster| cluster.weights())
+        .collect();
+    let clusters = state
+        .clusters
+        .iter()
+        .zip(&weights)
+        .map(|(cluster, endpoints)| ClusterView {
+            name: &cluster.name,
+            stats: &cluster.stats,
+            retry_budget_tokens: cluster.budget.tokens(),
+            endpoints: endpoints
+                .iter()
+                .map(|(endpoint, _, effective_weight)| EndpointView {
+                    address: &endpoint.address.text,
+                    stats: &endpoint.stats,
+                    effective_weight: *effective_weight,
+                    live: endpoint.address.is_live(),
+                })
+                .collect(),
+        });
+    let mut models: Vec<(&str, &CallStats)> = state
+        .routes
+        .models
+        .values()
+        .map(|model| (&*model.name, &*model.stats))
+        .collect();
+    models.sort_unstable_by_key(|(name, _)| *name);
+    models.push(("", &shared.unrouted));
+    render(&MetricsView {
+        version: env!("CARGO_PKG_VERSION"),
+        process: &shared.server.stats,
+        methods: &methods,
+        models,
+        clusters: clusters.collect(),
+        sources: sources(&shared.control_status()),
+        connections: shared.server.limiter.count() as u64,
+        held_bytes: shared.held.bytes() as u64,
+        draining: shared.server.drain.phase() != Phase::Running,
+    })
+}
+
+/// The page of /status.
+pub fn json(shared: &Shared) -> String {
+    let state = shared.state.load_full();
+    let mut models: Vec<_> = state.routes.models.values().collect();
+    models.sort_unstable_by_key(|model| &model.name);
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "ready": shared.ready().is_ok(),
+        "draining": shared.server.drain.phase() != Phase::Running,
+        "uptime_s": shared.started.elapsed().as_secs(),
+        "states_applied": shared.applied.load(Ordering::Relaxed),
+        "connections": shared.server.limiter.count(),
+        "in_flight": shared.in_flight.count(),
+        "held_bytes": shared.held.bytes(),
+        "models": models.into_iter().map(model).collect::<Vec<_>>(),
+        "clusters": state.clusters.iter().map(|it| cluster(it)).collect::<Vec<_>>(),
+        "default_cluster": state.routes.default.as_ref().map(|cluster| &*cluster.name),
+        "errors": shared.server.stats.errors.used().collect::<BTreeMap<_, _>>(),
+        "control": shared.control_status(),
+    })
+    .to_string()
+}
+
+fn model(model: &Model) -> Value {
+    let (mut requests, mut errors) = (0, 0);
+    let total = Histogram::default();
+    let mut snapshot = total.snapshot();
+    for (_, counters) in model.stats.used() {
+        // The good ones first: calls go on ending while this reads, and fewer in all than good is not to be.
+        let good = counters.codes.get(Code::Ok);
+        let all = counters.codes.total();
+        requests += all;
+        errors += all - good;
+        snapshot.add(&counters.seconds.snapshot());
+    }
+    let versions: serde_json::Map<_, _> = model
+        .versions
+        .iter()
+        .map(|(version, targets)| (version.to_string(), split(targets)))
+        .collect();
+    json!({
+        "name": model.name,
+        "split": model.split.as_deref().map(split),
+        "versions": versions,
+        "labels": model.labels,
+        "pass_through": model.pass_through,
+        "requests": requests,
+        "errors": errors,
+        "p50_ms": milliseconds(snapshot.quantile(0.5)),
+        "p99_ms": milliseconds(snapshot.quantile(0.99)),
+    })
+}
+
+fn split(split: &Split) -> Value {
+    split
+        .targets()
+        .map(|(cluster, weight)| json!({"cluster": cluster.name, "weight": weight}))
+        .collect()
+}
+
+fn cluster(cluster: &Cluster) -> Value {
+    let endpoints: Vec<_> = cluster
+        .weights()
+        .into_iter()
+        .map(|(endpoint, weight, effective_weight)| {
+            let stats = &endpoint.stats;
+            let good = stats.codes.get(Code::Ok);
+            let requests = stats.codes.total();
+            json!({
+                "address": endpoint.address.text,
+                "weight": weight,
+                "effective_weight": f64::from(effective_weight) / 256.0,
+                "live": endpoint.address.is_live(),
+                "in_flight": stats.in_flight.load(Ordering::Relaxed),
+                "requests": requests,
+                "errors": requests - good,
+                "p50_ms": milliseconds(stats.seconds.quantile(0.5)),
+                "p99_ms": milliseconds(stats.seconds.quantile(0.99)),
+            })
+        })
+        .collect();
+    json!({
+        "name": cluster.name,
+        "policy": cluster.policy(),
+        "retry_tokens": cluster.budget.tokens(),
+        "in_flight": cluster.in_flight.count(),
+        "endpoints": endpoints,
+    })
+}
+
+/// Seconds to milliseconds with microsecond digits; null without samples.
+fn milliseconds(seconds: Option<f64>) -> Option<f64> {
+    seconds.map(|seconds| (seconds * 1e6).round() / 1e3)
+}
+
+#[cfg(test)]
+#[path = "proxy_pages_tests.rs"]
+mod tests;

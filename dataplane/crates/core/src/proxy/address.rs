@@ -1,0 +1,197 @@
+//! An address, shared by every cluster that names it and by all workers, and whether it can be reached.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use http::uri::Authority;
+
+/// An endpoint whose last connect succeeded this short a time ago is live although it has no connection now:
+/// servers close connections of their own accord (max age, idle), and the next connect is under way.
+const RECENT_CONNECT: Duration = Duration::from_secs(5);
+
+/// What a connection is opened to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// `host:port`, resolved at each connect.
+    Tcp(String),
+    Unix(PathBuf),
+}
+
+/// One `host:port` or `unix:/path`.
+pub struct Address {
+    pub id: u64,
+    pub text: Box<str>,
+    pub target: Target,
+    /// `:authority` of requests to it.
+    pub authority: Authority,
+    /// Value of the trailer `access-endpoint`.
+    pub header: HeaderValue,
+    state: Mutex<Connectivity>,
+    users: Mutex<Vec<Weak<dyn User>>>,
+}
+
+#[derive(Default)]
+struct Connectivity {
+    /// Workers that have a usable connection.
+    workers: usize,
+    last_success: Option<Instant>,
+    /// Connects that ended, well or badly.
+    attempts: u64,
+}
+
+/// Who is told when an address becomes reachable, or is lost: an endpoint.
+pub trait User: Send + Sync {
+    fn connectivity_changed(&self);
+}
+
+// === impl Address ===
+
+impl Address {
+    /// Parse an address of the configuration.
+    ///
+    /// # Errors
+    /// A text that names the address and what is wrong with it.
+    pub fn new(text: &str) -> Result<Self, String> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let target = match text.strip_prefix("unix:") {
+            Some("") => return Err(format!("{text}: a unix address needs a path")),
+            Some(path) => Target::Unix(path.into()),
+            None => Target::Tcp(host_port(text)?.to_owned()),
+        };
+        let authority = match &target {
+            Target::Tcp(host) => host.parse().map_err(|error| format!("{text}: {error}"))?,
+            Target::Unix(_) => Authority::from_static("localhost"),
+        };
+        Ok(Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            text: text.into(),
+            target,
+            authority,
+            header: HeaderValue::from_str(text)
+                .map_err(|_| format!("{text}: not a header value"))?,
+            state: Mutex::default(),
+            users: Mutex::default(),
+        })
+    }
+
+    /// Whether calls may be sent to it (design.md, Pool).
+    pub fn is_live(&self) -> bool {
+        let state = lock(&self.state);
+        state.workers > 0
+            || state
+                .last_success
+                .is_some_and(|at| at.elapsed() < RECENT_CONNECT)
+    }
+
+    /// Whether no connect has ended yet: it may turn out live any moment.
+    pub fn is_pending(&self) -> bool {
+        lock(&self.state).attempts == 0
+    }
+
+    /// A worker got its first usable connection.
+    pub fn connected(&self) {
+        self.change(|state| {
+            state.workers += 1;
+            state.attempts += 1;
+            state.last_success = Some(Instant::now());
+        });
+    }
+
+    /// A worker lost its last usable connection.
+    pub fn disconnected(&self) {
+        self.change(|state| state.workers = state.workers.saturating_sub(1));
+    }
+
+    /// A worker could not connect.
+    pub fn connect_failed(&self) {
+        self.change(|state| {
+            state.attempts += 1;
+            state.last_success = None;
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Connectivity)) {
+        change(&mut lock(&self.state));
+        let users: Vec<_> = {
+            let mut users = lock(&self.users);
+            users.retain(|user| user.strong_count() > 0);
+            users.iter().filter_map(Weak::upgrade).collect()
+        };
+        for user in users {
+            user.connectivity_changed();
+        }
+    }
+
+    /// Tell a user of every change from now on.
+    pub fn add_user(&self, user: Weak<dyn User>) {
+        lock(&self.users).push(user);
+    }
+}
+
+fn host_port(text: &str) -> Result<&str, String> {
+    if text.parse::<SocketAddr>().is_ok() {
+        return Ok(text);
+    }
+    let valid = text.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty()
+            && !host.contains([':', '/', '@'])
+            && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if valid {
+        Ok(text)
+    } else {
+        Err(format!("{text}: not host:port, [v6]:port or unix:/path"))
+    }
+}
+
+/// The state behind these locks is a few counters that no panic can leave half-written.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_parsed_or_refused_with_the_reason() {
+        for good in [
+            "127.0.0.1:5000",
+            "[::1]:5000",
+            "model-a.svc:80",
+            "unix:/tmp/a.sock",
+        ] {
+            assert_eq!(&*Address::new(good).expect(good).text, good);
+        }
+        for bad in [
+            "",
+            "host",
+            "host:0",
+            "host:99999",
+            "::1:80",
+            "a/b:80",
+            "user@host:80",
+            "unix:",
+        ] {
+            let error = Address::new(bad)
+                .err()
+                .unwrap_or_else(|| panic!("{bad} was taken"));
+            assert!(error.starts_with(&format!("{bad}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_live_with_a_connection_or_shortly_after_a_good_connect() {
+        let address = Address::new("127.0.0.1:1").expect("valid");
+        assert!(!address.is_live() && address.is_pending());
+        address.connected();
+        address.disconnected();
+        assert!(address.is_live() && !address.is_pending());
+        address.connect_failed();
+        assert!(!address.is_live());
+    }
+}

@@ -1,0 +1,149 @@
+//! One call that goes to an endpoint, and what is counted and logged when it ends.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+use tokio::time::Instant;
+
+use super::access_log::{AccessLog, Entry};
+use super::body::Inbound;
+use super::cluster::{Cluster, Endpoint};
+use super::method::Method;
+use super::retry;
+use super::route::Split;
+use super::route_key::RouteKey;
+use super::state::Worker;
+use crate::call::responder::Responder;
+use crate::code::Code;
+use crate::error::{Error, ErrorKind};
+use crate::net::connection::StreamGuard;
+use crate::net::stream::Body;
+use crate::stats::CallStats;
+
+pub struct Call {
+    pub worker: Rc<Worker>,
+    pub stream: StreamGuard,
+    pub method: &'static Method,
+    pub headers: HeaderMap,
+    pub inbound: Inbound,
+    pub responder: Responder,
+    pub started: Instant,
+    /// The caller's own deadline.
+    pub caller_deadline: Option<Duration>,
+    /// The shares of the call's route, if there are several.
+    pub split: Option<Arc<Split>>,
+    pub attempts: u32,
+    pub record: Record,
+}
+
+/// What is counted and logged when the call ends.
+pub struct Record {
+    pub stats: Arc<CallStats>,
+    pub key: RouteKey,
+    pub cluster: Option<Arc<Cluster>>,
+    pub endpoint: Option<Arc<Endpoint>>,
+    pub error: Option<ErrorKind>,
+    pub bytes_out: usize,
+}
+
+// === impl Call ===
+
+impl Call {
+    pub fn new(
+        worker: Rc<Worker>,
+        stream: StreamGuard,
+        method: &'static Method,
+        (headers, body): (HeaderMap, Body),
+        mut responder: Responder,
+    ) -> Self {
+        responder.tell_attempts(0, None);
+        Self {
+            stream,
+            method,
+            inbound: Inbound::new(body, &worker.shared.config, &worker.shared.held),
+            headers,
+            responder,
+            started: Instant::now(),
+            caller_deadline: None,
+            split: None,
+            attempts: 0,
+            record: Record {
+                stats: worker.shared.unrouted.clone(),
+                key: RouteKey::default(),
+                cluster: None,
+                endpoint: None,
+                error: None,
+                bytes_out: 0,
+            },
+            worker,
+        }
+    }
+
+    /// Count an attempt that begins now.
+    pub fn begin_attempt(&mut self, endpoint: &Arc<Endpoint>) {
+        self.attempts += 1;
+        self.record.endpoint = Some(endpoint.clone());
+        let is_exposed = self.worker.shared.config.expose_endpoints;
+        let endpoint = is_exposed.then_some(&endpoint.address.header);
+        self.responder.tell_attempts(self.attempts, endpoint);
+    }
+
+    /// Tell the caller of an error of ours, unless it is gone.
+    pub fn fail(&mut self, error: Error) -> Code {
+        let (kind, code) = (error.kind, error.kind.code());
+        self.record.error = Some(kind);
+        self.worker.shared.server.stats.errors.add(kind);
+        // A caller that gives up at its own deadline floods nobody.
+        if kind == ErrorKind::Cancelled && !self.is_callers_deadline_near() {
+            self.stream.reset_before_headers();
+        }
+        self.responder.fail(&error.into());
+        code
+    }
+
+    /// Whether the caller's own deadline is over, or nearly.
+    pub fn is_callers_deadline_near(&self) -> bool {
+        self.caller_deadline
+            .is_some_and(|limit| retry::is_nearly_over(self.started.elapsed(), limit))
+    }
+
+    /// Count the call, which is over.
+    pub fn finish(self, code: Code) {
+        let duration = self.started.elapsed();
+        self.record.stats.record(self.method.id, code, duration);
+        if let Some(log) = &self.worker.shared.access_log {
+            self.log(log, code, duration);
+        }
+    }
+
+    /// Write the call's line; off the request path, as the caller has its answer.
+    fn log(&self, log: &AccessLog, code: Code, duration: Duration) {
+        let Record {
+            key,
+            cluster,
+            endpoint,
+            error,
+            bytes_out,
+            ..
+        } = &self.record;
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        log.write(Entry {
+            time: SystemTime::now(),
+            request_id: text(self.responder.request_id().to_str().ok()),
+            method: self.method.path.trim_start_matches('/'),
+            model: text(key.model.as_deref()),
+            version: text(key.version.as_deref().or(key.label.as_deref())),
+            cluster: text(cluster.as_ref().map(|cluster| &*cluster.name)),
+            endpoint: text(endpoint.as_ref().map(|endpoint| &*endpoint.address.text)),
+            attempts: self.attempts,
+            code: code.name(),
+            error: error.map(ErrorKind::name),
+            duration_ms: duration.as_secs_f64() * 1e3,
+            bytes_in: self.inbound.bytes() as u64,
+            bytes_out: *bytes_out as u64,
+            peer: self.stream.peer().to_string(),
+        });
+    }
+}

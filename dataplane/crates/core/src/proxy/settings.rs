@@ -1,0 +1,79 @@
+//! What a reload may change of a cluster, parsed once.
+
+use std::time::Duration;
+
+use super::method::Protocol;
+use super::retry::CodeSet;
+use crate::balance;
+use crate::config::ClusterConfig;
+
+#[derive(Clone)]
+pub struct Settings {
+    pub timeout: Duration,
+    pub attempt_timeout: Option<Duration>,
+    pub stream_idle_timeout: Duration,
+    pub max_attempts: u32,
+    pub idempotent: bool,
+    pub retry_codes: CodeSet,
+    pub max_in_flight: usize,
+    failure_codes: [CodeSet; 3],
+    pub config: ClusterConfig,
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// # Errors
+    /// Names the value that the data plane does not know.
+    pub fn new(config: &ClusterConfig) -> Result<Self, String> {
+        let codes = |names: &[String]| {
+            CodeSet::from_names(names).map_err(|error| format!("cluster {}: {error}", config.name))
+        };
+        if !balance::NAMES.contains(&config.policy.as_str()) {
+            let known = balance::NAMES.join(", ");
+            return Err(format!(
+                "cluster {}: unknown policy {}; known: {known}",
+                config.name, config.policy
+            ));
+        }
+        if let Some(endpoint) = config
+            .endpoints
+            .iter()
+            .find(|endpoint| !(1..=65535).contains(&endpoint.weight))
+        {
+            let (name, address, weight) = (&config.name, &endpoint.address, endpoint.weight);
+            return Err(format!(
+                "cluster {name}: weight {weight} of {address} is not in 1..=65535"
+            ));
+        }
+        let failure = &config.failure_codes;
+        Ok(Self {
+            timeout: Duration::from_millis(config.timeout_ms),
+            attempt_timeout: config.attempt_timeout_ms.map(Duration::from_millis),
+            stream_idle_timeout: Duration::from_millis(config.stream_idle_timeout_ms),
+            max_attempts: config.max_attempts.max(1),
+            idempotent: config.idempotent,
+            retry_codes: codes(&config.retry_codes)?,
+            failure_codes: [
+                codes(&failure.tfs)?,
+                codes(&failure.seldon)?,
+                codes(&failure.oip)?,
+            ],
+            max_in_flight: config.max_in_flight,
+            config: config.clone(),
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// gRPC codes that count against an endpoint, by the protocol of the method called.
+    pub fn failure_codes(&self, protocol: Protocol) -> CodeSet {
+        self.failure_codes[match protocol {
+            Protocol::Tfs | Protocol::None => 0,
+            Protocol::Seldon => 1,
+            Protocol::Oip => 2,
+        }]
+    }
+}

@@ -1,0 +1,9 @@
+//! What the request path counts. Everybody may count here; only `admin` shows it.
+
+mod counters;
+mod histogram;
+mod totals;
+
+pub use counters::{ClosedReason, RefusedReason, RetryCause};
+pub use histogram::{BOUNDS, Histogram, Resolution, Snapshot};
+pub use totals::{CallStats, ClusterStats, EndpointStats, ProcessStats};

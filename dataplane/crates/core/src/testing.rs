@@ -1,0 +1,54 @@
+//! What tests need to be a caller of ours.
+
+use std::borrow::Cow;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::HeaderMap;
+
+use crate::grpc::framing::{PREFIX, prefix};
+use crate::grpc::status::GRPC_MESSAGE;
+
+/// A message with gRPC's prefix, uncompressed.
+pub fn frame(message: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(PREFIX + message.len());
+    frame.put_slice(&prefix(u32::try_from(message.len()).unwrap()));
+    frame.put_slice(message);
+    frame.freeze()
+}
+
+/// The decoded `grpc-message`; empty when there is none.
+pub fn grpc_message(headers: &HeaderMap) -> Cow<'_, str> {
+    match headers.get(&GRPC_MESSAGE) {
+        Some(value) => decode_message(value.as_bytes()),
+        None => Cow::Borrowed(""),
+    }
+}
+
+/// Decode `grpc-message`; panics where an escape is none.
+pub fn decode_message(encoded: &[u8]) -> Cow<'_, str> {
+    let mut decoded = Vec::with_capacity(encoded.len());
+    let mut rest = encoded;
+    while let [first, tail @ ..] = rest {
+        rest = tail;
+        if *first != b'%' {
+            decoded.push(*first);
+            continue;
+        }
+        let hex = std::str::from_utf8(&tail[..2]).unwrap();
+        decoded.push(u8::from_str_radix(hex, 16).unwrap());
+        rest = &tail[2..];
+    }
+    Cow::Owned(String::from_utf8(decoded).unwrap())
+}
+
+/// Limits that no test reaches by accident.
+pub fn limits() -> serde_json::Value {
+    serde_json::json!({
+        "max_message_bytes": 1 << 20, "max_metadata_bytes": 65536, "max_metadata_fields": 128, "max_streams": 100,
+        "max_connections": 10_000, "max_connections_per_ip": 10_000, "max_in_flight": 100, "max_held_bytes": 1 << 20,
+        "header_timeout_ms": 1000, "body_timeout_ms": 5000, "connection_idle_timeout_ms": 1000,
+        "max_connection_age_ms": 1000, "max_connection_age_grace_ms": 1000, "frame_credit": 1000,
+        "frame_credit_per_frame": 10, "stream_window_bytes": 65535, "connection_window_bytes": 65535,
+        "max_frame_bytes": 16384, "tcp_user_timeout_ms": 0,
+    })
+}

@@ -1,0 +1,171 @@
+//! What all calls of the model server share: its checks, its queue, its counters.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use tokio::time::Instant;
+
+use super::codec::{self, Meta, Payload};
+use super::infer::{self, Inference};
+use super::local;
+use super::method::Method;
+use super::queue::Call;
+use super::reply::{Envelope, Waiting};
+use super::state::Shared;
+use crate::call::head;
+use crate::call::limit::{Permit, shed};
+use crate::call::messages::Messages;
+use crate::call::responder::Responder;
+use crate::call::status::Status;
+use crate::code::Code;
+use crate::error::{Error, ErrorKind};
+use crate::local::call::LocalCall;
+use crate::local::services::LocalServices;
+use crate::net::stream::{Body, Head};
+
+pub struct Front {
+    pub shared: Arc<Shared>,
+    local: LocalServices,
+}
+
+/// A request as the model gets it.
+pub struct Request {
+    pub payload: Payload,
+    pub meta: Meta,
+    pub envelope: Envelope,
+}
+
+// === impl Front ===
+
+impl Front {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let local = LocalServices {
+            health: shared.clone(),
+            inventory: shared.clone(),
+            reflection: shared.reflection.clone(),
+        };
+        Self { shared, local }
+    }
+
+    /// Answer health, reflection and what else needs no model; not counted among the model's calls.
+    pub async fn serve_local(&self, head: &Head, body: Body, responder: Responder) {
+        let idle = Duration::from_millis(self.shared.config.limits.body_timeout_ms);
+        let call = LocalCall::new(&head.headers, body, responder, idle);
+        match local::answer(head.path()) {
+            Some(answer) => call.unary(|request| answer(&self.shared, request)).await,
+            None => self.local.serve(head.path(), call).await,
+        };
+    }
+
+    /// Check what a call says of itself, and that there is a model; return the timeout that it asks for.
+    ///
+    /// # Errors
+    /// `bad_request`, `model_not_ready`.
+    pub fn check_call(&self, head: &Head) -> Result<Option<Duration>, Error> {
+        head::check(head, self.shared.config.limits.max_metadata_fields)?;
+        let asked = head::timeout(&head.headers)?;
+        if !self.shared.is_ready() {
+            return Err(Error::new(
+                ErrorKind::ModelNotReady,
+                "the model is not ready",
+            ));
+        }
+        Ok(asked)
+    }
+
+    /// Count a call as in flight until what this returns is dropped.
+    ///
+    /// # Errors
+    /// `shed`, where the process has more to do than it may.
+    pub fn enter(&self) -> Result<Permit, Error> {
+        let limit = self.shared.config.limits.max_in_flight;
+        self.shared.in_flight.acquire(limit).ok_or_else(|| {
+            let shed_calls = &self.shared.server.stats.shed_in_flight;
+            shed_calls.fetch_add(1, Ordering::Relaxed);
+            shed("the model server", limit)
+        })
+    }
+
+    /// Reads the messages of a request.
+    pub fn messages(&self, headers: &HeaderMap, body: Body) -> Messages {
+        let limit = self.shared.config.limits.max_message_bytes;
+        Messages::new(headers, body, limit, self.shared.held.clone())
+    }
+
+    /// Decode the message of a unary call.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(&self, method: Method, message: &Bytes) -> Result<Request, Status> {
+        if method == Method::Infer {
+            let Inference { envelope, request } = infer::decode(&self.shared, message, false);
+            let (payload, meta) = request?;
+            return Ok(Request {
+                payload,
+                meta,
+                envelope: Envelope::Infer(envelope),
+            });
+        }
+        let mut request = decode_seldon(message, self.shared.config.limits.max_message_bytes)?;
+        let envelope = Envelope::Seldon(std::mem::take(&mut request.meta.answer));
+        Ok(Request {
+            payload: request.payload,
+            meta: request.meta,
+            envelope,
+        })
+    }
+
+    /// Put a request into the model's queue.
+    ///
+    /// # Errors
+    /// `shed`, `draining`.
+    pub fn submit(
+        &self,
+        method: Method,
+        request: Request,
+        deadline: Instant,
+        request_id: HeaderValue,
+    ) -> Result<Waiting, Error> {
+        let max_bytes = self.shared.config.limits.max_message_bytes;
+        let queue = &self.shared.queue;
+        let (slot, waiting) = queue.slot(deadline.into_std(), request.envelope, max_bytes);
+        let call = Call {
+            payload: request.payload,
+            meta: request.meta,
+            method: method.path(),
+            request_id,
+            slot,
+        };
+        queue.push(call).inspect_err(|error| {
+            let shed = u64::from(error.kind == ErrorKind::Shed);
+            let stats = &self.shared.server.stats;
+            stats.shed_in_flight.fetch_add(shed, Ordering::Relaxed);
+        })?;
+        Ok(waiting)
+    }
+
+    /// Count a call, or a message of a stream, that ended now.
+    pub fn record(&self, method: Option<Method>, ended: Result<(), &Status>, started: Instant) {
+        if let Some(kind) = ended.err().and_then(|status| status.kind) {
+            self.shared.server.stats.errors.add(kind);
+        }
+        let code = ended.err().map_or(Code::Ok, |status| status.code);
+        self.count(method, code, started);
+    }
+
+    /// Count a call by its code alone.
+    pub fn count(&self, method: Option<Method>, code: Code, started: Instant) {
+        let id = method.map_or(Method::ALL.len(), |method| method as usize);
+        self.shared.calls.record(id, code, started.elapsed());
+    }
+}
+
+/// Decode, with a panic confined to this call.
+fn decode_seldon(body: &Bytes, max_filled_bytes: usize) -> Result<codec::Request, Error> {
+    catch_unwind(AssertUnwindSafe(|| codec::decode(body, max_filled_bytes)))
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "")))
+}
