@@ -224,7 +224,7 @@ def test_a_failed_call_shows_code_kind_and_remedy_and_exits_with_1(echo):
     result = command("call", "m", '"INTERNAL: broken [bold]here"', "--to", echo[0])
     assert result.exit_code == 1
     assert f"INTERNAL (hook) from {echo[0]}: broken [bold]here" in result.stderr
-    assert "its server's log has the traceback" in result.stderr
+    assert "the model server's log has the traceback" in result.stderr
     result = command("call", "m", '"INTERNAL: broken"', "--to", echo[0], "--json")
     assert result.exit_code == 1
     assert json.loads(result.output)["error"]["kind"] == "hook"
