@@ -22,15 +22,6 @@ from dl_inference import cli
 from dl_inference.commands.serve_table import Table
 
 
-@pytest.fixture(autouse=True)
-def _logging_as_it_was():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
 def serve(*arguments: object):
     return CliRunner().invoke(cli.app, ["serve", *map(str, arguments)])
 

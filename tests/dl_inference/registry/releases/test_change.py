@@ -11,7 +11,8 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from fixtures.registry_fleet import Fleet, one_zookeeper
+from fixtures.registry_fleet import Fleet
+from fixtures.zookeeper_process import one_server
 
 from access.discovery.file import FileConfig, FileResolver
 from dl_inference.registry.connection import AnswerLostError, Connection
@@ -36,13 +37,13 @@ ME = ("me", "because")
 
 @pytest.fixture(scope="module")
 def zookeeper(tmp_path_factory):
-    with one_zookeeper(tmp_path_factory.mktemp("zookeeper")) as ensemble:
-        yield ensemble
+    with one_server(tmp_path_factory.mktemp("zookeeper")) as server:
+        yield server
 
 
 @pytest.fixture
 def fleet(zookeeper):
-    found = Fleet(zookeeper.hosts)
+    found = Fleet(zookeeper.address)
     yield found
     found.close()
 
@@ -360,7 +361,7 @@ def test_a_frozen_registry_is_said_in_time_and_works_again_afterwards(zookeeper,
     with Connection(fleet.place, SHORT_MS) as connection:
         store = ReleaseNodes(connection)
         apply(store)
-        zookeeper.servers[0].freeze()
+        zookeeper.freeze()
         try:
             began = time.monotonic()
             with pytest.raises(RegistryError, match=f"no answer from .* within {SHORT_MS} ms"):
@@ -369,7 +370,7 @@ def test_a_frozen_registry_is_said_in_time_and_works_again_afterwards(zookeeper,
                 Connection(fleet.place, SHORT_MS).__enter__()
             assert time.monotonic() - began < 10
         finally:
-            zookeeper.servers[0].thaw()
+            zookeeper.thaw()
     with Connection(fleet.place, TIMEOUT_MS) as connection:
         assert apply(ReleaseNodes(connection)).changed
 
