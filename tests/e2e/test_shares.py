@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
@@ -26,10 +27,12 @@ class Shares:
         self.stable: list[Endpoint] = [start_endpoint("--echo", "yes") for _ in range(2)]
         self._start_access, self._connect, self._start_load = start_access, connect, start_load
 
-    def serve(self, canary: str, canary_weight: int, **settings: Any) -> None:
-        """Start the service with these settings of each cluster."""
+    def serve(
+        self, canary: str, canary_weight: int, of_stable: Mapping[str, Any] | None = None, **settings: Any
+    ) -> None:
+        """Start the service with these settings of each cluster, and further ones of the stable one."""
         settings = {"attempt_timeout_ms": 300, **settings}
-        stable = {"endpoints": [each.address for each in self.stable], **settings}
+        stable = {"endpoints": [each.address for each in self.stable], **settings, **(of_stable or {})}
         split = [{"cluster": "canary", "weight": canary_weight}, {"cluster": "stable", "weight": 100 - canary_weight}]
         model = {"split": split, "versions": {"2": {"cluster": "canary"}}}
         config = {"clusters": {"stable": stable, "canary": {"endpoints": [canary], **settings}}, "models": {"m": model}}
@@ -127,6 +130,24 @@ def test_a_call_that_may_not_be_repeated_stays_with_the_canary_that_had_it(share
     shares.canary.tell("rst")
     got = shares.ask()
     assert (got.code, got.trailers["access-endpoint"]) == (grpc.StatusCode.UNAVAILABLE, shares.canary.address)
+
+
+def test_a_call_goes_to_no_share_that_takes_none_a_second_time(shares: Shares) -> None:
+    shares.serve_live(canary_weight=99, of_stable={"idempotent": False})
+    shares.canary.tell("rst")
+    got = shares.ask()
+    assert (got.code, got.trailers["access-endpoint"]) == (grpc.StatusCode.UNAVAILABLE, shares.canary.address)
+
+
+def test_a_call_that_changed_its_share_has_the_time_that_share_gives(shares: Shares) -> None:
+    shares.serve_live(canary_weight=99, of_stable={"timeout_ms": 400, "attempt_timeout_ms": None})
+    shares.canary.tell("rst")
+    for each in shares.stable:
+        each.tell("slow 5000")
+    started = time.monotonic()
+    got = shares.ask()
+    assert (got.code, got.attempts) == (grpc.StatusCode.DEADLINE_EXCEEDED, 2)
+    assert time.monotonic() - started < 4
 
 
 def test_the_share_that_gets_the_calls_pays_for_them(shares: Shares) -> None:

@@ -454,6 +454,32 @@ def test_an_alias_in_x_model_version_chooses_and_changes_what_the_message_says(
             assert parsed(path, answer.body) == parsed(path, sent)
 
 
+@pytest.mark.parametrize("change", ["another version", "no version"])
+def test_a_call_is_routed_by_the_state_that_it_began_with(released: Released, fleet: Fleet, change: str) -> None:
+    changed = json.loads(json.dumps(released.document))
+    (model,) = changed["models"]
+    if change == "another version":
+        model["labels"]["stable"] = "4"
+    else:
+        del model["labels"]["stable"], model["versions"]["3"]
+    body = message(tfs(label="stable"))
+    with dial(released.address) as caller:
+        stream = caller.open(request_head(TFS))
+        stream.send(body[:8])  # as far as into the model's name
+        wait_until(lambda: json.loads(released.proxy.status())["held_bytes"] == 8, "the beginning has been read")
+        released.proxy.apply(json.dumps(changed))
+        try:
+            stream.send(body[8:], end=True)
+            assert stream.status()["access-endpoint"] == fleet.endpoints["3"].address
+            again = unary(caller, request_head(TFS), body).status()
+        finally:
+            released.proxy.apply(json.dumps(released.document))
+    if change == "another version":
+        assert again["access-endpoint"] == fleet.endpoints["4"].address
+    else:
+        assert again["access-error"] == "no_route"
+
+
 def test_a_version_without_a_route_is_no_route_and_names_those_there_are(ask_released: Callable[..., Answer]) -> None:
     for model in (None, "m"):
         for body, path in [(tfs(version=5), TFS), (tfs(label="gone"), TFS), (oip(version="unknown"), OIP)]:

@@ -27,8 +27,6 @@ LIMITS = {
     "max_connections": 100,
     "max_connections_per_ip": 100,
     "max_in_flight": 1000,
-    "route_scan_limit_bytes": 4 << 20,
-    "max_retry_bytes": 0,
     "max_held_bytes": 64 << 20,
     "header_timeout_ms": 10000,
     "body_timeout_ms": 10000,
@@ -40,10 +38,6 @@ LIMITS = {
     "stream_window_bytes": 1 << 20,
     "connection_window_bytes": 4 << 20,
     "max_frame_bytes": 1 << 20,
-    "connect_timeout_ms": 1000,
-    "max_connections_per_endpoint": 1,
-    "keepalive_ms": 0,
-    "keepalive_timeout_ms": 0,
     "tcp_user_timeout_ms": 0,
 }
 

@@ -2,7 +2,7 @@
 //! endpoints, releases) is decided by the Python control plane, which hands it over as JSON documents.
 //! This crate knows no Python.
 //!
-//! Rooms, from the bottom up (tests/project/test_layout.py says who may use whom): `code`, `balance`, `error`, `config`,
+//! Rooms, from the bottom up (tests/project/test_layout_rust.py says who may use whom): `code`, `balance`, `error`, `config`,
 //! `stats` · `grpc`, `net` (sockets, connections, streams) · `call` (the answering end of one call) · `local` (what a
 //! program answers itself) · `proxy` and `worker` (the two request paths) · `admin` (what is shown) · `program`.
 #![forbid(unsafe_code)]

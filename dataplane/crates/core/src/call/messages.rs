@@ -12,10 +12,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::limit::{Held, HeldBytes};
-use super::status::Status;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::{Event, Frames};
 use crate::grpc::metadata::GRPC_ENCODING;
+use crate::grpc::status::Status;
 use crate::net::stream::Body;
 
 /// What is inflated here, for the answer to callers that use something else.
@@ -306,3 +306,7 @@ pub fn unknown_encoding(encoding: &[u8]) -> Error {
 fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::BadRequest, message)
 }
+
+#[cfg(test)]
+#[path = "messages_tests.rs"]
+mod tests;

@@ -4,4 +4,3 @@ pub mod head;
 pub mod limit;
 pub mod messages;
 pub mod responder;
-pub mod status;

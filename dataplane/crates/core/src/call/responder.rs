@@ -9,11 +9,10 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::messages::ACCEPTED;
-use super::status::Status;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata;
-use crate::grpc::status;
+use crate::grpc::status::{self, Status};
 use crate::net::stream::{Answer, Sender};
 
 const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");

@@ -13,9 +13,9 @@ use crate::call::head;
 use crate::call::limit::HeldBytes;
 use crate::call::messages::Messages;
 use crate::call::responder::Responder;
-use crate::call::status::Status;
 use crate::code::Code;
 use crate::error::Error;
+use crate::grpc::status::Status;
 use crate::grpc::{framing, status};
 use crate::net::stream::{Body, Sender};
 

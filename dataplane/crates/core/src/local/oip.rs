@@ -10,7 +10,7 @@ use super::messages::inference::{
     ServerReadyResponse,
 };
 use super::messages::parse;
-use crate::call::status::Status;
+use crate::grpc::status::Status;
 
 /// Full name of the service.
 pub const SERVICE: &str = "inference.GRPCInferenceService";

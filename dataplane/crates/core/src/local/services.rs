@@ -11,9 +11,9 @@ use super::health::{self, HealthSource, Watch};
 use super::oip::{self, Inventory};
 use super::reflection::{self, Reflection};
 use crate::call::head::shortened;
-use crate::call::status::Status;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
+use crate::grpc::status::Status;
 
 /// Full names of the services that are answered here as a whole.
 pub const SERVICES: [&str; 3] = [

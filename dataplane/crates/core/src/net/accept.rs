@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::connection::Server;
 use super::drain::Phase;
 use super::limits::ConnectionGuard;
+use super::server::Server;
 use crate::stats::RefusedReason;
 
 /// Who is at the other end of a connection.
@@ -58,7 +58,7 @@ pub enum Stream {
 }
 
 /// Where the accept task sends a connection.
-pub struct Target {
+pub struct Recipient {
     pub load: Arc<Load>,
     pub sender: UnboundedSender<Incoming>,
 }
@@ -278,7 +278,11 @@ enum Accepting {
 const HANDSHAKE: Duration = Duration::from_millis(50);
 
 /// Accept on one listener until the drain begins, then close it: what was connected by then is served.
-pub async fn run(listener: Listener, targets: Rc<[Target]>, server: Arc<Server>) -> io::Result<()> {
+pub async fn run(
+    listener: Listener,
+    recipients: Rc<[Recipient]>,
+    server: Arc<Server>,
+) -> io::Result<()> {
     // Dropped last: calls are told to go only when the listener has closed.
     let _door = server.drain.door();
     let tcp_user_timeout_ms = server.limits.tcp_user_timeout_ms;
@@ -298,7 +302,7 @@ pub async fn run(listener: Listener, targets: Rc<[Target]>, server: Arc<Server>)
             accepted = accept(&accepting, tcp_user_timeout_ms) => accepted,
         };
         let is_exhausted = matches!(&accepted, Err(error) if !is_connection_error(error));
-        take(accepted, &targets, &server);
+        take(accepted, &recipients, &server);
         if is_exhausted {
             // Out of file descriptors or memory: accepting again at once would spin.
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -316,7 +320,7 @@ pub async fn run(listener: Listener, targets: Rc<[Target]>, server: Arc<Server>)
             accepted = accept(&accepting, tcp_user_timeout_ms) => accepted,
         };
         let is_exhausted = matches!(&accepted, Err(error) if !is_connection_error(error));
-        take(accepted, &targets, &server);
+        take(accepted, &recipients, &server);
         if is_exhausted {
             break;
         }
@@ -325,10 +329,10 @@ pub async fn run(listener: Listener, targets: Rc<[Target]>, server: Arc<Server>)
 }
 
 /// Give an accepted connection to a worker, or count why not.
-fn take(accepted: io::Result<(Stream, Peer)>, targets: &[Target], server: &Server) {
+fn take(accepted: io::Result<(Stream, Peer)>, recipients: &[Recipient], server: &Server) {
     match accepted {
         Ok((stream, peer)) => match server.limiter.admit(peer.ip()) {
-            Ok(guard) => hand_over(targets, stream, peer, guard),
+            Ok(guard) => hand_over(recipients, stream, peer, guard),
             // Dropping the socket closes it; there is no HTTP/2 connection yet to say why on.
             Err(reason) => server.stats.refused.add(reason),
         },
@@ -364,16 +368,16 @@ fn is_connection_error(error: &io::Error) -> bool {
     )
 }
 
-fn hand_over(targets: &[Target], stream: Stream, peer: Peer, guard: ConnectionGuard) {
-    let Some(target) = targets
+fn hand_over(recipients: &[Recipient], stream: Stream, peer: Peer, guard: ConnectionGuard) {
+    let Some(recipient) = recipients
         .iter()
-        .min_by_key(|target| (target.load.connections(), target.load.streams()))
+        .min_by_key(|recipient| (recipient.load.connections(), recipient.load.streams()))
     else {
         return;
     };
-    let accepted = Accepted::new(guard, target.load.clone());
+    let accepted = Accepted::new(guard, recipient.load.clone());
     // A worker that is gone is stopping; its connection closes with the drop.
-    let _ = target.sender.send(Incoming {
+    let _ = recipient.sender.send(Incoming {
         stream,
         peer,
         accepted,

@@ -23,7 +23,7 @@ fn drain_under(address: &str, connect: impl Fn(&str) -> bool + Sync) {
         .build()
         .unwrap();
     let (sender, mut incoming) = unbounded_channel();
-    let target = Target {
+    let recipient = Recipient {
         load: Arc::default(),
         sender,
     };
@@ -52,9 +52,9 @@ fn drain_under(address: &str, connect: impl Fn(&str) -> bool + Sync) {
                 }
             }
         });
-        let targets: Rc<[Target]> = Rc::new([target]);
+        let recipients: Rc<[Recipient]> = Rc::new([recipient]);
         runtime
-            .block_on(run(listener, targets, server.clone()))
+            .block_on(run(listener, recipients, server.clone()))
             .unwrap();
         assert_eq!(server.drain.phase(), Phase::Draining);
     });

@@ -18,12 +18,13 @@ use tokio::time::{Instant, Sleep};
 
 use super::accept::{Load, Peer};
 use super::buffered::{Buffered, Flush, buffered};
-use super::drain::{Drain, Phase};
+use super::drain::Phase;
 use super::frames::{FrameState, Frames};
-use super::limits::{ConnectionLimiter, ResetGuard};
+use super::limits::ResetGuard;
+use super::server::Server;
 use super::stream::{self, Answer, Body, Head};
 use crate::config::Limits;
-use crate::stats::{ClosedReason, ProcessStats};
+use crate::stats::ClosedReason;
 
 /// What a connection's streams are given to.
 pub trait Service: 'static {
@@ -32,25 +33,6 @@ pub trait Service: 'static {
 
     /// The program's state has changed.
     fn state_changed(&self) {}
-}
-
-/// What all connections of the process share.
-pub struct Server {
-    pub limits: Limits,
-    pub drain: Drain,
-    pub stats: Arc<ProcessStats>,
-    pub limiter: ConnectionLimiter,
-}
-
-impl Server {
-    pub fn new(limits: Limits) -> Self {
-        Self {
-            drain: Drain::default(),
-            stats: Arc::default(),
-            limiter: ConnectionLimiter::new(limits.max_connections, limits.max_connections_per_ip),
-            limits,
-        }
-    }
 }
 
 /// One downstream connection, as its streams see it.
@@ -115,7 +97,7 @@ impl Drop for StreamGuard {
     }
 }
 
-/// Why a connection was closed by us, as `dl_connections_closed_total{reason}` names it.
+/// How a connection is being closed by us, if it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Closing {
     No,

@@ -7,4 +7,5 @@ pub mod drain;
 pub mod frames;
 pub mod limits;
 pub mod serve;
+pub mod server;
 pub mod stream;

@@ -15,9 +15,10 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinSet, spawn_local};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::accept::{self, Incoming, Listener, Load, Peer, Stream, Target};
-use super::connection::{self, Server, Service};
+use super::accept::{self, Incoming, Listener, Load, Peer, Recipient, Stream};
+use super::connection::{self, Service};
 use super::drain::Phase;
+use super::server::Server;
 use crate::stats::RefusedReason;
 
 /// How long a drain without calls in flight still waits for callers to take their last answers and close: one that
@@ -89,7 +90,7 @@ impl Serving {
         service: impl Fn() -> S + Clone + Send + 'static,
     ) -> io::Result<()> {
         let (started, starts) = mpsc::channel();
-        let mut targets = Vec::new();
+        let mut recipients = Vec::new();
         for index in 0..workers {
             let load = Arc::new(Load::default());
             let (sender, incoming) = unbounded_channel();
@@ -105,7 +106,7 @@ impl Serving {
             self.threads.push(spawn(format!("dl-worker-{index}"), run)?);
             self.loads.push(load.clone());
             self.changes.push(change);
-            targets.push(Target { load, sender });
+            recipients.push(Recipient { load, sender });
         }
         starts.iter().take(workers).collect::<io::Result<()>>()?;
         let server = self.server.clone();
@@ -113,7 +114,7 @@ impl Serving {
         let run = move || {
             let runtime = runtime(&started);
             if let Some(runtime) = runtime {
-                run_accept(&runtime, &server, listeners, targets);
+                run_accept(&runtime, &server, listeners, recipients);
             }
         };
         self.threads.push(spawn("dl-accept".to_owned(), run)?);
@@ -219,13 +220,13 @@ fn run_accept(
     runtime: &LocalRuntime,
     server: &Arc<Server>,
     listeners: Vec<Listener>,
-    targets: Vec<Target>,
+    recipients: Vec<Recipient>,
 ) {
-    let targets: Rc<[Target]> = targets.into();
+    let recipients: Rc<[Recipient]> = recipients.into();
     runtime.block_on(async {
         let mut tasks = JoinSet::new();
         for listener in listeners {
-            tasks.spawn_local(accept::run(listener, targets.clone(), server.clone()));
+            tasks.spawn_local(accept::run(listener, recipients.clone(), server.clone()));
         }
         while let Some(ended) = tasks.join_next().await {
             // Only the set-up of a listener that is bound already can fail here.

@@ -2,35 +2,30 @@
 //! address, retired when no cluster does.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::Reason;
-use h2::client::{self, SendRequest};
 use rustc_hash::FxHashMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::address::{Address, Target};
-use crate::config::{Limits, ProxyConfig, UpstreamLimits};
+use crate::config::{ProxyConfig, UpstreamLimits};
 use crate::error::{Error, ErrorKind};
 use crate::net::accept::tune_tcp;
-use crate::net::buffered::{Buffered, Flush, buffered};
-use crate::net::stream::{self, Awaited, Broken, Head, Sender};
+use crate::net::stream::{Awaited, Broken, Head, Sender};
+
+mod connection;
+
+use connection::Connection;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_FACTOR: f64 = 1.6;
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
-/// Servers allow 100 streams or more; below that the exact limit need not be asked for.
-const SURE_STREAMS: usize = 64;
 
 /// All connections of one worker.
 pub struct Pool {
@@ -51,12 +46,6 @@ pub struct Upstream {
     changed: Notify,
     /// The connector has something to do.
     wanted: Notify,
-}
-
-/// One HTTP/2 connection to an endpoint.
-pub struct Connection {
-    sender: RefCell<SendRequest<Bytes>>,
-    streams: Cell<usize>,
 }
 
 /// A connection with a stream counted on it until dropped.
@@ -162,7 +151,7 @@ impl Upstream {
         let connections = self.connections.borrow();
         let best = connections
             .iter()
-            .min_by_key(|connection| connection.streams.get())?;
+            .min_by_key(|connection| connection.streams())?;
         if connections.len() < self.limits().max_connections_per_endpoint && best.is_full() {
             self.wanted.notify_one();
         }
@@ -238,9 +227,9 @@ impl Upstream {
                     let stream = TcpStream::connect(address.as_str()).await?;
                     let stream = stream.into_std()?;
                     tune_tcp(&stream, self.config.limits.tcp_user_timeout_ms)?;
-                    self.handshake(TcpStream::from_std(stream)?).await
+                    self.begin(TcpStream::from_std(stream)?).await
                 }
-                Target::Unix(path) => self.handshake(UnixStream::connect(path).await?).await,
+                Target::Unix(path) => self.begin(UnixStream::connect(path).await?).await,
             }
         };
         match timeout(limit, attempt).await {
@@ -252,40 +241,18 @@ impl Upstream {
         }
     }
 
-    async fn handshake<T>(self: &Rc<Self>, io: T) -> io::Result<()>
+    /// Take a connection into use whose socket is there, and let a task drive it to its end.
+    async fn begin<T>(self: &Rc<Self>, io: T) -> io::Result<()>
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let limits: &Limits = &self.config.limits;
-        let (io, flush) = buffered(io);
-        let (sender, mut connection) = client::Builder::new()
-            .initial_max_send_streams(0)
-            .initial_window_size(limits.stream_window_bytes)
-            .initial_connection_window_size(limits.connection_window_bytes)
-            .max_frame_size(limits.max_frame_bytes)
-            .max_header_list_size(limits.max_metadata_bytes)
-            .max_send_buffer_size(1 << 20)
-            .enable_push(false)
-            // Our own cancels (deadlines, lost attempts) must never end a healthy connection.
-            .max_local_error_reset_streams(None)
-            .max_concurrent_reset_streams(1024)
-            .handshake::<Buffered<T>, Bytes>(io)
-            .await
-            .map_err(io::Error::other)?;
-        // The endpoint is usable once its SETTINGS frame has come: a listener whose process hangs accepts too.
-        first_settings(&mut connection, &sender)
-            .await
-            .map_err(io::Error::other)?;
+        let (connection, driver) = Connection::open(io, &self.config).await?;
         if self.retired.get() {
             return Ok(());
         }
-        let entry = Rc::new(Connection {
-            sender: RefCell::new(sender),
-            streams: Cell::new(0),
-        });
         let is_first = {
             let mut connections = self.connections.borrow_mut();
-            connections.push(entry.clone());
+            connections.push(connection.clone());
             connections.len() == 1
         };
         if is_first {
@@ -295,79 +262,10 @@ impl Upstream {
         let upstream = self.clone();
         // Ends with the connection, which ends with its last user.
         tokio::task::spawn_local(async move {
-            upstream.drive(connection, &flush, &entry).await;
-            upstream.discard(&entry);
+            driver.run(&connection).await;
+            upstream.discard(&connection);
         });
         Ok(())
-    }
-
-    /// Run the connection to its end. How it ended is what its streams were told; nothing is left to report.
-    async fn drive<T>(
-        &self,
-        mut connection: client::Connection<Buffered<T>, Bytes>,
-        flush: &Flush<T>,
-        entry: &Rc<Connection>,
-    ) where
-        T: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        let ping_pong = connection.ping_pong();
-        flush.take_over();
-        let connection = poll_fn(|cx| {
-            if Pin::new(&mut connection).poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            match flush.poll(cx) {
-                Poll::Ready(Err(_)) => Poll::Ready(()),
-                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
-            }
-        });
-        let keepalive = Duration::from_millis(self.limits().keepalive_ms);
-        let Some(mut ping_pong) = ping_pong.filter(|_| !keepalive.is_zero()) else {
-            return connection.await;
-        };
-        let limit = Duration::from_millis(self.limits().keepalive_timeout_ms);
-        let watch = async {
-            loop {
-                sleep(keepalive).await;
-                if entry.streams.get() > 0
-                    && timeout(limit, ping_pong.ping(h2::Ping::opaque()))
-                        .await
-                        .is_err()
-                {
-                    return;
-                }
-            }
-        };
-        tokio::select! {
-            () = connection => {}
-            () = watch => {}
-        }
-    }
-}
-
-/// Drive a fresh connection until the peer's SETTINGS have come: only they raise the initial limit of 0 streams.
-async fn first_settings<T>(
-    connection: &mut client::Connection<T, Bytes>,
-    sender: &SendRequest<Bytes>,
-) -> Result<(), h2::Error>
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
-        Poll::Ready(Ok(())) => Poll::Ready(Err(h2::Error::from(Reason::NO_ERROR))),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-        Poll::Pending if sender.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
-        Poll::Pending => Poll::Pending,
-    })
-    .await
-}
-
-// === impl Connection ===
-
-impl Connection {
-    fn is_full(&self) -> bool {
-        let streams = self.streams.get();
-        streams >= SURE_STREAMS && streams >= self.sender.borrow().current_max_send_streams()
     }
 }
 
@@ -375,7 +273,7 @@ impl Connection {
 
 impl Channel {
     fn new(connection: Rc<Connection>, upstream: Rc<Upstream>) -> Self {
-        connection.streams.set(connection.streams.get() + 1);
+        connection.add_stream();
         Self {
             connection,
             upstream,
@@ -384,20 +282,7 @@ impl Channel {
 
     /// Open a stream and send a request's head on it.
     pub async fn send(&self, head: Head) -> Result<(Awaited, Sender), Broken> {
-        let mut request = Some(head.into());
-        let sent = poll_fn(|cx| {
-            let sender = &mut *self.connection.sender.borrow_mut();
-            let is_free = sender.poll_ready(cx);
-            // Ready at the first poll, so the request is there.
-            let request = request.take().unwrap_or_default();
-            Poll::Ready(match is_free {
-                Poll::Ready(Ok(())) => sender.send_request(request, false),
-                // An earlier stream of this handle waits for the peer's stream limit; a clone queues behind it.
-                Poll::Pending => sender.clone().send_request(request, false),
-                Poll::Ready(Err(error)) => Err(error),
-            })
-        });
-        Ok(stream::joined(sent.await?))
+        self.connection.send(head).await
     }
 
     /// No further calls on this connection.
@@ -408,8 +293,6 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        self.connection
-            .streams
-            .set(self.connection.streams.get() - 1);
+        self.connection.remove_stream();
     }
 }

@@ -22,8 +22,8 @@ use crate::config::{ProxyConfig, SplitConfig, StateConfig};
 use crate::local::health::Changes;
 use crate::local::reflection::Reflection;
 use crate::local::services::LocalServices;
-use crate::net::connection::Server;
 use crate::net::drain::Phase;
+use crate::net::server::Server;
 use crate::stats::CallStats;
 
 /// Shared by all threads of the process.

@@ -17,7 +17,7 @@ use super::stream;
 use crate::call::head;
 use crate::call::limit::Permit;
 use crate::call::responder::Responder;
-use crate::call::status::Status;
+use crate::grpc::status::Status;
 use crate::net::connection::StreamGuard;
 use crate::net::stream::{Answer, Body, Head};
 

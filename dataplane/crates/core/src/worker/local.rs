@@ -5,8 +5,8 @@ use prost::Message;
 
 use super::codec::DType;
 use super::state::Shared;
-use crate::call::status::Status;
 use crate::config::{TensorConfig, WorkerConfig};
+use crate::grpc::status::Status;
 use crate::local::messages::inference::model_metadata_response::TensorMetadata;
 use crate::local::messages::inference::{
     ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,

@@ -1,6 +1,6 @@
 use super::*;
-use crate::call::status::Status;
 use crate::code::Code;
+use crate::grpc::status::Status;
 use crate::worker::codec::Answer;
 use crate::worker::reply::Reply;
 

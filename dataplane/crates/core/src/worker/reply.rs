@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::codec::oip::{self, InferEnvelope, InferOutput};
 use super::codec::{self, Answer};
-use crate::call::status::Status;
+use crate::grpc::status::Status;
 
 /// A framed message, or why there is none.
 pub type Reply = Result<Bytes, Status>;

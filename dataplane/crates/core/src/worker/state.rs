@@ -15,8 +15,8 @@ use crate::local::health::{Changes, HealthSource, Serving};
 use crate::local::oip::{self, Inventory, ModelIndex};
 use crate::local::reflection::Reflection;
 use crate::local::services;
-use crate::net::connection::Server;
 use crate::net::drain::Phase;
+use crate::net::server::Server;
 use crate::stats::CallStats;
 
 /// Full names of the model's services that reflection lists.

@@ -1,0 +1,288 @@
+//! THE error table: every kind of error that a program of ours answers, with its gRPC code, whether the access
+//! service retries it, whether it counts against the endpoint, what it means and what helps. Control plane, client,
+//! docs/errors.md and tests read this table (`dl_inference._native.ERROR_KINDS`); none repeats a column of it.
+
+use super::ErrorKind;
+use crate::code::Code;
+
+/// What the access service does by itself before the caller hears of an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    Never,
+    /// It never reached an endpoint's application: whatever the method, at no cost to the budget.
+    Always,
+    /// As [`Self::Always`], but no endpoint of the cluster is left for it.
+    AnotherShare,
+    /// Idempotent methods.
+    Idempotent,
+    /// Idempotent methods, when it was `attempt_timeout_ms` that ran out.
+    AttemptTimeout,
+    /// A model server's own: the access service sees a status, and the cluster's `retry_codes` decide.
+    AsStatus,
+}
+
+/// Whether an error counts against the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    No,
+    Yes,
+    /// If the endpoint held the call for its median latency, and 10 ms.
+    IfHeld,
+    /// A model server's own: the cluster's `failure_codes` decide.
+    AsStatus,
+}
+
+/// One kind of error. The texts are sentences without a full stop, lower case, as they follow an error's own text.
+#[derive(Debug)]
+pub struct Row {
+    pub kind: ErrorKind,
+    /// In the trailer `access-error`, in metrics and in logs.
+    pub name: &'static str,
+    pub code: Code,
+    pub retry: Retry,
+    pub blame: Blame,
+    pub meaning: &'static str,
+    pub remedy: &'static str,
+}
+
+/// Every kind, each at its number.
+pub const TABLE: [Row; 22] = [
+    Row {
+        kind: ErrorKind::UnknownMethod,
+        name: "unknown_method",
+        code: Code::Unimplemented,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "the path called is no method of the protocols served here",
+        remedy: "the server at this address does not speak this protocol: try another; reflection lists its methods",
+    },
+    Row {
+        kind: ErrorKind::BadRouteKey,
+        name: "bad_route_key",
+        code: Code::InvalidArgument,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "the call names no model and there is no `default_cluster`; or it names two different ones, or its \
+                  message cannot be read as far as the name; or it asks for two versions, or for a label where none \
+                  can be replaced",
+        remedy: "send the model's name in the metadata `x-model`, which always works; the version as the text says",
+    },
+    Row {
+        kind: ErrorKind::BadRequest,
+        name: "bad_request",
+        code: Code::InvalidArgument,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "not a well-formed gRPC request (framing, `grpc-timeout`, too many metadata fields, a message that \
+                  ends early), or a message that the model's protocol does not allow",
+        remedy: "mend the caller: the text names what is wrong and the limit",
+    },
+    Row {
+        kind: ErrorKind::MissingEncoding,
+        name: "missing_encoding",
+        code: Code::Internal,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "a message is marked as compressed, and `grpc-encoding` names no compression; gRPC demands INTERNAL",
+        remedy: "mend the caller: send `grpc-encoding`, or clear the flag in front of the message",
+    },
+    Row {
+        kind: ErrorKind::UnsupportedEncoding,
+        name: "unsupported_encoding",
+        code: Code::Unimplemented,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "a message is compressed in a way that is not known here; `grpc-accept-encoding` lists what is",
+        remedy: "compress by gzip or deflate, or not at all",
+    },
+    Row {
+        kind: ErrorKind::NoRoute,
+        name: "no_route",
+        code: Code::NotFound,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "no such model, or no such version of it; the text names the nearest known models, or the versions \
+                  there are",
+        remedy: "`dl-inference status` lists the models that the access service knows",
+    },
+    Row {
+        kind: ErrorKind::MessageTooLarge,
+        name: "message_too_large",
+        code: Code::ResourceExhausted,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "a message, either way, beyond `limits.max_message_bytes`",
+        remedy: "send less at once, or raise `limits.max_message_bytes`, of the access service and of the endpoint",
+    },
+    Row {
+        kind: ErrorKind::Shed,
+        name: "shed",
+        code: Code::ResourceExhausted,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "too many calls in flight (`max_in_flight` of the cluster or of the process), too many waiting for \
+                  the model (`max_queue`), or too many request bytes held (`limits.max_held_bytes`)",
+        remedy: "try again later, with back-off; add endpoints, or raise the limit that the text names",
+    },
+    Row {
+        kind: ErrorKind::Denied,
+        name: "denied",
+        code: Code::PermissionDenied,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "a method that changes the endpoint (load, unload, reload, settings), and `admin_methods` is off",
+        remedy: "set `admin_methods: true`, and send `x-model` to say which endpoint's cluster is meant",
+    },
+    Row {
+        kind: ErrorKind::NoEndpoints,
+        name: "no_endpoints",
+        code: Code::Unavailable,
+        retry: Retry::AnotherShare,
+        blame: Blame::No,
+        meaning: "no endpoint of the cluster is live; while one has not been tried yet, the call waits up to \
+                  `limits.connect_timeout_ms` first",
+        remedy: "`dl-inference status` shows which endpoints are down; the caller may call again",
+    },
+    Row {
+        kind: ErrorKind::Draining,
+        name: "draining",
+        code: Code::Unavailable,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "the process is stopping",
+        remedy: "call again: the connection has got a GOAWAY, and a new one goes elsewhere",
+    },
+    Row {
+        kind: ErrorKind::DeadlineExceeded,
+        name: "deadline_exceeded",
+        code: Code::DeadlineExceeded,
+        retry: Retry::AttemptTimeout,
+        blame: Blame::IfHeld,
+        meaning: "the caller's deadline, the cluster's or the model's `timeout_ms`, the last attempt's \
+                  `attempt_timeout_ms`, a stream's `stream_idle_timeout_ms` or the request body's \
+                  `limits.body_timeout_ms` ran out; the text says which",
+        remedy: "raise `timeout_ms`, of this call or of the cluster, or find out why the model is slow",
+    },
+    Row {
+        kind: ErrorKind::ConnectFailed,
+        name: "connect_failed",
+        code: Code::Unavailable,
+        retry: Retry::Always,
+        blame: Blame::Yes,
+        meaning: "the connection could not be made: refused, timed out, a name that does not resolve",
+        remedy: "look at the endpoint: the text has its address and the system's reason",
+    },
+    Row {
+        kind: ErrorKind::RefusedStream,
+        name: "refused_stream",
+        code: Code::Unavailable,
+        retry: Retry::Always,
+        blame: Blame::No,
+        meaning: "the endpoint refused the stream, or said GOAWAY before it: it never saw the call; where no other \
+                  endpoint is live, the call goes to the same one once more, on a new connection",
+        remedy: "none is needed, unless it is frequent: then look at the endpoint's limits on streams and connection \
+                 age",
+    },
+    Row {
+        kind: ErrorKind::ConnectionLost,
+        name: "connection_lost",
+        code: Code::Unavailable,
+        retry: Retry::Idempotent,
+        blame: Blame::Yes,
+        meaning: "the connection broke after the call was sent; the endpoint may have worked on it",
+        remedy: "look at the endpoint's log: it crashed, was killed, or the network broke",
+    },
+    Row {
+        kind: ErrorKind::StreamReset,
+        name: "stream_reset",
+        code: Code::Unavailable,
+        retry: Retry::Idempotent,
+        blame: Blame::Yes,
+        meaning: "the endpoint reset the stream after the call was sent",
+        remedy: "look at the endpoint's log",
+    },
+    Row {
+        kind: ErrorKind::BadUpstreamResponse,
+        name: "bad_upstream_response",
+        code: Code::Internal,
+        retry: Retry::Never,
+        blame: Blame::Yes,
+        meaning: "the endpoint's answer has no `grpc-status`, or broken framing",
+        remedy: "is it a gRPC server? is something between that speaks HTTP only?",
+    },
+    Row {
+        kind: ErrorKind::ModelNotFound,
+        name: "model_not_found",
+        code: Code::NotFound,
+        retry: Retry::AsStatus,
+        blame: Blame::AsStatus,
+        meaning: "a model server is asked for a model or a version that is not the one it serves",
+        remedy: "check the model's name and version; the text says what is served",
+    },
+    Row {
+        kind: ErrorKind::ModelNotReady,
+        name: "model_not_ready",
+        code: Code::Unavailable,
+        retry: Retry::AsStatus,
+        blame: Blame::AsStatus,
+        meaning: "a model server whose model is not loaded and warmed up yet, or is being taken out",
+        remedy: "wait for it: its health and /ready say when; its log says what it is doing",
+    },
+    Row {
+        kind: ErrorKind::Hook,
+        name: "hook",
+        code: Code::Internal,
+        retry: Retry::AsStatus,
+        blame: Blame::No,
+        meaning: "the model's own code failed, or refused; a hook may choose another code, and only then is the text \
+                  its own",
+        remedy: "the model server's log has the traceback under the request id",
+    },
+    Row {
+        kind: ErrorKind::Cancelled,
+        name: "cancelled",
+        code: Code::Cancelled,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "the caller cancelled; in the last 10 % of its deadline (or 5 ms) this is judged as \
+                  deadline_exceeded for the endpoint",
+        remedy: "none is needed",
+    },
+    Row {
+        kind: ErrorKind::Internal,
+        name: "internal",
+        code: Code::Internal,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "a fault of this program; the text is fixed, with the request id",
+        remedy: "report it, with the log's lines under that request id",
+    },
+];
+
+// === impl Retry, Blame: as docs/errors.md words them ===
+
+impl Retry {
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Never => "no",
+            Self::Always => "yes, on another endpoint, whatever the method; costs no budget",
+            Self::AnotherShare => "at another share of the route's split; costs no budget",
+            Self::Idempotent => "idempotent methods, on another endpoint",
+            Self::AttemptTimeout => {
+                "idempotent methods, on another endpoint, when it was `attempt_timeout_ms` that ran out"
+            }
+            Self::AsStatus => "as its code, by `retry_codes`",
+        }
+    }
+}
+
+impl Blame {
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Yes => "yes",
+            Self::IfHeld => "yes, if the endpoint held the call for its median latency and 10 ms",
+            Self::AsStatus => "as its code, by `failure_codes`",
+        }
+    }
+}

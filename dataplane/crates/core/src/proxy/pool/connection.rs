@@ -1,0 +1,181 @@
+//! One HTTP/2 connection to an endpoint: the handshake, its streams, and the task that drives it to its end.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::Reason;
+use h2::client::{self, SendRequest};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{sleep, timeout};
+
+use crate::config::{ProxyConfig, UpstreamLimits};
+use crate::net::buffered::{Buffered, Flush, buffered};
+use crate::net::stream::{self, Awaited, Broken, Head, Sender};
+
+/// Servers allow 100 streams or more; below that the exact limit need not be asked for.
+const SURE_STREAMS: usize = 64;
+
+/// One connection, as its users see it.
+pub struct Connection {
+    sender: RefCell<SendRequest<Bytes>>,
+    streams: Cell<usize>,
+}
+
+/// What a connection needs to go on.
+pub struct Driver<T> {
+    http2: client::Connection<Buffered<T>, Bytes>,
+    flush: Flush<T>,
+    limits: UpstreamLimits,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    /// Shake hands over a connected socket.
+    ///
+    /// # Errors
+    /// The socket's error, or the peer's.
+    pub async fn open<T>(io: T, config: &ProxyConfig) -> io::Result<(Rc<Self>, Driver<T>)>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let limits = &config.limits;
+        let (io, flush) = buffered(io);
+        let (sender, mut http2) = client::Builder::new()
+            .initial_max_send_streams(0)
+            .initial_window_size(limits.stream_window_bytes)
+            .initial_connection_window_size(limits.connection_window_bytes)
+            .max_frame_size(limits.max_frame_bytes)
+            .max_header_list_size(limits.max_metadata_bytes)
+            .max_send_buffer_size(1 << 20)
+            .enable_push(false)
+            // Our own cancels (deadlines, lost attempts) must never end a healthy connection.
+            .max_local_error_reset_streams(None)
+            .max_concurrent_reset_streams(1024)
+            .handshake::<Buffered<T>, Bytes>(io)
+            .await
+            .map_err(io::Error::other)?;
+        // The endpoint is usable once its SETTINGS frame has come: a listener whose process hangs accepts too.
+        first_settings(&mut http2, &sender)
+            .await
+            .map_err(io::Error::other)?;
+        let connection = Rc::new(Self {
+            sender: RefCell::new(sender),
+            streams: Cell::new(0),
+        });
+        let driver = Driver {
+            http2,
+            flush,
+            limits: config.upstream.clone(),
+        };
+        Ok((connection, driver))
+    }
+
+    /// Open a stream and send a request's head on it.
+    pub async fn send(&self, head: Head) -> Result<(Awaited, Sender), Broken> {
+        let mut request = Some(head.into());
+        let sent = poll_fn(|cx| {
+            let sender = &mut *self.sender.borrow_mut();
+            let is_free = sender.poll_ready(cx);
+            // Ready at the first poll, so the request is there.
+            let request = request.take().unwrap_or_default();
+            Poll::Ready(match is_free {
+                Poll::Ready(Ok(())) => sender.send_request(request, false),
+                // An earlier stream of this handle waits for the peer's stream limit; a clone queues behind it.
+                Poll::Pending => sender.clone().send_request(request, false),
+                Poll::Ready(Err(error)) => Err(error),
+            })
+        });
+        Ok(stream::joined(sent.await?))
+    }
+
+    /// Streams in use.
+    pub fn streams(&self) -> usize {
+        self.streams.get()
+    }
+
+    pub fn add_stream(&self) {
+        self.streams.set(self.streams.get() + 1);
+    }
+
+    pub fn remove_stream(&self) {
+        self.streams.set(self.streams.get() - 1);
+    }
+
+    /// Whether the peer takes no more streams now.
+    pub fn is_full(&self) -> bool {
+        let streams = self.streams.get();
+        streams >= SURE_STREAMS && streams >= self.sender.borrow().current_max_send_streams()
+    }
+}
+
+// === impl Driver ===
+
+impl<T> Driver<T>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    /// Run the connection to its end. How it ended is what its streams were told; nothing is left to report.
+    pub async fn run(self, entry: &Connection) {
+        let Self {
+            mut http2,
+            flush,
+            limits,
+        } = self;
+        let ping_pong = http2.ping_pong();
+        flush.take_over();
+        let connection = poll_fn(|cx| {
+            if Pin::new(&mut http2).poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            match flush.poll(cx) {
+                Poll::Ready(Err(_)) => Poll::Ready(()),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            }
+        });
+        let keepalive = Duration::from_millis(limits.keepalive_ms);
+        let Some(mut ping_pong) = ping_pong.filter(|_| !keepalive.is_zero()) else {
+            return connection.await;
+        };
+        let limit = Duration::from_millis(limits.keepalive_timeout_ms);
+        let watch = async {
+            loop {
+                sleep(keepalive).await;
+                if entry.streams.get() > 0
+                    && timeout(limit, ping_pong.ping(h2::Ping::opaque()))
+                        .await
+                        .is_err()
+                {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = connection => {}
+            () = watch => {}
+        }
+    }
+}
+
+/// Drive a fresh connection until the peer's SETTINGS have come: only they raise the initial limit of 0 streams.
+async fn first_settings<T>(
+    connection: &mut client::Connection<T, Bytes>,
+    sender: &SendRequest<Bytes>,
+) -> Result<(), h2::Error>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(Err(h2::Error::from(Reason::NO_ERROR))),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        Poll::Pending if sender.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
+        Poll::Pending => Poll::Pending,
+    })
+    .await
+}

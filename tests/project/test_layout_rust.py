@@ -1,0 +1,182 @@
+"""Who may use whom in the data plane, read from its sources: rooms by name, no circles, one door to the HTTP/2 library.
+
+A room is a folder, or a single file, directly below `core/src`. That the Python binding sees no more than the crate's
+front is the compiler's to check: every module of `lib.rs` is private.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+CORE = Path(__file__).parents[2] / "dataplane" / "crates" / "core" / "src"
+
+Module = tuple[str, ...]
+Sources = Mapping[Module, str]
+
+# Room -> the rooms that it may use. From the bottom up; `program` puts everything together.
+ROOMS = {
+    "balance": set(),
+    "code": set(),
+    "config": set(),
+    "error": {"balance", "code"},
+    "stats": {"code", "error"},
+    "grpc": {"code", "error"},
+    "net": {"config", "stats"},
+    "call": {"code", "error", "grpc", "net", "stats"},
+    "local": {"call", "code", "error", "grpc", "net"},
+    "proxy": {"balance", "call", "code", "config", "error", "grpc", "local", "net", "stats"},
+    "worker": {"call", "code", "config", "error", "grpc", "local", "net", "stats"},
+    "admin": {"net", "stats"},
+    "program": {"admin", "code", "config", "local", "net", "proxy", "stats", "worker"},
+}
+
+# Where the HTTP/2 library is known: the request path sees a head, a reader of chunks and a sender of ours.
+HTTP2_DOORS = (("net",), ("proxy", "pool"))
+
+# A policy decides from what it is told: it reads no clock and touches no socket.
+IMPURE = ("tokio::", "std::time", "std::net", "std::fs", "std::thread", "fastrand::")
+
+
+def read(root: Path = CORE) -> dict[Module, str]:
+    """Return the source of each module, without its tests."""
+    found = {}
+    for path in sorted(root.rglob("*.rs")):
+        if path.stem in ("lib", "testing", "tests") or path.stem.endswith("_tests"):
+            continue
+        parts = path.relative_to(root).with_suffix("").parts
+        found[parts[:-1] if parts[-1] == "mod" else parts] = product(path.read_text())
+    return found
+
+
+def product(source: str) -> str:
+    """Return a source without comments and without the tests at its end."""
+    return re.sub(r"//.*", "", source.partition("#[cfg(test)]\nmod tests {")[0])
+
+
+def expanded(tree: str) -> Iterator[str]:
+    """Yield each path of a use tree: ``a::{b, c::d}`` is ``a::b`` and ``a::c::d``."""
+    head, brace, rest = tree.partition("{")
+    if not brace:
+        yield tree.partition(" as ")[0].strip()
+        return
+    depth, part = 0, ""
+    for character in rest.rpartition("}")[0] + ",":
+        depth += (character == "{") - (character == "}")
+        if character == "," and depth == 0:
+            if part.strip():
+                yield from expanded(head.strip() + part.strip())
+            part = ""
+        else:
+            part += character
+
+
+def paths(module: Module, source: str) -> Iterator[Module]:
+    """Yield the absolute path, within the crate, of everything that a module names by crate, self or super."""
+    trees = re.findall(r"\buse\s+([^;]+);", source)
+    inline = re.findall(r"\b(?:crate|super)(?:::\w+)+", re.sub(r"\buse\s+[^;]+;", "", source))
+    for path in [path for tree in trees for path in expanded(tree)] + inline:
+        first, *rest = path.split("::")
+        base = list(module)
+        if first == "crate":
+            base = []
+        elif first == "super":
+            base = base[:-1]
+            while rest and rest[0] == "super":
+                base, rest = base[:-1], rest[1:]
+        elif first != "self":
+            continue
+        yield (*base, *rest)
+
+
+def uses(sources: Sources) -> dict[Module, set[Module]]:
+    """Return which modules each module uses; a module and what lies below it are one."""
+    edges: dict[Module, set[Module]] = {}
+    for module, source in sources.items():
+        found = edges.setdefault(module, set())
+        for path in paths(module, source):
+            target = next((path[:end] for end in range(len(path), 0, -1) if path[:end] in sources), None)
+            is_kin = target is None or target[: len(module)] == module or module[: len(target)] == target
+            if target is not None and not is_kin:
+                found.add(target)
+    return edges
+
+
+def strangers(sources: Sources) -> list[str]:
+    """Return every use of a room by one that may not use it, and every room without a rule."""
+    unknown = [f"{module[0]}: no such room" for module in sources if module[0] not in ROOMS]
+    return unknown + [
+        f"{'::'.join(module)} uses {'::'.join(target)}"
+        for module, targets in uses(sources).items()
+        for target in sorted(targets)
+        if target[0] != module[0] and target[0] not in ROOMS.get(module[0], ())
+    ]
+
+
+def circles(sources: Sources) -> list[Module]:
+    """Return the modules that are left when those are taken away that use none of the rest: each is in a circle, or
+    leads to one."""
+    left = uses(sources)
+    while free := [module for module, targets in left.items() if not targets & left.keys()]:
+        for module in free:
+            del left[module]
+    return sorted(left)
+
+
+def doors(sources: Sources) -> list[str]:
+    """Return the modules that know the HTTP/2 library and may not."""
+    return [
+        "::".join(module)
+        for module, source in sources.items()
+        if re.search(r"\bh2::", source) and not any(module[: len(door)] == door for door in HTTP2_DOORS)
+    ]
+
+
+def impure(sources: Sources) -> list[str]:
+    """Return what policies use and may not."""
+    balance = {module: source for module, source in sources.items() if module[0] == "balance"}
+    return [f"{'::'.join(module)}: {word}" for module, source in balance.items() for word in IMPURE if word in source]
+
+
+CHECKS = (strangers, circles, doors, impure)
+
+
+def test_there_is_something_to_look_at():
+    sources = read()
+    assert {module[0] for module in sources} == set(ROOMS)
+    assert ("net", "stream") in uses(sources)["proxy", "exchange"]
+    assert "h2::" in sources["net", "stream"]
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_the_data_plane_keeps_the_rule(check):
+    assert check(read()) == []
+
+
+@pytest.mark.parametrize(
+    ("check", "module", "line"),
+    [
+        (strangers, ("net", "stream"), "use crate::call::limit;"),
+        (strangers, ("proxy", "handle"), "let page = crate::admin::metrics::render(view);"),
+        (strangers, ("worker", "front"), "use crate::{error::Error, proxy::handle::handle};"),
+        (strangers, ("balance", "dwrr"), "use super::super::error::ErrorKind;"),
+        (strangers, ("attic",), ""),
+        (circles, ("proxy", "attempt"), "use super::handle;"),
+        (circles, ("net", "accept"), "use super::{drain, serve::Serving};"),
+        (doors, ("proxy", "exchange"), "use h2::RecvStream;"),
+        (doors, ("call", "responder"), "fn reset(reason: h2::Reason) {}"),
+        (impure, ("balance", "dwrr"), "use std::time::Instant;"),
+    ],
+)
+def test_a_broken_rule_is_seen(check, module, line):
+    sources = read()
+    sources[module] = f"{sources.get(module, '')}\n{line}\n"
+    assert check(sources)
+
+
+def test_each_room_uses_what_it_may_use():
+    used: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for module, targets in uses(read()).items():
+        used[module[0]] |= {target[0] for target in targets} - {module[0]}
+    assert used == ROOMS, "a rule that nobody needs is one that nobody would miss"
