@@ -1,5 +1,6 @@
 """Check access.yaml without serving: every problem, then what would be in force and where it comes from."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from dl_inference.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class CheckResult:
     """What `check` found in an access configuration.
 
     Attributes:
@@ -28,12 +29,17 @@ class Report:
     routing: state.Routing | None = None
 
 
-def config(path: Path) -> Report:
-    """Check an access configuration and the sources that it names; nothing goes on when it returns."""
+def config(path: Path, read: Callable[[Path], Loaded] = load) -> CheckResult:
+    """Check an access configuration and the sources that it names; nothing goes on when it returns.
+
+    Args:
+        path: access.yaml.
+        read: reads it.
+    """
     try:
-        loaded = load(path)
+        loaded = read(path)
     except ConfigError as error:
-        return Report(error.problems)
+        return CheckResult(error.problems)
     snapshots: dict[str, Snapshot] = {}
     problems: list[Problem] = []
     for key, source in state.sources(loaded.config).items():
@@ -46,7 +52,7 @@ def config(path: Path) -> Report:
         finally:
             resolver.stop()
     if problems:
-        return Report(tuple(problems), loaded=loaded)
+        return CheckResult(tuple(problems), loaded=loaded)
     routing = state.routing(loaded.config, snapshots)
     warnings = [warning for snapshot in snapshots.values() for warning in snapshot.warnings]
-    return Report((), tuple([*warnings, *routing.warnings]), loaded, routing)
+    return CheckResult((), tuple([*warnings, *routing.warnings]), loaded, routing)

@@ -1,35 +1,20 @@
 """The building blocks of the configuration: the base of every section, and the types of single values."""
 
-import re
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from dl_inference import address
+from dl_inference.code import Code as GrpcCode
+from dl_inference.names import NAME_RULE, is_name
 
-# No separators and no leading dot: a route key also becomes a metric label and a file name.
-MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+MAX_WEIGHT = 65_535
+# A day is more than any call or connection wants, and keeps every sum of times far from overflow.
+MAX_MS = 86_400_000
 
-# Of grpc/grpc doc/statuscodes.md, without OK.
-CODES = (
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-)
+_CODES = tuple(code.name for code in GrpcCode if code is not GrpcCode.OK)
 
 
 class Section(BaseModel):
@@ -43,34 +28,21 @@ def problem(message: str, remedy: str = "") -> PydanticCustomError:
     return PydanticCustomError("access", "{message}", {"message": message, "remedy": remedy})
 
 
-def is_model_name(name: str) -> bool:
-    """Tell whether a text may be a route key or the name of a cluster."""
-    return MODEL_NAME.fullmatch(name) is not None
-
-
-def _checked_endpoint(text: str) -> str:
-    if reason := address.fault(text):
-        raise problem(f"{text!r}: {reason}", "write host:port, [v6]:port or unix:/path")
-    return text
-
-
-def _checked_listen(text: str) -> str:
-    if reason := address.fault(text, port_zero=True):
+def _checked_address(text: str, *, port_zero: bool = False) -> str:
+    if reason := address.fault(text, port_zero=port_zero):
         raise problem(f"{text!r}: {reason}", "write host:port, [v6]:port or unix:/path")
     return text
 
 
 def _checked_name(name: str) -> str:
-    if not is_model_name(name):
-        raise problem(
-            f"{name!r} is no name", "use letters, digits, '.', '_' and '-', at most 128, a letter or digit first"
-        )
+    if not is_name(name):
+        raise problem(f"{name!r} is no name", NAME_RULE)
     return name
 
 
 def _checked_code(code: str) -> str:
-    if code not in CODES:
-        raise problem(f"{code!r} is no gRPC code", f"use one of {', '.join(CODES)}")
+    if code not in _CODES:
+        raise problem(f"{code!r} is no gRPC code", f"use one of {', '.join(_CODES)}")
     return code
 
 
@@ -84,16 +56,15 @@ def _frozen_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-EndpointAddress = Annotated[str, AfterValidator(_checked_endpoint)]
-ListenAddress = Annotated[str, AfterValidator(_checked_listen)]
+EndpointAddress = Annotated[str, AfterValidator(_checked_address)]
+ListenAddress = Annotated[str, AfterValidator(partial(_checked_address, port_zero=True))]
 Addresses = Annotated[tuple[ListenAddress, ...], BeforeValidator(_one_is_a_list), Field(min_length=1)]
 Name = Annotated[str, AfterValidator(_checked_name)]
 Code = Annotated[str, AfterValidator(_checked_code)]
 Codes = Annotated[tuple[Code, ...], BeforeValidator(_frozen_list)]
-Weight = Annotated[int, Field(ge=1, le=65535)]
-# A day is more than any call or connection wants, and keeps every sum of times far from overflow.
-Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
-MillisecondsOrOff = Annotated[int, Field(ge=0, le=86_400_000)]
+Weight = Annotated[int, Field(ge=1, le=MAX_WEIGHT)]
+Milliseconds = Annotated[int, Field(ge=1, le=MAX_MS)]
+MillisecondsOrOff = Annotated[int, Field(ge=0, le=MAX_MS)]
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 FrozenList = BeforeValidator(_frozen_list)
 

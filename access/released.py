@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from access.config.sections import ClusterSettings
-from access.discovery.base import Announced, EndpointConfig, Entry, ReleaseDocument
+from access.discovery.base import Announced, Entry
+from access.fields import EndpointConfig
 from dl_inference.problem import Problem
+from dl_inference.registry.schema import ReleaseDocument
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from access.config.sections import FAILURE_CODES, AccessConfig, ClusterSettings, ModelConfig, Route, SplitTarget, Target
-from access.discovery.base import ANY_MODEL, EndpointConfig, Entry, Snapshot, SourceConfig
+from access.discovery.base import ANY_MODEL, Entry, Snapshot, SourceConfig
+from access.fields import EndpointConfig
 from access.released import released
 from dl_inference.problem import Problem
 

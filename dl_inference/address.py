@@ -32,6 +32,12 @@ def fault(address: str, *, port_zero: bool = False) -> str | None:
     return _host_fault(host) or _port_fault(port, port_zero)
 
 
+def split(address: str) -> tuple[str, str]:
+    """Return host, an IPv6 one without brackets, and port of a well-formed address that is no unix socket's."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), port
+
+
 def _unix_fault(path: str) -> str | None:
     if not path.startswith("/"):
         return "a unix socket is written unix:/absolute/path"

@@ -3,6 +3,7 @@
 A hook may raise `InvalidInput` or `Error`; their text is the only one that reaches the caller.
 """
 
-from torch_predict.errors import Code, Error, InvalidInput
+from dl_inference.code import Code
+from torch_predict.errors import Error, InvalidInput
 
 __all__ = ["Code", "Error", "InvalidInput"]

@@ -6,32 +6,10 @@ Two families: what belongs to one request (`status_of` maps it), and what keeps 
 
 from __future__ import annotations
 
-import enum
 from typing import Any, NamedTuple
 
+from dl_inference.code import Code
 from dl_inference.problem import Problem
-
-
-class Code(enum.IntEnum):
-    """gRPC status codes (grpc's doc/statuscodes.md), so that hooks need no grpcio."""
-
-    OK = 0
-    CANCELLED = 1
-    UNKNOWN = 2
-    INVALID_ARGUMENT = 3
-    DEADLINE_EXCEEDED = 4
-    NOT_FOUND = 5
-    ALREADY_EXISTS = 6
-    PERMISSION_DENIED = 7
-    RESOURCE_EXHAUSTED = 8
-    FAILED_PRECONDITION = 9
-    ABORTED = 10
-    OUT_OF_RANGE = 11
-    UNIMPLEMENTED = 12
-    INTERNAL = 13
-    UNAVAILABLE = 14
-    DATA_LOSS = 15
-    UNAUTHENTICATED = 16
 
 
 class RequestError(Exception):

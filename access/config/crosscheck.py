@@ -6,8 +6,8 @@ Looks at the plain data, not at the validated models, so that these problems are
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from access.config.key_types import nearest
 from access.config.sections import ClusterSettings
-from access.config.shape import nearest
 from access.document import Path
 
 _GOES_TO = ("cluster", "endpoints", "discovery", "split")
@@ -22,7 +22,7 @@ class Finding(NamedTuple):
     remedy: str
 
 
-class _Target(NamedTuple):
+class _TargetData(NamedTuple):
     path: Path
     data: Mapping[str, Any]
     may_be_empty: bool
@@ -47,7 +47,7 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _listeners(data)
 
 
-def _target(target: _Target, clusters: set[str]) -> Iterator[Finding]:
+def _target(target: _TargetData, clusters: set[str]) -> Iterator[Finding]:
     given = [key for key in _GOES_TO if target.data.get(key) is not None]
     if len(given) > 1:
         yield Finding(target.path, f"{' and '.join(given)} at once", "keep one of them")
@@ -66,7 +66,7 @@ def _target(target: _Target, clusters: set[str]) -> Iterator[Finding]:
         yield Finding((*target.path, "split"), "every weight is 0", "give one a weight")
 
 
-def _targets(data: Mapping[str, Any]) -> Iterator[_Target]:
+def _targets(data: Mapping[str, Any]) -> Iterator[_TargetData]:
     for name, model in _mapping(data.get("models")).items():
         path: Path = ("models", name)
         versions = _mapping(_mapping(model).get("versions"))
@@ -75,14 +75,14 @@ def _targets(data: Mapping[str, Any]) -> Iterator[_Target]:
             yield from _route((*path, "versions", version), route, False)
 
 
-def _route(path: Path, route: Any, may_be_empty: bool) -> Iterator[_Target]:
+def _route(path: Path, route: Any, may_be_empty: bool) -> Iterator[_TargetData]:
     if not isinstance(route, Mapping):  # the models' own validation says so
         return
-    yield _Target(path, route, may_be_empty)
+    yield _TargetData(path, route, may_be_empty)
     parts = route.get("split")
     for index, part in enumerate(parts if isinstance(parts, list) else ()):
         if isinstance(part, Mapping):
-            yield _Target((*path, "split", index), part, False)
+            yield _TargetData((*path, "split", index), part, False)
 
 
 def _timeouts(data: Mapping[str, Any]) -> Iterator[Finding]:

@@ -11,10 +11,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from access.config.load import ENVIRONMENT_PREFIX
 from access.config.sections import AccessConfig, ClusterConfig, ClusterSettings, Limits, ModelConfig, Route, SplitTarget
 from access.discovery import RESOLVERS
 from access.fields import EndpointConfig, Section
+from dl_inference.variables import PREFIX
 
 _HEAD = f"""\
 # Configuration
@@ -23,8 +23,8 @@ Written by `python -m access.config.reference` from `access/config/sections.py`;
 
 `dl-inference access --config access.yaml` reads this file; `dl-inference check access.yaml` names every mistake in it,
 then shows the values in force and where each came from. A flag wins over the environment, that over the file, that
-over the default. A variable is `{ENVIRONMENT_PREFIX}` and the key, in capitals, with `__` between the levels:
-`{ENVIRONMENT_PREFIX}LISTEN=0.0.0.0:8500`, `{ENVIRONMENT_PREFIX}LIMITS__MAX_STREAMS=2000`; its value is written as in
+over the default. A variable is `{PREFIX}` and the key, in capitals, with `__` between the levels:
+`{PREFIX}LISTEN=0.0.0.0:8500`, `{PREFIX}LIMITS__MAX_STREAMS=2000`; its value is written as in
 the file. Unknown keys are errors. A changed file is taken over while the service runs, within about a second; one with
 a mistake is reported, and the old state stays. Keys that need a restart say so.
 

@@ -1,8 +1,9 @@
 """The contract of a discovery source: read the whole of it; say what to watch, or call when there is something new.
 
-A source module imports this module and nothing else of the package. Who calls `read`, how often, and what happens to
-a failure is the caller's business (`access.following`): the last good state stays (`followed`), also over a restart
-(`keep`), and a list that turns empty at once is not believed at once (`grace`).
+A source module imports this module, the building blocks that tests/project/test_layout.py lists, and no other source.
+Who calls `read`, how often, and what happens to a failure is the caller's business (`access.following`): the last good
+state stays (`followed`), also over a restart (`saved_state`), and a list that turns empty at once is not believed at
+once (`empty_grace`).
 """
 
 from abc import ABC, abstractmethod
@@ -13,9 +14,6 @@ from typing import Annotated, Self
 
 from pydantic import Field
 
-from access.document import Document, place_of
-from access.document import parse as parse_yaml
-from access.errors import DiscoveryError
 from access.fields import (
     EndpointConfig,
     EndpointList,
@@ -24,46 +22,10 @@ from access.fields import (
     MillisecondsOrOff,
     Name,
     Section,
-    is_model_name,
-    problem,
 )
-from access.files import FileError, read_text
-from dl_inference.address import fault
 from dl_inference.problem import Problem
 from dl_inference.registry.schema import AccessDocument, ReleaseDocument, Version
 from dl_inference.registry.schema import Protocol as WireProtocol
-
-__all__ = [
-    "ANY_MODEL",
-    "AccessDocument",
-    "Announced",
-    "DiscoveryError",
-    "Document",
-    "EndpointConfig",
-    "EndpointList",
-    "Entry",
-    "Field",
-    "FileError",
-    "FrozenList",
-    "LiveSourceConfig",
-    "Milliseconds",
-    "MillisecondsOrOff",
-    "Name",
-    "Problem",
-    "ReleaseDocument",
-    "Resolver",
-    "Section",
-    "Snapshot",
-    "SourceConfig",
-    "StaticEntry",
-    "WireProtocol",
-    "fault",
-    "is_model_name",
-    "parse_yaml",
-    "place_of",
-    "problem",
-    "read_text",
-]
 
 
 class SourceConfig(Section):

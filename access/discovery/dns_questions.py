@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import re
 from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from pydantic import AfterValidator
-
-from access.discovery.base import EndpointConfig, Field, Problem, Section, fault, problem
+from access.discovery.dns_config import DnsEntry, Family
+from access.fields import MAX_WEIGHT, EndpointConfig
+from dl_inference.problem import Problem
 
 if TYPE_CHECKING:
     import dns.asyncresolver
@@ -21,41 +20,9 @@ Value = TypeVar("Value")
 
 # On their way at once: 1,000 names must not want 2,000 sockets.
 MAX_QUESTIONS = 32
-MAX_WEIGHT = 65_535
 # One answer's bad addresses are told by examples.
 MAX_EXAMPLES = 3
 RESOLV_CONF = "/etc/resolv.conf"
-
-
-def _checked_name(name: str) -> str:
-    reason = "that is an address" if re.fullmatch(r"[0-9.]+|.*:.*", name) else fault(f"{name}:1")
-    if reason:
-        raise problem(f"{name!r}: {reason}", "give a name, as digits.default.svc.cluster.local; or use `endpoints`")
-    return name
-
-
-def server_address(text: str) -> tuple[str, int]:
-    """Return IP address and port of ``10.0.0.10``, ``10.0.0.10:5353``, ``fd00::1`` or ``[fd00::1]:5353``."""
-    try:
-        return str(ipaddress.ip_address(text.strip("[]"))), 53
-    except ValueError:
-        host, _, port = text.rpartition(":")
-        if fault(text):
-            raise
-        return str(ipaddress.ip_address(host.strip("[]"))), int(port)
-
-
-DnsName = Annotated[str, AfterValidator(_checked_name)]
-Port = Annotated[int, Field(ge=1, le=65_535)]
-Family = Literal["any", "ipv4", "ipv6"]
-
-
-class DnsEntry(Section):
-    """The name of one model's endpoints."""
-
-    name: DnsName = Field(description="the name to look up")
-    port: Port | None = Field(None, description="port of the name's addresses; none: its SRV records say it")
-    family: Family = Field("any", description="`any`, `ipv4` or `ipv6`: which addresses are wanted")
 
 
 class Unanswered(Exception):

@@ -1,50 +1,20 @@
-"""Endpoints in YAML or JSON files: a mapping by route key, or Prometheus's `file_sd` list of groups with labels.
+"""Endpoints in YAML or JSON files, ours or Prometheus's: which files, and what of them stands when one is broken.
 
-The two are told apart by their shape. What cannot be used is skipped and named; a file that cannot be read at all
-keeps its last good state, as does a model whose part of a file cannot be used.
+A file that cannot be read at all keeps its last good state; what a file says is `file_content`'s to know.
 """
 
 import glob
-import json
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Self
 
-from pydantic import ValidationError
+from pydantic import Field
 
-from access.discovery.base import (
-    Announced,
-    DiscoveryError,
-    Document,
-    Entry,
-    Field,
-    FileError,
-    Problem,
-    ReleaseDocument,
-    Resolver,
-    Snapshot,
-    SourceConfig,
-    WireProtocol,
-    is_model_name,
-    parse_yaml,
-    place_of,
-    read_text,
-)
-from dl_inference.registry.schema import VERSION, SchemaError
-
-# 10,000 endpoints in 1,000 models are about 250 KB; beyond this it is another file given by mistake.
-MAX_FILE_BYTES = 16 * 1024 * 1024
-MAX_TIMEOUT_MS = 86_400_000
-MAX_WEIGHT = 65_535
-
-PROTOCOLS = get_args(WireProtocol)
-# `history` is of who writes the releases: dl_inference.registry.releases.files.
-KEYS = ("endpoints", "timeout_ms", "protocol", "release", "history")
-META = "__meta_"
-
-At = tuple[str | int, ...]
+from access.discovery.base import Entry, Resolver, Snapshot, SourceConfig
+from access.discovery.file_content import Model, Models, read_file
+from access.errors import DiscoveryError
+from access.files import FileError
+from dl_inference.problem import Problem
 
 
 class FileConfig(SourceConfig):
@@ -66,31 +36,6 @@ class FileConfig(SourceConfig):
         description="the file; a relative path starts at the configuration's folder. Its last part may be a pattern "
         "such as `*.yaml`. Changes are followed, those of a ConfigMap's symbolic links, too",
     )
-
-
-@dataclass(slots=True)
-class _Model:
-    """What was gathered of one route key."""
-
-    endpoints: dict[str, Announced] = field(default_factory=dict)
-    timeout_ms: int | None = None
-    protocol: WireProtocol | None = None
-    release: ReleaseDocument | None = None
-
-    def add(self, other: "_Model") -> list[str]:
-        """Take over what is new; return what contradicts, in words."""
-        contradictions = [f"{address} is there twice" for address in other.endpoints if address in self.endpoints]
-        self.endpoints = {**other.endpoints, **self.endpoints}
-        for name in ("timeout_ms", "protocol", "release"):
-            mine, its = getattr(self, name), getattr(other, name)
-            if mine is None:
-                setattr(self, name, its)
-            elif its not in (None, mine):
-                contradictions.append(f"another {name} is given already")
-        return contradictions
-
-
-Models = dict[str, _Model]
 
 
 class FileResolver(Resolver):
@@ -119,15 +64,14 @@ class FileResolver(Resolver):
         last, self._last = self._last, {}
         for path in paths:
             try:
-                reader = _Reader(_document(path), path, last.get(path, {}))
-                self._last[path] = reader.read()
-                warnings += reader.warnings
+                self._last[path], found = read_file(path, last.get(path, {}))
+                warnings += found
             except (FileError, DiscoveryError) as error:
                 self._last[path] = last.get(path, {})
                 errors.append(str(error))
                 warnings.append(Problem(path.name, str(error), "its last good state stays"))
             for key, model in self._last[path].items():
-                contradictions = models.setdefault(key, _Model()).add(model)
+                contradictions = models.setdefault(key, Model()).add(model)
                 warnings += [Problem(path.name, f"{key}: {each}", "the first counts") for each in contradictions]
         if len(errors) == len(paths):
             raise DiscoveryError("; ".join(errors[:3]))
@@ -147,226 +91,3 @@ class FileResolver(Resolver):
         folder = self._path.parent
         # Hidden files, as editors and ConfigMaps have them, match only a pattern that begins with a dot.
         return [folder / name for name in sorted(glob.glob(self._path.name, root_dir=folder))]
-
-
-def _document(path: Path) -> Document:
-    """Read a file as YAML, or as JSON where its name says so.
-
-    Raises:
-        FileError: it cannot be read.
-        DiscoveryError: it cannot be parsed, or is empty.
-    """
-    text = read_text(path, MAX_FILE_BYTES).removeprefix("\ufeff")
-    if path.suffix == ".json":
-        try:
-            document = Document(json.loads(text, object_pairs_hook=_distinct))
-        except (ValueError, RecursionError) as error:
-            raise DiscoveryError(f"{path}: not JSON: {error}") from None
-    else:
-        document = parse_yaml(text, path.name, may_be_list=True)
-    if not document.data or not isinstance(document.data, dict | list):
-        found = "; ".join(str(each) for each in document.problems[:3])
-        raise DiscoveryError(found or f"{path}: empty: no mapping by route key and no list of targets in it")
-    return document
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(found := dict(pairs)) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key {max(names, key=names.count)!r} is there twice in one object")
-    return found
-
-
-@dataclass(slots=True)
-class _Reader:
-    """Reads one file's document.
-
-    Attributes:
-        last: what the file said before; a model that cannot be used keeps it.
-    """
-
-    document: Document
-    path: Path
-    last: Models
-    warnings: list[Problem] = field(default_factory=list)
-    models: Models = field(default_factory=dict)
-
-    def read(self) -> Models:
-        """Return what it says.
-
-        Raises:
-            DiscoveryError: nothing that can be used.
-        """
-        self.warnings += self.document.problems
-        if isinstance(self.document.data, dict):
-            for key, value in self.document.data.items():
-                self.model(key, value)
-        else:
-            for index, group in enumerate(self.document.data):
-                self.group(index, group)
-        if not self.models:
-            found = "; ".join(str(each) for each in self.warnings[:3])
-            raise DiscoveryError(f"{self.path}: nothing in it can be used: {found}")
-        return self.models
-
-    def warn(self, at: At, message: str, remedy: str) -> None:
-        line = self.document.lines.get(at)
-        place = self.path.name + (f":{line}" if line else "")
-        self.warnings.append(Problem(f"{place} {place_of(at)}", message, remedy))
-
-    # --- ours
-
-    def model(self, key: str, value: Any) -> None:
-        if not is_model_name(key):
-            self.warn((key,), f"{key[:60]!r} is no route key; it is skipped", "letters, digits, '.', '_', '-'")
-            return
-        if not isinstance(value, dict) or not isinstance(value.get("endpoints"), list):
-            self.keep(key, "it has no list of `endpoints`")
-            return
-        for unknown in value.keys() - set(KEYS):
-            self.warn((key, unknown), f"unknown key {unknown[:60]!r}; it is ignored", f"known: {', '.join(KEYS)}")
-        endpoints = self.endpoints((key, "endpoints"), value["endpoints"])
-        if value["endpoints"] and not endpoints:
-            self.keep(key, "none of its endpoints can be used")
-            return
-        try:
-            release = self.release(key, value["release"]) if value.get("release") is not None else None
-        except SchemaError as error:
-            self.keep(key, f"its release cannot be used: {error}")
-            return
-        timeout_ms = self.number((key,), "timeout_ms", value.get("timeout_ms"), MAX_TIMEOUT_MS)
-        protocol = self.protocol((key,), value.get("protocol"))
-        self.add((key,), key, _Model(endpoints, timeout_ms, protocol, release))
-
-    def keep(self, key: str, reason: str) -> None:
-        """Leave a model as it was."""
-        if key in self.last:
-            self.models[key] = self.last[key]
-        self.warn((key,), reason, "its last good state stays" if key in self.last else "it is skipped")
-
-    def release(self, key: str, value: Any) -> ReleaseDocument:
-        """Read a release; the model's name and a revision may be left out.
-
-        Raises:
-            SchemaError: calls could not be routed by it.
-        """
-        if not isinstance(value, dict):
-            raise SchemaError(f"{str(value)[:60]!r} is no mapping")
-        document = {"model": key, "revision": 1, **value}
-        release = ReleaseDocument.parse(json.dumps(document, default=str).encode())
-        faults = release.faults() if release.model == key else [f"it is of model {release.model!r}"]
-        if faults:
-            raise SchemaError("; ".join(faults))
-        for place, section in [
-            ((key, "release"), release),
-            *(((key, "release", "releases", version), each) for version, each in release.releases.items()),
-        ]:
-            for unknown in section.model_extra or ():
-                known = ", ".join(type(section).model_fields)
-                self.warn((*place, unknown), f"unknown key {unknown[:60]!r}; it is ignored", f"known: {known}")
-        return release
-
-    # --- Prometheus's
-
-    def group(self, index: int, group: Any) -> None:
-        at: At = (index,)
-        targets = group.get("targets") if isinstance(group, dict) else None
-        labels = group.get("labels") if isinstance(group, dict) else None
-        if not isinstance(targets, list) or not isinstance(labels, dict):
-            self.warn(
-                at, "no group with `targets` and `labels`; it is skipped", "{targets: [...], labels: {model: ...}}"
-            )
-            return
-        values = {name.removeprefix(META): str(text) for name, text in labels.items() if text not in (None, "")}
-        key = values.get("model", "")
-        if not is_model_name(key):
-            self.warn(
-                at, f"label model {key[:60]!r} is no route key; the group is skipped", "give it `labels: {model: NAME}`"
-            )
-            return
-        at_labels = (*at, "labels")
-        common: dict[str, Any] = {"weight": self.number(at_labels, "weight", values.get("weight"), MAX_WEIGHT) or 1}
-        if (version := values.get("version")) and VERSION.fullmatch(version):
-            common["version"] = version
-        elif version:
-            self.warn(
-                at_labels, f"version {version[:60]!r} is no number; it is ignored", "the model's version, such as 3"
-            )
-        items = [{"address": target, **common} if isinstance(target, str) else target for target in targets]
-        model = _Model(
-            self.endpoints((*at, "targets"), items),
-            self.number(at_labels, "timeout_ms", values.get("timeout_ms"), MAX_TIMEOUT_MS),
-            self.protocol(at_labels, values.get("protocol")),
-        )
-        if targets and not model.endpoints:
-            self.warn(at, "none of its targets can be used; the group is skipped", "write host:port")
-            return
-        self.add(at, key, model)
-
-    # --- both
-
-    def add(self, at: At, key: str, model: _Model) -> None:
-        for contradiction in self.models.setdefault(key, _Model()).add(model):
-            self.warn(at, f"{key}: {contradiction}", "the first counts")
-
-    def endpoints(self, at: At, items: list[Any]) -> dict[str, Announced]:
-        """Return the endpoints that can be used, by address."""
-        endpoints: dict[str, Announced] = {}
-        for index, item in enumerate(items):
-            endpoint = self.endpoint((*at, index), item)
-            if endpoint is None:
-                continue
-            if endpoint.address in endpoints:
-                self.warn((*at, index), f"{endpoint.address} is there twice; the first counts", "give it a weight")
-                continue
-            endpoints[endpoint.address] = endpoint
-        return endpoints
-
-    def endpoint(self, at: At, item: Any) -> Announced | None:
-        given = {"address": item} if isinstance(item, str) else item
-        if not isinstance(given, dict):
-            self.warn(
-                at, f"{str(item)[:60]!r} is skipped: it is no endpoint", "write host:port, or {address: host:port}"
-            )
-            return None
-        for unknown in given.keys() - Announced.model_fields.keys():
-            known = ", ".join(Announced.model_fields)
-            self.warn(at, f"unknown key {str(unknown)[:60]!r}; it is ignored", f"known: {known}")
-        known_only = {key: given[key] for key in Announced.model_fields if given.get(key) is not None}
-        if "version" in known_only:  # a number where YAML was given no quotation marks
-            known_only["version"] = _text(known_only["version"])
-        if isinstance(known_only.get("versions"), list):
-            known_only["versions"] = [_text(each) for each in known_only["versions"]]
-        try:
-            return Announced.model_validate(known_only)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(map(str, first["loc"]))
-            message = first["msg"].removeprefix("Value error, ")
-            self.warn(
-                at, f"{str(item)[:60]!r} is skipped: {place}: {message}", "write host:port, or {address: host:port}"
-            )
-            return None
-
-    def number(self, at: At, name: str, given: Any, highest: int) -> int | None:
-        """Return a whole number from 1 on; None, and a warning, for anything else."""
-        if given is None:
-            return None
-        text = _text(given)
-        if isinstance(text, str) and re.fullmatch("[0-9]{1,9}", text) and 1 <= int(text) <= highest:
-            return int(text)
-        self.warn((*at, name), f"{name} {str(given)[:60]!r} is ignored", f"a whole number from 1 to {highest}")
-        return None
-
-    def protocol(self, at: At, given: Any) -> WireProtocol | None:
-        for known in PROTOCOLS:
-            if given == known:
-                return known  # type: ignore[no-any-return]
-        if given is not None:
-            self.warn((*at, "protocol"), f"protocol {str(given)[:60]!r} is ignored", f"one of {', '.join(PROTOCOLS)}")
-        return None
-
-
-def _text(value: Any) -> Any:
-    """Return the text that a whole number was meant to be."""
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -13,24 +13,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from access.discovery.base import (
-    DiscoveryError,
-    EndpointConfig,
-    Entry,
-    Field,
-    FileError,
-    Problem,
-    Resolver,
-    Snapshot,
-    SourceConfig,
-    fault,
-    is_model_name,
-    read_text,
-)
+from pydantic import Field
+
+from access.discovery.base import Entry, Resolver, Snapshot, SourceConfig
+from access.errors import DiscoveryError
+from access.fields import MAX_MS, MAX_WEIGHT, EndpointConfig
+from access.files import FileError, read_text
+from dl_inference.address import fault
+from dl_inference.names import is_name
+from dl_inference.problem import Problem
 
 # 10,000 endpoints in 1,000 models are about 250 KB; beyond this it is another file given by mistake.
 MAX_FILE_BYTES = 16 * 1024 * 1024
-MAX_TIMEOUT_MS = 86_400_000
 
 _COMMENT = re.compile(r"(^|\s)#.*")
 
@@ -117,7 +111,7 @@ class _Reader:
         if not equals:
             self.warn(number, f"{line[:60]!r} has no '='; the line is skipped", "write key=timeout_ms,host:port,...")
             return
-        if not is_model_name(key):
+        if not is_name(key):
             self.warn(number, f"{key[:60]!r} is no route key; the line is skipped", "letters, digits, '.', '_', '-'")
             return
         entry = self.entry(number, key, [item.strip() for item in value.split(",")])
@@ -148,12 +142,12 @@ class _Reader:
 
     def timeout(self, number: int, key: str, items: list[str]) -> int | None:
         text = items[0]
-        if re.fullmatch(r"\+?[0-9]{1,9}", text) and 1 <= int(text) <= MAX_TIMEOUT_MS:
+        if re.fullmatch(r"\+?[0-9]{1,9}", text) and 1 <= int(text) <= MAX_MS:
             return int(text)
         self.warn(
             number,
             f"{key}: the first item {text[:60]!r} is no timeout in ms; the source's timeout_ms holds",
-            f"begin with a number from 1 to {MAX_TIMEOUT_MS}",
+            f"begin with a number from 1 to {MAX_MS}",
         )
         return None
 
@@ -166,7 +160,9 @@ class _Reader:
             return None
         if weight is None:
             self.warn(
-                number, f"{key}: {item[:60]!r} is skipped: its weight is not in 1..65535", "write host:port*weight"
+                number,
+                f"{key}: {item[:60]!r} is skipped: its weight is not in 1..{MAX_WEIGHT}",
+                "write host:port*weight",
             )
             return None
         return EndpointConfig(address=address, weight=weight)
@@ -177,5 +173,5 @@ def _split_weight(item: str) -> tuple[str, int | None]:
     address, star, text = (part.strip() for part in item.partition("*"))
     if not star:
         return address, 1
-    is_weight = re.fullmatch(r"[0-9]{1,5}", text) and 1 <= int(text) <= 65535
+    is_weight = re.fullmatch(r"[0-9]{1,5}", text) and 1 <= int(text) <= MAX_WEIGHT
     return address, int(text) if is_weight else None

@@ -3,15 +3,10 @@
 from pathlib import Path
 from typing import Self
 
-from access.discovery.base import (
-    Entry,
-    Field,
-    Name,
-    Resolver,
-    Snapshot,
-    SourceConfig,
-    StaticEntry,
-)
+from pydantic import Field
+
+from access.discovery.base import Entry, Resolver, Snapshot, SourceConfig, StaticEntry
+from access.fields import Name
 
 
 class StaticConfig(SourceConfig):

@@ -9,25 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr, model_validator
 
-from access.discovery.base import (
-    AccessDocument,
-    Announced,
-    DiscoveryError,
-    Entry,
-    Field,
-    FileError,
-    LiveSourceConfig,
-    Problem,
-    Resolver,
-    Snapshot,
-    SourceConfig,
-    problem,
-    read_text,
-)
+from access.discovery.base import Announced, Entry, LiveSourceConfig, Resolver, Snapshot, SourceConfig
+from access.errors import DiscoveryError
+from access.fields import problem
+from access.files import FileError, read_text
+from dl_inference.problem import Problem
 from dl_inference.registry.following.tree import View
-from dl_inference.registry.schema import EndpointDocument
+from dl_inference.registry.schema import AccessDocument, EndpointDocument
 from dl_inference.registry.zookeeper import (
     DEFAULT_CHROOT,
     RegistryError,

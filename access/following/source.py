@@ -1,6 +1,7 @@
 """One discovery source as the access service follows it: read, believed with care, kept on disk.
 
-resolver (what the source says) -> follow (the last good of it) -> grace (what of its losses is believed) -> keep.
+resolver (what the source says) -> `Followed` (the last good of it) -> `EmptyGrace` (what of its losses is believed)
+-> `SavedState`.
 """
 
 import logging
@@ -9,11 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from access.discovery.base import AccessDocument, Entry, LiveSourceConfig, Resolver, Snapshot, SourceConfig
+from access.discovery.base import Entry, LiveSourceConfig, Resolver, Snapshot, SourceConfig
 from access.errors import AccessError
+from access.following.empty_grace import EmptyGrace
 from access.following.followed import Followed
-from access.following.grace import Grace
-from access.following.keep import Keep, KeepError
+from access.following.saved_state import SavedState, SavedStateError
+from dl_inference.registry.schema import AccessDocument
 
 log = logging.getLogger("access")
 
@@ -21,7 +23,7 @@ SAVE_EVERY_S = 1.0
 """A burst of changes is written once."""
 
 
-class Source:
+class FollowedSource:
     """One source. Constructing starts nothing.
 
     Args:
@@ -29,29 +31,27 @@ class Source:
         config: its part of the configuration.
         state_dir: where its last good state is kept; None: nowhere.
         count: told of every reading that ended well or badly.
-        wake: makes the owner call `look` soon; any thread may call it.
         now: seconds of a monotonic clock.
     """
 
-    def __init__(  # noqa: PLR0913  (what a source is made of)
+    def __init__(
         self,
         resolver: Resolver,
         config: SourceConfig,
         state_dir: Path | None,
         *,
         count: Callable[[str, bool], None] = lambda name, ok: None,
-        wake: Callable[[], None] = lambda: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         live = config if isinstance(config, LiveSourceConfig) else None
         self.name = resolver.name
         self._resolver = resolver
-        self._wake = wake
+        self._wake: Callable[[], None] = lambda: None
         self._now = now
         self._fallback = live.fallback if live else {}
         self._followed: Followed[Snapshot] = Followed(resolver.name, resolver.read, resolver.watch_paths, count=count)
-        self._grace = Grace(resolver.name, live.empty_grace_ms / 1000 if live else 0, now)
-        self._keep = Keep(state_dir, resolver.name) if state_dir and live else None
+        self._empty_grace = EmptyGrace(resolver.name, live.empty_grace_ms / 1000 if live else 0, now)
+        self._saved_state = SavedState(state_dir, resolver.name) if state_dir and live else None
         self._believed = Snapshot()
         self._origin = "source"
         self._is_unsaved = False
@@ -68,8 +68,13 @@ class Source:
         """Return the files to watch."""
         return self._followed.paths
 
-    def begin(self) -> None:
-        """Begin to follow, without waiting."""
+    def begin(self, wake: Callable[[], None] = lambda: None) -> None:
+        """Begin to follow, without waiting.
+
+        Args:
+            wake: makes the owner call `look` soon; it is called in any thread.
+        """
+        self._wake = wake
         self._resolver.start(self._changed)
 
     def start(self) -> None:
@@ -106,7 +111,7 @@ class Source:
         """
         if self._followed.look(force=force):
             self._origin = "source"
-        elif not self._grace.is_over:
+        elif not self._empty_grace.is_over:
             self._save()
             return False
         self._believe()
@@ -130,15 +135,15 @@ class Source:
         self._wake()
 
     def _believe(self) -> None:
-        self._believed = self._grace.hold(self._followed.value)
+        self._believed = self._empty_grace.hold(self._followed.value)
         if self._origin == "source":
             self._is_unsaved = True
             self._save()
 
     def _saved(self) -> tuple[dict[str, Entry], str, float] | None:
         try:
-            saved = self._keep.load() if self._keep else None
-        except KeepError as error:
+            saved = self._saved_state.load() if self._saved_state else None
+        except SavedStateError as error:
             log.error("%s", error)
             return None
         return saved and (saved[0], "saved", saved[1])
@@ -148,13 +153,17 @@ class Source:
         return (entries, "fallback", 0.0) if entries else None
 
     def _save(self, *, force: bool = False) -> None:
-        if self._keep is None or not self._is_unsaved or not (force or self._now() - self._saved_at >= SAVE_EVERY_S):
+        if (
+            self._saved_state is None
+            or not self._is_unsaved
+            or not (force or self._now() - self._saved_at >= SAVE_EVERY_S)
+        ):
             return
         self._is_unsaved, self._saved_at = False, self._now()
         try:
-            self._keep.save(self._believed.entries)
+            self._saved_state.save(self._believed.entries)
             self._save_error = ""
-        except KeepError as error:
+        except SavedStateError as error:
             if str(error) != self._save_error:
                 log.error("%s", error)
             self._save_error = str(error)

@@ -6,11 +6,12 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from access.config.load import load
 from access.errors import ConfigError, StartError
-from access.service import AccessService, signals
+from access.plane import signals
+from access.service import AccessService
 from dl_inference import messages
 from dl_inference._native import Proxy
+from dl_inference.commands import access_settings
 from dl_inference.commands.check_view import show_problems
 from dl_inference.commands.console import err, log_to_stderr
 from dl_inference.commands.options import Admin, Listen
@@ -34,7 +35,7 @@ def access(
     if admin is not None:
         flags["admin"] = admin or None
     service = AccessService(
-        config, lambda: load(config, flags=flags), lambda document: Proxy(document, messages.DESCRIPTORS)
+        config, lambda: access_settings.read(config, flags), lambda document: Proxy(document, messages.DESCRIPTORS)
     )
     try:
         with signals(service.post):

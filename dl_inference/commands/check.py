@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from access import check as access_check
+from dl_inference.commands import access_settings
 from dl_inference.commands.check_view import show, show_problems
 from dl_inference.commands.console import out, say_what_is_missing
 from dl_inference.commands.options import AllowPickle
@@ -29,7 +30,7 @@ def check(
     if path.suffix in MODEL_SUFFIXES:
         out.print(f"{path}: a model file\n    name its folder: {path.parent}", markup=False, soft_wrap=True)
         raise typer.Exit(1)
-    report = access_check.config(path)
+    report = access_check.config(path, access_settings.read)
     show(out, report)
     if report.problems:
         raise typer.Exit(1)

@@ -11,11 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from access import document
-from access.check import Report
+from access.check import CheckResult
 from dl_inference.problem import Problem
 
 
-def show(console: Console, report: Report) -> None:
+def show(console: Console, report: CheckResult) -> None:
     """Print a report on an access configuration."""
     show_problems(console, report.problems, "red")
     show_problems(console, report.warnings, "yellow")

@@ -10,14 +10,13 @@ import typer
 from rich.text import Text
 
 from dl_inference.commands.console import err
+from dl_inference.names import NAME_RULE, is_name
 from dl_inference.registry.connection import Connection
 from dl_inference.registry.releases.change import ReleaseStore
 from dl_inference.registry.releases.files import ReleaseFiles
 from dl_inference.registry.releases.nodes import ReleaseNodes
-from dl_inference.registry.schema import NAME
+from dl_inference.registry.variables import REGISTRY
 from dl_inference.registry.zookeeper import RegistryError, parse_url
-
-VARIABLE = "DL_INFERENCE_REGISTRY"
 
 Timeout = Annotated[
     int,
@@ -28,7 +27,7 @@ Registry = Annotated[
     str | None,
     typer.Option(
         metavar="PLACE",
-        envvar=VARIABLE,
+        envvar=REGISTRY,
         help="zk://host1:2181,host2:2181/chroot, zks:// for TLS. DL_INFERENCE_REGISTRY_USERNAME, _PASSWORD, _SASL,"
         " _CA_FILE, _CERTIFICATE_FILE and _KEY_FILE are for who logs in.",
     ),
@@ -36,10 +35,8 @@ Registry = Annotated[
 
 
 def _model_name(text: str) -> str:
-    if not NAME.fullmatch(text):
-        raise typer.BadParameter(
-            f"{text!r} is no model: use letters, digits, '.', '_' and '-', at most 128, a letter or digit first"
-        )
+    if not is_name(text):
+        raise typer.BadParameter(f"{text!r} is no model: {NAME_RULE}")
     return text
 
 
@@ -79,6 +76,6 @@ def given(registry: str | None) -> str:
     """Return the place that was named."""
     if not registry:
         raise typer.BadParameter(
-            f"say where it is: --registry zk://host1:2181,host2:2181/chroot, or {VARIABLE}", param_hint="--registry"
+            f"say where it is: --registry zk://host1:2181,host2:2181/chroot, or {REGISTRY}", param_hint="--registry"
         )
     return registry

@@ -12,10 +12,11 @@ from typer.core import TyperGroup
 from dl_inference.commands import release_view as view
 from dl_inference.commands.console import out
 from dl_inference.commands.registry_options import DEFAULT_TIMEOUT_MS, Model, Registry, Timeout, open_releases, reported
+from dl_inference.names import is_name
 from dl_inference.registry.releases import edits
 from dl_inference.registry.releases.change import Edit, RefusedError, ReleaseStore, Wanted, change, default_author
 from dl_inference.registry.releases.change import clear as take_away
-from dl_inference.registry.schema import NAME, VERSION, Phase, ReleaseDocument, SchemaError
+from dl_inference.registry.schema import VERSION, Phase, ReleaseDocument, SchemaError
 
 PHASES = ("staging", "canary", "production")
 
@@ -57,7 +58,7 @@ def _phase(text: str | None) -> str | None:
 def _label(text: str) -> str:
     if VERSION.fullmatch(text):
         raise typer.BadParameter(f"{text!r} is a number: that would be a version, and no label")
-    if not NAME.fullmatch(text):
+    if not is_name(text):
         raise typer.BadParameter(
             f"{text!r} is no label: use letters, digits, '.', '_' and '-', a letter or digit first"
         )

@@ -10,11 +10,11 @@ from typing import Any
 
 from rich.text import Text
 
-from access.config.load import load_without_file
 from access.errors import ConfigError, StartError
-from access.service import signals
+from access.plane import signals
 from dl_inference import messages
 from dl_inference._native import Proxy
+from dl_inference.commands import access_settings
 from dl_inference.commands.check_view import show_problems
 from dl_inference.commands.console import err, out
 from dl_inference.commands.serve_table import Table
@@ -61,7 +61,7 @@ def run(models_dir: Path, options: Options, *, has_table: bool, predict: Sequenc
         The exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
     """
     try:
-        config = load_without_file({"expose_endpoints": True}, flags=options.flags)
+        config = access_settings.read_without_file({"expose_endpoints": True}, options.flags)
         if fault := _fault(models_dir):
             raise StartError(fault)
         for address in [*config.listen, *([config.admin] if config.admin else [])]:
@@ -81,14 +81,13 @@ def run(models_dir: Path, options: Options, *, has_table: bool, predict: Sequenc
             service = LocalService(
                 models_dir,
                 config,
-                options.replicas,
                 launcher,
                 lambda document: Proxy(document, messages.DESCRIPTORS),
-                announcement=announcement,
-                view=stack.enter_context(Table(out)) if has_table else None,
+                announcement,
             )
+            view = stack.enter_context(Table(out)) if has_table else None
             stack.enter_context(signals(service.post))
-            return 0 if service.run() else 1
+            return 0 if service.run(view) else 1
     except ConfigError as error:
         show_problems(err, error.problems, "red")
     except (StartError, InUseError, RegistryError, ValueError, OSError) as error:

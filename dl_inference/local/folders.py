@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from access.fields import is_model_name
+from dl_inference.names import is_name
 from tf_predict import repository as saved_models
 from tf_predict.errors import ModelFolderError as SavedModelFolderError
 from torch_predict import repository
@@ -188,7 +188,7 @@ def inspect(folder: Path, seen: Look) -> Layout:
     if len(seen.identity) == 1:  # `look` says why
         raise FolderError(str(seen.identity[0]))
     name, path = folder.name, folder.resolve()
-    if not is_model_name(name):
+    if not is_name(name):
         raise FolderError(
             f"{folder}: a model's name has letters, digits, '.', '_' and '-', at most 128; rename the folder"
         )
@@ -233,8 +233,8 @@ def _refuse_both(path: Path, found: saved_models.ModelFolder) -> None:
 
 def _check_names(folder: Path, labels: Iterable[str], aliases: Iterable[str]) -> None:
     """Refuse labels and aliases that no call could ask for, or that would be taken for something else."""
-    wrong = [f"alias {each!r}" for each in aliases if not is_model_name(each)]
-    wrong += [f"label {each!r}" for each in labels if not is_model_name(each) or each.isdecimal()]
+    wrong = [f"alias {each!r}" for each in aliases if not is_name(each)]
+    wrong += [f"label {each!r}" for each in labels if not is_name(each) or each.isdecimal()]
     if wrong:
         raise FolderError(
             f"{folder / 'model.yaml'}: {', '.join(wrong)}: a name has letters, digits, '.', '_' and '-', at most 128, "

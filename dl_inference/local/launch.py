@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
@@ -15,12 +14,14 @@ from dl_inference.local.folders import Kind, Layout
 from dl_inference.local.fork import Template
 from dl_inference.local.place import SOCKET_NAME_BYTES
 from dl_inference.local.processes import ModelProcess, State
+from dl_inference.registry.variables import is_about_registry
+from dl_inference.variables import variable
 
 SLOW_S = 30.0
 """A process that loads longer than this no longer keeps others from starting."""
 
-# What concerns the port that all share, and who announces it; a model process listens on its socket only.
-_OWN = re.compile(r"DL_INFERENCE_(LISTEN|ADMIN|REGISTER|REGISTRY_.+|ADVERTISE|WEIGHT|CAPACITY|GOODBYE_MS)")
+# The port that all share; a model process listens on its socket only, and `serve` announces the port.
+_SHARED_PORT = frozenset(map(variable, ("listen", "admin")))
 
 
 class Launcher:
@@ -37,6 +38,7 @@ class Launcher:
     def __init__(
         self, sockets: Path, replicas: int, predict: Sequence[str], *, uses_template: bool, allow_pickle: bool
     ) -> None:
+        self.replicas = replicas
         self._sockets = sockets
         self._predict = [*predict]
         self._uses_template = uses_template
@@ -44,8 +46,10 @@ class Launcher:
         self._template: Template | None = None
         self._count = 0
         threads = str(max(1, state.cores() // replicas))
-        shared = {f"DL_INFERENCE_{each}_THREADS": threads for each in ("TORCH", "TENSORFLOW")}
-        inherited = {name: text for name, text in os.environ.items() if not _OWN.fullmatch(name)}
+        shared = {variable(name): threads for name in ("torch_threads", "tensorflow_threads")}
+        inherited = {
+            name: text for name, text in os.environ.items() if name not in _SHARED_PORT and not is_about_registry(name)
+        }
         self._environment = {**shared, **inherited, "PYTHONUNBUFFERED": "1"}
 
     def step(self, kinds: Collection[Kind], processes: Iterable[ModelProcess]) -> None:

@@ -7,9 +7,7 @@ own. What took over, and what may go, is `models`' business.
 
 from __future__ import annotations
 
-import json
 import logging
-import queue
 import signal
 import time
 from collections.abc import Callable, Mapping
@@ -18,10 +16,8 @@ from typing import Any, Protocol
 
 from access import state
 from access.config.sections import AccessConfig
-from access.errors import StartError
 from access.following.watch import FolderWatcher
-from access.service import DataPlane, Event, drain
-from dl_inference._native import NativeError
+from access.plane import Control, DataPlane, Event, Events
 from dl_inference.local.announce import served
 from dl_inference.local.folders import Change, FolderError, ModelsDir
 from dl_inference.local.launch import Launcher
@@ -43,12 +39,6 @@ END_S = 5.0
 """How long a process may take to end beyond the time in which calls drain."""
 
 
-class ShownDataPlane(DataPlane, Protocol):
-    """A data plane that tells what it sees."""
-
-    def status(self) -> str: ...  # noqa: D102
-
-
 class View(Protocol):
     """What shows the state to people, once a second."""
 
@@ -61,30 +51,22 @@ class LocalService:
     Args:
         models_dir: the folder of model folders.
         config: the access service's settings, without routes.
-        replicas: processes of each version of each model.
         launcher: starts model processes.
         make: makes the data plane from the ProxyConfig document.
         announcement: says in a registry what is served.
-        view: shows the state, if anybody wants to see it.
     """
 
-    def __init__(  # noqa: PLR0913  (what a test gives in place of the real things)
+    def __init__(
         self,
         models_dir: Path,
         config: AccessConfig,
-        replicas: int,
         launcher: Launcher,
-        make: Callable[[str], ShownDataPlane],
-        *,
+        make: Callable[[str], DataPlane],
         announcement: Announcement,
-        view: View | None = None,
     ) -> None:
         self._config = config
-        self._replicas = replicas
         self._launcher = launcher
-        self._make = make
         self._announcement = announcement
-        self._view = view
         self._folders = ModelsDir(models_dir)
         self._models_dir = models_dir
         self._models: dict[str, Model] = {}
@@ -92,37 +74,32 @@ class LocalService:
         self._withdrawn: dict[str, float] = {}
         self._leaving: list[tuple[ModelProcess, float]] = []
         self._released: list[Group] = []
-        # SimpleQueue.put may be called from a signal handler that interrupted a get.
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._events = Events()
+        self._control = Control(make, log)
         self._watcher = FolderWatcher(lambda: self.post(Event.CHANGED), recursive=True)
-        self._plane: ShownDataPlane | None = None
-        self._applied = ""
-        self._control = ""
-        self._refused = ""
-        self._warnings: tuple[str, ...] = ()
         self._looked_at = self._shown_at = float("-inf")
 
     def post(self, event: Event) -> None:
         """Wake the service; any thread and any signal handler may call it."""
-        self._events.put(event)
+        self._events.post(event)
 
-    def run(self, ready: Callable[[list[str]], None] = lambda addresses: None) -> bool:
+    def run(self, view: View | None = None) -> bool:
         """Serve until TERMINATE, drain, stop.
 
         Args:
-            ready: called once with the bound addresses.
+            view: shows the state, if anybody wants to see it.
 
         Returns:
             Whether every call in flight ended within the drain time.
 
         Raises:
-            StartError: an address cannot be bound.
+            StartError: an address cannot be bound, or the data plane refused the first state.
         """
         # A process that ended wants what a changed file wants: a look at everything.
         former = signal.signal(signal.SIGCHLD, lambda number, frame: self.post(Event.CHANGED))
         try:
             self._watcher.watch([self._models_dir / "any"])
-            self._serve(ready)
+            self._serve(view)
             return self._end()
         finally:
             self._watcher.stop()
@@ -130,13 +107,12 @@ class LocalService:
             for process in self._processes():
                 process.kill()
             self._launcher.end()
-            if self._plane is not None:
-                self._plane.stop()
+            self._control.stop()
             signal.signal(signal.SIGCHLD, former)
 
     # --- while serving
 
-    def _serve(self, ready: Callable[[list[str]], None]) -> None:
+    def _serve(self, view: View | None) -> None:
         opens_at = time.monotonic() + OPEN_S
         event: Event | None = None
         while event is not Event.TERMINATE:
@@ -144,23 +120,14 @@ class LocalService:
             if event is Event.RELOAD or time.monotonic() - self._looked_at >= look_s:
                 self._look(force=event is Event.RELOAD)
             self._step()
-            if self._plane is None and (self._is_decided() or time.monotonic() >= opens_at):
-                ready(self._open())
-            if self._plane is not None:
-                self._apply(self._plane)
+            if self._control.is_started:
+                self._apply()
+            elif self._is_decided() or time.monotonic() >= opens_at:
+                self._open()
             self._end_the_leaving()
-            self._show()
-            event = self._next_event(BUSY_S if self._is_busy() else LOOK_S)
-
-    def _next_event(self, timeout_s: float) -> Event | None:
-        """Return the most important event of a burst; None after `timeout_s` without any."""
-        try:
-            events = {self._events.get(timeout=timeout_s)}
-        except queue.Empty:
-            return None
-        while not self._events.empty():
-            events.add(self._events.get())
-        return next(each for each in Event if each in events)
+            if view is not None:
+                self._show(view)
+            event = self._events.next(BUSY_S if self._is_busy() else LOOK_S)
 
     def _is_decided(self) -> bool:
         return not self._folders.is_settling and all(model.is_decided for model in self._models.values())
@@ -197,7 +164,7 @@ class LocalService:
         else:
             versions = ", ".join(map(str, found.served))
             log.info("%s (%s): %s, version %s", name, because, found.kind, versions)
-            model.want(found, self._replicas, self._launcher.start)
+            model.want(found, self._launcher.replicas, self._launcher.start)
 
     def _step(self) -> None:
         for name in [name for name, gone_at in self._withdrawn.items() if time.monotonic() >= gone_at]:
@@ -216,40 +183,18 @@ class LocalService:
 
     # --- the data plane
 
-    def _open(self) -> list[str]:
-        try:
-            plane = self._make(json.dumps(state.process(self._config)))
-            addresses = plane.start()
-        except NativeError as error:
-            raise StartError(str(error)) from error
-        self._plane = plane
+    def _open(self) -> None:
+        addresses = self._control.start(state.process(self._config))
         self._announcement.open(addresses)
-        self._apply(plane)
+        self._apply()
         log.info("ready on %s", ", ".join(addresses))
-        return addresses
 
-    def _apply(self, plane: DataPlane) -> None:
+    def _apply(self) -> None:
         routes = routing(self._config, self._models.values())
-        for warning in routes.warnings:
-            if warning not in self._warnings:
-                log.warning("%s", warning)
-        self._warnings = routes.warnings
-        document = json.dumps(routes.state)
-        if document != self._applied:
-            try:
-                plane.apply(document)
-            except NativeError as error:
-                if str(error) != self._refused:
-                    log.error("the data plane refused the new state, the old one stays: %s", error)
-                self._refused = str(error)
-            else:
-                self._applied, self._refused = document, ""
-                log.info("routing %d models to %d clusters", len(routes.state["models"]), len(routes.state["clusters"]))
-        control = json.dumps(self._status())
-        if control != self._control:
-            plane.set_control_status(control)
-            self._control = control
-        if document == self._applied:
+        self._control.warn(routes.warnings)
+        is_applied = self._control.apply(routes.state)
+        self._control.show(self._status())
+        if is_applied:
             if self._announcement.is_on:
                 self._announcement.tell(served(self._models.values(), routes, self._withdrawn))
             self._dismiss()
@@ -277,43 +222,42 @@ class LocalService:
         """Return what /status shows under `control`."""
         return {
             "folders": [model.status() for _, model in sorted(self._models.items())],
-            "refused": self._refused or None,
-            "warnings": [*([self._unreadable] if self._unreadable else []), *self._warnings],
+            "refused": self._control.refused,
+            "warnings": [*([self._unreadable] if self._unreadable else []), *self._control.warnings],
         }
 
-    def _show(self) -> None:
-        if self._view is None or time.monotonic() - self._shown_at < SHOW_S:
-            return
-        self._shown_at = time.monotonic()
-        self._view.show({"control": self._status()} if self._plane is None else json.loads(self._plane.status()))
+    def _show(self, view: View) -> None:
+        if time.monotonic() - self._shown_at >= SHOW_S:
+            self._shown_at = time.monotonic()
+            view.show(self._control.status() if self._control.is_started else {"control": self._status()})
 
     # --- the end
 
     def _end(self) -> bool:
         """Drain: first the access service, whose calls the processes still answer, then the processes."""
-        if self._plane is not None and not self._say_goodbye(self._plane):
-            return False
-        is_clean = self._plane is None or drain(self._plane, self._config.drain_timeout_ms, self._events)
+        is_clean = True
+        if self._control.is_started:
+            if not self._say_goodbye():
+                return False
+            is_clean = self._control.drain(self._config.drain_timeout_ms, self._events)
         limit = time.monotonic() + END_S
         processes = self._processes()
         for process in processes:
             process.terminate()
         while is_clean and time.monotonic() < limit and not all(map(_has_ended, processes)):
-            if self._next_event(BUSY_S) is Event.TERMINATE:
-                log.warning("second signal: stopping at once")
+            if self._control.stops_at_once(self._events, BUSY_S):
                 return False
         return is_clean and all(map(_has_ended, processes))
 
-    def _say_goodbye(self, plane: DataPlane) -> bool:
+    def _say_goodbye(self) -> bool:
         """Serve on until everybody may have heard that this ends; False: a second signal does not wait for it."""
         if not self._announcement.say_goodbye():
             return True
         end = time.monotonic() + self._announcement.goodbye_s
         while time.monotonic() < end:
             self._step()
-            self._apply(plane)
-            if self._next_event(BUSY_S) is Event.TERMINATE:
-                log.warning("second signal: stopping at once")
+            self._apply()
+            if self._control.stops_at_once(self._events, BUSY_S):
                 return False
         return True
 

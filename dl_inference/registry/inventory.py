@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any, Literal
 from urllib.parse import unquote
 
+from dl_inference.names import is_name
 from dl_inference.registry.connection import Connection, Node
 from dl_inference.registry.releases.change import RefusedError
 from dl_inference.registry.releases.nodes import parse_endpoint
-from dl_inference.registry.schema import MODELS, NAME, EndpointDocument, SchemaError, endpoint_path
+from dl_inference.registry.schema import MODELS, EndpointDocument, SchemaError, endpoint_path
 
 IMPORTER = "dl-inference registry import"
 """`program` of what an import lists: that is what `--prune` may take away."""
@@ -88,7 +89,7 @@ def listed(connection: Connection, chosen: Sequence[str]) -> list[Listed]:
 def look(model: str, name: str, node: Node) -> Listed:
     """Return what is made of a node."""
     try:
-        if not NAME.fullmatch(model):
+        if not is_name(model):
             raise SchemaError(f"{model!r} is no model")
         return Listed(model, name, node, parse_endpoint(model, name, node.data), "")
     except SchemaError as error:

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from dl_inference import address
+from dl_inference.names import NAME_RULE, is_name
 
 MODELS = "/models"
 ACCESS = "/access"
@@ -33,8 +34,6 @@ ACCESS = "/access"
 MAX_DOCUMENT_BYTES = 64 * 1024
 """An endpoint's document has a few hundred bytes; ZooKeeper itself takes 1 MiB, and 10,000 of those are too many."""
 
-# As `access.fields.MODEL_NAME`: no separators and no leading dot.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 # As TF Serving's int64 is written: two spellings of one number would be two versions.
 VERSION = re.compile(r"0|[1-9][0-9]{0,18}")
 MAX_VERSION = 2**63 - 1
@@ -48,8 +47,8 @@ class SchemaError(ValueError):
 
 
 def _name(text: str) -> str:
-    if not NAME.fullmatch(text):
-        raise ValueError("use letters, digits, '.', '_' and '-', at most 128, a letter or digit first")
+    if not is_name(text):
+        raise ValueError(NAME_RULE)
     return text
 
 
@@ -70,7 +69,7 @@ def _callable(text: str) -> str:
         raise ValueError(reason)
     if text.startswith("unix:"):
         raise ValueError("a unix socket cannot be called from another machine")
-    host = text.rpartition(":")[0].strip("[]")
+    host, _ = address.split(text)
     if host == "::" or re.fullmatch(r"0+(\.0+)*", host):
         raise ValueError("every interface is nobody's address: announce one that others can call")
     return text

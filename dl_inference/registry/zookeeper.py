@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dl_inference import address
+from dl_inference.registry.variables import LOGIN, login_variable
 
 if TYPE_CHECKING:
     from kazoo.client import KazooClient
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 DEFAULT_CHROOT = "/dl-inference"
 DEFAULT_PORT = 2181
 MAX_RECONNECT_DELAY_S = 5.0
-
-_VARIABLES = ("username", "password", "sasl", "ca_file", "certificate_file", "key_file")
-"""Each can be given as DL_INFERENCE_REGISTRY_<NAME>: a password is nothing for a command line."""
 
 
 class RegistryError(Exception):
@@ -87,7 +85,7 @@ def parse_url(url: str, environment: Mapping[str, str]) -> Zookeeper:
 
 def login(environment: Mapping[str, str]) -> dict[str, Any]:
     """Return the fields of `Zookeeper` that the environment gives: DL_INFERENCE_REGISTRY_USERNAME and so on."""
-    given = {name: environment.get(f"DL_INFERENCE_REGISTRY_{name.upper()}") for name in _VARIABLES}
+    given = {name: environment.get(login_variable(name)) for name in LOGIN}
     return {name: value for name, value in given.items() if value}
 
 

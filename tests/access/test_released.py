@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from access.config.sections import ClusterSettings
-from access.discovery.base import Announced, EndpointConfig, Entry, ReleaseDocument
+from access.discovery.base import Announced, Entry
+from access.fields import EndpointConfig
 from access.released import Released, released
+from dl_inference.registry.schema import ReleaseDocument
 
 
 def endpoint(host: int, version: str | None = None, *versions: str, weight: int = 1) -> Announced:

@@ -1,77 +1,16 @@
 """The control plane against a stand-in for the data plane, with real files and real file events."""
 
-import json
 import logging
-import os
-import signal
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fixtures.fake_plane import LIMIT_S, FakePlane
 
 from access.config.load import load
 from access.errors import AccessError, ConfigError, StartError
-from access.service import AccessService, Event, signals
-from dl_inference._native import NativeError
-
-LIMIT_S = 10
-
-
-class FakePlane:
-    """Remembers what it was told, and lets a test wait for it."""
-
-    def __init__(self, document: str) -> None:
-        self.config = json.loads(document)
-        self.states: list[dict] = []
-        self.control: dict = {}
-        self.reloads: list[tuple[str, bool]] = []
-        self.steps: list[str] = []
-        self.refuse: str | None = None
-        self.drain_ends = threading.Event()
-        self.drain_ends.set()
-        self.draining = threading.Event()
-        self._changed = threading.Condition()
-
-    def _note(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
-    def start(self) -> list[str]:
-        self.steps.append("start")
-        return list(self.config["listen"])
-
-    def apply(self, state_json: str) -> None:
-        if self.refuse:
-            raise NativeError(self.refuse)
-        self.states.append(json.loads(state_json))
-        self.steps.append("apply")
-        self._note()
-
-    def set_control_status(self, status_json: str) -> None:
-        self.control = json.loads(status_json)
-        self._note()
-
-    def count_reload(self, source: str, ok: bool) -> None:
-        self.reloads.append((source, ok))
-        self._note()
-
-    def drain(self, timeout_ms: int) -> bool:
-        if "drain" not in self.steps:
-            self.steps.append("drain")
-        self.draining.set()
-        return self.drain_ends.wait(timeout_ms / 1000)
-
-    def stop(self) -> None:
-        self.steps.append("stop")
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        with self._changed:
-            assert self._changed.wait_for(condition, LIMIT_S), (self.states[-1:], self.control, self.reloads)
-
-    @property
-    def addresses(self) -> dict[str, list[str]]:
-        return {each["name"]: [end["address"] for end in each["endpoints"]] for each in self.states[-1]["clusters"]}
+from access.plane import Event
+from access.service import AccessService
 
 
 class Running:
@@ -219,6 +158,14 @@ def test_the_configuration_reloads(tmp_path, start, way):
     plane.until(lambda: plane.addresses == {"n": ["c:1"]})
 
 
+def test_a_reload_event_reads_everything_at_once(tmp_path, start, monkeypatch):
+    monkeypatch.setattr("access.following.watch.FolderWatcher.watch", lambda self, files: None)
+    plane = start("models: {m: {endpoints: [a:1]}}\n", look_s=3600.0)
+    replace(tmp_path / "access.yaml", "models: {m: {endpoints: [b:1]}}\n")
+    plane.running.service.post(Event.RELOAD)
+    plane.until(lambda: plane.addresses == {"m": ["b:1"]})
+
+
 def test_a_reload_that_changes_start_only_keys_says_that_it_needs_a_restart(tmp_path, start, caplog):
     plane = start("models: {m: {endpoints: [a:1]}}\n", look_s=0.02)
     text = "listen: 0.0.0.0:9\nlimits: {max_streams: 5}\nmodels: {m: {endpoints: [b:1]}}\n"
@@ -271,49 +218,6 @@ def test_the_end_is_drain_then_stop(start):
     plane.running.end()
     assert plane.steps == ["start", "apply", "drain", "stop"]
     assert plane.running.ended == [True]
-
-
-def test_a_second_signal_stops_at_once(start):
-    plane = start("models: {m: {endpoints: [a:1]}}\n")
-    plane.drain_ends.clear()
-    plane.running.service.post(Event.TERMINATE)
-    assert plane.draining.wait(LIMIT_S)
-    plane.running.end()
-    assert plane.steps[-1] == "stop"
-    assert plane.running.ended == [False]
-
-
-def test_calls_that_do_not_end_are_cut_off_when_the_drain_time_is_over(start):
-    plane = start("drain_timeout_ms: 300\nmodels: {m: {endpoints: [a:1]}}\n")
-    plane.drain_ends.clear()
-    plane.running.end()
-    assert plane.steps[-2:] == ["drain", "stop"]
-    assert plane.running.ended == [False]
-
-
-def test_signals_become_events(tmp_path):
-    path = tmp_path / "access.yaml"
-    path.write_text("models: {m: {endpoints: [a:1]}}\n")
-    planes = []
-    service = AccessService(
-        path,
-        lambda: load(path, environment={}),
-        lambda text: planes.append(FakePlane(text)) or planes[0],
-        look_s=3600.0,
-    )
-
-    def ready(addresses: list[str]) -> None:
-        path.write_text("models: {m: {endpoints: [b:1]}}\n")
-        os.kill(os.getpid(), signal.SIGHUP)
-        threading.Thread(target=end, daemon=True).start()
-
-    def end() -> None:
-        planes[0].until(lambda: planes[0].addresses == {"m": ["b:1"]})
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    with signals(service.post):
-        assert service.run(ready)
-    assert planes[0].steps[-2:] == ["drain", "stop"]
 
 
 @pytest.mark.parametrize("text", ["listn: a:1\n", BOTH])

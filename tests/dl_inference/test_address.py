@@ -1,6 +1,6 @@
 import pytest
 
-from dl_inference.address import fault
+from dl_inference.address import fault, split
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,11 @@ def test_what_is_wrong_with_an_address_is_said(address, reason):
 def test_port_0_is_for_listening_only():
     assert fault("127.0.0.1:0", port_zero=True) is None
     assert fault("127.0.0.1:0") is not None
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [("10.0.0.1:8500", "10.0.0.1", "8500"), ("[::1]:0", "::1", "0"), ("models.example:80", "models.example", "80")],
+)
+def test_an_address_is_split_into_host_and_port(address, host, port):
+    assert split(address) == (host, port)

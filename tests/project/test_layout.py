@@ -13,8 +13,11 @@ BOTTOM = (
     "dl_inference.messages",
     "dl_inference._native",
     "dl_inference.address",
+    "dl_inference.code",
+    "dl_inference.names",
     "dl_inference.problem",
     "dl_inference.registry",
+    "dl_inference.variables",
 )
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
@@ -73,6 +76,12 @@ def test_the_bottom_layer_imports_nothing_above_it():
     assert not offenders(files, lambda path, name: ours(name) and not any(inside(name, each) for each in BOTTOM))
 
 
+def test_what_the_control_loops_share_knows_neither_of_them():
+    allowed = ("access.errors", "dl_inference._native")
+    ours = lambda name: any(inside(name, package) for package in PACKAGES)  # noqa: E731
+    assert not offenders([ROOT / "access" / "plane.py"], lambda path, name: ours(name) and name not in allowed)
+
+
 @pytest.mark.parametrize("server", SERVERS)
 def test_the_servers_never_import_each_other(server):
     others = [other for other in SERVERS if other != server]
@@ -81,7 +90,7 @@ def test_the_servers_never_import_each_other(server):
 
 def test_of_the_face_only_the_command_line_and_serve_import_servers():
     files = [path for path in of("dl_inference") if not module_of(path).startswith("dl_inference.local.")]
-    for command in ("access", "check", "check_view", "predict", "registry", "serve_run"):
+    for command in ("access", "access_settings", "check", "check_view", "predict", "registry", "serve_run"):
         files.remove(ROOT / "dl_inference" / "commands" / f"{command}.py")
     assert not offenders(files, lambda path, name: any(inside(name, server) for server in SERVERS))
 
@@ -127,15 +136,39 @@ def test_the_codecs_know_no_network():
     assert not offenders(files, lambda path, name: inside(name, "grpc"))
 
 
-@pytest.mark.parametrize(("folder", "base"), [("access.discovery", "base"), ("torch_predict.runtimes", "base")])
-def test_a_source_or_a_runtime_imports_of_its_package_only_the_base(folder, base):
+# What a module may import of its own package where the folder holds many of a kind, none of which knows another.
+OF_A_KIND = {
+    "access.discovery": ("base", "access.document", "access.errors", "access.fields", "access.files"),
+    "torch_predict.runtimes": ("base", "torch_predict.errors"),
+}
+
+
+@pytest.mark.parametrize("folder", OF_A_KIND)
+def test_a_source_or_a_runtime_imports_of_its_package_only_what_is_listed(folder):
     top = folder.split(".")[0]
-    files = [path for path in of(folder) if path.name not in ("__init__.py", f"{base}.py")]
+    files = [path for path in of(folder) if path.name not in ("__init__.py", "base.py")]
     assert files
-    allowed = {f"{folder}.{base}"} | ({"torch_predict.errors"} if top == "torch_predict" else set())
-    is_part = lambda path, name: name.startswith(f"{module_of(path)}_")  # noqa: E731  (dns.py is made of dns_questions.py, too)
+    allowed = {f"{folder}.{name}" if name == "base" else name for name in OF_A_KIND[folder]}
+    # dns.py is made of dns_questions.py, too
+    is_part = lambda path, name: name.startswith(f"{folder}.{path.stem.partition('_')[0]}_")  # noqa: E731
     forbidden = lambda path, name: inside(name, top) and name not in allowed and not is_part(path, name)  # noqa: E731
     assert not offenders(files, forbidden)
+
+
+def test_the_contract_of_a_source_exports_only_its_own():
+    names = {
+        alias.asname or alias.name
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module == "access.discovery.base"
+        for alias in node.names
+    }
+    tree = ast.parse((ROOT / "access" / "discovery" / "base.py").read_text())
+    own = {node.name for node in tree.body if isinstance(node, ast.ClassDef)} | {
+        node.targets[0].id for node in tree.body if isinstance(node, ast.Assign)
+    }
+    assert names
+    assert names <= own
 
 
 @pytest.mark.parametrize(

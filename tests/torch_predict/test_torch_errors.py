@@ -5,8 +5,9 @@ import pytest
 
 import torch_predict
 from dl_inference._native import ERROR_KINDS
+from dl_inference.code import Code
 from torch_predict import errors
-from torch_predict.errors import Code, status_of
+from torch_predict.errors import status_of
 
 
 def test_the_public_names_are_complete():

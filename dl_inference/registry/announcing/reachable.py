@@ -7,6 +7,7 @@ import ipaddress
 import socket
 from collections.abc import Sequence
 
+from dl_inference.address import split
 from dl_inference.registry.zookeeper import RegistryError, Zookeeper
 
 
@@ -31,7 +32,7 @@ def host(listening: Sequence[str], place: Zookeeper) -> tuple[str, int]:
             "--advertise HOST:PORT what leads here"
         )
     name = listening[index].rpartition(":")[0]
-    wildcard = _wildcard(name.strip("[]"))
+    wildcard = _wildcard(split(listening[index])[0])
     if wildcard is None:
         return name, index
     found = _route(place, listening[index], allow_ipv6=wildcard.version == 6)
@@ -40,7 +41,7 @@ def host(listening: Sequence[str], place: Zookeeper) -> tuple[str, int]:
 
 def is_loopback(address: str) -> bool:
     """Tell whether only this machine can call an address."""
-    name = address.rpartition(":")[0].strip("[]")
+    name, _ = split(address)
     with contextlib.suppress(ValueError):
         return ipaddress.ip_address(name).is_loopback
     return name == "localhost"

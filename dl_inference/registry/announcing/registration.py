@@ -23,7 +23,9 @@ from dl_inference.registry.schema import (
     EndpointWeight,
     Protocol,
 )
+from dl_inference.registry.variables import ANNOUNCING
 from dl_inference.registry.zookeeper import RegistryError, Zookeeper
+from dl_inference.variables import variable
 
 if TYPE_CHECKING:
     from dl_inference.registry.announcing.announcer import Announcer
@@ -62,12 +64,12 @@ def read(environment: Mapping[str, str], **flags: Any) -> Registration | None:
     """
     given: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for name in ("register", "advertise", "weight", "capacity", "goodbye_ms"):
-        variable = f"DL_INFERENCE_{name.upper()}"
+    for name in ANNOUNCING:
+        name_of_variable = variable(name)
         if flags.get(name) is not None:
             given[name], origins[name] = flags[name], f"--{name}"
-        elif environment.get(variable):
-            given[name], origins[name] = environment[variable], variable
+        elif environment.get(name_of_variable):
+            given[name], origins[name] = environment[name_of_variable], name_of_variable
     if "register" not in given:
         lonely = [origin for origin in origins.values() if origin.startswith("--")]
         if lonely:

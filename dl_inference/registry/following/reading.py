@@ -17,9 +17,10 @@ from kazoo.exceptions import (
     SessionExpiredError,
 )
 
+from dl_inference.names import is_name
 from dl_inference.registry.following.burst import Burst
 from dl_inference.registry.following.pipeline import Job, Pipeline, Request
-from dl_inference.registry.following.tree import Fault, Model, Reading, View, is_model, printable
+from dl_inference.registry.following.tree import Fault, Model, Reading, View, printable
 from dl_inference.registry.schema import MODELS
 
 # No watch tells of an ACL's change.
@@ -182,11 +183,11 @@ class Reader:
             self._ask(Request("document", request.path, model.name))
 
     def _take_models(self, names: list[str]) -> None:
-        bad = sorted(name for name in names if not is_model(name))
+        bad = sorted(name for name in names if not is_name(name))
         self._faults = tuple(
             Fault(printable(f"{MODELS}/{name}"), "it is skipped: no model has such a name") for name in bad
         )
-        present = {name for name in names if is_model(name)}
+        present = {name for name in names if is_name(name)}
         self._models = {name: model for name, model in self._models.items() if name in present}
         for name in sorted(present):
             model = self._models.setdefault(name, Model(name))

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from dl_inference.registry.schema import (
     MODELS,
-    NAME,
     EndpointDocument,
     Protocol,
     ReleaseDocument,
@@ -223,11 +222,6 @@ def printable(text: str) -> str:
     """Return a text fit for a log's line: other people's control characters written out, and not too long."""
     shown = text if text.isprintable() else ascii(text)[1:-1]
     return shown if len(shown) <= MAX_TEXT else f"{shown[: MAX_TEXT - 4]} ..."
-
-
-def is_model(name: str) -> bool:
-    """Tell whether a name under /models can be a model's."""
-    return NAME.fullmatch(name) is not None
 
 
 def _majority(nodes: Mapping[str, Node]) -> Protocol | None:

@@ -19,9 +19,12 @@ from pydantic import ValidationError
 from access import state
 from access.config.sections import AccessConfig
 from access.discovery import dns_questions
-from access.discovery.base import ANY_MODEL, DiscoveryError, EndpointConfig, Entry, Snapshot
-from access.discovery.dns import DnsConfig, DnsResolver
-from access.following.keep import Keep
+from access.discovery.base import ANY_MODEL, Entry, Snapshot
+from access.discovery.dns import DnsResolver
+from access.discovery.dns_config import DnsConfig
+from access.errors import DiscoveryError
+from access.fields import EndpointConfig
+from access.following.saved_state import SavedState
 
 WAIT_S = 20
 A_TWO = {("digits.test.", "A"): ["10.0.0.2", "10.0.0.1"]}
@@ -474,7 +477,8 @@ def test_without_dnspython_it_says_what_to_install(tmp_path):
     code = (
         "import sys; sys.modules['dns'] = None\n"
         "from pathlib import Path\n"
-        "from access.discovery.dns import DnsConfig, DnsResolver\n"
+        "from access.discovery.dns import DnsResolver\n"
+        "from access.discovery.dns_config import DnsConfig\n"
         "resolver = DnsResolver(DnsConfig(kind='dns', name='a.test', port=1))\n"
         "resolver.start(lambda: None)\n"
         "resolver.read()\n"
@@ -508,8 +512,8 @@ def test_a_name_for_no_model_routes_nothing_and_says_so():
 
 def test_the_state_of_a_models_own_name_is_kept_over_a_restart(tmp_path):
     entries = {ANY_MODEL: Entry((EndpointConfig(address="10.0.0.1:5000"),))}
-    Keep(tmp_path, "dns:digits.test:5000").save(entries)
-    loaded = Keep(tmp_path, "dns:digits.test:5000").load()
+    SavedState(tmp_path, "dns:digits.test:5000").save(entries)
+    loaded = SavedState(tmp_path, "dns:digits.test:5000").load()
     assert loaded is not None
     assert [each.address for each in loaded[0][ANY_MODEL].endpoints] == ["10.0.0.1:5000"]
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, seed
 from hypothesis import strategies as st
 
-from access.discovery.base import DiscoveryError, Snapshot
+from access.discovery.base import Snapshot
 from access.discovery.file import FileConfig, FileResolver
+from access.errors import DiscoveryError
 from access.following.followed import Followed
 from access.following.watch import FolderWatcher
 

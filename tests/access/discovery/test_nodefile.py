@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, seed
 from hypothesis import strategies as st
 
-from access.discovery.base import DiscoveryError
 from access.discovery.nodefile import NodefileResolver, parse
+from access.errors import DiscoveryError
 
 
 def entries(text: str) -> dict[str, tuple[int | None, list[tuple[str, int]]]]:

@@ -12,7 +12,8 @@ from fixtures.zookeeper_process import Ensemble, start_ensemble
 from source_examples import EXAMPLES, MODEL, Example
 
 from access.discovery import RESOLVERS, Resolver
-from access.discovery.base import DiscoveryError, Snapshot
+from access.discovery.base import Snapshot
+from access.errors import DiscoveryError
 from access.following.followed import Followed
 from access.following.watch import FolderWatcher
 

@@ -13,9 +13,8 @@ from fixtures.registry_hand import Followed
 
 from access.check import config as check
 from access.config.load import load
-from access.discovery.base import DiscoveryError
 from access.discovery.zookeeper import ZookeeperConfig, ZookeeperResolver
-from access.errors import ConfigError
+from access.errors import ConfigError, DiscoveryError
 from access.state import source_key
 
 

@@ -10,7 +10,7 @@ from fixtures.registry_hand import LIMIT_S, Followed, addresses
 from fixtures.zookeeper_process import start_ensemble
 from kazoo.security import make_digest_acl
 
-from access.discovery.base import DiscoveryError
+from access.errors import DiscoveryError
 from dl_inference.registry.announcing.announcer import Announcer
 from dl_inference.registry.schema import EndpointDocument
 from dl_inference.registry.zookeeper import parse_url

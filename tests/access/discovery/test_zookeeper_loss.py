@@ -8,7 +8,8 @@ from fixtures.registry_client import PatientClient
 from fixtures.registry_hand import LIMIT_S, Followed, Hand, addresses
 from fixtures.zookeeper_process import start_ensemble
 
-from access.discovery.base import DiscoveryError, Snapshot
+from access.discovery.base import Snapshot
+from access.errors import DiscoveryError
 
 # Frozen servers are noticed after two thirds of it.
 SESSION_MS = 1500

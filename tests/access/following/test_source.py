@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from access.discovery.base import Announced, DiscoveryError, Entry, LiveSourceConfig, Resolver, Snapshot
-from access.following.source import Source
+from access.discovery.base import Announced, Entry, LiveSourceConfig, Resolver, Snapshot
+from access.errors import DiscoveryError
+from access.following.source import FollowedSource
 
 
 class Moved(Resolver):
@@ -59,21 +60,21 @@ def snapshot(*hosts: int) -> Snapshot:
     return Snapshot({"digits": Entry(tuple(Announced(address=f"10.0.0.{host}:5000", version="3") for host in hosts))})
 
 
-def hosts(source: Source) -> list[str]:
+def hosts(source: FollowedSource) -> list[str]:
     return [each.address for each in source.value.entries["digits"].endpoints]
 
 
-def make(resolver: Moved, state_dir: Path | None = None, **config: object) -> tuple[Source, Clock]:
+def make(resolver: Moved, state_dir: Path | None = None, **config: object) -> tuple[FollowedSource, Clock]:
     clock = Clock()
-    source = Source(resolver, LiveSourceConfig.model_validate({"kind": "x", **config}), state_dir, now=clock)
+    source = FollowedSource(resolver, LiveSourceConfig.model_validate({"kind": "x", **config}), state_dir, now=clock)
     source.begin()
     return source, clock
 
 
 def test_a_change_is_read_when_the_source_says_so_and_wakes_the_owner():
     resolver, woken = Moved(snapshot(1)), threading.Event()
-    source = Source(resolver, LiveSourceConfig(kind="x"), None, wake=woken.set)
-    source.begin()
+    source = FollowedSource(resolver, LiveSourceConfig(kind="x"), None)
+    source.begin(woken.set)
     source.start()
     assert not source.look()
     resolver.say(snapshot(1, 2))

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from dl_inference.names import NAME
 from dl_inference.registry.schema import (
     MAX_DOCUMENT_BYTES,
     MAX_VERSION,
-    NAME,
     AccessDocument,
     Document,
     EndpointDocument,

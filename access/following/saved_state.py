@@ -11,17 +11,19 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from access.discovery.base import Announced, Entry, ReleaseDocument, WireProtocol
+from access.discovery.base import Announced, Entry
 from access.errors import AccessError
 from access.fields import Milliseconds, Name, Section
 from access.files import FileError, read_text
+from dl_inference.registry.schema import Protocol as WireProtocol
+from dl_inference.registry.schema import ReleaseDocument
 
 FORMAT = 1
 # 10,000 endpoints in 1,000 models are about 1 MB.
 MAX_FILE_BYTES = 256 * 1024 * 1024
 
 
-class KeepError(AccessError):
+class SavedStateError(AccessError):
     """A state that cannot be saved, or a saved one that cannot be used; the message names the file."""
 
 
@@ -35,7 +37,7 @@ class _Entry(Section):
 _ENTRIES = TypeAdapter(dict[Name | Literal["*"], _Entry])  # "*" is ANY_MODEL
 
 
-class Keep:
+class SavedState:
     """The file of one source in `state_dir`.
 
     Args:
@@ -51,7 +53,7 @@ class Keep:
         """Replace the saved state, atomically.
 
         Raises:
-            KeepError: it could not be written; the former one is whole.
+            SavedStateError: it could not be written; the former one is whole.
         """
         body = _ENTRIES.dump_json({key: _stored(entry) for key, entry in entries.items()}, by_alias=True).decode()
         head = {"format": FORMAT, "name": self._name, "saved_unix_s": round(time.time(), 3), "blake2b": _sum(body)}
@@ -66,13 +68,13 @@ class Keep:
         except OSError as error:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
-            raise KeepError(f"{self.path}: the last good state cannot be saved: {error.strerror}") from error
+            raise SavedStateError(f"{self.path}: the last good state cannot be saved: {error.strerror}") from error
 
     def load(self) -> tuple[dict[str, Entry], float] | None:
         """Return the saved entries, and when they were saved (seconds since the epoch); None when there are none.
 
         Raises:
-            KeepError: the file cannot be read, or is not whole.
+            SavedStateError: the file cannot be read, or is not whole.
         """
         if not self.path.exists():
             return None
@@ -81,13 +83,13 @@ class Keep:
             body = rest.removesuffix("\n")
             head: dict[str, Any] = json.loads(first)
             if head["format"] != FORMAT or head["name"] != self._name or head["blake2b"] != _sum(body):
-                raise KeepError(f"{self.path}: not whole, or of another source; it is not used")
+                raise SavedStateError(f"{self.path}: not whole, or of another source; it is not used")
             stored = _ENTRIES.validate_json(body)
             saved_at = float(head["saved_unix_s"])
         except FileError as error:
-            raise KeepError(str(error)) from error
+            raise SavedStateError(str(error)) from error
         except (ValueError, KeyError, TypeError, RecursionError, ValidationError) as error:
-            raise KeepError(f"{self.path}: no saved state: {str(error)[:200]}; it is not used") from error
+            raise SavedStateError(f"{self.path}: no saved state: {str(error)[:200]}; it is not used") from error
         return {key: _entry(each) for key, each in stored.items()}, saved_at
 
 

@@ -5,10 +5,11 @@ import socket
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from access.discovery.base import AccessDocument, Snapshot
+from access.discovery.base import Snapshot
+from dl_inference.registry.schema import AccessDocument
 
 
-class Report:
+class AppliedRevisions:
     """The report of one process.
 
     Args:

@@ -6,6 +6,8 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 
+from dl_inference.address import split
+
 _NAMES = frozenset({"localhost", "ip6-localhost"})
 
 
@@ -21,15 +23,15 @@ class OwnAddresses:
         self._hosts: dict[str, list[str]] = {}
         for each in listening:
             if not each.startswith("unix:"):
-                host, _, port = each.rpartition(":")
-                self._hosts.setdefault(port, []).append(host.strip("[]"))
+                host, port = split(each)
+                self._hosts.setdefault(port, []).append(host)
 
     def contains(self, address: str) -> bool:
         """Tell whether a call to this address would arrive here. No name is looked up but this machine's own."""
         if address.startswith("unix:"):
             return address in self._paths
-        host, _, port = address.rpartition(":")
-        return any(_is_same(host.strip("[]"), listening) for listening in self._hosts.get(port, ()))
+        host, port = split(address)
+        return any(_is_same(host, listening) for listening in self._hosts.get(port, ()))
 
 
 def _is_same(host: str, listening: str) -> bool:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from access.discovery.base import Announced, Entry, Snapshot
-from access.following.grace import Grace
+from access.following.empty_grace import EmptyGrace
 
 GRACE_S = 30.0
 
@@ -29,9 +29,9 @@ def numbers(held: Snapshot, key="digits") -> list[int]:
     return sorted(int(each.address.split(":")[0].rpartition(".")[2]) for each in held.entries[key].endpoints)
 
 
-def make(grace_s: float = GRACE_S) -> tuple[Grace, Clock]:
+def make(grace_s: float = GRACE_S) -> tuple[EmptyGrace, Clock]:
     clock = Clock()
-    return Grace("zookeeper", grace_s, clock), clock
+    return EmptyGrace("zookeeper", grace_s, clock), clock
 
 
 def test_a_list_that_turns_empty_stays_until_the_grace_is_over():

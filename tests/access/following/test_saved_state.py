@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from access.discovery.base import Announced, Entry, ReleaseDocument
-from access.following.keep import Keep, KeepError
+from access.discovery.base import Announced, Entry
+from access.following.saved_state import SavedState, SavedStateError
+from dl_inference.registry.schema import ReleaseDocument
 
 RELEASE = ReleaseDocument.parse(
     b'{"schema":1,"model":"digits","revision":7,"releases":{"3":{"phase":"production"}},"labels":{"stable":"3"},"new":[1]}'
@@ -24,7 +25,7 @@ ENTRIES = {
 
 
 def test_what_is_saved_is_loaded(tmp_path: Path):
-    keep = Keep(tmp_path / "new" / "folder", "zk://a/b")
+    keep = SavedState(tmp_path / "new" / "folder", "zk://a/b")
     keep.save(ENTRIES)
     entries, saved_at = keep.load()
     assert entries == ENTRIES
@@ -33,12 +34,12 @@ def test_what_is_saved_is_loaded(tmp_path: Path):
 
 
 def test_nothing_saved_is_nothing(tmp_path: Path):
-    assert Keep(tmp_path, "zk://a/b").load() is None
+    assert SavedState(tmp_path, "zk://a/b").load() is None
 
 
 def test_sources_have_files_of_their_own(tmp_path: Path):
-    Keep(tmp_path, "one").save(ENTRIES)
-    assert Keep(tmp_path, "two").load() is None
+    SavedState(tmp_path, "one").save(ENTRIES)
+    assert SavedState(tmp_path, "two").load() is None
 
 
 def _flip(path: Path, index: int) -> None:
@@ -61,29 +62,29 @@ def _flip(path: Path, index: int) -> None:
     ],
 )
 def test_a_spoiled_file_is_said_and_not_used(tmp_path: Path, spoil):
-    keep = Keep(tmp_path, "zk://a/b")
+    keep = SavedState(tmp_path, "zk://a/b")
     keep.save(ENTRIES)
     spoil(keep.path)
-    with pytest.raises(KeepError, match=str(keep.path)):
+    with pytest.raises(SavedStateError, match=str(keep.path)):
         keep.load()
 
 
 def test_a_hostile_file_with_a_right_sum_gives_no_hostile_endpoint(tmp_path: Path):
-    keep = Keep(tmp_path, "zk://a/b")
+    keep = SavedState(tmp_path, "zk://a/b")
     keep.save({"digits": Entry((Announced.model_construct(address="../etc:1", weight=1, version=None, versions=()),))})
-    with pytest.raises(KeepError, match="it is not used"):
+    with pytest.raises(SavedStateError, match="it is not used"):
         keep.load()
 
 
 def test_a_failed_save_leaves_the_former_state_whole(tmp_path: Path, monkeypatch):
-    keep = Keep(tmp_path, "zk://a/b")
+    keep = SavedState(tmp_path, "zk://a/b")
     keep.save(ENTRIES)
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(KeepError, match="No space left"):
+    with pytest.raises(SavedStateError, match="No space left"):
         keep.save({})
     assert keep.load()[0] == ENTRIES
     assert [each.name for each in tmp_path.iterdir()] == [keep.path.name]

@@ -1,4 +1,4 @@
-"""What the configuration's models allow at a path: for near names in errors, environment names and the reference."""
+"""The type that the configuration has at a path: for near names in errors, and for names of the environment."""
 
 import difflib
 import types
@@ -11,7 +11,7 @@ from access.document import Path
 from access.fields import Section
 
 
-def at(path: Path) -> Any:
+def type_at(path: Path) -> Any:
     """Return the type at a path of AccessConfig; None where there is none.
 
     Args:

@@ -8,7 +8,8 @@ are left, until the grace is over. Those that are really dead cost little: the d
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from access.discovery.base import EndpointConfig, Entry, Snapshot
+from access.discovery.base import Entry, Snapshot
+from access.fields import EndpointConfig
 from dl_inference.problem import Problem
 
 
@@ -20,7 +21,7 @@ class _Known:
     vanished: dict[str, tuple[EndpointConfig, float]] = field(default_factory=dict)
 
 
-class Grace:
+class EmptyGrace:
     """Keeps what vanished, for one source.
 
     Args:

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from access.own import OwnAddresses
+from access.own_addresses import OwnAddresses
 
 EVERYWHERE = OwnAddresses(["0.0.0.0:8500", "unix:/run/access"])
 

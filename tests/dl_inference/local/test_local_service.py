@@ -1,0 +1,150 @@
+"""The control loop of `serve` with stand-ins for the data plane and for model processes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fixtures.fake_plane import LIMIT_S, FakePlane
+from fixtures.serve_process import write_model
+
+from access.config.sections import AccessConfig
+from access.errors import StartError
+from access.plane import Event
+from dl_inference.local.folders import Layout
+from dl_inference.local.processes import State
+from dl_inference.local.service import LocalService
+from dl_inference.registry.announcing.registration import Announcement
+
+
+class PretendProcess:
+    """A model process that is ready when it is first looked at, and ends when it is asked to."""
+
+    pids = iter(range(1, 1000))
+
+    def __init__(self, label: str) -> None:
+        self.label, self.pid = label, next(self.pids)
+        self.address = f"unix:/{self.pid}"
+        self.state, self.reason = State.STARTING, ""
+        self.started_at = self.ready_at = time.monotonic()
+        self.steps: list[str] = []
+
+    def step(self) -> State:
+        if self.state is State.STARTING:
+            self.state = State.READY
+        return self.state
+
+    def ran_well(self) -> bool:
+        return True
+
+    def terminate(self) -> None:
+        self.steps.append("terminate")
+        self.state = State.ENDED
+
+    def kill(self) -> None:
+        self.steps.append("kill")
+        self.state = State.ENDED
+
+
+class PretendLauncher:
+    replicas = 1
+
+    def __init__(self) -> None:
+        self.started: list[PretendProcess] = []
+
+    def step(self, kinds: object, processes: object) -> None:
+        pass
+
+    def may_start(self, kind: object, processes: object) -> bool:
+        return True
+
+    def start(self, layout: Layout, version: int, index: int) -> PretendProcess:
+        self.started.append(PretendProcess(f"{layout.name}@{version}/{index}"))
+        return self.started[-1]
+
+    def end(self) -> None:
+        pass
+
+
+class Served:
+    """One service of a folder `digits`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        write_model(folder / "digits", "1")
+        self.plane = FakePlane("{}")
+        self.plane.config["listen"] = ["127.0.0.1:8500"]
+        self.launcher = PretendLauncher()
+        self.service = LocalService(
+            folder, AccessConfig(), self.launcher, lambda document: self.plane, Announcement(None, "test")
+        )
+
+    def run(self, meanwhile: Callable[[], None]) -> bool:
+        """Run in this thread, as signals demand, and something else beside it, which ends with TERMINATE."""
+
+        def beside() -> None:
+            try:
+                meanwhile()
+            finally:
+                self.service.post(Event.TERMINATE)
+
+        thread = threading.Thread(target=beside)
+        thread.start()
+        try:
+            return self.service.run()
+        finally:
+            thread.join(LIMIT_S)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Served:
+    return Served(tmp_path)
+
+
+def test_a_model_that_is_warm_is_routed_and_the_end_is_drain_then_its_process(served):
+    assert served.run(lambda: served.plane.until(lambda: served.plane.states))
+    (process,) = served.launcher.started
+    assert served.plane.addresses == {"digits@1": [process.address]}
+    assert served.plane.steps == ["start", "apply", "drain", "stop"]
+    assert process.steps[0] == "terminate"
+    assert served.plane.control["refused"] is None
+
+
+@pytest.mark.timeout(30)
+def test_a_first_state_that_is_refused_ends_the_start_and_leaves_nothing(served):
+    served.plane.refuse = "clusters[0]: no"
+    with pytest.raises(StartError, match=r"clusters\[0\]: no"):
+        served.service.run()
+    assert served.plane.steps == ["start", "stop"]
+    assert [each.steps for each in served.launcher.started] == [["kill"]]
+
+
+def test_while_a_state_is_refused_the_processes_of_the_old_one_stay(served):
+    def meanwhile() -> None:
+        plane = served.plane
+        plane.until(lambda: plane.states)
+        plane.refuse = "no"
+        write_model(served.folder / "digits", "2")
+        plane.until(lambda: plane.control["refused"] == "no")
+        assert served.launcher.started[0].steps == []
+        plane.refuse = None
+        plane.until(lambda: plane.control["refused"] is None and len(plane.states) > 1)
+
+    assert served.run(meanwhile)
+    first, second = served.launcher.started
+    assert served.plane.addresses == {"digits@1": [second.address]}
+    assert first.steps[0] == "terminate"
+
+
+def test_a_second_signal_stops_at_once(served):
+    def meanwhile() -> None:
+        served.plane.until(lambda: served.plane.states)
+        served.plane.drain_ends.clear()
+        served.service.post(Event.TERMINATE)
+        served.plane.draining.wait(LIMIT_S)
+
+    assert not served.run(meanwhile)
+    assert served.plane.steps[-1] == "stop"
