@@ -2,16 +2,41 @@
 
 from typing import Any, Self, final
 
-__all__ = ["ERROR_KINDS", "METHODS", "POLICIES", "Batch", "Item", "NativeError", "Proxy", "Worker"]
+__all__ = ["ERROR_KINDS", "POLICIES", "Batch", "ErrorKind", "Item", "NativeError", "Proxy", "Worker"]
 
 POLICIES: list[str]
 """Names of the balancing policies."""
 
-ERROR_KINDS: list[tuple[str, str]]
-"""(kind, gRPC code name) of the request path's error table."""
+ERROR_KINDS: list[ErrorKind]
+"""Every kind of error that a program of ours answers: THE error table."""
 
-METHODS: list[dict[str, Any]]
-"""The rows of protos/methods.toml, as compiled in: path, kind, upstream, protocol, idempotent, streaming."""
+@final
+class ErrorKind:
+    """One kind of error. The texts are lower case, without a full stop."""
+
+    @property
+    def name(self) -> str:
+        """What the trailer ``access-error``, metrics and logs call it."""
+
+    @property
+    def code(self) -> str:
+        """Name of the gRPC code that the caller gets."""
+
+    @property
+    def retried(self) -> str:
+        """What the access service does by itself before the caller hears of it."""
+
+    @property
+    def counts(self) -> str:
+        """Whether it counts against the endpoint."""
+
+    @property
+    def meaning(self) -> str:
+        """What has happened."""
+
+    @property
+    def remedy(self) -> str:
+        """What helps."""
 
 class NativeError(Exception):
     """The data plane refused a control call: a bad document, an address in use, a call in the wrong state."""

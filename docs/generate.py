@@ -1,7 +1,7 @@
 """Write the generated pages of docs/: ``make docs``. tests/project/test_docs.py fails while one of them is stale.
 
-configuration.md comes from `access.config`; errors.md from the native error table, from torch_predict's, and from the
-words below, one row for each kind; registry-schema.md from `dl_inference.registry.schema`.
+configuration.md comes from `access.config`; errors.md from the native error table and torch_predict's exceptions;
+registry-schema.md from `dl_inference.registry.schema`.
 """
 
 import inspect
@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent))
@@ -18,140 +18,6 @@ from access.config import reference  # noqa: E402  (only importable from the che
 from dl_inference._native import ERROR_KINDS  # noqa: E402
 from dl_inference.registry import schema  # noqa: E402
 from torch_predict import errors as model_errors  # noqa: E402
-
-# How the access service itself retries; tests/project/test_docs.py compares with proxy/retry.rs.
-RETRIES = {
-    "always": "yes, on another endpoint, whatever the method; costs no budget",
-    "idempotent": "idempotent methods, on another endpoint",
-    "attempt": "idempotent methods, on another endpoint, when it was `attempt_timeout_ms` that ran out",
-    "share": "at another share of the route's split; costs no budget. Without one nothing is left to try",
-    "nothing_left": "no: there is nothing left to try",
-    "never": "no",
-}
-# Whether it counts against the endpoint.
-BLAME = {"yes": "yes", "no": "no", "time": "yes, if the endpoint held the call for its median latency and 10 ms"}
-
-
-class Words(NamedTuple):
-    """What the page says about one kind; code and order come from the native table."""
-
-    meaning: str
-    retry: str
-    blame: str
-    remedy: str
-
-
-WORDS = {
-    "unknown_method": Words(
-        "The path called is no method of the four protocols.",
-        "never",
-        "no",
-        "Call a method of [methods.toml](../protos/methods.toml); reflection lists them.",
-    ),
-    "bad_route_key": Words(
-        "The call names no model and there is no `default_cluster`; or it names two different ones, or its message "
-        "cannot be read as far as the name; or it asks for two versions, or for a label where none can be replaced.",
-        "never",
-        "no",
-        "Send the model's name in the metadata `x-model`, which always works; the version as the text says "
-        "([routing](routing.md)).",
-    ),
-    "bad_request": Words(
-        "Not a well-formed gRPC request: framing, `grpc-timeout`, too many metadata fields, a message that ends early.",
-        "never",
-        "no",
-        "Mend the caller. The text names what is wrong and the limit.",
-    ),
-    "no_route": Words(
-        "No such model, or no such version of it. The text names the nearest known models, or the versions there are.",
-        "never",
-        "no",
-        "`dl-inference status` lists what is routed.",
-    ),
-    "message_too_large": Words(
-        "A message, either way, beyond `limits.max_message_bytes`.",
-        "never",
-        "no",
-        "Send less at once, or raise the limit here and on the endpoint.",
-    ),
-    "shed": Words(
-        "Too many calls in flight (`max_in_flight` of the cluster or of the process) or too many request bytes held "
-        "(`limits.max_held_bytes`).",
-        "never",
-        "no",
-        "Call again later, with back-off; add endpoints or raise the limit.",
-    ),
-    "denied": Words(
-        "A method that changes the endpoint (load, unload, reload, settings), and `admin_methods` is off.",
-        "never",
-        "no",
-        "Set `admin_methods: true`, and send `x-model` to say which endpoint's cluster is meant.",
-    ),
-    "no_endpoints": Words(
-        "No endpoint of the cluster is live. While one has not been tried yet, the call waits up to "
-        "`limits.connect_timeout_ms` first.",
-        "share",
-        "no",
-        "`dl-inference status` shows which endpoints are down; the caller may call again.",
-    ),
-    "draining": Words(
-        "The process is stopping.",
-        "nothing_left",
-        "no",
-        "Call again: the connection has got a GOAWAY, and a new one goes elsewhere.",
-    ),
-    "deadline_exceeded": Words(
-        "The caller's deadline, the cluster's `timeout_ms`, the last attempt's `attempt_timeout_ms`, a stream's "
-        "`stream_idle_timeout_ms` or the request body's `limits.body_timeout_ms` ran out. The text says which.",
-        "attempt",
-        "time",
-        "Find out why the model is slow, or give it more time.",
-    ),
-    "connect_failed": Words(
-        "The connection could not be made: refused, timed out, a name that does not resolve.",
-        "always",
-        "yes",
-        "Look at the endpoint; the text has its address and the system's reason.",
-    ),
-    "refused_stream": Words(
-        "The endpoint refused the stream, or said GOAWAY before it: it never saw the call. Where no other endpoint is "
-        "live, the call goes to the same one once more, on a new connection.",
-        "always",
-        "no",
-        "None is needed, unless it is frequent: then look at the endpoint's limits on streams and connection age.",
-    ),
-    "connection_lost": Words(
-        "The connection broke after the call was sent. The endpoint may have worked on it.",
-        "idempotent",
-        "yes",
-        "Look at the endpoint's log: it crashed, was killed, or the network broke.",
-    ),
-    "stream_reset": Words(
-        "The endpoint reset the stream after the call was sent.",
-        "idempotent",
-        "yes",
-        "Look at the endpoint's log.",
-    ),
-    "bad_upstream_response": Words(
-        "The endpoint's answer has no `grpc-status`, or broken framing.",
-        "never",
-        "yes",
-        "Is it a gRPC server? Is something between that speaks HTTP only?",
-    ),
-    "cancelled": Words(
-        "The caller cancelled. In the last 10 % of its deadline (or 5 ms) this is judged as deadline_exceeded for the "
-        "endpoint.",
-        "never",
-        "no",
-        "None.",
-    ),
-    "internal": Words(
-        "A fault of this program. The text is fixed, with the request id.",
-        "never",
-        "no",
-        "Report it, with the log's lines under that request id.",
-    ),
-}
 
 _HEAD = """\
 # Errors
@@ -200,12 +66,10 @@ UNKNOWN to every exception in user code.
 """
 
 _MODEL_SERVER = """\
-## Kinds of the PyTorch server
+## What a hook raises
 
-It uses the kinds above for what its front finds (`bad_request`, `message_too_large`, `shed`, `deadline_exceeded`,
-`draining`, `internal` ...), and these for what comes from the model. A hook may raise
-`torch_predict.InvalidInput(text)` or `torch_predict.Error(code, text)`; of any other exception the caller sees a fixed
-text with the request id, and the log has the traceback under that id.
+A hook of the PyTorch server may raise `torch_predict.InvalidInput(text)` or `torch_predict.Error(code, text)`; of any
+other exception the caller sees a fixed text with the request id, and the log has the traceback under that id.
 """
 
 
@@ -217,11 +81,14 @@ def errors_page() -> str:
 def _kinds() -> Iterator[str]:
     yield "| kind | code | meaning | retried | counts | remedy |"
     yield "|---|---|---|---|---|---|"
-    for kind, code in ERROR_KINDS:
-        words = WORDS[kind]
-        yield (
-            f"| `{kind}` | {code} | {words.meaning} | {RETRIES[words.retry]} | {BLAME[words.blame]} | {words.remedy} |"
-        )
+    for kind in ERROR_KINDS:
+        meaning, remedy = _sentence(kind.meaning), _sentence(kind.remedy)
+        yield f"| `{kind.name}` | {kind.code} | {meaning} | {kind.retried} | {kind.counts} | {remedy} |"
+
+
+def _sentence(text: str) -> str:
+    """Return a text of the table, which has neither a capital letter nor a full stop, as a sentence."""
+    return text[0].upper() + text[1:] + ("" if text.endswith("?") else ".")
 
 
 def _model_kinds() -> Iterator[str]:
@@ -231,8 +98,6 @@ def _model_kinds() -> Iterator[str]:
         code = "the hook's choice" if error is model_errors.Error else error.code.name
         yield f"| `{error.__name__}` | {code} | `{error.kind}` | {(error.__doc__ or '').splitlines()[0]} |"
     yield "| any other exception of a hook | INTERNAL | `hook` | Its text stays in the log. |"
-    yield "| by the front | UNAVAILABLE | `model_not_ready` | The model is still loading. |"
-    yield "| by the front | NOT_FOUND | `model_not_found` | An OIP request names another model or version. |"
 
 
 _SCHEMA = """\

@@ -31,7 +31,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dl_inference.commands import status
+from dl_inference.commands.status import StatusError, fetch
+from dl_inference.commands.status_view import render
 
 MODELS = Path(__file__).resolve().parent
 REPLICAS = 2
@@ -145,7 +146,7 @@ def wait_served(serve: Program, admin: str, names: Sequence[str]) -> dict[str, A
     """
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline and serve.is_running():
-        found = status.fetch(admin)
+        found = fetch(admin)
         folders = {folder["name"]: folder for folder in found["control"]["folders"]}
         for name in names:
             if folders[name]["reason"]:
@@ -247,7 +248,7 @@ def tell(out: Console, programs: Programs, folder: Path) -> None:
     serve.wait_line(rf"serve: {first['name']}@\d+/0: .*killed by SIGKILL; starts again in 0 s", LOOK_S * 10)
     say("serve has started another process in its place")
     say(f"what serve sees: dl-inference status --admin {admin}")
-    out.print(status.render(status.fetch(admin)))
+    out.print(render(fetch(admin)))
     programs.end()
     say("every program has ended")
 
@@ -259,7 +260,7 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="dl-inference-demo-") as folder, Programs() as programs:
             tell(out, programs, Path(folder))
-    except (DemoError, status.StatusError) as error:
+    except (DemoError, StatusError) as error:
         failure = str(error)
     except grpc.RpcError as error:
         failure = f"a call failed: {error.code().name}: {error.details()}"

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -98,27 +98,33 @@ class Sent:
     begin: float
 
 
+@dataclass(frozen=True, slots=True)
 class Settings:
-    """What a client was made with, and what that makes of a call. Opens nothing."""
+    """What a client was made with, and what that makes of a call. Opens nothing.
 
-    def __init__(  # noqa: PLR0913  (a client's options)
-        self,
-        address: str,
-        *,
-        timeout_ms: float,
-        retries: Retries | None,
-        max_message_bytes: int,
-        credentials: grpc.ChannelCredentials | None,
-        dl_inference_service: bool,
-    ) -> None:
-        if fault := _fault(address):
-            raise InputError(f"address {address!r}: {fault}")
-        if not 0 < max_message_bytes < 2**31:
-            raise InputError(f"max_message_bytes: {max_message_bytes} is not from 1 to {2**31 - 1}")
-        self.address, self.credentials = address, credentials
-        self._timeout_s = _seconds(timeout_ms)
-        self._paths: Mapping[str, str] = _DL_INFERENCE if dl_inference_service else {}
-        self.options = _options(address, max_message_bytes, retries)
+    Raises:
+        InputError: the address or a number is none.
+    """
+
+    address: str
+    timeout_ms: float
+    retries: Retries | None
+    max_message_bytes: int
+    credentials: grpc.ChannelCredentials | None
+    dl_inference_service: bool
+
+    def __post_init__(self) -> None:
+        """Raise InputError for what is no address, and for a number out of its range."""
+        if fault := _fault(self.address):
+            raise InputError(f"address {self.address!r}: {fault}")
+        if not 0 < self.max_message_bytes < 2**31:
+            raise InputError(f"max_message_bytes: {self.max_message_bytes} is not from 1 to {2**31 - 1}")
+        _seconds(self.timeout_ms)
+
+    @property
+    def options(self) -> list[tuple[str, Any]]:
+        """Return gRPC's options of the channel."""
+        return _options(self.address, self.max_message_bytes, self.retries)
 
     def prepare(self, call: Call[Any], timeout_ms: float | None, metadata: Metadata) -> Sent:
         """Return how a call is to be sent; its time begins now.
@@ -137,8 +143,8 @@ class Settings:
             ours.append(("x-request-id", request_id))
         if call.model and not has_model:
             ours.append(("x-model", call.model))
-        timeout_s = self._timeout_s if timeout_ms is None else _seconds(timeout_ms)
-        path = self._paths.get(call.path, call.path)
+        timeout_s = _seconds(self.timeout_ms if timeout_ms is None else timeout_ms)
+        path = _DL_INFERENCE.get(call.path, call.path) if self.dl_inference_service else call.path
         return Sent(path, (*metadata, *ours), timeout_s, request_id, time.perf_counter())
 
     def read(self, call: Call[T], sent: Sent, data: bytes, trailers: Any) -> T:

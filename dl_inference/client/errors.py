@@ -6,19 +6,11 @@ The access service's own errors carry a kind (docs/errors.md): ``error.kind == "
 version that the endpoint does not have, and that has no kind.
 """
 
+import functools
 from collections.abc import Mapping
 
-# What to do about a failed call: by the trailer `access-error`, else by the code.
+# What to do about a call that failed without a kind: by its code.
 _REMEDIES = {
-    "no_route": "`dl-inference status` lists the models that the access service knows",
-    "bad_route_key": "send the model's name: the metadata `x-model` always works",
-    "unknown_method": "the server at this address does not speak this protocol: try another",
-    "no_endpoints": "no endpoint of the model is live: `dl-inference status` shows which are down",
-    "connect_failed": "no endpoint took the connection: `dl-inference status` shows which are down",
-    "shed": "too many calls in flight: try again later, or raise max_in_flight",
-    "deadline_exceeded": "raise timeout_ms, of this call or in access.yaml, or find out why the model is slow",
-    "message_too_large": "send less at once, or raise limits.max_message_bytes",
-    "hook": "the model's own code failed: its server's log has the traceback under the request id",
     "UNAVAILABLE": "is the server running at this address?",
     "UNIMPLEMENTED": "the server at this address does not speak this protocol: try another",
     "DEADLINE_EXCEEDED": "raise timeout_ms, or find out why the model is slow",
@@ -73,7 +65,7 @@ class CallError(Exception):
     @property
     def remedy(self) -> str:
         """Return what may help; empty when nothing is known to."""
-        return _REMEDIES.get(self.kind) or _REMEDIES.get(self.code, "")
+        return _remedies_of_kinds().get(self.kind) or _REMEDIES.get(self.code, "")
 
     def __str__(self) -> str:
         """Return all that is known, in one line."""
@@ -196,3 +188,13 @@ def attempts_of(trailers: Mapping[str, str]) -> int | None:
     """Return the trailer ``access-attempts`` as a number; None where it is missing or none."""
     text = trailers.get("access-attempts", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+@functools.cache
+def _remedies_of_kinds() -> dict[str, str]:
+    # Read when an error is shown: the client alone needs no data plane, and works where that cannot be loaded.
+    try:
+        from dl_inference._native import ERROR_KINDS  # noqa: PLC0415
+    except ImportError:
+        return {}
+    return {kind.name: kind.remedy for kind in ERROR_KINDS}

@@ -1,104 +1,56 @@
-"""What `dl-inference call` does: input -> request -> one call -> the answer, or why there is none."""
+"""`dl-inference call`: one prediction from the command line."""
 
-import json
-from typing import Any
+from typing import Annotated
 
-from rich.console import Console
+import typer
 from rich.text import Text
 
-from dl_inference import messages
-from dl_inference.client import Client
-from dl_inference.client.errors import CallError
-from dl_inference.codec import oip, seldon, tfs
-from dl_inference.codec.errors import InputError
-from dl_inference.commands import call_input, call_output
-
-_METHODS: dict[str, tuple[str, Any]] = {
-    "seldon": (seldon.PREDICT, messages.SeldonMessage),
-    "tfs": (tfs.PREDICT, messages.PredictResponse),
-    "oip": (oip.INFER, messages.ModelInferResponse),
-}
+from dl_inference import address
+from dl_inference.commands.console import err
 
 
-def run(  # noqa: PLR0913  (the options of the command)
-    consoles: tuple[Console, Console],
-    model: str,
-    value: str | None,
+def call(  # noqa: PLR0913  (the options of the command)
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's name: the route key.")],
+    value: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="INPUT",
+            help="JSON; or a file: .json, .npy, .npz, an image or any bytes; or - for standard input.",
+        ),
+    ] = None,
     *,
-    to: str,
-    protocol: str,
-    tags: list[str],
-    version: int | None,
-    signature: str | None,
-    timeout_ms: int,
-    as_json: bool,
-) -> int:
-    """Make one call and print how it went.
+    to: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address of an access service or a model server.")
+    ] = "127.0.0.1:8500",
+    protocol: Annotated[
+        str, typer.Option(metavar="NAME", help='seldon, tfs or oip. tfs and oip want named inputs: {"x": [[1, 2]]}.')
+    ] = "seldon",
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="For meta.tags (seldon). Repeatable.")
+    ] = None,
+    model_version: Annotated[
+        int | None, typer.Option(metavar="NUMBER", help="Version of the model (tfs, oip).")
+    ] = None,
+    signature: Annotated[str | None, typer.Option(metavar="NAME", help="Signature of the model (tfs).")] = None,
+    timeout_ms: Annotated[int, typer.Option(min=1, metavar="MS", help="Deadline of the call, ms.")] = 10_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
+    """Make one prediction and show the answer.
 
-    Args:
-        consoles: for the answer, and for what went wrong.
-        model: the route key.
-        value: as `payload.read` takes it.
-        to: address.
-        protocol: seldon, tfs or oip.
-        tags: ``KEY=VALUE`` texts, seldon only.
-        version: tfs and oip only.
-        signature: tfs only.
-        timeout_ms: deadline of the call, ms.
-        as_json: print JSON for programs.
-
-    Returns:
-        The exit status: 0 answered, 1 failed, 2 nothing could be sent.
+    JSON for seldon: a whole SeldonMessage, or its content: numbers become a tensor, other lists an ndarray, a text
+    strData, anything else jsonData; bytes become binData. For tfs and oip: {"x": [[1.0, 2.0]]} (float32; whole numbers
+    int64) or {"x": {"dtype": "int32", "values": [1]}}.
     """
-    out, err = consoles
-    try:
-        request = _request(protocol, model, call_input.read(value), tags=tags, version=version, signature=signature)
-        with Client(to, timeout_ms=timeout_ms, max_message_bytes=2**31 - 1) as client:
-            result = client.send(_METHODS[protocol][0], request, _METHODS[protocol][1])
-    except InputError as error:
-        err.print(Text(str(error), style="red"), soft_wrap=True)
-        return 2
-    except CallError as error:
-        _show_failure(err, error, to, as_json)
-        return 1
-    if as_json:
-        print(call_output.to_json(result))
-    else:
-        call_output.show(out, result)
-    return 0
+    if fault := _target_fault(to):
+        err.print(Text(f"--to {to!r}: {fault}", style="red"), soft_wrap=True)
+        raise typer.Exit(2)
+    # numpy and grpc double the start of every other command
+    from dl_inference.commands import call_send  # noqa: PLC0415
+
+    question = call_send.Question(protocol, model, value, tags=tag or (), version=model_version, signature=signature)
+    raise typer.Exit(call_send.send(question, to, timeout_ms=timeout_ms, as_json=as_json))
 
 
-def _request(  # noqa: PLR0913  (the options of the command)
-    protocol: str, model: str, value: Any, *, tags: list[str], version: int | None, signature: str | None
-) -> Any:
-    if protocol == "seldon":
-        return call_input.seldon(model, value, dict(map(_tag, tags)))
-    if protocol == "tfs":
-        return call_input.tfs(model, value, version, signature)
-    if protocol == "oip":
-        return call_input.oip(model, value, version)
-    raise InputError(f"{protocol!r} is no protocol: seldon, tfs or oip")
-
-
-def _tag(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise InputError(f"--tag {text!r}: write KEY=VALUE")
-    try:
-        return key, json.loads(value)
-    except json.JSONDecodeError:
-        return key, value
-
-
-def _show_failure(err: Console, error: CallError, address: str, as_json: bool) -> None:
-    if as_json:
-        fields = {"code": error.code, "kind": error.kind, "details": error.message, "trailers": dict(error.trailers)}
-        print(json.dumps({"error": fields}))
-        return
-    kind = f" ({error.kind})" if error.kind else ""
-    err.print(Text.assemble((f"{error.code}{kind}", "bold red"), f" from {address}: {error.message}"), soft_wrap=True)
-    for trailer in ("access-endpoint", "access-attempts", "x-request-id"):
-        if trailer in error.trailers:
-            err.print(Text(f"    {trailer}: {error.trailers[trailer]}"), soft_wrap=True)
-    if error.remedy:
-        err.print(Text(f"    {error.remedy}"), soft_wrap=True)
+def _target_fault(to: str) -> str | None:
+    """Say what is wrong with an address to call; gRPC's own dns:///name:port is as good as ours."""
+    return None if to.startswith("dns:") else address.fault(to)

@@ -14,8 +14,16 @@ from rich.text import Text
 from dl_inference.commands import registry_view as view
 from dl_inference.commands import registry_watch
 from dl_inference.commands.console import err, out
-from dl_inference.commands.registry_place import DEFAULT_TIMEOUT_MS, Model, Registry, Timeout, connect, given, reported
-from dl_inference.commands.release_words import plain
+from dl_inference.commands.registry_options import (
+    DEFAULT_TIMEOUT_MS,
+    Model,
+    Registry,
+    Timeout,
+    connect,
+    given,
+    reported,
+)
+from dl_inference.commands.words import plain
 from dl_inference.registry.connection import Connection
 from dl_inference.registry.inventory import IMPORTER, carry_out, listed, models, plan, remove
 from dl_inference.registry.releases.change import RefusedError

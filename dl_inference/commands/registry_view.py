@@ -11,8 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dl_inference.commands.registry_place import ago
-from dl_inference.commands.release_words import plain
+from dl_inference.commands.words import ago, plain
 from dl_inference.registry.connection import Node
 from dl_inference.registry.inventory import Listed, Step
 from dl_inference.registry.schema import EndpointDocument

@@ -11,10 +11,10 @@ from typer.core import TyperGroup
 
 from dl_inference.commands import release_view as view
 from dl_inference.commands.console import out
-from dl_inference.commands.registry_place import DEFAULT_TIMEOUT_MS, Model, Registry, Timeout, open_releases, reported
+from dl_inference.commands.registry_options import DEFAULT_TIMEOUT_MS, Model, Registry, Timeout, open_releases, reported
 from dl_inference.names import is_name
 from dl_inference.registry.releases import edits
-from dl_inference.registry.releases.change import Edit, RefusedError, ReleaseStore, Signature, change, default_author
+from dl_inference.registry.releases.change import Edit, RefusedError, ReleaseStore, Wanted, change, default_author
 from dl_inference.registry.releases.change import clear as take_away
 from dl_inference.registry.schema import VERSION, Phase, ReleaseDocument, SchemaError
 
@@ -125,8 +125,9 @@ def deploy(  # noqa: PLR0913  (the options of the command)
     every call, and moves the others to staging, where they answer only who asks for them; with --weight the others
     stay as they are. --remove ends a release. The first document of a model takes over what its endpoints serve.
     """
-    settings = edits.Settings(weight, timeout_ms, attempt_timeout_ms, {_label(each): version for each in label or ()})
-    if remove and (phase is not None or settings != edits.Settings(labels={})):
+    labels = {_label(each): version for each in label or ()}
+    settings = edits.Settings(weight, timeout_ms, attempt_timeout_ms, labels, cast(Phase | None, phase))
+    if remove and settings != edits.Settings(labels={}):
         raise typer.BadParameter("--remove ends a release: it goes with no other setting", param_hint="--remove")
     if phase == "staging" and weight is not None:
         raise typer.BadParameter("a release in staging has no share: leave --weight out", param_hint="--weight")
@@ -134,10 +135,10 @@ def deploy(  # noqa: PLR0913  (the options of the command)
     if remove:
         edit = lambda document, _: edits.remove(document, model, version)  # noqa: E731
     else:
-        kind = cast(Phase | None, phase)
-        edit = partial(edits.deploy, model=model, version=version, phase=kind, settings=settings)
+        edit = partial(edits.deploy, model=model, version=version, settings=settings)
     with reported(), open_releases(registry, registry_timeout_ms) as store:
-        _change(store, model, edit, author, reason, timeout_ms=registry_timeout_ms, force=force)
+        wanted = Wanted(edit, author or default_author(), reason, force)
+        out.print(view.outcome(change(store, model, wanted, timeout_ms=registry_timeout_ms)))
 
 
 @app.command("set")
@@ -163,7 +164,8 @@ def set_model(  # noqa: PLR0913  (the options of the command)
         raise typer.BadParameter("say what to set: --weight, --timeout-ms, --attempt-timeout-ms or --label")
     with reported(), open_releases(registry, registry_timeout_ms) as store:
         edit: Edit = lambda document, _: edits.set_model(document, model, settings)  # noqa: E731
-        _change(store, model, edit, author, reason, timeout_ms=registry_timeout_ms, force=force)
+        wanted = Wanted(edit, author or default_author(), reason, force)
+        out.print(view.outcome(change(store, model, wanted, timeout_ms=registry_timeout_ms)))
 
 
 @app.command()
@@ -222,7 +224,8 @@ def rollback(  # noqa: PLR0913  (the options of the command)
         old, expected = _earlier(store, model, to)
         edit: Edit = lambda document, _: edits.restore(document, old, expected)  # noqa: E731
         reason = reason or f"rollback to revision {old.revision}"
-        _change(store, model, edit, author, reason, timeout_ms=registry_timeout_ms, force=force)
+        wanted = Wanted(edit, author or default_author(), reason, force)
+        out.print(view.outcome(change(store, model, wanted, timeout_ms=registry_timeout_ms)))
 
 
 @app.command()
@@ -241,14 +244,6 @@ def clear(
     if before:
         again = f"dl-inference release rollback {model} --to {before.revision}"
         out.print(f"to bring it back: {again}", markup=False, soft_wrap=True)
-
-
-def _change(  # noqa: PLR0913  (as `change`)
-    store: ReleaseStore, model: str, edit: Edit, author: str | None, reason: str, *, timeout_ms: int, force: bool
-) -> None:
-    signature = Signature(author or default_author(), reason)
-    outcome = change(store, model, edit, signature, timeout_ms=timeout_ms, force=force)
-    out.print(view.outcome(outcome))
 
 
 def _earlier(store: ReleaseStore, model: str, revision: int | None) -> tuple[ReleaseDocument, int | None]:

@@ -9,8 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dl_inference.commands.registry_place import since
-from dl_inference.commands.release_words import differences, percent, plain, standing
+from dl_inference.commands.words import differences, percent, plain, since, standing
 from dl_inference.registry.releases.change import Applied, Outcome, Stored
 from dl_inference.registry.releases.checks import compare, ready, ready_when_asked
 from dl_inference.registry.schema import EndpointDocument, ReleaseDocument, SchemaError

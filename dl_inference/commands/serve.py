@@ -1,131 +1,49 @@
-"""`dl-inference serve`: settings, lock, private folder and table around the service."""
+"""`dl-inference serve`: every model folder behind one port."""
 
-from __future__ import annotations
-
-import contextlib
-import logging
-import os
-import sys
-import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.logging import RichHandler
-from rich.text import Text
+import typer
 
-from access.errors import ConfigError, StartError
-from access.plane import signals
-from dl_inference import messages
-from dl_inference._native import Proxy
-from dl_inference.commands import access_settings
-from dl_inference.commands import status as statuses
-from dl_inference.commands.check import show_problems
-from dl_inference.local.launch import Launcher
-from dl_inference.local.place import InUseError, locked, socket_folder
-from dl_inference.local.service import LocalService
-from dl_inference.registry.announcing.registration import Announcement, read
-from dl_inference.registry.zookeeper import RegistryError
-from tf_predict.repository import holds_saved_model
-from torch_predict import addresses
-from torch_predict.repository import SUFFIXES
-
-# -P: a file of the user's working directory must not be imported in place of a package.
-PREDICT = (sys.executable, "-P", "-m", "dl_inference.cli", "predict")
+from dl_inference.commands.console import log_to_stderr, out
+from dl_inference.commands.options import Admin, Advertise, AllowPickle, Capacity, Listen, Register, Weight
 
 
-class Table:
-    """The state as a table at the bottom of a terminal, log lines above it."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._live = Live(console=console, auto_refresh=False)
-        self._before: Mapping[str, Any] | None = None
-        self._at = 0.0
-
-    def __enter__(self) -> Table:
-        """Take over the terminal's last lines, and the log."""
-        handler = RichHandler(console=self._console, show_path=False, markup=False, highlighter=None)
-        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", handlers=[handler], force=True)
-        logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of every event
-        self._live.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Leave the last table where it is."""
-        self._live.stop()
-
-    def show(self, status: Mapping[str, Any]) -> None:
-        """Show what /status says, with the rates since the last time."""
-        now = time.monotonic()
-        if "models" in status:
-            content = statuses.render(status, self._before, now - self._at)
-            self._before, self._at = status, now
-        else:  # the port is not open yet
-            content = Group(Text("starting", style="bold yellow"), *statuses.control_parts(status["control"]))
-        self._live.update(content, refresh=True)
-
-
-def run(  # noqa: PLR0913  (the options of the command)
-    consoles: tuple[Console, Console | None],
-    models_dir: Path,
+def serve(  # noqa: PLR0913  (the options of the command)
+    models_dir: Annotated[
+        Path, typer.Argument(metavar="MODELS_DIR", help="The folder whose sub-folders are model folders.")
+    ],
     *,
-    flags: Mapping[str, Any],
-    replicas: int,
-    allow_pickle: bool = False,
-    registration: Mapping[str, Any] | None = None,
-    predict: Sequence[str] = PREDICT,
-) -> int:
-    """Serve a folder of model folders until SIGTERM.
+    listen: Listen = None,
+    admin: Admin = None,
+    replicas: Annotated[
+        int, typer.Option(min=1, max=64, metavar="N", help="Processes of each version of each model.")
+    ] = 1,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Log lines instead of the table, as where the output is no terminal.")
+    ] = False,
+    allow_pickle: AllowPickle = False,
+    register: Register = None,
+    advertise: Advertise = None,
+    weight: Weight = None,
+    capacity: Capacity = None,
+) -> None:
+    """Serve every model folder behind one port.
 
-    Args:
-        consoles: for errors; for the table, or None where lines are logged instead.
-        models_dir: the folder.
-        flags: keys of the configuration given on the command line.
-        replicas: processes of each version of each model.
-        allow_pickle: passed on to the model processes.
-        registration: options about the registry (`registry.announcing.registration.read`).
-        predict: command line of a model server, up to the model folder.
-
-    Returns:
-        The exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
+    Each sub-folder is a model by what is in it: a TensorFlow SavedModel, or a PyTorch file with or without
+    processor.py. Folders may be added, replaced and deleted meanwhile: a replaced model is warm before it takes over.
+    It listens on 127.0.0.1:8500, with the admin port on 127.0.0.1:8502. SIGHUP looks at every folder at once; SIGTERM
+    or SIGINT lets calls in flight end, a second one does not wait for them.
     """
-    err, out = consoles
-    try:
-        config = access_settings.read_without_file({"expose_endpoints": True}, flags)
-        if fault := _fault(models_dir):
-            raise StartError(fault)
-        for address in [*config.listen, *([config.admin] if config.admin else [])]:
-            addresses.check(address)  # before models load for half a minute
-        announcement = Announcement(read(os.environ, **(registration or {})), "dl-inference serve")
-        announcement.check(config.listen)
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(locked(models_dir))
-            sockets = stack.enter_context(socket_folder())
-            launcher = Launcher(sockets, replicas, predict, uses_template=predict is PREDICT, allow_pickle=allow_pickle)
-            service = LocalService(
-                models_dir,
-                config,
-                launcher,
-                lambda document: Proxy(document, messages.DESCRIPTORS),
-                announcement,
-            )
-            view = stack.enter_context(Table(out)) if out is not None else None
-            stack.enter_context(signals(service.post))
-            return 0 if service.run(view) else 1
-    except ConfigError as error:
-        show_problems(err, error.problems, "red")
-    except (StartError, InUseError, RegistryError, ValueError, OSError) as error:
-        err.print(Text(f"cannot start: {error}", style="red"), soft_wrap=True)
-    return 1
+    # grpc and the rest double the start of other commands
+    from dl_inference.commands import serve_run  # noqa: PLC0415
 
-
-def _fault(models_dir: Path) -> str | None:
-    """Say why a path is no folder of model folders."""
-    if not models_dir.is_dir():
-        return f"{models_dir} is not a folder; name the one that holds the model folders"
-    if holds_saved_model(models_dir) or any((models_dir / f"model{suffix}").is_file() for suffix in SUFFIXES):
-        return f"{models_dir} is itself a model folder; name the one around it: {models_dir.resolve().parent}"
-    return None
+    flags: dict[str, Any] = {"listen": listen} if listen else {}
+    if admin is not None:
+        flags["admin"] = admin or None
+    has_table = out.is_terminal and not plain
+    if not has_table:
+        log_to_stderr()
+    registration = {"register": register, "advertise": advertise, "weight": weight, "capacity": capacity}
+    options = serve_run.Options(flags, replicas, allow_pickle, registration)
+    raise typer.Exit(serve_run.run(models_dir, options, has_table=has_table))

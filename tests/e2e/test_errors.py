@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -14,6 +16,7 @@ from fixtures.http2_peer import Stream, dial, echo, message, request_head
 from fixtures.processes import Endpoint, Process
 
 from dl_inference._native import ERROR_KINDS
+from dl_inference.messages import ModelInferRequest, SeldonMessage
 
 Code = grpc.StatusCode
 StartAccess = Callable[..., Access]
@@ -22,8 +25,13 @@ Connect = Callable[..., grpc.Channel]
 StartScripted = Callable[..., ScriptedEndpoint]
 TO_M = [("x-model", "m")]
 
-# Kinds that no outside event brings about: `internal` is a bug of ours.
-UNPROVOKED = {"internal"}
+OIP = "/inference.GRPCInferenceService/ModelInfer"
+
+# Kinds that no outside event brings about, and why.
+UNPROVOKED = {
+    "internal": "a fault of ours",
+    "model_not_ready": "a model server listens once its model is ready; tests/native/test_worker.py takes that back",
+}
 PROVOKED: set[str] = set()
 
 
@@ -659,8 +667,85 @@ def test_a_caller_that_gives_up_at_its_deadline_blames_the_endpoint(fleet: Calla
     assert it.weights() == [1 / 16]
 
 
+# --- a model server's own, as the access service passes them on
+
+
+@pytest.fixture(scope="module")
+def model_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A model server for the model `m`, whose hook fails; its address."""
+    torch = pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("models") / "m"
+    folder.mkdir()
+    (folder / "model.py").write_text(
+        "import torch\nclass Model(torch.nn.Linear):\n    def __init__(self): super().__init__(2, 1)\n"
+    )
+    torch.save({"weight": torch.zeros(1, 2), "bias": torch.zeros(1)}, folder / "model.pt")
+    (folder / "processor.py").write_text("def preprocess(x, **_): raise KeyError('secret')\n")
+    command = [sys.executable, "-m", "dl_inference.cli", "predict", folder, "--listen", "127.0.0.1:0"]
+    process = Process(command, env={"DL_INFERENCE_TORCH_THREADS": "1"})
+    try:
+        yield process.wait_line(r"serving m version 1 on (\S+)", timeout_s=60)[1]
+    finally:
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def in_front(shared: Access, model_server: str) -> Access:
+    """The access service in front of the model server, for the rest of the tests here."""
+    shared.configure(cluster([model_server]))
+    return shared
+
+
+@provokes("hook", "model_not_found")
+@pytest.mark.parametrize(
+    ("path", "asked", "expected"),
+    [
+        (SELDON, SeldonMessage(strData="x"), (Code.INTERNAL, "hook")),
+        (OIP, ModelInferRequest(model_name="m", model_version="7"), (Code.NOT_FOUND, "model_not_found")),
+    ],
+    ids=["hook", "model_not_found"],
+)
+def test_what_a_model_server_says_passes_and_blames_nobody(
+    in_front: Access, connect: Connect, path: str, asked: Any, expected: tuple[grpc.StatusCode, str]
+) -> None:
+    got = ask(connect(in_front.address), path, asked.SerializeToString(), metadata=TO_M)
+    assert (got.code, got.error, got.attempts) == (*expected, 1)
+    assert "secret" not in got.message
+    (fleet,) = in_front.status()["clusters"]
+    assert [each["effective_weight"] for each in fleet["endpoints"]] == [1.0]
+
+
+@provokes("missing_encoding", "unsupported_encoding")
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        ([], (Code.INTERNAL, "missing_encoding")),
+        ([("grpc-encoding", "snappy")], (Code.UNIMPLEMENTED, "unsupported_encoding")),
+    ],
+    ids=["missing_encoding", "unsupported_encoding"],
+)
+@pytest.mark.parametrize("server", ["access", "model_server"])
+def test_a_message_compressed_in_no_known_way_is_refused_alike_by_every_server(
+    request: pytest.FixtureRequest,
+    server: str,
+    encoding: list[tuple[str, str]],
+    expected: tuple[grpc.StatusCode, str],
+) -> None:
+    if server == "access":
+        # Its own services read messages whole; what is forwarded is read as far as the model's name.
+        address, path = request.getfixturevalue("shared").address, "/grpc.health.v1.Health/Check"
+    else:
+        address, path = request.getfixturevalue("model_server"), SELDON
+    with dial(address) as caller:
+        call = caller.open(request_head(path, *encoding))
+        call.send(message(b"", compressed=True), end=True)
+        status = call.status()
+    assert (status["grpc-status"], status["access-error"]) == (str(expected[0].value[0]), expected[1])
+
+
 # --- the table itself
 
 
 def test_every_kind_of_error_has_a_test_here() -> None:
-    assert {kind for kind, _ in ERROR_KINDS} - UNPROVOKED == PROVOKED
+    assert {kind.name for kind in ERROR_KINDS} - UNPROVOKED.keys() == PROVOKED
+    assert UNPROVOKED.keys() <= {kind.name for kind in ERROR_KINDS}

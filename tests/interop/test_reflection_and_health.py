@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 import grpc
 import pytest
 from fixtures.access_process import Access, cluster
+from fixtures.contract import METHODS
 from fixtures.processes import Endpoint
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
-
-from dl_inference._native import METHODS
 
 SERVICES = {each["path"].split("/")[1] for each in METHODS}
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING

@@ -23,7 +23,6 @@ from fixtures.processes import ROOT, Process
 from access.config.load import load
 from access.discovery.file import FileResolver
 from dl_inference import cli
-from dl_inference._native import ERROR_KINDS
 from dl_inference.registry.announcing.registration import Registration
 from dl_inference.registry.releases.files import ReleaseFiles
 from dl_inference.registry.schema import ReleaseDocument
@@ -35,7 +34,6 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 LANGUAGES = {"bash", "python", "yaml", "json", "text", "promql"}
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
 DIGITS = ROOT / "models" / "digits"
-RETRY_RS = ROOT / "dataplane" / "crates" / "core" / "src" / "proxy" / "retry.rs"
 
 
 class Block(NamedTuple):
@@ -125,42 +123,6 @@ def test_the_readme_is_two_screens_long():
 @pytest.mark.parametrize("name", ["configuration.md", "errors.md"])
 def test_a_generated_page_is_not_stale(name):
     assert (DOCS / name).read_text() == generated().PAGES[name](), "run: make docs"
-
-
-def test_every_kind_of_error_is_on_the_page_and_nothing_else():
-    assert list(generated().WORDS) == [kind for kind, _ in ERROR_KINDS]
-
-
-def rust_arms(function: str) -> dict[str, str]:
-    """Return what a function of retry.rs that matches on the kind alone gives for each kind."""
-    body = RETRY_RS.read_text().partition(f"pub fn {function}(")[2].partition("\n}\n")[0]
-    body = re.sub(r"//.*", "", body).partition("match kind {")[2]
-    arms = re.findall(r"((?:Kind::\w+[\s|]*)+)=>\s*([^,]+),", body)
-    kinds = {kind.replace("_", ""): kind for kind, _ in ERROR_KINDS}
-    return {
-        kinds[variant.lower()]: value.strip()
-        for variants, value in arms
-        for variant in re.findall(r"::(\w+)", variants)
-    }
-
-
-def test_the_page_retries_what_the_data_plane_retries():
-    values = {
-        "true": {"always", "share", "nothing_left"},
-        "is_idempotent": {"idempotent"},
-        "is_attempt_timeout && is_idempotent": {"attempt"},
-        "false": {"never"},
-    }
-    arms = rust_arms("may_retry")
-    assert set(arms) == {kind for kind, _ in ERROR_KINDS}
-    assert [kind for kind, words in generated().WORDS.items() if words.retry not in values[arms[kind]]] == []
-
-
-def test_the_page_blames_whom_the_data_plane_blames():
-    arms = rust_arms("outcome")
-    assert set(arms) == {kind for kind, _ in ERROR_KINDS}
-    blamed = {kind for kind, words in generated().WORDS.items() if words.blame == "yes"}
-    assert blamed == {kind for kind, value in arms.items() if value == "Outcome::Failure"}
 
 
 # --- code blocks

@@ -90,15 +90,21 @@ def test_the_servers_never_import_each_other(server):
 
 def test_of_the_face_only_the_command_line_and_serve_import_servers():
     files = [path for path in of("dl_inference") if not module_of(path).startswith("dl_inference.local.")]
-    for command in (
-        "cli.py",
-        "commands/access_settings.py",
-        "commands/check.py",
-        "commands/registry.py",
-        "commands/serve.py",
-    ):
-        files.remove(ROOT / "dl_inference" / command)
+    for command in ("access", "access_settings", "check", "check_view", "predict", "registry", "serve_run"):
+        files.remove(ROOT / "dl_inference" / "commands" / f"{command}.py")
     assert not offenders(files, lambda path, name: any(inside(name, server) for server in SERVERS))
+
+
+@pytest.mark.parametrize("library", ["rich", "typer"])
+def test_what_is_printed_and_asked_for_is_known_to_the_commands_only(library):
+    files = [path for path in FILES if module_of(path) != "dl_inference.cli"]
+    files = [path for path in files if not inside(module_of(path), "dl_inference.commands")]
+    assert not offenders(files, lambda path, name: inside(name, library))
+
+
+def test_the_door_imports_commands_and_what_registers_them():
+    files = [ROOT / "dl_inference" / "cli.py"]
+    assert not offenders(files, lambda path, name: name != "typer" and not inside(name, "dl_inference.commands"))
 
 
 def test_the_package_itself_exports_the_client_only():
@@ -116,7 +122,9 @@ def test_the_client_imports_only_messages_and_what_it_is_made_of():
     assert {module_of(path).split(".")[1] for path in files} == set(CLIENT)
     allowed = ("dl_inference.messages", *(f"dl_inference.{name}" for name in CLIENT))
     ours = lambda name: any(inside(name, package) for package in PACKAGES)  # noqa: E731
-    assert not offenders(files, lambda path, name: ours(name) and not any(inside(name, each) for each in allowed))
+    found = offenders(files, lambda path, name: ours(name) and not any(inside(name, each) for each in allowed))
+    # When an error is shown; test_blocking.py checks that the import of the client does without.
+    assert found == ["dl_inference.client.errors imports dl_inference._native"]
 
 
 def test_the_codecs_know_no_network():

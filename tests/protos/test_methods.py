@@ -1,14 +1,11 @@
 """protos/methods.toml against the descriptors: every row leads to the fields that its comments name."""
 
-import tomllib
-from pathlib import Path
-
 import pytest
+from fixtures.contract import METHODS
 
 from dl_inference import messages
 
-TABLE = Path(__file__).resolve().parents[2] / "protos" / "methods.toml"
-ROWS = {row["path"]: row for row in tomllib.loads(TABLE.read_text())["method"]}
+ROWS = {row["path"]: row for row in METHODS}
 POOL = messages.PredictRequest.DESCRIPTOR.file.pool
 
 KEY_NAMES = {"name", "model_name"}

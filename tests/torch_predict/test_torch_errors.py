@@ -4,6 +4,7 @@ import grpc
 import pytest
 
 import torch_predict
+from dl_inference._native import ERROR_KINDS
 from dl_inference.code import Code
 from torch_predict import errors
 from torch_predict.errors import status_of
@@ -36,6 +37,13 @@ def test_codes_are_grpcs():
 )
 def test_every_failure_has_its_status(error, code, message, kind):
     assert status_of(error, "r-1") == (code, message, kind)
+
+
+def test_every_kind_is_one_of_the_error_table():
+    failures = [*errors.RequestError.__subclasses__(), errors.BadAnswer, Exception]
+    kinds = {getattr(each, "kind", None) or status_of(each("text"), "r-1").kind for each in failures}
+    assert kinds == {"bad_request", "hook"}
+    assert kinds <= {each.name for each in ERROR_KINDS}
 
 
 def test_every_request_error_is_in_the_table_above():

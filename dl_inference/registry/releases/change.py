@@ -116,11 +116,20 @@ Edit = Callable[[ReleaseDocument | None, Sequence[EndpointDocument] | None], Rel
 
 
 @dataclass(frozen=True, slots=True)
-class Signature:
-    """Who changes, and why."""
+class Wanted:
+    """A change that somebody wants.
 
+    Attributes:
+        edit: what; it raises RefusedError for what makes no sense.
+        author: who.
+        reason: why.
+        force: make also what would be refused.
+    """
+
+    edit: Edit
     author: str = field(default_factory=default_author)
     reason: str = ""
+    force: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,26 +153,16 @@ class Outcome:
     endpoints: Sequence[EndpointDocument] | None
 
 
-def change(  # noqa: PLR0913  (a change has an author, a place and a limit)
-    store: ReleaseStore,
-    model: str,
-    edit: Edit,
-    signature: Signature,
-    *,
-    timeout_ms: int,
-    force: bool = False,
-) -> Outcome:
+def change(store: ReleaseStore, model: str, wanted: Wanted, *, timeout_ms: int) -> Outcome:
     """Edit a model's release document; what others change at the same time is kept.
 
-    Where the document moved meanwhile, `edit` is applied again to what is there now.
+    Where the document moved meanwhile, it is edited again as it is now.
 
     Args:
         store: where.
         model: which.
-        edit: what; it raises RefusedError for what makes no sense.
-        signature: who and why.
+        wanted: what.
         timeout_ms: most that all attempts may take.
-        force: make also what would be refused.
 
     Raises:
         RefusedError: the result would be wrong; nothing is written.
@@ -172,15 +171,15 @@ def change(  # noqa: PLR0913  (a change has an author, a place and a limit)
     deadline = time.monotonic() + timeout_ms / 1000
     while True:
         found = store.read(model)
-        overridden = [_unusable(store, model, found.fault, force)] if found.fault is not None else []
+        overridden = [_unusable(store, model, found.fault, wanted.force)] if found.fault is not None else []
         endpoints = store.endpoints(model)
-        after = edit(found.document, endpoints)
+        after = wanted.edit(found.document, endpoints)
         if found.document is not None and _content(after) == _content(found.document):
             return Outcome(found.document, found.document, False, (), (), endpoints)
-        stamped = _stamped(after, max(found.last_revision, found.document.revision if found.document else 0), signature)
+        stamped = _stamped(after, max(found.last_revision, found.document.revision if found.document else 0), wanted)
         findings = _findings(store, found.document, stamped, endpoints)
         wrong = [str(finding) for finding in findings if finding.is_new]
-        if wrong and not force:
+        if wrong and not wanted.force:
             raise RefusedError("\n".join(wrong))
         if store.write(model, found, stamped):
             notes = tuple(finding.text for finding in findings if not finding.is_new)
@@ -231,9 +230,9 @@ def _content(document: ReleaseDocument) -> bytes:
     return document.model_copy(update={"revision": 1, "author": "", "time": "", "reason": ""}).dump()
 
 
-def _stamped(document: ReleaseDocument, last_revision: int, signature: Signature) -> ReleaseDocument:
+def _stamped(document: ReleaseDocument, last_revision: int, wanted: Wanted) -> ReleaseDocument:
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    stamp = {"revision": last_revision + 1, "time": now, "author": signature.author, "reason": signature.reason}
+    stamp = {"revision": last_revision + 1, "time": now, "author": wanted.author, "reason": wanted.reason}
     try:
         # By way of its bytes: what an edit put together is only now compared with the schema.
         return parse(document.model, document.model_copy(update=stamp).dump())

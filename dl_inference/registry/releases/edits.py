@@ -19,12 +19,14 @@ class Settings:
         timeout_ms: most that a call may take; 0: what holds above.
         attempt_timeout_ms: after this time a call is tried on another endpoint; 0: what holds above.
         labels: label -> version; the empty version takes the label away.
+        phase: of a release; a model has none.
     """
 
     weight: int | None = None
     timeout_ms: int | None = None
     attempt_timeout_ms: int | None = None
     labels: Mapping[str, str] | None = None
+    phase: Phase | None = None
 
     def values(self) -> dict[str, int | None]:
         """Return what changes of a release's or a model's own keys."""
@@ -52,13 +54,12 @@ def adopt(model: str, endpoints: Sequence[EndpointDocument] | None) -> ReleaseDo
     return ReleaseDocument(model=model, revision=1, releases=releases)
 
 
-def deploy(  # noqa: PLR0913  (what is released, and how)
+def deploy(
     document: ReleaseDocument | None,
     endpoints: Sequence[EndpointDocument] | None,
     *,
     model: str,
     version: str,
-    phase: Phase | None,
     settings: Settings,
 ) -> ReleaseDocument:
     """Release a version, or change its release.
@@ -66,7 +67,7 @@ def deploy(  # noqa: PLR0913  (what is released, and how)
     `production` without a weight gives it every call: the other versions that had a share go to staging, where they
     answer only who asks for them. With a weight, the others stay as they are.
     """
-    base = document or adopt(model, endpoints)
+    phase, base = settings.phase, document or adopt(model, endpoints)
     releases = dict(base.releases) if base else {}
     # What was adopted was never released by anybody.
     present = releases.get(version) if document else None

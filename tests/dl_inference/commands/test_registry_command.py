@@ -12,7 +12,8 @@ import time
 
 import pytest
 from fixtures.processes import ROOT
-from fixtures.registry_fleet import Fleet, one_zookeeper
+from fixtures.registry_fleet import Fleet
+from fixtures.zookeeper_process import one_server
 from typer.testing import CliRunner
 
 from dl_inference import cli
@@ -27,14 +28,14 @@ digits=500,10.0.0.3:5000
 
 @pytest.fixture(scope="module")
 def zookeeper(tmp_path_factory):
-    with one_zookeeper(tmp_path_factory.mktemp("zookeeper")) as ensemble:
-        yield ensemble
+    with one_server(tmp_path_factory.mktemp("zookeeper")) as server:
+        yield server
 
 
 @pytest.fixture
 def fleet(zookeeper, monkeypatch):
     """Give a registry that the commands use, with nothing in it."""
-    found = Fleet(zookeeper.hosts)
+    found = Fleet(zookeeper.address)
     monkeypatch.setenv("DL_INFERENCE_REGISTRY", found.url)
     yield found
     found.close()
@@ -302,7 +303,7 @@ def test_watch_of_one_model_for_programs_begins_before_there_is_one(fleet, watch
 def test_watch_goes_on_after_a_registry_that_was_away(zookeeper, fleet, watching):
     fleet.put(endpoint_path("m", "10.0.0.1:1"), b'{"model":"m","protocol":"tfs","address":"10.0.0.1:1"}')
     process = watching()
-    server = zookeeper.servers[0]
+    server = zookeeper
     server.kill()
     process.wait_line("zk://.*: unreachable since", timeout_s=30)
     server.restart()

@@ -9,7 +9,8 @@ import time
 
 import pytest
 from fixtures.processes import ROOT
-from fixtures.registry_fleet import Fleet, one_zookeeper
+from fixtures.registry_fleet import Fleet
+from fixtures.zookeeper_process import one_server
 from typer.testing import CliRunner
 
 from dl_inference import cli
@@ -20,14 +21,14 @@ from dl_inference.registry.schema import ReleaseDocument, release_path
 
 @pytest.fixture(scope="module")
 def zookeeper(tmp_path_factory):
-    with one_zookeeper(tmp_path_factory.mktemp("zookeeper")) as ensemble:
-        yield ensemble
+    with one_server(tmp_path_factory.mktemp("zookeeper")) as server:
+        yield server
 
 
 @pytest.fixture
 def fleet(zookeeper, monkeypatch):
     """Give a registry that the commands use, in which versions 3 and 4 of digits are announced."""
-    found = Fleet(zookeeper.hosts)
+    found = Fleet(zookeeper.address)
     found.announce("digits", "3", "10.0.0.3:5000", protocol="seldon")
     found.announce("digits", "4", "10.0.0.4:5000", protocol="seldon")
     monkeypatch.setenv("DL_INFERENCE_REGISTRY", found.url)
@@ -276,8 +277,8 @@ def test_a_folder_does_for_who_has_no_registry(tmp_path):
 
 @pytest.mark.parametrize("state", ["down", "frozen"])
 def test_a_registry_that_does_not_answer_is_said_in_time(zookeeper, free_port, state):
-    url = f"zk://127.0.0.1:{free_port()}/x" if state == "down" else f"zk://{zookeeper.hosts}/x"
-    server = zookeeper.servers[0]
+    url = f"zk://127.0.0.1:{free_port()}/x" if state == "down" else f"zk://{zookeeper.address}/x"
+    server = zookeeper
     if state == "frozen":
         server.freeze()
     try:

@@ -19,16 +19,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from dl_inference import cli
-from dl_inference.commands.serve import Table
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_it_was():
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
+from dl_inference.commands.serve_table import Table
 
 
 def serve(*arguments: object):

@@ -11,12 +11,13 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from fixtures.registry_fleet import Fleet, one_zookeeper
+from fixtures.registry_fleet import Fleet
+from fixtures.zookeeper_process import one_server
 
 from access.discovery.file import FileConfig, FileResolver
 from dl_inference.registry.connection import AnswerLostError, Connection
 from dl_inference.registry.releases import edits
-from dl_inference.registry.releases.change import HISTORY_LENGTH, RefusedError, Signature, change, clear, default_author
+from dl_inference.registry.releases.change import HISTORY_LENGTH, RefusedError, Wanted, change, clear, default_author
 from dl_inference.registry.releases.files import ReleaseFiles, path_of
 from dl_inference.registry.releases.nodes import ReleaseNodes
 from dl_inference.registry.schema import (
@@ -31,18 +32,18 @@ from dl_inference.registry.zookeeper import RegistryError, parse_url
 
 TIMEOUT_MS = 30_000
 SHORT_MS = 700
-ME = Signature("me", "because")
+ME = ("me", "because")
 
 
 @pytest.fixture(scope="module")
 def zookeeper(tmp_path_factory):
-    with one_zookeeper(tmp_path_factory.mktemp("zookeeper")) as ensemble:
-        yield ensemble
+    with one_server(tmp_path_factory.mktemp("zookeeper")) as server:
+        yield server
 
 
 @pytest.fixture
 def fleet(zookeeper):
-    found = Fleet(zookeeper.hosts)
+    found = Fleet(zookeeper.address)
     yield found
     found.close()
 
@@ -101,7 +102,7 @@ def count(now, _):
 
 
 def apply(store, edit=count, **options):
-    return change(store, "m", edit, ME, timeout_ms=TIMEOUT_MS, **{"force": True, **options})
+    return change(store, "m", Wanted(edit, *ME, **{"force": True, **options}), timeout_ms=TIMEOUT_MS)
 
 
 def counts(documents):
@@ -276,7 +277,7 @@ def test_who_is_always_too_late_is_told_so_in_time(place):
 
     began = time.monotonic()
     with pytest.raises(RegistryError, match=f"others changed it at every attempt for {SHORT_MS} ms"):
-        change(store, "m", edit, ME, timeout_ms=SHORT_MS)
+        change(store, "m", Wanted(edit, *ME), timeout_ms=SHORT_MS)
     assert time.monotonic() - began < 10
 
 
@@ -360,7 +361,7 @@ def test_a_frozen_registry_is_said_in_time_and_works_again_afterwards(zookeeper,
     with Connection(fleet.place, SHORT_MS) as connection:
         store = ReleaseNodes(connection)
         apply(store)
-        zookeeper.servers[0].freeze()
+        zookeeper.freeze()
         try:
             began = time.monotonic()
             with pytest.raises(RegistryError, match=f"no answer from .* within {SHORT_MS} ms"):
@@ -369,7 +370,7 @@ def test_a_frozen_registry_is_said_in_time_and_works_again_afterwards(zookeeper,
                 Connection(fleet.place, SHORT_MS).__enter__()
             assert time.monotonic() - began < 10
         finally:
-            zookeeper.servers[0].thaw()
+            zookeeper.thaw()
     with Connection(fleet.place, TIMEOUT_MS) as connection:
         assert apply(ReleaseNodes(connection)).changed
 
@@ -432,7 +433,7 @@ def test_endpoints_in_the_file_count_as_announced(tmp_path):
     with pytest.raises(RefusedError, match="version 4 of m is unknown"):
         apply(
             store,
-            partial(edits.deploy, model="m", version="4", phase="production", settings=edits.Settings()),
+            partial(edits.deploy, model="m", version="4", settings=edits.Settings(phase="production")),
             force=False,
         )
 
@@ -469,7 +470,7 @@ def test_a_folder_is_followed_by_the_source_of_files(tmp_path):
     (tmp_path / "endpoints.yaml").write_text('m: {endpoints: [{address: "10.0.0.1:1", version: "1"}]}')
     store = ReleaseFiles(tmp_path, TIMEOUT_MS)
     for weight in (5, 7):
-        deploy = partial(edits.deploy, model="m", version="1", phase="production", settings=edits.Settings(weight))
+        deploy = partial(edits.deploy, model="m", version="1", settings=edits.Settings(weight, phase="production"))
         apply(store, deploy)
     resolver = FileResolver.create(FileConfig(kind="file", path="*"), tmp_path)
     resolver.start(lambda: None)

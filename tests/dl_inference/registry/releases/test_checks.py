@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dl_inference.commands.release_words import differences, percent, plain
+from dl_inference.commands.words import differences, percent, plain
 from dl_inference.registry.releases import edits
-from dl_inference.registry.releases.change import RefusedError, Signature, Stored, change
+from dl_inference.registry.releases.change import RefusedError, Stored, Wanted, change
 from dl_inference.registry.releases.checks import compare
 from dl_inference.registry.schema import EndpointDocument, Release, ReleaseDocument
 
 TIMEOUT_MS = 1000
-ME = Signature("me")
+ME = "me"
 VERSIONS = st.sampled_from(["1", "2", "3", "4"])
 
 
@@ -54,14 +54,12 @@ def document(releases, **more):
 
 
 def deploying(version, phase, **settings):
-    given_settings = edits.Settings(**settings)
-    return lambda now, endpoints: edits.deploy(
-        now, endpoints, model="m", version=version, phase=phase, settings=given_settings
-    )
+    given_settings = edits.Settings(**settings, phase=phase)
+    return lambda now, endpoints: edits.deploy(now, endpoints, model="m", version=version, settings=given_settings)
 
 
 def apply(store, edit, **options):
-    return change(store, "m", edit, ME, timeout_ms=TIMEOUT_MS, **options)
+    return change(store, "m", Wanted(edit, ME, **options), timeout_ms=TIMEOUT_MS)
 
 
 ENDPOINTS = st.lists(
@@ -260,7 +258,7 @@ def test_without_announcements_nothing_is_said_about_endpoints():
 
 def test_an_author_too_long_is_refused_and_not_cut():
     with pytest.raises(RefusedError, match=r"reason: .*at most 1000 characters"):
-        change(Memory(), "m", deploying("3", "production"), Signature("me", "x" * 1001), timeout_ms=TIMEOUT_MS)
+        change(Memory(), "m", Wanted(deploying("3", "production"), ME, "x" * 1001), timeout_ms=TIMEOUT_MS)
 
 
 def test_what_a_terminal_would_obey_is_not_printed():

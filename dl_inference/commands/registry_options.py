@@ -3,7 +3,6 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -71,23 +70,6 @@ def open_releases(registry: str | None, timeout_ms: int) -> Iterator[ReleaseStor
         return
     with connect(place, timeout_ms) as connection:
         yield ReleaseNodes(connection)
-
-
-def ago(seconds: float) -> str:
-    """Return a time that has passed, for people."""
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"
-
-
-def since(text: str) -> str:
-    """Return how long ago an ISO 8601 time was; the text itself where it is none."""
-    try:
-        then = datetime.fromisoformat(text)
-    except ValueError:
-        return text
-    return ago((datetime.now(UTC) - (then if then.tzinfo else then.replace(tzinfo=UTC))).total_seconds())
 
 
 def given(registry: str | None) -> str:

@@ -1,6 +1,7 @@
-"""What a release document says, for people: shares in percent, and what one change did, in words. Pure."""
+"""What the registry says, in words for people: ages, and of release documents shares and what a change did."""
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from dl_inference.registry.schema import Release, ReleaseDocument
@@ -9,6 +10,23 @@ from dl_inference.registry.schema import Release, ReleaseDocument
 def plain(text: object) -> str:
     """Return a text of somebody else's without what a terminal would obey."""
     return "".join(each if each.isprintable() else "\ufffd" for each in str(text))
+
+
+def ago(seconds: float) -> str:
+    """Return a time that has passed, for people."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def since(text: str) -> str:
+    """Return how long ago an ISO 8601 time was; the text itself where it is none."""
+    try:
+        then = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return ago((datetime.now(UTC) - (then if then.tzinfo else then.replace(tzinfo=UTC))).total_seconds())
 
 
 def percent(document: ReleaseDocument | None) -> dict[str, float]:

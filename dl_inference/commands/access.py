@@ -1,0 +1,48 @@
+"""`dl-inference access`: the access service alone."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from access.errors import ConfigError, StartError
+from access.plane import signals
+from access.service import AccessService
+from dl_inference import messages
+from dl_inference._native import Proxy
+from dl_inference.commands import access_settings
+from dl_inference.commands.check_view import show_problems
+from dl_inference.commands.console import err, log_to_stderr
+from dl_inference.commands.options import Admin, Listen
+
+
+def access(
+    config: Annotated[
+        Path, typer.Option(metavar="FILE", help="The configuration, access.yaml; docs/configuration.md lists its keys.")
+    ],
+    listen: Listen = None,
+    admin: Admin = None,
+) -> None:
+    """Run the access service alone, until SIGTERM.
+
+    Options win over variables (DL_INFERENCE_LISTEN=...), those over the file. The file and the sources that it names
+    are taken over when they change; SIGHUP reads them at once. SIGTERM or SIGINT lets calls in flight end; a second one
+    does not wait for them.
+    """
+    log_to_stderr()
+    flags: dict[str, Any] = {"listen": listen} if listen else {}
+    if admin is not None:
+        flags["admin"] = admin or None
+    service = AccessService(
+        config, lambda: access_settings.read(config, flags), lambda document: Proxy(document, messages.DESCRIPTORS)
+    )
+    try:
+        with signals(service.post):
+            service.run()
+    except ConfigError as error:
+        show_problems(err, error.problems, "red")
+        raise typer.Exit(1) from error
+    except StartError as error:
+        err.print(Text(f"cannot start: {error}", style="red"), soft_wrap=True)
+        raise typer.Exit(1) from error

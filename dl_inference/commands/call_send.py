@@ -1,0 +1,112 @@
+"""What `dl-inference call` does: input -> request -> one call -> the answer, or why there is none."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.text import Text
+
+from dl_inference import messages
+from dl_inference.client import Client
+from dl_inference.client.errors import CallError
+from dl_inference.codec import oip, seldon, tfs
+from dl_inference.codec.errors import InputError
+from dl_inference.commands import call_input, call_output
+from dl_inference.commands.console import err, out
+
+_METHODS: dict[str, tuple[str, Any]] = {
+    "seldon": (seldon.PREDICT, messages.SeldonMessage),
+    "tfs": (tfs.PREDICT, messages.PredictResponse),
+    "oip": (oip.INFER, messages.ModelInferResponse),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a user asks of a model.
+
+    Attributes:
+        protocol: seldon, tfs or oip.
+        model: the route key.
+        value: as `call_input.read` takes it.
+        tags: ``KEY=VALUE`` texts, seldon only.
+        version: tfs and oip only.
+        signature: tfs only.
+    """
+
+    protocol: str
+    model: str
+    value: str | None
+    tags: Sequence[str] = ()
+    version: int | None = None
+    signature: str | None = None
+
+    def request(self) -> Any:
+        """Return the message of the protocol.
+
+        Raises:
+            InputError: it has none for this.
+        """
+        value = call_input.read(self.value)
+        if self.protocol == "seldon":
+            return call_input.seldon(self.model, value, dict(map(_tag, self.tags)))
+        if self.protocol == "tfs":
+            return call_input.tfs(self.model, value, self.version, self.signature)
+        if self.protocol == "oip":
+            return call_input.oip(self.model, value, self.version)
+        raise InputError(f"{self.protocol!r} is no protocol: seldon, tfs or oip")
+
+
+def send(question: Question, to: str, *, timeout_ms: int, as_json: bool) -> int:
+    """Make one call and print how it went.
+
+    Args:
+        question: what is asked.
+        to: address.
+        timeout_ms: deadline of the call, ms.
+        as_json: print JSON for programs.
+
+    Returns:
+        The exit status: 0 answered, 1 failed, 2 nothing could be sent.
+    """
+    try:
+        request = question.request()
+        with Client(to, timeout_ms=timeout_ms, max_message_bytes=2**31 - 1) as client:
+            path, answer = _METHODS[question.protocol]
+            result = client.send(path, request, answer)
+    except InputError as error:
+        err.print(Text(str(error), style="red"), soft_wrap=True)
+        return 2
+    except CallError as error:
+        _show_failure(error, to, as_json)
+        return 1
+    if as_json:
+        print(call_output.to_json(result))
+    else:
+        call_output.show(out, result)
+    return 0
+
+
+def _tag(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InputError(f"--tag {text!r}: write KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except json.JSONDecodeError:
+        return key, value
+
+
+def _show_failure(error: CallError, address: str, as_json: bool) -> None:
+    if as_json:
+        fields = {"code": error.code, "kind": error.kind, "details": error.message, "trailers": dict(error.trailers)}
+        print(json.dumps({"error": fields}))
+        return
+    kind = f" ({error.kind})" if error.kind else ""
+    err.print(Text.assemble((f"{error.code}{kind}", "bold red"), f" from {address}: {error.message}"), soft_wrap=True)
+    for trailer in ("access-endpoint", "access-attempts", "x-request-id"):
+        if trailer in error.trailers:
+            err.print(Text(f"    {trailer}: {error.trailers[trailer]}"), soft_wrap=True)
+    if error.remedy:
+        err.print(Text(f"    {error.remedy}"), soft_wrap=True)

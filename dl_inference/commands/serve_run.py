@@ -1,0 +1,104 @@
+"""What `dl-inference serve` does: settings, lock, private folder and table around the service."""
+
+import contextlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+
+from access.errors import ConfigError, StartError
+from access.plane import signals
+from dl_inference import messages
+from dl_inference._native import Proxy
+from dl_inference.commands import access_settings
+from dl_inference.commands.check_view import show_problems
+from dl_inference.commands.console import err, out
+from dl_inference.commands.serve_table import Table
+from dl_inference.local.launch import Launcher
+from dl_inference.local.place import InUseError, locked, socket_folder
+from dl_inference.local.service import LocalService
+from dl_inference.registry.announcing.registration import Announcement, read
+from dl_inference.registry.zookeeper import RegistryError
+from tf_predict.repository import holds_saved_model
+from torch_predict import addresses
+from torch_predict.repository import SUFFIXES
+
+# -P: a file of the user's working directory must not be imported in place of a package.
+PREDICT = (sys.executable, "-P", "-m", "dl_inference.cli", "predict")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says.
+
+    Attributes:
+        flags: keys of the configuration.
+        replicas: processes of each version of each model.
+        allow_pickle: passed on to the model processes.
+        registration: options about the registry (`registry.announcing.registration.read`).
+    """
+
+    flags: Mapping[str, Any]
+    replicas: int
+    allow_pickle: bool
+    registration: Mapping[str, Any]
+
+
+def run(models_dir: Path, options: Options, *, has_table: bool, predict: Sequence[str] = PREDICT) -> int:
+    """Serve a folder of model folders until SIGTERM.
+
+    Args:
+        models_dir: the folder.
+        options: of the command line.
+        has_table: show the state as a table; else lines are logged.
+        predict: command line of a model server, up to the model folder.
+
+    Returns:
+        The exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
+    """
+    try:
+        config = access_settings.read_without_file({"expose_endpoints": True}, options.flags)
+        if fault := _fault(models_dir):
+            raise StartError(fault)
+        for address in [*config.listen, *([config.admin] if config.admin else [])]:
+            addresses.check(address)  # before models load for half a minute
+        announcement = Announcement(read(os.environ, **options.registration), "dl-inference serve")
+        announcement.check(config.listen)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(locked(models_dir))
+            sockets = stack.enter_context(socket_folder())
+            launcher = Launcher(
+                sockets,
+                options.replicas,
+                predict,
+                uses_template=predict is PREDICT,
+                allow_pickle=options.allow_pickle,
+            )
+            service = LocalService(
+                models_dir,
+                config,
+                launcher,
+                lambda document: Proxy(document, messages.DESCRIPTORS),
+                announcement,
+            )
+            view = stack.enter_context(Table(out)) if has_table else None
+            stack.enter_context(signals(service.post))
+            return 0 if service.run(view) else 1
+    except ConfigError as error:
+        show_problems(err, error.problems, "red")
+    except (StartError, InUseError, RegistryError, ValueError, OSError) as error:
+        err.print(Text(f"cannot start: {error}", style="red"), soft_wrap=True)
+    return 1
+
+
+def _fault(models_dir: Path) -> str | None:
+    """Say why a path is no folder of model folders."""
+    if not models_dir.is_dir():
+        return f"{models_dir} is not a folder; name the one that holds the model folders"
+    if holds_saved_model(models_dir) or any((models_dir / f"model{suffix}").is_file() for suffix in SUFFIXES):
+        return f"{models_dir} is itself a model folder; name the one around it: {models_dir.resolve().parent}"
+    return None
