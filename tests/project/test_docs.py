@@ -279,3 +279,14 @@ def test_the_first_prediction_of_the_readme_works(shell):
     assert answer["answer"]["jsonData"]["predictions"][0]["class"] == "seven"
     printed = run(f"{shlex.quote(sys.executable)} -c {shlex.quote(python.replace('127.0.0.1:8500', address))}")
     assert printed == "seven\n"
+
+
+# --- the walk through the code
+
+
+def test_every_file_that_the_architecture_page_names_is_there():
+    core = ROOT / "dataplane" / "crates" / "core" / "src"
+    named = set(re.findall(r"`((?:\w+/)*\w+\.(?:rs|py))`", (DOCS / "architecture.md").read_text()))
+    assert len(named) > 30
+    rooms = (ROOT, core, core / "net", core / "proxy", ROOT / "access", ROOT / "dl_inference", ROOT / "tests" / "project")
+    assert [name for name in sorted(named) if not any((room / name).is_file() for room in rooms)] == []
