@@ -23,6 +23,7 @@ from dl_inference.commands import check as check_command
 from dl_inference.commands import registry, release
 from dl_inference.commands import status as statuses
 from dl_inference.commands.console import err, log_to_stderr, out, say_what_is_missing
+from dl_inference.serving.folder import PYTORCH_FILES, kind_of
 
 app = typer.Typer(
     help="One gRPC address for every deep-learning model: access service with load balancing, and model servers.",
@@ -36,9 +37,6 @@ app.add_typer(release.app, name="release")
 app.add_typer(registry.app, name="registry")
 
 WATCH_S = 1.0
-
-# torch_predict knows them too, but takes its time to import.
-MODEL_SUFFIXES = (".pt2", ".pt", ".pth", ".safetensors")
 
 Listen = Annotated[
     list[str] | None,
@@ -185,13 +183,12 @@ def predict(  # noqa: PLR0913  (the options of the command)
     """
     from dl_inference.registry import zookeeper  # noqa: PLC0415  (not for the other commands)
     from dl_inference.registry.announcing import registration  # noqa: PLC0415  (not for the other commands)
-    from tf_predict.repository import is_saved_model_folder  # noqa: PLC0415
 
     addresses = listen or _listed("DL_INFERENCE_LISTEN") or ["127.0.0.1:5000"]
     admin = next(iter(_listed("DL_INFERENCE_ADMIN")), None) if admin is None else admin or None
     try:
         place = registration.read(os.environ, register=register, advertise=advertise, weight=weight, capacity=capacity)
-        if is_saved_model_folder(model_dir):
+        if kind_of(model_dir) == "TensorFlow":
             from tf_predict import server as tensorflow_server  # noqa: PLC0415  (not for the other commands)
 
             exit_status = tensorflow_server.serve(
@@ -290,7 +287,7 @@ def check(
     if path.is_dir():
         check_command.model(path, allow_pickle)
         return
-    if path.suffix in MODEL_SUFFIXES:
+    if path.suffix in {Path(name).suffix for name in PYTORCH_FILES}:
         out.print(f"{path}: a model file\n    name its folder: {path.parent}", markup=False, soft_wrap=True)
         raise typer.Exit(1)
     report = access_check.config(path)

@@ -18,10 +18,12 @@ import grpc
 from dl_inference.registry.announcing import registration as registry
 from dl_inference.registry.announcing.registration import Announcement, Registration, Served
 from dl_inference.registry.zookeeper import RegistryError
-from tf_predict import addresses, repository
+from dl_inference.serving import listening
+from dl_inference.serving.settings import ModelFolderError
+from tf_predict import repository
 from tf_predict.admin import AdminPort
 from tf_predict.config import MAX_MESSAGE_BYTES, ServerSettings
-from tf_predict.errors import LoadError, ModelFolderError
+from tf_predict.errors import LoadError
 from tf_predict.health import Health
 from tf_predict.loading import Load, Loader, follow, load_tensorflow
 from tf_predict.reflection import Reflection
@@ -80,8 +82,9 @@ def serve(  # noqa: PLR0913  (the command line's options)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = settings or ServerSettings.from_environment(os.environ)
+        listen = [listening.absolute(address) for address in listen]
         for address in [*listen, *([admin] if admin is not None else [])]:
-            addresses.check(address)
+            listening.check(address)
         folder = repository.find(model_dir)
         chosen = folder.chosen(model_version)
         versions = Versions(model_name or folder.name, folder.settings)

@@ -17,19 +17,6 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 
-def choose(folder: repository.ModelFolder, number: int | None) -> repository.Version:
-    """Return the version of that number; None: the last of those that are to be served.
-
-    Raises:
-        ValueError: there is no such version.
-    """
-    candidates = folder.served if number is None else [v for v in folder.versions if v.number == number]
-    if not candidates:
-        there = ", ".join(str(v.number) for v in folder.versions)
-        raise ValueError(f"{folder.path} has no version {number}; found: {there}")
-    return candidates[-1]
-
-
 def load_predictor(
     folder: repository.ModelFolder, version: repository.Version, *, allow_pickle: bool, settings: ServerSettings
 ) -> Predictor:

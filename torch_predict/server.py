@@ -19,10 +19,12 @@ from dl_inference.messages import DESCRIPTORS
 from dl_inference.registry.announcing import registration as registry
 from dl_inference.registry.announcing.registration import Announcement, Registration, Served
 from dl_inference.registry.zookeeper import RegistryError
-from torch_predict import addresses, repository
+from dl_inference.serving import listening
+from dl_inference.serving.settings import ModelFolderError
+from torch_predict import repository
 from torch_predict.config import ServerSettings
-from torch_predict.errors import LoadError, ModelFolderError
-from torch_predict.loading import choose, load_predictor
+from torch_predict.errors import LoadError
+from torch_predict.loading import load_predictor
 from torch_predict.signals import Signals
 
 if TYPE_CHECKING:
@@ -69,13 +71,13 @@ def serve(  # noqa: PLR0913  (the command line's options)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = settings or ServerSettings.from_environment(os.environ)
-        listen = [addresses.absolute(address) for address in listen]
-        admin = addresses.absolute(admin) if admin is not None else None
+        listen = [listening.absolute(address) for address in listen]
+        admin = listening.absolute(admin) if admin is not None else None
         for address in [*listen, *([admin] if admin is not None else [])]:
-            addresses.check(address)
+            listening.check(address)
         folder = repository.find(model_dir)
         name = name or folder.name
-        chosen = choose(folder, version)
+        chosen = folder.chosen(version)[-1]
         served = _served((name, *folder.settings.aliases), chosen.number, folder.settings.labels)
         announcement = Announcement(registration or registry.read(os.environ), "torch_predict")
         announcement.check(listen, served)

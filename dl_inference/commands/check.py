@@ -14,8 +14,9 @@ from rich.text import Text
 
 from access import document
 from access.check import Report
-from dl_inference.commands.console import out, say_what_is_missing
+from dl_inference.commands.console import out
 from dl_inference.problem import Problem
+from dl_inference.serving.folder import kind_of
 
 
 def show(console: Console, report: Report) -> None:
@@ -44,18 +45,14 @@ def show_problems(console: Console, problems: Iterable[Problem], style: str) -> 
 
 def model(folder: Path, allow_pickle: bool) -> None:
     """Print every problem of a model folder; exit status 1 when there is one."""
-    from tf_predict import repository as saved_models  # noqa: PLC0415  (not for the other commands)
+    # numpy, which the servers' formats need, doubles the start of every other command
+    from tf_predict import repository as saved_models  # noqa: PLC0415
+    from torch_predict import repository  # noqa: PLC0415
 
-    try:
-        if saved_models.is_saved_model_folder(folder):
-            problems = saved_models.check(folder)
-        else:
-            from torch_predict import repository  # noqa: PLC0415  (torch is an extra, and takes seconds to import)
-
-            problems = repository.check(folder, allow_pickle=allow_pickle)
-    except ModuleNotFoundError as error:
-        say_what_is_missing(error)
-        raise typer.Exit(1) from error
+    if kind_of(folder) == "TensorFlow":
+        problems = saved_models.check(folder)
+    else:
+        problems = repository.check(folder, allow_pickle=allow_pickle)
     show_problems(out, problems, "red")
     if problems:
         raise typer.Exit(1)

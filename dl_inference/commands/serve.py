@@ -28,9 +28,8 @@ from dl_inference.local.place import InUseError, locked, socket_folder
 from dl_inference.local.service import LocalService
 from dl_inference.registry.announcing.registration import Announcement, read
 from dl_inference.registry.zookeeper import RegistryError
-from tf_predict.repository import holds_saved_model
-from torch_predict import addresses
-from torch_predict.repository import SUFFIXES
+from dl_inference.serving import listening
+from dl_inference.serving.folder import holds_model
 
 # -P: a file of the user's working directory must not be imported in place of a package.
 PREDICT = (sys.executable, "-P", "-m", "dl_inference.cli", "predict")
@@ -98,7 +97,7 @@ def run(  # noqa: PLR0913  (the options of the command)
         if fault := _fault(models_dir):
             raise StartError(fault)
         for address in [*config.listen, *([config.admin] if config.admin else [])]:
-            addresses.check(address)  # before models load for half a minute
+            listening.check(address)  # before models load for half a minute
         announcement = Announcement(read(os.environ, **(registration or {})), "dl-inference serve")
         announcement.check(config.listen)
         with contextlib.ExitStack() as stack:
@@ -127,6 +126,6 @@ def _fault(models_dir: Path) -> str | None:
     """Say why a path is no folder of model folders."""
     if not models_dir.is_dir():
         return f"{models_dir} is not a folder; name the one that holds the model folders"
-    if holds_saved_model(models_dir) or any((models_dir / f"model{suffix}").is_file() for suffix in SUFFIXES):
+    if holds_model(models_dir):
         return f"{models_dir} is itself a model folder; name the one around it: {models_dir.resolve().parent}"
     return None

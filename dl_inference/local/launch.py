@@ -11,10 +11,11 @@ from pathlib import Path
 
 from access import state
 from dl_inference.local.child import spawn
-from dl_inference.local.folders import Kind, Layout
+from dl_inference.local.folders import Layout
 from dl_inference.local.fork import Template
 from dl_inference.local.place import SOCKET_NAME_BYTES
 from dl_inference.local.processes import ModelProcess, State
+from dl_inference.serving.folder import Kind
 
 SLOW_S = 30.0
 """A process that loads longer than this no longer keeps others from starting."""

@@ -15,6 +15,7 @@ BOTTOM = (
     "dl_inference.address",
     "dl_inference.problem",
     "dl_inference.registry",
+    "dl_inference.serving",
 )
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 

@@ -158,7 +158,7 @@ def test_a_model_that_cannot_be_served_is_told_before_anything_listens(folder, c
 
 def test_a_version_that_is_not_there_is_told(folder, caplog):
     assert serve(folder, terminate, version=9)[0] == 1
-    assert "has no version 9; found: 1" in caplog.text
+    assert "there is no version 9; found: 1" in caplog.text
 
 
 def test_a_setting_that_does_not_fit_is_told(folder, caplog, monkeypatch):
