@@ -22,8 +22,12 @@ from dl_inference._native import Proxy
 from dl_inference.commands import check as check_command
 from dl_inference.commands import registry, release
 from dl_inference.commands import status as statuses
-from dl_inference.commands.console import err, log_to_stderr, out, say_what_is_missing
-from dl_inference.serving.folder import PYTORCH_FILES, kind_of
+from dl_inference.commands.console import err, log_to_stderr, out
+from dl_inference.local import model_server
+from dl_inference.registry.announcing import registration
+from dl_inference.registry.zookeeper import RegistryError
+from dl_inference.serving.folder import PYTORCH_FILES
+from dl_inference.serving.options import DEFAULT_LISTEN, ServeOptions
 
 app = typer.Typer(
     help="One gRPC address for every deep-learning model: access service with load balancing, and model servers.",
@@ -181,41 +185,23 @@ def predict(  # noqa: PLR0913  (the options of the command)
     Options win over variables (DL_INFERENCE_LISTEN=..., DL_INFERENCE_ADMIN=...). Without either it listens on
     127.0.0.1:5000.
     """
-    from dl_inference.registry import zookeeper  # noqa: PLC0415  (not for the other commands)
-    from dl_inference.registry.announcing import registration  # noqa: PLC0415  (not for the other commands)
-
-    addresses = listen or _listed("DL_INFERENCE_LISTEN") or ["127.0.0.1:5000"]
-    admin = next(iter(_listed("DL_INFERENCE_ADMIN")), None) if admin is None else admin or None
     try:
         place = registration.read(os.environ, register=register, advertise=advertise, weight=weight, capacity=capacity)
-        if kind_of(model_dir) == "TensorFlow":
-            from tf_predict import server as tensorflow_server  # noqa: PLC0415  (not for the other commands)
-
-            exit_status = tensorflow_server.serve(
-                model_dir,
-                addresses,
-                admin,
-                model_name=model_name,
-                model_version=model_version,
-                registration=place,
-            )
-        else:
-            from torch_predict import server  # noqa: PLC0415  (torch is an extra, and takes seconds to import)
-
-            exit_status = server.serve(
-                model_dir,
-                addresses,
-                admin,
-                allow_pickle,
-                version=model_version,
-                name=model_name,
-                registration=place,
-            )
-    except zookeeper.RegistryError as error:
+        options = ServeOptions(
+            model_dir=model_dir,
+            listen=tuple(listen or _listed("DL_INFERENCE_LISTEN") or (DEFAULT_LISTEN,)),
+            admin=next(iter(_listed("DL_INFERENCE_ADMIN")), None) if admin is None else admin or None,
+            name=model_name,
+            version=model_version,
+            allow_pickle=allow_pickle,
+            registration=place,
+        )
+        exit_status = model_server.run(options)
+    except RegistryError as error:
         err.print(Text(f"cannot start: {error}", style="red"), soft_wrap=True)
         raise typer.Exit(1) from error
-    except ModuleNotFoundError as error:
-        say_what_is_missing(error)
+    except model_server.NotInstalledError as error:
+        err.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from error
     raise typer.Exit(exit_status)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from dl_inference import messages
 from dl_inference._native import Proxy
 from dl_inference.commands import status as statuses
 from dl_inference.commands.check import show_problems
+from dl_inference.local import model_server
 from dl_inference.local.launch import Launcher
 from dl_inference.local.place import InUseError, locked, socket_folder
 from dl_inference.local.service import LocalService
@@ -30,9 +30,6 @@ from dl_inference.registry.announcing.registration import Announcement, read
 from dl_inference.registry.zookeeper import RegistryError
 from dl_inference.serving import listening
 from dl_inference.serving.folder import holds_model
-
-# -P: a file of the user's working directory must not be imported in place of a package.
-PREDICT = (sys.executable, "-P", "-m", "dl_inference.cli", "predict")
 
 
 class Table:
@@ -75,7 +72,7 @@ def run(  # noqa: PLR0913  (the options of the command)
     replicas: int,
     allow_pickle: bool = False,
     registration: Mapping[str, Any] | None = None,
-    predict: Sequence[str] = PREDICT,
+    program: Sequence[str] = model_server.PROGRAM,
 ) -> int:
     """Serve a folder of model folders until SIGTERM.
 
@@ -86,7 +83,7 @@ def run(  # noqa: PLR0913  (the options of the command)
         replicas: processes of each version of each model.
         allow_pickle: passed on to the model processes.
         registration: options about the registry (`registry.announcing.registration.read`).
-        predict: command line of a model server, up to the model folder.
+        program: command line of a model server, up to its options.
 
     Returns:
         The exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
@@ -103,7 +100,8 @@ def run(  # noqa: PLR0913  (the options of the command)
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked(models_dir))
             sockets = stack.enter_context(socket_folder())
-            launcher = Launcher(sockets, replicas, predict, uses_template=predict is PREDICT, allow_pickle=allow_pickle)
+            is_ours = program is model_server.PROGRAM
+            launcher = Launcher(sockets, replicas, program, uses_template=is_ours, allow_pickle=allow_pickle)
             service = LocalService(
                 models_dir,
                 config,

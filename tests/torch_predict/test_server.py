@@ -14,6 +14,7 @@ import pytest
 import torch
 from fixtures.torch_fakes import FakeBatch, FakeItem
 
+from dl_inference.serving.options import ServeOptions
 from torch_predict import server
 from torch_predict.config import ServerSettings
 
@@ -62,7 +63,11 @@ def folder(write):
     return folder
 
 
-def serve(folder, on_ready, **options):
+def options_of(folder, **options):
+    return ServeOptions(**{"model_dir": folder, "listen": ["127.0.0.1:0"], **options})
+
+
+def serve(folder, on_ready, settings=None, **options):
     """Serve until `on_ready` has sent the signal; return the exit status and the front."""
     workers = []
 
@@ -70,7 +75,7 @@ def serve(folder, on_ready, **options):
         workers.append(FakeWorker(document, on_ready))
         return workers[0]
 
-    status = server.serve(folder, ["127.0.0.1:0"], make_worker=make_worker, **options)
+    status = server.serve(options_of(folder, **options), settings=settings, make_worker=make_worker)
     return status, workers[0] if workers else None
 
 
@@ -201,7 +206,7 @@ def test_wrong_samples_keep_nobody_from_being_served(folder, caplog):
 def test_an_address_in_use_is_told_before_the_model_loads(folder, caplog):
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        assert server.serve(folder, [address]) == 1
-        assert server.serve(folder, ["127.0.0.1:0"], admin=address) == 1
+        assert server.serve(options_of(folder, listen=[address])) == 1
+        assert server.serve(options_of(folder, admin=address)) == 1
     assert f"cannot listen on {address}: Address already in use" in caplog.text
     assert "loading" not in caplog.text

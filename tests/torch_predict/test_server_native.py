@@ -22,9 +22,9 @@ from dl_inference.messages import HealthCheckRequest, HealthCheckResponse, Seldo
 MODEL_PY = "import torch\nclass Model(torch.nn.Linear):\n    def __init__(self): super().__init__(2, 1)\n"
 SERVE = """
 import sys
-from pathlib import Path
+from dl_inference.serving.options import ServeOptions
 from torch_predict.server import serve
-sys.exit(serve(Path(sys.argv[1]), sys.argv[2:]))
+sys.exit(serve(ServeOptions(model_dir=sys.argv[1], listen=sys.argv[2:])))
 """
 PROCESSOR = """
 import time, threading, os
