@@ -175,6 +175,14 @@ def predict(  # noqa: PLR0913  (the options of the command)
         str | None, typer.Option(metavar="NAME", help="What the model is called; default: as the folder.")
     ] = None,
     allow_pickle: AllowPickle = False,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A limit of docs/limits.md, or max_queue, max_batch, timeout_ms, stream_idle_timeout_ms. Wins over "
+            "DL_INFERENCE_LIMITS__NAME, that over model.yaml. Repeatable.",
+        ),
+    ] = None,
     register: Register = None,
     advertise: Advertise = None,
     weight: Weight = None,
@@ -194,6 +202,7 @@ def predict(  # noqa: PLR0913  (the options of the command)
             name=model_name,
             version=model_version,
             allow_pickle=allow_pickle,
+            limits=_limits(limit or []),
             registration=place,
         )
         exit_status = model_server.run(options)
@@ -321,6 +330,15 @@ def version() -> None:
 def _target_fault(to: str) -> str | None:
     """Say what is wrong with an address to call; gRPC's own dns:///name:port is as good as ours."""
     return None if to.startswith("dns:") else address.fault(to)
+
+
+def _limits(given: list[str]) -> dict[str, str]:
+    """Return what the texts NAME=VALUE say."""
+    pairs = [each.partition("=") for each in given]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise typer.BadParameter(f"{name}{equals}{value} is not NAME=VALUE", param_hint="--limit")
+    return {name: value for name, _, value in pairs}
 
 
 def _listed(variable: str) -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dl_inference.problem import Problem
 from dl_inference.serving import folder
+from dl_inference.serving.given import NOTHING, Given
 from dl_inference.serving.settings import ModelFolderError
 from tf_predict.config import ModelSettings
 
@@ -45,8 +46,12 @@ class ModelFolder(folder.ModelFolder[ModelSettings, Version]):
     """A model folder that holds a SavedModel."""
 
 
-def find(path: Path) -> ModelFolder:
+def find(path: Path, given: Given = NOTHING) -> ModelFolder:
     """Return what a model folder holds.
+
+    Args:
+        path: the model folder.
+        given: what replaces values of model.yaml.
 
     Raises:
         ModelFolderError: with every problem that keeps it from being served.
@@ -57,7 +62,7 @@ def find(path: Path) -> ModelFolder:
             [Problem(str(path), "is not a folder", "name a folder that holds saved_model.pb or versions of it")]
         )
     problems: list[Problem] = []
-    settings = folder.read_settings(path, ModelSettings, problems)
+    settings = folder.read_settings(path, ModelSettings, given, problems)
     versions = _versions(path, problems)
     if versions:
         problems += folder.missing_versions(path, settings, versions)
@@ -66,10 +71,10 @@ def find(path: Path) -> ModelFolder:
     return ModelFolder(path.name, path, settings, versions)
 
 
-def check(path: Path) -> list[Problem]:
+def check(path: Path, given: Given = NOTHING) -> list[Problem]:
     """Return every problem of a model folder, without loading it."""
     try:
-        find(path)
+        find(path, given)
     except ModelFolderError as error:
         return error.problems
     return []

@@ -19,11 +19,12 @@ import grpc
 from dl_inference.registry.announcing import registration as registry
 from dl_inference.registry.announcing.registration import Announcement, Served
 from dl_inference.registry.zookeeper import RegistryError
+from dl_inference.serving.limits import CommonLimits
 from dl_inference.serving.options import ServeOptions
 from dl_inference.serving.settings import ModelFolderError
 from tf_predict import repository
 from tf_predict.admin import AdminPort
-from tf_predict.config import MAX_MESSAGE_BYTES, ServerSettings
+from tf_predict.config import ServerSettings
 from tf_predict.errors import LoadError
 from tf_predict.health import Health
 from tf_predict.loading import Load, Loader, follow, load_tensorflow
@@ -40,13 +41,24 @@ STUCK_S = 1.0
 """How long the thread that follows the folder may still be busy when the drain is over."""
 
 _OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_metadata_size", 64 << 10),
     ("grpc.so_reuseport", 0),  # else a second server on the same port takes half of the connections, silently
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),  # grpcio's default ends eager keep-alives
     ("grpc.keepalive_permit_without_calls", 1),
 )
+
+_OPTIONS_OF = {
+    "max_message_bytes": ("grpc.max_receive_message_length", "grpc.max_send_message_length"),
+    "max_metadata_bytes": ("grpc.max_metadata_size",),
+    "max_streams": ("grpc.max_concurrent_streams",),
+    "connection_idle_timeout_ms": ("grpc.max_connection_idle_ms",),
+    "max_connection_age_ms": ("grpc.max_connection_age_ms",),
+    "max_connection_age_grace_ms": ("grpc.max_connection_age_grace_ms",),
+    "max_frame_bytes": ("grpc.http2.max_frame_size",),
+}
+"""What grpcio calls each limit."""
+
+ALWAYS = {"max_message_bytes", "max_metadata_bytes"}
+"""Limits that hold with their default; of the others grpcio's own hold unless they are given."""
 
 _CANNOT_SERVE = (ModelFolderError, LoadError, RegistryError, ValueError, OSError)
 
@@ -85,12 +97,13 @@ def serve(options: ServeOptions, *, settings: ServerSettings | None = None, load
     try:
         settings = settings or ServerSettings.from_environment(os.environ)
         options = options.checked()
-        folder = repository.find(options.model_dir)
+        given = options.given(os.environ)
+        folder = repository.find(options.model_dir, given)
         chosen = folder.chosen(options.version)
         versions = Versions(options.name or folder.name, folder.settings)
         announcement = Announcement(options.registration or registry.read(os.environ), "tf_predict")
         announcement.check(options.listen, _served(versions, [version.number for version in chosen]))
-        loader = Loader(versions, load, settings.tensorflow_threads)
+        loader = Loader(versions, load, settings.tensorflow_threads, given)
         for version in chosen:
             loader.load(folder, version)
     except _CANNOT_SERVE as error:
@@ -106,9 +119,9 @@ def serve(options: ServeOptions, *, settings: ServerSettings | None = None, load
 async def _serve(loaded: _Loaded) -> int:
     options, versions, announcement = loaded.options, loaded.versions, loaded.announcement
     stopping, draining = asyncio.Event(), asyncio.Event()
-    service = Service(versions, RUNNING, loaded.settings.max_queue)
+    service = Service(versions, RUNNING, versions.settings.max_queue)
     health = Health(versions, draining)
-    server = grpc.aio.server(options=_OPTIONS)
+    server = grpc.aio.server(options=[*_OPTIONS, *limit_options(versions.settings.limits)])
     server.add_generic_rpc_handlers((service, health, Reflection(draining)))
     admin_port = None
     try:
@@ -150,6 +163,14 @@ async def _serve(loaded: _Loaded) -> int:
             logging.shutdown()
             os._exit(0 if is_clean else 1)
     return 0 if is_clean else 1
+
+
+def limit_options(limits: CommonLimits) -> list[tuple[str, int]]:
+    """Return grpcio's options for the limits that hold."""
+    held = ALWAYS | limits.model_fields_set
+    return [
+        (option, getattr(limits, name)) for name, options in _OPTIONS_OF.items() if name in held for option in options
+    ]
 
 
 def _served(versions: Versions, numbers: Collection[int]) -> Served:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dl_inference.problem import Problem
 from dl_inference.serving import folder
+from dl_inference.serving.given import NOTHING, Given
 from dl_inference.serving.settings import ModelFolderError
 from torch_predict.config import ModelSettings
 from torch_predict.errors import LoadError, PickleNotAllowed
@@ -40,26 +41,31 @@ class ModelFolder(folder.ModelFolder[ModelSettings, Version]):
     """A model folder that can be served."""
 
 
-def find(path: Path) -> ModelFolder:
+def find(path: Path, given: Given = NOTHING) -> ModelFolder:
     """Return what a model folder holds.
+
+    Args:
+        path: the model folder.
+        given: what replaces values of model.yaml.
 
     Raises:
         ModelFolderError: with every problem that keeps it from being served.
     """
-    found, problems = _inspect(path.resolve())
+    found, problems = _inspect(path.resolve(), given)
     if found is None or problems:
         raise ModelFolderError(problems)
     return found
 
 
-def check(path: Path, *, allow_pickle: bool = False) -> list[Problem]:
+def check(path: Path, given: Given = NOTHING, *, allow_pickle: bool = False) -> list[Problem]:
     """Return every problem of a model folder, also those that only loading would meet, without loading.
 
     Args:
         path: the model folder.
+        given: what replaces values of model.yaml.
         allow_pickle: whether the server would be started with ``--allow-pickle``.
     """
-    found, problems = _inspect(path.resolve())
+    found, problems = _inspect(path.resolve(), given)
     for version in found.versions if found is not None else ():
         if (
             version.runtime.runs_code(version.file)
@@ -83,11 +89,11 @@ def load(found: ModelFolder, version: Version, *, allow_pickle: bool, device: to
     return version.runtime.load(version.file, device)
 
 
-def _inspect(path: Path) -> tuple[ModelFolder | None, list[Problem]]:
+def _inspect(path: Path, given: Given) -> tuple[ModelFolder | None, list[Problem]]:
     if not path.is_dir():
         return None, [Problem(str(path), "is not a folder", "name a folder that holds model.pt2 or versions of it")]
     problems: list[Problem] = []
-    settings = folder.read_settings(path, ModelSettings, problems)
+    settings = folder.read_settings(path, ModelSettings, given, problems)
     versions: list[Version] = []
     for number, place in _version_folders(path, problems).items():
         try:

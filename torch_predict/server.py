@@ -23,6 +23,7 @@ from dl_inference.serving.settings import ModelFolderError
 from torch_predict import repository
 from torch_predict.config import ServerSettings
 from torch_predict.errors import LoadError
+from torch_predict.front import worker_config
 from torch_predict.loading import load_predictor
 from torch_predict.signals import Signals
 
@@ -59,22 +60,14 @@ def serve(
     try:
         settings = settings or ServerSettings.from_environment(os.environ)
         options = options.checked()
-        folder = repository.find(options.model_dir)
+        folder = repository.find(options.model_dir, options.given(os.environ))
         chosen = folder.chosen(options.version)[-1]
         name = options.name or folder.name
         served = _served((name, *folder.settings.aliases), chosen.number, folder.settings.labels)
         announcement = Announcement(options.registration or registry.read(os.environ), "torch_predict")
         announcement.check(options.listen, served)
         predictor = load_predictor(folder, chosen, allow_pickle=options.allow_pickle, settings=settings)
-        document = settings.worker_json(
-            listen=list(options.listen),
-            admin=options.admin,
-            model=name,
-            version=chosen.number,
-            settings=folder.settings,
-            platform=f"pytorch_{chosen.runtime.name}",
-            metadata=predictor.metadata,
-        )
+        document = worker_config(options, folder, chosen, predictor.metadata).model_dump_json()
         worker = make_worker(document, DESCRIPTORS)
         bound = worker.start()
         announcement.open(bound)

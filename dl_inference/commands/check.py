@@ -1,6 +1,7 @@
 """What `dl-inference check` prints: the problems of a configuration or a model folder; else what would be in force."""
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from access.check import Report
 from dl_inference.commands.console import out
 from dl_inference.problem import Problem
 from dl_inference.serving.folder import kind_of
+from dl_inference.serving.given import Given
 
 
 def show(console: Console, report: Report) -> None:
@@ -49,10 +51,11 @@ def model(folder: Path, allow_pickle: bool) -> None:
     from tf_predict import repository as saved_models  # noqa: PLC0415
     from torch_predict import repository  # noqa: PLC0415
 
+    given = Given(os.environ)
     if kind_of(folder) == "TensorFlow":
-        problems = saved_models.check(folder)
+        problems = saved_models.check(folder, given)
     else:
-        problems = repository.check(folder, allow_pickle=allow_pickle)
+        problems = repository.check(folder, given, allow_pickle=allow_pickle)
     show_problems(out, problems, "red")
     if problems:
         raise typer.Exit(1)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from access.fields import is_model_name
 from dl_inference.serving.folder import PYTORCH_FILES, Kind, kind_of
+from dl_inference.serving.given import Given
 from dl_inference.serving.settings import ModelFolderError
 from tf_predict import repository as saved_models
 from torch_predict import repository
@@ -191,12 +192,13 @@ def inspect(folder: Path, seen: Look) -> Layout:
             f"{folder}: a model's name has letters, digits, '.', '_' and '-', at most 128; rename the folder"
         )
     found: repository.ModelFolder | saved_models.ModelFolder
+    given = Given(os.environ)
     kind = kind_of(path)
     if kind == "TensorFlow":
-        found = saved_models.find(path)
+        found = saved_models.find(path, given)
         _refuse_both(path, found)
     else:
-        found = repository.find(path)
+        found = repository.find(path, given)
     served = [each.number for each in found.chosen()]
     settings = found.settings
     places = {each.number: each.path for each in found.versions}

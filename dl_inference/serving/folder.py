@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Generic, Literal, Protocol, TypeVar
 
 from dl_inference.problem import Problem
+from dl_inference.serving.given import Given
 from dl_inference.serving.settings import FILE, ModelFolderError, Settings, read_model_settings
 
 Kind = Literal["PyTorch", "TensorFlow"]
@@ -98,10 +99,10 @@ def version_folders(
     return dict(sorted(numbered.items()))
 
 
-def read_settings(path: Path, settings: type[Settings], problems: list[Problem]) -> Settings:
-    """Return what a folder's model.yaml says; the defaults where that has problems, which are added."""
+def read_settings(path: Path, settings: type[Settings], given: Given, problems: list[Problem]) -> Settings:
+    """Return what a folder's model.yaml and `given` say; the defaults where that has problems, which are added."""
     try:
-        return read_model_settings(path / FILE, settings)
+        return read_model_settings(path / FILE, settings, given)
     except ModelFolderError as error:
         problems += error.problems
         return settings()

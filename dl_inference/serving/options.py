@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from dl_inference.registry.announcing.registration import Registration
 from dl_inference.serving import listening
+from dl_inference.serving.given import Given
 
 DEFAULT_LISTEN = "127.0.0.1:5000"
 
@@ -27,11 +29,18 @@ class ServeOptions(BaseModel):
         default=None, description="The one version to serve; default: those that model.yaml names, else the latest."
     )
     allow_pickle: bool = Field(default=False, description="Load a whole pickled model, which runs the code inside it.")
+    limits: dict[str, str] = Field(
+        default={}, description="Limits and other numbers of model.yaml that win over it and the environment."
+    )
     registration: Registration | None = Field(
         default=None,
         exclude=True,  # it may hold a password; who hands options over as text leaves it to the environment
         description="Where it announces itself; default: from the environment, which may name nothing.",
     )
+
+    def given(self, environment: Mapping[str, str]) -> Given:
+        """Return what replaces values of model.yaml."""
+        return Given(environment, self.limits)
 
     def checked(self) -> ServeOptions:
         """Return them with absolute paths of sockets, once every address was found free.

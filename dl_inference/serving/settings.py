@@ -5,7 +5,6 @@ A server adds keys of its own in a subclass of `CommonSettings`, and variables o
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -14,6 +13,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dl_inference.problem import Problem
+from dl_inference.serving.given import NOTHING, PREFIX, Given, limits_of, unknown
+from dl_inference.serving.limits import CommonLimits
 
 FILE = "model.yaml"
 
@@ -38,6 +39,10 @@ class CommonSettings(BaseModel):
     aliases: list[str] = Field(default=[], description='Further names of the model, such as "39" for an old taskId.')
     timeout_ms: int = Field(
         default=60_000, gt=0, description="Deadline of calls that bring none, and the most any may take, ms."
+    )
+    max_queue: int = Field(default=1024, gt=0, description="Calls waiting for the model; beyond it RESOURCE_EXHAUSTED.")
+    limits: CommonLimits = Field(
+        default=CommonLimits(), description="Bounds of messages and connections: docs/limits.md."
     )
 
     @field_validator("aliases", mode="before")
@@ -83,20 +88,35 @@ class ProcessSettings(BaseModel):
 Settings = TypeVar("Settings", bound=CommonSettings)
 
 
-def read_model_settings(file: Path, settings: type[Settings]) -> Settings:
+def read_model_settings(file: Path, settings: type[Settings], given: Given = NOTHING) -> Settings:
     """Read model.yaml; a missing or empty file means every default.
 
     Args:
         file: model.yaml.
         settings: what it may say.
+        given: what replaces its values.
 
     Raises:
-        ModelFolderError: with every problem of the file.
+        ModelFolderError: with every problem of the file and of what was given.
     """
+    document = _document(file)
+    problems: list[Problem] = []
+    origins: dict[tuple[str, ...], str] = {}
+    for path, text, origin in given.values(settings, problems):
+        origins[path] = origin
+        *around, key = path
+        section = document
+        for step in around:
+            section = section.setdefault(step, {})
+        if isinstance(section, dict):  # else the file's own value there is a problem that is found below
+            section[key] = text
     try:
-        return settings.model_validate(_document(file))
+        found = settings.model_validate(document)
     except ValidationError as error:
-        raise ModelFolderError([_problem(file, settings, detail) for detail in error.errors()]) from None
+        problems += [_problem(file, settings, origins, detail) for detail in error.errors()]
+    if problems:
+        raise ModelFolderError(problems)
+    return found
 
 
 def _document(file: Path) -> dict[Any, Any]:
@@ -113,14 +133,18 @@ def _document(file: Path) -> dict[Any, Any]:
     return document
 
 
-def _problem(file: Path, settings: type[CommonSettings], detail: Any) -> Problem:
-    place = ".".join(map(str, detail["loc"]))
+def _problem(
+    file: Path, settings: type[CommonSettings], origins: Mapping[tuple[str, ...], str], detail: Any
+) -> Problem:
+    location = tuple(map(str, detail["loc"]))
+    place = ".".join(location)
     if detail["type"] == "extra_forbidden":
-        known = list(settings.model_fields)
-        near = difflib.get_close_matches(place, known, 1, 0)
-        return Problem(f"{file}: {place}", "is not a known key", f"did you mean {near[0]!r}? known: {', '.join(known)}")
+        known = limits_of(settings) if location[0] == "limits" else settings.model_fields
+        return unknown(f"{file}: {place}", location[-1], known)
+    if location in origins:
+        return Problem(origins[location], str(detail["msg"]), "mend the value")
     return Problem(f"{file}: {place}" if place else str(file), str(detail["msg"]), "mend the value")
 
 
 def _variable(field: str) -> str:
-    return f"DL_INFERENCE_{field.upper()}"
+    return f"{PREFIX}{field.upper()}"

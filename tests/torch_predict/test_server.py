@@ -124,16 +124,20 @@ def test_signals_are_given_back(folder):
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
-def test_the_front_gets_every_setting(folder):
-    (folder / "model.yaml").write_text("timeout_ms: 700")
-    settings = ServerSettings(max_queue=5, torch_threads=1)
-    _, worker = serve(folder, terminate, admin="127.0.0.1:1", settings=settings)
+def test_the_front_gets_every_setting(folder, monkeypatch):
+    (folder / "model.yaml").write_text("timeout_ms: 700\nlimits: {max_streams: 7}")
+    monkeypatch.setenv("DL_INFERENCE_LIMITS__MAX_MESSAGE_BYTES", "2048")
+    settings = ServerSettings(torch_threads=1)
+    flags = {"max_queue": "5", "frame_credit": "9"}
+    _, worker = serve(folder, terminate, admin="127.0.0.1:1", limits=flags, settings=settings)
     assert worker.document["listen"] == ["127.0.0.1:0"]
     assert worker.document["admin"] == "127.0.0.1:1"
     assert worker.document["model"] == "m"
     assert worker.document["version"] == "1"
     assert worker.document["max_queue"] == 5
     assert worker.document["timeout_ms"] == 700
+    limits = worker.document["limits"]
+    assert (limits["max_streams"], limits["max_message_bytes"], limits["frame_credit"]) == (7, 2048, 9)
     assert torch.get_num_threads() == 1
 
 
