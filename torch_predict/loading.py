@@ -31,8 +31,8 @@ def load_predictor(
     _LOGGER.info("loading %s (%s)", version.file, version.runtime.name)
     import torch  # noqa: PLC0415  (takes seconds: not before the folder is known to be good)
 
-    from torch_predict.predictor import Predictor  # noqa: PLC0415
-    from torch_predict.warmup import warm_up  # noqa: PLC0415
+    from torch_predict.predictor import Predictor  # noqa: PLC0415  (torch)
+    from torch_predict.warmup import warm_up  # noqa: PLC0415  (torch)
 
     torch.set_num_threads(settings.torch_threads)
     device = _device(settings.torch_device)
@@ -50,7 +50,7 @@ def load_predictor(
 
 
 def _device(name: str) -> torch.device:
-    import torch  # noqa: PLC0415
+    import torch  # noqa: PLC0415  (as above)
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

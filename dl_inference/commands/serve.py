@@ -24,7 +24,7 @@ from dl_inference.commands import status as statuses
 from dl_inference.commands.check import show_problems
 from dl_inference.local import model_server
 from dl_inference.local.launch import Launcher
-from dl_inference.local.place import InUseError, locked, socket_folder
+from dl_inference.local.locked_folders import InUseError, locked, socket_folder
 from dl_inference.local.service import LocalService
 from dl_inference.registry.announcing.registration import Announcement, read
 from dl_inference.registry.zookeeper import RegistryError
@@ -105,14 +105,13 @@ def run(  # noqa: PLR0913  (the options of the command)
             service = LocalService(
                 models_dir,
                 config,
-                replicas,
                 launcher,
                 lambda document: Proxy(document, messages.DESCRIPTORS),
                 announcement=announcement,
-                view=stack.enter_context(Table(out)) if out is not None else None,
             )
+            view = stack.enter_context(Table(out)) if out is not None else None
             stack.enter_context(signals(service.post))
-            return 0 if service.run() else 1
+            return 0 if service.run(view=view) else 1
     except ConfigError as error:
         show_problems(err, error.problems, "red")
     except (StartError, InUseError, RegistryError, ValueError, OSError) as error:

@@ -26,6 +26,7 @@ import numpy as np
 
 from dl_inference.local import child, model_server
 from dl_inference.serving.options import ServeOptions
+from torch_predict.preload import preload
 
 log = logging.getLogger("serve")
 
@@ -116,8 +117,6 @@ class Template:
 
 def main(parent: int) -> None:
     """Be the template: import, then fork for each message until `serve` is gone."""
-    from torch_predict.preload import preload  # noqa: PLC0415  (torch is slow; `serve` itself does without)
-
     with socket.socket(fileno=0) as orders:
         try:
             preload()

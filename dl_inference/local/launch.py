@@ -13,7 +13,7 @@ from access import state
 from dl_inference.local.child import spawn
 from dl_inference.local.folders import Layout
 from dl_inference.local.fork import Template
-from dl_inference.local.place import SOCKET_NAME_BYTES
+from dl_inference.local.locked_folders import SOCKET_NAME_BYTES
 from dl_inference.local.processes import ModelProcess, State
 from dl_inference.serving.folder import Kind
 from dl_inference.serving.options import ServeOptions
@@ -40,6 +40,7 @@ class Launcher:
         self, sockets: Path, replicas: int, program: Sequence[str], *, uses_template: bool, allow_pickle: bool
     ) -> None:
         self._sockets = sockets
+        self.replicas = replicas
         self._program = [*program]
         self._uses_template = uses_template
         self._allow_pickle = allow_pickle

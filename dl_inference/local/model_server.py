@@ -32,10 +32,10 @@ def run(options: ServeOptions) -> int:
     """
     try:
         if kind_of(options.model_dir) == "TensorFlow":
-            from tf_predict import server as tensorflow_server  # noqa: PLC0415  (grpc.aio: not for PyTorch)
+            from tf_predict import server as tensorflow_server  # noqa: PLC0415  (grpcio and numpy: see below)
 
             return tensorflow_server.serve(options)
-        from torch_predict import server as pytorch_server  # noqa: PLC0415  (an extra, and a preloaded one in a fork)
+        from torch_predict import server as pytorch_server  # noqa: PLC0415  (they double the start of other commands)
 
         return pytorch_server.serve(options)
     except ModuleNotFoundError as error:
