@@ -30,7 +30,7 @@ _KUBERNETES = re.compile(r"(.+_)?(SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_(TCP|UDP|S
 
 # The model servers' own variables, and those about a registry, which an operator may set for everything on a machine.
 _MODEL_SERVERS = re.compile(
-    r"(TORCH|TENSORFLOW)_.+|MAX_QUEUE|MAX_BATCH|STREAM_IDLE_TIMEOUT_MS|REGISTER|ADVERTISE|WEIGHT|CAPACITY|GOODBYE_MS"
+    r"(TORCH|TENSORFLOW)_.+|MAX_QUEUE|MAX_BATCH|TIMEOUT_MS|STREAM_IDLE_TIMEOUT_MS|REGISTER|ADVERTISE|WEIGHT|CAPACITY|GOODBYE_MS"
 )
 
 # Where the registry is and how to get in: for `dl-inference release` and `registry`, and for the source in it.

@@ -61,30 +61,25 @@ class LocalService:
     Args:
         models_dir: the folder of model folders.
         config: the access service's settings, without routes.
-        replicas: processes of each version of each model.
         launcher: starts model processes.
         make: makes the data plane from the ProxyConfig document.
         announcement: says in a registry what is served.
-        view: shows the state, if anybody wants to see it.
     """
 
-    def __init__(  # noqa: PLR0913  (what a test gives in place of the real things)
+    def __init__(
         self,
         models_dir: Path,
         config: AccessConfig,
-        replicas: int,
         launcher: Launcher,
         make: Callable[[str], ShownDataPlane],
         *,
         announcement: Announcement,
-        view: View | None = None,
     ) -> None:
         self._config = config
-        self._replicas = replicas
         self._launcher = launcher
         self._make = make
         self._announcement = announcement
-        self._view = view
+        self._view: View | None = None
         self._folders = ModelsDir(models_dir)
         self._models_dir = models_dir
         self._models: dict[str, Model] = {}
@@ -106,11 +101,12 @@ class LocalService:
         """Wake the service; any thread and any signal handler may call it."""
         self._events.put(event)
 
-    def run(self, ready: Callable[[list[str]], None] = lambda addresses: None) -> bool:
+    def run(self, ready: Callable[[list[str]], None] = lambda addresses: None, *, view: View | None = None) -> bool:
         """Serve until TERMINATE, drain, stop.
 
         Args:
             ready: called once with the bound addresses.
+            view: shows the state, if anybody wants to see it.
 
         Returns:
             Whether every call in flight ended within the drain time.
@@ -118,6 +114,7 @@ class LocalService:
         Raises:
             StartError: an address cannot be bound.
         """
+        self._view = view
         # A process that ended wants what a changed file wants: a look at everything.
         former = signal.signal(signal.SIGCHLD, lambda number, frame: self.post(Event.CHANGED))
         try:
@@ -197,7 +194,7 @@ class LocalService:
         else:
             versions = ", ".join(map(str, found.served))
             log.info("%s (%s): %s, version %s", name, because, found.kind, versions)
-            model.want(found, self._replicas, self._launcher.start)
+            model.want(found, self._launcher.replicas, self._launcher.start)
 
     def _step(self) -> None:
         for name in [name for name, gone_at in self._withdrawn.items() if time.monotonic() >= gone_at]:

@@ -1,10 +1,11 @@
-import ast
 from pathlib import Path
 
 import pytest
 
 from access.config.load import Loaded, load
 from access.errors import ConfigError
+from dl_inference.serving.given import numbers_of
+from torch_predict.config import ModelSettings, ServerSettings
 
 EXAMPLE = """\
 listen: 0.0.0.0:8500
@@ -190,13 +191,10 @@ def test_what_kubernetes_sets_for_a_service_of_our_name_is_not_ours(tmp_path, va
 
 
 def test_the_model_servers_variables_are_not_ours(tmp_path):
-    source = (Path(__file__).parents[3] / "torch_predict" / "config.py").read_text()
-    settings = next(each for each in ast.parse(source).body if getattr(each, "name", "") == "ServerSettings")
-    names = [each.target.id for each in settings.body if isinstance(each, ast.AnnAssign)]
-    assert "torch_threads" in names
-    for name in names:
-        if name != "limits":
-            loaded(tmp_path, SMALL, environment={f"DL_INFERENCE_{name.upper()}": "1"})
+    settings = [*ServerSettings.model_fields, *numbers_of(ModelSettings)]
+    assert {"torch_threads", "timeout_ms"} <= set(settings)
+    for name in settings:
+        loaded(tmp_path, SMALL, environment={f"DL_INFERENCE_{name.upper()}": "1"})
 
 
 def test_the_registrys_variables_are_not_ours(tmp_path):
