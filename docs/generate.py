@@ -1,7 +1,7 @@
 """Write the generated pages of docs/: ``make docs``. tests/project/test_docs.py fails while one of them is stale.
 
 configuration.md comes from `access.config`; errors.md from the native error table and torch_predict's exceptions;
-registry-schema.md from `dl_inference.registry.schema`.
+limits.md from `dl_inference.serving.limits`; registry-schema.md from `dl_inference.registry.schema`.
 """
 
 import inspect
@@ -17,6 +17,8 @@ sys.path.insert(0, str(DOCS.parent))
 from access.config import reference  # noqa: E402  (only importable from the checkout's root)
 from dl_inference._native import ERROR_KINDS  # noqa: E402
 from dl_inference.registry import schema  # noqa: E402
+from dl_inference.serving.limits import CommonLimits, ServerLimits  # noqa: E402
+from tf_predict.server import ALWAYS  # noqa: E402
 from torch_predict import errors as model_errors  # noqa: E402
 
 _HEAD = """\
@@ -162,7 +164,51 @@ def _type(found: dict[str, Any]) -> str:
     return kind
 
 
-PAGES = {"configuration.md": reference.markdown, "errors.md": errors_page, "registry-schema.md": schema_page}
+_LIMITS = """\
+# Limits of the model servers
+
+Written by `make docs` from `dl_inference/serving/limits.py`; do not edit. Those of the access service, with other
+defaults, are in [configuration.md](configuration.md#limits).
+
+| | sets a limit |
+|---|---|
+| flag | `dl-inference predict MODEL_DIR --limit max_message_bytes=134217728`, repeatable |
+| environment | `DL_INFERENCE_LIMITS__MAX_MESSAGE_BYTES=134217728`; the access service reads the same names |
+| file | `limits: {max_message_bytes: 134217728}` in the folder's model.yaml |
+
+A flag wins over the environment, that over model.yaml, that over the default. They hold until a restart;
+`dl-inference serve` restarts a model whose model.yaml changes. An unknown name is an error with the nearest known one;
+`dl-inference check MODEL_DIR` finds it, too. `--limit` also sets `max_queue`, `max_batch`, `timeout_ms` and
+`stream_idle_timeout_ms` ([torch_predict.md](torch_predict.md#settings-of-the-process)).
+
+A message passes the client, the access service and the model server: raise `max_message_bytes` on each, and
+`max_held_bytes` where several such calls are in flight.
+
+*TensorFlow*: whether the [TensorFlow server](tensorflow.md), which is grpcio's own, has it. "once set": without a value
+grpcio's default holds.
+
+| name | default | range | TensorFlow | meaning |
+|---|---|---|---|---|
+"""
+
+
+def limits_page() -> str:
+    """Return docs/limits.md."""
+    properties = ServerLimits.model_json_schema()["properties"]
+    rows = []
+    for name, field in ServerLimits.model_fields.items():
+        bounds = f"{properties[name]['minimum']}..{properties[name]['maximum']}"
+        there = "no" if name not in CommonLimits.model_fields else "yes" if name in ALWAYS else "once set"
+        rows.append(f"| `{name}` | {field.default} | {bounds} | {there} | {field.description} |\n")
+    return _LIMITS + "".join(rows)
+
+
+PAGES = {
+    "configuration.md": reference.markdown,
+    "errors.md": errors_page,
+    "limits.md": limits_page,
+    "registry-schema.md": schema_page,
+}
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
-from tf_predict import addresses
+from dl_inference.serving import listening
 
 if TYPE_CHECKING:
     from tf_predict.service import Service
@@ -54,7 +54,7 @@ class AdminPort:
             def log_message(self, *_: object) -> None:
                 """Say nothing: probes come every few seconds."""
 
-        host, port = addresses.split(address)
+        host, port = listening.split(address)
         self._server = _server_class(host)((host, port), Pages)
         self.address = f"{address.rpartition(':')[0]}:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, name="admin", daemon=True)

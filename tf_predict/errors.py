@@ -1,8 +1,7 @@
 """Every exception of the TensorFlow server, and how one becomes a gRPC status.
 
-Two families: what one request fails with (`RequestError`), and what keeps a folder from being served
-(`ModelFolderError`, `LoadError`). Codes and texts of the first are TF Serving's, so that what a caller matches on
-today matches here.
+Two families: what one request fails with (`RequestError`), and what keeps a model from being loaded (`LoadError`).
+Codes and texts of the first are TF Serving's, so that what a caller matches on today matches here.
 """
 
 from __future__ import annotations
@@ -45,14 +44,6 @@ def failed_precondition(text: str) -> RequestError:
 def not_found(text: str) -> RequestError:
     """Return an error for a model or version that is not here, or not yet."""
     return RequestError(grpc.StatusCode.NOT_FOUND, text)
-
-
-class ModelFolderError(Exception):
-    """A model folder that cannot be served, with every problem found in it."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("\n".join(map(str, problems)))
-        self.problems = problems
 
 
 class LoadError(Exception):

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from dl_inference.serving.given import NOTHING, Given
+from dl_inference.serving.settings import ModelFolderError
 from tf_predict import repository
-from tf_predict.errors import LoadError, ModelFolderError
+from tf_predict.errors import LoadError
 from tf_predict.repository import Fingerprint, ModelFolder, Version
 from tf_predict.servable import Servable
 from tf_predict.versions import Versions
@@ -37,12 +39,20 @@ def load_tensorflow(path: Path, threads: int) -> Servable:
 
 
 class Loader:
-    """Loads versions of a folder into `Versions`. Every method blocks; one thread at a time calls them."""
+    """Loads versions of a folder into `Versions`. Every method blocks; one thread at a time calls them.
 
-    def __init__(self, versions: Versions, load: Load, threads: int) -> None:
+    Args:
+        versions: gets what was loaded.
+        load: loads a SavedModel.
+        threads: of one operator.
+        given: what replaces values of model.yaml.
+    """
+
+    def __init__(self, versions: Versions, load: Load, threads: int, given: Given = NOTHING) -> None:
         self._versions = versions
         self._load = load
         self._threads = threads
+        self._given = given
         self._seen: dict[int, Fingerprint] = {}
         self._failed: dict[int, Fingerprint] = {}
         self._problem = ""
@@ -81,7 +91,7 @@ class Loader:
             tell: gets the versions that answer from now on, before others are unloaded.
         """
         try:
-            folder = repository.find(path)
+            folder = repository.find(path, self._given)
         except (ModelFolderError, OSError) as error:  # OSError: it changes at this moment
             self._say(f"{path} cannot be read again; what was loaded is served on:\n{error}")
             return

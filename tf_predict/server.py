@@ -11,17 +11,21 @@ import logging
 import os
 import signal
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
 from dl_inference.registry.announcing import registration as registry
-from dl_inference.registry.announcing.registration import Announcement, Registration, Served
+from dl_inference.registry.announcing.registration import Announcement, Served
 from dl_inference.registry.zookeeper import RegistryError
-from tf_predict import addresses, repository
+from dl_inference.serving.limits import CommonLimits
+from dl_inference.serving.options import ServeOptions
+from dl_inference.serving.settings import ModelFolderError
+from tf_predict import repository
 from tf_predict.admin import AdminPort
-from tf_predict.config import MAX_MESSAGE_BYTES, ServerSettings
-from tf_predict.errors import LoadError, ModelFolderError
+from tf_predict.config import ServerSettings
+from tf_predict.errors import LoadError
 from tf_predict.health import Health
 from tf_predict.loading import Load, Loader, follow, load_tensorflow
 from tf_predict.reflection import Reflection
@@ -37,39 +41,51 @@ STUCK_S = 1.0
 """How long the thread that follows the folder may still be busy when the drain is over."""
 
 _OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_metadata_size", 64 << 10),
     ("grpc.so_reuseport", 0),  # else a second server on the same port takes half of the connections, silently
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),  # grpcio's default ends eager keep-alives
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
+_OPTIONS_OF = {
+    "max_message_bytes": ("grpc.max_receive_message_length", "grpc.max_send_message_length"),
+    "max_metadata_bytes": ("grpc.max_metadata_size",),
+    "max_streams": ("grpc.max_concurrent_streams",),
+    "connection_idle_timeout_ms": ("grpc.max_connection_idle_ms",),
+    "max_connection_age_ms": ("grpc.max_connection_age_ms",),
+    "max_connection_age_grace_ms": ("grpc.max_connection_age_grace_ms",),
+    "max_frame_bytes": ("grpc.http2.max_frame_size",),
+}
+"""What grpcio calls each limit."""
+
+ALWAYS = {"max_message_bytes", "max_metadata_bytes"}
+"""Limits that hold with their default; of the others grpcio's own hold unless they are given."""
+
 _CANNOT_SERVE = (ModelFolderError, LoadError, RegistryError, ValueError, OSError)
 
 
-def serve(  # noqa: PLR0913  (the command line's options)
-    model_dir: Path,
-    listen: list[str],
-    admin: str | None = None,
-    *,
-    model_name: str | None = None,
-    model_version: int | None = None,
-    settings: ServerSettings | None = None,
-    registration: Registration | None = None,
-    load: Load = load_tensorflow,
-) -> int:
+@dataclass(frozen=True)
+class _Loaded:
+    """What `serve` has made before anything listens.
+
+    Attributes:
+        followed: the model folder, where new versions of it are loaded meanwhile.
+    """
+
+    options: ServeOptions
+    settings: ServerSettings
+    versions: Versions
+    loader: Loader
+    followed: Path | None
+    announcement: Announcement
+
+
+def serve(options: ServeOptions, *, settings: ServerSettings | None = None, load: Load = load_tensorflow) -> int:
     """Serve a model folder until SIGTERM or SIGINT.
 
     Args:
-        model_dir: the model folder.
-        listen: addresses: ``127.0.0.1:5000``, ``[::]:5000``, ``unix:/path``.
-        admin: address of the HTTP admin port, if any; ``HOST:PORT``.
-        model_name: what it answers to; default: the folder's name.
-        model_version: the one version to serve, come what may to the folder; default: those that model.yaml says,
-            else the latest, and the folder is followed.
+        options: what to serve, and where. Where they name a version it is served come what may to the folder; else the
+            folder is followed. The admin port has no unix socket.
         settings: default: from the environment.
-        registration: where it announces itself; default: from the environment, which may name nothing.
         load: loads a SavedModel; tests give their own.
 
     Returns: the exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
@@ -80,45 +96,38 @@ def serve(  # noqa: PLR0913  (the command line's options)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = settings or ServerSettings.from_environment(os.environ)
-        for address in [*listen, *([admin] if admin is not None else [])]:
-            addresses.check(address)
-        folder = repository.find(model_dir)
-        chosen = folder.chosen(model_version)
-        versions = Versions(model_name or folder.name, folder.settings)
-        announcement = Announcement(registration or registry.read(os.environ), "tf_predict")
-        announcement.check(listen, _served(versions, [version.number for version in chosen]))
-        loader = Loader(versions, load, settings.tensorflow_threads)
+        options = options.checked()
+        given = options.given(os.environ)
+        folder = repository.find(options.model_dir, given)
+        chosen = folder.chosen(options.version)
+        versions = Versions(options.name or folder.name, folder.settings)
+        announcement = Announcement(options.registration or registry.read(os.environ), "tf_predict")
+        announcement.check(options.listen, _served(versions, [version.number for version in chosen]))
+        loader = Loader(versions, load, settings.tensorflow_threads, given)
         for version in chosen:
             loader.load(folder, version)
     except _CANNOT_SERVE as error:
-        _LOGGER.error("cannot serve %s:\n%s", model_dir, error)
+        _LOGGER.error("cannot serve %s:\n%s", options.model_dir, error)
         return 1
-    followed = folder.path if model_version is None else None
+    followed = folder.path if options.version is None else None
     try:
-        return asyncio.run(_serve(versions, loader, followed, listen, admin, settings, announcement))
+        return asyncio.run(_serve(_Loaded(options, settings, versions, loader, followed, announcement)))
     finally:
         announcement.close()
 
 
-async def _serve(  # noqa: PLR0913, PLR0917  (what serve() has made)
-    versions: Versions,
-    loader: Loader,
-    followed: Path | None,
-    listen: list[str],
-    admin: str | None,
-    settings: ServerSettings,
-    announcement: Announcement,
-) -> int:
+async def _serve(loaded: _Loaded) -> int:
+    options, versions, announcement = loaded.options, loaded.versions, loaded.announcement
     stopping, draining = asyncio.Event(), asyncio.Event()
-    service = Service(versions, RUNNING, settings.max_queue)
+    service = Service(versions, RUNNING, versions.settings.max_queue)
     health = Health(versions, draining)
-    server = grpc.aio.server(options=_OPTIONS)
+    server = grpc.aio.server(options=[*_OPTIONS, *limit_options(versions.settings.limits)])
     server.add_generic_rpc_handlers((service, health, Reflection(draining)))
     admin_port = None
     try:
-        bound = [_bind(server, address) for address in listen]
-        if admin is not None:
-            admin_port = AdminPort(admin, lambda: health.serving, versions.names[0], service)
+        bound = [_bind(server, address) for address in options.listen]
+        if options.admin is not None:
+            admin_port = AdminPort(options.admin, lambda: health.serving, versions.names[0], service)
     except (RuntimeError, OSError) as error:
         _LOGGER.error("cannot listen: %s", error)
         service.close()
@@ -133,13 +142,18 @@ async def _serve(  # noqa: PLR0913, PLR0917  (what serve() has made)
     _LOGGER.info("serving %s version %d on %s", versions.names[0], latest, ", ".join(bound))
     announcement.open(bound)
     announcement.tell([_served(versions, versions.available())])
-    tell = lambda numbers: announcement.tell([_served(versions, numbers)])  # noqa: E731
-    following = asyncio.create_task(follow(loader, followed, stopping, tell)) if followed is not None else None
+
+    def tell(numbers: Collection[int]) -> None:
+        announcement.tell([_served(versions, numbers)])
+
+    following = None
+    if loaded.followed is not None:
+        following = asyncio.create_task(follow(loaded.loader, loaded.followed, stopping, tell))
     await stopping.wait()
     if await asyncio.to_thread(announcement.say_goodbye):
         await asyncio.sleep(announcement.goodbye_s)
     draining.set()
-    is_clean = await _drain(server, service, settings.drain_timeout_ms / 1000)
+    is_clean = await _drain(server, service, loaded.settings.drain_timeout_ms / 1000)
     if admin_port is not None:
         admin_port.close()
     if following is not None:
@@ -149,6 +163,14 @@ async def _serve(  # noqa: PLR0913, PLR0917  (what serve() has made)
             logging.shutdown()
             os._exit(0 if is_clean else 1)
     return 0 if is_clean else 1
+
+
+def limit_options(limits: CommonLimits) -> list[tuple[str, int]]:
+    """Return grpcio's options for the limits that hold."""
+    held = ALWAYS | limits.model_fields_set
+    return [
+        (option, getattr(limits, name)) for name, options in _OPTIONS_OF.items() if name in held for option in options
+    ]
 
 
 def _served(versions: Versions, numbers: Collection[int]) -> Served:

@@ -1,7 +1,7 @@
 """Every exception of the model server, and the one table that turns them into gRPC statuses.
 
-Two families: what belongs to one request (`status_of` maps it), and what keeps a model from being served
-(`ModelFolderError`, `LoadError`), which ends the start with a text that names place and remedy.
+Two families: what belongs to one request (`status_of` maps it), and what keeps a model from being loaded (`LoadError`),
+which ends the start with a text that names place and remedy.
 """
 
 from __future__ import annotations
@@ -72,14 +72,6 @@ def status_of(error: BaseException, request_id: str) -> Status:
             int(Code.INTERNAL), f"the model's answer cannot be sent: {error}; request id {request_id}", "hook"
         )
     return Status(int(Code.INTERNAL), f"the model failed on this request; request id {request_id}", "hook")
-
-
-class ModelFolderError(Exception):
-    """A model folder that cannot be served, with every problem found in it."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        super().__init__("\n".join(map(str, problems)))
-        self.problems = problems
 
 
 class LoadError(Exception):

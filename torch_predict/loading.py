@@ -17,19 +17,6 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 
-def choose(folder: repository.ModelFolder, number: int | None) -> repository.Version:
-    """Return the version of that number; None: the last of those that are to be served.
-
-    Raises:
-        ValueError: there is no such version.
-    """
-    candidates = folder.served if number is None else [v for v in folder.versions if v.number == number]
-    if not candidates:
-        there = ", ".join(str(v.number) for v in folder.versions)
-        raise ValueError(f"{folder.path} has no version {number}; found: {there}")
-    return candidates[-1]
-
-
 def load_predictor(
     folder: repository.ModelFolder, version: repository.Version, *, allow_pickle: bool, settings: ServerSettings
 ) -> Predictor:
@@ -44,8 +31,8 @@ def load_predictor(
     _LOGGER.info("loading %s (%s)", version.file, version.runtime.name)
     import torch  # noqa: PLC0415  (takes seconds: not before the folder is known to be good)
 
-    from torch_predict.predictor import Predictor  # noqa: PLC0415
-    from torch_predict.warmup import warm_up  # noqa: PLC0415
+    from torch_predict.predictor import Predictor  # noqa: PLC0415  (torch)
+    from torch_predict.warmup import warm_up  # noqa: PLC0415  (torch)
 
     torch.set_num_threads(settings.torch_threads)
     device = _device(settings.torch_device)
@@ -63,7 +50,7 @@ def load_predictor(
 
 
 def _device(name: str) -> torch.device:
-    import torch  # noqa: PLC0415
+    import torch  # noqa: PLC0415  (as above)
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

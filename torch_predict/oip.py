@@ -19,7 +19,7 @@ from torch_predict.signature import SINGLE, TensorSpec, output_names
 Array = np.ndarray[Any, Any]
 
 
-def payload_of(inputs: dict[str, Array]) -> Any:
+def hook_input_of(inputs: dict[str, Array]) -> Any:
     """Return the `x` of the first hook.
 
     Returns: of several inputs a dict of arrays by name; of one input its array, of its own dtype, BYTES as an object

@@ -110,7 +110,7 @@ class Predictor:
     def _infer(self, inputs: dict[str, np.ndarray[Any, Any]], meta: Meta) -> Any:
         """Return what hooks and model make of an OIP request's inputs."""
         if self._has_input_hook:
-            return self.run(oip.payload_of(inputs), meta, "infer")
+            return self.run(oip.hook_input_of(inputs), meta, "infer")
         given = self._signature.bind(inputs)
         x = self._signature.call(self._model, {name: self._to_input(name, array) for name, array in given.items()})
         postprocess = self._hooks.postprocess

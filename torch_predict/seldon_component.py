@@ -19,7 +19,7 @@ import numpy as np
 from torch_predict import repository
 from torch_predict.config import ServerSettings
 from torch_predict.errors import RequestError
-from torch_predict.loading import choose, load_predictor
+from torch_predict.loading import load_predictor
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class SeldonComponent:
         folder = repository.find(self._folder)
         settings = ServerSettings.from_environment(os.environ)
         self._predictor = load_predictor(
-            folder, choose(folder, None), allow_pickle=self._allow_pickle, settings=settings
+            folder, folder.chosen()[-1], allow_pickle=self._allow_pickle, settings=settings
         )
         if folder.settings.class_names is not None:
             self.class_names = folder.settings.class_names  # the wrapper looks for an attribute of this name

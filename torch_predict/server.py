@@ -11,18 +11,20 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dl_inference._native import NativeError, Worker
 from dl_inference.messages import DESCRIPTORS
 from dl_inference.registry.announcing import registration as registry
-from dl_inference.registry.announcing.registration import Announcement, Registration, Served
+from dl_inference.registry.announcing.registration import Announcement, Served
 from dl_inference.registry.zookeeper import RegistryError
-from torch_predict import addresses, repository
+from dl_inference.serving.options import ServeOptions
+from dl_inference.serving.settings import ModelFolderError
+from torch_predict import repository
 from torch_predict.config import ServerSettings
-from torch_predict.errors import LoadError, ModelFolderError
-from torch_predict.loading import choose, load_predictor
+from torch_predict.errors import LoadError
+from torch_predict.front import worker_config
+from torch_predict.loading import load_predictor
 from torch_predict.signals import Signals
 
 if TYPE_CHECKING:
@@ -39,29 +41,17 @@ STUCK_S = 1.0
 _CANNOT_SERVE = (ModelFolderError, LoadError, NativeError, RegistryError, ValueError, OSError)
 
 
-def serve(  # noqa: PLR0913  (the command line's options)
-    model_dir: Path,
-    listen: list[str],
-    admin: str | None = None,
-    allow_pickle: bool = False,
+def serve(
+    options: ServeOptions,
     *,
-    version: int | None = None,
-    name: str | None = None,
     settings: ServerSettings | None = None,
-    registration: Registration | None = None,
     make_worker: Callable[[str, bytes], Worker] = Worker,
 ) -> int:
     """Serve one version of a model until SIGTERM or SIGINT.
 
     Args:
-        model_dir: the model folder.
-        listen: addresses: ``127.0.0.1:5000``, ``[::]:5000``, ``unix:/path``.
-        admin: address of the HTTP admin port, if any.
-        allow_pickle: load a whole pickled model, which runs the code inside it.
-        version: which one; default: the last of those that model.yaml says to serve.
-        name: what the model is called; default: as the folder.
+        options: what to serve, and where; of several versions that model.yaml names, the last.
         settings: default: from the environment.
-        registration: where it announces itself; default: from the environment, which may name nothing.
         make_worker: makes the native front; tests give their own.
 
     Returns: the exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
@@ -69,31 +59,20 @@ def serve(  # noqa: PLR0913  (the command line's options)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = settings or ServerSettings.from_environment(os.environ)
-        listen = [addresses.absolute(address) for address in listen]
-        admin = addresses.absolute(admin) if admin is not None else None
-        for address in [*listen, *([admin] if admin is not None else [])]:
-            addresses.check(address)
-        folder = repository.find(model_dir)
-        name = name or folder.name
-        chosen = choose(folder, version)
+        options = options.checked()
+        folder = repository.find(options.model_dir, options.given(os.environ))
+        chosen = folder.chosen(options.version)[-1]
+        name = options.name or folder.name
         served = _served((name, *folder.settings.aliases), chosen.number, folder.settings.labels)
-        announcement = Announcement(registration or registry.read(os.environ), "torch_predict")
-        announcement.check(listen, served)
-        predictor = load_predictor(folder, chosen, allow_pickle=allow_pickle, settings=settings)
-        document = settings.worker_json(
-            listen=listen,
-            admin=admin,
-            model=name,
-            version=chosen.number,
-            settings=folder.settings,
-            platform=f"pytorch_{chosen.runtime.name}",
-            metadata=predictor.metadata,
-        )
+        announcement = Announcement(options.registration or registry.read(os.environ), "torch_predict")
+        announcement.check(options.listen, served)
+        predictor = load_predictor(folder, chosen, allow_pickle=options.allow_pickle, settings=settings)
+        document = worker_config(options, folder, chosen, predictor.metadata).model_dump_json()
         worker = make_worker(document, DESCRIPTORS)
         bound = worker.start()
         announcement.open(bound)
     except _CANNOT_SERVE as error:
-        _LOGGER.error("cannot serve %s:\n%s", model_dir, error)
+        _LOGGER.error("cannot serve %s:\n%s", options.model_dir, error)
         return 1
     with Signals() as signals:
         worker.set_ready(True)

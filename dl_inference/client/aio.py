@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from dl_inference.client import calls
 from dl_inference.client.calls import Call
-from dl_inference.client.channel import Metadata, Retries, Settings
+from dl_inference.client.channel import MAX_MESSAGE_BYTES, Metadata, Retries, Settings
 from dl_inference.client.prediction import Answer, Prediction
 from dl_inference.codec.oip import ModelMetadata, Parameter
 from dl_inference.codec.seldon import Kind
@@ -33,7 +33,7 @@ class AsyncClient:
         *,
         timeout_ms: float = 60_000,
         retries: Retries | None = None,
-        max_message_bytes: int = 64 << 20,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
         credentials: grpc.ChannelCredentials | None = None,
         dl_inference_service: bool = False,
     ) -> None:

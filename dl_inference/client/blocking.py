@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from dl_inference.client import calls
 from dl_inference.client.calls import Call
-from dl_inference.client.channel import Metadata, Retries, Settings
+from dl_inference.client.channel import MAX_MESSAGE_BYTES, Metadata, Retries, Settings
 from dl_inference.client.prediction import Answer, Prediction
 from dl_inference.codec.oip import ModelMetadata, Parameter
 from dl_inference.codec.seldon import Kind
@@ -40,7 +40,7 @@ class Client:
         *,
         timeout_ms: float = 60_000,
         retries: Retries | None = None,
-        max_message_bytes: int = 64 << 20,
+        max_message_bytes: int = MAX_MESSAGE_BYTES,
         credentials: grpc.ChannelCredentials | None = None,
         dl_inference_service: bool = False,
     ) -> None:
@@ -50,8 +50,8 @@ class Client:
             address: ``host:port``, ``[v6]:port``, ``unix:/path``, or gRPC's ``dns:///host:port``.
             timeout_ms: deadline of calls that bring none, ms, above 0 and up to a day.
             retries: None: each call is made once. See `Retries`.
-            max_message_bytes: largest request and largest answer, bytes. Servers have limits of their own; ours take
-                16 MiB unless configured.
+            max_message_bytes: largest request and largest answer, bytes; by default what our model servers take.
+                Servers have limits of their own; an access service takes 16 MiB unless configured.
             credentials: of `grpc.ssl_channel_credentials`, for what ends TLS in front of the service. None: no TLS.
             dl_inference_service: call dl_inference's own service (Predict, PytorchPredict, TisPredict), for access
                 services that have no other. The first of them wants Seldon's tag ``{"taskId": 39}``.

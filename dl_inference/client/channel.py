@@ -19,6 +19,9 @@ from dl_inference.codec.errors import BadTensorError, InputError
 T = TypeVar("T")
 Metadata = Sequence[tuple[str, str | bytes]]
 
+MAX_MESSAGE_BYTES = 64 << 20
+"""What a client sends and takes by default, and what our model servers do (`dl_inference.serving.limits`)."""
+
 _SERVICE = "/com.bj58.ailab.dlpredictonline.grpc.WpaiDLPredictOnlineService/"
 _DL_INFERENCE = {
     tfs.PREDICT: _SERVICE + "Predict",

@@ -1,5 +1,6 @@
 """`dl-inference check`: name every problem of a configuration or a model folder."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,11 +9,10 @@ import typer
 from access import check as access_check
 from dl_inference.commands import access_settings
 from dl_inference.commands.check_view import show, show_problems
-from dl_inference.commands.console import out, say_what_is_missing
+from dl_inference.commands.console import out
 from dl_inference.commands.options import AllowPickle
-
-# torch_predict knows them too, but takes its time to import.
-MODEL_SUFFIXES = (".pt2", ".pt", ".pth", ".safetensors")
+from dl_inference.serving.folder import PYTORCH_FILES, kind_of
+from dl_inference.serving.given import Given
 
 
 def check(
@@ -27,7 +27,7 @@ def check(
     if path.is_dir():
         _model(path, allow_pickle)
         return
-    if path.suffix in MODEL_SUFFIXES:
+    if path.suffix in {Path(name).suffix for name in PYTORCH_FILES}:
         out.print(f"{path}: a model file\n    name its folder: {path.parent}", markup=False, soft_wrap=True)
         raise typer.Exit(1)
     report = access_check.config(path, access_settings.read)
@@ -38,18 +38,15 @@ def check(
 
 def _model(folder: Path, allow_pickle: bool) -> None:
     """Print every problem of a model folder; exit status 1 when there is one."""
-    from tf_predict import repository as saved_models  # noqa: PLC0415  (not for the other commands)
+    # numpy, which the servers' formats need, doubles the start of every other command
+    from tf_predict import repository as saved_models  # noqa: PLC0415
+    from torch_predict import repository  # noqa: PLC0415
 
-    try:
-        if saved_models.is_saved_model_folder(folder):
-            problems = saved_models.check(folder)
-        else:
-            from torch_predict import repository  # noqa: PLC0415  (torch is an extra, and takes seconds to import)
-
-            problems = repository.check(folder, allow_pickle=allow_pickle)
-    except ModuleNotFoundError as error:
-        say_what_is_missing(error)
-        raise typer.Exit(1) from error
+    given = Given(os.environ)
+    if kind_of(folder) == "TensorFlow":
+        problems = saved_models.check(folder, given)
+    else:
+        problems = repository.check(folder, given, allow_pickle=allow_pickle)
     show_problems(out, problems, "red")
     if problems:
         raise typer.Exit(1)

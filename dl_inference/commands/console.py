@@ -17,11 +17,3 @@ def log_to_stderr() -> None:
     )
     # It tells of every event in the folder, five times a second where a log grows there.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
-
-
-def say_what_is_missing(error: ModuleNotFoundError) -> None:
-    """Name the extra that brings a missing module; a module that no extra brings is a fault of ours: raise it."""
-    extra = {"torch": "torch", "safetensors": "torch", "tensorflow": "tensorflow"}.get(error.name or "")
-    if extra is None:
-        raise error
-    err.print(f"{error.name} is not installed: pip install 'dl-inference[{extra}]'", style="red", markup=False)

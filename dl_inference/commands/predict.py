@@ -8,8 +8,12 @@ import typer
 from rich.text import Text
 
 from access import document
-from dl_inference.commands.console import err, say_what_is_missing
+from dl_inference.commands.console import err
 from dl_inference.commands.options import Admin, Advertise, AllowPickle, Capacity, Listen, Register, Weight
+from dl_inference.local import model_server
+from dl_inference.registry.announcing import registration
+from dl_inference.registry.zookeeper import RegistryError
+from dl_inference.serving.options import DEFAULT_LISTEN, ServeOptions
 
 
 def predict(  # noqa: PLR0913  (the options of the command)
@@ -25,6 +29,14 @@ def predict(  # noqa: PLR0913  (the options of the command)
         str | None, typer.Option(metavar="NAME", help="What the model is called; default: as the folder.")
     ] = None,
     allow_pickle: AllowPickle = False,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A limit of docs/limits.md, or max_queue, max_batch, timeout_ms, stream_idle_timeout_ms. Wins over "
+            "DL_INFERENCE_LIMITS__NAME, that over model.yaml. Repeatable.",
+        ),
+    ] = None,
     register: Register = None,
     advertise: Advertise = None,
     weight: Weight = None,
@@ -35,42 +47,24 @@ def predict(  # noqa: PLR0913  (the options of the command)
     Options win over variables (DL_INFERENCE_LISTEN=..., DL_INFERENCE_ADMIN=...). Without either it listens on
     127.0.0.1:5000.
     """
-    from dl_inference.registry import zookeeper  # noqa: PLC0415  (not for the other commands)
-    from dl_inference.registry.announcing import registration  # noqa: PLC0415  (not for the other commands)
-    from tf_predict.repository import is_saved_model_folder  # noqa: PLC0415
-
-    addresses = listen or _listed("DL_INFERENCE_LISTEN") or ["127.0.0.1:5000"]
-    admin = next(iter(_listed("DL_INFERENCE_ADMIN")), None) if admin is None else admin or None
     try:
         place = registration.read(os.environ, register=register, advertise=advertise, weight=weight, capacity=capacity)
-        if is_saved_model_folder(model_dir):
-            from tf_predict import server as tensorflow_server  # noqa: PLC0415  (not for the other commands)
-
-            exit_status = tensorflow_server.serve(
-                model_dir,
-                addresses,
-                admin,
-                model_name=model_name,
-                model_version=model_version,
-                registration=place,
-            )
-        else:
-            from torch_predict import server  # noqa: PLC0415  (torch is an extra, and takes seconds to import)
-
-            exit_status = server.serve(
-                model_dir,
-                addresses,
-                admin,
-                allow_pickle,
-                version=model_version,
-                name=model_name,
-                registration=place,
-            )
-    except zookeeper.RegistryError as error:
+        options = ServeOptions(
+            model_dir=model_dir,
+            listen=tuple(listen or _listed("DL_INFERENCE_LISTEN") or (DEFAULT_LISTEN,)),
+            admin=next(iter(_listed("DL_INFERENCE_ADMIN")), None) if admin is None else admin or None,
+            name=model_name,
+            version=model_version,
+            allow_pickle=allow_pickle,
+            limits=_limits(limit or []),
+            registration=place,
+        )
+        exit_status = model_server.run(options)
+    except RegistryError as error:
         err.print(Text(f"cannot start: {error}", style="red"), soft_wrap=True)
         raise typer.Exit(1) from error
-    except ModuleNotFoundError as error:
-        say_what_is_missing(error)
+    except model_server.NotInstalledError as error:
+        err.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from error
     raise typer.Exit(exit_status)
 
@@ -82,3 +76,12 @@ def _listed(variable: str) -> list[str]:
     if isinstance(value, list):
         return [str(each) for each in value]
     return [text] if value is not None and text else []
+
+
+def _limits(given: list[str]) -> dict[str, str]:
+    """Return what the texts NAME=VALUE say."""
+    pairs = [each.partition("=") for each in given]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise typer.BadParameter(f"{name}{equals}{value} is not NAME=VALUE", param_hint="--limit")
+    return {name: value for name, _, value in pairs}

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +17,14 @@ from dl_inference.commands import access_settings
 from dl_inference.commands.check_view import show_problems
 from dl_inference.commands.console import err, out
 from dl_inference.commands.serve_table import Table
+from dl_inference.local import model_server
 from dl_inference.local.launch import Launcher
-from dl_inference.local.place import InUseError, locked, socket_folder
+from dl_inference.local.locked_folders import InUseError, locked, socket_folder
 from dl_inference.local.service import LocalService
 from dl_inference.registry.announcing.registration import Announcement, read
 from dl_inference.registry.zookeeper import RegistryError
-from tf_predict.repository import holds_saved_model
-from torch_predict import addresses
-from torch_predict.repository import SUFFIXES
-
-# -P: a file of the user's working directory must not be imported in place of a package.
-PREDICT = (sys.executable, "-P", "-m", "dl_inference.cli", "predict")
+from dl_inference.serving import listening
+from dl_inference.serving.folder import holds_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +44,14 @@ class Options:
     registration: Mapping[str, Any]
 
 
-def run(models_dir: Path, options: Options, *, has_table: bool, predict: Sequence[str] = PREDICT) -> int:
+def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequence[str] = model_server.PROGRAM) -> int:
     """Serve a folder of model folders until SIGTERM.
 
     Args:
         models_dir: the folder.
         options: of the command line.
         has_table: show the state as a table; else lines are logged.
-        predict: command line of a model server, up to the model folder.
+        program: command line of a model server, up to its options.
 
     Returns:
         The exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
@@ -65,7 +61,7 @@ def run(models_dir: Path, options: Options, *, has_table: bool, predict: Sequenc
         if fault := _fault(models_dir):
             raise StartError(fault)
         for address in [*config.listen, *([config.admin] if config.admin else [])]:
-            addresses.check(address)  # before models load for half a minute
+            listening.check(address)  # before models load for half a minute
         announcement = Announcement(read(os.environ, **options.registration), "dl-inference serve")
         announcement.check(config.listen)
         with contextlib.ExitStack() as stack:
@@ -74,8 +70,8 @@ def run(models_dir: Path, options: Options, *, has_table: bool, predict: Sequenc
             launcher = Launcher(
                 sockets,
                 options.replicas,
-                predict,
-                uses_template=predict is PREDICT,
+                program,
+                uses_template=program is model_server.PROGRAM,
                 allow_pickle=options.allow_pickle,
             )
             service = LocalService(
@@ -99,6 +95,6 @@ def _fault(models_dir: Path) -> str | None:
     """Say why a path is no folder of model folders."""
     if not models_dir.is_dir():
         return f"{models_dir} is not a folder; name the one that holds the model folders"
-    if holds_saved_model(models_dir) or any((models_dir / f"model{suffix}").is_file() for suffix in SUFFIXES):
+    if holds_model(models_dir):
         return f"{models_dir} is itself a model folder; name the one around it: {models_dir.resolve().parent}"
     return None

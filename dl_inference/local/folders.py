@@ -13,13 +13,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from dl_inference.names import is_name
+from dl_inference.serving.folder import PYTORCH_FILES, Kind, kind_of
+from dl_inference.serving.given import Given
+from dl_inference.serving.settings import ModelFolderError
 from tf_predict import repository as saved_models
-from tf_predict.errors import ModelFolderError as SavedModelFolderError
 from torch_predict import repository
-from torch_predict.errors import ModelFolderError
 
 SETTLE_S = 1.0
 """A folder that was not renamed in as a whole counts as changed when it has been still for so long."""
@@ -29,8 +30,6 @@ MAX_DEPTH = 16
 
 # What the model's own process may write beside the model must not look like a new model.
 _IGNORED_SUFFIXES = (".pyc", ".log", ".tmp", ".swp", "~")
-
-Kind = Literal["PyTorch", "TensorFlow"]
 
 
 class FolderError(Exception):
@@ -145,7 +144,7 @@ class ModelsDir:
         because = "asked for by a signal" if force else _difference(before, seen)
         try:
             return Change(name, inspect(self._root / name, seen), because)
-        except (ModelFolderError, SavedModelFolderError) as error:
+        except ModelFolderError as error:
             return Change(name, FolderError(str(error)), because)
         except FolderError as error:
             return Change(name, error, because)
@@ -183,7 +182,7 @@ def inspect(folder: Path, seen: Look) -> Layout:
         seen: what it looked like.
 
     Raises:
-        FolderError, ModelFolderError of either server: it cannot be served.
+        FolderError, ModelFolderError: it cannot be served.
     """
     if len(seen.identity) == 1:  # `look` says why
         raise FolderError(str(seen.identity[0]))
@@ -193,14 +192,14 @@ def inspect(folder: Path, seen: Look) -> Layout:
             f"{folder}: a model's name has letters, digits, '.', '_' and '-', at most 128; rename the folder"
         )
     found: repository.ModelFolder | saved_models.ModelFolder
-    kind: Kind = "TensorFlow" if saved_models.is_saved_model_folder(path) else "PyTorch"
+    given = Given(os.environ)
+    kind = kind_of(path)
     if kind == "TensorFlow":
-        found = saved_models.find(path)
+        found = saved_models.find(path, given)
         _refuse_both(path, found)
-        served = [each.number for each in found.chosen(None)]
     else:
-        found = repository.find(path)
-        served = [each.number for each in found.served]
+        found = repository.find(path, given)
+    served = [each.number for each in found.chosen()]
     settings = found.settings
     places = {each.number: each.path for each in found.versions}
     _check_names(folder, settings.labels, settings.aliases)
@@ -224,11 +223,9 @@ def inspect(folder: Path, seen: Look) -> Layout:
 def _refuse_both(path: Path, found: saved_models.ModelFolder) -> None:
     """Raise where a PyTorch model lies beside a SavedModel: nothing says which one is meant."""
     for place in (path, *(version.path for version in found.versions)):
-        for suffix in repository.SUFFIXES:
-            if (place / f"model{suffix}").exists():
-                raise FolderError(
-                    f"{place / f'model{suffix}'}: is a PyTorch model beside a SavedModel; keep one of the two"
-                )
+        for name in PYTORCH_FILES:
+            if (place / name).exists():
+                raise FolderError(f"{place / name}: is a PyTorch model beside a SavedModel; keep one of the two")
 
 
 def _check_names(folder: Path, labels: Iterable[str], aliases: Iterable[str]) -> None:

@@ -1,15 +1,14 @@
 """Start PyTorch processes by forking one that has imported torch: a tenth of a second in place of many.
 
-`Template` is `serve`'s side. `python -m dl_inference.local.fork PARENT_PID` is the template's: it gets a command line
-and a pipe for the log through a socket, forks, and sends the new process's id back. The new process is `serve`'s own
-child (a subreaper adopts what the fork's middle process leaves), so that it outlives the template, and dies with
-`serve`, like any other.
+`Template` is `serve`'s side. `python -m dl_inference.local.fork PARENT_PID` is the template's: it gets a model server's
+options and a pipe for the log through a socket, forks, and sends the new process's id back. The new process is
+`serve`'s own child (a subreaper adopts what the fork's middle process leaves), so that it outlives the template, and
+dies with `serve`, like any other.
 """
 
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import logging
 import os
@@ -21,8 +20,13 @@ import traceback
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from dl_inference.local import child
+import numpy as np
+
+from dl_inference.local import child, model_server
+from dl_inference.serving.options import ServeOptions
+from torch_predict.preload import preload
 
 log = logging.getLogger("serve")
 
@@ -74,18 +78,18 @@ class Template:
         if self.is_ready:
             log.info("template for PyTorch processes: ready after %.1f s", time.monotonic() - self._started_at)
 
-    def fork(self, command: Sequence[str], predict: Sequence[str], folder: Path, output: int) -> int | None:
+    def fork(self, command: Sequence[str], options: ServeOptions, folder: Path, output: int) -> int | None:
         """Start a process; return its id, or None when the template cannot.
 
         Args:
             command: the program to become where the folder's own modules have names that are taken already.
-            predict: else, arguments of `dl-inference`.
+            options: else, what the model server is told.
             folder: the model version's, for that question.
             output: descriptor of its standard output and error.
         """
         if not self.is_ready:
             return None
-        message = json.dumps({"command": [*command], "predict": [*predict], "folder": str(folder)})
+        message = json.dumps({"command": [*command], "options": options.model_dump_json(), "folder": str(folder)})
         self._socket.settimeout(_FORK_S)
         try:
             socket.send_fds(self._socket, [message.encode()], [output])
@@ -113,12 +117,9 @@ class Template:
 
 def main(parent: int) -> None:
     """Be the template: import, then fork for each message until `serve` is gone."""
-    from torch_predict.preload import preload  # noqa: PLC0415  (torch is slow; `serve` itself does without)
-
     with socket.socket(fileno=0) as orders:
         try:
             preload()
-            importlib.import_module("dl_inference.cli")
         except ModuleNotFoundError as error:  # the model processes say what to install
             print(f"no template for PyTorch processes: {error}", file=sys.stderr)
             return
@@ -140,7 +141,7 @@ def main(parent: int) -> None:
             os.waitpid(middle, 0)
 
 
-def _become_model_process(orders: socket.socket, parent: int, order: dict[str, object], output: int) -> None:
+def _become_model_process(orders: socket.socket, parent: int, order: dict[str, Any], output: int) -> None:
     """Go on as a child of `serve`: never returns."""
     status = 1
     try:
@@ -157,7 +158,7 @@ def _become_model_process(orders: socket.socket, parent: int, order: dict[str, o
         orders.send(str(os.getpid()).encode())
         orders.close()
         os.open(os.devnull, os.O_RDONLY)  # becomes descriptor 0, which `orders` was
-        status = _predict(order)
+        status = _serve(order)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
     except BaseException:
@@ -168,21 +169,14 @@ def _become_model_process(orders: socket.socket, parent: int, order: dict[str, o
         os._exit(status)  # the template's own exit is none of this process's business
 
 
-def _predict(order: dict[str, object]) -> int:
-    import numpy as np  # noqa: PLC0415  (is there already)
-
-    from dl_inference import cli  # noqa: PLC0415
-
-    folder, command, arguments = Path(str(order["folder"])), order["command"], order["predict"]
-    assert isinstance(command, list)  # `fork` sent it
-    assert isinstance(arguments, list)
+def _serve(order: dict[str, Any]) -> int:
+    folder, command = Path(order["folder"]), order["command"]
     taken = {each.stem for each in folder.iterdir() if each.suffix == ".py" or each.is_dir()} & sys.modules.keys()
     if taken:
         print(f"starting without the template: the folder has a module {min(taken)} of its own", flush=True)
         os.execvp(command[0], command)
     np.random.seed()  # else all children draw the same numbers
-    cli.app(arguments, prog_name="dl-inference")  # raises SystemExit
-    return 0
+    return model_server.main(order["options"])
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ from pathlib import Path
 
 from access import state
 from dl_inference.local.child import spawn
-from dl_inference.local.folders import Kind, Layout
+from dl_inference.local.folders import Layout
 from dl_inference.local.fork import Template
-from dl_inference.local.place import SOCKET_NAME_BYTES
+from dl_inference.local.locked_folders import SOCKET_NAME_BYTES
 from dl_inference.local.processes import ModelProcess, State
 from dl_inference.registry.variables import is_about_registry
 from dl_inference.variables import variable
+from dl_inference.serving.folder import Kind
+from dl_inference.serving.options import ServeOptions
 
 SLOW_S = 30.0
 """A process that loads longer than this no longer keeps others from starting."""
@@ -30,19 +32,19 @@ class Launcher:
     Args:
         sockets: a private folder, with a short path.
         replicas: processes of each version, among which the cores are divided.
-        predict: command line of a model server, up to the model folder.
-        uses_template: fork PyTorch processes from one that has imported torch; `predict` is `dl-inference predict`.
+        program: command line of a model server, up to its options (`ServeOptions`, JSON).
+        uses_template: fork PyTorch processes from one that has imported torch; `program` is ours.
         allow_pickle: passed on.
     """
 
     def __init__(
-        self, sockets: Path, replicas: int, predict: Sequence[str], *, uses_template: bool, allow_pickle: bool
+        self, sockets: Path, replicas: int, program: Sequence[str], *, uses_template: bool, allow_pickle: bool
     ) -> None:
         self.replicas = replicas
         self._sockets = sockets
-        self._predict = [*predict]
+        self._program = [*program]
         self._uses_template = uses_template
-        self._options = ["--allow-pickle"] if allow_pickle else []
+        self._allow_pickle = allow_pickle
         self._template: Template | None = None
         self._count = 0
         threads = str(max(1, state.cores() // replicas))
@@ -86,20 +88,26 @@ class Launcher:
         self._count += 1
         tail = f"-{version}-{self._count}"
         socket = self._sockets / f"{layout.name[: max(1, SOCKET_NAME_BYTES - len(tail))]}{tail}"
-        command = [*self._predict, str(layout.path), "--listen", f"unix:{socket}"]
-        command += ["--model-version", str(version), "--model-name", layout.name, *self._options]
-        return ModelProcess(f"{layout.name}@{version}/{index}", self._launch(layout, version, command), socket)
+        options = ServeOptions(
+            model_dir=layout.path,
+            listen=(f"unix:{socket}",),
+            name=layout.name,
+            version=version,
+            allow_pickle=self._allow_pickle,
+        )
+        return ModelProcess(f"{layout.name}@{version}/{index}", self._launch(layout, version, options), socket)
 
     def end(self) -> None:
         """End the template."""
         if self._template is not None:
             self._template.end()
 
-    def _launch(self, layout: Layout, version: int, command: list[str]) -> Callable[[int], int]:
+    def _launch(self, layout: Layout, version: int, options: ServeOptions) -> Callable[[int], int]:
+        command = [*self._program, options.model_dump_json()]
+
         def launch(output: int) -> int:
             if layout.kind == "PyTorch" and self._template is not None:
-                arguments = ["predict", *command[len(self._predict) :]]
-                pid = self._template.fork(command, arguments, layout.places[version], output)
+                pid = self._template.fork(command, options, layout.places[version], output)
                 if pid is not None:
                     return pid
             with open(os.devnull) as nothing:

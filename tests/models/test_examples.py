@@ -54,7 +54,7 @@ def as_json(answer):
 def test_an_example_answers_its_samples(folder):
     found = repository.find(made(folder))
     assert repository.check(folder) == []
-    predictor = load_predictor(found, found.served[-1], allow_pickle=False, settings=ServerSettings(torch_threads=1))
+    predictor = load_predictor(found, found.chosen()[-1], allow_pickle=False, settings=ServerSettings(torch_threads=1))
     cases = json.loads((folder / "samples" / "expected.json").read_text())
     samples = read(folder)
     assert len(samples) == len(cases)

@@ -22,9 +22,9 @@ CASES = (ROOT / "models").glob("*/samples/expected.json")
 EXAMPLES = sorted(path.parent.parent for path in CASES if "/tensorflow.serving." not in path.read_text())
 SERVE = """
 import sys
-from pathlib import Path
+from dl_inference.serving.options import ServeOptions
 from torch_predict.server import serve
-sys.exit(serve(Path(sys.argv[1]), ["127.0.0.1:0"]))
+sys.exit(serve(ServeOptions(model_dir=sys.argv[1], listen=["127.0.0.1:0"])))
 """
 
 pytestmark = pytest.mark.timeout(300)  # making a model and importing torch take long where the cores are shared

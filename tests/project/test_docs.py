@@ -27,6 +27,7 @@ from dl_inference.registry.announcing.registration import Registration
 from dl_inference.registry.releases.files import ReleaseFiles
 from dl_inference.registry.schema import ReleaseDocument
 from dl_inference.registry.zookeeper import Zookeeper
+from dl_inference.serving.given import numbers_of
 from torch_predict.config import ModelSettings, ServerSettings
 
 DOCS = ROOT / "docs"
@@ -211,7 +212,8 @@ def test_the_hooks_of_the_guide_work():
 
 def test_the_settings_of_the_guide_are_those_of_the_server():
     page = (DOCS / "torch_predict.md").read_text()
-    settings = {f"DL_INFERENCE_{name.upper()}" for name in ServerSettings.model_fields if name != "limits"}
+    names = [*ServerSettings.model_fields, *numbers_of(ModelSettings)]
+    settings = {f"DL_INFERENCE_{name.upper()}" for name in names}
     assert set(re.findall(r"^\| `(DL_INFERENCE_\w+)`", page, re.MULTILINE)) == settings
     shown = [block.text for block in BLOCKS if block.page.name == "torch_predict.md"]
     described = yaml.safe_load(next(text for text in shown if text.startswith("# model.yaml")))

@@ -18,6 +18,7 @@ BOTTOM = (
     "dl_inference.problem",
     "dl_inference.registry",
     "dl_inference.variables",
+    "dl_inference.serving",
 )
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
@@ -136,23 +137,50 @@ def test_the_codecs_know_no_network():
     assert not offenders(files, lambda path, name: inside(name, "grpc"))
 
 
-# What a module may import of its own package where the folder holds many of a kind, none of which knows another.
-OF_A_KIND = {
-    "access.discovery": ("base", "access.document", "access.errors", "access.fields", "access.files"),
-    "torch_predict.runtimes": ("base", "torch_predict.errors"),
-}
-
-
-@pytest.mark.parametrize("folder", OF_A_KIND)
-def test_a_source_or_a_runtime_imports_of_its_package_only_what_is_listed(folder):
-    top = folder.split(".")[0]
-    files = [path for path in of(folder) if path.name not in ("__init__.py", "base.py")]
+def test_a_source_imports_of_its_package_only_what_is_listed():
+    files = [path for path in of("access.discovery") if path.name not in ("__init__.py", "base.py")]
     assert files
-    allowed = {f"{folder}.{name}" if name == "base" else name for name in OF_A_KIND[folder]}
+    allowed = {f"access.{name}" for name in ("discovery.base", "document", "errors", "fields", "files")}
     # dns.py is made of dns_questions.py, too
-    is_part = lambda path, name: name.startswith(f"{folder}.{path.stem.partition('_')[0]}_")  # noqa: E731
-    forbidden = lambda path, name: inside(name, top) and name not in allowed and not is_part(path, name)  # noqa: E731
+    is_part = lambda path, name: name.startswith(f"access.discovery.{path.stem.partition('_')[0]}_")  # noqa: E731
+    forbidden = lambda path, name: inside(name, "access") and name not in allowed and not is_part(path, name)  # noqa: E731
     assert not offenders(files, forbidden)
+
+
+def test_a_runtime_imports_the_base_and_what_tells_formats_apart_but_no_other_runtime():
+    files = [path for path in of("torch_predict.runtimes") if path.name not in ("__init__.py", "base.py")]
+    assert files
+    allowed = {f"torch_predict.{name}" for name in ("runtimes.base", "errors", "pickles", "signature")}
+    ours = lambda name: any(inside(name, package) for package in PACKAGES)  # noqa: E731
+    assert not offenders(files, lambda path, name: ours(name) and name not in allowed)
+
+
+def defined_in(path: Path) -> set[str]:
+    """Return the names that a file defines itself, at its top."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)}
+    return names
+
+
+def test_a_name_is_imported_from_where_it_is_defined():
+    """But from a package's front, whose business it is to hand on."""
+    folders = ("torch_predict", "tf_predict", "dl_inference.serving", "dl_inference.local")
+    handed_on = [
+        f"{module_of(path)} imports {node.module}.{name.name}"
+        for folder in folders
+        for path in of(folder)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module
+        if (origin := ROOT.joinpath(*node.module.split(".")).with_suffix(".py")).exists()
+        for name in node.names
+        if name.name not in defined_in(origin)
+    ]
+    assert handed_on == []
 
 
 def test_the_contract_of_a_source_exports_only_its_own():

@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from dl_inference.messages import PredictionLog
+from dl_inference.serving.options import ServeOptions
 from tf_predict import server
 
 v1 = tf.compat.v1
@@ -97,4 +98,4 @@ def make(folder: Path) -> None:
 
 if __name__ == "__main__":
     make(Path(sys.argv[1]))
-    sys.exit(server.serve(Path(sys.argv[1]), [sys.argv[3]], "127.0.0.1:0"))
+    sys.exit(server.serve(ServeOptions(model_dir=sys.argv[1], listen=[sys.argv[3]], admin="127.0.0.1:0")))

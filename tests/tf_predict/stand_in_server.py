@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from dl_inference.messages import SignatureDef, TensorProto
+from dl_inference.serving.options import ServeOptions
 from tf_predict import server
 from tf_predict.errors import LoadError
 from tf_predict.servable import Output
@@ -81,11 +82,13 @@ if __name__ == "__main__":
     given = parser.parse_args()
     sys.exit(
         server.serve(
-            given.folder,
-            [given.address],
-            given.admin,
-            model_name=given.name,
-            model_version=given.version,
+            ServeOptions(
+                model_dir=given.folder,
+                listen=[given.address],
+                admin=given.admin,
+                name=given.name,
+                version=given.version,
+            ),
             load=load,
         )
     )

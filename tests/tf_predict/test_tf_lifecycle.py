@@ -15,6 +15,7 @@ from fixtures.access_process import wait_until
 from stand_in_process import NOT_SERVING, PREDICT, SERVING, Server, failure, waits_for, write
 
 from dl_inference.messages import PredictResponse
+from dl_inference.serving.options import ServeOptions
 from tf_predict.server import RUNNING, serve
 
 # --- the end
@@ -142,7 +143,8 @@ def test_it_listens_on_a_unix_socket(start: Callable[..., Server], folder: Path)
 def start_failure(caplog: pytest.LogCaptureFixture, folder: Path, *listen: str, **options: Any) -> str:
     """Return the log of a start that fails."""
     caplog.set_level("INFO")
-    assert serve(folder, list(listen or ["127.0.0.1:0"]), load=stand_in_server.load, **options) == 1
+    asked = ServeOptions(model_dir=folder, listen=listen or ["127.0.0.1:0"], **options)
+    assert serve(asked, load=stand_in_server.load) == 1
     return caplog.text
 
 
@@ -178,7 +180,7 @@ def test_a_folder_that_cannot_be_served_is_told(folder: Path, caplog: Any, break
 
 
 def test_a_version_that_is_not_there_is_told(folder: Path, caplog: Any):
-    assert "there is no version 9; found: 1" in start_failure(caplog, folder, model_version=9)
+    assert "there is no version 9; found: 1" in start_failure(caplog, folder, version=9)
 
 
 def test_a_setting_that_does_not_fit_is_told(folder: Path, caplog: Any, monkeypatch: pytest.MonkeyPatch):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from dl_inference.serving.settings import ModelFolderError
 from tf_predict import repository
-from tf_predict.errors import ModelFolderError
 
 
 @pytest.fixture

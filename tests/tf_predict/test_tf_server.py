@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -100,6 +100,13 @@ def test_bytes_that_are_no_message_are_an_invalid_argument(server: Server):
 def test_a_message_over_the_limit_is_refused_with_the_limit(server: Server):
     code, text = failure(lambda: server.channel.unary_unary(PREDICT)(bytes((64 << 20) + 1), timeout=60))
     assert (code, "67108864" in text) == ("RESOURCE_EXHAUSTED", True)
+
+
+def test_the_limit_of_messages_can_be_set(start: Callable[..., Server]):
+    server = start(env={"DL_INFERENCE_LIMITS__MAX_MESSAGE_BYTES": "2048"})
+    code, text = failure(lambda: server.channel.unary_unary(PREDICT)(bytes(2049), timeout=60))
+    assert (code, "2048" in text) == ("RESOURCE_EXHAUSTED", True)
+    assert server.predict(1) == 11
 
 
 def test_a_method_that_is_not_there_is_unimplemented(server: Server):

@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 import torch_predict
-from torch_predict.config import Limits, ModelSettings, ServerSettings
+from dl_inference.serving.options import ServeOptions
+from torch_predict.config import ModelSettings, ServerSettings
+from torch_predict.front import worker_config
+from torch_predict.repository import ModelFolder, Version
+from torch_predict.runtimes import RUNTIMES
 from torch_predict.signature import Signature, TensorSpec
 
 CONFIG_RS = Path(torch_predict.__file__).parents[1] / "dataplane/crates/core/src/config.rs"
@@ -19,13 +23,12 @@ def rust_fields(struct):
 
 
 def worker_document():
-    settings = ModelSettings(versions=[2, 3], labels={"stable": 2, "new": 3}, aliases=["39"], timeout_ms=3)
+    settings = ModelSettings(versions=[2, 3], labels={"stable": 2, "new": 3}, aliases=["39"], timeout_ms=3, max_batch=4)
     metadata = Signature(None, (TensorSpec("x", "float32", (-1, 4)),))
-    return json.loads(
-        ServerSettings().worker_json(
-            listen=["a"], admin=None, model="m", version=2, settings=settings, platform="p", metadata=metadata
-        )
-    )
+    version = Version(2, Path("m/2"), Path("m/2/model.pt"), RUNTIMES[0])
+    folder = ModelFolder("m", Path("m"), settings, (version,))
+    options = ServeOptions(model_dir=Path("m"), listen=("a",))
+    return json.loads(worker_config(options, folder, version, metadata).model_dump_json())
 
 
 def test_the_front_gets_exactly_the_fields_that_it_requires():
@@ -35,13 +38,14 @@ def test_the_front_gets_exactly_the_fields_that_it_requires():
     assert set(worker_document()["inputs"][0]) == rust_fields("TensorConfig")
 
 
-def test_the_front_gets_the_labels_of_its_own_version():
+def test_the_front_gets_what_model_yaml_says_of_the_version_that_it_serves():
     assert (worker_document()["labels"], worker_document()["aliases"]) == (["stable"], ["39"])
+    assert (worker_document()["timeout_ms"], worker_document()["max_batch"]) == (3, 4)
 
 
-@pytest.mark.parametrize("model", [Limits, ModelSettings, ServerSettings])
+@pytest.mark.parametrize("model", [ModelSettings, ServerSettings])
 def test_every_setting_is_documented(model):
-    assert [n for n, f in model.model_fields.items() if not f.description and n != "limits"] == []
+    assert [n for n, f in model.model_fields.items() if not f.description] == []
 
 
 def test_settings_come_from_the_environment():
@@ -51,5 +55,5 @@ def test_settings_come_from_the_environment():
 
 
 def test_a_wrong_variable_is_named():
-    with pytest.raises(ValueError, match="DL_INFERENCE_MAX_QUEUE=0: Input should be greater than 0"):
-        ServerSettings.from_environment({"DL_INFERENCE_MAX_QUEUE": "0"})
+    with pytest.raises(ValueError, match="DL_INFERENCE_TORCH_THREADS=0: Input should be greater than 0"):
+        ServerSettings.from_environment({"DL_INFERENCE_TORCH_THREADS": "0"})

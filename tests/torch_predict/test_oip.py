@@ -10,7 +10,7 @@ import torch
 from fixtures.torch_fakes import FakeBatch, FakeItem
 
 from torch_predict.hooks import Hooks
-from torch_predict.oip import outputs_of, payload_of
+from torch_predict.oip import hook_input_of, outputs_of
 from torch_predict.predictor import Predictor
 
 CPU = torch.device("cpu")
@@ -148,8 +148,8 @@ def test_what_no_output_can_hold_is_an_error_of_the_hook(result, text):
 
 
 def test_only_the_named_single_elements_stand_for_seldons_payloads():
-    assert payload_of({"binData": one(b"\xff")}) == b"\xff"
-    assert payload_of({"strData": one("é".encode())}) == "é"
-    assert payload_of({"jsonData": one(b'{"a": [1, null]}')}) == {"a": [1.0, None]}
-    assert isinstance(payload_of({"other": one(b"x")}), np.ndarray)
-    assert list(payload_of({"binData": one(b"x"), "y": one(b"x")})) == ["binData", "y"]
+    assert hook_input_of({"binData": one(b"\xff")}) == b"\xff"
+    assert hook_input_of({"strData": one("é".encode())}) == "é"
+    assert hook_input_of({"jsonData": one(b'{"a": [1, null]}')}) == {"a": [1.0, None]}
+    assert isinstance(hook_input_of({"other": one(b"x")}), np.ndarray)
+    assert list(hook_input_of({"binData": one(b"x"), "y": one(b"x")})) == ["binData", "y"]

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dl_inference.serving.settings import ModelFolderError
 from torch_predict import repository
-from torch_predict.errors import LoadError, ModelFolderError, PickleNotAllowed
+from torch_predict.errors import LoadError, PickleNotAllowed
 
 CPU = torch.device("cpu")
 
@@ -31,7 +32,7 @@ def texts(folder):
 def test_an_unversioned_folder_is_version_1(model_at):
     folder = repository.find(model_at("."))
     assert folder.name == "m"
-    assert [(v.number, v.path) for v in folder.served] == [(1, folder.path)]
+    assert [(v.number, v.path) for v in folder.chosen()] == [(1, folder.path)]
 
 
 def test_a_folder_of_model_folders_names_them(model_at):
@@ -49,13 +50,13 @@ def test_an_unversioned_folder_may_have_a_number_for_a_name(write):
 def test_the_latest_version_is_served_by_number_not_by_text(model_at):
     folder = repository.find(model_at("2", "10", "0009"))
     assert [v.number for v in folder.versions] == [2, 9, 10]
-    assert [v.number for v in folder.served] == [10]
+    assert [v.number for v in folder.chosen()] == [10]
 
 
 def test_model_yaml_says_which_versions_are_served(model_at):
     files = {"model.yaml": "versions: [2, 3]\nlabels: {stable: 2}\naliases: [39, digits]\ntimeout_ms: 500"}
     folder = repository.find(model_at("1", "2", "3", files=files))
-    assert [v.number for v in folder.served] == [2, 3]
+    assert [v.number for v in folder.chosen()] == [2, 3]
     assert folder.settings.aliases == ["39", "digits"]
     assert folder.settings.timeout_ms == 500
 
@@ -88,8 +89,8 @@ def test_what_is_wrong_with_a_folder_is_said_with_place_and_remedy(write, files,
     ("yaml", "words"),
     [
         ("version: [1]", "model.yaml: version: is not a known key; did you mean 'versions'?"),
-        ("versions: [7]", "model.yaml: versions: 7: there is no such version; found: 1"),
-        ("labels: {stable: 7}", "model.yaml: labels.stable: 7: there is no such version; found: 1"),
+        ("versions: [7]", "model.yaml: versions: 7: there is no version 7; found: 1"),
+        ("labels: {stable: 7}", "model.yaml: labels.stable: 7: there is no version 7; found: 1"),
         ("versions: [1]\nlabels: {stable: 2}", "label 'stable' names version 2, which is not in versions"),
         ("timeout_ms: 0", "model.yaml: timeout_ms: Input should be greater than 0"),
         ("versions: []", "model.yaml: versions: List should have at least 1 item"),
@@ -135,7 +136,7 @@ class TestPickles:
 
     def load(self, path, allow_pickle):
         folder = repository.find(path)
-        return repository.load(folder, folder.served[-1], allow_pickle=allow_pickle, device=CPU)
+        return repository.load(folder, folder.chosen()[-1], allow_pickle=allow_pickle, device=CPU)
 
     def test_a_whole_pickle_is_not_loaded_and_the_error_says_how_and_why_not(self, pickled):
         with pytest.raises(PickleNotAllowed) as caught:
@@ -164,4 +165,4 @@ def test_loading_says_what_is_wrong_with_the_content(model_at):
     path = model_at(".")
     folder = repository.find(path)
     with pytest.raises(LoadError, match=r"not a torch\.nn\.Module"):
-        repository.load(folder, folder.served[0], allow_pickle=False, device=CPU)
+        repository.load(folder, folder.chosen()[0], allow_pickle=False, device=CPU)

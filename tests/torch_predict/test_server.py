@@ -14,6 +14,7 @@ import pytest
 import torch
 from fixtures.torch_fakes import FakeBatch, FakeItem
 
+from dl_inference.serving.options import ServeOptions
 from torch_predict import server
 from torch_predict.config import ServerSettings
 
@@ -62,7 +63,11 @@ def folder(write):
     return folder
 
 
-def serve(folder, on_ready, **options):
+def options_of(folder, **options):
+    return ServeOptions(**{"model_dir": folder, "listen": ["127.0.0.1:0"], **options})
+
+
+def serve(folder, on_ready, settings=None, **options):
     """Serve until `on_ready` has sent the signal; return the exit status and the front."""
     workers = []
 
@@ -70,7 +75,7 @@ def serve(folder, on_ready, **options):
         workers.append(FakeWorker(document, on_ready))
         return workers[0]
 
-    status = server.serve(folder, ["127.0.0.1:0"], make_worker=make_worker, **options)
+    status = server.serve(options_of(folder, **options), settings=settings, make_worker=make_worker)
     return status, workers[0] if workers else None
 
 
@@ -119,16 +124,20 @@ def test_signals_are_given_back(folder):
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
-def test_the_front_gets_every_setting(folder):
-    (folder / "model.yaml").write_text("timeout_ms: 700")
-    settings = ServerSettings(max_queue=5, torch_threads=1)
-    _, worker = serve(folder, terminate, admin="127.0.0.1:1", settings=settings)
+def test_the_front_gets_every_setting(folder, monkeypatch):
+    (folder / "model.yaml").write_text("timeout_ms: 700\nlimits: {max_streams: 7}")
+    monkeypatch.setenv("DL_INFERENCE_LIMITS__MAX_MESSAGE_BYTES", "2048")
+    settings = ServerSettings(torch_threads=1)
+    flags = {"max_queue": "5", "frame_credit": "9"}
+    _, worker = serve(folder, terminate, admin="127.0.0.1:1", limits=flags, settings=settings)
     assert worker.document["listen"] == ["127.0.0.1:0"]
     assert worker.document["admin"] == "127.0.0.1:1"
     assert worker.document["model"] == "m"
     assert worker.document["version"] == "1"
     assert worker.document["max_queue"] == 5
     assert worker.document["timeout_ms"] == 700
+    limits = worker.document["limits"]
+    assert (limits["max_streams"], limits["max_message_bytes"], limits["frame_credit"]) == (7, 2048, 9)
     assert torch.get_num_threads() == 1
 
 
@@ -158,7 +167,7 @@ def test_a_model_that_cannot_be_served_is_told_before_anything_listens(folder, c
 
 def test_a_version_that_is_not_there_is_told(folder, caplog):
     assert serve(folder, terminate, version=9)[0] == 1
-    assert "has no version 9; found: 1" in caplog.text
+    assert "there is no version 9; found: 1" in caplog.text
 
 
 def test_a_setting_that_does_not_fit_is_told(folder, caplog, monkeypatch):
@@ -201,7 +210,7 @@ def test_wrong_samples_keep_nobody_from_being_served(folder, caplog):
 def test_an_address_in_use_is_told_before_the_model_loads(folder, caplog):
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
-        assert server.serve(folder, [address]) == 1
-        assert server.serve(folder, ["127.0.0.1:0"], admin=address) == 1
+        assert server.serve(options_of(folder, listen=[address])) == 1
+        assert server.serve(options_of(folder, admin=address)) == 1
     assert f"cannot listen on {address}: Address already in use" in caplog.text
     assert "loading" not in caplog.text

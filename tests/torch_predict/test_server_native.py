@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import signal
 import sys
@@ -22,9 +23,9 @@ from dl_inference.messages import HealthCheckRequest, HealthCheckResponse, Seldo
 MODEL_PY = "import torch\nclass Model(torch.nn.Linear):\n    def __init__(self): super().__init__(2, 1)\n"
 SERVE = """
 import sys
-from pathlib import Path
+from dl_inference.serving.options import ServeOptions
 from torch_predict.server import serve
-sys.exit(serve(Path(sys.argv[1]), sys.argv[2:]))
+sys.exit(serve(ServeOptions(model_dir=sys.argv[1], listen=sys.argv[2:])))
 """
 PROCESSOR = """
 import time, threading, os
@@ -68,8 +69,8 @@ def fill(folder):
 
 
 class Server:
-    def __init__(self, run, folder, listen="127.0.0.1:0"):
-        env = {"DL_INFERENCE_TORCH_THREADS": "1", "DL_INFERENCE_DRAIN_TIMEOUT_MS": "5000"}
+    def __init__(self, run, folder, listen="127.0.0.1:0", **variables):
+        env = {"DL_INFERENCE_TORCH_THREADS": "1", "DL_INFERENCE_DRAIN_TIMEOUT_MS": "5000", **variables}
         self.process = run([sys.executable, "-c", SERVE, folder, listen], env=env)
         self.address = self.process.wait_line(r"serving m version 1 on (\S+)", timeout_s=60)[1]
         # For a unix socket grpc makes an authority of the path, "%2Ftmp%2F...", which the h2 crate refuses.
@@ -261,3 +262,13 @@ def wait_for(file):
             return
         tick.wait(0.01)
     raise AssertionError(f"{file} did not come")
+
+
+def test_the_limit_of_messages_can_be_set(run, folder):
+    (folder / "model.yaml").write_text("limits: {max_message_bytes: 1024, max_streams: 7}")
+    server = Server(run, folder, DL_INFERENCE_LIMITS__MAX_MESSAGE_BYTES="2048")
+    error = server.error({"binData": base64.b64encode(bytes(3000)).decode()})
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "over the limit of 2048 (max_message_bytes)" in error.details()
+    assert server.ask({"strData": "small"})["strData"] == "small"
+    server.channel.close()

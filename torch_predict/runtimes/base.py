@@ -14,25 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch_predict.errors import LoadError
 from torch_predict.modules import import_from
-from torch_predict.pickles import is_weight, names_in_archive, names_in_pickle
-from torch_predict.signature import Signature, TensorSpec, arguments_of, output_names
+from torch_predict.signature import Signature, arguments_of
 
 if TYPE_CHECKING:
     import torch
-
-__all__ = [
-    "LoadError",
-    "Runtime",
-    "Signature",
-    "TensorSpec",
-    "fill",
-    "is_weight",
-    "model_of",
-    "names_in_archive",
-    "names_in_pickle",
-    "output_names",
-    "zip_names",
-]
 
 
 class Runtime(ABC):

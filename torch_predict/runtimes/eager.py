@@ -9,7 +9,9 @@ import pickle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch_predict.runtimes.base import LoadError, Runtime, fill, is_weight, names_in_pickle
+from torch_predict.errors import LoadError
+from torch_predict.pickles import is_weight, names_in_pickle
+from torch_predict.runtimes.base import Runtime, fill
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,16 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch_predict.runtimes.base import (
-    LoadError,
-    Runtime,
-    Signature,
-    TensorSpec,
-    is_weight,
-    names_in_archive,
-    output_names,
-    zip_names,
-)
+from torch_predict.errors import LoadError
+from torch_predict.pickles import is_weight, names_in_archive
+from torch_predict.runtimes.base import Runtime, zip_names
+from torch_predict.signature import Signature, TensorSpec, output_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable

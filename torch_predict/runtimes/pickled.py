@@ -9,7 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch_predict.runtimes.base import LoadError, Runtime, names_in_pickle
+from torch_predict.errors import LoadError
+from torch_predict.pickles import names_in_pickle
+from torch_predict.runtimes.base import Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable

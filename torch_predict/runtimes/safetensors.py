@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch_predict.runtimes.base import LoadError, Runtime, fill
+from torch_predict.errors import LoadError
+from torch_predict.runtimes.base import Runtime, fill
 
 if TYPE_CHECKING:
     from collections.abc import Callable

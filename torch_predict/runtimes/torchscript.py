@@ -6,7 +6,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch_predict.runtimes.base import LoadError, Runtime, zip_names
+from torch_predict.errors import LoadError
+from torch_predict.runtimes.base import Runtime, zip_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable

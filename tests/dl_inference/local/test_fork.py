@@ -13,14 +13,15 @@ import pytest
 
 from dl_inference.local import fork, launch
 from dl_inference.local.fork import Template
+from dl_inference.serving.options import ServeOptions
 
 
 @pytest.mark.parametrize("name", ["json.py", "json/__init__.py"])
 def test_a_folder_with_a_module_whose_name_is_taken_starts_by_itself(tmp_path: Path, name):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).touch()
-    order = {"folder": str(tmp_path), "command": ["echo", "by itself"], "predict": ["version"]}
-    code = f"from dl_inference.local import fork; fork._predict({order!r})"
+    order = {"folder": str(tmp_path), "command": ["echo", "by itself"], "options": "{}"}
+    code = f"from dl_inference.local import fork; fork._serve({order!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         "starting without the template: the folder has a module json of its own",
@@ -30,15 +31,16 @@ def test_a_folder_with_a_module_whose_name_is_taken_starts_by_itself(tmp_path: P
 
 def test_any_other_folder_is_served_in_the_fork(tmp_path: Path):
     (tmp_path / "sibling.py").touch()
-    order = {"folder": str(tmp_path), "command": ["echo", "by itself"], "predict": ["version"]}
-    code = f"from dl_inference.local import fork; fork._predict({order!r})"
+    order = {"folder": str(tmp_path), "command": ["echo", "by itself"], "options": "{}"}
+    code = f"from dl_inference.local import fork; fork.model_server.main = print; fork._serve({order!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("dl-inference ")
+    assert done.stdout == "{}\n"
 
 
-def test_the_exit_status_of_the_fork_is_the_commands(tmp_path: Path):
-    order = {"folder": str(tmp_path), "command": [], "predict": ["predict", str(tmp_path)]}
-    code = f"from dl_inference.local import fork; fork._predict({order!r})"
+def test_the_exit_status_of_the_fork_is_the_model_servers(tmp_path: Path):
+    options = ServeOptions(model_dir=tmp_path).model_dump_json()
+    order = {"folder": str(tmp_path), "command": [], "options": options}
+    code = f"import sys; from dl_inference.local import fork; sys.exit(fork._serve({order!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "holds no model" in done.stderr
@@ -57,7 +59,7 @@ def test_a_template_that_cannot_be_or_hangs_is_given_up(subreaper, monkeypatch, 
     while not broken.has_ended and time.monotonic() < end:
         broken.step()
     assert (broken.has_ended, broken.is_ready, broken.is_loading) == (True, False, False)
-    assert broken.fork(["echo"], ["version"], tmp_path, 1) is None
+    assert broken.fork(["echo"], ServeOptions(model_dir=tmp_path), tmp_path, 1) is None
     broken.end()
     monkeypatch.setattr(fork, "_PRELOAD_S", 0.0)
     late = Template(os.environ)

@@ -16,6 +16,7 @@ from dl_inference.registry.announcing import registration
 from dl_inference.registry.announcing.reachable import host
 from dl_inference.registry.announcing.registration import Announcement, Served, read
 from dl_inference.registry.zookeeper import RegistryError, Zookeeper
+from dl_inference.serving.options import ServeOptions
 from torch_predict import server
 
 HERE = Zookeeper("127.0.0.1:2181")
@@ -155,7 +156,7 @@ def test_a_server_that_has_a_unix_socket_only_does_not_start(tmp_path, caplog):
     caplog.set_level(logging.ERROR)
     folder = write_model(tmp_path / "m", "A")
     place = read({}, register="zk://127.0.0.1:1")
-    assert server.serve(folder, [f"unix:{tmp_path}/s"], registration=place) == 1
+    assert server.serve(ServeOptions(model_dir=folder, listen=[f"unix:{tmp_path}/s"], registration=place)) == 1
     assert "a unix socket cannot be called" in caplog.text
 
 
@@ -173,26 +174,3 @@ def test_a_command_says_what_is_wrong_with_its_options(tmp_path, command, option
     result = CliRunner().invoke(cli.app, [command, str(folder), "--listen", "127.0.0.1:0", *options])
     assert result.exit_code == 1
     assert said in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("environment", "options", "listen", "admin"),
-    [
-        ({}, [], ["127.0.0.1:5000"], None),
-        ({"DL_INFERENCE_LISTEN": "[::1]:1", "DL_INFERENCE_ADMIN": "a:2"}, [], ["[::1]:1"], "a:2"),
-        ({"DL_INFERENCE_LISTEN": "[a:1, unix:/b]", "DL_INFERENCE_ADMIN": "null"}, [], ["a:1", "unix:/b"], None),
-        ({"DL_INFERENCE_LISTEN": "a:1", "DL_INFERENCE_ADMIN": "a:2"}, ["--listen", "b:1"], ["b:1"], "a:2"),
-        ({"DL_INFERENCE_ADMIN": "a:2"}, ["--admin", "b:2"], ["127.0.0.1:5000"], "b:2"),
-        ({"DL_INFERENCE_ADMIN": "a:2", "DL_INFERENCE_LISTEN": ""}, ["--admin", ""], ["127.0.0.1:5000"], None),
-    ],
-)
-def test_predict_takes_its_addresses_from_options_then_environment(
-    tmp_path, monkeypatch, *, environment, options, listen, admin
-):
-    given = []
-    monkeypatch.setattr(server, "serve", lambda *arguments, **_: given.append(arguments[1:3]) or 0)
-    for name, text in environment.items():
-        monkeypatch.setenv(name, text)
-    result = CliRunner().invoke(cli.app, ["predict", str(tmp_path), *options])
-    assert result.exit_code == 0
-    assert given == [(listen, admin)]

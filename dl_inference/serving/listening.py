@@ -1,11 +1,19 @@
-"""Addresses to listen on, looked at before a model loads for seconds; grpcio binds them afterwards."""
+"""Addresses to listen on, looked at before a model loads for half a minute; who serves binds them afterwards."""
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from pathlib import Path
 
-FORMS = "write HOST:PORT, [V6]:PORT or unix:/PATH"
+from dl_inference.address import fault
+
+
+def absolute(address: str) -> str:
+    """Return the address with an absolute path: loading a model may change the working directory."""
+    path = address.removeprefix("unix:")
+    return f"unix:{Path(path).absolute()}" if path != address else address
 
 
 def check(address: str) -> None:
@@ -14,6 +22,8 @@ def check(address: str) -> None:
     Raises:
         ValueError: it is not written as an address, or names what is not there or is in use.
     """
+    if reason := fault(address, port_zero=True):
+        raise ValueError(f"cannot listen on {address!r}: {reason}")
     try:
         if address.startswith("unix:"):
             _check_unix(Path(address.removeprefix("unix:")))
@@ -24,27 +34,21 @@ def check(address: str) -> None:
 
 
 def split(address: str) -> tuple[str, int]:
-    """Return host and port of ``HOST:PORT`` or ``[V6]:PORT``.
-
-    Raises:
-        ValueError: it is written otherwise.
-    """
+    """Return host and port of a well-formed ``host:port`` or ``[v6]:port``."""
     host, _, port = address.rpartition(":")
-    is_port = port.isascii() and port.isdecimal() and int(port) <= 65535
-    if not host or not is_port or (":" in host and not (host.startswith("[") and host.endswith("]"))):
-        raise ValueError(f"cannot listen on {address!r}: {FORMS}")
     return host.strip("[]"), int(port)
 
 
 def _check_unix(path: Path) -> None:
     if not path.parent.is_dir():
-        raise FileNotFoundError(2, f"there is no folder {path.parent}")
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {path.parent}")
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
         except (FileNotFoundError, ConnectionRefusedError):
-            return  # nothing there, or what a dead process left; grpcio removes that
-    raise OSError(98, "Address already in use")  # grpcio would take the path away from whoever listens there
+            return  # nothing there, or what a dead process left, which is removed when it is bound
+    # grpcio would take the path away from whoever listens there.
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def _bind_one_of(host: str, port: int) -> None:

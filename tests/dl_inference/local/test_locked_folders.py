@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dl_inference.local import place
-from dl_inference.local.place import InUseError, locked, socket_folder
+from dl_inference.local import locked_folders
+from dl_inference.local.locked_folders import InUseError, locked, socket_folder
 
 
 def test_a_locked_folder_is_refused_under_every_name_and_free_afterwards(tmp_path: Path):
@@ -27,7 +27,7 @@ def test_a_locked_folder_is_refused_under_every_name_and_free_afterwards(tmp_pat
 
 def test_the_lock_of_a_killed_process_is_none(tmp_path: Path):
     hold = (
-        "import sys, os, signal; from pathlib import Path; from dl_inference.local.place import locked\n"
+        "import sys, os, signal; from pathlib import Path; from dl_inference.local.locked_folders import locked\n"
         "with locked(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", hold, tmp_path], check=False)
@@ -41,7 +41,7 @@ def test_the_socket_folder_is_private_short_and_gone_afterwards(tmp_path: Path, 
     with socket_folder() as folder:
         assert folder.parent in (tmp_path, Path("/tmp"))
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        assert len(os.fsencode(folder)) + 1 + place.SOCKET_NAME_BYTES <= 107
+        assert len(os.fsencode(folder)) + 1 + locked_folders.SOCKET_NAME_BYTES <= 107
     assert not folder.exists()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("long" * 20)))
     with socket_folder() as folder:

@@ -1,0 +1,85 @@
+"""Every bound of a model server: what one connection, one message, and all calls together may take.
+
+The only place that knows their names, defaults and ranges. docs/limits.md is written from here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+KIB, MIB = 1 << 10, 1 << 20
+
+DAY_MS = 86_400_000
+"""The most that any time may be: more than any connection wants, and sums of it stay far from overflow."""
+
+Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Milliseconds = Annotated[int, Field(ge=1, le=DAY_MS)]
+MillisecondsOrSystem = Annotated[int, Field(ge=0, le=DAY_MS)]
+MessageBytes = Annotated[int, Field(ge=KIB, le=2**31 - 1)]
+WindowBytes = Annotated[int, Field(ge=65_535, le=2**31 - 1)]  # RFC 9113#6.9.2: no window begins below it
+
+OF_THE_ACCESS_SERVICE = (
+    "route_scan_limit_bytes",
+    "max_retry_bytes",
+    "connect_timeout_ms",
+    "max_connections_per_endpoint",
+    "keepalive_ms",
+    "keepalive_timeout_ms",
+)
+"""Limits of the access service only. Variables of these names may be set for every program of a machine; a model server
+passes them over."""
+
+
+class CommonLimits(BaseModel):
+    """Limits that every model server has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_message_bytes: MessageBytes = Field(64 * MIB, description="largest gRPC message either way, bytes")
+    max_metadata_bytes: Annotated[int, Field(ge=KIB, le=MIB)] = Field(
+        64 * KIB, description="largest header list, bytes as HTTP/2 counts them"
+    )
+    max_streams: Count = Field(1024, description="calls in flight on one connection")
+    connection_idle_timeout_ms: Milliseconds = Field(
+        3_600_000, description="a connection without calls is closed after this time, ms"
+    )
+    max_connection_age_ms: Milliseconds = Field(
+        DAY_MS, description="a connection is asked to reconnect at this age (±10 %), ms"
+    )
+    max_connection_age_grace_ms: Milliseconds = Field(
+        60_000, description="how long the calls of an aged connection may still run, ms"
+    )
+    max_frame_bytes: Annotated[int, Field(ge=16_384, le=16_777_215)] = Field(
+        MIB, description="largest HTTP/2 frame asked for (SETTINGS_MAX_FRAME_SIZE), bytes"
+    )
+
+
+class ServerLimits(CommonLimits):
+    """Limits of a model server behind our native front; the same fields as in its configuration, no others."""
+
+    max_metadata_fields: Annotated[int, Field(ge=16, le=10_000)] = Field(
+        256, description="most header fields of one request"
+    )
+    max_connections: Count = Field(4096, description="connections in all")
+    max_connections_per_ip: Count = Field(
+        4096, description="connections of one remote IP address; unix sockets are not counted"
+    )
+    max_in_flight: Count = Field(8192, description="calls in flight in the process; beyond it they are shed")
+    max_held_bytes: Annotated[int, Field(ge=MIB, le=2**40)] = Field(
+        256 * MIB, description="request bytes held in the process; beyond it calls are shed"
+    )
+    header_timeout_ms: Milliseconds = Field(
+        10_000, description="from accepting a connection to its first request headers, ms"
+    )
+    body_timeout_ms: Milliseconds = Field(
+        30_000, description="a request body that brings fewer than 16 KiB in this time ends the call, ms"
+    )
+    frame_credit: Count = Field(1000, description="control frames a connection may send before traffic earns it more")
+    frame_credit_per_frame: Count = Field(10, description="control frames earned by each request and DATA frame")
+    stream_window_bytes: WindowBytes = Field(4 * MIB, description="flow-control window of one call, bytes")
+    connection_window_bytes: WindowBytes = Field(16 * MIB, description="flow-control window of one connection, bytes")
+    tcp_user_timeout_ms: MillisecondsOrSystem = Field(
+        30_000, description="sent bytes unacknowledged for this time end a connection, ms; 0 = the system's"
+    )

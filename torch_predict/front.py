@@ -1,0 +1,69 @@
+"""What the native front is told: one JSON document without defaults."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import BaseModel
+
+from dl_inference.serving.options import ServeOptions
+from torch_predict.repository import ModelFolder, Version
+from torch_predict.signature import Signature
+
+# The present front wants the access service's limits, too, and uses none of them.
+_UNUSED = {
+    "route_scan_limit_bytes": 64 << 20,
+    "max_retry_bytes": 0,
+    "connect_timeout_ms": 5_000,
+    "max_connections_per_endpoint": 1,
+    "keepalive_ms": 0,
+    "keepalive_timeout_ms": 20_000,
+}
+
+
+class WorkerConfig(BaseModel):
+    """The native front's document; the same fields as ``WorkerConfig`` in dataplane/crates/core/src/config.rs."""
+
+    listen: tuple[str, ...]
+    admin: str | None
+    model: str
+    aliases: list[str]
+    version: str
+    labels: list[str]
+    platform: str
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, Any]]
+    max_queue: int
+    max_batch: int
+    timeout_ms: int
+    stream_idle_timeout_ms: int
+    limits: dict[str, int]
+
+
+def worker_config(options: ServeOptions, folder: ModelFolder, version: Version, metadata: Signature) -> WorkerConfig:
+    """Return what the front of one served version is told.
+
+    Args:
+        options: where it listens, and what the model is called, beside the aliases of its settings.
+        folder: the model's.
+        version: the one that is served.
+        metadata: inputs and outputs for ModelMetadata.
+    """
+    settings = folder.settings
+    return WorkerConfig(
+        listen=options.listen,
+        admin=options.admin,
+        model=options.name or folder.name,
+        aliases=settings.aliases,
+        version=str(version.number),
+        labels=[label for label, number in settings.labels.items() if number == version.number],
+        platform=f"pytorch_{version.runtime.name}",
+        inputs=[asdict(spec) for spec in metadata.inputs],
+        outputs=[asdict(spec) for spec in metadata.outputs],
+        max_queue=settings.max_queue,
+        max_batch=settings.max_batch,
+        timeout_ms=settings.timeout_ms,
+        stream_idle_timeout_ms=settings.stream_idle_timeout_ms,
+        limits=settings.limits.model_dump() | _UNUSED,
+    )
