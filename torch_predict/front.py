@@ -7,19 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from dl_inference.serving.limits import ServerLimits
 from dl_inference.serving.options import ServeOptions
 from torch_predict.repository import ModelFolder, Version
 from torch_predict.signature import Signature
-
-# The present front wants the access service's limits, too, and uses none of them.
-_UNUSED = {
-    "route_scan_limit_bytes": 64 << 20,
-    "max_retry_bytes": 0,
-    "connect_timeout_ms": 5_000,
-    "max_connections_per_endpoint": 1,
-    "keepalive_ms": 0,
-    "keepalive_timeout_ms": 20_000,
-}
 
 
 class WorkerConfig(BaseModel):
@@ -38,7 +29,7 @@ class WorkerConfig(BaseModel):
     max_batch: int
     timeout_ms: int
     stream_idle_timeout_ms: int
-    limits: dict[str, int]
+    limits: ServerLimits
 
 
 def worker_config(options: ServeOptions, folder: ModelFolder, version: Version, metadata: Signature) -> WorkerConfig:
@@ -65,5 +56,5 @@ def worker_config(options: ServeOptions, folder: ModelFolder, version: Version, 
         max_batch=settings.max_batch,
         timeout_ms=settings.timeout_ms,
         stream_idle_timeout_ms=settings.stream_idle_timeout_ms,
-        limits=settings.limits.model_dump() | _UNUSED,
+        limits=settings.limits,
     )

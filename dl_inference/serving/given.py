@@ -8,13 +8,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
 
 from dl_inference.problem import Problem
 from dl_inference.serving.limits import OF_THE_ACCESS_SERVICE, ServerLimits
-
-if TYPE_CHECKING:
-    from dl_inference.serving.settings import CommonSettings
 
 PREFIX = "DL_INFERENCE_"
 LIMITS_PREFIX = f"{PREFIX}LIMITS__"
@@ -47,11 +46,11 @@ class Given:
     environment: Mapping[str, str] = field(default_factory=dict)
     flags: Mapping[str, str] = field(default_factory=dict)
 
-    def values(self, settings: type[CommonSettings], problems: list[Problem]) -> list[Value]:
+    def values(self, settings: type[BaseModel], problems: list[Problem]) -> list[Value]:
         """Return what is given of these settings, the ones that win last; unknown names become problems."""
         return [*self._variables(settings, problems), *self._flags(settings, problems)]
 
-    def _variables(self, settings: type[CommonSettings], problems: list[Problem]) -> Iterator[Value]:
+    def _variables(self, settings: type[BaseModel], problems: list[Problem]) -> Iterator[Value]:
         limits, numbers = limits_of(settings), numbers_of(settings)
         for name in numbers:
             variable = f"{PREFIX}{name.upper()}"
@@ -66,7 +65,7 @@ class Given:
             elif name not in OF_THE_ACCESS_SERVICE and name not in ServerLimits.model_fields:
                 problems.append(unknown(f"environment {variable}", name, limits))
 
-    def _flags(self, settings: type[CommonSettings], problems: list[Problem]) -> Iterator[Value]:
+    def _flags(self, settings: type[BaseModel], problems: list[Problem]) -> Iterator[Value]:
         limits, numbers = limits_of(settings), numbers_of(settings)
         for name, text in self.flags.items():
             origin = f"--limit {name}={text}"
@@ -81,13 +80,13 @@ class Given:
 NOTHING = Given()
 
 
-def limits_of(settings: type[CommonSettings]) -> list[str]:
+def limits_of(settings: type[BaseModel]) -> list[str]:
     """Return the names of the limits that a server has."""
     kind: Any = settings.model_fields["limits"].annotation
     return list(kind.model_fields)
 
 
-def numbers_of(settings: type[CommonSettings]) -> list[str]:
+def numbers_of(settings: type[BaseModel]) -> list[str]:
     """Return the keys of model.yaml that are whole numbers."""
     return [name for name, each in settings.model_fields.items() if each.annotation is int]
 

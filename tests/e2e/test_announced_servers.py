@@ -22,6 +22,7 @@ from fixtures.serve_process import STAND_IN, START_S, Caller, Serve, Traffic, wr
 from fixtures.zookeeper_process import one_server
 
 from dl_inference.client import Client
+from dl_inference.serving.options import ServeOptions
 
 GOODBYE_MS = 1500
 
@@ -158,7 +159,8 @@ def test_serve_announces_what_it_serves_and_follows_its_folders(book, run, tmp_p
 
 
 def start_stand_in(run, folder: Path, register: str, **environment: str) -> Process:
-    command = [sys.executable, STAND_IN, folder, "--listen", "127.0.0.1:0"]
+    options = ServeOptions(model_dir=folder, listen=("127.0.0.1:0",))
+    command = [sys.executable, STAND_IN, options.model_dump_json()]
     return run(command, env={"DL_INFERENCE_REGISTER": register, **environment})
 
 

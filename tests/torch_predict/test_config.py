@@ -22,6 +22,10 @@ def rust_fields(struct):
     return set(re.findall(r"pub (\w+):", body))
 
 
+def rust_type(struct, field):
+    return re.search(rf"pub struct {struct} \{{.*?pub {field}: (\w+),", CONFIG_RS.read_text(), re.S)[1]
+
+
 def worker_document():
     settings = ModelSettings(versions=[2, 3], labels={"stable": 2, "new": 3}, aliases=["39"], timeout_ms=3, max_batch=4)
     metadata = Signature(None, (TensorSpec("x", "float32", (-1, 4)),))
@@ -33,7 +37,7 @@ def worker_document():
 
 def test_the_front_gets_exactly_the_fields_that_it_requires():
     assert set(worker_document()) == rust_fields("WorkerConfig")
-    assert set(worker_document()["limits"]) == rust_fields("Limits")
+    assert set(worker_document()["limits"]) == rust_fields(rust_type("WorkerConfig", "limits"))
     assert worker_document()["inputs"] == [{"name": "x", "dtype": "float32", "shape": [-1, 4]}]
     assert set(worker_document()["inputs"][0]) == rust_fields("TensorConfig")
 

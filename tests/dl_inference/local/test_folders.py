@@ -246,3 +246,12 @@ def test_what_is_hidden_or_no_folder_is_no_model(tmp_path: Path):
     (tmp_path / "README.md").touch()
     (tmp_path / "nowhere").symlink_to("missing")
     assert ModelsDir(tmp_path).look() == []
+
+
+def test_a_limit_in_model_yaml_makes_new_processes_and_a_variable_wins_over_the_file(tmp_path: Path, monkeypatch):
+    write_model(tmp_path / "m", "A", timeout_ms=5, limits={"max_streams": 5})
+    before = keys(ModelsDir(tmp_path))
+    write_model(tmp_path / "m", "A", timeout_ms=5, limits={"max_streams": 6})
+    assert keys(ModelsDir(tmp_path)) != before
+    monkeypatch.setenv("DL_INFERENCE_TIMEOUT_MS", "77")
+    assert found(ModelsDir(tmp_path).look(force=True)).timeout_ms == 77

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from fixtures.serve_process import write_model
 
 from dl_inference.local import fork, launch
+from dl_inference.local.folders import ModelsDir
 from dl_inference.local.fork import Template
 from dl_inference.serving.options import ServeOptions
 
@@ -118,3 +120,22 @@ def test_a_template_that_dies_is_started_again_if_it_had_worked(launcher, has_wo
     launcher.step({"PyTorch"}, [])
     assert len(PretendTemplate.made) == count
     assert launcher.may_start("PyTorch", []) is not has_worked
+
+
+def test_a_process_that_is_not_forked_is_told_everything_and_inherits_the_limits(monkeypatch, tmp_path: Path):
+    monkeypatch.setenv("DL_INFERENCE_LIMITS__MAX_MESSAGE_BYTES", "2048")
+    monkeypatch.setenv("DL_INFERENCE_LISTEN", "127.0.0.1:1")
+    started = []
+    monkeypatch.setattr(launch, "spawn", lambda *arguments: started.append(arguments[:2]) or 1)
+    monkeypatch.setattr(launch, "ModelProcess", lambda label, start, socket: start(1))
+    launcher = launch.Launcher(tmp_path, 1, ["program"], uses_template=False, allow_pickle=True)
+    folder = write_model(tmp_path / "models" / "m" / "3", "A").parent
+    (change,) = ModelsDir(tmp_path / "models").look(force=True)
+    launcher.start(change.found, 3, 0)
+    (((program, document), environment),) = started
+    options = ServeOptions.model_validate_json(document)
+    assert (program, options.model_dir) == ("program", folder.resolve())
+    assert options.listen == (f"unix:{tmp_path}/m-3-1",)
+    assert (options.name, options.version, options.allow_pickle) == ("m", 3, True)
+    assert environment["DL_INFERENCE_LIMITS__MAX_MESSAGE_BYTES"] == "2048"
+    assert "DL_INFERENCE_LISTEN" not in environment
