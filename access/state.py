@@ -19,13 +19,13 @@ from access.config.sections import (
     ClusterSettings,
     ModelConfig,
     Route,
-    ServerLimits,
     SplitTarget,
     Target,
 )
 from access.discovery.base import ANY_MODEL, Entry, Snapshot, SourceConfig
 from access.fields import EndpointConfig
 from access.released import released
+from dl_inference.serving.limits import ServerLimits
 from dl_inference.problem import Problem
 
 # What a cluster's document takes over from its settings as it is; the rest is worked out here.

@@ -20,6 +20,15 @@ from access.fields import (
     problem,
 )
 from dl_inference._native import POLICIES
+from dl_inference.serving.limits import (
+    FrameBytes,
+    HeldBytes,
+    MessageBytes,
+    MetadataBytes,
+    MetadataFields,
+    ServerLimits,
+    WindowBytes,
+)
 
 MIB = 1024 * 1024
 
@@ -62,32 +71,22 @@ else:
     ]
 
 
-class ServerLimits(Section):
-    """Bounds of what comes in, for any program that listens."""
+class Limits(ServerLimits):
+    """Every bound of the process. They hold until a restart. What is not here is as a model server has it."""
 
-    max_message_bytes: Annotated[int, Field(ge=1024, le=2**31 - 1)] = Field(
-        16 * MIB, description="largest gRPC message either way, bytes"
-    )
-    max_metadata_bytes: Annotated[int, Field(ge=1024, le=MIB)] = Field(
+    max_message_bytes: MessageBytes = Field(16 * MIB, description="largest gRPC message either way, bytes")
+    max_metadata_bytes: MetadataBytes = Field(
         16 * 1024, description="largest header list, bytes as HTTP/2 counts them"
     )
-    max_metadata_fields: Annotated[int, Field(ge=16, le=10_000)] = Field(
-        128, description="most header fields of one request"
-    )
+    max_metadata_fields: MetadataFields = Field(128, description="most header fields of one request")
     max_streams: Count = Field(1024, description="calls in flight on one downstream connection")
     max_connections: Count = Field(10_000, description="downstream connections")
     max_connections_per_ip: Count = Field(
         1000, description="downstream connections of one remote IP address; unix sockets are not counted"
     )
     max_in_flight: Count = Field(10_000, description="calls in flight in the process; beyond it they are shed")
-    max_held_bytes: Annotated[int, Field(ge=MIB, le=2**40)] = Field(
+    max_held_bytes: HeldBytes = Field(
         256 * MIB, description="request bytes held for route keys and retries in the process; beyond it calls are shed"
-    )
-    header_timeout_ms: Milliseconds = Field(
-        10_000, description="from accepting a connection to its first request headers, ms"
-    )
-    body_timeout_ms: Milliseconds = Field(
-        30_000, description="a request body that brings fewer than 16 KiB in this time ends the call, ms"
     )
     connection_idle_timeout_ms: Milliseconds = Field(
         300_000, description="a downstream connection without calls is closed after this time, ms"
@@ -98,25 +97,19 @@ class ServerLimits(Section):
     max_connection_age_grace_ms: Milliseconds = Field(
         600_000, description="how long the calls of an aged connection may still run, ms"
     )
-    frame_credit: Count = Field(1000, description="control frames a connection may send before traffic earns it more")
-    frame_credit_per_frame: Count = Field(10, description="control frames earned by each request and DATA frame")
-    stream_window_bytes: Annotated[int, Field(ge=65_535, le=2**31 - 1)] = Field(
+    stream_window_bytes: WindowBytes = Field(
         MIB,
         description="flow-control window of one call, bytes; never below `route_scan_limit_bytes`, which raises it",
     )
-    connection_window_bytes: Annotated[int, Field(ge=65_535, le=2**31 - 1)] = Field(
+    connection_window_bytes: WindowBytes = Field(
         32 * MIB, description="flow-control window of one connection, bytes; never below a call's"
     )
-    max_frame_bytes: Annotated[int, Field(ge=16_384, le=16_777_215)] = Field(
+    max_frame_bytes: FrameBytes = Field(
         64 * 1024, description="largest HTTP/2 frame asked for on both sides, bytes"
     )
     tcp_user_timeout_ms: MillisecondsOrOff = Field(
         20_000, description="sent bytes unacknowledged for this time end a connection on either side, ms; 0 = system's"
     )
-
-
-class Limits(ServerLimits):
-    """Every bound of the process. They hold until a restart."""
 
     route_scan_limit_bytes: Annotated[int, Field(ge=64, le=2**31 - 1)] | None = Field(
         None, description="how far into a message the route key is looked for, bytes; null: as `max_message_bytes`"

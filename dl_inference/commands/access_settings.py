@@ -9,6 +9,7 @@ from typing import Any
 
 from access.config import load
 from access.config.sections import AccessConfig
+from dl_inference.serving.given import numbers_of
 from dl_inference.variables import variable
 
 
@@ -25,7 +26,9 @@ def read_without_file(defaults: Mapping[str, Any], flags: Mapping[str, Any]) -> 
 def is_of_a_model_server(name: str) -> bool:
     """Tell whether a model server reads a variable."""
     # Not for the other commands.
-    from tf_predict.config import ServerSettings as TensorFlowSettings  # noqa: PLC0415
-    from torch_predict.config import ServerSettings as TorchSettings  # noqa: PLC0415
+    from tf_predict import config as tensorflow  # noqa: PLC0415
+    from torch_predict import config as torch  # noqa: PLC0415
 
-    return name in map(variable, (*TorchSettings.model_fields, *TensorFlowSettings.model_fields))
+    settings = (*torch.ServerSettings.model_fields, *tensorflow.ServerSettings.model_fields)
+    numbers = (*numbers_of(torch.ModelSettings), *numbers_of(tensorflow.ModelSettings))
+    return name in map(variable, (*settings, *numbers))

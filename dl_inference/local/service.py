@@ -96,7 +96,6 @@ class LocalService:
         Raises:
             StartError: an address cannot be bound, or the data plane refused the first state.
         """
-        self._view = view
         # A process that ended wants what a changed file wants: a look at everything.
         former = signal.signal(signal.SIGCHLD, lambda number, frame: self.post(Event.CHANGED))
         try:

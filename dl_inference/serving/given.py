@@ -14,9 +14,9 @@ from pydantic import BaseModel
 
 from dl_inference.problem import Problem
 from dl_inference.serving.limits import OF_THE_ACCESS_SERVICE, ServerLimits
+from dl_inference.variables import variable as variable_of
 
-PREFIX = "DL_INFERENCE_"
-LIMITS_PREFIX = f"{PREFIX}LIMITS__"
+LIMITS_PREFIX = variable_of("limits__")
 """As the access service writes keys of its `limits`: two underscores between the levels."""
 
 
@@ -53,7 +53,7 @@ class Given:
     def _variables(self, settings: type[BaseModel], problems: list[Problem]) -> Iterator[Value]:
         limits, numbers = limits_of(settings), numbers_of(settings)
         for name in numbers:
-            variable = f"{PREFIX}{name.upper()}"
+            variable = variable_of(name)
             if variable in self.environment:
                 yield Value((name,), self.environment[variable], f"{variable}={self.environment[variable]}")
         for variable, text in sorted(self.environment.items()):

@@ -1,6 +1,7 @@
-"""Every bound of a model server: what one connection, one message, and all calls together may take.
+"""Every bound of a program that listens: what one connection, one message, and all calls together may take.
 
-The only place that knows their names, defaults and ranges. docs/limits.md is written from here.
+The only place that knows their names and ranges, and the model servers' defaults, from which docs/limits.md is written.
+The access service has defaults of its own, and further limits (`access.config.sections`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Milliseconds = Annotated[int, Field(ge=1, le=DAY_MS)]
 MillisecondsOrSystem = Annotated[int, Field(ge=0, le=DAY_MS)]
 MessageBytes = Annotated[int, Field(ge=KIB, le=2**31 - 1)]
+MetadataBytes = Annotated[int, Field(ge=KIB, le=MIB)]
+MetadataFields = Annotated[int, Field(ge=16, le=10_000)]
+HeldBytes = Annotated[int, Field(ge=MIB, le=2**40)]
+FrameBytes = Annotated[int, Field(ge=16_384, le=16_777_215)]  # RFC 9113#6.5.2
 WindowBytes = Annotated[int, Field(ge=65_535, le=2**31 - 1)]  # RFC 9113#6.9.2: no window begins below it
 
 OF_THE_ACCESS_SERVICE = (
@@ -38,7 +43,7 @@ class CommonLimits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_message_bytes: MessageBytes = Field(64 * MIB, description="largest gRPC message either way, bytes")
-    max_metadata_bytes: Annotated[int, Field(ge=KIB, le=MIB)] = Field(
+    max_metadata_bytes: MetadataBytes = Field(
         64 * KIB, description="largest header list, bytes as HTTP/2 counts them"
     )
     max_streams: Count = Field(1024, description="calls in flight on one connection")
@@ -51,15 +56,15 @@ class CommonLimits(BaseModel):
     max_connection_age_grace_ms: Milliseconds = Field(
         60_000, description="how long the calls of an aged connection may still run, ms"
     )
-    max_frame_bytes: Annotated[int, Field(ge=16_384, le=16_777_215)] = Field(
+    max_frame_bytes: FrameBytes = Field(
         MIB, description="largest HTTP/2 frame asked for (SETTINGS_MAX_FRAME_SIZE), bytes"
     )
 
 
 class ServerLimits(CommonLimits):
-    """Limits of a model server behind our native front; the same fields as in its configuration, no others."""
+    """Limits of a program on our data plane: the same fields as ``Limits`` in its configuration, no others."""
 
-    max_metadata_fields: Annotated[int, Field(ge=16, le=10_000)] = Field(
+    max_metadata_fields: MetadataFields = Field(
         256, description="most header fields of one request"
     )
     max_connections: Count = Field(4096, description="connections in all")
@@ -67,7 +72,7 @@ class ServerLimits(CommonLimits):
         4096, description="connections of one remote IP address; unix sockets are not counted"
     )
     max_in_flight: Count = Field(8192, description="calls in flight in the process; beyond it they are shed")
-    max_held_bytes: Annotated[int, Field(ge=MIB, le=2**40)] = Field(
+    max_held_bytes: HeldBytes = Field(
         256 * MIB, description="request bytes held in the process; beyond it calls are shed"
     )
     header_timeout_ms: Milliseconds = Field(

@@ -13,8 +13,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dl_inference.problem import Problem
-from dl_inference.serving.given import NOTHING, PREFIX, Given, limits_of, unknown
+from dl_inference.serving.given import NOTHING, Given, limits_of, unknown
 from dl_inference.serving.limits import CommonLimits
+from dl_inference.variables import variable
 
 FILE = "model.yaml"
 
@@ -76,12 +77,12 @@ class ProcessSettings(BaseModel):
         Raises:
             ValueError: a value does not fit; names the variable.
         """
-        given = {field: environment[name] for field in cls.model_fields if (name := _variable(field)) in environment}
+        given = {field: environment[name] for field in cls.model_fields if (name := variable(field)) in environment}
         try:
             return cls.model_validate(given)
         except ValidationError as error:
             first = error.errors()[0]
-            name = _variable(str(first["loc"][0]))
+            name = variable(str(first["loc"][0]))
             raise ValueError(f"{name}={environment[name]}: {first['msg']}") from None
 
 
@@ -144,7 +145,3 @@ def _problem(
     if location in origins:
         return Problem(origins[location], str(detail["msg"]), "mend the value")
     return Problem(f"{file}: {place}" if place else str(file), str(detail["msg"]), "mend the value")
-
-
-def _variable(field: str) -> str:
-    return f"{PREFIX}{field.upper()}"

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from access import state
 from access.config.load import load
-from access.config.sections import AccessConfig, Limits, ServerLimits
+from access.config.sections import AccessConfig, Limits
+from dl_inference.serving.limits import ServerLimits
 from access.discovery import RESOLVERS
 from access.discovery.base import Announced, Entry, Snapshot
 from access.fields import EndpointConfig
