@@ -25,8 +25,8 @@ from access.config.sections import (
 from access.discovery.base import ANY_MODEL, Entry, Snapshot, SourceConfig
 from access.fields import EndpointConfig
 from access.released import released
-from dl_inference.serving.limits import ServerLimits
 from dl_inference.problem import Problem
+from dl_inference.serving.limits import ServerLimits
 
 # What a cluster's document takes over from its settings as it is; the rest is worked out here.
 _SAME = tuple(name for name in ClusterSettings.model_fields if name not in ("protocol", "failure_codes"))

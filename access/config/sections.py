@@ -71,13 +71,11 @@ else:
     ]
 
 
-class Limits(ServerLimits):
+class Limits(ServerLimits, Section):
     """Every bound of the process. They hold until a restart. What is not here is as a model server has it."""
 
     max_message_bytes: MessageBytes = Field(16 * MIB, description="largest gRPC message either way, bytes")
-    max_metadata_bytes: MetadataBytes = Field(
-        16 * 1024, description="largest header list, bytes as HTTP/2 counts them"
-    )
+    max_metadata_bytes: MetadataBytes = Field(16 * 1024, description="largest header list, bytes as HTTP/2 counts them")
     max_metadata_fields: MetadataFields = Field(128, description="most header fields of one request")
     max_streams: Count = Field(1024, description="calls in flight on one downstream connection")
     max_connections: Count = Field(10_000, description="downstream connections")
@@ -104,9 +102,7 @@ class Limits(ServerLimits):
     connection_window_bytes: WindowBytes = Field(
         32 * MIB, description="flow-control window of one connection, bytes; never below a call's"
     )
-    max_frame_bytes: FrameBytes = Field(
-        64 * 1024, description="largest HTTP/2 frame asked for on both sides, bytes"
-    )
+    max_frame_bytes: FrameBytes = Field(64 * 1024, description="largest HTTP/2 frame asked for on both sides, bytes")
     tcp_user_timeout_ms: MillisecondsOrOff = Field(
         20_000, description="sent bytes unacknowledged for this time end a connection on either side, ms; 0 = system's"
     )

@@ -15,9 +15,9 @@ from dl_inference.local.fork import Template
 from dl_inference.local.locked_folders import SOCKET_NAME_BYTES
 from dl_inference.local.processes import ModelProcess, State
 from dl_inference.registry.variables import is_about_registry
-from dl_inference.variables import variable
 from dl_inference.serving.folder import Kind
 from dl_inference.serving.options import ServeOptions
+from dl_inference.variables import variable
 
 SLOW_S = 30.0
 """A process that loads longer than this no longer keeps others from starting."""

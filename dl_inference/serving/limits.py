@@ -43,9 +43,7 @@ class CommonLimits(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     max_message_bytes: MessageBytes = Field(64 * MIB, description="largest gRPC message either way, bytes")
-    max_metadata_bytes: MetadataBytes = Field(
-        64 * KIB, description="largest header list, bytes as HTTP/2 counts them"
-    )
+    max_metadata_bytes: MetadataBytes = Field(64 * KIB, description="largest header list, bytes as HTTP/2 counts them")
     max_streams: Count = Field(1024, description="calls in flight on one connection")
     connection_idle_timeout_ms: Milliseconds = Field(
         3_600_000, description="a connection without calls is closed after this time, ms"
@@ -64,9 +62,7 @@ class CommonLimits(BaseModel):
 class ServerLimits(CommonLimits):
     """Limits of a program on our data plane: the same fields as ``Limits`` in its configuration, no others."""
 
-    max_metadata_fields: MetadataFields = Field(
-        256, description="most header fields of one request"
-    )
+    max_metadata_fields: MetadataFields = Field(256, description="most header fields of one request")
     max_connections: Count = Field(4096, description="connections in all")
     max_connections_per_ip: Count = Field(
         4096, description="connections of one remote IP address; unix sockets are not counted"

@@ -5,11 +5,11 @@ from pathlib import Path
 from access import state
 from access.config.load import load
 from access.config.sections import AccessConfig, Limits
-from dl_inference.serving.limits import ServerLimits
 from access.discovery import RESOLVERS
 from access.discovery.base import Announced, Entry, Snapshot
 from access.fields import EndpointConfig
 from dl_inference.registry.schema import ReleaseDocument
+from dl_inference.serving.limits import ServerLimits
 
 CONFIG_RS = Path(__file__).parents[2] / "dataplane" / "crates" / "core" / "src" / "config.rs"
 NODEFILE = {"kind": "nodefile", "path": "nodefile.txt"}

@@ -290,5 +290,13 @@ def test_every_file_that_the_architecture_page_names_is_there():
     core = ROOT / "dataplane" / "crates" / "core" / "src"
     named = set(re.findall(r"`((?:\w+/)*\w+\.(?:rs|py))`", (DOCS / "architecture.md").read_text()))
     assert len(named) > 30
-    rooms = (ROOT, core, core / "net", core / "proxy", ROOT / "access", ROOT / "dl_inference", ROOT / "tests" / "project")
+    rooms = (
+        ROOT,
+        core,
+        core / "net",
+        core / "proxy",
+        ROOT / "access",
+        ROOT / "dl_inference",
+        ROOT / "tests" / "project",
+    )
     assert [name for name in sorted(named) if not any((room / name).is_file() for room in rooms)] == []

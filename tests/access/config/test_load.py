@@ -4,8 +4,6 @@ import pytest
 
 from access.config.load import Loaded, load
 from access.errors import ConfigError
-from dl_inference.serving.given import numbers_of
-from torch_predict.config import ModelSettings, ServerSettings
 
 EXAMPLE = """\
 listen: 0.0.0.0:8500
