@@ -72,7 +72,7 @@ else:
 
 
 class Limits(ServerLimits, Section):
-    """Every bound of the process. They hold until a restart. What is not here is as a model server has it."""
+    """Every bound of the process. They hold until a restart."""
 
     max_message_bytes: MessageBytes = Field(16 * MIB, description="largest gRPC message either way, bytes")
     max_metadata_bytes: MetadataBytes = Field(16 * 1024, description="largest header list, bytes as HTTP/2 counts them")
