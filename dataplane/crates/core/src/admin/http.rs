@@ -19,7 +19,7 @@ use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::net::accept::Listener;
+use crate::net::listener::Listener;
 
 mod pages;
 

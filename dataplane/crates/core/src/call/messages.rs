@@ -2,27 +2,20 @@
 //! the process's limit as they come, and the caller's window opens as they are used.
 
 use std::future::pending;
-use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use flate2::read::{GzDecoder, ZlibDecoder};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
+use super::inflate::inflate;
 use super::limit::{Held, HeldBytes};
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::{Event, Frames};
 use crate::grpc::metadata::GRPC_ENCODING;
 use crate::grpc::status::Status;
 use crate::net::stream::Body;
-
-/// What is inflated here, for the answer to callers that use something else.
-pub const ACCEPTED: (HeaderName, HeaderValue) = (
-    HeaderName::from_static("grpc-accept-encoding"),
-    HeaderValue::from_static("identity,deflate,gzip"),
-);
 
 /// A body that brings fewer bytes than this in `body_timeout_ms` is a stall (balancing.md 4.1, slow read).
 pub const MIN_PROGRESS: usize = 16 * 1024;
@@ -263,44 +256,6 @@ impl Parts {
             held: self.held,
         }
     }
-}
-
-/// Inflate a message that is marked as compressed. gRPC's "deflate" is the zlib format.
-fn inflate(encoding: Option<&HeaderValue>, message: &[u8], limit: usize) -> Result<Bytes, Error> {
-    let encoding = encoding.map_or(&b""[..], HeaderValue::as_bytes);
-    let inflated = match encoding {
-        b"gzip" => read(GzDecoder::new(message), limit),
-        b"deflate" => read(ZlibDecoder::new(message), limit),
-        other => return Err(unknown_encoding(other)),
-    };
-    let inflated = inflated.map_err(|error| {
-        let encoding = String::from_utf8_lossy(encoding);
-        bad(format!("the message is not valid {encoding}: {error}"))
-    })?;
-    if inflated.len() > limit {
-        let text =
-            format!("the inflated message is over the limit of {limit} bytes (max_message_bytes)");
-        return Err(Error::new(ErrorKind::MessageTooLarge, text));
-    }
-    Ok(inflated.into())
-}
-
-/// One byte more than allowed tells "too large" from "just fits".
-fn read(decoder: impl Read, limit: usize) -> io::Result<Vec<u8>> {
-    let mut inflated = Vec::new();
-    decoder.take(limit as u64 + 1).read_to_end(&mut inflated)?;
-    Ok(inflated)
-}
-
-/// The error of a compressed message whose `grpc-encoding` is none that is known here.
-pub fn unknown_encoding(encoding: &[u8]) -> Error {
-    if matches!(encoding, b"" | b"identity") {
-        let text = "the message is marked as compressed, but grpc-encoding names no compression";
-        return Error::new(ErrorKind::MissingEncoding, text);
-    }
-    let encoding = String::from_utf8_lossy(encoding);
-    let text = format!("grpc-encoding {encoding:?} is not supported here, only gzip and deflate");
-    Error::new(ErrorKind::UnsupportedEncoding, text)
 }
 
 fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {

@@ -1,6 +1,7 @@
 //! The answering end of a gRPC call, for proxy, model server and local services alike.
 
 pub mod head;
+pub mod inflate;
 pub mod limit;
 pub mod messages;
 pub mod responder;

@@ -8,7 +8,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
-use super::messages::ACCEPTED;
+use super::inflate::ACCEPTED;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata;

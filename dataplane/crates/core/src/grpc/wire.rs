@@ -9,10 +9,12 @@
 mod shape;
 mod sink;
 mod skip;
+mod state;
 
 use shape::{Edge, FIXED32, FIXED64, LENGTH, MAX_DEPTH, VARINT};
 pub use shape::{FieldId, FieldKind, ROOT, Shape};
 pub use sink::{MAX_VALUE_BYTES, Malformed, Sink, Span, Value};
+use state::{Level, State};
 
 /// Groups inside groups; protobuf's own implementations stop at 100 levels.
 const MAX_GROUPS: usize = 100;
@@ -22,26 +24,6 @@ const MAX_LENGTH: u64 = i32::MAX as u64;
 
 const START_GROUP: u8 = 3;
 const END_GROUP: u8 = 4;
-
-/// What the next bytes are.
-#[derive(Clone, Copy, Debug)]
-enum State {
-    Tag,
-    /// A varint of interest, or one to skip.
-    Varint(Option<FieldId>),
-    Length(Option<Edge>),
-    Fixed64(FieldId),
-    Skip(u64),
-    /// This many bytes of a value are still to come; those before are in `held`.
-    Bytes(FieldId, usize),
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Level {
-    message: FieldId,
-    /// Where it ends, as an offset in the whole message.
-    end: u64,
-}
 
 /// Position in one message. Small, and allocates only where a value of interest is split over chunks and
 /// where there are groups.

@@ -2,7 +2,6 @@
 //! drains it. What a call does is the [`Service`]'s business; the access service and the model-server front
 //! each bring one.
 
-use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -16,11 +15,12 @@ use h2::server;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
-use super::accept::{Load, Peer};
+use super::accept::Peer;
 use super::buffered::{Buffered, Flush, buffered};
 use super::drain::Phase;
 use super::frames::{FrameState, Frames};
-use super::limits::ResetGuard;
+use super::guard::{Connection, StreamGuard};
+use super::load::Load;
 use super::server::Server;
 use super::stream::{self, Answer, Body, Head};
 use crate::config::Limits;
@@ -33,68 +33,6 @@ pub trait Service: 'static {
 
     /// The program's state has changed.
     fn state_changed(&self) {}
-}
-
-/// One downstream connection, as its streams see it.
-pub struct Connection {
-    pub peer: Peer,
-    load: Arc<Load>,
-    streams: Cell<usize>,
-    idle_since: Cell<Instant>,
-    resets: RefCell<ResetGuard>,
-}
-
-/// Counts a stream as live until it is dropped.
-pub struct StreamGuard {
-    connection: Rc<Connection>,
-    opened: std::time::Instant,
-}
-
-// === impl StreamGuard ===
-
-impl StreamGuard {
-    fn new(connection: Rc<Connection>) -> Self {
-        connection.streams.set(connection.streams.get() + 1);
-        connection.load.add_stream();
-        let opened = Instant::now().into_std();
-        connection.resets.borrow_mut().opened(opened);
-        Self { connection, opened }
-    }
-
-    pub fn peer(&self) -> &Peer {
-        &self.connection.peer
-    }
-
-    /// The guard of a stream without a connection.
-    #[cfg(test)]
-    pub fn lone() -> Self {
-        Self::new(Rc::new(Connection {
-            peer: Peer::Unix,
-            load: Arc::default(),
-            streams: Cell::new(0),
-            idle_since: Cell::new(Instant::now()),
-            resets: RefCell::default(),
-        }))
-    }
-
-    /// The caller reset this stream before it got response headers; many of these close the connection.
-    pub fn reset_before_headers(&self) {
-        self.connection
-            .resets
-            .borrow_mut()
-            .reset(self.opened, Instant::now().into_std());
-    }
-}
-
-impl Drop for StreamGuard {
-    fn drop(&mut self) {
-        let left = self.connection.streams.get() - 1;
-        self.connection.streams.set(left);
-        self.connection.load.remove_stream();
-        if left == 0 {
-            self.connection.idle_since.set(Instant::now());
-        }
-    }
 }
 
 /// How a connection is being closed by us, if it is.
@@ -140,13 +78,7 @@ where
         Ok(Err(_)) => return server.stats.closed.add(ClosedReason::Protocol),
         Err(_) => return server.stats.closed.add(ClosedReason::HeaderTimeout),
     };
-    let connection = Rc::new(Connection {
-        peer,
-        load,
-        streams: Cell::new(0),
-        idle_since: Cell::new(started),
-        resets: RefCell::new(ResetGuard::default()),
-    });
+    let connection = Connection::new(peer, load);
     // The ends of connections that began together are spread.
     let jitter = 0.9 + 0.2 * fastrand::f64();
     let age_limit = Duration::from_millis(limits.max_connection_age_ms).mul_f64(jitter);
@@ -227,7 +159,7 @@ where
                     let (head, body, answer) = stream::split(accepted);
                     let guard = StreamGuard::new(self.connection.clone());
                     self.service.call(head, body, answer, guard);
-                    if self.connection.resets.borrow().exceeded() {
+                    if self.connection.is_reset_rapidly() {
                         self.close(ClosedReason::Flood, Reason::ENHANCE_YOUR_CALM);
                     }
                 }
@@ -294,12 +226,8 @@ where
             return aged.min(self.started + Duration::from_millis(limits.header_timeout_ms));
         }
         let idle_limit = Duration::from_millis(limits.connection_idle_timeout_ms);
-        let idle_base = if self.connection.streams.get() == 0 {
-            self.connection.idle_since.get()
-        } else {
-            Instant::now()
-        };
-        let next = aged.min(idle_base + idle_limit);
+        let idle_since = self.connection.idle_since();
+        let next = aged.min(idle_since.unwrap_or_else(Instant::now) + idle_limit);
         // After the age limit only its grace is left to watch.
         next.max(Instant::now() + Duration::from_millis(10))
     }
@@ -312,9 +240,8 @@ where
             return self.close(ClosedReason::HeaderTimeout, Reason::NO_ERROR);
         }
         let idle_limit = Duration::from_millis(limits.connection_idle_timeout_ms);
-        if self.connection.streams.get() == 0
-            && now >= self.connection.idle_since.get() + idle_limit
-        {
+        let idle_since = self.connection.idle_since();
+        if idle_since.is_some_and(|since| now >= since + idle_limit) {
             return self.close(ClosedReason::Idle, Reason::NO_ERROR);
         }
         match self.closing {

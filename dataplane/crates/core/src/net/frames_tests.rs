@@ -8,6 +8,7 @@ use std::task::Wake;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
+use super::kind::ACK;
 use super::*;
 
 /// Every kind, in the order of its number.

@@ -11,13 +11,15 @@ use super::proxy_pages as pages;
 use crate::admin::http::{AdminPages, AdminServer};
 use crate::config::{ProxyConfig, StateConfig};
 use crate::local::reflection::Reflection;
-use crate::net::connection::{Service, StreamGuard};
+use crate::net::connection::Service;
 use crate::net::drain::Phase;
+use crate::net::guard::StreamGuard;
 use crate::net::serve::{Serving, bind};
 use crate::net::stream::{Answer, Body, Head};
 use crate::proxy::handle::handle;
 use crate::proxy::local;
-use crate::proxy::state::{Shared, Worker};
+use crate::proxy::state::Shared;
+use crate::proxy::worker::Worker;
 
 /// The running access service.
 pub struct Proxy {

@@ -11,7 +11,8 @@ use crate::code::Code;
 use crate::net::drain::Phase;
 use crate::proxy::cluster::Cluster;
 use crate::proxy::method;
-use crate::proxy::route::{Model, Split};
+use crate::proxy::route::Model;
+use crate::proxy::split::Split;
 use crate::proxy::state::Shared;
 use crate::stats::{CallStats, Histogram};
 

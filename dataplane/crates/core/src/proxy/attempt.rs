@@ -1,5 +1,7 @@
 //! One attempt at one endpoint: the request goes up, the answer comes down, as far as it comes.
 
+use std::time::Duration;
+
 use http::uri::{self, Scheme};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use tokio::time::Instant;
@@ -145,6 +147,30 @@ impl Call {
             uri: upstream_uri(self.method, attempt.endpoint),
             headers,
         }
+    }
+}
+
+// === impl Attempt ===
+
+impl Attempt<'_> {
+    /// What its exchange, if it came so far, says of whom it waits for.
+    pub fn waits(&self, on: impl Fn(&Exchange) -> bool) -> bool {
+        self.exchange.as_ref().is_some_and(on)
+    }
+
+    /// Running out of time counts against the endpoint if it held the call for at least its median latency and
+    /// 10 ms, and it was not the caller that the call waited for: else short deadlines would be an attack.
+    pub fn blame_for_time(&self) -> Outcome {
+        if self.waits(|exchange| exchange.waits_for_caller || exchange.is_unread) {
+            return Outcome::Neutral;
+        }
+        let median = self
+            .endpoint
+            .stats
+            .seconds
+            .quantile(0.5)
+            .map_or(Duration::ZERO, Duration::from_secs_f64);
+        retry::time_outcome(self.started.elapsed(), median)
     }
 }
 

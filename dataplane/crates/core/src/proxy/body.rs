@@ -231,12 +231,9 @@ impl Inbound {
         uses: &impl Fn(Option<&str>, Option<&str>) -> VersionUse,
     ) -> Result<(), Error> {
         let scan = self.scan.as_ref().filter(|scan| !scan.is_found(uses));
-        let remedy = scan.map(Scan::remedy);
-        if let Some(remedy) = remedy.filter(|_| self.bytes > self.scan_limit + PREFIX) {
-            let message = format!(
-                "no route key in the first {} bytes: {remedy}",
-                self.scan_limit
-            );
+        if let Some(scan) = scan.filter(|_| self.bytes > self.scan_limit + PREFIX) {
+            let (limit, remedy) = (self.scan_limit, scan.remedy());
+            let message = format!("no route key in the first {limit} bytes: {remedy}");
             return Err(Error::new(ErrorKind::BadRouteKey, message));
         }
         self.held.grow(chunk.len())?;

@@ -12,13 +12,13 @@ use super::body::Inbound;
 use super::cluster::{Cluster, Endpoint};
 use super::method::Method;
 use super::retry;
-use super::route::Split;
 use super::route_key::RouteKey;
-use super::state::Worker;
+use super::split::Split;
+use super::worker::Worker;
 use crate::call::responder::Responder;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
-use crate::net::connection::StreamGuard;
+use crate::net::guard::StreamGuard;
 use crate::net::stream::Body;
 use crate::stats::CallStats;
 

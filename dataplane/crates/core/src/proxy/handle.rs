@@ -15,15 +15,15 @@ use super::clock::Clock;
 use super::cluster::{Cluster, Endpoint, Lease, Share};
 use super::local;
 use super::method::{self, Kind, Streaming};
-use super::state::Worker;
 use super::verdict::{Last, Next};
+use super::worker::Worker;
 use crate::call::head::{self, shortened};
 use crate::call::limit::shed;
 use crate::call::responder::Responder;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata;
-use crate::net::connection::StreamGuard;
+use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Head};
 
 /// Serve one request of a downstream connection.

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 
 use super::method::{self, Kind, Method};
 use super::route::Model;
-use super::state::{Shared, Worker};
+use super::state::Shared;
+use super::worker::Worker;
 use crate::call::responder::Responder;
 use crate::code::Code;
 use crate::local::call::LocalCall;

@@ -2,21 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustc_hash::FxHashMap;
 
 use super::cluster::Cluster;
+use super::nearest::nearest;
 use super::route_key::{RouteKey, task_id_of};
+use super::split::Split;
 use crate::error::{Error, ErrorKind};
 use crate::stats::CallStats;
-
-/// Clusters among which the calls of one route are split.
-pub struct Split {
-    targets: Vec<(Arc<Cluster>, u64)>,
-    total: u64,
-    calls: AtomicU64,
-}
 
 /// One model: its default route and the routes of single versions or labels.
 pub struct Model {
@@ -55,75 +49,6 @@ pub struct Route<'a> {
     pub version: Option<&'a str>,
     /// The shares among which it was chosen, where there are several.
     pub split: Option<&'a Arc<Split>>,
-}
-
-// === impl Split ===
-
-impl Split {
-    /// `targets` with weights; those of weight 0 get nothing. None when nothing is left.
-    pub fn new(targets: Vec<(Arc<Cluster>, u32)>) -> Option<Arc<Self>> {
-        let targets: Vec<_> = targets
-            .into_iter()
-            .filter(|(_, weight)| *weight > 0)
-            .map(|(cluster, weight)| (cluster, weight.into()))
-            .collect();
-        let total = targets.iter().map(|(_, weight)| weight).sum();
-        (total > 0).then(|| {
-            Arc::new(Self {
-                targets,
-                total,
-                calls: AtomicU64::new(0),
-            })
-        })
-    }
-
-    pub fn targets(&self) -> impl Iterator<Item = (&Arc<Cluster>, u64)> {
-        self.targets
-            .iter()
-            .map(|(cluster, weight)| (cluster, *weight))
-    }
-
-    /// The next call's cluster. Where nobody could answer there, the heaviest that has somebody takes the call.
-    fn pick(&self) -> &Arc<Cluster> {
-        if let [(only, _)] = &self.targets[..] {
-            return only;
-        }
-        let due = self.due();
-        if due.may_serve() {
-            return due;
-        }
-        self.heaviest(|cluster| cluster.may_serve()).unwrap_or(due)
-    }
-
-    /// The heaviest share beside one, of those that have a live endpoint.
-    pub fn another(&self, beside: &Arc<Cluster>) -> Option<&Arc<Cluster>> {
-        self.heaviest(|cluster| !Arc::ptr_eq(cluster, beside) && cluster.is_live())
-    }
-
-    /// The cluster with the greatest weight of those that fit.
-    fn heaviest(&self, fits: impl Fn(&Arc<Cluster>) -> bool) -> Option<&Arc<Cluster>> {
-        let fitting = self.targets.iter().filter(|(cluster, _)| fits(cluster));
-        fitting
-            .max_by_key(|(_, weight)| *weight)
-            .map(|(cluster, _)| cluster)
-    }
-
-    /// The cluster that is due. A Weyl sequence (multiples of the golden ratio) keeps every prefix of the calls close to
-    /// the weights, without a lock and without a random source.
-    fn due(&self) -> &Arc<Cluster> {
-        let position = self
-            .calls
-            .fetch_add(1, Ordering::Relaxed)
-            .wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let mut point = ((u128::from(position) * u128::from(self.total)) >> 64) as u64;
-        for (cluster, weight) in &self.targets {
-            if point < *weight {
-                return cluster;
-            }
-            point -= weight;
-        }
-        &self.targets[0].0
-    }
 }
 
 // === impl Routes ===
@@ -228,7 +153,7 @@ impl Model {
                 cluster: split.pick().clone(),
                 model: Some(self),
                 version: version.map(AsRef::as_ref),
-                split: Some(split).filter(|split| split.targets.len() > 1),
+                split: Some(split).filter(|split| split.has_shares()),
             })),
             None if asked.is_some() && !self.pass_through => Err(self.no_version(asked)),
             None => Ok(None),
@@ -267,35 +192,4 @@ impl Model {
         }
         Error::new(ErrorKind::NoRoute, message)
     }
-}
-
-/// Up to three known names, nearest first by edit distance.
-fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    /// Comparing with more than this many names would let wrong names cost real work.
-    const MAX_COMPARED: usize = 1000;
-    let mut ranked: Vec<_> = known
-        .take(MAX_COMPARED)
-        .map(|other| (distance(name, other), other))
-        .collect();
-    ranked.sort_unstable();
-    ranked.into_iter().take(3).map(|(_, other)| other).collect()
-}
-
-/// Levenshtein distance over bytes of the first 64.
-fn distance(left: &str, right: &str) -> usize {
-    let (left, right) = (
-        &left.as_bytes()[..left.len().min(64)],
-        &right.as_bytes()[..right.len().min(64)],
-    );
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, a) in left.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in right.iter().enumerate() {
-            let substituted = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
 }

@@ -1,30 +1,31 @@
 //! What the whole process shares, the routing state that is swapped whole, and what one worker owns.
 
-use std::cell::RefCell;
 use std::io;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 use rustc_hash::FxHashMap;
 
 use super::access_log::AccessLog;
 use super::address::Address;
 use super::cluster::Cluster;
 use super::method;
-use super::pool::{Pool, Upstream};
-use super::route::{Model, Routes, Split};
+use super::route::{Model, Routes};
 use super::settings::Settings;
+use super::split::Split;
 use crate::call::limit::{HeldBytes, InFlight};
 use crate::config::{ProxyConfig, SplitConfig, StateConfig};
 use crate::local::health::Changes;
 use crate::local::reflection::Reflection;
-use crate::local::services::LocalServices;
 use crate::net::drain::Phase;
 use crate::net::server::Server;
 use crate::stats::CallStats;
+
+mod check;
+
+use check::check;
 
 /// Shared by all threads of the process.
 pub struct Shared {
@@ -57,61 +58,8 @@ pub struct State {
     pub addresses: Vec<Arc<Address>>,
 }
 
-/// A routing state as one worker shares it among its calls: the outer count is the worker's own, so that calls of
-/// several workers do not pass one cache line to and fro.
-pub type SeenState = Rc<Arc<State>>;
-
 /// What a cluster of the new state will be: its settings, and its endpoints with their weights.
 type Plan = (Settings, Vec<(Arc<Address>, u32)>);
-
-/// What one worker thread owns.
-pub struct Worker {
-    pub shared: Arc<Shared>,
-    pub pool: Pool,
-    pub local: LocalServices,
-    /// As this worker last saw it.
-    state: RefCell<SeenState>,
-}
-
-// === impl Worker ===
-
-impl Worker {
-    pub fn new(shared: Arc<Shared>, local: LocalServices) -> Self {
-        let worker = Self {
-            pool: Pool::new(shared.config.clone()),
-            local,
-            state: RefCell::new(Rc::new(shared.state.load_full())),
-            shared,
-        };
-        worker.state_changed();
-        worker
-    }
-
-    /// The routing state in force, as long as the caller keeps it.
-    pub fn state(&self) -> SeenState {
-        let current = self.shared.state.load();
-        let mut seen = self.state.borrow_mut();
-        if !Arc::ptr_eq(&seen, &current) {
-            *seen = Rc::new(Guard::into_inner(current));
-        }
-        seen.clone()
-    }
-
-    /// Connect to what the routing state names, and let the old one go.
-    pub fn state_changed(&self) {
-        self.pool.reconcile(&self.state().addresses);
-    }
-
-    /// The connections to an address. None when the address has been removed since the call picked it: it must not
-    /// come back.
-    pub fn upstream(&self, address: &Arc<Address>) -> Option<Rc<Upstream>> {
-        self.pool.get(address).or_else(|| {
-            let state = self.shared.state.load();
-            let is_wanted = state.addresses.iter().any(|wanted| wanted.id == address.id);
-            is_wanted.then(|| self.pool.upstream(address))
-        })
-    }
-}
 
 // === impl Shared ===
 
@@ -275,57 +223,6 @@ impl Shared {
             addresses,
         }
     }
-}
-
-/// References that the types cannot express.
-fn check(config: &StateConfig) -> Result<(), String> {
-    let mut clusters = rustc_hash::FxHashSet::default();
-    for cluster in &config.clusters {
-        if !clusters.insert(cluster.name.as_str()) {
-            return Err(format!("cluster {} is there twice", cluster.name));
-        }
-        let mut addresses = rustc_hash::FxHashSet::default();
-        if let Some(endpoint) = cluster
-            .endpoints
-            .iter()
-            .find(|endpoint| !addresses.insert(endpoint.address.as_str()))
-        {
-            return Err(format!(
-                "cluster {}: endpoint {} is there twice",
-                cluster.name, endpoint.address
-            ));
-        }
-    }
-    if let Some(name) = config
-        .default_cluster
-        .as_deref()
-        .filter(|name| !clusters.contains(name))
-    {
-        return Err(format!("default_cluster {name} is not a cluster"));
-    }
-    let mut models = rustc_hash::FxHashSet::default();
-    for model in &config.models {
-        if !models.insert(model.name.as_str()) {
-            return Err(format!("model {} is there twice", model.name));
-        }
-        let mut targets = model.split.iter().chain(model.versions.values().flatten());
-        if let Some(target) = targets.find(|target| !clusters.contains(target.cluster.as_str())) {
-            return Err(format!(
-                "model {}: {} is not a cluster",
-                model.name, target.cluster
-            ));
-        }
-        let mut labels = model.labels.keys();
-        if let Some(label) =
-            labels.find(|label| label.parse::<i64>().is_ok() || model.versions.contains_key(*label))
-        {
-            return Err(format!(
-                "model {}: label {label} is a version, too",
-                model.name
-            ));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! What the end of an attempt means: for the endpoint's weight, and for the call (design.md, error table).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::HeaderMap;
 
@@ -9,9 +8,7 @@ use super::attempt::{Attempt, Ended};
 use super::call::Call;
 use super::clock::Clock;
 use super::cluster::{Endpoint, Lease, Share};
-use super::exchange::Exchange;
 use super::failure::{Expired, Failure};
-use super::retry;
 use crate::balance::Outcome;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
@@ -248,29 +245,5 @@ impl Call {
 
     fn is_idempotent(&self, share: &Share) -> bool {
         share.settings.idempotent && self.method.idempotent
-    }
-}
-
-// === impl Attempt ===
-
-impl Attempt<'_> {
-    /// What its exchange, if it came so far, says of whom it waits for.
-    fn waits(&self, on: impl Fn(&Exchange) -> bool) -> bool {
-        self.exchange.as_ref().is_some_and(on)
-    }
-
-    /// Running out of time counts against the endpoint if it held the call for at least its median latency and
-    /// 10 ms, and it was not the caller that the call waited for: else short deadlines would be an attack.
-    fn blame_for_time(&self) -> Outcome {
-        if self.waits(|exchange| exchange.waits_for_caller || exchange.is_unread) {
-            return Outcome::Neutral;
-        }
-        let median = self
-            .endpoint
-            .stats
-            .seconds
-            .quantile(0.5)
-            .map_or(Duration::ZERO, Duration::from_secs_f64);
-        retry::time_outcome(self.started.elapsed(), median)
     }
 }

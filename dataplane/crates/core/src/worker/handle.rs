@@ -18,7 +18,7 @@ use crate::call::head;
 use crate::call::limit::Permit;
 use crate::call::responder::Responder;
 use crate::grpc::status::Status;
-use crate::net::connection::StreamGuard;
+use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Head};
 
 /// Serve one call: of [`Method`], or of what needs no model; UNIMPLEMENTED to any other.

@@ -20,8 +20,8 @@ use crate::call::messages::{Message, Messages};
 use crate::call::responder::{Responder, text};
 use crate::error::{Error, ErrorKind};
 use crate::grpc::status::Status;
-use crate::net::connection::StreamGuard;
 use crate::net::drain::Phase;
+use crate::net::guard::StreamGuard;
 use crate::net::stream::{Body, Head, Sender};
 
 const STREAM: Option<Method> = Some(Method::StreamInfer);

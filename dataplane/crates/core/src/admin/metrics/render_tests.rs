@@ -4,7 +4,9 @@ use std::time::Duration;
 use super::*;
 use crate::code::Code;
 use crate::error::ErrorKind;
-use crate::stats::{ClosedReason, RefusedReason, RetryCause};
+use crate::stats::{
+    CallStats, ClosedReason, ClusterStats, EndpointStats, ProcessStats, RefusedReason, RetryCause,
+};
 
 /// One of everything, with names that need escaping.
 fn sample_page() -> String {

@@ -6,7 +6,7 @@ use flate2::write::{GzDecoder, ZlibDecoder};
 use http::HeaderValue;
 
 use super::bad;
-use crate::call::messages::unknown_encoding;
+use crate::call::inflate::unknown_encoding;
 use crate::error::Error;
 
 /// How much of a message is inflated at most, whatever it would inflate to.

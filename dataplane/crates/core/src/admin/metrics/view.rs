@@ -1,0 +1,54 @@
+//! What a page of metrics is made from.
+
+use crate::stats::{CallStats, ClusterStats, EndpointStats, ProcessStats};
+
+/// Everything that a page shows. Model names, cluster names and the addresses within a cluster must each
+/// be given once: the format forbids two samples with the same labels.
+#[derive(Debug)]
+pub struct MetricsView<'a> {
+    /// Version of the program.
+    pub version: &'a str,
+    pub process: &'a ProcessStats,
+    /// Label of each method id of [`CallStats`]: the full name without the leading slash.
+    pub methods: &'a [&'a str],
+    /// (route key, calls); `""` for calls without a configured model.
+    pub models: Vec<(&'a str, &'a CallStats)>,
+    pub clusters: Vec<ClusterView<'a>>,
+    /// With distinct names.
+    pub sources: Vec<SourceView>,
+    /// Open downstream connections.
+    pub connections: u64,
+    /// Request bytes held for scanning and retries.
+    pub held_bytes: u64,
+    pub draining: bool,
+}
+
+/// One cluster of a page.
+#[derive(Debug)]
+pub struct ClusterView<'a> {
+    pub name: &'a str,
+    pub stats: &'a ClusterStats,
+    pub retry_budget_tokens: f64,
+    pub endpoints: Vec<EndpointView<'a>>,
+}
+
+/// One endpoint of a cluster on a page.
+#[derive(Debug)]
+pub struct EndpointView<'a> {
+    pub address: &'a str,
+    pub stats: &'a EndpointStats,
+    /// In 1/256 of a configured weight of 1, as the picker gives it.
+    pub effective_weight: u32,
+    pub live: bool,
+}
+
+/// One discovery source on a page.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceView {
+    pub name: String,
+    pub is_ok: bool,
+    /// When its state in force was read, seconds since 1970; none while there never was one.
+    pub last_good_unix_s: Option<f64>,
+    /// Entries of its newest state that cannot be used.
+    pub skipped: u64,
+}

@@ -1,0 +1,58 @@
+//! Messages that come compressed.
+
+use std::io::{self, Read};
+
+use bytes::Bytes;
+use flate2::read::{GzDecoder, ZlibDecoder};
+use http::{HeaderName, HeaderValue};
+
+use crate::error::{Error, ErrorKind};
+
+/// What is inflated here, for the answer to callers that use something else.
+pub const ACCEPTED: (HeaderName, HeaderValue) = (
+    HeaderName::from_static("grpc-accept-encoding"),
+    HeaderValue::from_static("identity,deflate,gzip"),
+);
+
+/// Inflate a message that is marked as compressed. gRPC's "deflate" is the zlib format.
+pub fn inflate(
+    encoding: Option<&HeaderValue>,
+    message: &[u8],
+    limit: usize,
+) -> Result<Bytes, Error> {
+    let encoding = encoding.map_or(&b""[..], HeaderValue::as_bytes);
+    let inflated = match encoding {
+        b"gzip" => read(GzDecoder::new(message), limit),
+        b"deflate" => read(ZlibDecoder::new(message), limit),
+        other => return Err(unknown_encoding(other)),
+    };
+    let inflated = inflated.map_err(|error| {
+        let encoding = String::from_utf8_lossy(encoding);
+        let text = format!("the message is not valid {encoding}: {error}");
+        Error::new(ErrorKind::BadRequest, text)
+    })?;
+    if inflated.len() > limit {
+        let text =
+            format!("the inflated message is over the limit of {limit} bytes (max_message_bytes)");
+        return Err(Error::new(ErrorKind::MessageTooLarge, text));
+    }
+    Ok(inflated.into())
+}
+
+/// One byte more than allowed tells "too large" from "just fits".
+fn read(decoder: impl Read, limit: usize) -> io::Result<Vec<u8>> {
+    let mut inflated = Vec::new();
+    decoder.take(limit as u64 + 1).read_to_end(&mut inflated)?;
+    Ok(inflated)
+}
+
+/// The error of a compressed message whose `grpc-encoding` is none that is known here.
+pub fn unknown_encoding(encoding: &[u8]) -> Error {
+    if matches!(encoding, b"" | b"identity") {
+        let text = "the message is marked as compressed, but grpc-encoding names no compression";
+        return Error::new(ErrorKind::MissingEncoding, text);
+    }
+    let encoding = String::from_utf8_lossy(encoding);
+    let text = format!("grpc-encoding {encoding:?} is not supported here, only gzip and deflate");
+    Error::new(ErrorKind::UnsupportedEncoding, text)
+}

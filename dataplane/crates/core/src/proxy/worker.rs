@@ -1,0 +1,64 @@
+//! What one worker thread owns.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::Guard;
+
+use super::address::Address;
+use super::pool::{Pool, Upstream};
+use super::state::{Shared, State};
+use crate::local::services::LocalServices;
+
+/// A routing state as one worker shares it among its calls: the outer count is the worker's own, so that calls of
+/// several workers do not pass one cache line to and fro.
+pub type SeenState = Rc<Arc<State>>;
+
+pub struct Worker {
+    pub shared: Arc<Shared>,
+    pub pool: Pool,
+    pub local: LocalServices,
+    /// As this worker last saw it.
+    state: RefCell<SeenState>,
+}
+
+// === impl Worker ===
+
+impl Worker {
+    pub fn new(shared: Arc<Shared>, local: LocalServices) -> Self {
+        let worker = Self {
+            pool: Pool::new(shared.config.clone()),
+            local,
+            state: RefCell::new(Rc::new(shared.state.load_full())),
+            shared,
+        };
+        worker.state_changed();
+        worker
+    }
+
+    /// The routing state in force, as long as the caller keeps it.
+    pub fn state(&self) -> SeenState {
+        let current = self.shared.state.load();
+        let mut seen = self.state.borrow_mut();
+        if !Arc::ptr_eq(&seen, &current) {
+            *seen = Rc::new(Guard::into_inner(current));
+        }
+        seen.clone()
+    }
+
+    /// Connect to what the routing state names, and let the old one go.
+    pub fn state_changed(&self) {
+        self.pool.reconcile(&self.state().addresses);
+    }
+
+    /// The connections to an address. None when the address has been removed since the call picked it: it must not
+    /// come back.
+    pub fn upstream(&self, address: &Arc<Address>) -> Option<Rc<Upstream>> {
+        self.pool.get(address).or_else(|| {
+            let state = self.shared.state.load();
+            let is_wanted = state.addresses.iter().any(|wanted| wanted.id == address.id);
+            is_wanted.then(|| self.pool.upstream(address))
+        })
+    }
+}
