@@ -139,7 +139,7 @@ impl Stream<'_> {
                     let ms = idle.as_millis();
                     return Err(Status::late(format!("no message for {ms} ms (stream_idle_timeout_ms)")));
                 }
-                () = at(self.deadline) => return Err(Status::late("the stream's deadline passed")),
+                () = sleep_until(self.deadline.unwrap_or(idle_at)), if self.deadline.is_some() => return Err(Status::late("the stream's deadline passed")),
                 () = poll_fn(|cx| out.poll_reset(cx)) => return Err(Status::gone()),
             }
         }
@@ -250,12 +250,5 @@ async fn next_reply(waiting: &mut VecDeque<Pending>) -> Reply {
         Ok((reply, _)) => timeout_at(first.deadline, reply.reply())
             .await
             .unwrap_or_else(|_| Err(expired())),
-    }
-}
-
-async fn at(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => sleep_until(deadline).await,
-        None => pending().await,
     }
 }
