@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dl_inference.local.folders import FolderError, Layout
+from dl_inference.local.layout import FolderError, Layout
 from dl_inference.local.processes import ModelProcess
 from dl_inference.local.replica import Replica
 

@@ -9,7 +9,7 @@ import pytest
 
 from access.config.sections import AccessConfig
 from dl_inference.local.announce import served
-from dl_inference.local.folders import FolderError, Layout
+from dl_inference.local.layout import FolderError, Layout
 from dl_inference.local.models import Model
 from dl_inference.local.processes import State
 from dl_inference.local.replica import MAX_DELAY_S
