@@ -14,8 +14,9 @@ from dl_inference.commands.console import out
 from dl_inference.commands.registry_options import DEFAULT_TIMEOUT_MS, Model, Registry, Timeout, open_releases, reported
 from dl_inference.names import is_name
 from dl_inference.registry.releases import edits
-from dl_inference.registry.releases.change import Edit, RefusedError, ReleaseStore, Wanted, change, default_author
+from dl_inference.registry.releases.change import Edit, RefusedError, Wanted, change, default_author
 from dl_inference.registry.releases.change import clear as take_away
+from dl_inference.registry.releases.store import ReleaseStore
 from dl_inference.registry.schema import VERSION, Phase, ReleaseDocument, SchemaError
 
 PHASES = ("staging", "canary", "production")

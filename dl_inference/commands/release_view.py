@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dl_inference.commands.words import differences, percent, plain, since, standing
-from dl_inference.registry.releases.change import Applied, Outcome, Stored
+from dl_inference.registry.releases.change import Outcome
 from dl_inference.registry.releases.checks import compare, ready, ready_when_asked
+from dl_inference.registry.releases.store import Applied, Stored
 from dl_inference.registry.schema import EndpointDocument, ReleaseDocument, SchemaError
 
 COMMANDS = ("deploy", "set", "show", "history", "rollback", "clear")

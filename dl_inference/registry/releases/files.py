@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dl_inference.registry.releases.change import HISTORY_LENGTH, Applied, Stored, parse
+from dl_inference.registry.releases.store import HISTORY_LENGTH, Applied, Stored, parse
 from dl_inference.registry.schema import (
     MAX_DOCUMENT_BYTES,
     EndpointDocument,
