@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from dl_inference.commands import release_view as view
 from dl_inference.commands.console import out
 from dl_inference.commands.registry_options import DEFAULT_TIMEOUT_MS, Model, Registry, Timeout, open_releases, reported
+from dl_inference.commands.release_state import State
 from dl_inference.names import is_name
 from dl_inference.registry.releases import edits
 from dl_inference.registry.releases.change import Edit, RefusedError, Wanted, change, default_author
@@ -179,7 +180,7 @@ def show(
 ) -> None:
     """Show the release document, who serves each version, and what each access service has applied."""
     with reported(), open_releases(registry, registry_timeout_ms) as store:
-        found = view.State(store.name, model, store.read(model), store.endpoints(model), store.applied(model))
+        found = State(store.name, model, store.read(model), store.endpoints(model), store.applied(model))
     if as_json:
         print(json.dumps(found.as_json()))
     else:
