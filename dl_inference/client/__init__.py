@@ -6,7 +6,6 @@ for asyncio. Needs numpy, grpcio and protobuf; loads no server and no command.
 
 from dl_inference.client.aio import AsyncClient
 from dl_inference.client.blocking import Client
-from dl_inference.client.channel import Retries
 from dl_inference.client.errors import (
     Aborted,
     AlreadyExists,
@@ -28,6 +27,7 @@ from dl_inference.client.errors import (
     Unknown,
 )
 from dl_inference.client.prediction import Answer, Prediction, Reply
+from dl_inference.client.retries import Retries
 from dl_inference.codec.errors import BadTensorError, InputError
 from dl_inference.codec.oip import ModelMetadata
 from dl_inference.codec.tfs import Signature, TensorSpec

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from dl_inference.client import calls
 from dl_inference.client.calls import Call
-from dl_inference.client.channel import MAX_MESSAGE_BYTES, Metadata, Retries, Settings
+from dl_inference.client.channel import MAX_MESSAGE_BYTES, Metadata, Settings
 from dl_inference.client.prediction import Answer, Prediction
+from dl_inference.client.retries import Retries
 from dl_inference.codec.oip import ModelMetadata, Parameter
 from dl_inference.codec.seldon import Kind
 from dl_inference.codec.tfs import Signature

@@ -17,6 +17,14 @@ T_co = TypeVar("T_co", covariant=True)
 HEALTH = "/grpc.health.v1.Health/Check"
 _SERVING = 1
 
+_SERVICE = "/com.bj58.ailab.dlpredictonline.grpc.WpaiDLPredictOnlineService/"
+DL_INFERENCE = {
+    tfs.PREDICT: _SERVICE + "Predict",
+    seldon.PREDICT: _SERVICE + "PytorchPredict",
+    oip.INFER: _SERVICE + "TisPredict",
+}
+"""path -> the one of dl_inference's own service that answers the same message."""
+
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T_co]):

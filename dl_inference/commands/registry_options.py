@@ -12,9 +12,9 @@ from rich.text import Text
 from dl_inference.commands.console import err
 from dl_inference.names import NAME_RULE, is_name
 from dl_inference.registry.connection import Connection
-from dl_inference.registry.releases.change import ReleaseStore
 from dl_inference.registry.releases.files import ReleaseFiles
 from dl_inference.registry.releases.nodes import ReleaseNodes
+from dl_inference.registry.releases.store import ReleaseStore
 from dl_inference.registry.variables import REGISTRY
 from dl_inference.registry.zookeeper import RegistryError, parse_url
 

@@ -1,24 +1,34 @@
 """`dl-inference release`: which version of a model gets which share. It reads options and hands over."""
 
 import json
-import re
-from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
 
+from dl_inference.commands import release_history
 from dl_inference.commands import release_view as view
 from dl_inference.commands.console import out
 from dl_inference.commands.registry_options import DEFAULT_TIMEOUT_MS, Model, Registry, Timeout, open_releases, reported
-from dl_inference.names import is_name
+from dl_inference.commands.release_options import (
+    AttemptTimeoutMs,
+    Author,
+    Force,
+    Json,
+    PhaseOption,
+    Reason,
+    TimeoutMs,
+    Version,
+    Weight,
+    label_name,
+    labels_of,
+)
+from dl_inference.commands.release_state import State
 from dl_inference.registry.releases import edits
-from dl_inference.registry.releases.change import Edit, RefusedError, ReleaseStore, Wanted, change, default_author
+from dl_inference.registry.releases.change import Edit, Wanted, change, default_author
 from dl_inference.registry.releases.change import clear as take_away
-from dl_inference.registry.schema import VERSION, Phase, ReleaseDocument, SchemaError
-
-PHASES = ("staging", "canary", "production")
+from dl_inference.registry.schema import Phase
 
 
 class _Group(TyperGroup):
@@ -41,71 +51,12 @@ app = typer.Typer(
 )
 
 
-def _version(text: str) -> str:
-    if not VERSION.fullmatch(text):
-        raise typer.BadParameter(
-            f"{text!r} is no version: a version is a number (commands: {', '.join(view.COMMANDS)})"
-        )
-    return text
-
-
-def _phase(text: str | None) -> str | None:
-    if text is not None and text not in PHASES:
-        raise typer.BadParameter(f"{text!r} is no phase: staging, canary or production")
-    return text
-
-
-def _label(text: str) -> str:
-    if VERSION.fullmatch(text):
-        raise typer.BadParameter(f"{text!r} is a number: that would be a version, and no label")
-    if not is_name(text):
-        raise typer.BadParameter(
-            f"{text!r} is no label: use letters, digits, '.', '_' and '-', a letter or digit first"
-        )
-    return text
-
-
-def _labels(texts: Sequence[str] | None) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for text in texts or ():
-        match = re.fullmatch(r"([^=]+)=([0-9]{0,19})", text)
-        if not match:
-            raise typer.BadParameter(f"{text!r}: write NAME=VERSION, or NAME= to take the label away")
-        found[_label(match[1])] = match[2]
-    return found
-
-
-Version = Annotated[str, typer.Argument(metavar="VERSION", help="The version's number.", callback=_version)]
-Weight = Annotated[
-    int | None, typer.Option(min=0, max=65_535, metavar="N", help="Share, relative to the others' weights.")
-]
-TimeoutMs = Annotated[
-    int | None,
-    typer.Option(min=0, max=86_400_000, metavar="MS", help="Most that a call may take, ms; 0: what holds above."),
-]
-AttemptTimeoutMs = Annotated[
-    int | None,
-    typer.Option(min=0, max=86_400_000, metavar="MS", help="Then another endpoint is tried, ms; 0: what holds above."),
-]
-Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the history.")]
-Author = Annotated[str | None, typer.Option(metavar="NAME", help="Who, for the history; default: user@host.")]
-Force = Annotated[bool, typer.Option("--force", help="Make also what would be refused; it says what it overrides.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-
 @app.command()
 def deploy(  # noqa: PLR0913  (the options of the command)
     model: Model,
     version: Version,
     *,
-    phase: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PHASE",
-            callback=_phase,
-            help="staging: for who asks for it; canary: a share; production: without --weight every call.",
-        ),
-    ] = None,
+    phase: PhaseOption = None,
     weight: Weight = None,
     timeout_ms: TimeoutMs = None,
     attempt_timeout_ms: AttemptTimeoutMs = None,
@@ -125,7 +76,7 @@ def deploy(  # noqa: PLR0913  (the options of the command)
     every call, and moves the others to staging, where they answer only who asks for them; with --weight the others
     stay as they are. --remove ends a release. The first document of a model takes over what its endpoints serve.
     """
-    labels = {_label(each): version for each in label or ()}
+    labels = {label_name(each): version for each in label or ()}
     settings = edits.Settings(weight, timeout_ms, attempt_timeout_ms, labels, cast(Phase | None, phase))
     if remove and settings != edits.Settings(labels={}):
         raise typer.BadParameter("--remove ends a release: it goes with no other setting", param_hint="--remove")
@@ -159,7 +110,7 @@ def set_model(  # noqa: PLR0913  (the options of the command)
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
     """Set labels, and what holds for every version of a model that says nothing else."""
-    settings = edits.Settings(weight, timeout_ms, attempt_timeout_ms, _labels(label))
+    settings = edits.Settings(weight, timeout_ms, attempt_timeout_ms, labels_of(label))
     if settings == edits.Settings(labels={}):
         raise typer.BadParameter("say what to set: --weight, --timeout-ms, --attempt-timeout-ms or --label")
     with reported(), open_releases(registry, registry_timeout_ms) as store:
@@ -178,7 +129,7 @@ def show(
 ) -> None:
     """Show the release document, who serves each version, and what each access service has applied."""
     with reported(), open_releases(registry, registry_timeout_ms) as store:
-        found = view.State(store.name, model, store.read(model), store.endpoints(model), store.applied(model))
+        found = State(store.name, model, store.read(model), store.endpoints(model), store.applied(model))
     if as_json:
         print(json.dumps(found.as_json()))
     else:
@@ -187,45 +138,8 @@ def show(
         raise typer.Exit(1)
 
 
-@app.command()
-def history(
-    model: Model,
-    *,
-    as_json: Json = False,
-    registry: Registry = None,
-    registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
-) -> None:
-    """Show who changed the release document when, and what; the last change first."""
-    with reported(), open_releases(registry, registry_timeout_ms) as store:
-        documents = store.history(model)
-        if not documents:
-            raise RefusedError(f"{model} has no history in {store.name}: nothing of it was ever released")
-    if as_json:
-        print(json.dumps(view.history_as_json(documents)))
-    else:
-        out.print(view.history(model, documents))
-
-
-@app.command()
-def rollback(  # noqa: PLR0913  (the options of the command)
-    model: Model,
-    *,
-    to: Annotated[
-        int | None, typer.Option(min=1, metavar="REVISION", help="Which; default: the one before the last change.")
-    ] = None,
-    reason: Reason = "",
-    author: Author = None,
-    force: Force = False,
-    registry: Registry = None,
-    registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
-) -> None:
-    """Return to what an earlier revision said, as a new revision."""
-    with reported(), open_releases(registry, registry_timeout_ms) as store:
-        old, expected = _earlier(store, model, to)
-        edit: Edit = lambda document, _: edits.restore(document, old, expected)  # noqa: E731
-        reason = reason or f"rollback to revision {old.revision}"
-        wanted = Wanted(edit, author or default_author(), reason, force)
-        out.print(view.outcome(change(store, model, wanted, timeout_ms=registry_timeout_ms)))
+app.command()(release_history.history)
+app.command()(release_history.rollback)
 
 
 @app.command()
@@ -244,23 +158,3 @@ def clear(
     if before:
         again = f"dl-inference release rollback {model} --to {before.revision}"
         out.print(f"to bring it back: {again}", markup=False, soft_wrap=True)
-
-
-def _earlier(store: ReleaseStore, model: str, revision: int | None) -> tuple[ReleaseDocument, int | None]:
-    """Return the document to return to, and the revision that has to be in force then (None: any)."""
-    documents = store.history(model)
-    found = [each for each in documents if isinstance(each, ReleaseDocument)]
-    if revision is not None:
-        for document in found:
-            if document.revision == revision:
-                return document, None
-        kept = ", ".join(str(each.revision) for each in found) or "none"
-        raise RefusedError(f"revision {revision} of {model} is not in the history (there: {kept})")
-    current = store.read(model).document
-    if current is None:
-        raise RefusedError(f"{model} has no release document now: say which to return to, with --to REVISION")
-    earlier = [each for each in found if each.revision < current.revision]
-    if not earlier:
-        unreadable = next((f" ({each})" for each in documents if isinstance(each, SchemaError)), "")
-        raise RefusedError(f"{model} has no revision before {current.revision}{unreadable}")
-    return earlier[-1], current.revision

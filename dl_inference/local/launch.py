@@ -10,8 +10,8 @@ from pathlib import Path
 
 from access import state
 from dl_inference.local.child import spawn
-from dl_inference.local.folders import Layout
 from dl_inference.local.fork import Template
+from dl_inference.local.layout import Layout
 from dl_inference.local.locked_folders import SOCKET_NAME_BYTES
 from dl_inference.local.processes import ModelProcess, State
 from dl_inference.registry.variables import is_about_registry

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from dl_inference.local.folders import FolderError, Layout
-from dl_inference.local.processes import ModelProcess, Replica
+from dl_inference.local.layout import FolderError, Layout
+from dl_inference.local.processes import ModelProcess
+from dl_inference.local.replica import Replica
 
 log = logging.getLogger("serve")
 

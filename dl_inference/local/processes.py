@@ -1,4 +1,4 @@
-"""One model process of `serve`: started, watched until it is ready, restarted after a crash, ended.
+"""One model process of `serve`: started, watched until it is ready, ended; `replica` restarts it after a crash.
 
 Everything here is driven by the main thread's steps (a process dies with the thread that started it); a thread for
 each process reads what it prints. Nothing waits but the one that ends what is left.
@@ -25,8 +25,6 @@ from dl_inference.messages import HealthCheckRequest, HealthCheckResponse
 READY_S = 600.0
 """A process that is not ready after so long is killed and started again; loading big models takes minutes."""
 
-FIRST_DELAY_S = 1.0
-MAX_DELAY_S = 60.0
 WELL_S = 60.0
 """A process that was ready for so long has run well: its next crash is its first."""
 
@@ -36,8 +34,6 @@ _TAIL_LINES = 60
 _REASON_LINES = 8
 
 _LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)", re.DOTALL)
-
-log = logging.getLogger("serve")
 
 
 class State(enum.Enum):
@@ -206,83 +202,6 @@ class _Health:
     def close(self) -> None:
         """End the question and the connection."""
         self._channel.close()
-
-
-class Replica:
-    """One of the processes of a model version, started again as often as it ends.
-
-    Args:
-        label: for the log: ``digits@1/0``.
-        start: starts a process.
-    """
-
-    def __init__(self, label: str, start: Callable[[], ModelProcess]) -> None:
-        self._label = label
-        self.process: ModelProcess | None = None
-        self.address: str | None = None
-        """Of the last process that was ready; None when none ever was."""
-        self.restarts = 0
-        self.failures = 0
-        """Ends in a row without having run well."""
-        self.reason = ""
-        """Why the last process ended; empty once its successor is ready."""
-        self._start = start
-        self._not_before = 0.0
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether its process may be called now."""
-        return self.process is not None and self.process.state is State.READY
-
-    @property
-    def is_starting(self) -> bool:
-        """Whether its process is loading."""
-        return self.process is not None and self.process.state is State.STARTING
-
-    def retry_now(self) -> None:
-        """Forget the delay that failures have brought."""
-        self._not_before = 0.0
-
-    def step(self, *, may_start: bool) -> None:
-        """Look at the process, and start the first or the next one when it is time and `may_start`."""
-        if self.process is not None:
-            self._look(self.process)
-        if self.process is None and may_start and time.monotonic() >= self._not_before:
-            try:
-                self.process = self._start()
-            except OSError as error:  # no room for another process, or descriptor
-                self._fail(f"cannot be started: {error.strerror}", crashes=self.failures + 1)
-                return
-            log.info("%s: process %d starts", self.process.label, self.process.pid)
-
-    def _look(self, process: ModelProcess) -> None:
-        state = process.step()
-        if state is State.READY and self.address != process.address:
-            self.address, self.reason = process.address, ""
-            log.info(
-                "%s: ready after %.1f s (process %d)", process.label, process.ready_at - process.started_at, process.pid
-            )
-        if state is State.ENDED:
-            self._schedule(process)
-            self.process = None
-
-    def _schedule(self, process: ModelProcess) -> None:
-        """Start the next one at once after a crash; where it was not the first, or none was ready, later."""
-        if process.ran_well():
-            self.failures = 0
-        crashes = self.failures if process.ready_at > 0 else self.failures + 1
-        self.restarts += 1
-        self._fail(f"process {process.pid}: {process.reason}", crashes=crashes)
-        self.reason = process.reason
-
-    def _fail(self, reason: str, *, crashes: int) -> None:
-        """Say why there is no process now, and wait 1 s, 2 s, 4 s ... up to MAX_DELAY_S for the next one."""
-        self.failures += 1
-        doublings = min(crashes - 1, 16)  # of any more the delay knows nothing
-        delay_s = min(MAX_DELAY_S, FIRST_DELAY_S * 2**doublings) if crashes else 0.0
-        self._not_before = time.monotonic() + delay_s
-        self.reason = reason
-        log.error("%s: %s; starts again in %.0f s", self._label, reason, delay_s)
 
 
 def _signal_name(number: int) -> str:

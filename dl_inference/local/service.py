@@ -19,8 +19,9 @@ from access.config.sections import AccessConfig
 from access.following.watch import FolderWatcher
 from access.plane import Control, DataPlane, Event, Events
 from dl_inference.local.announce import served
-from dl_inference.local.folders import Change, FolderError, ModelsDir
+from dl_inference.local.folders import Change, ModelsDir
 from dl_inference.local.launch import Launcher
+from dl_inference.local.layout import FolderError
 from dl_inference.local.leaving import Leaving, has_ended
 from dl_inference.local.models import Group, Model
 from dl_inference.local.processes import ModelProcess

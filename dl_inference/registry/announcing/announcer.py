@@ -14,17 +14,15 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kazoo.exceptions import AuthFailedError
 from kazoo.handlers.threading import KazooTimeoutError
 
+from dl_inference.registry.announcing.agenda import Agenda
+from dl_inference.registry.announcing.link import Link
 from dl_inference.registry.announcing.nodes import CONNECTION_ERRORS, Nodes, NotNowError
 from dl_inference.registry.schema import EndpointDocument, endpoint_path
-from dl_inference.registry.session import GOODBYE_S, Event, Session
 
 if TYPE_CHECKING:
     from dl_inference.registry.zookeeper import Zookeeper
@@ -38,26 +36,6 @@ PATIENCE_S = 3.0
 LOOK_S = 1.0
 FIRST_DELAY_S = 1.0
 MAX_DELAY_S = 30.0
-STOP_S = 2.0
-
-
-@dataclass
-class _Node:
-    """One path of ours.
-
-    Attributes:
-        document: what the server wants to say.
-        since: when it first said so.
-        is_wanted: else it says goodbye, and goes.
-        is_settled: what is there is what should be there, as far as we have heard.
-        goes_at: when it goes, by the monotonic clock; None: it is wanted, or has not said goodbye yet.
-    """
-
-    document: EndpointDocument
-    since: str
-    is_wanted: bool = True
-    is_settled: bool = False
-    goes_at: float | None = None
 
 
 class Announcer:
@@ -76,20 +54,16 @@ class Announcer:
         self.instance = uuid.uuid4().hex
         self._place = place
         self._program = program
-        self._linger_s = linger_s
         self._thread: threading.Thread | None = None
-        # Guards what both sides use: the nodes, and whether the server is leaving.
-        self._changed = threading.Condition()
-        self._nodes: dict[str, _Node] = {}
-        self._is_leaving = self._is_closing = False
+        self._agenda = Agenda(linger_s)
+        # Guards the start of the thread: none after the end.
+        self._starting = threading.Lock()
+        self._is_closing = False
         # What kazoo's threads say: they must not wait, not even for a lock.
         self._wake, self._hurry = threading.Event(), threading.Event()
         self._touched: deque[str] = deque()
-        self._is_connected = self._is_new_connection = self._has_ended = False
-        self._reason = ""
         # Of the thread alone.
-        self._sessions = 0
-        self._session = self._new_session()
+        self._link = Link(place, self._wake.set)
         self._writer = Nodes(place, self.instance, self._touch)
         self._said = ""
         self._has_succeeded = self._is_taken_away = False
@@ -104,19 +78,9 @@ class Announcer:
 
         `instance`, `program` and `since` of the documents are filled in here. Returns at once.
         """
-        wanted = {self._path(document): document for document in documents}
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        with self._changed:
-            for path, document in wanted.items():
-                node = self._nodes.get(path)
-                if node is None:
-                    self._nodes[path] = _Node(document, now)
-                elif not node.is_wanted or node.document != document:
-                    node.document, node.is_wanted, node.is_settled, node.goes_at = document, True, False, None
-            for path, node in self._nodes.items():
-                if path not in wanted and node.is_wanted:
-                    node.is_wanted = node.is_settled = False
-            if self._thread is None and self._nodes and not self._is_closing:
+        self._agenda.want({self._path(document): document for document in documents})
+        with self._starting:
+            if self._thread is None and not self._agenda.is_empty and not self._is_closing:
                 self._thread = threading.Thread(target=self._run, name="registry", daemon=True)
                 self._thread.start()
         self._wake.set()
@@ -130,16 +94,13 @@ class Announcer:
         Returns:
             Whether it is written; False also where nothing was ever announced.
         """
-        with self._changed:
+        with self._starting:
             if self._thread is None:
                 return False
-            if not self._is_leaving:
-                self._is_leaving = True
-                for node in self._nodes.values():
-                    node.is_settled = False
-            self._hurry.set()
-            self._wake.set()
-            return self._changed.wait_for(self._is_settled, limit_s)
+        self._agenda.leave()
+        self._hurry.set()
+        self._wake.set()
+        return self._agenda.await_settled(limit_s)
 
     def close(self, limit_s: float) -> bool:
         """Take everything away and end the connection.
@@ -150,7 +111,7 @@ class Announcer:
         Returns:
             Whether it was done, and in time.
         """
-        with self._changed:
+        with self._starting:
             self._is_closing = True
         self._hurry.set()
         self._wake.set()
@@ -168,13 +129,10 @@ class Announcer:
     def _path(self, document: EndpointDocument) -> str:
         return self._place.chroot + endpoint_path(document.model, document.address)
 
-    def _is_settled(self) -> bool:
-        return all(node.is_settled for node in self._nodes.values())
-
     # --- the thread
 
     def _run(self) -> None:
-        self._session.start()
+        self._link.start()
         while not self._is_closing:
             self._wake.clear()
             try:
@@ -185,13 +143,11 @@ class Announcer:
             self._hurry.clear()
             self._hurry.wait(PACE_S)
             self._wake.wait(wait_s)
-        was_connected, begin = self._is_connected, time.monotonic()
-        self._session.stop(STOP_S)
-        self._is_taken_away = was_connected and time.monotonic() - begin < GOODBYE_S
+        self._is_taken_away = self._link.stop()
 
     def _round(self) -> float:
         """Do what there is to do; return after how many seconds to look again if nothing happens before."""
-        if not self._is_connected or self._has_ended:
+        if not self._link.is_connected or self._link.has_ended:
             return self._without_connection()
         self._away_since = None
         problem = ""
@@ -213,53 +169,33 @@ class Announcer:
         return self._rest()
 
     def _due(self) -> list[str]:
-        with self._changed:
-            if self._is_new_connection:  # watches do not outlive a connection, nor nodes a session
-                self._is_new_connection = False
-                self._touched.extend(self._nodes)
-            while self._touched:
-                if node := self._nodes.get(self._touched.popleft()):
-                    node.is_settled = False
-            now = time.monotonic()
-            return [
-                path
-                for path, node in self._nodes.items()
-                if not node.is_settled or (node.goes_at is not None and node.goes_at <= now)
-            ]
+        if self._link.take_news():
+            self._agenda.unsettle_all()
+        while self._touched:
+            self._agenda.unsettle(self._touched.popleft())
+        return self._agenda.due()
 
     def _settle(self, path: str) -> None:
         """Bring one node to what it should be; raises as `Nodes.put`."""
-        with self._changed:
-            node, is_leaving = self._nodes[path], self._is_leaving
-            document, is_wanted = node.document, node.is_wanted
-            is_going = node.goes_at is not None and node.goes_at <= time.monotonic()
-        if is_going:
-            self._writer.remove(self._session.client, path)
+        task = self._agenda.task(path)
+        if task.is_going:
+            self._writer.remove(self._link.client, path)
         else:
-            is_staying = is_wanted and not is_leaving
-            stamp = {"instance": self.instance, "program": self._program, "since": node.since}
-            written = document.model_copy(update=stamp if is_staying else {**stamp, "state": "draining"})
-            self._writer.put(self._session.client, path, written, may_create=is_staying)
-        with self._changed:
-            if node.document is not document or node.is_wanted != is_wanted or self._is_leaving != is_leaving:
-                return  # the server said something else meanwhile, and woke us
-            if is_going:
-                del self._nodes[path]
-            elif not is_wanted and node.goes_at is None:
-                node.goes_at = time.monotonic() + self._linger_s
-            node.is_settled = True
-            self._changed.notify_all()
+            stamp = {"instance": self.instance, "program": self._program, "since": task.since}
+            update = stamp if task.is_staying else {**stamp, "state": "draining"}
+            written = task.document.model_copy(update=update)
+            self._writer.put(self._link.client, path, written, may_create=task.is_staying)
+        self._agenda.done(task)
 
     def _rest(self) -> float:
         """Say that all is well if it was not; return for how long there is nothing to do."""
         self._delay_s = FIRST_DELAY_S
-        with self._changed:
-            count = sum(node.is_wanted for node in self._nodes.values())
-            going = [node.goes_at for node in self._nodes.values() if node.goes_at is not None]
+        count = self._agenda.wanted_count()
         if count and (self._said or not self._has_succeeded):
             log.info("registry %s: announced %d endpoint%s", self._place.url, count, "" if count == 1 else "s")
             self._said, self._has_succeeded = "", True
-        return max(0.0, min(going) - time.monotonic()) if going else MAX_DELAY_S
+        end_s = self._agenda.next_end_s()
+        return MAX_DELAY_S if end_s is None else end_s
 
     def _say(self, problem: str) -> None:
         """Log the first problem since all was well; it lasts, so what follows is detail."""
@@ -278,44 +214,26 @@ class Announcer:
         now = time.monotonic()
         if self._away_since is None:
             self._away_since = now
-        if self._has_ended:
+        if self._link.has_ended:
             return self._begin_anew(now)
         if now - self._away_since >= PATIENCE_S:
-            self._say(f"registry {self._place.url} cannot be reached ({self._reason or 'no answer'}); trying again")
+            self._say(
+                f"registry {self._place.url} cannot be reached ({self._link.reason or 'no answer'}); trying again"
+            )
         return LOOK_S
 
     def _begin_anew(self, now: float) -> float:
         if self._renews_at is None:
             who = f" as {self._place.username}" if self._place.username else ""
-            is_refused = "AUTH_FAILED" in self._reason
-            reason = f"the login{who} was refused" if is_refused else f"cannot be used: {self._reason}"
+            is_refused = "AUTH_FAILED" in self._link.reason
+            reason = f"the login{who} was refused" if is_refused else f"cannot be used: {self._link.reason}"
             self._say(f"registry {self._place.url}: {reason}; nothing is announced, trying again")
             self._renews_at = now + self._next_delay()
         if now < self._renews_at:
             return self._renews_at - now
         self._renews_at = None
-        self._session.stop(STOP_S)
-        self._session = self._new_session()
-        self._session.start()
+        self._link.renew()
         return LOOK_S
-
-    def _new_session(self) -> Session:
-        self._sessions += 1
-        self._is_connected = self._is_new_connection = self._has_ended = False
-        return Session(self._place, partial(self._heard, self._sessions))
-
-    def _heard(self, number: int, event: Event, reason: str) -> None:
-        """Take what a session tells; kazoo's own threads call it and must not wait."""
-        if number != self._sessions:  # a former one
-            return
-        if event is Event.TROUBLED:
-            self._reason = reason
-            return
-        if event is Event.ENDED:
-            self._has_ended = True
-        self._is_connected = event is Event.CONNECTED
-        self._is_new_connection |= self._is_connected
-        self._wake.set()
 
     def _touch(self, event: Any) -> None:
         """Take note of a node that changed; kazoo's own thread calls it and must not wait."""

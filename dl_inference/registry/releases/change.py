@@ -1,6 +1,6 @@
 """Changing which version of a model gets which share: read, edit, check, compare and set, again where it moved.
 
-Where the documents are is a `ReleaseStore`'s business: `nodes` (ZooKeeper) or `files` (a folder).
+Where the documents are is a `ReleaseStore`'s business.
 """
 
 from __future__ import annotations
@@ -13,19 +13,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
 
 from dl_inference.registry.releases.checks import Finding, compare, unknown_versions
-from dl_inference.registry.schema import (
-    AccessDocument,
-    EndpointDocument,
-    ReleaseDocument,
-    SchemaError,
-)
+from dl_inference.registry.releases.store import ReleaseStore, parse
+from dl_inference.registry.schema import EndpointDocument, ReleaseDocument, SchemaError
 from dl_inference.registry.zookeeper import RegistryError
-
-HISTORY_LENGTH = 100
-"""Release documents that are kept of each model."""
 
 # Between two attempts a writer waits at most this long, drawn anew: two that collided do not again.
 _MAX_PAUSE_S = 0.05
@@ -33,73 +25,6 @@ _MAX_PAUSE_S = 0.05
 
 class RefusedError(RegistryError):
     """A change that is not made; the message says why, and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What a store has of a model.
-
-    Attributes:
-        document: the release document; None: there is none, or it cannot be used.
-        fault: why what is there cannot be used; None: it can, or nothing is there.
-        token: what `ReleaseStore.write` compares: it is of this reading.
-        last_revision: the highest revision that was ever written, as far as is known; 0: none.
-    """
-
-    document: ReleaseDocument | None
-    fault: str | None
-    token: object
-    last_revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What one access service says about one model.
-
-    Attributes:
-        instance: its name in the registry.
-        service: its document.
-        revision: the revision that it follows; None: no release document of this model.
-        since: since when, UTC, ISO 8601.
-    """
-
-    instance: str
-    service: AccessDocument
-    revision: int | None
-    since: str
-
-
-class ReleaseStore(Protocol):
-    """Where release documents are kept."""
-
-    @property
-    def name(self) -> str:
-        """Return the place, for people."""
-        ...
-
-    def read(self, model: str) -> Stored:
-        """Return what is there now."""
-        ...
-
-    def write(self, model: str, found: Stored, document: ReleaseDocument | None) -> bool:
-        """Put a document in the place of what was found, and into the history; None takes it away.
-
-        Returns:
-            False: what is there is not what was found any more; nothing was written.
-        """
-        ...
-
-    def history(self, model: str) -> list[ReleaseDocument | SchemaError]:
-        """Return the documents of the last revisions, the oldest first; the last one is in force unless taken away."""
-        ...
-
-    def endpoints(self, model: str) -> list[EndpointDocument] | None:
-        """Return who announces the model and can be understood; None: nobody announces anything here."""
-        ...
-
-    def applied(self, model: str) -> list[Applied] | None:
-        """Return what each access service follows; None: they do not say it here."""
-        ...
 
 
 def default_author() -> str:
@@ -204,18 +129,6 @@ def clear(store: ReleaseStore, model: str, *, timeout_ms: int, force: bool = Fal
         if store.write(model, found, None):
             return found.document
         _pause(store, deadline, timeout_ms)
-
-
-def parse(model: str, data: bytes) -> ReleaseDocument:
-    """Read a model's release document.
-
-    Raises:
-        SchemaError: not a document, or another model's.
-    """
-    document = ReleaseDocument.parse(data)
-    if document.model != model:
-        raise SchemaError(f"model: {document.model!r}: this is the place of {model}'s")
-    return document
 
 
 def _unusable(store: ReleaseStore, model: str, fault: str, force: bool) -> str:

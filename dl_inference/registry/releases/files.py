@@ -7,18 +7,13 @@ alone; whatever else is in the file stays as it is. The endpoints may be there, 
 change replaces the whole file, so that a reader always finds a whole one; writers exclude each other by a lock.
 """
 
-import contextlib
-import fcntl
 import json
-import os
-import stat
-import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dl_inference.registry.releases.change import HISTORY_LENGTH, Applied, Stored, parse
+from dl_inference.registry.releases import whole_file
+from dl_inference.registry.releases.store import HISTORY_LENGTH, Applied, Stored, parse
 from dl_inference.registry.schema import (
     MAX_DOCUMENT_BYTES,
     EndpointDocument,
@@ -29,7 +24,6 @@ from dl_inference.registry.schema import (
 from dl_inference.registry.zookeeper import RegistryError
 
 MAX_FILE_BYTES = (HISTORY_LENGTH + 2) * MAX_DOCUMENT_BYTES
-_LOCK_POLL_S = 0.01
 
 
 class ReleaseFiles:
@@ -54,7 +48,7 @@ class ReleaseFiles:
 
     def read(self, model: str) -> Stored:
         """Return what is there now."""
-        data = _read(path_of(self._folder, model))
+        data = whole_file.read(path_of(self._folder, model), MAX_FILE_BYTES)
         if data is None:
             return Stored(None, None, None, 0)
         try:
@@ -70,8 +64,8 @@ class ReleaseFiles:
     def write(self, model: str, found: Stored, document: ReleaseDocument | None) -> bool:
         """Put a document in the place of what was found, and into the history; None takes it away."""
         path = path_of(self._folder, model)
-        with self._lock(path):
-            data = _read(path)
+        with whole_file.locked(path, self._timeout_s):
+            data = whole_file.read(path, MAX_FILE_BYTES)
             if data != found.token:
                 return False
             try:
@@ -85,12 +79,12 @@ class ReleaseFiles:
             if release is not None:
                 history.append(release)
             changed = {"endpoints": [], **entry, "release": release, "history": history[-HISTORY_LENGTH:]}
-            _replace(path, json.dumps({**whole, model: changed}, indent=1).encode() + b"\n")
+            whole_file.replace(path, json.dumps({**whole, model: changed}, indent=1).encode() + b"\n")
         return True
 
     def history(self, model: str) -> list[ReleaseDocument | SchemaError]:
         """Return the documents of the last revisions, the oldest first."""
-        data = _read(path_of(self._folder, model))
+        data = whole_file.read(path_of(self._folder, model), MAX_FILE_BYTES)
         history: list[ReleaseDocument | SchemaError] = []
         try:
             entry = _entry(data, model) if data else {"history": []}
@@ -105,7 +99,7 @@ class ReleaseFiles:
 
     def endpoints(self, model: str) -> list[EndpointDocument] | None:
         """Return those that the file lists beside the releases; None: it lists none, as they are in another one."""
-        data = _read(path_of(self._folder, model))
+        data = whole_file.read(path_of(self._folder, model), MAX_FILE_BYTES)
         try:
             entry = _entry(data, model) if data else {}
         except SchemaError:
@@ -120,25 +114,6 @@ class ReleaseFiles:
     def applied(self, model: str) -> list[Applied] | None:
         """Return None: the access services do not write here."""
         return None
-
-    @contextlib.contextmanager
-    def _lock(self, path: Path) -> Iterator[None]:
-        lock = path.with_name(f".{path.name}.lock")
-        deadline = time.monotonic() + self._timeout_s
-        try:
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        except OSError as error:
-            raise RegistryError(f"{lock}: cannot be written: {error.strerror}") from error
-        try:
-            while not _is_ours(descriptor):
-                if time.monotonic() > deadline:
-                    raise RegistryError(
-                        f"{lock}: another program has held it for {self._timeout_s * 1000:.0f} ms: try again"
-                    )
-                time.sleep(_LOCK_POLL_S)  # flock has no limit of its own
-            yield
-        finally:
-            os.close(descriptor)
 
 
 def path_of(folder: Path, model: str) -> Path:
@@ -201,52 +176,3 @@ def _endpoint(values: Mapping[str, Any]) -> EndpointDocument | None:
 def _revision(document: Any) -> int | None:
     revision = document.get("revision") if isinstance(document, dict) else None
     return revision if isinstance(revision, int) and not isinstance(revision, bool) and revision > 0 else None
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        # Opening a pipe would wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise RegistryError(f"{path}: not a regular file")
-            data = file.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise RegistryError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise RegistryError(f"{path}: more than {MAX_FILE_BYTES} bytes")
-    return data
-
-
-def _is_ours(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole, or as it was, whatever happens meanwhile."""
-    try:
-        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fchmod(descriptor, mode)
-                os.fsync(descriptor)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        raise RegistryError(f"{path}: cannot be written: {error.strerror}") from error

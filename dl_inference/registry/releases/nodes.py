@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from dl_inference.registry.connection import AnswerLostError, ChangedError, Connection
-from dl_inference.registry.releases.change import HISTORY_LENGTH, Applied, Stored, parse
+from dl_inference.registry.releases.store import HISTORY_LENGTH, Applied, Stored, parse
 from dl_inference.registry.schema import (
     ACCESS,
     AccessDocument,

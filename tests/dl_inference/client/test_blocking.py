@@ -36,7 +36,7 @@ from dl_inference import (
     Unimplemented,
     messages,
 )
-from dl_inference.client import calls, channel, errors
+from dl_inference.client import calls, errors, retries
 from dl_inference.codec import oip, tfs
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -460,11 +460,11 @@ def test_importing_the_client_loads_no_server_and_the_package_alone_nothing():
 def test_paths_are_those_of_the_contract():
     known = {row["path"]: row for row in METHODS}
     assert {tfs.STATUS, tfs.METADATA, oip.METADATA, oip.READY, calls.HEALTH} <= known.keys()
-    for ours, theirs in channel._DL_INFERENCE.items():
+    for ours, theirs in calls.DL_INFERENCE.items():
         assert known[ours]["protocol"] == known[theirs]["protocol"]
         assert known[ours]["kind"] == known[theirs]["kind"] == "predict"
 
 
 def test_only_what_may_be_sent_twice_is_retried():
     idempotent = {row["path"] for row in METHODS if row.get("idempotent", row["kind"] in ("predict", "metadata"))}
-    assert set(channel._IDEMPOTENT) <= idempotent | {calls.HEALTH}
+    assert set(retries._IDEMPOTENT) <= idempotent | {calls.HEALTH}

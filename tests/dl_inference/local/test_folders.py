@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from fixtures.serve_process import replace, write_model
 
-from dl_inference.local import folders
-from dl_inference.local.folders import FolderError, Layout, ModelsDir
+from dl_inference.local import folders, look
+from dl_inference.local.folders import ModelsDir
+from dl_inference.local.layout import FolderError, Layout
 
 OLD = time.time() - 100
 
@@ -229,8 +230,8 @@ def test_what_keeps_a_folder_from_being_served_is_named_with_the_remedy(tmp_path
 
 
 def test_folders_too_big_or_too_deep_are_refused(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(folders, "MAX_FILES", 3)
-    monkeypatch.setattr(folders, "MAX_DEPTH", 3)
+    monkeypatch.setattr(look, "MAX_FILES", 3)
+    monkeypatch.setattr(look, "MAX_DEPTH", 3)
     for number in range(5):
         write_model(tmp_path / "wide" / f"part{number}", "A")
     (tmp_path / "loop").mkdir()

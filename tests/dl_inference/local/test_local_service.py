@@ -14,7 +14,7 @@ from fixtures.serve_process import write_model
 from access.config.sections import AccessConfig
 from access.errors import StartError
 from access.plane import Event
-from dl_inference.local.folders import Layout
+from dl_inference.local.layout import Layout
 from dl_inference.local.processes import State
 from dl_inference.local.service import LocalService
 from dl_inference.registry.announcing.registration import Announcement

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from access.config.sections import AccessConfig
-from dl_inference.local import processes
 from dl_inference.local.announce import served
-from dl_inference.local.folders import FolderError, Layout
+from dl_inference.local.layout import FolderError, Layout
 from dl_inference.local.models import Model
 from dl_inference.local.processes import State
+from dl_inference.local.replica import MAX_DELAY_S
 from dl_inference.local.routes import routing
 
 
@@ -55,7 +55,7 @@ def clock(monkeypatch):
     class Clock:
         now = 100.0
 
-    monkeypatch.setattr(processes.time, "monotonic", lambda: Clock.now)
+    monkeypatch.setattr("time.monotonic", lambda: Clock.now)
     return Clock
 
 
@@ -245,7 +245,7 @@ def test_a_process_that_the_system_has_no_room_for_is_tried_again(stage, clock):
     stage.model.want(layout(1), 1, no_room)
     for _ in range(2000):  # more failures than a float has doublings
         stage.step()
-        clock.now += processes.MAX_DELAY_S
+        clock.now += MAX_DELAY_S
     assert stage.model.reason == "version 1: cannot be started: Cannot allocate memory"
     assert stage.state == "failed"
 

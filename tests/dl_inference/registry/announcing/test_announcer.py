@@ -220,7 +220,7 @@ def test_after_an_expired_session_everything_comes_back_once(place, look, announ
     await_node(look, path(place, "n"))
     before = owner(look, path(place))
     # Whoever shows a session's id and password has it, and may end it.
-    PatientClient(place.hosts, client_id=ours._session.client.client_id, timeout=SESSION_S).end()
+    PatientClient(place.hosts, client_id=ours._link.client.client_id, timeout=SESSION_S).end()
     for name in ("m", "n"):
         wait_until(lambda name=name: owner(look, path(place, name)) not in (0, before), "of a new session", LIMIT_S)
         assert read(look, path(place, name))["instance"] == ours.instance

@@ -17,9 +17,10 @@ from fixtures.zookeeper_process import one_server
 from access.discovery.file import FileConfig, FileResolver
 from dl_inference.registry.connection import AnswerLostError, Connection
 from dl_inference.registry.releases import edits
-from dl_inference.registry.releases.change import HISTORY_LENGTH, RefusedError, Wanted, change, clear, default_author
+from dl_inference.registry.releases.change import RefusedError, Wanted, change, clear, default_author
 from dl_inference.registry.releases.files import ReleaseFiles, path_of
 from dl_inference.registry.releases.nodes import ReleaseNodes
+from dl_inference.registry.releases.store import HISTORY_LENGTH
 from dl_inference.registry.schema import (
     MAX_DOCUMENT_BYTES,
     Release,

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from dl_inference.commands.words import differences, percent, plain
 from dl_inference.registry.releases import edits
-from dl_inference.registry.releases.change import RefusedError, Stored, Wanted, change
+from dl_inference.registry.releases.change import RefusedError, Wanted, change
 from dl_inference.registry.releases.checks import compare
+from dl_inference.registry.releases.store import Stored
 from dl_inference.registry.schema import EndpointDocument, Release, ReleaseDocument
 
 TIMEOUT_MS = 1000

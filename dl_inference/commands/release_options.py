@@ -1,0 +1,73 @@
+"""The arguments and options of `dl-inference release`: what they are called, and which values they take."""
+
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from dl_inference.commands.release_view import COMMANDS
+from dl_inference.names import is_name
+from dl_inference.registry.schema import VERSION
+
+PHASES = ("staging", "canary", "production")
+
+
+def _version(text: str) -> str:
+    if not VERSION.fullmatch(text):
+        raise typer.BadParameter(f"{text!r} is no version: a version is a number (commands: {', '.join(COMMANDS)})")
+    return text
+
+
+def _phase(text: str | None) -> str | None:
+    if text is not None and text not in PHASES:
+        raise typer.BadParameter(f"{text!r} is no phase: staging, canary or production")
+    return text
+
+
+def label_name(text: str) -> str:
+    """Return a label; BadParameter for what is none."""
+    if VERSION.fullmatch(text):
+        raise typer.BadParameter(f"{text!r} is a number: that would be a version, and no label")
+    if not is_name(text):
+        raise typer.BadParameter(
+            f"{text!r} is no label: use letters, digits, '.', '_' and '-', a letter or digit first"
+        )
+    return text
+
+
+def labels_of(texts: Sequence[str] | None) -> dict[str, str]:
+    """Return label -> version, empty where it is to go; BadParameter for what is no such pair."""
+    found: dict[str, str] = {}
+    for text in texts or ():
+        match = re.fullmatch(r"([^=]+)=([0-9]{0,19})", text)
+        if not match:
+            raise typer.BadParameter(f"{text!r}: write NAME=VERSION, or NAME= to take the label away")
+        found[label_name(match[1])] = match[2]
+    return found
+
+
+Version = Annotated[str, typer.Argument(metavar="VERSION", help="The version's number.", callback=_version)]
+PhaseOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PHASE",
+        callback=_phase,
+        help="staging: for who asks for it; canary: a share; production: without --weight every call.",
+    ),
+]
+Weight = Annotated[
+    int | None, typer.Option(min=0, max=65_535, metavar="N", help="Share, relative to the others' weights.")
+]
+TimeoutMs = Annotated[
+    int | None,
+    typer.Option(min=0, max=86_400_000, metavar="MS", help="Most that a call may take, ms; 0: what holds above."),
+]
+AttemptTimeoutMs = Annotated[
+    int | None,
+    typer.Option(min=0, max=86_400_000, metavar="MS", help="Then another endpoint is tried, ms; 0: what holds above."),
+]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the history.")]
+Author = Annotated[str | None, typer.Option(metavar="NAME", help="Who, for the history; default: user@host.")]
+Force = Annotated[bool, typer.Option("--force", help="Make also what would be refused; it says what it overrides.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -1,0 +1,137 @@
+"""What a model folder asks for: which server, which versions, under which names; or why it cannot be served.
+
+Reads; starts nothing and imports neither torch nor tensorflow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dl_inference.local.look import Look
+from dl_inference.names import is_name
+from dl_inference.serving.folder import PYTORCH_FILES, Kind, kind_of
+from dl_inference.serving.given import Given
+from tf_predict import repository as saved_models
+from torch_predict import repository
+
+
+class FolderError(Exception):
+    """Why a folder cannot be served as it is; every problem on a line of its own."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a model folder asks for.
+
+    Attributes:
+        name: of the model: the folder's.
+        path: where it really is, links followed.
+        kind: which server.
+        places: every version there is -> its folder.
+        keys: every version there is -> a text that changes with anything its process is made from.
+        served: the versions to serve, ascending; never empty.
+        default: the one of them that calls without a version get.
+        labels: label -> version, one of `served`.
+        aliases: further names of the model.
+        timeout_ms: most that a call may take.
+    """
+
+    name: str
+    path: Path
+    kind: Kind
+    places: Mapping[int, Path]
+    keys: Mapping[int, str]
+    served: tuple[int, ...]
+    default: int
+    labels: Mapping[str, int]
+    aliases: tuple[str, ...]
+    timeout_ms: int
+
+
+def inspect(folder: Path, seen: Look) -> Layout:
+    """Return what a folder asks for.
+
+    Args:
+        folder: its name is the model's.
+        seen: what it looked like.
+
+    Raises:
+        FolderError, ModelFolderError: it cannot be served.
+    """
+    if len(seen.identity) == 1:  # `look` says why
+        raise FolderError(str(seen.identity[0]))
+    name, path = folder.name, folder.resolve()
+    if not is_name(name):
+        raise FolderError(
+            f"{folder}: a model's name has letters, digits, '.', '_' and '-', at most 128; rename the folder"
+        )
+    found: repository.ModelFolder | saved_models.ModelFolder
+    given = Given(os.environ)
+    kind = kind_of(path)
+    if kind == "TensorFlow":
+        found = saved_models.find(path, given)
+        _refuse_both(path, found)
+    else:
+        found = repository.find(path, given)
+    served = [each.number for each in found.chosen()]
+    settings = found.settings
+    places = {each.number: each.path for each in found.versions}
+    _check_names(folder, settings.labels, settings.aliases)
+    # What a process reads of model.yaml; a label of PyTorch's concerns the routes only, so that one that moves starts
+    # nothing.
+    read = settings.model_dump(exclude={"versions", "labels"} if kind == "PyTorch" else {"versions"})
+    return Layout(
+        name=name,
+        path=path,
+        kind=kind,
+        places=places,
+        keys=_keys(path, places, seen, read),
+        served=tuple(sorted({*served, *settings.labels.values()})),
+        default=max(served),
+        labels=settings.labels,
+        aliases=tuple(settings.aliases),
+        timeout_ms=settings.timeout_ms,
+    )
+
+
+def _refuse_both(path: Path, found: saved_models.ModelFolder) -> None:
+    """Raise where a PyTorch model lies beside a SavedModel: nothing says which one is meant."""
+    for place in (path, *(version.path for version in found.versions)):
+        for name in PYTORCH_FILES:
+            if (place / name).exists():
+                raise FolderError(f"{place / name}: is a PyTorch model beside a SavedModel; keep one of the two")
+
+
+def _check_names(folder: Path, labels: Iterable[str], aliases: Iterable[str]) -> None:
+    """Refuse labels and aliases that no call could ask for, or that would be taken for something else."""
+    wrong = [f"alias {each!r}" for each in aliases if not is_name(each)]
+    wrong += [f"label {each!r}" for each in labels if not is_name(each) or each.isdecimal()]
+    if wrong:
+        raise FolderError(
+            f"{folder / 'model.yaml'}: {', '.join(wrong)}: a name has letters, digits, '.', '_' and '-', at most 128, "
+            "and a label is no number; rename it"
+        )
+
+
+def _keys(path: Path, places: Mapping[int, Path], seen: Look, settings: Mapping[str, object]) -> dict[int, str]:
+    """Return each version's key: a version's own files, those that it shares with others, and what concerns both.
+
+    model.yaml is not among them but for the settings that a process reads: a label that moves starts nothing.
+    """
+    inside = {number: "" if place == path else f"{place.name}/" for number, place in places.items()}
+    others = tuple(prefix for prefix in inside.values() if prefix)
+    shared = {name: each for name, each in seen.files.items() if not name.startswith(others)}
+    shared.pop("model.yaml", None)
+    keys = {}
+    for number, prefix in inside.items():
+        own = {name: each for name, each in seen.files.items() if prefix and name.startswith(prefix)}
+        text = json.dumps(
+            [seen.identity, number, sorted(settings.items()), sorted(shared.items()), sorted(own.items())]
+        )
+        keys[number] = hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    return keys
