@@ -150,6 +150,14 @@ def test_a_call_that_changed_its_share_has_the_time_that_share_gives(shares: Sha
     assert time.monotonic() - started < 4
 
 
+def test_a_share_whose_time_is_over_gets_no_call(shares: Shares) -> None:
+    shares.serve_live(canary_weight=99, of_stable={"timeout_ms": 200})
+    shares.canary.tell("hang")  # for the 300 ms of an attempt
+    got = shares.ask()
+    assert (got.attempts, got.trailers["access-endpoint"]) == (1, shares.canary.address)
+    assert "attempt_timeout_ms" in got.message
+
+
 def test_the_share_that_gets_the_calls_pays_for_them(shares: Shares) -> None:
     nothing_saved = {"retry_budget_cap": 1, "retry_budget_per_second": 0}
     shares.serve_live(canary_weight=99, **nothing_saved)

@@ -454,6 +454,20 @@ def test_an_alias_in_x_model_version_chooses_and_changes_what_the_message_says(
             assert parsed(path, answer.body) == parsed(path, sent)
 
 
+def test_a_call_that_has_said_nothing_yet_is_routed_by_the_newest_state(released: Released, fleet: Fleet) -> None:
+    changed = json.loads(json.dumps(released.document))
+    changed["models"][0]["labels"]["stable"] = "4"
+    with dial(released.address) as caller:
+        stream = caller.open(request_head(TFS))
+        wait_until(lambda: json.loads(released.proxy.status())["in_flight"] == 1, "the call has begun")
+        released.proxy.apply(json.dumps(changed))
+        try:
+            stream.send(message(tfs(label="stable")), end=True)
+            assert stream.status()["access-endpoint"] == fleet.endpoints["4"].address
+        finally:
+            released.proxy.apply(json.dumps(released.document))
+
+
 @pytest.mark.parametrize("change", ["another version", "no version"])
 def test_a_call_is_routed_by_the_state_that_it_began_with(released: Released, fleet: Fleet, change: str) -> None:
     changed = json.loads(json.dumps(released.document))

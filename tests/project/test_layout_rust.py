@@ -125,11 +125,12 @@ def circles(sources: Sources) -> list[Module]:
 
 
 def doors(sources: Sources) -> list[str]:
-    """Return the modules that know the HTTP/2 library and may not."""
+    """Return the modules that know the HTTP/2 library and may not, or hand its names on."""
     return [
         "::".join(module)
         for module, source in sources.items()
-        if re.search(r"\bh2::", source) and not any(module[: len(door)] == door for door in HTTP2_DOORS)
+        if (re.search(r"\bh2\b", source) and not any(module[: len(door)] == door for door in HTTP2_DOORS))
+        or re.search(r"\bpub(?:\(\w+\))? use h2\b", source)
     ]
 
 
@@ -166,6 +167,8 @@ def test_the_data_plane_keeps_the_rule(check):
         (circles, ("net", "accept"), "use super::{drain, serve::Serving};"),
         (doors, ("proxy", "exchange"), "use h2::RecvStream;"),
         (doors, ("call", "responder"), "fn reset(reason: h2::Reason) {}"),
+        (doors, ("worker", "front"), "use h2 as wire;"),
+        (doors, ("net", "stream"), "pub use h2::Reason;"),
         (impure, ("balance", "dwrr"), "use std::time::Instant;"),
     ],
 )

@@ -1,5 +1,6 @@
 //! The two JSON documents that the control plane hands over: [`ProxyConfig`] once at start, and the
-//! whole routing state ([`StateConfig`]) on each change. Every default lives in `access/config.py`;
+//! whole routing state ([`StateConfig`]) on each change. Every default lives in `access/config/sections.py` and, of the
+//! model server, in `dl_inference/serving/`;
 //! here every field is required, and an unknown one is refused.
 
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! `proxy CONFIG.json STATE.json`: the access service's data plane without Python, for profilers and callgrind.
 //!
-//! The documents are those that `dl_core::config` describes; the control plane writes them in the product. It
+//! The documents are those that `dl_core::ProxyConfig` and `StateConfig` describe; the control plane writes them in the product. It
 //! runs until its standard input ends.
 
 use std::io::Read;

@@ -38,6 +38,8 @@ pub struct Messages {
     /// Bytes behind the chunk that came while nothing could be done with them, at most a stream's window.
     backlog: BytesMut,
     has_ended: bool,
+    /// No further message is allowed.
+    is_complete: bool,
     /// Bytes read so far.
     read: usize,
     message: Parts,
@@ -82,6 +84,7 @@ impl Messages {
             chunk_length: 0,
             backlog: BytesMut::new(),
             has_ended: false,
+            is_complete: false,
             read: 0,
         }
     }
@@ -123,10 +126,10 @@ impl Messages {
     ) -> Result<Message, Status> {
         let message = self.within(deadline, stall).await?;
         let message = message.ok_or_else(|| bad("the request has no message"))?;
-        match self.within(deadline, stall).await? {
-            None => Ok(message),
-            Some(_) => Err(bad("a unary call has one message, a second one came").into()),
-        }
+        self.is_complete = true;
+        // A second message fails at its head.
+        self.within(deadline, stall).await?;
+        Ok(message)
     }
 
     /// Take whatever comes, for later, without end: there is no room for another message.
@@ -179,10 +182,15 @@ impl Messages {
             let used = self.chunk.len() - rest.len();
             let is_end = event == Some(Event::End);
             match event {
+                Some(Event::Start { .. }) if self.is_complete => {
+                    return Err(bad("a unary call has one message, a second one came").into());
+                }
                 Some(Event::Start { compressed, length }) => {
                     (self.message.is_compressed, self.message.length) = (compressed, length);
                 }
-                Some(Event::Data(data)) => self.message.add(&self.chunk, data)?,
+                Some(Event::Data(data)) => {
+                    self.message.add(&self.chunk, data, self.chunk_length)?
+                }
                 Some(Event::End) => {}
                 None => {
                     self.chunk.clear();
@@ -225,12 +233,12 @@ impl Parts {
         }
     }
 
-    /// `data` is a part of `chunk`.
-    fn add(&mut self, chunk: &Bytes, data: &[u8]) -> Result<(), Error> {
+    /// `data` is a part of `chunk`, which is what is left of one of `chunk_length` bytes.
+    fn add(&mut self, chunk: &Bytes, data: &[u8], chunk_length: usize) -> Result<(), Error> {
         self.held.grow(data.len())?;
         if self.first.is_empty() && self.joined.is_empty() {
             // A slice keeps its whole chunk: a small part of a large one is copied.
-            self.first = if data.len() * 2 < chunk.len() {
+            self.first = if data.len() * 2 < chunk_length {
                 Bytes::copy_from_slice(data)
             } else {
                 chunk.slice_ref(data)

@@ -14,7 +14,7 @@ use crate::call::limit::HeldBytes;
 use crate::call::messages::Messages;
 use crate::call::responder::Responder;
 use crate::code::Code;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::grpc::status::Status;
 use crate::grpc::{framing, status};
 use crate::net::stream::{Body, Sender};
@@ -94,10 +94,11 @@ impl LocalCall {
         self.finish(ended)
     }
 
-    /// The only message of the request.
+    /// The message of a request that has one. Whether it ends behind it is not waited for: whoever asks for health gets
+    /// an answer.
     pub(super) async fn only(&mut self) -> Result<Bytes, Status> {
-        let message = self.messages.only(None, self.idle_timeout).await?;
-        Ok(message.bytes)
+        let no_message = || Error::new(ErrorKind::BadRequest, "the request has no message").into();
+        self.next().await?.ok_or_else(no_message)
     }
 
     /// The next message of the request; none when the caller has sent all.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::drain::Phase;
+use super::drain::{Door, Phase};
 use super::limits::ConnectionGuard;
 use super::listener::Listener;
 use super::load::Load;
@@ -117,11 +117,12 @@ const HANDSHAKE: Duration = Duration::from_millis(50);
 /// Accept on one listener until the drain begins, then close it: what was connected by then is served.
 pub async fn run(
     listener: Listener,
+    door: Door,
     recipients: Rc<[Recipient]>,
     server: Arc<Server>,
 ) -> io::Result<()> {
     // Dropped last: calls are told to go only when the listener has closed.
-    let _door = server.drain.door();
+    let _door = door;
     let tcp_user_timeout_ms = server.limits.tcp_user_timeout_ms;
     let listener = listener;
     let accepting = match &listener {

@@ -54,7 +54,12 @@ fn drain_under(address: &str, connect: impl Fn(&str) -> bool + Sync) {
         });
         let recipients: Rc<[Recipient]> = Rc::new([recipient]);
         runtime
-            .block_on(run(listener, recipients, server.clone()))
+            .block_on(run(
+                listener,
+                server.drain.door(),
+                recipients,
+                server.clone(),
+            ))
             .unwrap();
         assert_eq!(server.drain.phase(), Phase::Draining);
     });

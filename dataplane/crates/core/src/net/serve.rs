@@ -11,12 +11,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinSet, spawn_local};
 
 use super::accept::{self, Incoming, Peer, Recipient, Stream};
 use super::connection::{self, Service};
-use super::drain::Phase;
+use super::drain::{Door, Phase};
 use super::listener::Listener;
 use super::load::Load;
 use super::server::Server;
@@ -28,6 +29,8 @@ pub struct Serving {
     server: Arc<Server>,
     threads: Vec<JoinHandle<()>>,
     loads: Vec<Arc<Load>>,
+    /// Told by the loads, once a drain watches them.
+    changed: Arc<Notify>,
     /// Tells each worker that the program's state has changed.
     changes: Vec<UnboundedSender<()>>,
 }
@@ -69,6 +72,7 @@ impl Serving {
             server,
             threads: Vec::new(),
             loads: Vec::new(),
+            changed: Arc::default(),
             changes: Vec::new(),
         };
         let launched = serving.launch(listeners, workers, service);
@@ -84,7 +88,7 @@ impl Serving {
         let (started, starts) = mpsc::channel();
         let mut recipients = Vec::new();
         for index in 0..workers {
-            let load = Arc::new(Load::default());
+            let load = Arc::new(Load::new(self.changed.clone()));
             let (sender, incoming) = unbounded_channel();
             let (change, changes) = unbounded_channel();
             let inbox = Inbox {
@@ -103,10 +107,12 @@ impl Serving {
         starts.iter().take(workers).collect::<io::Result<()>>()?;
         let server = self.server.clone();
         let (started, starts) = mpsc::channel();
+        // Counted now: a drain that begins at once waits for them, too.
+        let listeners = listeners.into_iter();
+        let doors: Vec<_> = listeners.map(|it| (it, server.drain.door())).collect();
         let run = move || {
-            let runtime = runtime(&started);
-            if let Some(runtime) = runtime {
-                run_accept(&runtime, &server, listeners, recipients);
+            if let Some(runtime) = runtime(&started) {
+                run_accept(&runtime, &server, doors, recipients);
             }
         };
         self.threads.push(spawn("dl-accept".to_owned(), run)?);
@@ -124,8 +130,9 @@ impl Serving {
     /// What waits for a drain, while others may stop it.
     pub fn waiting(&self) -> Waiting {
         Waiting {
-            server: self.server.clone(),
+            drain: self.server.drain.clone(),
             loads: self.loads.clone(),
+            changed: self.changed.clone(),
         }
     }
 
@@ -157,14 +164,15 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
 fn run_accept(
     runtime: &LocalRuntime,
     server: &Arc<Server>,
-    listeners: Vec<Listener>,
+    listeners: Vec<(Listener, Door)>,
     recipients: Vec<Recipient>,
 ) {
     let recipients: Rc<[Recipient]> = recipients.into();
     runtime.block_on(async {
         let mut tasks = JoinSet::new();
-        for listener in listeners {
-            tasks.spawn_local(accept::run(listener, recipients.clone(), server.clone()));
+        for (listener, door) in listeners {
+            let (recipients, server) = (recipients.clone(), server.clone());
+            tasks.spawn_local(accept::run(listener, door, recipients, server));
         }
         while let Some(ended) = tasks.join_next().await {
             // Only the set-up of a listener that is bound already can fail here.

@@ -64,7 +64,8 @@ impl Inbound {
     }
 
     /// Read as much of the body as it takes to know the route key; what was read waits to be sent.
-    /// `uses` says what the second, a version or label, does for the first, a model.
+    /// `uses` says what the second, a version or label, does for the first, a model; `matters` whether any may, before
+    /// there is a message.
     ///
     /// # Errors
     /// `bad_route_key`, `message_too_large`, `shed` (too many bytes held in the process), the caller's cancel, or
@@ -73,7 +74,10 @@ impl Inbound {
         &mut self,
         method: &'static Method,
         headers: &HeaderMap,
-        uses: impl Fn(Option<&str>, Option<&str>) -> VersionUse,
+        (matters, uses): (
+            impl Fn(&str) -> bool,
+            impl Fn(Option<&str>, Option<&str>) -> VersionUse,
+        ),
         responder: &mut Responder,
         clock: &mut Clock<'_>,
     ) -> Result<RouteKey, Error> {
@@ -84,8 +88,9 @@ impl Inbound {
             version: scan::name(&metadata::X_MODEL_VERSION, version)?,
             label: None,
         };
-        let matters = || given.version.is_some() || uses(given.model.as_deref(), None).matters;
-        if model.is_some() && !(method.plan.has_version() && matters()) {
+        let is_read = |model: &str| given.version.is_some() || matters(model);
+        let named = given.model.as_deref();
+        if model.is_some() && !(method.plan.has_version() && named.is_some_and(is_read)) {
             return Ok(given);
         }
         self.scan = Some(Scan::new(method, headers, given));

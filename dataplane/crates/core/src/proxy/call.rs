@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::access_log::{AccessLog, Entry};
 use super::body::Inbound;
-use super::cluster::{Cluster, Endpoint};
-use super::method::Method;
+use super::cluster::{Cluster, Endpoint, Share};
+use super::method::{Method, Streaming};
 use super::retry;
 use super::route_key::RouteKey;
 use super::split::Split;
@@ -107,6 +107,16 @@ impl Call {
     pub fn is_callers_deadline_near(&self) -> bool {
         self.caller_deadline
             .is_some_and(|limit| retry::is_nearly_over(self.started.elapsed(), limit))
+    }
+
+    /// When the call has to end if it goes to a share; a stream has no limit but its caller's.
+    pub fn deadline_in(&self, share: &Share) -> Option<Instant> {
+        let callers = self.caller_deadline.map(|limit| self.started + limit);
+        if self.method.streaming == Streaming::Bidi {
+            return callers;
+        }
+        let own = self.started + share.settings.timeout;
+        Some(callers.map_or(own, |at| at.min(own)))
     }
 
     /// Count the call, which is over.

@@ -82,10 +82,6 @@ impl<'a> Clock<'a> {
         }
     }
 
-    pub fn has_time_left(&self) -> bool {
-        self.deadline.is_none_or(|at| at > Instant::now())
-    }
-
     /// Whether at least 90 % of the time from `start` to the next limit is over, or all but 5 ms of it.
     pub fn is_nearly_over(&self, start: Instant) -> bool {
         let Some(end) = self.attempt_end() else {

@@ -1,6 +1,7 @@
 //! One call from its request headers to its trailers. Every other module of the request path is called from
 //! here, in the order in which a call meets them.
 
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,7 +17,7 @@ use super::cluster::{Cluster, Endpoint, Lease, Share};
 use super::local;
 use super::method::{self, Kind, Streaming};
 use super::verdict::{Last, Next};
-use super::worker::Worker;
+use super::worker::{SeenState, Worker};
 use crate::call::head::{self, shortened};
 use crate::call::limit::shed;
 use crate::call::responder::Responder;
@@ -102,19 +103,29 @@ impl Call {
         Ok(())
     }
 
-    /// Find the cluster that the call goes to. What it asks for is judged by one routing state, however long its
-    /// message takes to come.
+    /// Find the cluster that the call goes to. What it asks for is judged by one routing state, that in which its message
+    /// began to come, however long the rest takes.
     async fn route(&mut self, clock: &mut Clock<'_>) -> Result<Arc<Cluster>, Error> {
-        let state = self.worker.state();
-        let task_id = self.method.task_id;
+        let (worker, task_id) = (self.worker.clone(), self.method.task_id);
+        let state = OnceCell::new();
         let uses = |model: Option<&str>, version: Option<&str>| {
+            let state: &SeenState = state.get_or_init(|| worker.state());
             state.routes.version_use(model, version, task_id)
+        };
+        // Asked before there is a message, it decides nothing but whether to read one.
+        let matters = |model: &str| {
+            let uses = worker
+                .state()
+                .routes
+                .version_use(Some(model), None, task_id);
+            uses.matters
         };
         let (method, responder) = (self.method, &mut self.responder);
         let key = self
             .inbound
-            .route_key(method, &self.headers, uses, responder, clock)
+            .route_key(method, &self.headers, (matters, uses), responder, clock)
             .await?;
+        let state = state.get_or_init(|| worker.state());
         let route = state.routes.find(&key, task_id)?;
         if let Some(model) = route.model {
             self.record.stats = model.stats.clone();
@@ -154,7 +165,7 @@ impl Call {
                 Ok(code) => return Ok(code),
                 Err(last) => last,
             };
-            let other = (!is_other).then(|| self.pick_share(&share, clock, &last));
+            let other = (!is_other).then(|| self.pick_share(&share, &last));
             let Some(other) = other.flatten() else {
                 return self.give_up(last);
             };
@@ -165,13 +176,9 @@ impl Call {
 
     /// Limit the call by the caller's deadline and the share's settings.
     fn set_deadline(&self, share: &Share, clock: &mut Clock<'_>) {
-        let caller_deadline = self.caller_deadline.map(|limit| self.started + limit);
-        if self.method.streaming == Streaming::Bidi {
-            clock.set_deadline(caller_deadline, Some(share.settings.stream_idle_timeout));
-        } else {
-            let own = self.started + share.settings.timeout;
-            clock.set_deadline(Some(caller_deadline.map_or(own, |at| at.min(own))), None);
-        }
+        let is_stream = self.method.streaming == Streaming::Bidi;
+        let idle = is_stream.then_some(share.settings.stream_idle_timeout);
+        clock.set_deadline(self.deadline_in(share), idle);
     }
 
     /// Try a cluster's endpoints until one answers, a limit is reached, or another attempt is not allowed.
@@ -207,7 +214,7 @@ impl Call {
                 Next::Undecided(last) => last,
             };
             tried.push(endpoint);
-            let Some(another) = self.pick_another(share, clock, &tried, &last) else {
+            let Some(another) = self.pick_another(share, &tried, &last) else {
                 return Err(last);
             };
             // The same endpoint again means a connection that takes no more calls.

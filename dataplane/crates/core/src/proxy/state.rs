@@ -1,4 +1,4 @@
-//! What the whole process shares, the routing state that is swapped whole, and what one worker owns.
+//! What the whole process shares, the routing state that is swapped whole.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
+use tokio::time::Instant;
 
 use super::attempt::{Attempt, Ended};
 use super::call::Call;
@@ -157,7 +158,6 @@ impl Call {
     pub fn pick_another(
         &self,
         share: &Share,
-        clock: &Clock<'_>,
         tried: &[Arc<Endpoint>],
         last: &Last,
     ) -> Option<Another> {
@@ -171,7 +171,7 @@ impl Call {
         if !is_other && !may_repeat {
             return None;
         }
-        let cause = self.retry_cause(share, share, clock, last)?;
+        let cause = self.retry_cause(share, share, last)?;
         let lease = if is_other {
             cluster.pick(tried)?
         } else {
@@ -187,60 +187,53 @@ impl Call {
     /// Another share of the call's route, where its own has no endpoint left and another attempt is allowed. The
     /// share that gets the call pays for it, and its settings say whether it may come: its endpoints are whom retries
     /// must not flood.
-    pub fn pick_share(&self, share: &Share, clock: &Clock<'_>, last: &Last) -> Option<Share> {
+    pub fn pick_share(&self, share: &Share, last: &Last) -> Option<Share> {
         let other = self.split.as_ref()?.another(&share.cluster)?;
         let other = Share::new(other.clone());
-        let cause = self.retry_cause(share, &other, clock, last)?;
+        let cause = self.retry_cause(share, &other, last)?;
         share.cluster.stats.retries.add(cause);
         Some(other)
     }
 
     /// Why another attempt may follow one that ended `from` a share so, in the share `to`; it has then been paid for.
-    fn retry_cause(
-        &self,
-        from: &Share,
-        to: &Share,
-        clock: &Clock<'_>,
-        last: &Last,
-    ) -> Option<RetryCause> {
+    fn retry_cause(&self, from: &Share, to: &Share, last: &Last) -> Option<RetryCause> {
         let (may, cause) = match last {
             Last::Status(code, _) => {
                 let is_retried = from.settings.retry_codes.contains(*code);
-                let may = is_retried && self.may_send_again(to, clock);
+                let may = is_retried && self.may_send_again(to);
                 (may, RetryCause::UpstreamStatus)
             }
             Last::Error(error, is_attempt_timeout) => {
-                let may = self.may_retry(error.kind, *is_attempt_timeout, to, clock);
+                let may = self.may_retry(error.kind, *is_attempt_timeout, to);
                 (may, RetryCause::Error(error.kind))
             }
         };
         may.then_some(cause)
     }
 
-    fn may_retry(
-        &self,
-        kind: ErrorKind,
-        is_attempt_timeout: bool,
-        to: &Share,
-        clock: &Clock<'_>,
-    ) -> bool {
+    fn may_retry(&self, kind: ErrorKind, is_attempt_timeout: bool, to: &Share) -> bool {
         if kind.never_reached() {
             // Nobody did any work: it costs no budget, and only the number of endpoints limits it.
             return self.attempts < MAX_UNREACHED
                 && self.inbound.is_replayable()
-                && clock.has_time_left();
+                && self.has_time_in(to);
         }
-        kind.may_retry(is_attempt_timeout, self.is_idempotent(to)) && self.may_send_again(to, clock)
+        kind.may_retry(is_attempt_timeout, self.is_idempotent(to)) && self.may_send_again(to)
     }
 
     /// Whether another attempt of a call that may have been processed is possible and affordable.
-    fn may_send_again(&self, to: &Share, clock: &Clock<'_>) -> bool {
+    fn may_send_again(&self, to: &Share) -> bool {
         let is_possible = self.is_idempotent(to)
             && self.attempts < to.settings.max_attempts
             && self.inbound.is_replayable()
-            && clock.has_time_left();
+            && self.has_time_in(to);
         let is_retried_already = self.headers.contains_key(metadata::PREVIOUS_ATTEMPTS);
         is_possible && to.cluster.budget.take(is_retried_already)
+    }
+
+    fn has_time_in(&self, share: &Share) -> bool {
+        let deadline = self.deadline_in(share);
+        deadline.is_none_or(|at| at > Instant::now())
     }
 
     fn is_idempotent(&self, share: &Share) -> bool {
