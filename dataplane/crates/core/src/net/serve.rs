@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -134,11 +133,6 @@ impl Serving {
             loads: self.loads.clone(),
             changed: self.changed.clone(),
         }
-    }
-
-    /// As [`Waiting::drained`].
-    pub fn drained(&self, limit: Duration) -> bool {
-        self.waiting().drained(limit)
     }
 
     /// End everything now and join the threads.

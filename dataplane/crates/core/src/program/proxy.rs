@@ -115,7 +115,7 @@ impl Proxy {
         self.shared.server.drain.begin();
         self.shared.health.bump();
         let running = self.running.as_ref();
-        running.is_none_or(|running| running.serving.drained(limit))
+        running.is_none_or(|running| running.serving.waiting().drained(limit))
     }
 
     /// End everything now and join the threads.

@@ -81,16 +81,11 @@ impl Inbound {
         responder: &mut Responder,
         clock: &mut Clock<'_>,
     ) -> Result<RouteKey, Error> {
-        let model = headers.get(&metadata::X_MODEL);
-        let version = headers.get(&metadata::X_MODEL_VERSION);
-        let given = RouteKey {
-            model: scan::name(&metadata::X_MODEL, model)?,
-            version: scan::name(&metadata::X_MODEL_VERSION, version)?,
-            label: None,
-        };
-        let is_read = |model: &str| given.version.is_some() || matters(model);
+        let given = scan::given(headers)?;
         let named = given.model.as_deref();
-        if model.is_some() && !(method.plan.has_version() && named.is_some_and(is_read)) {
+        let is_read = || given.version.is_some() || named.is_some_and(matters);
+        let is_given = headers.contains_key(&metadata::X_MODEL);
+        if is_given && !(method.plan.has_version() && is_read()) {
             return Ok(given);
         }
         self.scan = Some(Scan::new(method, headers, given));

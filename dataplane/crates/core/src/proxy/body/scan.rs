@@ -32,11 +32,24 @@ pub enum Change<'a> {
     Insert(&'a str),
 }
 
+/// What the metadata asks for.
+///
+/// # Errors
+/// `bad_route_key` for what can be no name.
+pub fn given(headers: &HeaderMap) -> Result<RouteKey, Error> {
+    let name = |field| name(&field, headers.get(&field));
+    Ok(RouteKey {
+        model: name(metadata::X_MODEL)?,
+        version: name(metadata::X_MODEL_VERSION)?,
+        label: None,
+    })
+}
+
 /// A name in the metadata; an empty one is none.
 ///
 /// # Errors
 /// `bad_route_key` for what can be no name.
-pub fn name(field: &HeaderName, value: Option<&HeaderValue>) -> Result<Option<String>, Error> {
+fn name(field: &HeaderName, value: Option<&HeaderValue>) -> Result<Option<String>, Error> {
     let Some(value) = value else { return Ok(None) };
     let text = value
         .to_str()
