@@ -151,7 +151,7 @@ def test_a_call_that_changed_its_share_has_the_time_that_share_gives(shares: Sha
 
 
 def test_a_share_whose_time_is_over_gets_no_call(shares: Shares) -> None:
-    shares.serve_live(canary_weight=99, of_stable={"timeout_ms": 200})
+    shares.serve_live(canary_weight=99, of_stable={"timeout_ms": 200, "attempt_timeout_ms": None})
     shares.canary.tell("hang")  # for the 300 ms of an attempt
     got = shares.ask()
     assert (got.attempts, got.trailers["access-endpoint"]) == (1, shares.canary.address)

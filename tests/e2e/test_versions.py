@@ -469,23 +469,24 @@ def test_a_call_that_has_said_nothing_yet_is_routed_by_the_newest_state(released
 
 
 @pytest.mark.parametrize("change", ["another version", "no version"])
-def test_a_call_is_routed_by_the_state_that_it_began_with(released: Released, fleet: Fleet, change: str) -> None:
+def test_a_call_is_routed_by_the_state_in_which_it_named_its_model(released: Released, fleet: Fleet, change: str) -> None:
     changed = json.loads(json.dumps(released.document))
     (model,) = changed["models"]
     if change == "another version":
         model["labels"]["stable"] = "4"
     else:
         del model["labels"]["stable"], model["versions"]["3"]
-    body = message(tfs(label="stable"))
+    body = message(oip(version="stable"))
     with dial(released.address) as caller:
-        stream = caller.open(request_head(TFS))
-        stream.send(body[:8])  # as far as into the model's name
+        stream = caller.open(request_head(OIP))
+        stream.send(body[:8])  # as far as the model's name
         wait_until(lambda: json.loads(released.proxy.status())["held_bytes"] == 8, "the beginning has been read")
         released.proxy.apply(json.dumps(changed))
         try:
             stream.send(body[8:], end=True)
-            assert stream.status()["access-endpoint"] == fleet.endpoints["3"].address
-            again = unary(caller, request_head(TFS), body).status()
+            got = stream.status()
+            assert got["access-endpoint"] == fleet.endpoints["3"].address, got
+            again = unary(caller, request_head(OIP), body).status()
         finally:
             released.proxy.apply(json.dumps(released.document))
     if change == "another version":

@@ -103,8 +103,8 @@ impl Call {
         Ok(())
     }
 
-    /// Find the cluster that the call goes to. What it asks for is judged by one routing state, that in which its message
-    /// began to come, however long the rest takes.
+    /// Find the cluster that the call goes to. What it asks for is judged by one routing state, that in which its model
+    /// was known, however long the rest of its message takes.
     async fn route(&mut self, clock: &mut Clock<'_>) -> Result<Arc<Cluster>, Error> {
         let (worker, task_id) = (self.worker.clone(), self.method.task_id);
         let state = OnceCell::new();
