@@ -140,7 +140,16 @@ def impure(sources: Sources) -> list[str]:
     return [f"{'::'.join(module)}: {word}" for module, source in balance.items() for word in IMPURE if word in source]
 
 
-CHECKS = (strangers, circles, doors, impure)
+def handwritten(sources: Sources) -> list[str]:
+    """Return the modules that write a protobuf message a second time: build.rs compiles them from protos/.
+
+    The index of reflection may: it reads a set of descriptors and leaves each as it came, which no message of protos/ does.
+    """
+    allowed = ("local", "reflection", "index")
+    return ["::".join(module) for module, source in sources.items() if "#[prost(" in source and module != allowed]
+
+
+CHECKS = (strangers, circles, doors, impure, handwritten)
 
 
 def test_there_is_something_to_look_at():
@@ -170,6 +179,7 @@ def test_the_data_plane_keeps_the_rule(check):
         (doors, ("worker", "front"), "use h2 as wire;"),
         (doors, ("net", "stream"), "pub use h2::Reason;"),
         (impure, ("balance", "dwrr"), "use std::time::Instant;"),
+        (handwritten, ("local", "oip"), '#[prost(bool, tag = "1")]'),
     ],
 )
 def test_a_broken_rule_is_seen(check, module, line):
