@@ -143,7 +143,7 @@ def impure(sources: Sources) -> list[str]:
 def handwritten(sources: Sources) -> list[str]:
     """Return the modules that write a protobuf message a second time: build.rs compiles them from protos/.
 
-    The index of reflection may: it reads a set of descriptors and leaves each as it came, which no message of protos/ does.
+    The index of reflection may: it reads descriptors and leaves each as it came, as no message of protos/ does.
     """
     allowed = ("local", "reflection", "index")
     return ["::".join(module) for module, source in sources.items() if "#[prost(" in source and module != allowed]
