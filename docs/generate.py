@@ -173,7 +173,8 @@ defaults, are in [configuration.md](configuration.md#limits).
 | | sets a limit |
 |---|---|
 | flag | `dl-inference predict MODEL_DIR --limit max_message_bytes=134217728`, repeatable |
-| environment | `DL_INFERENCE_LIMITS__MAX_MESSAGE_BYTES=134217728`; the access service reads the same names |
+| environment | `DL_INFERENCE_LIMITS__MAX_MESSAGE_BYTES=134217728`; the access service reads the same names, and \
+`DL_INFERENCE_LIMITS={max_streams: 100}`, which reaches no model server |
 | file | `limits: {max_message_bytes: 134217728}` in the folder's model.yaml |
 
 A flag wins over the environment, that over model.yaml, that over the default. They hold until a restart;

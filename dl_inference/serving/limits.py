@@ -6,9 +6,10 @@ The access service has defaults of its own, and further limits (`access.config.s
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 KIB, MIB = 1 << 10, 1 << 20
 
@@ -57,6 +58,13 @@ class CommonLimits(BaseModel):
     max_frame_bytes: FrameBytes = Field(
         MIB, description="largest HTTP/2 frame asked for (SETTINGS_MAX_FRAME_SIZE), bytes"
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # pydantic would take true for 1
+            raise PydanticCustomError("limit", "a limit is a whole number, not true or false")
+        return value
 
 
 class ServerLimits(CommonLimits):
