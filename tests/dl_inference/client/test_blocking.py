@@ -330,11 +330,12 @@ def test_a_call_that_meets_a_closing_client_is_cancelled(client: Client, monkeyp
     ("address", "words"),
     [
         ("http://a:1", "an address has no http://"),
-        ("localhost", "port from 1 to 65535"),
-        ("localhost:", "port from 1 to 65535"),
-        (":8500", "host:port"),
-        ("a:99999", "port from 1 to 65535"),
-        ("unix:relative", "host:port"),
+        ("localhost", "the port is missing"),
+        ("localhost:", r"port '' is not in 1\.\.65535"),
+        (":8500", "the host is missing"),
+        ("a:99999", r"port '99999' is not in 1\.\.65535"),
+        ("unix:relative", "unix:/absolute/path"),
+        ("::1:8500", "an IPv6 address is written"),
     ],
 )
 def test_an_address_that_grpc_would_misunderstand_is_refused(address: str, words: str):
