@@ -24,7 +24,7 @@ from torch_predict import errors as model_errors  # noqa: E402
 _HEAD = """\
 # Errors
 
-Written by `make docs` from the error tables in the code; do not edit.
+Written by `make docs` from the error table in the code; do not edit.
 
 A failed call always has a gRPC status other than OK and a text that says what, where and, if known, what to do. Calls
 that the access service or a model server answered itself have the trailer `access-error` with the kind below; so has
