@@ -29,7 +29,7 @@ class CheckResult:
     routing: state.Routing | None = None
 
 
-def config(path: Path, read: Callable[[Path], Loaded] = load) -> CheckResult:
+def check(path: Path, read: Callable[[Path], Loaded] = load) -> CheckResult:
     """Check an access configuration and the sources that it names; nothing goes on when it returns.
 
     Args:

@@ -9,10 +9,7 @@ from pydantic_core import PydanticCustomError
 from dl_inference import address
 from dl_inference.code import Code as GrpcCode
 from dl_inference.names import NAME_RULE, is_name
-
-MAX_WEIGHT = 65_535
-# A day is more than any call or connection wants, and keeps every sum of times far from overflow.
-MAX_MS = 86_400_000
+from dl_inference.registry.schema import MAX_WEIGHT
 
 _CODES = tuple(code.name for code in GrpcCode if code is not GrpcCode.OK)
 
@@ -63,9 +60,6 @@ Name = Annotated[str, AfterValidator(_checked_name)]
 Code = Annotated[str, AfterValidator(_checked_code)]
 Codes = Annotated[tuple[Code, ...], BeforeValidator(_frozen_list)]
 Weight = Annotated[int, Field(ge=1, le=MAX_WEIGHT)]
-Milliseconds = Annotated[int, Field(ge=1, le=MAX_MS)]
-MillisecondsOrOff = Annotated[int, Field(ge=0, le=MAX_MS)]
-Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 FrozenList = BeforeValidator(_frozen_list)
 
 
@@ -73,7 +67,7 @@ class EndpointConfig(Section):
     """One endpoint; a plain text is its address with weight 1."""
 
     address: EndpointAddress = Field(description="`host:port`, `[v6]:port` or `unix:/path`; the endpoint's identity")
-    weight: Weight = Field(1, description="share of the calls among the cluster's endpoints, 1..65535")
+    weight: Weight = Field(1, description=f"share of the calls among the cluster's endpoints, 1..{MAX_WEIGHT}")
 
 
 def _address_alone(value: Any) -> Any:

@@ -24,7 +24,7 @@ from torch_predict import errors as model_errors  # noqa: E402
 _HEAD = """\
 # Errors
 
-Written by `make docs` from the error tables in the code; do not edit.
+Written by `make docs` from the error table in the code; do not edit.
 
 A failed call always has a gRPC status other than OK and a text that says what, where and, if known, what to do. Calls
 that the access service or a model server answered itself have the trailer `access-error` with the kind below; so has
@@ -173,7 +173,8 @@ defaults, are in [configuration.md](configuration.md#limits).
 | | sets a limit |
 |---|---|
 | flag | `dl-inference predict MODEL_DIR --limit max_message_bytes=134217728`, repeatable |
-| environment | `DL_INFERENCE_LIMITS__MAX_MESSAGE_BYTES=134217728`; the access service reads the same names |
+| environment | `DL_INFERENCE_LIMITS__MAX_MESSAGE_BYTES=134217728`; the access service reads the same names, and \
+`DL_INFERENCE_LIMITS={max_streams: 100}`, which reaches no model server |
 | file | `limits: {max_message_bytes: 134217728}` in the folder's model.yaml |
 
 A flag wins over the environment, that over model.yaml, that over the default. They hold until a restart;

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from tf_predict.service import Service
 
 
+def check(address: str) -> None:
+    """Raise ValueError for the address of a unix socket, which an HTTP server of the standard library has none of."""
+    if address.startswith("unix:"):
+        raise ValueError(f"{address}: the admin port of this server has no unix socket: give HOST:PORT")
+
+
 class AdminPort:
     """An HTTP server, from its making to `close`.
 

@@ -1,14 +1,11 @@
-"""Every exception of the TensorFlow server, and how one becomes a gRPC status.
+"""What a request of the TensorFlow server fails with, and how it becomes a gRPC status.
 
-Two families: what one request fails with (`RequestError`), and what keeps a model from being loaded (`LoadError`).
-Codes and texts of the first are TF Serving's, so that what a caller matches on today matches here.
+Codes and texts are TF Serving's, so that what a caller matches on today matches here.
 """
 
 from __future__ import annotations
 
 import grpc
-
-from dl_inference.problem import Problem
 
 MAX_TEXT = 1024
 """TF Serving cuts longer texts, so that they fit into HTTP/2 headers."""
@@ -44,11 +41,3 @@ def failed_precondition(text: str) -> RequestError:
 def not_found(text: str) -> RequestError:
     """Return an error for a model or version that is not here, or not yet."""
     return RequestError(grpc.StatusCode.NOT_FOUND, text)
-
-
-class LoadError(Exception):
-    """A SavedModel that TensorFlow could not load."""
-
-    def __init__(self, place: object, message: str, remedy: str) -> None:
-        self.problem = Problem(str(place), message, remedy)
-        super().__init__(str(self.problem))

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from dl_inference.serving.given import NOTHING, Given
+from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.settings import ModelFolderError
 from tf_predict import repository
-from tf_predict.errors import LoadError
 from tf_predict.repository import Fingerprint, ModelFolder, Version
 from tf_predict.servable import Servable
 from tf_predict.versions import Versions

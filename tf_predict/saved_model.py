@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from dl_inference.messages import SignatureDef
-from tf_predict.errors import CODES, LoadError, RequestError, invalid_argument
+from dl_inference.serving.load_error import LoadError
+from tf_predict.errors import CODES, RequestError, invalid_argument
 from tf_predict.servable import Output
 
 # TensorFlow's notes on CPU features and the like are not for the log of a server; errors are.

@@ -20,12 +20,12 @@ from dl_inference.registry.announcing import registration as registry
 from dl_inference.registry.announcing.registration import Announcement, Served
 from dl_inference.registry.zookeeper import RegistryError
 from dl_inference.serving.limits import CommonLimits
+from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.options import ServeOptions
 from dl_inference.serving.settings import ModelFolderError
-from tf_predict import repository
+from tf_predict import admin, repository
 from tf_predict.admin import AdminPort
 from tf_predict.config import ServerSettings
-from tf_predict.errors import LoadError
 from tf_predict.health import Health
 from tf_predict.loading import Load, Loader, follow, load_tensorflow
 from tf_predict.reflection import Reflection
@@ -96,6 +96,8 @@ def serve(options: ServeOptions, *, settings: ServerSettings | None = None, load
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = settings or ServerSettings.from_environment(os.environ)
+        if options.admin is not None:
+            admin.check(options.admin)
         options = options.checked()
         given = options.given(os.environ)
         folder = repository.find(options.model_dir, given)

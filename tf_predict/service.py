@@ -127,7 +127,7 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
             if self._busy >= self._max_queue:
                 raise RequestError(
                     grpc.StatusCode.RESOURCE_EXHAUSTED,
-                    f"{self._busy} calls are running or waiting, the limit (DL_INFERENCE_MAX_QUEUE) is "
+                    f"{self._busy} calls are running or waiting, the limit (max_queue) is "
                     f"{self._max_queue}: try again later",
                 )
             self._busy += 1

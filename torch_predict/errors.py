@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from dl_inference.code import Code
-from dl_inference.problem import Problem
+from dl_inference.serving.load_error import LoadError
 
 
 class RequestError(Exception):
@@ -72,14 +72,6 @@ def status_of(error: BaseException, request_id: str) -> Status:
             int(Code.INTERNAL), f"the model's answer cannot be sent: {error}; request id {request_id}", "hook"
         )
     return Status(int(Code.INTERNAL), f"the model failed on this request; request id {request_id}", "hook")
-
-
-class LoadError(Exception):
-    """A model, its model.py or its processor.py that could not be loaded."""
-
-    def __init__(self, place: object, message: str, remedy: str) -> None:
-        self.problem = Problem(str(place), message, remedy)
-        super().__init__(str(self.problem))
 
 
 class PickleNotAllowed(LoadError):

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from torch_predict.errors import LoadError
+from dl_inference.serving.load_error import LoadError
 from torch_predict.modules import import_from
 
 _LOGGER = logging.getLogger(__name__)

@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
+from dl_inference.variables import variable
 from torch_predict import hooks, modules, repository
 from torch_predict.config import ServerSettings
 
@@ -57,4 +58,4 @@ def _device(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ValueError(f"DL_INFERENCE_TORCH_DEVICE={name}: {error}") from None
+        raise ValueError(f"{variable('torch_device')}={name}: {error}") from None

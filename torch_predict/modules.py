@@ -15,7 +15,7 @@ from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFi
 from pathlib import Path
 from types import ModuleType
 
-from torch_predict.errors import LoadError
+from dl_inference.serving.load_error import LoadError
 
 
 class _Loader(SourceFileLoader):

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 from dl_inference.problem import Problem
 from dl_inference.serving import folder
 from dl_inference.serving.given import NOTHING, Given
+from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.settings import ModelFolderError
 from torch_predict.config import ModelSettings
-from torch_predict.errors import LoadError, PickleNotAllowed
+from torch_predict.errors import PickleNotAllowed
 from torch_predict.runtimes import RUNTIMES, Runtime
 
 if TYPE_CHECKING:

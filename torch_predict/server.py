@@ -18,11 +18,11 @@ from dl_inference.messages import DESCRIPTORS
 from dl_inference.registry.announcing import registration as registry
 from dl_inference.registry.announcing.registration import Announcement, Served
 from dl_inference.registry.zookeeper import RegistryError
+from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.options import ServeOptions
 from dl_inference.serving.settings import ModelFolderError
 from torch_predict import repository
 from torch_predict.config import ServerSettings
-from torch_predict.errors import LoadError
 from torch_predict.front import worker_config
 from torch_predict.loading import load_predictor
 from torch_predict.signals import Signals

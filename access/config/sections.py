@@ -1,6 +1,6 @@
 """access.yaml: every key, default and unit, once. `load` reads files and environment into these models."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
 
@@ -9,30 +9,28 @@ from access.fields import (
     Addresses,
     Code,
     Codes,
-    Count,
     EndpointList,
     FrozenList,
     ListenAddress,
-    Milliseconds,
-    MillisecondsOrOff,
     Name,
     Section,
     problem,
 )
 from dl_inference._native import POLICIES
+from dl_inference.registry.schema import MAX_WEIGHT, Protocol
 from dl_inference.serving.limits import (
+    MIB,
+    Count,
     FrameBytes,
     HeldBytes,
     MessageBytes,
     MetadataBytes,
     MetadataFields,
+    Milliseconds,
+    MillisecondsOrOff,
     ServerLimits,
     WindowBytes,
 )
-
-MIB = 1024 * 1024
-
-Protocol = Literal["tfs", "seldon", "oip"]
 
 # design.md, error table: seldon-core's wrapper answers UNKNOWN to every exception in user code.
 FAILURE_CODES: dict[Protocol, tuple[str, ...]] = {
@@ -182,7 +180,7 @@ class Target(ClusterSettings):
 class SplitTarget(Target):
     """One part of a split."""
 
-    weight: Annotated[int, Field(ge=0, le=65_535)] = Field(1, description="share among its siblings; 0: no calls")
+    weight: Annotated[int, Field(ge=0, le=MAX_WEIGHT)] = Field(1, description="share among its siblings; 0: no calls")
 
 
 Split = Annotated[tuple[SplitTarget, ...], FrozenList, Field(min_length=1)]

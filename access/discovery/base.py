@@ -18,14 +18,13 @@ from access.fields import (
     EndpointConfig,
     EndpointList,
     FrozenList,
-    Milliseconds,
-    MillisecondsOrOff,
     Name,
     Section,
 )
 from dl_inference.problem import Problem
 from dl_inference.registry.schema import AccessDocument, ReleaseDocument, Version
 from dl_inference.registry.schema import Protocol as WireProtocol
+from dl_inference.serving.limits import Milliseconds, MillisecondsOrOff
 
 
 class SourceConfig(Section):

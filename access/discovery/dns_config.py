@@ -7,8 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from access.discovery.base import LiveSourceConfig
-from access.fields import FrozenList, Milliseconds, Name, Section, problem
+from access.fields import FrozenList, Name, Section, problem
 from dl_inference.address import fault, split
+from dl_inference.serving.limits import Milliseconds
 
 
 def _checked_name(name: str) -> str:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from access.discovery.dns_config import DnsEntry, Family
-from access.fields import MAX_WEIGHT, EndpointConfig
+from access.fields import EndpointConfig
 from dl_inference.problem import Problem
+from dl_inference.registry.schema import MAX_WEIGHT
 
 if TYPE_CHECKING:
     import dns.asyncresolver

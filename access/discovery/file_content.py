@@ -14,12 +14,12 @@ from access.discovery.file_values import At, Values
 from access.document import Document
 from access.document import parse as parse_yaml
 from access.errors import DiscoveryError
-from access.fields import MAX_MS, MAX_WEIGHT
 from access.files import read_text
 from dl_inference.names import is_name
 from dl_inference.problem import Problem
-from dl_inference.registry.schema import VERSION, ReleaseDocument, SchemaError
+from dl_inference.registry.schema import MAX_WEIGHT, VERSION, ReleaseDocument, SchemaError
 from dl_inference.registry.schema import Protocol as WireProtocol
+from dl_inference.serving.limits import MAX_MS
 
 # 10,000 endpoints in 1,000 models are about 250 KB; beyond this it is another file given by mistake.
 MAX_FILE_BYTES = 16 * 1024 * 1024

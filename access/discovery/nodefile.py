@@ -17,11 +17,13 @@ from pydantic import Field
 
 from access.discovery.base import Entry, Resolver, Snapshot, SourceConfig
 from access.errors import DiscoveryError
-from access.fields import MAX_MS, MAX_WEIGHT, EndpointConfig
+from access.fields import EndpointConfig
 from access.files import FileError, read_text
 from dl_inference.address import fault
 from dl_inference.names import is_name
 from dl_inference.problem import Problem
+from dl_inference.registry.schema import MAX_WEIGHT
+from dl_inference.serving.limits import MAX_MS
 
 # 10,000 endpoints in 1,000 models are about 250 KB; beyond this it is another file given by mistake.
 MAX_FILE_BYTES = 16 * 1024 * 1024

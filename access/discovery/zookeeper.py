@@ -25,6 +25,7 @@ from dl_inference.registry.zookeeper import (
     chroot_fault,
     hosts_fault,
     login,
+    missing,
 )
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class ZookeeperResolver(Resolver):
         try:
             from dl_inference.registry.following.follower import Follower  # noqa: PLC0415  (needs an extra)
         except ModuleNotFoundError as error:
-            self._missing = f"{error.name} is not installed: pip install 'dl-inference[zookeeper]'"
+            self._missing = str(missing(error))
             return
         self._follower = Follower(replace(self._place, password=None), self._password, changed)
         self._deadline = time.monotonic() + self._start_timeout_s

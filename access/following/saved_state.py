@@ -13,10 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from access.discovery.base import Announced, Entry
 from access.errors import AccessError
-from access.fields import Milliseconds, Name, Section
+from access.fields import Name, Section
 from access.files import FileError, read_text
 from dl_inference.registry.schema import Protocol as WireProtocol
 from dl_inference.registry.schema import ReleaseDocument
+from dl_inference.serving.limits import Milliseconds
 
 FORMAT = 1
 # 10,000 endpoints in 1,000 models are about 1 MB.

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import grpc
 from google.protobuf.message import DecodeError
 
+from dl_inference.address import fault
 from dl_inference.client import calls
 from dl_inference.client.calls import Call
 from dl_inference.client.errors import BY_CODE, BadAnswer, CallError, Cancelled, Unknown
@@ -61,8 +62,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raise InputError for what is no address, and for a number out of its range."""
-        if fault := _fault(self.address):
-            raise InputError(f"address {self.address!r}: {fault}")
+        if reason := _fault(self.address):
+            raise InputError(f"address {self.address!r}: {reason}")
         if not 0 < self.max_message_bytes < 2**31:
             raise InputError(f"max_message_bytes: {self.max_message_bytes} is not from 1 to {2**31 - 1}")
         _seconds(self.timeout_ms)
@@ -152,15 +153,7 @@ def _options(address: str, max_message_bytes: int, retries: Retries | None) -> l
 
 def _fault(address: str) -> str | None:
     """Say what gRPC would misunderstand: it takes port 443 where there is none, and http: for a name."""
-    if address.startswith(("unix:/", "dns:")):
-        return None
-    scheme, is_url, _ = address.partition("://")
-    if is_url:
-        return f"an address has no {scheme}://: host:port, [v6]:port or unix:/path"
-    host, _, port = address.rpartition(":")
-    if not host or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
-        return "host:port, [v6]:port or unix:/path, with a port from 1 to 65535"
-    return None
+    return None if address.startswith("dns:") else fault(address)
 
 
 def _seconds(timeout_ms: float) -> float:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from access import check as access_check
+from access.check import check as check_access
 from dl_inference.commands import access_settings
 from dl_inference.commands.check_view import show, show_problems
 from dl_inference.commands.console import out
@@ -30,7 +30,7 @@ def check(
     if path.suffix in {Path(name).suffix for name in PYTORCH_FILES}:
         out.print(f"{path}: a model file\n    name its folder: {path.parent}", markup=False, soft_wrap=True)
         raise typer.Exit(1)
-    report = access_check.config(path, access_settings.read)
+    report = check_access(path, access_settings.read)
     show(out, report)
     if report.problems:
         raise typer.Exit(1)

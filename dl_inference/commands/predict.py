@@ -14,6 +14,7 @@ from dl_inference.local import model_server
 from dl_inference.registry.announcing import registration
 from dl_inference.registry.zookeeper import RegistryError
 from dl_inference.serving.options import DEFAULT_LISTEN, ServeOptions
+from dl_inference.variables import variable
 
 
 def predict(  # noqa: PLR0913  (the options of the command)
@@ -51,8 +52,8 @@ def predict(  # noqa: PLR0913  (the options of the command)
         place = registration.read(os.environ, register=register, advertise=advertise, weight=weight, capacity=capacity)
         options = ServeOptions(
             model_dir=model_dir,
-            listen=tuple(listen or _listed("DL_INFERENCE_LISTEN") or (DEFAULT_LISTEN,)),
-            admin=next(iter(_listed("DL_INFERENCE_ADMIN")), None) if admin is None else admin or None,
+            listen=tuple(listen or _listed(variable("listen")) or (DEFAULT_LISTEN,)),
+            admin=next(iter(_listed(variable("admin"))), None) if admin is None else admin or None,
             name=model_name,
             version=model_version,
             allow_pickle=allow_pickle,
@@ -69,9 +70,9 @@ def predict(  # noqa: PLR0913  (the options of the command)
     raise typer.Exit(exit_status)
 
 
-def _listed(variable: str) -> list[str]:
+def _listed(name: str) -> list[str]:
     """Return the addresses that a variable names, written as in access.yaml: one, or a list in brackets."""
-    text = os.environ.get(variable, "")
+    text = os.environ.get(name, "")
     value = document.scalar(text)
     if isinstance(value, list):
         return [str(each) for each in value]

@@ -5,7 +5,7 @@ import difflib
 import json
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from pydantic import ValidationError
@@ -27,10 +27,10 @@ from dl_inference.commands.words import plain
 from dl_inference.registry.connection import Connection
 from dl_inference.registry.inventory import IMPORTER, carry_out, listed, models, plan, remove
 from dl_inference.registry.releases.change import RefusedError
-from dl_inference.registry.schema import VERSION, EndpointDocument
+from dl_inference.registry.schema import VERSION, EndpointDocument, Protocol
 from dl_inference.registry.zookeeper import RegistryError, parse_url
 
-PROTOCOLS = ("tfs", "seldon", "oip")
+PROTOCOLS = get_args(Protocol)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,7 +44,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def _protocol(text: str) -> str:
     if text not in PROTOCOLS:
-        raise typer.BadParameter(f"{text!r} is no protocol: tfs, seldon or oip")
+        raise typer.BadParameter(f"{text!r} is no protocol: one of {', '.join(PROTOCOLS)}")
     return text
 
 
@@ -61,7 +61,10 @@ def import_nodefile(  # noqa: PLR0913  (the options of the command)
     ],
     *,
     protocol: Annotated[
-        str, typer.Option(metavar="NAME", callback=_protocol, help="What the endpoints speak: tfs, seldon or oip.")
+        str,
+        typer.Option(
+            metavar="NAME", callback=_protocol, help=f"What the endpoints speak: one of {', '.join(PROTOCOLS)}."
+        ),
     ] = "tfs",
     model_version: Annotated[
         str | None,

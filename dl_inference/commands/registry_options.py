@@ -17,10 +17,11 @@ from dl_inference.registry.releases.nodes import ReleaseNodes
 from dl_inference.registry.releases.store import ReleaseStore
 from dl_inference.registry.variables import REGISTRY
 from dl_inference.registry.zookeeper import RegistryError, parse_url
+from dl_inference.serving.limits import MAX_MS
 
 Timeout = Annotated[
     int,
-    typer.Option("--registry-timeout-ms", min=1, max=86_400_000, metavar="MS", help="Most that an answer of it takes."),
+    typer.Option("--registry-timeout-ms", min=1, max=MAX_MS, metavar="MS", help="Most that an answer of it takes."),
 ]
 DEFAULT_TIMEOUT_MS = 10_000
 Registry = Annotated[

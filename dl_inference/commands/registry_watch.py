@@ -11,7 +11,7 @@ from rich.text import Text
 from dl_inference.commands.words import differences, plain
 from dl_inference.registry.following.tree import Reading, View
 from dl_inference.registry.schema import Document, EndpointDocument
-from dl_inference.registry.zookeeper import RegistryError, Zookeeper
+from dl_inference.registry.zookeeper import RegistryError, Zookeeper, missing
 
 _STYLES = {"appeared": "green", "released": "green", "went": "red", "problem": "red", "connection": "yellow"}
 _LOOK_S = 1.0
@@ -59,7 +59,7 @@ def following(place: Zookeeper, model: str | None, timeout_ms: int) -> Generator
     try:
         from dl_inference.registry.following.follower import Follower  # noqa: PLC0415  (kazoo is an extra)
     except ModuleNotFoundError as error:
-        raise RegistryError(f"{error.name} is not installed: pip install 'dl-inference[zookeeper]'") from error
+        raise missing(error) from error
     something = threading.Event()
     follower = Follower(place, lambda: place.password, something.set)
     follower.start()

@@ -8,7 +8,8 @@ import typer
 
 from dl_inference.commands.release_view import COMMANDS
 from dl_inference.names import is_name
-from dl_inference.registry.schema import VERSION
+from dl_inference.registry.schema import MAX_WEIGHT, VERSION
+from dl_inference.serving.limits import MAX_MS
 
 PHASES = ("staging", "canary", "production")
 
@@ -57,15 +58,15 @@ PhaseOption = Annotated[
     ),
 ]
 Weight = Annotated[
-    int | None, typer.Option(min=0, max=65_535, metavar="N", help="Share, relative to the others' weights.")
+    int | None, typer.Option(min=0, max=MAX_WEIGHT, metavar="N", help="Share, relative to the others' weights.")
 ]
 TimeoutMs = Annotated[
     int | None,
-    typer.Option(min=0, max=86_400_000, metavar="MS", help="Most that a call may take, ms; 0: what holds above."),
+    typer.Option(min=0, max=MAX_MS, metavar="MS", help="Most that a call may take, ms; 0: what holds above."),
 ]
 AttemptTimeoutMs = Annotated[
     int | None,
-    typer.Option(min=0, max=86_400_000, metavar="MS", help="Then another endpoint is tried, ms; 0: what holds above."),
+    typer.Option(min=0, max=MAX_MS, metavar="MS", help="Then another endpoint is tried, ms; 0: what holds above."),
 ]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the history.")]
 Author = Annotated[str | None, typer.Option(metavar="NAME", help="Who, for the history; default: user@host.")]

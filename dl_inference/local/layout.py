@@ -16,6 +16,7 @@ from dl_inference.local.look import Look
 from dl_inference.names import is_name
 from dl_inference.serving.folder import PYTORCH_FILES, Kind, kind_of
 from dl_inference.serving.given import Given
+from dl_inference.serving.settings import FILE
 from tf_predict import repository as saved_models
 from torch_predict import repository
 
@@ -113,7 +114,7 @@ def _check_names(folder: Path, labels: Iterable[str], aliases: Iterable[str]) ->
     wrong += [f"label {each!r}" for each in labels if not is_name(each) or each.isdecimal()]
     if wrong:
         raise FolderError(
-            f"{folder / 'model.yaml'}: {', '.join(wrong)}: a name has letters, digits, '.', '_' and '-', at most 128, "
+            f"{folder / FILE}: {', '.join(wrong)}: a name has letters, digits, '.', '_' and '-', at most 128, "
             "and a label is no number; rename it"
         )
 
@@ -126,7 +127,7 @@ def _keys(path: Path, places: Mapping[int, Path], seen: Look, settings: Mapping[
     inside = {number: "" if place == path else f"{place.name}/" for number, place in places.items()}
     others = tuple(prefix for prefix in inside.values() if prefix)
     shared = {name: each for name, each in seen.files.items() if not name.startswith(others)}
-    shared.pop("model.yaml", None)
+    shared.pop(FILE, None)
     keys = {}
     for number, prefix in inside.items():
         own = {name: each for name, each in seen.files.items() if prefix and name.startswith(prefix)}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from dl_inference.registry.zookeeper import RegistryError, Zookeeper
+from dl_inference.registry.zookeeper import RegistryError, Zookeeper, missing
 
 if TYPE_CHECKING:
     from kazoo.client import KazooClient, TransactionRequest
@@ -70,7 +70,7 @@ class Connection:
         try:
             from dl_inference.registry.session import Session  # noqa: PLC0415  (kazoo is an extra)
         except ModuleNotFoundError as error:
-            raise RegistryError(f"{error.name} is not installed: pip install 'dl-inference[zookeeper]'") from error
+            raise missing(error) from error
         self._session = Session(self.place, self._heard)
         self._session.start()
         try:

@@ -38,6 +38,9 @@ MAX_DOCUMENT_BYTES = 64 * 1024
 VERSION = re.compile(r"0|[1-9][0-9]{0,18}")
 MAX_VERSION = 2**63 - 1
 
+MAX_WEIGHT = 65_535
+"""The largest share of an endpoint or a version, wherever it is written."""
+
 Phase = Literal["staging", "canary", "production"]
 Protocol = Literal["tfs", "seldon", "oip"]
 
@@ -80,7 +83,7 @@ Version = Annotated[str, AfterValidator(_version)]
 Label = Annotated[str, AfterValidator(_label)]
 Milliseconds = Annotated[int, Field(ge=1, le=86_400_000)]
 EndpointAddress = Annotated[str, AfterValidator(_callable)]
-EndpointWeight = Annotated[int, Field(ge=1, le=65_535)]
+EndpointWeight = Annotated[int, Field(ge=1, le=MAX_WEIGHT)]
 EndpointCapacity = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
@@ -142,7 +145,7 @@ class Release(Document):
     """What one version of a model gets."""
 
     phase: Phase = Field(description="`staging`: only for calls that ask for it; `canary`, `production`: a share too")
-    weight: Annotated[int, Field(ge=0, le=65_535)] | None = Field(
+    weight: Annotated[int, Field(ge=0, le=MAX_WEIGHT)] | None = Field(
         None, description="share of the calls that ask for no version; none: the model's"
     )
     timeout_ms: Milliseconds | None = Field(None, description="most that a call may take, ms; none: the model's")
@@ -160,7 +163,7 @@ class ReleaseDocument(Document):
     author: str = Field("", max_length=200, description="who changed it")
     time: str = Field("", max_length=40, description="when, UTC, ISO 8601")
     reason: str = Field("", max_length=1000, description="why, in words")
-    weight: Annotated[int, Field(ge=0, le=65_535)] | None = Field(
+    weight: Annotated[int, Field(ge=0, le=MAX_WEIGHT)] | None = Field(
         None, description="of releases that name none; none: 100"
     )
     timeout_ms: Milliseconds | None = Field(None, description="none: the access service's")

@@ -6,18 +6,19 @@ The access service has defaults of its own, and further limits (`access.config.s
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 KIB, MIB = 1 << 10, 1 << 20
 
-DAY_MS = 86_400_000
+MAX_MS = 86_400_000
 """The most that any time may be: more than any connection wants, and sums of it stay far from overflow."""
 
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
-Milliseconds = Annotated[int, Field(ge=1, le=DAY_MS)]
-MillisecondsOrSystem = Annotated[int, Field(ge=0, le=DAY_MS)]
+Milliseconds = Annotated[int, Field(ge=1, le=MAX_MS)]
+MillisecondsOrOff = Annotated[int, Field(ge=0, le=MAX_MS)]
 MessageBytes = Annotated[int, Field(ge=KIB, le=2**31 - 1)]
 MetadataBytes = Annotated[int, Field(ge=KIB, le=MIB)]
 MetadataFields = Annotated[int, Field(ge=16, le=10_000)]
@@ -49,7 +50,7 @@ class CommonLimits(BaseModel):
         3_600_000, description="a connection without calls is closed after this time, ms"
     )
     max_connection_age_ms: Milliseconds = Field(
-        DAY_MS, description="a connection is asked to reconnect at this age (±10 %), ms"
+        MAX_MS, description="a connection is asked to reconnect at this age (±10 %), ms"
     )
     max_connection_age_grace_ms: Milliseconds = Field(
         60_000, description="how long the calls of an aged connection may still run, ms"
@@ -57,6 +58,13 @@ class CommonLimits(BaseModel):
     max_frame_bytes: FrameBytes = Field(
         MIB, description="largest HTTP/2 frame asked for (SETTINGS_MAX_FRAME_SIZE), bytes"
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any) -> Any:
+        if isinstance(value, bool):  # pydantic would take true for 1
+            raise PydanticCustomError("limit", "a limit is a whole number, not true or false")
+        return value
 
 
 class ServerLimits(CommonLimits):
@@ -81,6 +89,6 @@ class ServerLimits(CommonLimits):
     frame_credit_per_frame: Count = Field(10, description="control frames earned by each request and DATA frame")
     stream_window_bytes: WindowBytes = Field(4 * MIB, description="flow-control window of one call, bytes")
     connection_window_bytes: WindowBytes = Field(16 * MIB, description="flow-control window of one connection, bytes")
-    tcp_user_timeout_ms: MillisecondsOrSystem = Field(
+    tcp_user_timeout_ms: MillisecondsOrOff = Field(
         30_000, description="sent bytes unacknowledged for this time end a connection, ms; 0 = the system's"
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from access import check
+from access.check import CheckResult, check
 from access.config.load import Loaded, load
 
 
@@ -15,9 +15,9 @@ def read(path: Path) -> Loaded:
 
 @pytest.fixture
 def checked(tmp_path: Path):
-    def config(text: str) -> check.CheckResult:
+    def config(text: str) -> CheckResult:
         (tmp_path / "access.yaml").write_text(text)
-        return check.config(tmp_path / "access.yaml", read)
+        return check(tmp_path / "access.yaml", read)
 
     return config
 

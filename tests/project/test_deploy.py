@@ -17,7 +17,7 @@ from fixtures.dns_server import DnsServer
 from fixtures.lacking import lacking
 from fixtures.processes import ROOT
 
-from access import check
+from access.check import check
 from access.config.load import load
 from access.config.sections import AccessConfig
 from dl_inference import cli
@@ -330,7 +330,7 @@ def test_the_configuration_routes_to_every_pod_that_the_clusters_dns_names(confi
         text = config_file.read_text()
         assert text.count("port: 5000\n") == 1
         config_file.write_text(text.replace("port: 5000\n", f"port: 5000\n      servers: [{server.address}]\n"))
-        report = check.config(config_file)
+        report = check(config_file)
     finally:
         server.close()
     assert (report.problems, report.warnings) == ((), ())

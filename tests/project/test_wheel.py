@@ -170,7 +170,7 @@ def test_the_sdist_holds_the_wire_contract_and_builds(sdist: Path):
     assert protos
     for path in protos:
         assert (sdist / path).read_bytes() == (ROOT / path).read_bytes()
-    for name in ("LICENSE", "README.md", "pyproject.toml", "Cargo.lock"):
+    for name in ("LICENSE", "README.md", "pyproject.toml", "Cargo.lock", "dataplane/crates/core/build.rs"):
         assert (sdist / name).is_file()
     # The manifests and the lock file agree; compiling it all again would prove little more, in minutes.
     command = ["cargo", "metadata", "--locked", "--offline", "--format-version", "1"]

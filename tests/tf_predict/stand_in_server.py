@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from dl_inference.messages import SignatureDef, TensorProto
+from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.options import ServeOptions
 from tf_predict import server
-from tf_predict.errors import LoadError
 from tf_predict.servable import Output
 
 FLOAT, STRING = 1, 7

@@ -81,7 +81,7 @@ def test_more_calls_than_the_limit_are_refused_with_the_limit(start: Callable[..
     wait_until((tmp_path / "go.waiting").exists, "the call runs")
     code, text = failure(lambda: server.predict(1))
     assert code == "RESOURCE_EXHAUSTED"
-    assert "the limit (DL_INFERENCE_MAX_QUEUE) is 1" in text
+    assert "the limit (max_queue) is 1" in text
     assert server.check("") == SERVING
     (tmp_path / "go").touch()
     call.result(20)
@@ -163,6 +163,13 @@ def test_an_address_in_use_is_told_before_the_model_loads(folder: Path, caplog: 
 @pytest.mark.parametrize("address", ["5000", "::1:5000", "host:port", "127.0.0.1:65536", "unix:/no/such/folder/s"])
 def test_an_address_that_is_none_is_told(folder: Path, caplog: Any, address: str):
     assert "cannot listen on " in start_failure(caplog, folder, address)
+
+
+@pytest.mark.parametrize("path", ["/tmp/a.sock", "a.sock"])
+def test_a_unix_socket_for_the_admin_port_is_refused_before_the_model_loads(folder: Path, caplog: Any, path: str):
+    log = start_failure(caplog, folder, admin=f"unix:{path}")
+    assert f"unix:{path}: the admin port of this server has no unix socket: give HOST:PORT" in log
+    assert "loading" not in log
 
 
 @pytest.mark.parametrize(

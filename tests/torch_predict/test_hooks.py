@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from dl_inference.serving.load_error import LoadError
 from torch_predict import hooks, modules
-from torch_predict.errors import LoadError
 
 
 def load(write, source, **others):

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.settings import ModelFolderError
 from torch_predict import repository
-from torch_predict.errors import LoadError, PickleNotAllowed
+from torch_predict.errors import PickleNotAllowed
 
 CPU = torch.device("cpu")
 

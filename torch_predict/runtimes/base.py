@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch_predict.errors import LoadError
+from dl_inference.serving.load_error import LoadError
 from torch_predict.modules import import_from
 from torch_predict.signature import Signature, arguments_of
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch_predict.errors import LoadError
+from dl_inference.serving.load_error import LoadError
 from torch_predict.pickles import is_weight, names_in_archive
 from torch_predict.runtimes.base import Runtime, zip_names
 from torch_predict.signature import Signature, TensorSpec, output_names

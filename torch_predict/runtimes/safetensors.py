@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch_predict.errors import LoadError
+from dl_inference.serving.load_error import LoadError
 from torch_predict.runtimes.base import Runtime, fill
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch_predict.errors import LoadError
+from dl_inference.serving.load_error import LoadError
 from torch_predict.runtimes.base import Runtime, zip_names
 
 if TYPE_CHECKING:

@@ -23,8 +23,6 @@ from dl_inference.registry.schema import ACCESS
 from dl_inference.registry.session import Event, Session
 from dl_inference.registry.zookeeper import RegistryError, Zookeeper
 
-__all__ = ["Follower", "Reading"]
-
 log = logging.getLogger(__name__)
 
 # After a refused login, or an ACL that lets us read nothing: somebody may be mending it.

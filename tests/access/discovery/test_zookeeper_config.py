@@ -11,7 +11,7 @@ import pytest
 from fixtures.processes import ROOT
 from fixtures.registry_hand import Followed
 
-from access.check import config as check
+from access.check import check
 from access.config.load import load
 from access.discovery.zookeeper import ZookeeperConfig, ZookeeperResolver
 from access.errors import ConfigError, DiscoveryError

@@ -37,7 +37,7 @@ from dl_inference import (
     messages,
 )
 from dl_inference.client import calls, errors, retries
-from dl_inference.codec import oip, tfs
+from dl_inference.codec import oip, seldon, tfs
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 # Far beyond what an answer takes on a busy machine, far below what would hide a hang.
@@ -330,11 +330,12 @@ def test_a_call_that_meets_a_closing_client_is_cancelled(client: Client, monkeyp
     ("address", "words"),
     [
         ("http://a:1", "an address has no http://"),
-        ("localhost", "port from 1 to 65535"),
-        ("localhost:", "port from 1 to 65535"),
-        (":8500", "host:port"),
-        ("a:99999", "port from 1 to 65535"),
-        ("unix:relative", "host:port"),
+        ("localhost", "the port is missing"),
+        ("localhost:", r"port '' is not in 1\.\.65535"),
+        (":8500", "the host is missing"),
+        ("a:99999", r"port '99999' is not in 1\.\.65535"),
+        ("unix:relative", "unix:/absolute/path"),
+        ("::1:8500", "an IPv6 address is written"),
     ],
 )
 def test_an_address_that_grpc_would_misunderstand_is_refused(address: str, words: str):
@@ -468,3 +469,11 @@ def test_paths_are_those_of_the_contract():
 def test_only_what_may_be_sent_twice_is_retried():
     idempotent = {row["path"] for row in METHODS if row.get("idempotent", row["kind"] in ("predict", "metadata"))}
     assert set(retries._IDEMPOTENT) <= idempotent | {calls.HEALTH}
+
+
+def test_every_method_that_the_client_calls_and_that_may_be_sent_twice_is_retried():
+    named = [text for module in (calls, oip, seldon, tfs) for text in vars(module).values() if isinstance(text, str)]
+    called = {*named, *calls.DL_INFERENCE, *calls.DL_INFERENCE.values()}
+    idempotent = {row["path"] for row in METHODS if row.get("idempotent", row["kind"] in ("predict", "metadata"))}
+    assert {tfs.PREDICT, seldon.PREDICT, oip.INFER} <= called & idempotent
+    assert set(retries._IDEMPOTENT) == called & idempotent | {calls.HEALTH}

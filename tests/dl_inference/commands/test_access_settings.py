@@ -4,7 +4,10 @@ import pytest
 
 from access.errors import ConfigError
 from dl_inference.commands import access_settings
+from dl_inference.serving.given import numbers_of
+from tf_predict.config import ModelSettings as TensorFlowModel
 from tf_predict.config import ServerSettings as TensorFlowSettings
+from torch_predict.config import ModelSettings as TorchModel
 from torch_predict.config import ServerSettings as TorchSettings
 
 SMALL = "models: {m: {endpoints: [a:1]}}\n"
@@ -29,9 +32,10 @@ def test_the_model_servers_variables_are_theirs(tmp_path, monkeypatch, name):
 
 
 def test_every_variable_of_a_model_server_is_known():
-    for settings in (TorchSettings, TensorFlowSettings):
-        for name in settings.model_fields:
-            assert access_settings.is_of_a_model_server(f"DL_INFERENCE_{name.upper()}")
+    numbers = {*numbers_of(TorchModel), *numbers_of(TensorFlowModel)}
+    assert numbers >= {"max_queue", "max_batch", "timeout_ms"}
+    for name in {*TorchSettings.model_fields, *TensorFlowSettings.model_fields, *numbers}:
+        assert access_settings.is_of_a_model_server(f"DL_INFERENCE_{name.upper()}")
 
 
 def test_flags_are_read(tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from access.config.load import load_without_file
 from access.config.sections import Limits as AccessLimits
 from dl_inference import AsyncClient, Client, cli
 from dl_inference.serving.given import Given
@@ -47,6 +48,8 @@ def test_a_flag_wins_over_a_variable_that_over_the_file_and_that_over_the_defaul
         ),
         ("limits: {max_message_bytes: 1}", {}, {}, "limits.max_message_bytes: Input should be greater than or equal"),
         ("limits: {keepalive_ms: 1}", {}, {}, "limits.keepalive_ms: keepalive_ms is the access service's"),
+        ("limits: {max_streams: true}", {}, {}, "limits.max_streams: a limit is a whole number, not true or false"),
+        ("limits: {tcp_user_timeout_ms: off}", {}, {}, "limits.tcp_user_timeout_ms: a limit is a whole number, not"),
         ("limits: 3", {}, {f"{LIMIT}MAX_STREAMS": "1"}, "model.yaml: limits: "),
         ("", {"max_stream": "5"}, {}, "--limit max_stream=5: is not a known key; did you mean 'max_streams'?"),
         ("", {"max_streams": "many"}, {}, "--limit max_streams=many: Input should be a valid integer"),
@@ -86,6 +89,13 @@ def test_a_variable_that_another_program_of_the_machine_knows_is_passed_over(tmp
     variables = {f"{LIMIT}{name.upper()}": "nonsense" for name in OF_THE_ACCESS_SERVICE}
     assert read(tmp_path, **variables).limits == ServerLimits()
     assert read(tmp_path, settings=SavedModelSettings, **variables, **{f"{LIMIT}FRAME_CREDIT": "5"})
+
+
+def test_limits_in_one_variable_are_the_access_services(tmp_path: Path):
+    """It reads them; under `serve` the model processes have the same environment, and pass them over."""
+    variable = {"DL_INFERENCE_LIMITS": "{max_streams: 7}"}
+    assert load_without_file({}, flags={}, environment=variable).limits.max_streams == 7
+    assert read(tmp_path, **variable).limits == ServerLimits()
 
 
 def test_whatever_the_access_service_takes_a_model_server_takes(tmp_path: Path):

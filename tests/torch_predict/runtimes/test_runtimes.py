@@ -14,8 +14,9 @@ import pytest
 import torch
 
 import torch_predict.runtimes
+from dl_inference.serving.load_error import LoadError
 from torch_predict import modules, repository
-from torch_predict.errors import LoadError, PickleNotAllowed
+from torch_predict.errors import PickleNotAllowed
 from torch_predict.runtimes import RUNTIMES
 from torch_predict.signature import TensorSpec
 
