@@ -469,7 +469,9 @@ def test_a_call_that_has_said_nothing_yet_is_routed_by_the_newest_state(released
 
 
 @pytest.mark.parametrize("change", ["another version", "no version"])
-def test_a_call_is_routed_by_the_state_in_which_it_named_its_model(released: Released, fleet: Fleet, change: str) -> None:
+def test_a_call_is_routed_by_the_state_in_which_it_named_its_model(
+    released: Released, fleet: Fleet, change: str
+) -> None:
     changed = json.loads(json.dumps(released.document))
     (model,) = changed["models"]
     if change == "another version":
