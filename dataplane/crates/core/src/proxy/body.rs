@@ -21,7 +21,6 @@ use crate::call::responder::Responder;
 use crate::config::ProxyConfig;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::{Event, Frames, PREFIX};
-use crate::grpc::metadata;
 use crate::net::stream::Body;
 use scan::{Change, Scan};
 
@@ -81,11 +80,10 @@ impl Inbound {
         responder: &mut Responder,
         clock: &mut Clock<'_>,
     ) -> Result<RouteKey, Error> {
-        let given = scan::given(headers)?;
+        let (given, has_model) = scan::given(headers)?;
         let named = given.model.as_deref();
         let is_read = || given.version.is_some() || named.is_some_and(matters);
-        let is_given = headers.contains_key(&metadata::X_MODEL);
-        if is_given && !(method.plan.has_version() && is_read()) {
+        if has_model && !(method.plan.has_version() && is_read()) {
             return Ok(given);
         }
         self.scan = Some(Scan::new(method, headers, given));

@@ -106,7 +106,7 @@ impl Call {
     /// Find the cluster that the call goes to. What it asks for is judged by one routing state, that in which its model
     /// was known, however long the rest of its message takes.
     async fn route(&mut self, clock: &mut Clock<'_>) -> Result<Arc<Cluster>, Error> {
-        let (worker, task_id) = (self.worker.clone(), self.method.task_id);
+        let (worker, task_id) = (&self.worker, self.method.task_id);
         let state = OnceCell::new();
         let uses = |model: Option<&str>, version: Option<&str>| {
             let state: &SeenState = state.get_or_init(|| worker.state());

@@ -32,17 +32,19 @@ pub enum Change<'a> {
     Insert(&'a str),
 }
 
-/// What the metadata asks for.
+/// What the metadata asks for, and whether it has a model's name, if only an empty one.
 ///
 /// # Errors
 /// `bad_route_key` for what can be no name.
-pub fn given(headers: &HeaderMap) -> Result<RouteKey, Error> {
-    let name = |field| name(&field, headers.get(&field));
-    Ok(RouteKey {
-        model: name(metadata::X_MODEL)?,
-        version: name(metadata::X_MODEL_VERSION)?,
+pub fn given(headers: &HeaderMap) -> Result<(RouteKey, bool), Error> {
+    let (model, version) = (metadata::X_MODEL, metadata::X_MODEL_VERSION);
+    let value = headers.get(&model);
+    let key = RouteKey {
+        model: name(&model, value)?,
+        version: name(&version, headers.get(&version))?,
         label: None,
-    })
+    };
+    Ok((key, value.is_some()))
 }
 
 /// A name in the metadata; an empty one is none.
