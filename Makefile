@@ -26,6 +26,8 @@ unexport PYTHONDONTWRITEBYTECODE
 # Environments that tests and benchmarks use; `make test TEST_PEERS=` goes without (their tests then skip).
 TEST_PEERS ?= tfs seldon triton component mlserver kubernetes go java images
 BENCH_PEERS ?= bench envoy aio
+# Processes that run test files side by side. Most tests wait more than they compute: one more than two cores is best.
+PYTEST_WORKERS ?= 3
 # seldon-core 1.17.1 and tensorflow have wheels for these.
 PEER_PYTHON := >=3.11,<3.13
 GRPCURL := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
@@ -59,7 +61,7 @@ demo: setup  ## Serve every example model behind one port, send predictions, kil
 .PHONY: test
 test: setup models peers .peers/.debian $(TARGET)/release/load  ## Run every test, Rust and Python
 	cargo test --locked --workspace --quiet
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # Made once, here and not within a test's time limit.
 .PHONY: models
