@@ -3,6 +3,7 @@
 import typer
 
 from dl_inference.commands import access, call, check, predict, registry, release, serve, status, version
+from dl_inference.serving import ending
 
 app = typer.Typer(
     help="One gRPC address for every deep-learning model: access service with load balancing, and model servers.",
@@ -28,7 +29,11 @@ app.add_typer(registry.app, name="registry")
 
 def main() -> None:
     """Run the command line."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        ending.bound_exit(end.code if isinstance(end.code, int) else int(end.code is not None))
+        raise
 
 
 if __name__ == "__main__":

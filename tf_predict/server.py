@@ -19,10 +19,12 @@ import grpc
 from dl_inference.registry.announcing import registration as registry
 from dl_inference.registry.announcing.registration import Announcement, Served
 from dl_inference.registry.zookeeper import RegistryError
+from dl_inference.serving import ending
 from dl_inference.serving.limits import CommonLimits
 from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.options import ServeOptions
 from dl_inference.serving.settings import ModelFolderError
+from dl_inference.serving.signals import Signals
 from tf_predict import admin, repository
 from tf_predict.admin import AdminPort
 from tf_predict.config import ServerSettings
@@ -94,6 +96,18 @@ def serve(options: ServeOptions, *, settings: ServerSettings | None = None, load
         ModuleNotFoundError: TensorFlow is not installed.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    with Signals():
+        loaded = _load(options, settings, load)
+    if loaded is None:
+        return 1
+    try:
+        return asyncio.run(_serve(loaded))
+    finally:
+        loaded.announcement.close()
+
+
+def _load(options: ServeOptions, settings: ServerSettings | None, load: Load) -> _Loaded | None:
+    """Return what is to be served; None, with the reason in the log, where that cannot be."""
     try:
         settings = settings or ServerSettings.from_environment(os.environ)
         if options.admin is not None:
@@ -110,12 +124,9 @@ def serve(options: ServeOptions, *, settings: ServerSettings | None = None, load
             loader.load(folder, version)
     except _CANNOT_SERVE as error:
         _LOGGER.error("cannot serve %s:\n%s", options.model_dir, error)
-        return 1
+        return None
     followed = folder.path if options.version is None else None
-    try:
-        return asyncio.run(_serve(_Loaded(options, settings, versions, loader, followed, announcement)))
-    finally:
-        announcement.close()
+    return _Loaded(options, settings, versions, loader, followed, announcement)
 
 
 async def _serve(loaded: _Loaded) -> int:
@@ -162,8 +173,7 @@ async def _serve(loaded: _Loaded) -> int:
         await asyncio.wait({following}, timeout=STUCK_S)
         if not following.done():  # inside a load of a new version, which cannot be stopped
             announcement.close()
-            logging.shutdown()
-            os._exit(0 if is_clean else 1)
+            ending.exit_now(0 if is_clean else 1)
     return 0 if is_clean else 1
 
 
@@ -196,8 +206,7 @@ def _hear_signals(stopping: asyncio.Event) -> None:
             stopping.set()
             return
         _LOGGER.warning("second signal: stopping at once")
-        logging.shutdown()
-        os._exit(128 + number)  # a call may be running for long, and the caller asked twice
+        ending.exit_now(128 + number)  # a call may be running for long, and the caller asked twice
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, hear, number)
@@ -217,6 +226,5 @@ async def _drain(server: grpc.aio.Server, service: Service, timeout_s: float) ->
         _LOGGER.error("stopped with %d calls unanswered: they took longer than %.1f s", cut_off, timeout_s)
     if service.busy:
         _LOGGER.warning("%d calls that nobody waits for are still running: stopping without them", service.busy)
-        logging.shutdown()
-        os._exit(1 if cut_off else 0)  # a thread inside an operator cannot be stopped
+        ending.exit_now(1 if cut_off else 0)  # a thread inside an operator cannot be stopped
     return cut_off == 0

@@ -18,9 +18,9 @@ class RequestError(Exception):
     code = Code.INTERNAL
     kind = "hook"
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: object) -> None:
         super().__init__(text)
-        self.text = text
+        self.text = words_of(text)
 
 
 class InvalidInput(RequestError):
@@ -41,7 +41,7 @@ class Error(RequestError):
         ValueError: there is no such code, or it is OK: an error must not look like an answer.
     """
 
-    def __init__(self, code: object, text: str) -> None:
+    def __init__(self, code: object, text: object) -> None:
         super().__init__(text)
         self.code = _code(code)
 
@@ -62,16 +62,30 @@ class Status(NamedTuple):
 def status_of(error: BaseException, request_id: str) -> Status:
     """Return the gRPC status for what a request failed with; the only such table of the model server.
 
-    Any exception that is not a `RequestError` gets a fixed text with the request id: its own text may hold
-    what callers must not see, and is in the log under that id.
+    Never raises. Any exception that is not a `RequestError` gets a fixed text with the request id: its own text may
+    hold what callers must not see, and is in the log under that id.
     """
-    if isinstance(error, RequestError):
-        return Status(int(error.code), error.text, error.kind)
-    if isinstance(error, BadAnswer):
-        return Status(
-            int(Code.INTERNAL), f"the model's answer cannot be sent: {error}; request id {request_id}", "hook"
-        )
-    return Status(int(Code.INTERNAL), f"the model failed on this request; request id {request_id}", "hook")
+    failed = Status(int(Code.INTERNAL), f"the model failed on this request; request id {request_id}", "hook")
+    try:
+        if isinstance(error, RequestError):
+            # A subclass of the user's may have left out our __init__, or set what it likes.
+            kind = InvalidInput.kind if isinstance(error, InvalidInput) else RequestError.kind
+            return Status(int(_code(error.code)), words_of(getattr(error, "text", error)), kind)
+        if isinstance(error, BadAnswer):
+            text = f"the model's answer cannot be sent: {words_of(error)}; request id {request_id}"
+            return failed._replace(message=text)
+    except BaseException:  # its attributes are the user's code, too; the log has the exception itself
+        return failed
+    return failed
+
+
+def words_of(value: object) -> str:
+    """Return the text of any object, as UTF-8 can hold it: lone surrogates are escaped. Never raises."""
+    try:
+        text = str(value)
+    except BaseException:  # __str__ is the user's
+        return f"{type(value).__name__} without a text"
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class PickleNotAllowed(LoadError):

@@ -31,8 +31,12 @@ class _Loader(SourceFileLoader):
 
 
 def enter(folder: Path) -> None:
-    """Make the folder the working directory and the first place that imports look in."""
+    """Make the folder the working directory and the first place that imports look in.
+
+    The command line is hidden: argparse in processor.py would read ours.
+    """
     os.chdir(folder)
+    sys.argv = [str(folder / "processor.py")]
     sys.path_hooks.insert(0, _hook(folder))
     sys.path_importer_cache.pop(str(folder), None)
     if sys.path[:1] != [str(folder)]:
@@ -56,7 +60,7 @@ def import_from(folder: Path, name: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # a file that calls exit() must not end the server without a word
+    except BaseException as error:  # a file that calls exit() must not end the server without a word
         del sys.modules[name]
         raise LoadError(_place(file, error), f"{type(error).__name__}: {error}", "mend the file") from error
     return module

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from torch_predict import oip
-from torch_predict.errors import BadAnswer, InvalidInput, RequestError, status_of
+from torch_predict.errors import BadAnswer, InvalidInput, RequestError, status_of, words_of
 from torch_predict.hooks import Hooks, Meta
 from torch_predict.seldon import Answer, answer_of, payload_of
 from torch_predict.signature import Signature, TensorSpec, arguments_of
@@ -61,9 +61,9 @@ class Predictor:
             item = batch[index]
             try:
                 _reply(batch, index, self.predict(item))
-            except (Exception, SystemExit) as error:  # whatever a hook does, the next item is still answered
-                _log(error, item.request_id)
+            except BaseException as error:  # whatever a hook raises, the next item is still answered
                 batch.fail(index, *status_of(error, item.request_id))
+                _log(error, item.request_id)
 
     def predict(self, item: Item | Sample) -> Answer:
         """Return one item's answer; raises what its hooks raise.
@@ -173,9 +173,10 @@ def _reply(batch: Batch, index: int, answer: Answer) -> None:
 
 def _log(error: BaseException, request_id: str) -> None:
     if isinstance(error, RequestError):  # the hook's own words for the caller; nothing is wrong with the server
-        _LOGGER.info("request %s: %s: %s", request_id, type(error).__name__, error.text)
+        text = words_of(getattr(error, "text", error))
+        _LOGGER.info("request %s: %s: %s", request_id, type(error).__name__, text)
     elif isinstance(error, BadAnswer):
-        _LOGGER.error("request %s: the answer cannot be sent: %s", request_id, error)
+        _LOGGER.error("request %s: the answer cannot be sent: %s", request_id, words_of(error))
     else:
         _LOGGER.error("request %s failed", request_id, exc_info=error)
 

@@ -68,6 +68,6 @@ class SeldonComponent:
             return self._predictor.run(x, meta or {}, "this payload")
         except RequestError:
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # also what would end the wrapper's process: only this request fails
             _LOGGER.exception("a request failed")
             raise HookFailed("the model failed on this request; its log has the reason") from error

@@ -18,14 +18,15 @@ from dl_inference.messages import DESCRIPTORS
 from dl_inference.registry.announcing import registration as registry
 from dl_inference.registry.announcing.registration import Announcement, Served
 from dl_inference.registry.zookeeper import RegistryError
+from dl_inference.serving import ending, forked
 from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.options import ServeOptions
 from dl_inference.serving.settings import ModelFolderError
+from dl_inference.serving.signals import Signals
 from torch_predict import repository
 from torch_predict.config import ServerSettings
 from torch_predict.front import worker_config
 from torch_predict.loading import load_predictor
-from torch_predict.signals import Signals
 
 if TYPE_CHECKING:
     from torch_predict.predictor import Predictor
@@ -57,24 +58,25 @@ def serve(
     Returns: the exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    try:
-        settings = settings or ServerSettings.from_environment(os.environ)
-        options = options.checked()
-        folder = repository.find(options.model_dir, options.given(os.environ))
-        chosen = folder.chosen(options.version)[-1]
-        name = options.name or folder.name
-        served = _served((name, *folder.settings.aliases), chosen.number, folder.settings.labels)
-        announcement = Announcement(options.registration or registry.read(os.environ), "torch_predict")
-        announcement.check(options.listen, served)
-        predictor = load_predictor(folder, chosen, allow_pickle=options.allow_pickle, settings=settings)
-        document = worker_config(options, folder, chosen, predictor.metadata).model_dump_json()
-        worker = make_worker(document, DESCRIPTORS)
-        bound = worker.start()
-        announcement.open(bound)
-    except _CANNOT_SERVE as error:
-        _LOGGER.error("cannot serve %s:\n%s", options.model_dir, error)
-        return 1
     with Signals() as signals:
+        try:
+            settings = settings or ServerSettings.from_environment(os.environ)
+            options = options.checked()
+            folder = repository.find(options.model_dir, options.given(os.environ))
+            chosen = folder.chosen(options.version)[-1]
+            name = options.name or folder.name
+            served = _served((name, *folder.settings.aliases), chosen.number, folder.settings.labels)
+            announcement = Announcement(options.registration or registry.read(os.environ), "torch_predict")
+            announcement.check(options.listen, served)
+            predictor = load_predictor(folder, chosen, allow_pickle=options.allow_pickle, settings=settings)
+            document = worker_config(options, folder, chosen, predictor.metadata).model_dump_json()
+            worker = make_worker(document, DESCRIPTORS)
+            bound = _start(worker)
+            announcement.open(bound)
+        except _CANNOT_SERVE as error:
+            _LOGGER.error("cannot serve %s:\n%s", options.model_dir, error)
+            return 1
+        signals.queue()
         worker.set_ready(True)
         _LOGGER.info("serving %s version %d on %s", name, chosen.number, ", ".join(bound))
         announcement.tell([served])
@@ -82,6 +84,14 @@ def serve(
             return _run(worker, predictor, signals, announcement, settings.drain_timeout_ms)
         finally:
             announcement.close()
+
+
+def _start(worker: Worker) -> list[str]:
+    """Listen; what a hook forks lets go of the sockets. Return the addresses."""
+    before = forked.listening()
+    bound = worker.start()
+    forked.disown(forked.listening() - before)
+    return bound
 
 
 def _served(names: tuple[str, ...], version: int, labels: Mapping[str, int]) -> Served:
@@ -108,21 +118,24 @@ def _run(
             ended.set()
         if not is_clean and not stopped.wait(STUCK_S):
             _LOGGER.error("a hook is still busy: stopping without it")
-            logging.shutdown()
-            os._exit(1)
+            ending.exit_now(1)
 
     def stop_at_once(signal_number: int) -> None:
         _LOGGER.warning("second signal: stopping at once")
-        logging.shutdown()
-        os._exit(128 + signal_number)  # a hook may be busy for long, and the caller asked twice
+        ending.exit_now(128 + signal_number)  # a hook may be busy for long, and the caller asked twice
 
     signals.handle(drain, stop_at_once)
     while not ended.is_set():
-        batch = worker.next_batch(POLL_MS)
-        if batch is not None:
-            predictor.answer(batch)
-        elif draining.is_set():
-            ended.wait(0.01)  # a drained front has nothing to wait for and says so at once
+        try:
+            batch = worker.next_batch(POLL_MS)
+            if batch is not None:
+                predictor.answer(batch)
+            elif draining.is_set():
+                ended.wait(0.01)  # a drained front has nothing to wait for and says so at once
+        except BaseException:
+            # A signal handler or a thread of the model's code can raise wherever this thread is. The batch that it had
+            # is dropped, which answers its calls INTERNAL.
+            _LOGGER.exception("the model's code raised outside of its hooks: going on")
     stopped.set()
     worker.stop()
     if not is_clean:

@@ -43,7 +43,7 @@ def warm_up(predictor: Predictor, folder: Path) -> WarmUp:
             seen.append(predictor.observe(sample))
         except RequestError:
             continue  # samples of bad input are samples too
-        except Exception:
+        except BaseException:  # sys.exit() in a hook, too
             _LOGGER.warning("warm-up: sample %d failed", index, exc_info=True)
     if not seen:
         return WarmUp(len(samples), (), ())

@@ -1,12 +1,22 @@
 """Where the commands print, and what several of them say in the same way."""
 
 import logging
+import os
 import sys
 
 from rich.console import Console
 
-# Where the output is no terminal, 80 columns would cut addresses.
-out = Console(width=None if sys.stdout.isatty() else 160)
+
+def _open_closed_streams() -> None:
+    """Let standard streams that were closed at the start be /dev/null, or the next file opened would become one."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # the lowest free descriptor is the one that is missing
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  (for the process)
+
+
+_open_closed_streams()
+# What reads a pipe wants whole lines: no table is folded there.
+out = Console(width=None if sys.stdout.isatty() else 10_000)
 err = Console(stderr=True)
 
 

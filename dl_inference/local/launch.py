@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -18,6 +19,8 @@ from dl_inference.registry.variables import is_about_registry
 from dl_inference.serving.folder import Kind
 from dl_inference.serving.options import ServeOptions
 from dl_inference.variables import variable
+
+log = logging.getLogger("serve")
 
 SLOW_S = 30.0
 """A process that loads longer than this no longer keeps others from starting."""
@@ -68,7 +71,11 @@ class Launcher:
         # Another one in place of one that worked; what failed or was given up would do so again.
         has_died = self._template is not None and self._template.has_ended and has_worked
         if self._uses_template and "PyTorch" in kinds and (self._template is None or has_died):
-            self._template = Template(self._environment)
+            try:
+                self._template = Template(self._environment)
+            except OSError as error:
+                log.warning("the template for PyTorch processes cannot be started (%s): going on without it", error)
+                self._uses_template = False
         self._reap_strays({process.pid for process in processes})
 
     def may_start(self, kind: Kind | None, processes: Iterable[ModelProcess]) -> bool:

@@ -6,8 +6,10 @@ document, JSON.
 
 from __future__ import annotations
 
+import atexit
 import sys
 
+from dl_inference.serving import ending
 from dl_inference.serving.folder import kind_of
 from dl_inference.serving.options import ServeOptions
 
@@ -30,6 +32,7 @@ def run(options: ServeOptions) -> int:
     Raises:
         NotInstalledError: the framework is missing.
     """
+    atexit.register(ending.kill_children)  # the first one registered is the last one called
     try:
         if kind_of(options.model_dir) == "TensorFlow":
             from tf_predict import server as tensorflow_server  # noqa: PLC0415  (grpcio and numpy: see below)
@@ -55,4 +58,6 @@ def main(document: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    exit_status = main(sys.argv[1])
+    ending.bound_exit(exit_status)
+    sys.exit(exit_status)

@@ -6,7 +6,9 @@ each process reads what it prints. Nothing waits but the one that ends what is l
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import errno
 import logging
 import os
 import re
@@ -27,6 +29,9 @@ READY_S = 600.0
 
 WELL_S = 60.0
 """A process that was ready for so long has run well: its next crash is its first."""
+
+UNKNOWN_STATUS = 256
+"""Of a process that somebody else has reaped; no process can end with it."""
 
 _HEALTH_S = 5.0
 _HEALTH_EVERY_S = 0.1
@@ -70,14 +75,16 @@ class ModelProcess:
         self._is_leaving = self._is_reaped = False
         output, theirs = os.pipe()
         try:
+            # First, so that no process is left behind where there is no room for a thread; it ends with the pipe.
+            self._reader = threading.Thread(target=self._read, args=(output,), name=f"log-{label}", daemon=True)
+            try:
+                self._reader.start()
+            except RuntimeError as error:
+                os.close(output)
+                raise OSError(errno.EAGAIN, str(error)) from error
             self.pid = launch(theirs)
-        except BaseException:
-            os.close(output)
-            raise
         finally:
             os.close(theirs)
-        self._reader = threading.Thread(target=self._read, args=(output,), name=f"log-{label}", daemon=True)
-        self._reader.start()
 
     def step(self) -> State:
         """Look at it once, without waiting; return where it stands."""
@@ -91,7 +98,8 @@ class ModelProcess:
                 self.state = State.READY
                 self.ready_at = time.monotonic()
             elif time.monotonic() - self.started_at > self._ready_s:
-                self.kill()
+                self._kill_group()
+                self._reap()
                 self._ended(None)
         return self.state
 
@@ -111,22 +119,27 @@ class ModelProcess:
         self._close_health()
         if not self._is_reaped:
             self._kill_group()
-            self._reap()
+            self._ended(self._reap())
 
     def _poll(self) -> int | None:
         """Return its exit status once it has ended; what it has started ends with it."""
         # Not reaped yet, so that its id, which is its group's, cannot be anybody else's.
-        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            return None
-        self._kill_group()
+        with contextlib.suppress(ChildProcessError):  # somebody has reaped it
+            if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return None
+            self._kill_group()
         return self._reap()
 
     def _kill_group(self) -> None:
-        os.killpg(self.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left, or one has other rights
+            os.killpg(self.pid, signal.SIGKILL)
 
     def _reap(self) -> int:
         self._is_reaped = True
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        except ChildProcessError:
+            return UNKNOWN_STATUS
 
     def _ended(self, status: int | None) -> None:
         self.state = State.ENDED
@@ -142,6 +155,8 @@ class ModelProcess:
         words = lines[starts[-1] + 1 :] if starts and starts[-1] + 1 < len(lines) else lines[-1:]
         if status == -signal.SIGKILL:  # that leaves no time for last words
             return "killed by SIGKILL"
+        if status == UNKNOWN_STATUS:
+            return "it is gone, and nobody knows how it ended"
         how = f"killed by {_signal_name(-status)}" if status < 0 else f"ended with exit status {status}"
         # The reason alone where it gave one itself and ended as agreed.
         return "\n".join(words[:_REASON_LINES]) if starts and status == 1 else "\n".join([how, *words])

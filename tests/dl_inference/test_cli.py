@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from fixtures.command_line import command
 
@@ -24,3 +27,22 @@ def test_the_commands_are_complete():
 
 def test_version_names_the_program():
     assert command("version").output.startswith("dl-inference ")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_stops_no_command(closed):
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m dl_inference.cli version {closed}', sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_reader_that_has_gone_is_no_traceback():
+    command_line = [sys.executable, "-m", "dl_inference.cli", "check", "models/digits"]
+    with subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(20) == 1

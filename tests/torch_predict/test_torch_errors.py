@@ -39,6 +39,40 @@ def test_every_failure_has_its_status(error, code, message, kind):
     assert status_of(error, "r-1") == (code, message, kind)
 
 
+class Mute(Exception):
+    def __str__(self):
+        raise KeyError("no words")
+
+
+class WithoutOurInit(errors.InvalidInput):
+    def __init__(self, code):
+        self.code = code
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.InvalidInput("no label \ud800"), (3, "no label \\ud800", "bad_request")),
+        (errors.InvalidInput(ValueError("bad")), (3, "bad", "bad_request")),
+        (errors.InvalidInput(Mute()), (3, "Mute without a text", "bad_request")),
+        (errors.InvalidInput(None), (3, "None", "bad_request")),
+        (
+            errors.BadAnswer("it is \udfff"),
+            (13, "the model's answer cannot be sent: it is \\udfff; request id r", "hook"),
+        ),
+        (WithoutOurInit("ABORTED"), (10, "ABORTED", "bad_request")),
+        (WithoutOurInit(0), (13, "the model failed on this request; request id r", "hook")),
+        (WithoutOurInit(Mute()), (13, "the model failed on this request; request id r", "hook")),
+        (Mute(), (13, "the model failed on this request; request id r", "hook")),
+        (KeyboardInterrupt(), (13, "the model failed on this request; request id r", "hook")),
+    ],
+)
+def test_whatever_an_exception_holds_it_has_a_status_that_can_be_sent(error, status):
+    found = status_of(error, "r")
+    assert found == status
+    found.message.encode()
+
+
 def test_every_kind_is_one_of_the_error_table():
     failures = [*errors.RequestError.__subclasses__(), errors.BadAnswer, Exception]
     kinds = {getattr(each, "kind", None) or status_of(each("text"), "r-1").kind for each in failures}

@@ -62,6 +62,27 @@ def test_a_process_that_is_never_ready_is_ended(start):
     assert not is_running(process.pid)
 
 
+def test_a_process_that_was_killed_has_ended_and_may_be_looked_at(start):
+    process = start("import time; time.sleep(100)")
+    process.kill()
+    assert (process.state, process.step(), process.reason) == (State.ENDED, State.ENDED, "killed by SIGKILL")
+
+
+def test_a_process_that_somebody_else_reaped_has_ended(start):
+    process = start("exit(3)")
+    os.waitpid(process.pid, 0)
+    assert end_of(process) == "it is gone, and nobody knows how it ended"
+
+
+def test_where_there_is_no_room_for_a_thread_no_process_is_left(start, monkeypatch):
+    def refuse(thread: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", refuse)
+    with pytest.raises(OSError, match="can't start new thread"):
+        start("import time; time.sleep(100)")
+
+
 def test_what_a_process_has_started_ends_with_it(start, tmp_path):
     file = tmp_path / "grandchild"
     process = start(
