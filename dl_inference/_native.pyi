@@ -57,14 +57,16 @@ class Proxy:
         """
 
     def start(self) -> list[str]:
-        """Bind and serve; return the bound addresses (port 0 resolved), then the admin address if there is one.
+        """Bind; return the bound addresses (port 0 resolved), then the admin address if there is one.
+
+        Callers may connect from now on; they are served once the first state is applied.
 
         Raises:
             NativeError: an address cannot be bound; nothing runs then.
         """
 
     def apply(self, state_json: str) -> None:
-        """Swap in a whole routing state (``StateConfig``), or refuse it whole and keep the old one.
+        """Swap in a whole routing state (``StateConfig``), or refuse it whole and keep the old one. The first opens.
 
         Raises:
             NativeError: the document is wrong; names the place.

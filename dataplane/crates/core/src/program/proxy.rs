@@ -14,6 +14,7 @@ use crate::local::reflection::Reflection;
 use crate::net::connection::Service;
 use crate::net::drain::Phase;
 use crate::net::guard::StreamGuard;
+use crate::net::listener::Listener;
 use crate::net::serve::{Serving, bind};
 use crate::net::stream::{Answer, Body, Head};
 use crate::proxy::handle::handle;
@@ -24,18 +25,16 @@ use crate::proxy::worker::Worker;
 /// The running access service.
 pub struct Proxy {
     shared: Arc<Shared>,
-    running: Option<Running>,
+    /// Bound and not served yet: callers wait in the system's queues until there is a state to route them by.
+    bound: Option<Vec<Listener>>,
+    serving: Option<Serving>,
+    admin: Option<AdminServer>,
 }
 
 /// What can be asked of and told to an access service while another control call, a drain above all, goes on.
 #[derive(Clone)]
 pub struct Control {
     shared: Arc<Shared>,
-}
-
-struct Running {
-    serving: Serving,
-    admin: Option<AdminServer>,
 }
 
 /// Gives each call of a worker to a task of its own.
@@ -58,26 +57,47 @@ impl Proxy {
         let shared = Shared::new(config, reflection).map_err(|error| error.to_string())?;
         Ok(Self {
             shared: Arc::new(shared),
-            running: None,
+            bound: None,
+            serving: None,
+            admin: None,
         })
     }
 
-    /// Bind everything and start the threads; return the bound addresses, the admin address last.
+    /// Bind everything; calls are taken once a state is applied. Return the bound addresses, the admin address last.
     ///
     /// # Errors
     /// An address that cannot be bound; nothing runs then.
     pub fn start(&mut self) -> io::Result<Vec<String>> {
-        if self.running.is_some() {
+        if self.bound.is_some() || self.serving.is_some() {
             return Err(io::Error::other("the proxy was started already"));
         }
         let config = &self.shared.config;
         let (listeners, mut addresses) = bind(&config.listen)?;
-        let mut admin = None;
         if let Some(address) = &config.admin {
             let (bound, server) = AdminServer::start(address, Arc::new(self.control()))?;
             addresses.push(bound);
-            admin = Some(server);
+            self.admin = Some(server);
         }
+        self.bound = Some(listeners);
+        Ok(addresses)
+    }
+
+    /// Swap in a whole routing state. The first one opens the doors.
+    ///
+    /// # Errors
+    /// Names what is wrong; the old state stays.
+    pub fn apply(&mut self, config: &StateConfig) -> Result<(), String> {
+        self.shared.apply(config)?;
+        if let Some(listeners) = self.bound.take() {
+            let opened = self.serve(listeners);
+            self.serving = Some(opened.map_err(|error| error.to_string())?);
+        } else if let Some(serving) = &self.serving {
+            serving.state_changed();
+        }
+        Ok(())
+    }
+
+    fn serve(&self, listeners: Vec<Listener>) -> io::Result<Serving> {
         let shared = self.shared.clone();
         let calls = move || {
             let worker = Worker::new(shared.clone(), local::local_services(&shared));
@@ -86,21 +106,7 @@ impl Proxy {
             }
         };
         let server = self.shared.server.clone();
-        let serving = Serving::start(server, listeners, config.workers, calls)?;
-        self.running = Some(Running { serving, admin });
-        Ok(addresses)
-    }
-
-    /// Swap in a whole routing state.
-    ///
-    /// # Errors
-    /// Names what is wrong; the old state stays.
-    pub fn apply(&self, config: &StateConfig) -> Result<(), String> {
-        self.shared.apply(config)?;
-        if let Some(running) = &self.running {
-            running.serving.state_changed();
-        }
-        Ok(())
+        Serving::start(server, listeners, self.shared.config.workers, calls)
     }
 
     pub fn control(&self) -> Control {
@@ -114,18 +120,19 @@ impl Proxy {
     pub fn drain(&self, limit: Duration) -> bool {
         self.shared.server.drain.begin();
         self.shared.health.bump();
-        let running = self.running.as_ref();
-        running.is_none_or(|running| running.serving.waiting().drained(limit))
+        let serving = self.serving.as_ref();
+        serving.is_none_or(|serving| serving.waiting().drained(limit))
     }
 
     /// End everything now and join the threads.
     pub fn stop(&mut self) {
         self.control().stop();
-        if let Some(running) = self.running.take() {
-            running.serving.stop();
-            if let Some(admin) = running.admin {
-                admin.stop();
-            }
+        self.bound = None;
+        if let Some(serving) = self.serving.take() {
+            serving.stop();
+        }
+        if let Some(admin) = self.admin.take() {
+            admin.stop();
         }
     }
 }
