@@ -73,6 +73,7 @@ class AsyncClient:
         model: str,
         value: Any,
         *,
+        version: str | int = "",
         kind: Kind | None = None,
         names: Sequence[str] = (),
         tags: Mapping[str, Any] | None = None,
@@ -80,7 +81,7 @@ class AsyncClient:
         metadata: Metadata = (),
     ) -> Prediction:
         """As `Client.predict_seldon`."""
-        call = calls.predict_seldon(model, value, kind=kind, names=names, tags=tags)
+        call = calls.predict_seldon(model, value, version=version, kind=kind, names=names, tags=tags)
         return await self._run(call, timeout_ms, metadata)
 
     async def predict_oip(

@@ -108,6 +108,7 @@ class Client:
         model: str,
         value: Any,
         *,
+        version: str | int = "",
         kind: Kind | None = None,
         names: Sequence[str] = (),
         tags: Mapping[str, Any] | None = None,
@@ -121,6 +122,7 @@ class Client:
             value: an array or numpy scalar (``data``), bytes (``binData``: an image, say), str (``strData``), another
                 of JSON's values, such as a dict or a list (``jsonData``), a google.protobuf.Any (``customData``), or a
                 whole SeldonMessage; messages of any package.
+            version: a number or a label, sent in the metadata ``x-model-version``; empty: the server's choice.
             kind: how an array is sent. tftensor keeps its type and is the quickest; tensor is float64 (hooks of
                 dl_inference and seldon-core without TensorFlow want it); ndarray is a list, slow. None: tftensor, but
                 ndarray for str.
@@ -129,7 +131,8 @@ class Client:
             timeout_ms: None: the client's.
             metadata: see the class.
         """
-        return self._run(calls.predict_seldon(model, value, kind=kind, names=names, tags=tags), timeout_ms, metadata)
+        call = calls.predict_seldon(model, value, version=version, kind=kind, names=names, tags=tags)
+        return self._run(call, timeout_ms, metadata)
 
     def predict_oip(
         self,

@@ -11,7 +11,7 @@ from dl_inference import messages
 from dl_inference.client.prediction import Answer, Prediction
 from dl_inference.codec import oip, packed, seldon, tfs
 from dl_inference.codec.dtypes import Array
-from dl_inference.codec.errors import BadTensorError
+from dl_inference.codec.errors import BadTensorError, InputError
 
 T_co = TypeVar("T_co", covariant=True)
 HEALTH = "/grpc.health.v1.Health/Check"
@@ -35,12 +35,14 @@ class Call(Generic[T_co]):
         request: the message's bytes.
         read: makes the result of the answer's bytes and of how the call went. Raises BadTensorError, DecodeError.
         model: for the metadata `x-model`, where the request itself names no model.
+        version: for the metadata `x-model-version`, where the request has no place for it.
     """
 
     path: str
     request: bytes
     read: Callable[[bytes, dict[str, Any]], T_co]
     model: str | None = None
+    version: str = ""
 
 
 def predict_tfs(model: str, inputs: Mapping[str, npt.ArrayLike], **fields: Any) -> Call[Prediction]:
@@ -49,13 +51,22 @@ def predict_tfs(model: str, inputs: Mapping[str, npt.ArrayLike], **fields: Any) 
     return Call(tfs.PREDICT, request.SerializeToString(), functools.partial(_read_tfs, model))
 
 
-def predict_seldon(model: str, value: Any, *, tags: Mapping[str, Any] | None, **fields: Any) -> Call[Prediction]:
-    """Return the call of `seldon.request`."""
+def predict_seldon(
+    model: str, value: Any, *, version: str | int, tags: Mapping[str, Any] | None, **fields: Any
+) -> Call[Prediction]:
+    """Return the call of `seldon.request`.
+
+    Raises:
+        InputError: there is no form for an input, or the version is no ASCII text.
+    """
+    asked = str(version)
+    if not (asked.isascii() and asked.isprintable()):
+        raise InputError(f"version {asked!r}: give a number or a label of printable ASCII, as metadata holds no other")
     # Metadata is ASCII. It is preferred, as the message then holds what the caller put there and nothing else.
     as_metadata = model.isascii() and model.isprintable()
     request = seldon.request(value, tags=tags if as_metadata else {"model": model, **(tags or {})}, **fields)
     read = functools.partial(_read_seldon, model)
-    return Call(seldon.PREDICT, request.SerializeToString(), read, model if as_metadata else None)
+    return Call(seldon.PREDICT, request.SerializeToString(), read, model if as_metadata else None, asked)
 
 
 def predict_oip(model: str, inputs: Mapping[str, npt.ArrayLike], **fields: Any) -> Call[Prediction]:

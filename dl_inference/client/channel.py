@@ -90,6 +90,8 @@ class Settings:
             ours.append(("x-request-id", request_id))
         if call.model and not has_model:
             ours.append(("x-model", call.model))
+        if call.version:
+            ours.append(("x-model-version", call.version))
         timeout_s = _seconds(self.timeout_ms if timeout_ms is None else timeout_ms)
         path = calls.DL_INFERENCE.get(call.path, call.path) if self.dl_inference_service else call.path
         return Sent(path, (*metadata, *ours), timeout_s, request_id, time.perf_counter())

@@ -28,9 +28,7 @@ def call(  # noqa: PLR0913  (the options of the command)
     tag: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="For meta.tags (seldon). Repeatable.")
     ] = None,
-    model_version: Annotated[
-        int | None, typer.Option(metavar="NUMBER", help="Version of the model (tfs, oip).")
-    ] = None,
+    model_version: Annotated[int | None, typer.Option(metavar="NUMBER", help="Version of the model.")] = None,
     signature: Annotated[str | None, typer.Option(metavar="NAME", help="Signature of the model (tfs).")] = None,
     timeout_ms: Annotated[int, typer.Option(min=1, metavar="MS", help="Deadline of the call, ms.")] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,

@@ -31,7 +31,7 @@ class Question:
         model: the route key.
         value: as `call_input.read` takes it.
         tags: ``KEY=VALUE`` texts, seldon only.
-        version: tfs and oip only.
+        version: of the model.
         signature: tfs only.
     """
 
@@ -57,6 +57,12 @@ class Question:
             return call_input.oip(self.model, value, self.version)
         raise InputError(f"{self.protocol!r} is no protocol: seldon, tfs or oip")
 
+    def metadata(self) -> list[tuple[str, str]]:
+        """Return what the message has no place for."""
+        return (
+            [("x-model-version", str(self.version))] if self.protocol == "seldon" and self.version is not None else []
+        )
+
 
 def send(question: Question, to: str, *, timeout_ms: int, as_json: bool) -> int:
     """Make one call and print how it went.
@@ -74,7 +80,7 @@ def send(question: Question, to: str, *, timeout_ms: int, as_json: bool) -> int:
         request = question.request()
         with Client(to, timeout_ms=timeout_ms, max_message_bytes=2**31 - 1) as client:
             path, answer = _METHODS[question.protocol]
-            result = client.send(path, request, answer)
+            result = client.send(path, request, answer, metadata=question.metadata())
     except InputError as error:
         err.print(Text(str(error), style="red"), soft_wrap=True)
         return 2

@@ -323,6 +323,31 @@ def test_a_label_goes_upstream_as_the_version_that_it_stands_for(
     assert fleet.served_by(ask_released(tfs(size=size), TFS, model)) == "other"
 
 
+def test_a_label_in_the_metadata_goes_upstream_as_its_version(
+    fleet: Fleet, ask_released: Callable[..., Answer]
+) -> None:
+    for body, path in [(tfs(), TFS), (oip(), OIP), (seldon(), SELDON)]:
+        assert fleet.served_by(ask_released(body, path, "m", "stable")) == "3"
+        assert dict(fleet.endpoints["3"].last_call().headers or [])["x-model-version"] == "3"
+
+
+def test_seldons_own_field_names_the_model_where_x_model_does_not(
+    fleet: Fleet, access: Access, connect: Callable[[str], grpc.Channel]
+) -> None:
+    channel = connect(access.address)
+    nobody = bytes(message_class("seldon.protos.SeldonMessage")(strData="x").SerializeToString())
+    for metadata, served_by in [
+        ([("seldon", "m")], "other"),
+        ([("seldon", "m"), ("x-model-version", "4")], "4"),
+        ([("seldon", "nobody"), ("x-model", "m")], "other"),
+        ([("seldon", "m"), ("x-model", "")], "other"),
+    ]:
+        assert fleet.served_by(ask(channel, SELDON, nobody, metadata=metadata)) == served_by
+    assert ask(channel, SELDON, nobody, metadata=[("seldon", "nobody")]).code is Code.NOT_FOUND
+    # Other protocols' messages name their model: the field is not theirs.
+    assert ask(channel, TFS, tfs(), metadata=[("seldon", "nobody")]).code is Code.OK
+
+
 def test_every_task_of_a_multi_inference_gets_the_version(
     released: Released, fleet: Fleet, ask_released: Callable[..., Answer]
 ) -> None:

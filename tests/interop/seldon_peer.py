@@ -58,7 +58,7 @@ def call(address: str) -> dict[str, Any]:
 
 
 def stock_client(address: str) -> list[Any]:
-    """Call as seldon-core's own client does, which names no model: the default cluster answers."""
+    """Call as seldon-core's own client does: through a gateway it sends a name in metadata, directly none at all."""
     client = SeldonClient(deployment_name="m", namespace="", gateway="istio", gateway_endpoint=address)
     data = np.array([[1.0, 2.0], [3.0, 4.0]])
     through = client.predict(transport="grpc", data=data, payload_type="tensor")

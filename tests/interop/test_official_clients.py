@@ -58,14 +58,14 @@ def test_seldon_cores_stubs_and_its_client_work_unchanged(start_peer: StartPeer,
     peer = start_peer("seldon")
     fleet = {"endpoints": [peer.address]}
     models = {"m": {"cluster": "fleet"}, "39": {"cluster": "fleet"}}
-    access = start_access({"clusters": {"fleet": fleet}, "models": models, "default_cluster": "fleet"})
+    access = start_access({"clusters": {"fleet": fleet}, "models": models})
     assert peer.call(access.address) == {
         "model": True,
         "taskId": True,
         "number": True,
         "feedback": "reward 0.5",
         "x-model": "x",
-        "client": [True, [1.0, 2.0, 3.0, 4.0], True],
+        "client": [True, [1.0, 2.0, 3.0, 4.0], False],
     }
 
 

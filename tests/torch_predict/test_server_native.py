@@ -181,6 +181,16 @@ def test_both_services_answer(server):
     assert server.ask({"strData": "x"}, path="/seldon.protos.Seldon/Predict")["strData"] == "x"
 
 
+def test_a_version_that_the_metadata_asks_for_is_the_servers_or_not_found(server):
+    for own in ("1", ""):
+        assert server.ask({"strData": "x"}, metadata=[("x-model-version", own)])["strData"] == "x"
+    for other in ("7", "01", "stable"):
+        error = server.error({"strData": "x"}, metadata=[("x-model-version", other)])
+        assert error.code() is grpc.StatusCode.NOT_FOUND, other
+        assert error.details().startswith("model m has no version")
+        assert error.details().endswith("serves version 1")
+
+
 def test_errors_have_their_codes_texts_and_kinds(server):
     cases = [
         ({"strData": "invalid"}, grpc.StatusCode.INVALID_ARGUMENT, r"^send something else$", "bad_request"),

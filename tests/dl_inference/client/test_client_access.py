@@ -22,6 +22,7 @@ from dl_inference import (
     BadAnswer,
     Client,
     DeadlineExceeded,
+    InputError,
     Internal,
     InvalidArgument,
     NotFound,
@@ -136,6 +137,15 @@ def test_the_pytorch_server_takes_every_other_kind(client: Client):
     found = client.predict_seldon("double", {"a": [1]}, tags={"who": "me"})
     assert found.value == {"got": {"a": [1.0]}, "meta": {"tags": {"who": "me"}}}
     assert found.tags == {"who": "me"}
+
+
+def test_a_version_of_a_seldon_call_is_answered_or_not_found(client: Client):
+    assert client.predict_seldon("double", "text", version=1).value == "text"
+    for version in (7, "stable"):
+        with pytest.raises(NotFound, match=f'no version "{version}"'):
+            client.predict_seldon("double", "text", version=version)
+    with pytest.raises(InputError, match="printable ASCII"):
+        client.predict_seldon("double", "text", version="\u00e9")
 
 
 def test_an_answer_through_the_access_service_says_by_whom(fleet: Fleet, client: Client):

@@ -15,6 +15,8 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub const X_MODEL: HeaderName = HeaderName::from_static("x-model");
 /// The version or label, where the caller gives it as metadata.
 pub const X_MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
+/// A deployment's name, as seldon-core's client sends it to its gateways.
+pub const SELDON: HeaderName = HeaderName::from_static("seldon");
 /// Trailer: what went wrong, in the words of the error table.
 pub const ACCESS_ERROR: HeaderName = HeaderName::from_static("access-error");
 /// Trailer: how many attempts the call took.
@@ -23,6 +25,16 @@ pub const ACCESS_ATTEMPTS: HeaderName = HeaderName::from_static("access-attempts
 pub const ACCESS_ENDPOINT: HeaderName = HeaderName::from_static("access-endpoint");
 
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+
+/// Let metadata that ask for a label ask for the version that it stands for: the endpoint need not know the label.
+pub fn set_version(headers: &mut HeaderMap, version: &str) {
+    if let Some(asked) = headers.get_mut(X_MODEL_VERSION)
+        // A version is text that has been compared with what callers send.
+        && let Ok(version) = HeaderValue::from_str(version)
+    {
+        *asked = version;
+    }
+}
 
 /// Turn a caller's request headers into those for an endpoint.
 ///

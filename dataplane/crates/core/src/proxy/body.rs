@@ -80,7 +80,7 @@ impl Inbound {
         responder: &mut Responder,
         clock: &mut Clock<'_>,
     ) -> Result<RouteKey, Error> {
-        let (given, has_model) = scan::given(headers)?;
+        let (given, has_model) = scan::given(headers, method.protocol)?;
         let named = given.model.as_deref();
         let is_read = || given.version.is_some() || named.is_some_and(matters);
         if has_model && !(method.plan.has_version() && is_read()) {

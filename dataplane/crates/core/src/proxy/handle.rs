@@ -134,6 +134,9 @@ impl Call {
             // It is of the message before the change.
             self.headers.remove(header::CONTENT_LENGTH);
         }
+        if let Some(version) = route.version {
+            metadata::set_version(&mut self.headers, version);
+        }
         self.split = route.split.cloned();
         self.record.key = key;
         Ok(route.cluster)

@@ -22,6 +22,7 @@ use crate::call::messages::Messages;
 use crate::call::responder::Responder;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
+use crate::grpc::metadata;
 use crate::grpc::status::Status;
 use crate::local::call::LocalCall;
 use crate::local::services::LocalServices;
@@ -73,6 +74,10 @@ impl Front {
                 ErrorKind::ModelNotReady,
                 "the model is not ready",
             ));
+        }
+        if let Some(version) = head.headers.get(metadata::X_MODEL_VERSION) {
+            let version = String::from_utf8_lossy(version.as_bytes());
+            self.shared.check_model("", &version)?;
         }
         Ok(asked)
     }

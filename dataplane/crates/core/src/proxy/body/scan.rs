@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::Event;
 use crate::grpc::metadata;
-use crate::proxy::method::{Method, Streaming};
+use crate::proxy::method::{Method, Protocol, Streaming};
 use crate::proxy::route::VersionUse;
 use crate::proxy::route_key::{MAX_KEY_BYTES, Progress, RouteKey, RouteKeyScanner};
 
@@ -36,15 +36,20 @@ pub enum Change<'a> {
 ///
 /// # Errors
 /// `bad_route_key` for what can be no name.
-pub fn given(headers: &HeaderMap) -> Result<(RouteKey, bool), Error> {
+pub fn given(headers: &HeaderMap, protocol: Protocol) -> Result<(RouteKey, bool), Error> {
     let (model, version) = (metadata::X_MODEL, metadata::X_MODEL_VERSION);
     let value = headers.get(&model);
-    let key = RouteKey {
+    let mut key = RouteKey {
         model: name(&model, value)?,
         version: name(&version, headers.get(&version))?,
         label: None,
     };
-    Ok((key, value.is_some()))
+    if key.model.is_none() && protocol == Protocol::Seldon {
+        // Seldon's own client can name a deployment nowhere else.
+        key.model = name(&metadata::SELDON, headers.get(metadata::SELDON))?;
+    }
+    let has_model = value.is_some() || key.model.is_some();
+    Ok((key, has_model))
 }
 
 /// A name in the metadata; an empty one is none.
