@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from torch_predict.errors import BadAnswer, InvalidInput
-from torch_predict.seldon import as_array
+from torch_predict.seldon import array_of, as_array, plain
 from torch_predict.signature import SINGLE, TensorSpec, output_names
 
 Array = np.ndarray[Any, Any]
@@ -100,8 +100,7 @@ def _parsed(name: str, data: bytes) -> Any:
 
 def _array(value: Any) -> Array:
     if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-        value = (value.float() if value.dtype is torch.bfloat16 else value).numpy()  # numpy has no bfloat16
+        value = array_of(value)
     if not isinstance(value, np.ndarray | list):
         raise BadAnswer(
             f"it is a {type(value).__name__}; return an ndarray, a tensor, a list, a dict, a str or bytes, or a tuple"
@@ -115,7 +114,7 @@ def _array(value: Any) -> Array:
 
 def _json(result: dict[Any, Any]) -> bytes:
     try:
-        return json.dumps(result).encode()
+        return json.dumps(result, default=plain).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise BadAnswer(f"its content does not fit jsonData: {error}") from error
 

@@ -16,8 +16,8 @@ import torch
 from torch_predict import oip
 from torch_predict.errors import BadAnswer, InvalidInput, RequestError, status_of, words_of
 from torch_predict.hooks import Hooks, Meta
-from torch_predict.seldon import Answer, answer_of, payload_of
-from torch_predict.signature import Signature, TensorSpec, arguments_of
+from torch_predict.seldon import Answer, answer_of, array_of, payload_of, plain
+from torch_predict.signature import Signature, TensorSpec, arguments_of, output_names
 
 if TYPE_CHECKING:
     from dl_inference._native import Batch, Item
@@ -82,8 +82,8 @@ class Predictor:
         Raises: as `predict`.
         """
         payload = payload_of(sample)
-        result = self.run(payload, sample.meta, sample.kind)
-        answer_of(result, sample.kind, self._class_names)
+        result = self._result(payload, sample.meta, sample.kind)
+        answer_of(self._sent(result, sample.kind), sample.kind, self._class_names)
         name, dtype = "input", None
         if not self._has_input_hook:
             name = self._signature.arguments[0].name if self._signature.arguments else name
@@ -123,22 +123,31 @@ class Predictor:
         dtype = self._signature.dtype_of(name)
         return tensor if dtype is None else tensor.to(getattr(torch, dtype))
 
+    def run(self, x: Any, meta: Meta, kind: str) -> Any:
+        """Return what hooks and model make of a decoded payload of a kind."""
+        return self._sent(self._result(x, meta, kind), kind)
+
+    def _sent(self, result: Any, kind: str) -> Any:
+        # What a hook returned is sent as it is, as in the original: a tensor is an error then.
+        is_models_own = self._hooks.run_model is None and self._hooks.postprocess is None
+        return _from_model(result) if is_models_own and kind != "infer" else result
+
     # no_grad as the original has it; inference_mode would be a little cheaper, but a run_model that turns
     # gradients on for a moment, or writes in place to what it kept, fails under it.
     @torch.no_grad()
-    def run(self, x: Any, meta: Meta, kind: str) -> Any:
-        """Return what hooks and model make of a decoded payload; `kind` is for error texts only."""
+    def _result(self, x: Any, meta: Meta, kind: str) -> Any:
         hooks = self._hooks
         if hooks.preprocess is not None:
             x = hooks.preprocess(x, meta)
         run_model = hooks.run_model
         x = self._call_model(x, meta, kind) if run_model is None else run_model(self._model, x, meta)
-        if hooks.postprocess is not None:
-            return hooks.postprocess(x, meta)
-        # What run_model returned is sent as it is, as in the original: a tensor is an error then.
-        return _from_tensor(x) if run_model is None else x
+        return x if hooks.postprocess is None else hooks.postprocess(x, meta)
 
     def _call_model(self, x: Any, meta: Meta, kind: str) -> Any:
+        if self._hooks.preprocess is None:  # as the caller sent it, and so the caller's mistake where it does not fit
+            if isinstance(x, dict) and x and self._signature.names(x):
+                return self._call_by_name(x, kind)
+            x = self._signature.bind_one(_numbers(x, kind))
         x = self._to_tensor(x, kind)
         if kind == "infer":  # its parameters are the protocol's as much as the caller's: no arguments of the model
             if isinstance(x, dict) and self._signature.names(x):
@@ -147,6 +156,11 @@ class Predictor:
         tags = {name: value for name, value in meta.get("tags", {}).items() if name != "model"}
         # With one tag it is the route key; with more, the original passed all of them, the key too.
         return self._model(x, **tags) if len(tags) > 1 else self._model(x)
+
+    def _call_by_name(self, values: dict[str, Any], kind: str) -> Any:
+        known = self._signature
+        arrays = known.bind({name: known.integers(name, _numbers(value, kind)) for name, value in values.items()})
+        return self._signature.call(self._model, {name: self._to_input(name, each) for name, each in arrays.items()})
 
     def _to_tensor(self, x: Any, kind: str) -> Any:
         """Return tensors and arrays on the model's device, arrays' floats in its dtype; anything else unchanged.
@@ -165,9 +179,15 @@ class Predictor:
 
 def _reply(batch: Batch, index: int, answer: Answer) -> None:
     try:
-        batch.reply(index, *answer)
-    except (TypeError, ValueError) as error:
-        # The front looked inside: a dict with int keys or numpy values, a dtype that no message has.
+        try:
+            batch.reply(index, *answer)
+        except (TypeError, ValueError):
+            if answer.kind not in ("jsonData", "ndarray"):
+                raise
+            # Only now, as it takes time: a hook's values may be numpy's.
+            batch.reply(index, answer.kind, plain(answer.value), answer.names)
+    except (TypeError, ValueError, RecursionError) as error:
+        # The front looked inside: text that is no UTF-8, a dtype that no message has.
         raise BadAnswer(f"its content does not fit {answer.kind}: {error}") from error
 
 
@@ -198,11 +218,15 @@ def _word(dtype: np.dtype[Any]) -> str:
     return {"U": "strings", "S": "byte strings", "O": "mixed values"}.get(dtype.kind, str(dtype))
 
 
-def _from_tensor(x: Any) -> Any:
-    if not isinstance(x, torch.Tensor):
-        return x
-    x = x.detach().cpu()
-    return x.float().numpy() if x.dtype is torch.bfloat16 else x.numpy()  # numpy has no bfloat16
+def _from_model(x: Any) -> Any:
+    """Return what a model gave, without hooks: an array, or a dict of lists by the names that outputs have in OIP."""
+    if isinstance(x, torch.Tensor):
+        return array_of(x)
+    if isinstance(x, tuple | list) and any(isinstance(each, torch.Tensor) for each in x):
+        x = dict(zip(output_names(len(x)), x, strict=True))
+        if len(x) == 1:
+            return _from_model(*x.values())
+    return plain(x) if isinstance(x, dict) else x
 
 
 def _float_dtype(model: Callable[..., Any]) -> torch.dtype:

@@ -21,6 +21,9 @@ _DATA_KINDS = frozenset({"tensor", "ndarray", "tftensor"})
 _JSON_DTYPES = "biufUO"  # what a ListValue can hold: bool, int, float, str; of objects the front checks each one
 
 
+_NUMPY_FLOATS = frozenset({"torch.float16", "torch.float32", "torch.float64"})
+
+
 class Answer(NamedTuple):
     """The arguments of ``Batch.reply``."""
 
@@ -72,6 +75,54 @@ def answer_of(result: Any, asked: str, class_names: list[str] | None) -> Answer:
     raise BadAnswer(
         f"it is a {type(result).__name__}; return an ndarray, a list, a dict, a str, bytes or a google.protobuf.Any"
     )
+
+
+def plain(value: Any, place: str = "it") -> Any:
+    """Return what a dict or a list holds as Python's own values: numpy's and torch's scalars and arrays become those.
+
+    Raises:
+        BadAnswer: something in it is of another type; names its place.
+    """
+    if isinstance(value, np.generic | np.ndarray):
+        return plain(value.tolist(), place) if value.dtype.kind in "biufUO" else _unfit(value.dtype, place)
+    if hasattr(value, "detach"):
+        return plain(array_of(value), place)
+    if isinstance(value, dict):
+        wrong = next((key for key in value if not isinstance(key, str)), None)
+        if wrong is not None:
+            raise BadAnswer(f"{place} has a key of type {type(wrong).__name__}; make it str")
+        return {key: plain(each, f"{place}[{key!r}]") for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each, f"{place}[{index}]") for index, each in enumerate(value)]
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    return _unfit(type(value).__name__, place)
+
+
+def _unfit(name: object, place: str) -> Any:
+    raise BadAnswer(f"{place} is a {name}; make it a dict, list, float, int, str, bool or None")
+
+
+def array_of(tensor: Any) -> np.ndarray[Any, Any]:
+    """Return a tensor of torch as an array: dense, on the CPU, bfloat16 and smaller floats as float32.
+
+    Raises:
+        BadAnswer: numpy has nothing for it.
+    """
+    try:
+        tensor = tensor.detach()
+        if tensor.is_quantized:
+            tensor = tensor.dequantize()
+        if str(tensor.layout) != "torch.strided":
+            tensor = tensor.to_dense()
+        tensor = tensor.cpu().resolve_conj().resolve_neg()
+        if tensor.is_floating_point() and str(tensor.dtype) not in _NUMPY_FLOATS:
+            tensor = tensor.float()
+        array: np.ndarray[Any, Any] = tensor.numpy()
+        return array
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        what = f"{tensor.dtype}, {tensor.layout}"
+        raise BadAnswer(f"it is a tensor ({what}) that numpy has no array for; return a dense one") from error
 
 
 def _array(values: list[Any]) -> np.ndarray[Any, Any]:

@@ -20,6 +20,7 @@ from torch_predict import repository
 from torch_predict.config import ServerSettings
 from torch_predict.errors import RequestError
 from torch_predict.loading import load_predictor
+from torch_predict.seldon import plain
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -65,7 +66,8 @@ class SeldonComponent:
         if isinstance(x, np.ndarray) and not x.flags.writeable:
             x = x.copy()  # the wrapper's arrays are views of the message; hooks may write into ours
         try:
-            return self._predictor.run(x, meta or {}, "this payload")
+            result = self._predictor.run(x, meta or {}, "this payload")
+            return plain(result) if isinstance(result, dict) else result
         except RequestError:
             raise
         except BaseException as error:  # also what would end the wrapper's process: only this request fails

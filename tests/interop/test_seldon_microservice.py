@@ -66,7 +66,7 @@ NO_ANSWERS = dict.fromkeys(
     ],
     INTERNAL,
 )
-NEVER_SENT = {"ragged list", "int keys", "numpy values", "bytes values", "lone surrogate", "tuple", "int", "float"}
+NEVER_SENT = {"ragged list", "int keys", "bytes values", "lone surrogate", "tuple", "int", "float"}
 NEVER_SENT |= {"numpy float", "bool", "none", "tensor", "set", "bytes array", "datetime array"}
 # Results that can be sent to some kinds of requests only.
 SENT_TO = {"complex64": {"tftensor"}, "complex128": {"tftensor"}}
@@ -82,7 +82,6 @@ DIFFERENT = {
     "tftensor DT_STRING, no value": EMPTY_STRINGS,
     "tftensor, quantized": "ours refuses what no hook can compute with; the wrapper hands it out, and cannot send it",
     "big-endian to tftensor": "the wrapper sends the bytes in the wrong order: 1.5 arrives as 3e-319",
-    **{f"tuple values to {kind}": "ours takes a tuple for a list, as json does; the wrapper fails" for kind in KINDS},
     **{f"bytearray to {kind}": "its protobuf takes bytes only; ours takes both" for kind in KINDS},
 }
 

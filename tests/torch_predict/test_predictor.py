@@ -8,9 +8,11 @@ import torch
 from fixtures.torch_fakes import FakeBatch, FakeItem
 from google.protobuf import any_pb2
 
-from torch_predict.errors import Error, InvalidInput
+from torch_predict.errors import BadAnswer, Error, InvalidInput
 from torch_predict.hooks import Hooks
 from torch_predict.predictor import Predictor
+from torch_predict.seldon import plain
+from torch_predict.signature import Argument, Signature, Size, TensorSpec
 
 CPU = torch.device("cpu")
 
@@ -360,11 +362,11 @@ def test_byte_strings_fit_no_answer():
 
 
 def test_content_that_the_front_refuses_is_the_hooks_fault():
-    batch = FakeBatch(FakeItem("tensor", np.zeros(1)), refuse="key 1 is not a string")
-    Predictor(Recorder(), Hooks(run_model=lambda m, x, meta: {1: 2}), CPU).answer(batch)
+    batch = FakeBatch(FakeItem("tensor", np.zeros(1)), refuse="no UTF-8")
+    Predictor(Recorder(), Hooks(run_model=lambda m, x, meta: {"a": "\ud800"}), CPU).answer(batch)
     code, message, kind = batch.failures[0]
     assert (code, kind) == (13, "hook")
-    assert "its content does not fit jsonData: key 1 is not a string" in message
+    assert "its content does not fit jsonData: no UTF-8" in message
 
 
 def test_a_tensor_returned_by_run_model_is_an_error_as_in_the_original():
@@ -421,3 +423,141 @@ def test_a_type_error_does_not_run_hooks_twice():
 
     ask(FakeItem("tensor", np.zeros(1)), hooks=Hooks(preprocess=hook(preprocess)))
     assert len(calls) == 1
+
+
+# --- whose mistake it is: what a model without hooks takes is known, whatever the protocol
+
+
+PAIR = Signature((Argument("a"), Argument("b")), (TensorSpec("a", "float32", (-1, 2)), TensorSpec("b", "int64", (-1,))))
+ONE = Signature((Argument("input"),), (TensorSpec("input", "float32", (-1, 2)),), sizes={("input", 0): Size(1, 8)})
+WORDS = Signature((Argument("ids"),), (TensorSpec("ids", "int64", (-1,)),))
+
+
+def ask_known(signature, item, model):
+    batch = FakeBatch(item)
+    Predictor(model, Hooks(), CPU, None, signature).answer(batch)
+    return batch
+
+
+@pytest.mark.parametrize("kind", ["tensor", "tftensor", "ndarray", "jsonData"])
+@pytest.mark.parametrize(
+    ("signature", "value", "words"),
+    [
+        (ONE, np.zeros((1, 3)), "input 'input' has the shape [1, 3]: this model takes [-1, 2]"),
+        (ONE, np.zeros(2), "input 'input' has the shape [2]: this model takes [-1, 2]"),
+        (ONE, np.zeros((9, 2)), "input 'input' has the size 9 on axis 0: this model takes 1 to 8"),
+        (WORDS, np.array([0.5]), "input 'ids' holds float64 values that are no int64, which this model takes"),
+        (WORDS, np.array([2.0**60]), "input 'ids' holds float64 values that are no int64, which this model takes"),
+        (
+            PAIR,
+            np.zeros((1, 2)),
+            "this model takes the inputs 'a', 'b': send them by name, as jsonData or by the Open Inference Protocol",
+        ),
+    ],
+)
+def test_what_a_known_model_does_not_take_is_the_callers_mistake(kind, signature, value, words):
+    sent = value.tolist() if kind in ("ndarray", "jsonData") else value
+    assert ask_known(signature, FakeItem(kind, sent), Recorder()).failures[0] == (3, words, "bad_request")
+
+
+@pytest.mark.parametrize("kind", ["tensor", "ndarray", "jsonData"])
+def test_whole_numbers_of_json_become_the_integers_that_a_model_takes(kind):
+    model = Recorder()
+    value = [1.0, 2.0] if kind != "tensor" else np.array([1.0, 2.0])
+    batch = ask_known(WORDS, FakeItem(kind, value), model)
+    assert batch.failures == {}
+    assert model.calls[0][0].dtype is torch.int64
+
+
+def test_inputs_by_name_in_json_go_to_the_models_arguments():
+    class Sum(torch.nn.Module):
+        def forward(self, a, b):
+            assert a.dtype is torch.float32
+            assert b.dtype is torch.int64
+            return a.sum(1) + b
+
+    def ask_sum(value):
+        return ask_known(PAIR, FakeItem("jsonData", value), Sum())
+
+    assert ask_sum({"b": [1.0], "a": [[1.0, 2.0]]}).answers[0][1].tolist() == [4.0]
+    assert ask_sum({"a": [[1.0, 2.0]]}).failures[0][:2] == (3, "missing inputs 'b': this model takes 'a', 'b'")
+    assert "holds float64" in ask_sum({"a": [[1.0, 2.0]], "b": [1.5]}).failures[0][1]
+
+
+class Returning(torch.nn.Module):
+    def __init__(self, result):
+        super().__init__()
+        self.result = result
+
+    def forward(self, x):
+        return self.result
+
+
+T = torch.tensor([1.0, 2.0])
+
+
+def quantized():
+    return torch.quantize_per_tensor(T, 1.0, 0, torch.qint8)
+
+
+@pytest.mark.parametrize(
+    ("result", "kind", "value"),
+    [
+        (
+            {"a": T, "n": None, "deep": {"b": [T]}},
+            "jsonData",
+            {"a": [1.0, 2.0], "n": None, "deep": {"b": [[1.0, 2.0]]}},
+        ),
+        ((T, T.int()), "jsonData", {"output_0": [1.0, 2.0], "output_1": [1, 2]}),
+        ([T, None], "jsonData", {"output_0": [1.0, 2.0], "output_1": None}),
+        ((T,), "tensor", [1.0, 2.0]),
+        (torch.complex(T, T).conj().imag, "tensor", [-1.0, -2.0]),
+        (T.to_sparse(), "tensor", [1.0, 2.0]),
+        (quantized, "tensor", [1.0, 2.0]),
+        (T.bfloat16().requires_grad_(), "tensor", [1.0, 2.0]),
+        (T.to(torch.float8_e4m3fn), "tensor", [1.0, 2.0]),
+        (T.expand(2, 2).T, "tensor", [[1.0, 1.0], [2.0, 2.0]]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*quantiz")  # torch takes them back some day; until then there are such models
+def test_whatever_a_model_gives_is_sent(result, kind, value):
+    result = result() if callable(result) else result
+    batch = ask(FakeItem("tensor", np.zeros((1, 1))), model=Returning(result))
+    assert batch.failures == {}
+    assert (batch.answers[0][0], np.asarray(batch.answers[0][1], object).tolist()) == (
+        kind,
+        np.asarray(value, object).tolist(),
+    )
+
+
+def test_what_numpy_has_nothing_for_is_named():
+    jagged = torch.nested.nested_tensor([T, T[:1]], layout=torch.jagged)
+    code, message, kind = ask(FakeItem("tensor", np.zeros((1, 1))), model=Returning(jagged)).failures[0]
+    assert (code, kind) == (13, "hook")
+    assert "a tensor (torch.float32, torch.jagged) that numpy has no array for" in message
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"a": [{"b": object()}]}, "it['a'][0]['b'] is a object; make it a dict, list, float, int, str, bool or None"),
+        ({"a": {1: 2}}, "it['a'] has a key of type int; make it str"),
+        ({"a": np.zeros(1, np.complex64)}, "it['a'] is a complex64; make it"),
+        ({"a": b"bytes"}, "it['a'] is a bytes; make it"),
+    ],
+)
+def test_what_json_cannot_hold_is_named_by_its_place(value, words):
+    with pytest.raises(BadAnswer) as caught:
+        plain(value)
+    assert str(caught.value).startswith(words)
+
+
+def test_numpys_values_in_a_dict_are_sent_as_pythons():
+    value = {
+        "a": np.float32(0.5),
+        "b": [np.int64(1), np.bool_(True)],
+        "c": np.arange(2),
+        "d": torch.tensor(2),
+        "e": "x",
+    }
+    assert plain(value) == {"a": 0.5, "b": [1, True], "c": [0, 1], "d": 2, "e": "x"}

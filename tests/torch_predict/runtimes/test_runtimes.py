@@ -10,13 +10,14 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import torch_predict.runtimes
 from dl_inference.serving.load_error import LoadError
 from torch_predict import modules, repository
-from torch_predict.errors import PickleNotAllowed
+from torch_predict.errors import InvalidInput, PickleNotAllowed
 from torch_predict.runtimes import RUNTIMES
 from torch_predict.signature import TensorSpec
 
@@ -298,4 +299,55 @@ def test_an_exported_program_tells_types_and_shapes(tmp_path):
     # what leaves as bfloat16 is sent as float32
     assert known.outputs == (TensorSpec("sum", "float32", (-1, 4)), TensorSpec("b", "float32", (-1, 1)))
     nested = signature_of(Nested(), ({"a": a, "b": b},), None)
-    assert (nested.inputs, nested.outputs) == ((), ())
+    assert [spec.name for spec in nested.inputs] == ["inputs_a", "inputs_b"]
+    assert nested.outputs == ()
+
+
+class WithKeywords(torch.nn.Module):
+    def forward(self, input, *, scale, offset=None):
+        return input * scale if offset is None else input * scale + offset["by"]
+
+
+def exported_model(tmp_path, module, arguments, keywords, **options):
+    torch.export.save(torch.export.export(module, arguments, keywords, **options), tmp_path / "model.pt2")
+    exported = next(runtime for runtime in RUNTIMES if runtime.name == "exported")
+    model = exported.load(tmp_path / "model.pt2", CPU)
+    return model, exported.signature(model)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "names", "answer"),
+    [
+        ({"scale": torch.zeros(2)}, ["input", "scale"], [2.0, 4.0]),
+        ({"scale": torch.zeros(2), "offset": {"by": torch.zeros(2)}}, ["input", "scale", "offset_by"], [3.0, 5.0]),
+        ({"offset": {"by": torch.zeros(2)}, "scale": torch.zeros(2)}, ["input", "offset_by", "scale"], [3.0, 5.0]),
+    ],
+)
+def test_a_program_exported_with_keywords_and_containers_is_called_by_its_inputs_names(
+    tmp_path, keywords, names, answer
+):
+    model, signature = exported_model(tmp_path, WithKeywords(), (torch.zeros(2),), keywords)
+    values = {"input": [1.0, 2.0], "scale": [2.0, 2.0], "offset_by": [1.0, 1.0]}
+    inputs = signature.bind({name: np.array(values[name], np.float32) for name in reversed(names)})
+    assert sorted(spec.name for spec in signature.inputs) == sorted(names)
+    called = signature.call(model, {name: torch.from_numpy(array) for name, array in inputs.items()})
+    assert called.tolist() == answer
+
+
+def test_an_exported_programs_bounds_are_known(tmp_path):
+    class Two(torch.nn.Module):
+        def forward(self, input, other):
+            return input.sum(1) + other
+
+    batch = torch.export.Dim("batch", min=2, max=8)
+    shapes = ({0: batch}, {0: batch})
+    _, signature = exported_model(tmp_path, Two(), (torch.zeros(3, 4), torch.zeros(3)), {}, dynamic_shapes=shapes)
+    signature.check({"input": np.zeros((8, 4), np.float32), "other": np.zeros(8, np.float32)})
+    for shapes, words in [
+        (((9, 4), (9,)), "input 'input' has the size 9 on axis 0: this model takes 2 to 8"),
+        (((1, 4), (1,)), "input 'input' has the size 1 on axis 0: this model takes 2 to 8"),
+        (((4, 4), (5,)), "equal sizes"),
+        (((4, 3), (4,)), r"input 'input' has the shape \[4, 3\]: this model takes \[-1, 4\]"),
+    ]:
+        with pytest.raises(InvalidInput, match=words):
+            signature.check({n: np.zeros(s, np.float32) for n, s in zip(("input", "other"), shapes, strict=True)})
