@@ -112,7 +112,10 @@ class SavedModel:
             raise invalid_argument(error.object.decode(errors="replace")) from None
         graph = self._session.graph
         return [
-            Output(graph.get_tensor_by_name(name).dtype.as_datatype_enum, np.asarray(value))
+            Output(
+                graph.get_tensor_by_name(name).dtype.as_datatype_enum,
+                np.asarray(value, dtype=object if isinstance(value, bytes) else None),
+            )
             for name, value in zip(fetches, values, strict=True)
         ]
 

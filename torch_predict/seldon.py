@@ -127,7 +127,12 @@ def array_of(tensor: Any) -> np.ndarray[Any, Any]:
 
 def _array(values: list[Any]) -> np.ndarray[Any, Any]:
     try:
-        return np.array(values)
+        array = np.array(values)
+        if array.dtype.kind == "U":  # which knows no zeros at the end of a text
+            objects = np.array(values, object)
+            if any(isinstance(each, str) and each.endswith("\0") for each in objects.flat):
+                return objects
+        return array
     except ValueError:  # numpy: "setting an array element with a sequence ... inhomogeneous shape"
         raise InvalidInput("data.ndarray is ragged: its lists differ in length") from None
 
@@ -157,7 +162,12 @@ def as_array(result: Any) -> np.ndarray[Any, Any]:
         BadAnswer: it is a ragged list.
     """
     try:
-        return np.asarray(result)
+        array = np.asarray(result)
+        if array.dtype.kind in "SU" and not isinstance(result, np.ndarray):
+            objects = np.array(result, object)  # numpy's own types of text know no zeros at the end
+            if all(isinstance(each, str | bytes) for each in objects.flat):
+                return objects
+        return array
     except ValueError:
         raise BadAnswer("it is a ragged list: its rows differ in length") from None
 

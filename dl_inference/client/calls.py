@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy.typing as npt
 
@@ -26,6 +26,25 @@ DL_INFERENCE = {
 """path -> the one of dl_inference's own service that answers the same message."""
 
 
+P = ParamSpec("P")
+
+
+def _raises_input_error(make: Callable[P, "Call[T_co]"]) -> Callable[P, "Call[T_co]"]:
+    """Make every failure with a caller's values an InputError: their own code runs in it, and protobuf's checks."""
+
+    @functools.wraps(make)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> "Call[T_co]":
+        try:
+            return make(*args, **kwargs)
+        except InputError:
+            raise
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise InputError(f"the input has no form in the protocol: {what}") from error
+
+    return checked
+
+
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T_co]):
     """One call, before it is made.
@@ -45,12 +64,14 @@ class Call(Generic[T_co]):
     version: str = ""
 
 
+@_raises_input_error
 def predict_tfs(model: str, inputs: Mapping[str, npt.ArrayLike], **fields: Any) -> Call[Prediction]:
     """Return the call of `tfs.request`."""
     request = tfs.request(model, inputs, **fields)
     return Call(tfs.PREDICT, request.SerializeToString(), functools.partial(_read_tfs, model))
 
 
+@_raises_input_error
 def predict_seldon(
     model: str, value: Any, *, version: str | int, tags: Mapping[str, Any] | None, **fields: Any
 ) -> Call[Prediction]:
@@ -69,12 +90,14 @@ def predict_seldon(
     return Call(seldon.PREDICT, request.SerializeToString(), read, model if as_metadata else None, asked)
 
 
+@_raises_input_error
 def predict_oip(model: str, inputs: Mapping[str, npt.ArrayLike], **fields: Any) -> Call[Prediction]:
     """Return the call of `oip.request`."""
     request = oip.request(model, inputs, **fields)
     return Call(oip.INFER, request.SerializeToString(), functools.partial(_read_oip, model))
 
 
+@_raises_input_error
 def signatures_tfs(model: str, version: int | None, label: str | None) -> Call[dict[str, tfs.Signature]]:
     """Return the call for a model's signatures."""
     request: Any = messages.GetModelMetadataRequest(metadata_field=["signature_def"])
@@ -82,6 +105,7 @@ def signatures_tfs(model: str, version: int | None, label: str | None) -> Call[d
     return _call(tfs.METADATA, request, messages.GetModelMetadataResponse, tfs.signatures_of)
 
 
+@_raises_input_error
 def status_tfs(model: str, version: int | None) -> Call[dict[int, str]]:
     """Return the call for the states of a model's versions."""
     request: Any = messages.GetModelStatusRequest()
@@ -89,18 +113,21 @@ def status_tfs(model: str, version: int | None) -> Call[dict[int, str]]:
     return _call(tfs.STATUS, request, messages.GetModelStatusResponse, tfs.states_of)
 
 
+@_raises_input_error
 def metadata_oip(model: str, version: str | int) -> Call[oip.ModelMetadata]:
     """Return the call for a model's inputs and outputs."""
     request = messages.ModelMetadataRequest(name=model, version=str(version))
     return _call(oip.METADATA, request, messages.ModelMetadataResponse, oip.metadata_of)
 
 
+@_raises_input_error
 def ready_oip(model: str, version: str | int) -> Call[bool]:
     """Return the call for whether a model is ready."""
     request = messages.ModelReadyRequest(name=model, version=str(version))
     return _call(oip.READY, request, messages.ModelReadyResponse, lambda message: bool(message.ready))
 
 
+@_raises_input_error
 def is_serving(service: str) -> Call[bool]:
     """Return the call of gRPC's health protocol."""
     request = messages.HealthCheckRequest(service=service)

@@ -53,6 +53,8 @@ DTYPES = (
     DType("complex128", np.dtype("<c16"), "DT_COMPLEX128", "dcomplex_val", "", "", "<f8"),
 )
 BY_NAME = {dtype.name: dtype for dtype in DTYPES}
+MAX_EXACT = 2**53
+"""Beyond it not every whole number is a float64."""
 TEXT_KINDS = "OSTU"
 """numpy's kinds of arrays whose elements are text or bytes."""
 
@@ -60,15 +62,49 @@ TEXT_KINDS = "OSTU"
 def as_array(value: Any, name: str) -> Array:
     """Return an input as an array; what is one already is not copied.
 
+    Texts and bytes that are no array yet become objects, so that zero bytes at their end stay. A tensor of torch comes
+    from its device, without its gradient.
+
     Raises:
-        InputError: numpy makes no array of numbers or texts of it.
+        InputError: numpy makes no array of numbers or texts of it, or not without losing something.
     """
+    if isinstance(value, np.ma.MaskedArray):
+        if np.ma.is_masked(value):
+            raise InputError(f"{name}: a masked array, and no protocol has masks: give .filled(value)")
+        plain: Array = value.filled()
+        return plain
     try:
+        if hasattr(value, "detach"):
+            return _of_torch(value)
         array = np.asarray(value)
-    except (TypeError, ValueError, OverflowError) as error:  # ragged, or not to be converted
+        if not isinstance(value, np.ndarray | np.generic) and array.dtype.kind in "SUOf":
+            array = _exact(array, np.array(value, object), name)
+    except InputError:
+        raise
+    except Exception as error:  # ragged, or an object whose own code fails
         raise InputError(f"{name}: not an array: {error}") from error
     if array.dtype.kind in "OT" and not all(isinstance(each, str | bytes) for each in array.flat):
         raise InputError(f"{name}: not an array: give numbers of at most 64 bits, bool, str or bytes, of one kind")
+    return array
+
+
+def _exact(array: Array, objects: Array, name: str) -> Array:
+    """Return what numpy made of Python's values, or the values themselves where it changed them."""
+    if array.dtype.kind != "f":
+        return objects
+    for each in objects.flat:
+        if isinstance(each, int) and abs(each) > MAX_EXACT:
+            raise InputError(f"{name}: {each} among floats would be rounded: give an array of one type")
+    return array
+
+
+def _of_torch(tensor: Any) -> Array:
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if str(tensor.dtype) == "torch.bfloat16":
+        values: Array = tensor.float().numpy()
+        bfloat16 = _bfloat16()
+        return values if bfloat16 is None else values.astype(bfloat16)
+    array: Array = tensor.numpy()
     return array
 
 
@@ -98,8 +134,15 @@ def to_bytes(array: Array) -> bytes:
 
 
 def to_texts(array: Array) -> list[bytes]:
-    """Return the elements of an array of texts in row-major order, str as UTF-8."""
-    return [each.encode() if isinstance(each, str) else each for each in array.ravel().tolist()]
+    """Return the elements of an array of texts in row-major order, str as UTF-8.
+
+    Raises:
+        InputError: a str is no text: it holds half of a surrogate pair.
+    """
+    try:
+        return [each.encode() if isinstance(each, str) else each for each in array.ravel().tolist()]
+    except UnicodeEncodeError as error:
+        raise InputError(f"{error.object[:60]!r} cannot be encoded as UTF-8: {error.reason}; give bytes") from error
 
 
 def from_bytes(data: bytes, dtype: DType, shape: Sequence[int]) -> Array:

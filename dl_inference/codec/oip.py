@@ -43,7 +43,7 @@ def request(
     """Return a ModelInferRequest with raw contents.
 
     Raises:
-        InputError: no inputs, or one that the protocol has no type for; a parameter of another type than its own.
+        InputError: no mapping, or one that the protocol has no type for; a parameter of another type than its own.
     """
     message = packed.ModelInferRequest(model_name=model, model_version=str(version))
     for name, array in named(inputs).items():

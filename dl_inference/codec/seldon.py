@@ -14,8 +14,6 @@ from dl_inference.codec.tensor_proto import from_tensor_proto, to_tensor_proto
 
 PREDICT = "/seldon.protos.Seldon/Predict"
 Kind = Literal["tftensor", "tensor", "ndarray"]
-# float64 has 53 bits for the digits.
-_MAX_EXACT = 2**53
 
 
 def request(
@@ -35,8 +33,8 @@ def request(
         InputError: the kind has no form for the array, or the value is none of these.
     """
     message: Any = packed.SeldonMessage()
-    if isinstance(value, np.ndarray | np.generic):
-        _set_array(message.data, np.asarray(value), kind)
+    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "detach"):
+        _set_array(message.data, value, kind)
         message.data.names.extend(names)
     elif kind is not None or names:
         raise InputError(f"kind and names are for arrays: give numpy.asarray(value), not {type(value).__name__}")
@@ -67,8 +65,8 @@ def _from_message(value: Any) -> Any:
     return message
 
 
-def _set_array(data: Any, array: Array, kind: Kind | None) -> None:
-    array = dtypes.as_array(array, "array")
+def _set_array(data: Any, value: Any, kind: Kind | None) -> None:
+    array = dtypes.as_array(value, "array")
     is_str = array.dtype.kind in dtypes.TEXT_KINDS and all(isinstance(each, str) for each in array.flat)
     kind = kind or ("ndarray" if is_str and array.ndim else "tftensor")
     if kind == "tftensor":
@@ -84,7 +82,7 @@ def _set_array(data: Any, array: Array, kind: Kind | None) -> None:
 def _set_tensor(tensor: Any, array: Array) -> None:
     if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
         raise InputError(f"kind tensor holds float64 only, not {array.dtype}: use tftensor or ndarray")
-    if array.dtype.kind in "iu" and array.size and max(int(array.max()), -int(array.min())) > _MAX_EXACT:
+    if array.dtype.kind in "iu" and array.size and max(int(array.max()), -int(array.min())) > dtypes.MAX_EXACT:
         raise InputError("kind tensor would round integers beyond 2**53: use tftensor")
     tensor.SetInParent()
     tensor.shape.extend(array.shape)
@@ -109,7 +107,7 @@ def _set_json(message: Any, value: Any) -> None:
     elif isinstance(value, bool | np.bool_):
         message.bool_value = bool(value)
     elif isinstance(value, int | float | np.number) and not isinstance(value, complex | np.complexfloating):
-        message.number_value = float(value)
+        message.number_value = _number(value)
     elif isinstance(value, str):
         message.string_value = value
     elif isinstance(value, Mapping):
@@ -124,6 +122,12 @@ def _set_json(message: Any, value: Any) -> None:
             _set_json(message.list_value.values.add(), each)
     else:
         raise InputError(f"{type(value).__name__} is neither array, bytes, str nor one of JSON's values")
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, int | np.integer) and abs(int(value)) > dtypes.MAX_EXACT:
+        raise InputError(f"JSON's numbers are float64, which would round {value}: send an array of int64, or a text")
+    return float(value)
 
 
 def value_of(message: Any) -> Any:

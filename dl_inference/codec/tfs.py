@@ -54,7 +54,7 @@ def request(  # noqa: PLR0913  (the fields of a PredictRequest)
     """Return a PredictRequest.
 
     Raises:
-        InputError: no inputs, one that TensorFlow has no type for, or both a version and a label.
+        InputError: no mapping, one that TensorFlow has no type for, or both a version and a label.
     """
     message = packed.PredictRequest()
     fill_spec(message.model_spec, model, version, label)
@@ -71,7 +71,7 @@ def named(inputs: Any) -> dict[str, Array]:
     Raises:
         InputError: they have no names, or one is no array.
     """
-    if not isinstance(inputs, Mapping) or not inputs:
+    if not isinstance(inputs, Mapping):
         raise InputError(f'this protocol wants named inputs, {{"x": array}}, not {type(inputs).__name__}')
     return {name: as_array(value, name) for name, value in inputs.items()}
 

@@ -19,7 +19,7 @@ from dl_inference import messages
 from dl_inference.codec import oip as oip_codec
 from dl_inference.codec import seldon as seldon_codec
 from dl_inference.codec import tfs as tfs_codec
-from dl_inference.codec.dtypes import TEXT_KINDS, Array
+from dl_inference.codec.dtypes import TEXT_KINDS, Array, as_array
 from dl_inference.codec.errors import InputError
 from dl_inference.codec.packed import plain
 
@@ -132,7 +132,7 @@ def _plain(message: Message) -> Message:
 
 
 def _named(value: Any) -> dict[str, Array]:
-    if not isinstance(value, dict) or not value:
+    if not isinstance(value, dict):
         raise InputError('this protocol wants named inputs: JSON as {"x": [[1, 2]]}, or an .npz file')
     return {name: _array(name, item) for name, item in value.items()}
 
@@ -144,12 +144,13 @@ def _array(name: str, item: Any) -> Array:
         if item.keys() != {"dtype", "values"}:
             raise InputError(f'{name}: give a list, or {{"dtype": "int32", "values": [...]}}')
         item, dtype = item["values"], item["dtype"]
-    try:
-        array = np.asarray(item, dtype=dtype)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{name}: not an array: {error}") from error
-    if array.dtype == object:  # null, a number beyond 64 bits, or different things in one list
-        raise InputError(f"{name}: not an array: give numbers of at most 64 bits, true and false, or texts")
+    if dtype is None:
+        array = as_array(item, name)
+    else:
+        try:
+            array = np.asarray(item, dtype=dtype)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise InputError(f"{name}: not an array: {error}") from error
     if array.dtype == np.float64 and dtype is None and not isinstance(item, np.ndarray):
         return array.astype(np.float32)
     return array

@@ -1,6 +1,8 @@
 """How `dl-inference call` shows an answer of any of the protocols."""
 
+import base64
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -39,10 +41,46 @@ def show(console: Console, answer: Answer[Any]) -> None:
 
 def to_json(answer: Answer[Any]) -> str:
     """Return an answer for programs: the message in protobuf's JSON, and how the call went."""
-    message = json_format.MessageToDict(answer.message, preserving_proto_field_name=True)
+    message = _as_dict(answer.message, preserving_proto_field_name=True)
     return json.dumps(
         {"answer": message, "took_ms": round(answer.took_ms, 3), "trailers": dict(answer.trailers)}, sort_keys=True
     )
+
+
+def _as_dict(message: Any, **options: Any) -> dict[str, Any]:
+    """Return a message as protobuf's JSON has it, and what that has no form for as text.
+
+    Numbers of JSON that are not finite become ``"NaN"`` and ``"Infinity"``, as those of tensors are; of a message in an
+    Any whose type nobody knows there are the bytes, as base64.
+    """
+    copy = type(message)()
+    copy.CopyFrom(message)
+    if copy.DESCRIPTOR.name == "SeldonMessage":
+        if copy.HasField("jsonData"):
+            _write_out(copy.jsonData)
+        for value in [*copy.data.ndarray.values, *copy.meta.tags.values()]:
+            _write_out(value)
+    try:
+        found: dict[str, Any] = json_format.MessageToDict(copy, **options)
+        return found
+    except TypeError:  # "Can not find message descriptor by type_url"
+        custom = copy if copy.DESCRIPTOR.name == "Any" else copy.customData
+        form = {"@type": custom.type_url, "value": base64.b64encode(custom.value).decode()}
+        if custom is copy:
+            return form
+        copy.ClearField("customData")
+        return {**json_format.MessageToDict(copy, **options), "customData": form}
+
+
+def _write_out(value: Any) -> None:
+    """Make texts of the numbers in a google.protobuf.Value that JSON has not."""
+    kind = value.WhichOneof("kind")
+    if kind == "number_value" and not math.isfinite(value.number_value):
+        number = value.number_value
+        value.string_value = "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+    inner = value.struct_value.fields.values() if kind == "struct_value" else ()
+    for each in [*inner, *(value.list_value.values if kind == "list_value" else ())]:
+        _write_out(each)
 
 
 def _how(answer: Answer[Any]) -> str:
@@ -63,7 +101,7 @@ def _fields(message: Any) -> list[tuple[str, Any]]:
             return [(name, _readable(array)) for name, array in oip.outputs_of(message).items()]
         found = _seldon_value(message)
     except BadTensorError as error:
-        return [("answer", json_format.MessageToDict(message)), ("problem", str(error))]
+        return [("answer", _as_dict(message)), ("problem", str(error))]
     tags = seldon.tags_of(message)
     return [*found, *([("tags", tags)] if tags else [])]
 
@@ -73,7 +111,7 @@ def _seldon_value(message: Any) -> list[tuple[str, Any]]:
     if which is None:
         return [("answer", "(empty)")]
     if which == "customData":
-        return [(which, json_format.MessageToDict(message.customData))]
+        return [(which, _as_dict(message.customData))]
     value = seldon.value_of(message)
     if which != "data":
         return [(which, value)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import tracemalloc
 
@@ -11,7 +12,9 @@ import pytest
 from google.protobuf.message import DecodeError
 
 from dl_inference import BadTensorError, InputError, messages
+from dl_inference.client import calls
 from dl_inference.codec import dtypes, oip, packed, seldon, tensor_proto, tfs
+from dl_inference.codec.packed import plain
 
 SEED = 20_261_121
 SHAPES = [(), (0,), (1,), (7,), (2, 0, 3), (3, 5), (2, 3, 4, 5)]
@@ -343,7 +346,6 @@ def test_an_ndarray_of_different_things_is_an_array_of_objects():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: tfs.request("m", {}), "named inputs"),
         (lambda: tfs.request("m", np.zeros(2)), "named inputs"),
         (lambda: tfs.request("m", {"x": [[1], [2, 3]]}), "x: not an array"),
         (lambda: tfs.request("m", {"x": None}), "x: not an array"),
@@ -483,3 +485,97 @@ def test_no_damage_to_an_answer_ends_in_anything_but_a_named_error():
             except (BadTensorError, DecodeError):
                 refused += 1
     assert refused > 400  # the damage is real, of 2,400
+
+
+# --- nothing is changed on the way
+
+
+@pytest.mark.parametrize("value", [[b"ab\0", b""], [["a\0", "b"]], b"\0", "\0\0", (b"x", b"y\0")])
+def test_zero_bytes_at_the_end_of_texts_stay(value):
+    expected = [each.encode() if isinstance(each, str) else each for each in np.array(value, object).ravel().tolist()]
+    sent = plain(tfs.request("m", {"x": value})).inputs["x"]
+    assert list(sent.string_val) == expected
+    raw = oip.request("m", {"x": value}).raw_input_contents[0]
+    assert list(oip._split(raw)) == expected
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: tfs.request("m", {"x": [2**60 + 1, 0.5]}), f"{2**60 + 1} among floats would be rounded"),
+        (lambda: tfs.request("m", {"x": [2**63, -1]}), "would be rounded|of one kind"),
+        (lambda: tfs.request("m", {"x": [1, "a"]}), "of one kind"),
+        (lambda: tfs.request("m", {"x": np.ma.array([1, 2], mask=[0, 1])}), "masked array.*filled"),
+        (lambda: oip.request("m", {"x": ["\ud800"]}), "cannot be encoded as UTF-8.*give bytes"),
+        (lambda: seldon.request({"a": 2**53 + 1}), f"would round {2**53 + 1}: send an array of int64"),
+        (lambda: seldon.request({"a": [np.int64(2**53 + 1)]}), "would round"),
+        (lambda: seldon.request(np.array([2**53 + 1]), kind="ndarray"), "would round"),
+        (lambda: seldon.request("x", tags={"id": 2**60}), "would round"),
+    ],
+)
+def test_what_would_be_changed_on_the_way_is_refused_with_the_remedy(make, words):
+    with pytest.raises(InputError, match=words):
+        make()
+
+
+def test_what_is_exact_passes():
+    assert plain(seldon.request({"a": 2**53})).jsonData.struct_value.fields["a"].number_value == 2**53
+    assert list(plain(tfs.request("m", {"x": np.ma.array([1, 2])})).inputs["x"].tensor_shape.dim) != []
+    assert plain(tfs.request("m", {})).model_spec.name == "m"
+    assert not plain(oip.request("m", {})).inputs
+
+
+def test_torchs_tensors_go_by_every_protocol():
+    import torch
+
+    tensor = torch.tensor([1.5, -2.0], requires_grad=True)
+    expected = np.array([1.5, -2.0], np.float32)
+    for given in (tensor, tensor.expand(1, 2)[0], torch.complex(tensor, tensor).conj().real):
+        found = seldon.value_of(plain(seldon.request(given)))
+        assert (found.dtype, found.tolist()) == (expected.dtype, expected.tolist())
+        assert plain(tfs.request("m", {"x": given})).inputs["x"].tensor_content == expected.tobytes()
+        assert oip.request("m", {"x": given}).raw_input_contents[0] == expected.tobytes()
+    half = seldon.value_of(plain(seldon.request(tensor.bfloat16())))
+    assert (half.dtype.name, half.tolist()) == ("bfloat16", [1.5, -2.0])
+
+
+class Hostile:
+    """What numpy, protobuf and we ask of a value, and get only trouble for."""
+
+    def __getattr__(self, name):
+        raise RuntimeError("nothing for you")
+
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+RECURSIVE: list = []
+RECURSIVE.append(RECURSIVE)
+ODD = [
+    Hostile(), RECURSIVE, {1, 2}, object(), 1j, np.datetime64("2020"), np.zeros(1, "V3"), np.zeros(2, "i4,f4"),
+    "\ud800", ["\ud800"], {"\ud800": 1}, {1: 2}, 2**70, [None, 1], [[1], [2, 3]], float("nan"), range(3),
+    np.zeros((0, 2**40)), np.float128(1), np.array([object()]), memoryview(b"x"), lambda: 1, Exception, type,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("index", range(len(ODD)))
+def test_whatever_a_caller_gives_the_client_raises_nothing_but_input_errors(index):
+    odd = ODD[index]
+    makers = [
+        lambda: calls.predict_tfs("m", {"x": odd}),
+        lambda: calls.predict_tfs("m", odd),
+        lambda: calls.predict_tfs(odd, {"x": 1}),
+        lambda: calls.predict_tfs("m", {odd if isinstance(odd, str) else 7: 1}),
+        lambda: calls.predict_tfs("m", {"x": 1}, signature=odd, outputs=odd, version=odd),
+        lambda: calls.predict_oip("m", {"x": odd}),
+        lambda: calls.predict_oip(odd, odd, version=odd, outputs=odd, parameters=odd),
+        lambda: calls.predict_oip("m", {"x": 1}, parameters={"p": odd}),
+        lambda: calls.predict_seldon("m", odd, version="", tags=None),
+        lambda: calls.predict_seldon(odd, 1, version=odd, tags=odd),
+        lambda: calls.predict_seldon("m", np.zeros(1), version="", tags={"t": odd}, kind=odd, names=odd),
+        lambda: calls.status_tfs(odd, odd),
+        lambda: calls.is_serving(odd),
+    ]
+    for make in makers:
+        with contextlib.suppress(InputError):
+            make()

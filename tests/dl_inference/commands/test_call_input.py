@@ -74,8 +74,10 @@ def test_oip_inputs_are_raw_in_the_order_of_the_names():
     [
         [1],
         None,
-        {},
         {"x": [[1], [2, 3]]},
+        {"x": [2**60 + 1, 0.5]},
+        {"x": [1, "a"]},
+        {"x": ["\ud800"]},
         {"x": {"dtype": "int32"}},
         {"x": {"dtype": "int8", "values": [1000]}},
         {"x": np.longdouble([1])},
