@@ -45,11 +45,11 @@ def rollback(  # noqa: PLR0913  (the options of the command)
     registry: Registry = None,
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
-    """Return to what an earlier revision said, as a new revision."""
+    """Return to what an earlier revision said, as a new revision. A return is not returned from without --to."""
     with reported(), open_releases(registry, registry_timeout_ms) as store:
         old, expected = _earlier(store, model, to)
         edit: Edit = lambda document, _: edits.restore(document, old, expected)  # noqa: E731
-        reason = reason or f"rollback to revision {old.revision}"
+        reason = reason or f"{view.ROLLBACK} {old.revision}"
         wanted = Wanted(edit, author or default_author(), reason, force)
         out.print(view.outcome(change(store, model, wanted, timeout_ms=registry_timeout_ms)))
 
@@ -71,4 +71,10 @@ def _earlier(store: ReleaseStore, model: str, revision: int | None) -> tuple[Rel
     if not earlier:
         unreadable = next((f" ({each})" for each in documents if isinstance(each, SchemaError)), "")
         raise RefusedError(f"{model} has no revision before {current.revision}{unreadable}")
+    again = [each.revision for each in earlier[:-1] if each.says_the_same(current)]
+    if again:
+        raise RefusedError(
+            f"revision {current.revision} of {model} is itself the return to revision {again[-1]}, from revision "
+            f"{earlier[-1].revision}: say which to return to, with --to REVISION (dl-inference release history {model})"
+        )
     return earlier[-1], current.revision

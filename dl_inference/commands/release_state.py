@@ -101,7 +101,8 @@ class State:
             yield Text(f"{self.model} has no release document in {self.place}: what access.yaml says of it holds")
         else:
             yield Text(f"{self.model}, revision {document.revision}", style="bold")
-            yield Text(f"by {plain(document.author)} at {plain(document.time)}, {plain(since(document.time))} ago")
+            when = f" at {plain(document.time)}, {plain(since(document.time))} ago" if document.time else ""
+            yield Text(f"by {plain(document.author) or 'nobody named'}{when}")
             if document.reason:
                 yield Text(f"reason: {plain(document.reason)}")
             yield Text(f"for versions that say nothing else: {_settings(document)}")

@@ -17,6 +17,10 @@ COMMANDS = ("deploy", "set", "show", "history", "rollback", "clear")
 """Of `dl-inference release`: a model that is called like one of them needs `release deploy`."""
 
 
+ROLLBACK = "rollback to revision"
+"""How the reason of a return begins where its author gives none."""
+
+
 def outcome(done: Outcome) -> RenderableType:
     """Return before and after of a change, what it did, and what can be done next."""
     model, after = done.after.model, done.after
@@ -74,8 +78,10 @@ def _next(before: ReleaseDocument | None, after: ReleaseDocument) -> Iterator[Te
         if release.phase == "canary":
             yield Text(f"to give version {version} every call: {command} {version} --phase production")
             yield Text(f"to end it: {command} {version} --remove")
-    undo = "rollback" if before else "clear"
-    yield Text(f"to undo this change: dl-inference release {undo} {after.model}", style="dim")
+    undo = f"release rollback {after.model}" if before else f"release clear {after.model}"
+    if before and after.reason.startswith(ROLLBACK):  # without --to it would be refused
+        undo += f" --to {before.revision}"
+    yield Text(f"to undo this change: dl-inference {undo}", style="dim")
 
 
 def _changes(

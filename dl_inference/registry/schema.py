@@ -181,6 +181,11 @@ class ReleaseDocument(Document):
         }
         return {version: weight for version, weight in weights.items() if weight}
 
+    def says_the_same(self, other: "ReleaseDocument") -> bool:
+        """Whether both say the same, whoever wrote them and when."""
+        about_it = {"revision", "author", "time", "reason"}
+        return self.model_dump(exclude=about_it) == other.model_dump(exclude=about_it)
+
     def faults(self) -> list[str]:
         """Return what makes no sense in it although every value may be; empty when it can be routed."""
         found = [

@@ -75,7 +75,8 @@ def deploy(
         raise RefusedError(
             f"version {version} of {model} is not released yet: say --phase staging, canary or production"
         )
-    if present is None and phase == "canary" and settings.weight is None and (base is None or base.weight is None):
+    has_no_share = present is None or present.phase == "staging"
+    if has_no_share and phase == "canary" and settings.weight is None and (base is None or base.weight is None):
         raise RefusedError(f"a canary needs a share: say --weight N (the others have {_weights(base, version)})")
     values = settings.values()
     if phase == "production" and settings.weight is None:

@@ -196,6 +196,10 @@ def test_rollback_is_a_new_revision_with_the_old_content(fleet):
     found = document(fleet)
     assert found.shares() == {"3": 100}
     assert found.reason == "rollback to revision 1"
+    assert "to undo this change: dl-inference release rollback digits --to 2" in said
+    again = release("rollback", "digits", code=1)
+    assert "revision 3 of digits is itself the return to revision 1, from revision 2: say which to return to" in again
+    assert document(fleet).revision == 3
     assert "digits, revision 3 -> 4" in release("rollback", "digits", "--to", "2", "--reason", "it was right")
     assert document(fleet).shares() == {"4": 100}
     assert "says so already; nothing is written" in release("rollback", "digits", "--to", "4")

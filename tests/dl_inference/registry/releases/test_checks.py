@@ -205,6 +205,10 @@ REFUSED = {
     "released": (lambda now, _: edits.remove(now, "m", "3"), "label 'stable' is of version 3.*release set m --label"),
     "absent": (lambda now, _: edits.remove(now, "m", "8"), r"version 8 of m is not released \(released: 3, 5\)"),
     "phase": (deploying("2", None), "version 2 of m is not released yet: say --phase"),
+    "staged share": (
+        deploying("5", "canary"),
+        r"a canary needs a share: say --weight N \(the others have version 3: 100",
+    ),
     "share": (deploying("2", "canary"), r"a canary needs a share: say --weight N \(the others have version 3: 100"),
 }
 
