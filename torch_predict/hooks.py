@@ -16,16 +16,11 @@ from typing import Any
 
 from dl_inference.serving.load_error import LoadError
 from torch_predict.modules import import_from
+from torch_predict.sources import HOOKS, misnamed
 
 _LOGGER = logging.getLogger(__name__)
 
 Meta = dict[str, Any]
-
-_USUAL = {
-    "preprocess": "preprocess(x, **kwargs)",
-    "run_model": "run_model(model, x, **kwargs)",
-    "postprocess": "postprocess(x, **kwargs)",
-}
 
 
 @dataclass(frozen=True)
@@ -50,6 +45,13 @@ def load(folder: Path) -> Hooks:
     if not (folder / "processor.py").is_file():
         return Hooks()
     module = import_from(folder, "processor")
+    own = [name for name, value in vars(module).items() if inspect.isfunction(value)]
+    for name, hook in misnamed(own):
+        raise LoadError(
+            module.__file__,
+            f"{name} is not a hook's name, so it would not be called",
+            f"name it {hook}, or with a leading underscore if it is not meant to be one",
+        )
     return Hooks(
         preprocess=_unary(module, "preprocess"),
         run_model=_run_model(module),
@@ -87,14 +89,14 @@ def _exported(module: ModuleType, name: str) -> Any:
     function = getattr(module, name, None)
     if function is not None and not callable(function):
         raise LoadError(
-            module.__file__, f"{name} is a {type(function).__name__}, not a function", f"define {_USUAL[name]}"
+            module.__file__, f"{name} is a {type(function).__name__}, not a function", f"define {HOOKS[name]}"
         )
     return function
 
 
 def _takes_meta(module: ModuleType, name: str, function: Callable[..., Any], positional: int) -> bool:
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise LoadError(module.__file__, f"{name} is async", f"define {_USUAL[name]} without async")
+        raise LoadError(module.__file__, f"{name} is async", f"define {HOOKS[name]} without async")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a builtin tells nothing about its arguments, and takes no meta
@@ -110,6 +112,6 @@ def _takes_meta(module: ModuleType, name: str, function: Callable[..., Any], pos
         signature.bind(*arguments)
     except TypeError as error:
         raise LoadError(
-            module.__file__, f"{name}{signature} cannot be called as a hook: {error}", f"define {_USUAL[name]}"
+            module.__file__, f"{name}{signature} cannot be called as a hook: {error}", f"define {HOOKS[name]}"
         ) from None
     return False

@@ -62,7 +62,7 @@ def import_from(folder: Path, name: str) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:  # a file that calls exit() must not end the server without a word
         del sys.modules[name]
-        raise LoadError(_place(file, error), f"{type(error).__name__}: {error}", "mend the file") from error
+        raise LoadError(_place(file, error), f"{type(error).__name__}: {error}", _remedy(error)) from error
     return module
 
 
@@ -73,6 +73,13 @@ def _hook(folder: Path) -> Callable[[str], FileFinder]:
         return FileFinder(path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (_Loader, SOURCE_SUFFIXES))
 
     return find
+
+
+def _remedy(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        top = error.name.partition(".")[0]
+        return f"install the package that brings it (pip install {top}, if it has the same name)"
+    return "correct this line of the file"
 
 
 def _place(file: Path, error: BaseException) -> str:

@@ -9,7 +9,7 @@ Finding and checking need no torch and run no code of the folder; only `load` do
 
 from __future__ import annotations
 
-import ast
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,16 @@ from dl_inference.serving import folder
 from dl_inference.serving.given import NOTHING, Given
 from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.settings import ModelFolderError
+from torch_predict import sources
 from torch_predict.config import ModelSettings
 from torch_predict.errors import PickleNotAllowed
 from torch_predict.runtimes import RUNTIMES, Runtime
 
 if TYPE_CHECKING:
     import torch
+
+
+_LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,9 @@ def check(path: Path, given: Given = NOTHING, *, allow_pickle: bool = False) -> 
             and not (allow_pickle or found.settings.allow_pickle)
         ):
             problems.append(PickleNotAllowed(version.file).problem)
-        problems += _source_problems(version)
+        problems += sources.problems(
+            version.path, needs_model_py=version.runtime.needs_model_py, model_file=version.file.name
+        )
     return problems
 
 
@@ -133,29 +139,18 @@ def _model_file(place: Path) -> Path:
 
 
 def _runtime_of(file: Path) -> Runtime:
+    try:
+        with file.open("rb") as stream:
+            beginning = stream.read(len(_LFS_POINTER))
+    except OSError as error:
+        status = file.stat()
+        whose = f"it is of user {status.st_uid} with mode {status.st_mode & 0o777:o}, and this is user {os.geteuid()}"
+        raise LoadError(file, f"cannot be read: {error.strerror}: {whose}", f"chmod a+r {file}") from None
+    if beginning == _LFS_POINTER:
+        raise LoadError(file, "is a pointer of Git LFS, not the model itself", "git lfs pull")
     candidates = [runtime for runtime in RUNTIMES if file.suffix in runtime.suffixes]
     for runtime in candidates:
         if runtime.recognises(file):
             return runtime
     kinds = " or ".join(runtime.name for runtime in candidates)
     raise LoadError(file, f"is damaged, or no {kinds} model ({file.stat().st_size} bytes)", "save or copy it again")
-
-
-def _source_problems(version: Version) -> list[Problem]:
-    problems = []
-    for name in ("processor.py", "model.py"):
-        file = version.path / name
-        if not file.is_file():
-            if name == "model.py" and version.runtime.needs_model_py:
-                problems.append(
-                    Problem(
-                        str(file), f"is missing: {version.file.name} holds weights only", "write a class Model there"
-                    )
-                )
-            continue
-        try:
-            ast.parse(file.read_bytes(), str(file))
-        except (SyntaxError, ValueError) as error:
-            place = f"{file}:{error.lineno}" if isinstance(error, SyntaxError) else str(file)
-            problems.append(Problem(place, f"is not Python: {error}", "mend the line"))
-    return problems

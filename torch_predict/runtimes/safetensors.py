@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     import torch
 
 
+_MAX_HEADER_BYTES = 100_000_000  # the limit of the format
+
+
 class SafeTensors(Runtime):
     """Weights only, in a format that cannot hold code."""
 
@@ -22,9 +26,18 @@ class SafeTensors(Runtime):
     needs_model_py = True
 
     def recognises(self, file: Path) -> bool:
-        """Say whether the file starts as safetensors do: 8 bytes of length, then JSON."""
+        """Say whether it is as long as its header says: 8 bytes of length, JSON with places, then the tensors."""
+        size = file.stat().st_size
         with file.open("rb") as stream:
-            return stream.read(9)[8:] == b"{"
+            length = int.from_bytes(stream.read(8), "little")
+            if not 2 <= length <= min(size - 8, _MAX_HEADER_BYTES):
+                return False
+            try:
+                header = json.loads(stream.read(length))
+                ends = [value["data_offsets"][1] for name, value in header.items() if name != "__metadata__"]
+                return bool(8 + length + max(ends, default=0) == size)
+            except (ValueError, TypeError, AttributeError, LookupError):
+                return False
 
     def load(self, file: Path, device: torch.device) -> Callable[..., Any]:
         """Return ``Model()`` with these weights, in eval mode on the device.

@@ -1,0 +1,149 @@
+"""What can be told of a model folder's own Python files without running any of them.
+
+`dl-inference check` says it before a server is started; what only running tells, loading says.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from dl_inference.problem import Problem
+
+HOOKS = {
+    "preprocess": "preprocess(x, **kwargs)",
+    "run_model": "run_model(model, x, **kwargs)",
+    "postprocess": "postprocess(x, **kwargs)",
+}
+"""Each hook, and how it is usually written."""
+
+_ALIKE = 0.85
+"""As difflib counts: ``postproces`` and ``preprocessing`` are like a hook's name, ``preprocess_image`` is not."""
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def misnamed(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the names that look like a hook's which is not among them, with that hook."""
+    names = list(names)
+    plain = {hook.replace("_", ""): hook for hook in HOOKS if hook not in names}
+    found = []
+    for name in names:
+        if not name.startswith("_") and name not in HOOKS:
+            near = difflib.get_close_matches(name.lower().replace("_", ""), plain, 1, _ALIKE)
+            found += [(name, plain[hook]) for hook in near]
+    return found
+
+
+def problems(folder: Path, *, needs_model_py: bool, model_file: str) -> list[Problem]:
+    """Return what is wrong with processor.py and model.py of a folder, as far as their text tells.
+
+    Args:
+        folder: of one version.
+        needs_model_py: the model's file holds weights only.
+        model_file: its name.
+    """
+    found: list[Problem] = []
+    processor = _parsed(folder / "processor.py", found)
+    if processor is not None:
+        found += _processor_problems(folder / "processor.py", processor)
+    model = _parsed(folder / "model.py", found)
+    if model is not None:
+        names = {node.name for node in model.body if isinstance(node, ast.ClassDef | ast.FunctionDef)} | set(
+            _bound(model)
+        )
+        if needs_model_py and "Model" not in names and "*" not in names:
+            remedy = "define 'class Model(torch.nn.Module)' that takes no arguments"
+            found.append(Problem(str(folder / "model.py"), "has no Model", remedy))
+    elif needs_model_py and not (folder / "model.py").exists():
+        text = f"is missing: {model_file} holds weights only"
+        found.append(Problem(str(folder / "model.py"), text, "write a class Model there"))
+    for file, tree in ((folder / "processor.py", processor), (folder / "model.py", model)):
+        found += _import_problems(folder, file, tree) if tree is not None else []
+    return found
+
+
+def _parsed(file: Path, found: list[Problem]) -> ast.Module | None:
+    try:
+        return ast.parse(file.read_bytes(), str(file))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        found.append(Problem(str(file), f"cannot be read: {error.strerror}", "let the server's user read it"))
+    except (SyntaxError, ValueError) as error:
+        line = getattr(error, "lineno", None)  # none where the file holds a zero byte
+        place = f"{file}:{line}" if line else str(file)
+        found.append(Problem(place, f"is not Python: {error}", "correct this line"))
+    return None
+
+
+def _processor_problems(file: Path, tree: ast.Module) -> list[Problem]:
+    functions = {node.name: node for node in tree.body if isinstance(node, _Function)}
+    found = [
+        Problem(
+            f"{file}:{functions[name].lineno}",
+            f"{name} is not a hook's name, so it would not be called",
+            f"name it {hook}, or with a leading underscore if it is not meant to be one",
+        )
+        for name, hook in misnamed([*functions, *_bound(tree)])
+        if name in functions
+    ]
+    for hook, usual in HOOKS.items():
+        node = functions.get(hook)
+        if node is None:
+            continue
+        fault = _signature_fault(node, 2 if hook == "run_model" else 1)
+        if fault:
+            found.append(Problem(f"{file}:{node.lineno}", f"{hook} {fault}", f"define {usual}"))
+    return found
+
+
+def _signature_fault(node: _Function, positional: int) -> str | None:
+    """Say why a hook cannot be called with so many positional arguments, with or without ``meta``."""
+    if isinstance(node, ast.AsyncFunctionDef):
+        return "is async"
+    if node.decorator_list:  # which may change what it takes
+        return None
+    arguments = node.args
+    by_place = [*arguments.posonlyargs, *arguments.args]
+    required = [each.arg for each in by_place[: len(by_place) - len(arguments.defaults)]]
+    missing = [name for name in required[positional:] if name != "meta"]
+    pairs = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    missing += [each.arg for each, default in pairs if default is None and each.arg != "meta"]
+    if missing:
+        return f"needs {', '.join(missing)}, which nobody gives it"
+    if len(by_place) < positional and arguments.vararg is None:
+        return f"takes {len(by_place)} arguments, and is given {positional}"
+    return None
+
+
+def _import_problems(folder: Path, file: Path, tree: ast.Module) -> Iterator[Problem]:
+    for node in tree.body:  # not those in try, if or a function: there it may be meant to fail
+        names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module]
+        for top in dict.fromkeys(name.partition(".")[0] for name in names):
+            is_beside = (folder / f"{top}.py").exists() or (folder / top).is_dir()
+            if not is_beside and not list(folder.glob(f"{top}.*.so")) and not _is_installed(top):
+                place = f"{file}:{node.lineno}"
+                remedy = f"install the package that brings it (pip install {top}, if it has the same name)"
+                yield Problem(place, f"imports {top}, which is not installed", remedy)
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):  # ValueError: a module without a spec, which is there
+        return True
+
+
+def _bound(tree: ast.Module) -> Iterator[str]:
+    """Yield the names that a module's top level assigns or imports; ``*`` for a star import."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (each.asname or each.name for each in node.names)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
