@@ -6,7 +6,7 @@ import ipaddress
 import socket
 from collections.abc import Iterable
 
-from dl_inference.address import split
+from dl_inference.address import normal, split
 
 _NAMES = frozenset({"localhost", "ip6-localhost"})
 
@@ -19,15 +19,17 @@ class OwnAddresses:
     """
 
     def __init__(self, listening: Iterable[str]) -> None:
-        self._paths = frozenset(each for each in listening if each.startswith("unix:"))
+        addresses = [normal(each) for each in listening]
+        self._paths = frozenset(each for each in addresses if each.startswith("unix:"))
         self._hosts: dict[str, list[str]] = {}
-        for each in listening:
+        for each in addresses:
             if not each.startswith("unix:"):
                 host, port = split(each)
                 self._hosts.setdefault(port, []).append(host)
 
     def contains(self, address: str) -> bool:
         """Tell whether a call to this address would arrive here. No name is looked up but this machine's own."""
+        address = normal(address)
         if address.startswith("unix:"):
             return address in self._paths
         host, port = split(address)
@@ -39,7 +41,7 @@ def _is_same(host: str, listening: str) -> bool:
         bound = ipaddress.ip_address(listening)
         if host in _NAMES:
             return bound.is_loopback or bound.is_unspecified
-        if host == socket.gethostname():
+        if host == socket.gethostname().lower():
             return not bound.is_loopback
         called = ipaddress.ip_address(host)
     except ValueError:  # a name of elsewhere

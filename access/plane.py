@@ -10,7 +10,7 @@ import logging
 import queue
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol
@@ -62,6 +62,11 @@ class Events:
         while not self._queue.empty():
             events.add(self._queue.get())
         return next(each for each in Event if each in events)
+
+
+def ready(addresses: Sequence[str], admin: str | None) -> str:
+    """Return what the log says of bound addresses, the admin port's last where there is one."""
+    return f"ready on {', '.join(addresses)}{' (admin)' if admin else ''}"
 
 
 class Control:

@@ -21,6 +21,7 @@ from access.following.source import FollowedSource
 from access.following.watch import FolderWatcher
 from access.own_addresses import OwnAddresses
 from access.plane import Control, DataPlane, Event, Events
+from access.plane import ready as ready_line
 from dl_inference.problem import Problem
 
 log = logging.getLogger("access")
@@ -93,7 +94,7 @@ class AccessService:
         self._report = AppliedRevisions(addresses[: len(config.listen)])  # the admin port is last
         self._apply()
         self._control.show(self._status())
-        log.info("ready on %s", ", ".join(addresses))
+        log.info("%s", ready_line(addresses, config.admin))
         return addresses
 
     # --- while serving

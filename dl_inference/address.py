@@ -32,6 +32,23 @@ def fault(address: str, *, port_zero: bool = False) -> str | None:
     return _host_fault(host) or _port_fault(port, port_zero)
 
 
+def normal(address: str) -> str:
+    """Return a well-formed address as it is compared: two that are equal then are one, whatever their spelling.
+
+    ``LOCALHOST:080`` is ``localhost:80``, ``[0:0::1]:1`` is ``[::1]:1``, and ``[::ffff:10.0.0.1]:1`` is ``10.0.0.1:1``.
+    """
+    if address.startswith("unix:"):
+        return "unix:" + re.sub(r"/+", "/", address.removeprefix("unix:"))
+    host, port = split(address)
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        return f"{host.lower().removesuffix('.')}:{int(port)}"
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    ip = mapped or ip
+    return f"[{ip}]:{int(port)}" if ip.version == 6 else f"{ip}:{int(port)}"
+
+
 def split(address: str) -> tuple[str, str]:
     """Return host, an IPv6 one without brackets, and port of a well-formed address that is no unix socket's."""
     host, _, port = address.rpartition(":")
@@ -41,12 +58,16 @@ def split(address: str) -> tuple[str, str]:
 def _unix_fault(path: str) -> str | None:
     if not path.startswith("/"):
         return "a unix socket is written unix:/absolute/path"
-    if len(path.encode()) > _UNIX_PATH_BYTES or "\0" in path:
+    if not path.isprintable():
+        return "the path of a unix socket holds characters that cannot be printed"
+    if len(path.encode()) > _UNIX_PATH_BYTES:
         return f"the path of a unix socket has at most {_UNIX_PATH_BYTES} bytes"
     return None
 
 
 def _ipv6_fault(host: str) -> str | None:
+    if "%" in host:
+        return f"{host!r} names a network interface: give an address that is the same everywhere"
     try:
         ipaddress.IPv6Address(host)
     except ValueError:

@@ -1,18 +1,35 @@
 """The command `dl-inference`: the door that every command is behind. What each does is in commands/."""
 
+from typing import Annotated
+
 import typer
 
 from dl_inference.commands import access, call, check, predict, registry, release, serve, status, version
 from dl_inference.serving import ending
 
 app = typer.Typer(
-    help="One gRPC address for every deep-learning model: access service with load balancing, and model servers.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _print_version(is_asked: bool) -> None:
+    if is_asked:
+        version.version()
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    is_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """One gRPC address for every deep-learning model: access service with load balancing, and model servers."""
+
+
 for command in (
     serve.serve,
     access.access,

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from access import state
 from access.config.sections import AccessConfig
 from access.following.watch import FolderWatcher
-from access.plane import Control, DataPlane, Event, Events
+from access.plane import Control, DataPlane, Event, Events, ready
 from dl_inference.local.announce import served
 from dl_inference.local.folders import Change, ModelsDir
 from dl_inference.local.launch import Launcher
@@ -189,7 +189,7 @@ class LocalService:
         addresses = self._control.start(state.process(self._config))
         self._announcement.open(addresses)
         self._apply()
-        log.info("ready on %s", ", ".join(addresses))
+        log.info("%s", ready(addresses, self._config.admin))
 
     def _apply(self) -> None:
         routes = routing(self._config, self._models.values())

@@ -32,3 +32,11 @@ def test_one_interface_is_not_all_of_them():
 
 def test_ipv6_is_known_in_any_spelling():
     assert OwnAddresses(["[::1]:8500"]).contains("[0:0:0:0:0:0:0:1]:8500")
+
+
+@pytest.mark.parametrize(
+    "spelling", ["LOCALHOST:8500", "127.0.0.1:08500", "[::ffff:127.0.0.1]:8500", "localhost.:8500", "127.0.0.1:8500"]
+)
+def test_an_own_address_is_known_in_every_spelling(spelling):
+    assert OwnAddresses(["127.0.0.1:8500"]).contains(spelling)
+    assert not OwnAddresses(["127.0.0.1:8501"]).contains(spelling)

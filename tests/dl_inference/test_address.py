@@ -1,6 +1,6 @@
 import pytest
 
-from dl_inference.address import fault, split
+from dl_inference.address import fault, normal, split
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,8 @@ def test_a_well_formed_address_has_no_fault(address):
         ("[::1]", "an IPv6 address is written"),
         ("[::1:8500", "an IPv6 address is written"),
         ("[::g]:1", "'::g' is no IPv6 address"),
+        ("[fe80::1%lo]:1", "'fe80::1%lo' names a network interface"),
+        ("unix:/a\nb", "cannot be printed"),
         ("-a:1", "'-a' is no host name"),
         ("a b:1", "'a b' is no host name"),
         ("http://a:1", "an address has no http://"),
@@ -59,3 +61,20 @@ def test_port_0_is_for_listening_only():
 )
 def test_an_address_is_split_into_host_and_port(address, host, port):
     assert split(address) == (host, port)
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("LOCALHOST:0080", "localhost:80"),
+        ("a.Example.:1", "a.example:1"),
+        ("[0:0::1]:1", "[::1]:1"),
+        ("[FE80::A]:1", "[fe80::a]:1"),
+        ("[::ffff:10.0.0.1]:1", "10.0.0.1:1"),
+        ("10.0.0.1:01", "10.0.0.1:1"),
+        ("unix:///a//b", "unix:/a/b"),
+    ],
+)
+def test_an_address_has_one_normal_form(address, expected):
+    assert normal(address) == expected
+    assert normal(normal(address)) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -27,6 +28,19 @@ def test_the_commands_are_complete():
 
 def test_version_names_the_program():
     assert command("version").output.startswith("dl-inference ")
+    assert command("--version").output == command("version").output
+
+
+def test_a_shell_is_told_how_to_complete_commands():
+    done = subprocess.run(
+        [sys.executable, "-m", "dl_inference.cli", "--show-completion", "bash"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+    )
+    assert done.returncode == 0
+    assert "COMPLETE" in done.stdout
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])

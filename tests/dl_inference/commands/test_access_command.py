@@ -20,7 +20,7 @@ def start_access(run, tmp_path: Path):
         path = tmp_path / "access.yaml"
         path.write_text("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\n" + text)
         process = run([sys.executable, "-m", "dl_inference.cli", "access", "--config", path, *options])
-        address, admin = process.wait_line(r"ready on (.*)")[1].split(", ")
+        address, admin = process.wait_line(r"ready on (.*) \(admin\)")[1].split(", ")
         return process, address, admin
 
     return begin

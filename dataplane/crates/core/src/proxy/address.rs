@@ -71,7 +71,8 @@ impl Address {
             text: text.into(),
             target,
             authority,
-            header: HeaderValue::from_str(text)
+            // A path may hold what metadata may not.
+            header: HeaderValue::from_str(&ascii(text))
                 .map_err(|_| format!("{text}: not a header value"))?,
             state: Mutex::default(),
             users: Mutex::default(),
@@ -132,6 +133,19 @@ impl Address {
     }
 }
 
+/// The text, with escapes in place of what is no visible ASCII.
+fn ascii(text: &str) -> String {
+    let escape = |char: char| {
+        let is_plain = char == ' ' || char.is_ascii_graphic();
+        let escaped = (!is_plain).then(|| char.escape_default());
+        escaped
+            .into_iter()
+            .flatten()
+            .chain(is_plain.then_some(char))
+    };
+    text.chars().flat_map(escape).collect()
+}
+
 fn host_port(text: &str) -> Result<&str, String> {
     if text.parse::<SocketAddr>().is_ok() {
         return Ok(text);
@@ -164,6 +178,7 @@ mod tests {
             "[::1]:5000",
             "model-a.svc:80",
             "unix:/tmp/a.sock",
+            "unix:/tmp/modèle d'été.sock",
         ] {
             assert_eq!(&*Address::new(good).expect(good).text, good);
         }
