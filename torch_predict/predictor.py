@@ -6,6 +6,7 @@ front. The rules are compat.md's, sections 3 and 4.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -62,8 +63,10 @@ class Predictor:
             try:
                 _reply(batch, index, self.predict(item))
             except BaseException as error:  # whatever a hook raises, the next item is still answered
+                # Before the caller knows of it, who may look for it at once. A handler of the hook's own may fail, too.
+                with contextlib.suppress(BaseException):
+                    _log(error, item.request_id)
                 batch.fail(index, *status_of(error, item.request_id))
-                _log(error, item.request_id)
 
     def predict(self, item: Item | Sample) -> Answer:
         """Return one item's answer; raises what its hooks raise.

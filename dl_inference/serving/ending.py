@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from contextlib import suppress
 from typing import NoReturn
@@ -37,9 +38,12 @@ def bound_exit(status: int) -> None:
         threading.Event().wait(LEFT_S)  # nobody sets it; a daemon ends with the interpreter
         names = [f"thread {each.name}" for each in threading.enumerate() if not each.daemon and each.is_alive()]
         what = ", ".join(names) or "a function that runs at exit"
-        _LOGGER.warning("the model's code still runs %g s after the end (%s): stopping without it", LEFT_S, what)
+        _LOGGER.warning("still running %g s after the end: %s; stopping without it", LEFT_S, what)
         exit_now(status)
 
+    for stream in (sys.stdout, sys.stderr):  # first, as a reader may take its time
+        with suppress(OSError, ValueError):
+            stream.flush()
     threading.Thread(target=watch, name="end", daemon=True).start()
 
 

@@ -158,7 +158,7 @@ def the_door_imports_commands_and_what_registers_them(sources: Sources) -> list[
         sources,
         lambda module, name: (
             module == "dl_inference.cli"
-            and not inside(name, "typer", "dl_inference.commands", "dl_inference.serving.ending")
+            and not inside(name, "typing", "typer", "dl_inference.commands", "dl_inference.serving.ending")
         ),
     )
 
