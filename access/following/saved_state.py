@@ -58,7 +58,8 @@ class SavedState:
         """
         body = _ENTRIES.dump_json({key: _stored(entry) for key, entry in entries.items()}, by_alias=True).decode()
         head = {"format": FORMAT, "name": self._name, "saved_unix_s": round(time.time(), 3), "blake2b": _sum(body)}
-        temporary = self.path.with_suffix(".new")
+        # Of this process: another one may have been given the same folder.
+        temporary = self.path.with_suffix(f".{os.getpid()}.new")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with temporary.open("w") as file:

@@ -5,12 +5,21 @@ A server adds keys of its own in a subclass of `CommonSettings`, and variables o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from dl_inference.problem import Problem
 from dl_inference.serving.given import NOTHING, Given, limits_of, unknown
@@ -45,6 +54,15 @@ class CommonSettings(BaseModel):
     limits: CommonLimits = Field(
         default=CommonLimits(), description="Bounds of messages and connections: docs/limits.md."
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        if info.field_name != "limits" and wanted is not bool and any(isinstance(each, bool) for each in inner):
+            raise ValueError("true and false are no numbers and no names; put a name in quotes")
+        return value
 
     @field_validator("aliases", mode="before")
     @classmethod
@@ -100,8 +118,9 @@ def read_model_settings(file: Path, settings: type[Settings], given: Given = NOT
     Raises:
         ModelFolderError: with every problem of the file and of what was given.
     """
-    document = _document(file)
+    lines: dict[tuple[str, ...], int] = {}
     problems: list[Problem] = []
+    document = _document(file, lines, problems)
     origins: dict[tuple[str, ...], str] = {}
     for path, text, origin in given.values(settings, problems):
         origins[path] = origin
@@ -114,34 +133,79 @@ def read_model_settings(file: Path, settings: type[Settings], given: Given = NOT
     try:
         found = settings.model_validate(document)
     except ValidationError as error:
-        problems += [_problem(file, settings, origins, detail) for detail in error.errors()]
+        problems += [_problem(file, settings, (origins, lines), detail) for detail in error.errors()]
     if problems:
         raise ModelFolderError(problems)
     return found
 
 
-def _document(file: Path) -> dict[Any, Any]:
+def _document(file: Path, lines: dict[tuple[str, ...], int], problems: list[Problem]) -> dict[Any, Any]:
+    """Return what the file holds; fill `lines` with where each key and item of it stands."""
     if not file.is_file():
         return {}
     try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        document = yaml.safe_load(text)
+        root = yaml.compose(text, yaml.SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ModelFolderError([Problem(str(file), f"is not YAML: {error}", "mend it")]) from None
+        raise ModelFolderError([Problem(str(file), f"is not YAML: {error}", "correct this line")]) from None
     if document is None:
         return {}
     if not isinstance(document, dict):
         raise ModelFolderError([Problem(str(file), f"holds a {type(document).__name__}", "write 'key: value' lines")])
+    _find_lines(root, (), lines)
+    for path, node in _scalars(root, ()):
+        if node.tag == "tag:yaml.org,2002:int" and _ODD_NUMBER.fullmatch(node.value):
+            read_as = yaml.safe_load(node.value)
+            place = f"{file}:{lines[path]}: {'.'.join(path)}"
+            text = f"YAML reads {node.value} as {read_as}"
+            problems.append(
+                Problem(place, text, f"write {read_as}, or the number that is meant without a zero in front")
+            )
     return document
 
 
+_ODD_NUMBER = re.compile(r"[-+]?0[0-7_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+")
+"""Octal numbers and those to the base of 60, which hardly anybody means."""
+
+
+def _find_lines(node: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> None:
+    lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            lines[*path, str(key.value)] = key.start_mark.line + 1
+            _find_lines(value, (*path, str(key.value)), lines)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _find_lines(value, (*path, str(index)), lines)
+
+
+def _scalars(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _scalars(value, (*path, str(key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            yield from _scalars(value, (*path, str(index)))
+    else:
+        yield path, node
+
+
 def _problem(
-    file: Path, settings: type[CommonSettings], origins: Mapping[tuple[str, ...], str], detail: Any
+    file: Path,
+    settings: type[CommonSettings],
+    known: tuple[Mapping[tuple[str, ...], str], Mapping[tuple[str, ...], int]],
+    detail: Any,
 ) -> Problem:
+    origins, lines = known
     location = tuple(map(str, detail["loc"]))
+    line = next((lines[location[:end]] for end in range(len(location), 0, -1) if location[:end] in lines), None)
+    at = f"{file}:{line}" if line else str(file)
     place = ".".join(location)
     if detail["type"] == "extra_forbidden":
-        known = limits_of(settings) if location[0] == "limits" else settings.model_fields
-        return unknown(f"{file}: {place}", location[-1], known)
+        names = limits_of(settings) if location[0] == "limits" else settings.model_fields
+        return unknown(f"{at}: {place}", location[-1], names)
+    message = str(detail["msg"]).removeprefix("Value error, ")
     if location in origins:
-        return Problem(origins[location], str(detail["msg"]), "mend the value")
-    return Problem(f"{file}: {place}" if place else str(file), str(detail["msg"]), "mend the value")
+        return Problem(origins[location], message, "correct the value")
+    return Problem(f"{at}: {place}" if place else at, message, "correct the value")

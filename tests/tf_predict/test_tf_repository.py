@@ -56,7 +56,7 @@ def test_a_version_that_is_still_empty_does_not_count(write):
         (("1/saved_model.pb",), "versions: [2]", "there is no version 2; found: 1"),
         (("1/saved_model.pb",), "labels: {stable: 3}", "there is no version 3; found: 1"),
         (("1/saved_model.pb",), "versions: [1]\nlabels: {stable: 3}", "which is not in versions"),
-        (("1/saved_model.pb",), "labels: 3", "model.yaml: labels"),
+        (("1/saved_model.pb",), "labels: 3", "model.yaml:1: labels"),
         (("1/saved_model.pb",), "[", "is not YAML"),
         (("1/saved_model.pb",), "- 1", "holds a list"),
         (("1/saved_model.pb",), "lables: {}", "did you mean 'labels'?"),

@@ -50,7 +50,7 @@ def test_a_flag_wins_over_a_variable_that_over_the_file_and_that_over_the_defaul
         ("limits: {keepalive_ms: 1}", {}, {}, "limits.keepalive_ms: keepalive_ms is the access service's"),
         ("limits: {max_streams: true}", {}, {}, "limits.max_streams: a limit is a whole number, not true or false"),
         ("limits: {tcp_user_timeout_ms: off}", {}, {}, "limits.tcp_user_timeout_ms: a limit is a whole number, not"),
-        ("limits: 3", {}, {f"{LIMIT}MAX_STREAMS": "1"}, "model.yaml: limits: "),
+        ("limits: 3", {}, {f"{LIMIT}MAX_STREAMS": "1"}, "model.yaml:1: limits: "),
         ("", {"max_stream": "5"}, {}, "--limit max_stream=5: is not a known key; did you mean 'max_streams'?"),
         ("", {"max_streams": "many"}, {}, "--limit max_streams=many: Input should be a valid integer"),
         (
