@@ -79,6 +79,15 @@ def holds_model(path: Path) -> bool:
     return any((path / name).is_file() for name in (*SAVED_MODEL_FILES, *PYTORCH_FILES))
 
 
+def holds_versions(path: Path) -> bool:
+    """Tell whether versions of one model lie in this folder: every model in it is named by a number."""
+    numbered = {each for each in _numbered_entries(path) if holds_model(each)}
+    if not numbered:
+        return False
+    others = (each for each in path.iterdir() if each.is_dir() and each not in numbered)
+    return not any(holds_model(each) or any(map(holds_model, _numbered_entries(each))) for each in others)
+
+
 def version_folders(
     path: Path, problems: list[Problem], counts: Callable[[int, Path], bool] = lambda number, place: True
 ) -> dict[int, Path]:

@@ -40,6 +40,20 @@ def test_a_model_folder_in_place_of_the_one_around_it_is_named(tmp_path: Path, f
     assert f"is itself a model folder; name the one around it: {tmp_path.resolve().parent}" in result.stderr
 
 
+def test_versions_in_place_of_the_folder_around_their_model_are_named(tmp_path: Path):
+    for version in "12":
+        (tmp_path / "churn" / version).mkdir(parents=True)
+        (tmp_path / "churn" / version / "model.pt2").touch()
+    # The start goes on, as models may be called by numbers, and fails at the address.
+    said = serve(tmp_path / "churn", "--listen", "192.0.2.1:1").stderr
+    assert "holds folders named by numbers only: each is served as a model of its own" in said
+    assert "192.0.2.1:1" in said
+    (tmp_path / "churn" / "model.yaml").touch()
+    said = serve(tmp_path / "churn").stderr
+    assert f"is itself a model folder; name the one around it: {tmp_path.resolve()}" in said
+    assert "named by numbers" not in serve(tmp_path, "--listen", "192.0.2.1:1").stderr
+
+
 def test_an_address_that_is_none_is_named(tmp_path: Path):
     result = serve(tmp_path, "--listen", "nowhere")
     assert result.exit_code == 1
