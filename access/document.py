@@ -83,7 +83,7 @@ def place_of(path: Path) -> str:
 
 def _yaml_remedy(error: yaml.MarkedYAMLError) -> str:
     if "\\t" in str(error.problem):
-        return "indent with blanks, not with tabs"
+        return "indent with spaces, not tabs"
     return "texts that begin with '[', '{', '*', '&', '!', '%', '@' or hold ': ' want quotes"
 
 

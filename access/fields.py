@@ -78,7 +78,7 @@ def _distinct(endpoints: tuple[EndpointConfig, ...]) -> tuple[EndpointConfig, ..
     seen: set[str] = set()
     for endpoint in endpoints:
         if endpoint.address in seen:
-            raise problem(f"endpoint {endpoint.address} is there twice", "name it once, with the sum of the weights")
+            raise problem(f"endpoint {endpoint.address} appears twice", "name it once, with the sum of the weights")
         seen.add(endpoint.address)
     return endpoints
 

@@ -39,7 +39,7 @@ class Model:
 
     def add(self, other: "Model") -> list[str]:
         """Take over what is new; return what contradicts, in words."""
-        contradictions = [f"{address} is there twice" for address in other.endpoints if address in self.endpoints]
+        contradictions = [f"{address} appears twice" for address in other.endpoints if address in self.endpoints]
         self.endpoints = {**other.endpoints, **self.endpoints}
         for name in ("timeout_ms", "protocol", "release"):
             mine, its = getattr(self, name), getattr(other, name)
@@ -92,7 +92,7 @@ def _document(path: Path) -> Document:
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found := dict(pairs)) != len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"key {max(names, key=names.count)!r} is there twice in one object")
+        raise ValueError(f"key {max(names, key=names.count)!r} appears twice in one object")
     return found
 
 

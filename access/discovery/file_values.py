@@ -46,7 +46,7 @@ class Values:
             if endpoint is None:
                 continue
             if endpoint.address in endpoints:
-                self.warn((*at, index), f"{endpoint.address} is there twice; the first counts", "give it a weight")
+                self.warn((*at, index), f"{endpoint.address} appears twice; the first counts", "give it a weight")
                 continue
             endpoints[endpoint.address] = endpoint
         return endpoints

@@ -134,7 +134,7 @@ class _Reader:
             if endpoint is None:
                 continue
             if endpoint.address in endpoints:
-                self.warn(number, f"{key}: {endpoint.address} is there twice; the first counts", "use a weight: *2")
+                self.warn(number, f"{key}: {endpoint.address} appears twice; the first counts", "use a weight: *2")
                 continue
             endpoints[endpoint.address] = endpoint
         if not endpoints:

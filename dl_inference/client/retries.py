@@ -25,7 +25,7 @@ _LEAST_BACKOFF_MS = 10
 class Retries:
     """How often a call is made again that ended UNAVAILABLE; never once an answer has begun, nor after the deadline.
 
-    gRPC itself does it. The access service retries too, on another endpoint: these are for what it cannot mend, its
+    gRPC itself does it. The access service retries too, on another endpoint: these are for what it cannot fix, its
     own restart for one, or for calls without it.
 
     Attributes:

@@ -41,7 +41,7 @@ def test_an_empty_text_is_an_empty_mapping(text):
         ("a: b # \x01", "x.yaml: not YAML"),
         ("a: [::1]:8500", "not YAML"),
         ("a: b\n\tc: d", "x.yaml:2: not YAML"),
-        ("a: b\n\tc: d", "indent with blanks, not with tabs"),
+        ("a: b\n\tc: d", "indent with spaces, not tabs"),
         ("a: *b", "x.yaml:1: not YAML"),
         ("a: 1\na: 2\n", "x.yaml:2 a: the key is on line 1 already; remove one"),
         ("b:\n  a: 1\n  a: 2\n", "x.yaml:3 b.a: the key is on line 2 already; remove one"),

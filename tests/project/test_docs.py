@@ -31,7 +31,7 @@ from dl_inference.serving.given import numbers_of
 from torch_predict.config import ModelSettings, ServerSettings
 
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 LANGUAGES = {"bash", "python", "yaml", "json", "text", "promql"}
 COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
 DIGITS = ROOT / "models" / "digits"
@@ -112,6 +112,19 @@ def test_a_decision_is_one_page_with_question_options_choice_and_what_would_chan
     assert len(text.splitlines()) <= 50
     for part in ("**Question.**", "**Options", "**Choice.**", "**What would change our mind.**"):
         assert part in text
+
+
+NOT_ENGLISH = re.compile(r"\b(mend|mends|mended) the\b|\bmend it\b|is there twice|with blanks, not", re.IGNORECASE)
+"""What no engineer writes, and we have written."""
+
+
+@pytest.mark.parametrize("folder", ["access", "dl_inference", "torch_predict", "tf_predict", "dataplane", "docs"])
+def test_pages_and_messages_are_in_plain_english(folder):
+    files = [file for kind in ("py", "rs", "md") for file in (ROOT / folder).rglob(f"*.{kind}")]
+    found = {
+        f"{file.relative_to(ROOT)}: {match[0]}" for file in files for match in NOT_ENGLISH.finditer(file.read_text())
+    }
+    assert found == set()
 
 
 def test_the_readme_is_two_screens_long():

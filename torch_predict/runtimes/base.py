@@ -6,6 +6,7 @@ runs what is inside a file; only `load` imports torch.
 
 from __future__ import annotations
 
+import logging
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -50,6 +51,15 @@ class Runtime(ABC):
         return Signature(arguments_of(model))
 
 
+_LOGGER = logging.getLogger(__name__)
+
+_CHECKPOINT_KEYS = frozenset({"state_dict", "model_state_dict", "model"})
+"""What training programs call the state dict of the model, beside that of the optimizer."""
+
+_PREFIXES = ("module.", "_orig_mod.")
+"""Of DataParallel and torch.compile."""
+
+
 def zip_names(file: Path) -> list[str]:
     """Return the member names of a zip archive; empty when the file is none, or is cut off."""
     try:
@@ -86,22 +96,55 @@ def model_of(file: Path) -> torch.nn.Module:
 def fill(file: Path, state: object, device: torch.device) -> torch.nn.Module:
     """Return ``Model()`` with the weights of a state dict, in eval mode on the device.
 
+    A checkpoint, a dict that holds a state dict beside other things, is looked into; prefixes that torch.compile and
+    DataParallel put before all names are taken away; weights that are tied need be there once.
+
     Raises:
         LoadError: it is no state dict, or does not fit the class; names the keys.
     """
-    import torch  # noqa: PLC0415  (module head)
-
-    if not isinstance(state, dict) or not any(isinstance(v, torch.Tensor) for v in state.values()):
-        keys = f" with the keys {', '.join(map(str, list(state)[:5]))}" if isinstance(state, dict) else ""
-        raise LoadError(
-            file, f"holds a {type(state).__name__}{keys}, not a state dict", "save model.state_dict() and nothing else"
-        )
+    weights = _without_prefixes(file, _state_dict(file, state))
     model = model_of(file)
     try:
-        model.load_state_dict(state)
-    except RuntimeError as error:  # torch lists missing and unexpected keys and shapes, one a line
-        text = " ".join(str(error).split())
-        raise LoadError(
-            file, f"does not fit Model() of model.py: {text}", "use the model.py it was saved with"
-        ) from None
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+    except RuntimeError as error:  # torch lists the shapes that differ, one a line
+        raise _unfit(file, " ".join(str(error).split())) from None
+    loaded = {tensor.data_ptr() for name, tensor in model.state_dict().items() if name in weights}
+    missing = [name for name in missing if model.state_dict()[name].data_ptr() not in loaded]
+    if missing or unexpected:
+        both = ((missing, "missing"), (unexpected, "unexpected"))
+        raise _unfit(file, "; ".join(f"{word} keys: {', '.join(names[:20])}" for names, word in both if names))
     return model.eval().to(device)
+
+
+def _state_dict(file: Path, state: object) -> dict[str, Any]:
+    if isinstance(state, dict):
+        if _holds_tensors(state):
+            return state
+        inner = [key for key, value in state.items() if _holds_tensors(value)]
+        named = [key for key in inner if key in _CHECKPOINT_KEYS] or inner
+        if len(named) == 1:
+            _LOGGER.info("%s is a checkpoint: its %r is loaded", file.name, named[0])
+            return state[named[0]]  # type: ignore[no-any-return]
+    keys = f" with the keys {', '.join(map(str, list(state)[:5]))}" if isinstance(state, dict) else ""
+    raise LoadError(
+        file, f"holds a {type(state).__name__}{keys}, not a state dict", "save model.state_dict() and nothing else"
+    )
+
+
+def _holds_tensors(value: object) -> bool:
+    import torch  # noqa: PLC0415  (module head)
+
+    return isinstance(value, dict) and any(isinstance(each, torch.Tensor) for each in value.values())
+
+
+def _without_prefixes(file: Path, weights: dict[str, Any]) -> dict[str, Any]:
+    for prefix in _PREFIXES * 2:  # of both, in either order
+        if all(str(name).startswith(prefix) for name in weights):
+            _LOGGER.info("%s: the prefix %r of all names is taken away", file.name, prefix)
+            weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    return weights
+
+
+def _unfit(file: Path, text: str) -> LoadError:
+    remedy = "use the model.py it was saved with: the names and shapes of its layers are those of the weights"
+    return LoadError(file, f"does not fit Model() of model.py: {text}", remedy)

@@ -151,7 +151,7 @@ def test_keys_that_nobody_knows_are_named_with_their_line_and_ignored(tmp_path):
         ('{address: "b:1", versions: 3}', "versions"),
         ("[b:1]", "it is no endpoint"),
         ("17", "it is no endpoint"),
-        ('"a:1"', "a:1 is there twice"),
+        ('"a:1"', "a:1 appears twice"),
     ],
 )
 def test_an_endpoint_that_cannot_be_used_is_skipped_and_named_with_its_line(tmp_path, item, reason):
@@ -242,7 +242,7 @@ def test_of_two_groups_that_contradict_the_first_counts(tmp_path):
     snapshot = read(tmp_path, json.dumps(groups), "targets.json")
     assert snapshot.entries["digits"].timeout_ms == 100
     assert [each.split("; ")[0] for each in warnings(snapshot)] == [
-        "targets.json [1]: digits: a:1 is there twice",
+        "targets.json [1]: digits: a:1 appears twice",
         "targets.json [1]: digits: another timeout_ms is given already",
     ]
 
@@ -260,7 +260,7 @@ def test_of_two_groups_that_contradict_the_first_counts(tmp_path):
         ("targets.json", "[]", "empty"),
         ("targets.json", "", "not JSON"),
         ("targets.json", '{"digits": {"endpoints": ["a:1"]}', "not JSON"),
-        ("targets.json", '{"a": 1, "a": 2}', "'a' is there twice"),
+        ("targets.json", '{"a": 1, "a": 2}', "'a' appears twice"),
         ("targets.json", "[" * 100_000, "not JSON"),
         ("targets.json", "17", "empty"),
         ("targets.yaml", "digits: [\n", "targets.yaml:2: not YAML"),
@@ -304,7 +304,7 @@ def test_a_pattern_reads_every_file_that_matches_and_notices_new_ones(tmp_path):
     snapshot = resolver.read()
     assert sorted(addresses(snapshot)) == ["a:1", "b:1"]
     assert addresses(snapshot, "ranking") == ["r:1"]
-    assert warnings(snapshot) == ["b.yaml: digits: a:1 is there twice; the first counts"]
+    assert warnings(snapshot) == ["b.yaml: digits: a:1 appears twice; the first counts"]
     (tmp_path / "a.yaml").unlink()
     (tmp_path / "b.yaml").write_text("ranking: {endpoints: [r:1]}")
     assert list(resolver.read().entries) == ["ranking"]

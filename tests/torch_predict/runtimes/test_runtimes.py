@@ -214,7 +214,7 @@ class TestStateDicts:
 
     def test_missing_and_unexpected_keys_are_named(self, folder, suffix):
         text = self.error(folder, suffix, {"linear.weight": torch.zeros(2, 3), "other": torch.zeros(1)})
-        assert "Missing key" in text
+        assert "missing keys: " in text
         assert "linear.bias" in text
         assert '"other"' in text
 
@@ -241,10 +241,57 @@ class TestStateDicts:
         assert words in self.error(folder, suffix, {"a": torch.zeros(1)})
 
 
-def test_a_checkpoint_is_told_from_a_state_dict(folder, model):
-    torch.save({"epoch": 3, "state_dict": model.state_dict()}, folder / "model.pt")
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"epoch": 3, "state_dict": state},
+        lambda state: {"model": state, "optimizer": {"lr": torch.zeros(1)}},
+        lambda state: {"net": state, "epoch": 3},
+        lambda state: {f"module.{name}": value for name, value in state.items()},
+        lambda state: {f"_orig_mod.module.{name}": value for name, value in state.items()},
+        lambda state: {"model_state_dict": {f"module._orig_mod.{name}": value for name, value in state.items()}},
+    ],
+)
+def test_the_weights_in_what_training_programs_save_are_found(folder, model, wrap):
+    torch.save(wrap(model.state_dict()), folder / "model.pt")
     version = repository.find(folder).versions[0]
-    with pytest.raises(LoadError, match=r"holds a dict with the keys epoch, state_dict, not a state dict"):
+    loaded = version.runtime.load(version.file, CPU)
+    assert torch.equal(loaded.linear.weight, model.linear.weight)
+
+
+def test_a_dict_with_several_state_dicts_is_told_from_one(folder, model):
+    torch.save({"a": model.state_dict(), "b": model.state_dict()}, folder / "model.pt")
+    version = repository.find(folder).versions[0]
+    with pytest.raises(LoadError, match=r"holds a dict with the keys a, b, not a state dict"):
+        version.runtime.load(version.file, CPU)
+
+
+TIED = """
+import torch
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Linear(3, 3, bias=False)
+        self.head = torch.nn.Linear(3, 3, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, x):
+        return self.head(self.embed(x))
+"""
+
+
+def test_tied_weights_need_be_there_once(folder):
+    (folder / "model.py").write_text(TIED)
+    modules.enter(folder)
+    tied = modules.import_from(folder, "model").Model()
+    from safetensors.torch import save_file, save_model
+
+    save_model(tied, str(folder / "model.safetensors"))
+    version = repository.find(folder).versions[0]
+    assert torch.equal(version.runtime.load(version.file, CPU).embed.weight, tied.embed.weight)
+    save_file({"other": torch.zeros(1)}, folder / "model.safetensors")
+    with pytest.raises(LoadError, match=r"missing keys: embed.weight, head.weight; unexpected keys: other"):
         version.runtime.load(version.file, CPU)
 
 

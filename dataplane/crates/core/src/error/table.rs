@@ -75,7 +75,7 @@ pub const TABLE: [Row; 22] = [
         blame: Blame::No,
         meaning: "not a well-formed gRPC request (framing, `grpc-timeout`, too many metadata fields, a message that \
                   ends early), or a message that the model's protocol does not allow",
-        remedy: "mend the caller: the text names what is wrong and the limit",
+        remedy: "correct the caller: the text names what is wrong and the limit",
     },
     Row {
         kind: ErrorKind::MissingEncoding,
@@ -84,7 +84,7 @@ pub const TABLE: [Row; 22] = [
         retry: Retry::Never,
         blame: Blame::No,
         meaning: "a message is marked as compressed, and `grpc-encoding` names no compression; gRPC demands INTERNAL",
-        remedy: "mend the caller: send `grpc-encoding`, or clear the flag in front of the message",
+        remedy: "correct the caller: send `grpc-encoding`, or clear the flag in front of the message",
     },
     Row {
         kind: ErrorKind::UnsupportedEncoding,

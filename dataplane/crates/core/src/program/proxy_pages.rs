@@ -38,7 +38,7 @@ pub fn remarks(shared: &Shared, now: SystemTime) -> Vec<String> {
         .collect()
 }
 
-/// The discovery sources in what the control plane says. Of a name that is there twice the worse is shown.
+/// The discovery sources in what the control plane says. Of a name that appears twice the worse is shown.
 fn sources(control: &Value) -> Vec<SourceView> {
     let mut sources: BTreeMap<&str, SourceView> = BTreeMap::new();
     let rows = control["sources"].as_array().into_iter().flatten();

@@ -131,7 +131,7 @@ fn parse(text: &str) -> Result<Table, String> {
         let path = row.path.clone();
         let method = method(id, row).map_err(|error| format!("{path}: {error}"))?;
         if table.by_path.insert(path.clone(), id).is_some() {
-            return Err(format!("{path}: is there twice"));
+            return Err(format!("{path}: appears twice"));
         }
         table.methods.push(method);
     }

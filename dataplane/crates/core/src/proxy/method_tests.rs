@@ -89,7 +89,7 @@ fn every_predict_method_says_where_its_key_is() {
 fn a_malformed_row_is_refused_and_named() {
     assert!(refused("").contains("method"));
     assert!(refused(&row("kex = []")).contains("kex"));
-    assert!(refused(&[row(""), row("")].concat()).contains("/a.B/C: is there twice"));
+    assert!(refused(&[row(""), row("")].concat()).contains("/a.B/C: appears twice"));
     assert!(refused(&row("upstream = \"a.B/C\"")).contains("/package.Service/Method"));
     assert!(refused(&row("streaming = \"bidi\"\nidempotent = true")).contains("idempotent"));
     assert!(refused(&row("version = \"2\"")).contains("without a key"));

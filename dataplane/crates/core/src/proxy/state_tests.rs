@@ -108,7 +108,7 @@ fn a_wrong_state_is_refused_whole_with_its_place() {
         (
             vec![good.clone(), good.clone()],
             json!([]),
-            "cluster a is there twice",
+            "cluster a appears twice",
         ),
         (
             vec![good.clone()],
@@ -130,7 +130,7 @@ fn a_wrong_state_is_refused_whole_with_its_place() {
         (
             vec![cluster("a", &[("127.0.0.1:1", 1), ("127.0.0.1:1", 1)])],
             json!([]),
-            "is there twice",
+            "appears twice",
         ),
     ];
     for (clusters, models, text) in cases {

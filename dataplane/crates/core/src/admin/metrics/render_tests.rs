@@ -78,7 +78,7 @@ fn families(text: &str) -> Vec<(String, String)> {
         } else if !line.starts_with("# HELP ") {
             let (series, value) = line.rsplit_once(' ').unwrap();
             assert!(value.parse::<f64>().is_ok(), "{line}");
-            assert!(seen.insert(series.to_owned()), "{series} is there twice");
+            assert!(seen.insert(series.to_owned()), "{series} appears twice");
             let (family, kind) = families.last().unwrap();
             let name = series.split('{').next().unwrap();
             let suffix = name.strip_prefix(family.as_str()).unwrap();

@@ -60,7 +60,7 @@ pub fn insert_version(
         Some(label) if !is_number => field(label, version.as_bytes()),
         _ => version_field(plan, version)?,
     };
-    // Where a message of its own holds the version, it is there twice then: readers take the two together.
+    // Where a message of its own holds the version, it appears twice then: readers take the two together.
     for number in plan.holder.iter().rev() {
         new = field(*number, &new);
     }

@@ -12,7 +12,7 @@ pub fn check(config: &StateConfig) -> Result<(), String> {
     let mut clusters = FxHashSet::default();
     for cluster in &config.clusters {
         if !clusters.insert(cluster.name.as_str()) {
-            return Err(format!("cluster {} is there twice", cluster.name));
+            return Err(format!("cluster {} appears twice", cluster.name));
         }
         let mut addresses = FxHashSet::default();
         if let Some(endpoint) = cluster
@@ -21,7 +21,7 @@ pub fn check(config: &StateConfig) -> Result<(), String> {
             .find(|endpoint| !addresses.insert(endpoint.address.as_str()))
         {
             return Err(format!(
-                "cluster {}: endpoint {} is there twice",
+                "cluster {}: endpoint {} appears twice",
                 cluster.name, endpoint.address
             ));
         }
@@ -36,7 +36,7 @@ pub fn check(config: &StateConfig) -> Result<(), String> {
     let mut models = FxHashSet::default();
     for model in &config.models {
         if !models.insert(model.name.as_str()) {
-            return Err(format!("model {} is there twice", model.name));
+            return Err(format!("model {} appears twice", model.name));
         }
         let mut targets = model.split.iter().chain(model.versions.values().flatten());
         if let Some(target) = targets.find(|target| !clusters.contains(target.cluster.as_str())) {
