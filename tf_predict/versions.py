@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ import grpc
 from tf_predict.config import ModelSettings
 from tf_predict.errors import invalid_argument, not_found
 from tf_predict.servable import Servable
+
+_TASK_ID = re.compile(r"\+?[0-9]{1,10}")
+"""As Java's Integer.parseInt reads it, which dl_inference's access service used."""
 
 
 class State(enum.IntEnum):
@@ -60,6 +64,17 @@ class Versions:
     def names(self) -> tuple[str, ...]:
         """Return every name that the model answers to, its own first."""
         return (self._name, *self._settings.aliases)
+
+    def means(self, name: str) -> bool:
+        """Whether a name is the model's: one of its names, or one that ends in an alias that is a task id.
+
+        The access service routes the dl_inference service's ``textcnn-69`` by the ``69`` in it, and passes the name on.
+        """
+        if name in self.names:
+            return True
+        last = name.rstrip("-").rpartition("-")[2]
+        is_task_id = _TASK_ID.fullmatch(last) is not None and 0 < int(last) < 2**31
+        return is_task_id and str(int(last)) in self._settings.aliases
 
     @property
     def settings(self) -> ModelSettings:
@@ -125,7 +140,7 @@ class Versions:
             RequestError: there is no such model or version.
         """
         with self._changed:
-            known: Mapping[int, _Version] = self._versions if spec.name in self.names else {}
+            known: Mapping[int, _Version] = self._versions if self.means(spec.name) else {}
             found = [_status(number, known[number]) for number in sorted(known, reverse=True)]
         if spec.WhichOneof("version_choice") == "version":
             wanted = spec.version.value
@@ -140,7 +155,7 @@ class Versions:
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
         with self._changed:
-            known = spec.name in self.names
+            known = self.means(spec.name)
             choice = spec.WhichOneof("version_choice")
             if choice is None:
                 number = max((n for n, v in self._versions.items() if v.state is State.AVAILABLE), default=None)

@@ -39,7 +39,10 @@ def test_the_latest_of_the_versions_to_serve_answers_unless_another_is_asked_for
 
 
 def test_the_model_answers_to_its_name_and_aliases(server: Server):
-    assert server.predict(1, name="39") == 21
+    # As the access service passes on what it has routed by its task id.
+    assert [server.predict(1, name=name) for name in ("39", "bc-39", "x-039-", "x-+39")] == [21] * 4
+    for name in ("bc-40", "39-x", "bc39", "x-"):
+        assert failure(lambda name=name: server.predict(1, name=name))[0] == "NOT_FOUND"
     assert failure(lambda: server.predict(1, name="folder")) == (
         "NOT_FOUND",
         "Servable not found for request: Latest(folder)",
