@@ -92,6 +92,10 @@ class FollowedSource:
             entries, self._origin, good_at = known
             self._followed.start_with(Snapshot(entries), good_at, str(error))
             log.error("%s: %s; going on with the %s state", self.name, error, self._origin)
+        else:
+            saved = self._saved()
+            if saved is not None:  # what vanished since then has no more said goodbye than what vanishes later
+                self._empty_grace.hold(Snapshot(saved[0]))
         self._believe()
 
     def stop(self) -> None:

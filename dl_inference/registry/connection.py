@@ -214,6 +214,7 @@ class Connection:
         if isinstance(error, exceptions.NoAuthError):
             return RegistryError(
                 f"{self.place.url}: not allowed: log in as who made it, by DL_INFERENCE_REGISTRY_USERNAME and _PASSWORD"
+                " (a wrong password is told in no other way)"
             )
         if isinstance(error, exceptions.NotEmptyError):
             return RegistryError(f"{self.place.url}: there is something below a node that should go: look at it first")

@@ -150,7 +150,10 @@ class Nodes:
             raise
         except NoAuthError:
             who = self._place.username or "nobody in particular"
-            raise NotNowError(f"{path} may not be written by {who}: look at its ACL and its parents'") from None
+            # Its digest logins are never refused: a wrong password shows here only.
+            password = "the password is wrong, or " if self._place.username else ""
+            remedy = f"{password}the ACL of it or of its parents is for others"
+            raise NotNowError(f"{path} may not be written by {who}: {remedy}") from None
         except NotEmptyError:
             raise NotNowError(f"{path} is in the way, with nodes below it: remove it") from None
         except KazooException as error:

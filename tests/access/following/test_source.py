@@ -134,6 +134,26 @@ def test_the_first_list_after_a_start_from_the_saved_state_is_looked_at_with_the
     assert hosts(source) == []
 
 
+def test_a_restart_beside_a_list_that_turned_empty_keeps_what_was_saved_for_the_grace(tmp_path: Path):
+    before, _ = make(Moved(snapshot(1, 2, 3)), tmp_path)
+    before.start()
+    before.stop()
+    source, clock = make(Moved(snapshot()), tmp_path)
+    source.start()
+    assert len(hosts(source)) == 3
+    clock.now_s += 31
+    assert source.look()
+    assert hosts(source) == []
+    # A list that keeps half is believed at once, over a restart as otherwise.
+    source.stop()
+    other, _ = make(Moved(snapshot(1, 2)), tmp_path / "other")
+    other.start()
+    other.stop()
+    restarted, _ = make(Moved(snapshot(2)), tmp_path / "other")
+    restarted.start()
+    assert hosts(restarted) == ["10.0.0.2:5000"]
+
+
 def test_without_a_saved_state_the_fallback_holds():
     source, _ = make(Moved("nobody answers"), fallback={"digits": {"endpoints": ["10.0.0.9:5000"]}})
     source.start()
