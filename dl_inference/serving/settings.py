@@ -132,6 +132,8 @@ def read_model_settings(file: Path, settings: type[Settings], given: Given = NOT
             section[key] = text
     try:
         found = settings.model_validate(document)
+    except RecursionError:
+        problems.append(Problem(str(file), "holds an alias that is part of itself", "write the value out"))
     except ValidationError as error:
         problems += [_problem(file, settings, (origins, lines), detail) for detail in error.errors()]
     if problems:
@@ -141,23 +143,29 @@ def read_model_settings(file: Path, settings: type[Settings], given: Given = NOT
 
 def _document(file: Path, lines: dict[tuple[str, ...], int], problems: list[Problem]) -> dict[Any, Any]:
     """Return what the file holds; fill `lines` with where each key and item of it stands."""
-    if not file.is_file():
-        return {}
     try:
         text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        remedy = "let the server's user read it, and enter its folder"
+        raise ModelFolderError([Problem(str(file), f"cannot be read: {error.strerror}", remedy)]) from None
+    except UnicodeDecodeError as error:
+        raise ModelFolderError([Problem(str(file), f"is not UTF-8: {error}", "save it as UTF-8")]) from None
+    try:
         document = yaml.safe_load(text)
         root = yaml.compose(text, yaml.SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         raise ModelFolderError([Problem(str(file), f"is not YAML: {error}", "correct this line")]) from None
     if document is None:
         return {}
     if not isinstance(document, dict):
         raise ModelFolderError([Problem(str(file), f"holds a {type(document).__name__}", "write 'key: value' lines")])
-    _find_lines(root, (), lines)
-    for path, node in _scalars(root, ()):
+    for path, line, node in _nodes(root):
+        lines.setdefault(path, line)
         if node.tag == "tag:yaml.org,2002:int" and _ODD_NUMBER.fullmatch(node.value):
             read_as = yaml.safe_load(node.value)
-            place = f"{file}:{lines[path]}: {'.'.join(path)}"
+            place = f"{file}:{line}: {'.'.join(path)}"
             text = f"YAML reads {node.value} as {read_as}"
             problems.append(
                 Problem(place, text, f"write {read_as}, or the number that is meant without a zero in front")
@@ -169,26 +177,23 @@ _ODD_NUMBER = re.compile(r"[-+]?0[0-7_]+|[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+")
 """Octal numbers and those to the base of 60, which hardly anybody means."""
 
 
-def _find_lines(node: Any, path: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> None:
-    lines.setdefault(path, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            lines[*path, str(key.value)] = key.start_mark.line + 1
-            _find_lines(value, (*path, str(key.value)), lines)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            _find_lines(value, (*path, str(index)), lines)
-
-
-def _scalars(node: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield from _scalars(value, (*path, str(key.value)))
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield from _scalars(value, (*path, str(index)))
-    else:
-        yield path, node
+def _nodes(root: Any) -> Iterator[tuple[tuple[str, ...], int, Any]]:
+    """Yield path, line and node of each key's value and each item; what aliases repeat, once."""
+    seen = set()
+    left: list[tuple[tuple[str, ...], int, Any]] = [((), root.start_mark.line + 1, root)]
+    while left:
+        path, line, node = left.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield path, line, node
+        if isinstance(node, yaml.MappingNode):
+            pairs = ((str(key.value), key.start_mark.line, value) for key, value in node.value)
+        elif isinstance(node, yaml.SequenceNode):
+            pairs = ((str(index), each.start_mark.line, each) for index, each in enumerate(node.value))
+        else:
+            continue
+        left += [((*path, step), at + 1, value) for step, at, value in pairs]
 
 
 def _problem(

@@ -96,6 +96,7 @@ def test_what_is_wrong_with_a_folder_is_said_with_place_and_remedy(write, files,
         ("timeout_ms: 5\nversions: [010]", "model.yaml:2: versions.0: YAML reads 010 as 8; write 8, or the number"),
         ("timeout_ms: 1:30", "model.yaml:1: timeout_ms: YAML reads 1:30 as 90"),
         ("\nmax_batch: true", "model.yaml:2: max_batch: true and false are no numbers"),
+        ("versions: &a [*a]", "model.yaml:1: versions"),
         ("versions: [true]", "model.yaml:1: versions: true and false are no numbers"),
         ("aliases: [yes]", "model.yaml:1: aliases: true and false are no numbers and no names; put a name in quotes"),
         ("timeout_ms: 0", "model.yaml:1: timeout_ms: Input should be greater than 0"),
@@ -172,3 +173,14 @@ def test_loading_says_what_is_wrong_with_the_content(model_at):
     folder = repository.find(path)
     with pytest.raises(LoadError, match=r"not a torch\.nn\.Module"):
         repository.load(folder, folder.chosen()[0], allow_pickle=False, device=CPU)
+
+
+def test_aliases_that_repeat_themselves_take_no_time(write):
+    lines = ["a0: &a0 [1]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 40))]
+    (folder := write({})).joinpath("model.yaml").write_text("\n".join(lines[:20]))
+    assert any("a19: is not a known key" in str(each) for each in repository.check(folder))
+
+
+def test_a_model_yaml_that_may_not_be_read_is_told(write):
+    (folder := write({})).joinpath("model.yaml").mkdir()
+    assert any("model.yaml: cannot be read: Is a directory" in str(each) for each in repository.check(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -112,8 +113,12 @@ def test_a_weights_file_that_is_none_or_is_cut_off_is_told(write, content, words
 def test_a_file_that_may_not_be_read_is_not_called_damaged(write, monkeypatch):
     folder = write({"model.pt2": "x"})
 
-    def refuse(*_: object) -> None:
-        raise PermissionError(13, "Permission denied")
+    really_open = Path.open
+
+    def refuse(path: Path, *how: object, **options: object) -> object:
+        if path.name == "model.pt2":
+            raise PermissionError(13, "Permission denied")
+        return really_open(path, *how, **options)
 
     monkeypatch.setattr("pathlib.Path.open", refuse)
     (found,) = repository.check(folder)
