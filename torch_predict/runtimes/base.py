@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -102,18 +102,26 @@ def fill(file: Path, state: object, device: torch.device) -> torch.nn.Module:
     Raises:
         LoadError: it is no state dict, or does not fit the class; names the keys.
     """
-    weights = _without_prefixes(file, _state_dict(file, state))
     model = model_of(file)
+    own = model.state_dict()
+    weights = _without_prefixes(file, _state_dict(file, state), own)
     try:
         missing, unexpected = model.load_state_dict(weights, strict=False)
     except RuntimeError as error:  # torch lists the shapes that differ, one a line
         raise _unfit(file, " ".join(str(error).split())) from None
-    loaded = {tensor.data_ptr() for name, tensor in model.state_dict().items() if name in weights}
-    missing = [name for name in missing if model.state_dict()[name].data_ptr() not in loaded]
+    loaded = {_memory(tensor) for name, tensor in own.items() if name in weights}
+    missing = [name for name in missing if _memory(own.get(name)) not in loaded]
     if missing or unexpected:
         both = ((missing, "missing"), (unexpected, "unexpected"))
         raise _unfit(file, "; ".join(f"{word} keys: {', '.join(names[:20])}" for names, word in both if names))
     return model.eval().to(device)
+
+
+def _memory(value: Any) -> object:
+    """Return what two tied weights have in common; a part of another weight is not tied to it."""
+    if not hasattr(value, "data_ptr") or not value.numel():
+        return object()  # like nothing else
+    return value.data_ptr(), value.dtype, tuple(value.shape), value.stride()
 
 
 def _state_dict(file: Path, state: object) -> dict[str, Any]:
@@ -137,8 +145,10 @@ def _holds_tensors(value: object) -> bool:
     return isinstance(value, dict) and any(isinstance(each, torch.Tensor) for each in value.values())
 
 
-def _without_prefixes(file: Path, weights: dict[str, Any]) -> dict[str, Any]:
+def _without_prefixes(file: Path, weights: dict[str, Any], own: Collection[str]) -> dict[str, Any]:
     for prefix in _PREFIXES * 2:  # of both, in either order
+        if any(name in own for name in weights):  # a model may have a layer that is called so
+            return weights
         if all(str(name).startswith(prefix) for name in weights):
             _LOGGER.info("%s: the prefix %r of all names is taken away", file.name, prefix)
             weights = {name.removeprefix(prefix): value for name, value in weights.items()}

@@ -266,6 +266,29 @@ def test_a_dict_with_several_state_dicts_is_told_from_one(folder, model):
         version.runtime.load(version.file, CPU)
 
 
+PARTS = """
+import torch
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.module = torch.nn.Linear(3, 2)
+        self.module.register_buffer("first", self.module.weight.detach()[:1])
+"""
+
+
+def test_a_layer_that_is_called_as_a_prefix_keeps_its_name_and_a_part_is_not_the_whole(folder):
+    (folder / "model.py").write_text(PARTS)
+    modules.enter(folder)
+    state = modules.import_from(folder, "model").Model().state_dict()
+    torch.save(state, folder / "model.pt")
+    version = repository.find(folder).versions[0]
+    assert torch.equal(version.runtime.load(version.file, CPU).module.weight, state["module.weight"])
+    torch.save({name: each for name, each in state.items() if name != "module.weight"}, folder / "model.pt")
+    with pytest.raises(LoadError, match=r"missing keys: module.weight"):
+        version.runtime.load(version.file, CPU)
+
+
 TIED = """
 import torch
 
