@@ -16,7 +16,7 @@ from typing import Any
 
 from dl_inference.serving.load_error import LoadError
 from torch_predict.modules import import_from
-from torch_predict.sources import HOOKS, misnamed
+from torch_predict.sources import HOOKS, misnamed, misnaming
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -47,11 +47,7 @@ def load(folder: Path) -> Hooks:
     module = import_from(folder, "processor")
     own = [name for name, value in vars(module).items() if inspect.isfunction(value)]
     for name, hook in misnamed(own):
-        raise LoadError(
-            module.__file__,
-            f"{name} is not a hook's name, so it would not be called",
-            f"name it {hook}, or with a leading underscore if it is not meant to be one",
-        )
+        raise LoadError(module.__file__, *misnaming(name, hook))
     return Hooks(
         preprocess=_unary(module, "preprocess"),
         run_model=_run_model(module),

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 from dl_inference.serving.load_error import LoadError
+from torch_predict.sources import install
 
 
 class _Loader(SourceFileLoader):
@@ -77,8 +78,7 @@ def _hook(folder: Path) -> Callable[[str], FileFinder]:
 
 def _remedy(error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
-        top = error.name.partition(".")[0]
-        return f"install the package that brings it (pip install {top}, if it has the same name)"
+        return install(error.name.partition(".")[0])
     return "correct this line of the file"
 
 

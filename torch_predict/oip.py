@@ -59,6 +59,8 @@ def outputs_of(result: Any) -> dict[str, Array]:
         return {"strData": _single(result.encode())}
     if isinstance(result, bytes | bytearray):
         return {"binData": _single(bytes(result))}
+    if isinstance(result, tuple) and not result:
+        raise BadAnswer("it is an empty tuple; return at least one output")
     if isinstance(result, tuple) or (isinstance(result, list) and any(isinstance(x, torch.Tensor) for x in result)):
         return dict(zip(output_names(len(result)), map(_array, result), strict=True))
     return dict(zip(output_names(1), [_array(result)], strict=True))

@@ -99,6 +99,9 @@ def load(found: ModelFolder, version: Version, *, allow_pickle: bool, device: to
 def _inspect(path: Path, given: Given) -> tuple[ModelFolder | None, list[Problem]]:
     if not path.is_dir():
         return None, [Problem(str(path), "is not a folder", "name a folder that holds model.pt2 or versions of it")]
+    if not os.access(path, os.R_OK | os.X_OK):
+        text = f"may not be entered by user {os.geteuid()}"
+        return None, [Problem(str(path), text, f"chmod a+rx {path}, and the folders around it")]
     problems: list[Problem] = []
     settings = folder.read_settings(path, ModelSettings, given, problems)
     versions: list[Version] = []
@@ -142,10 +145,12 @@ def _runtime_of(file: Path) -> Runtime:
     try:
         with file.open("rb") as stream:
             beginning = stream.read(len(_LFS_POINTER))
-    except OSError as error:
+    except PermissionError as error:
         status = file.stat()
         whose = f"it is of user {status.st_uid} with mode {status.st_mode & 0o777:o}, and this is user {os.geteuid()}"
         raise LoadError(file, f"cannot be read: {error.strerror}: {whose}", f"chmod a+r {file}") from None
+    except OSError as error:
+        raise LoadError(file, f"cannot be read: {error.strerror}", "look at the disk that it is on") from None
     if beginning == _LFS_POINTER:
         raise LoadError(file, "is a pointer of Git LFS, not the model itself", "git lfs pull")
     candidates = [runtime for runtime in RUNTIMES if file.suffix in runtime.suffixes]

@@ -38,6 +38,12 @@ def misnamed(names: Iterable[str]) -> list[tuple[str, str]]:
     return found
 
 
+def misnaming(name: str, hook: str) -> tuple[str, str]:
+    """Return what is wrong with such a name, and what to do."""
+    remedy = f"name it {hook}, or with a leading underscore if it is not meant to be one"
+    return f"{name} is not a hook's name, so it would not be called", remedy
+
+
 def problems(folder: Path, *, needs_model_py: bool, model_file: str) -> list[Problem]:
     """Return what is wrong with processor.py and model.py of a folder, as far as their text tells.
 
@@ -83,11 +89,7 @@ def _parsed(file: Path, found: list[Problem]) -> ast.Module | None:
 def _processor_problems(file: Path, tree: ast.Module) -> list[Problem]:
     functions = {node.name: node for node in tree.body if isinstance(node, _Function)}
     found = [
-        Problem(
-            f"{file}:{functions[name].lineno}",
-            f"{name} is not a hook's name, so it would not be called",
-            f"name it {hook}, or with a leading underscore if it is not meant to be one",
-        )
+        Problem(f"{file}:{functions[name].lineno}", *misnaming(name, hook))
         for name, hook in misnamed([*functions, *_bound(tree)])
         if name in functions
     ]
@@ -129,8 +131,12 @@ def _import_problems(folder: Path, file: Path, tree: ast.Module) -> Iterator[Pro
             is_beside = (folder / f"{top}.py").exists() or (folder / top).is_dir()
             if not is_beside and not list(folder.glob(f"{top}.*.so")) and not _is_installed(top):
                 place = f"{file}:{node.lineno}"
-                remedy = f"install the package that brings it (pip install {top}, if it has the same name)"
-                yield Problem(place, f"imports {top}, which is not installed", remedy)
+                yield Problem(place, f"imports {top}, which is not installed", install(top))
+
+
+def install(name: str) -> str:
+    """Return what to do where a module is not there."""
+    return f"install the package that brings it (pip install {name}, if it has the same name)"
 
 
 def _is_installed(name: str) -> bool:

@@ -138,6 +138,7 @@ def test_every_kind_of_result_has_its_output():
         (np.array([1j]), "complex128"),
         ((np.ones(1), "text"), "it is a str"),
         ({"a": {1, 2}}, "it is a set; make it a dict"),
+        ((), "it is an empty tuple; return at least one output"),
     ],
 )
 def test_what_no_output_can_hold_is_an_error_of_the_hook(result, text):

@@ -124,3 +124,11 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(write, monkeypatch):
     (found,) = repository.check(folder)
     assert found.message.startswith("cannot be read: Permission denied: it is of user")
     assert found.remedy == f"chmod a+r {folder / 'model.pt2'}"
+
+
+def test_a_folder_that_may_not_be_entered_is_told(write, monkeypatch):
+    folder = write({"model.pt2": "x"})
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    (found,) = repository.check(folder)
+    assert found.message.startswith("may not be entered by user")
+    assert found.remedy.startswith(f"chmod a+rx {folder}")

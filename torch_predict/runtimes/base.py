@@ -109,6 +109,8 @@ def fill(file: Path, state: object, device: torch.device) -> torch.nn.Module:
         missing, unexpected = model.load_state_dict(weights, strict=False)
     except RuntimeError as error:  # torch lists the shapes that differ, one a line
         raise _unfit(file, " ".join(str(error).split())) from None
+    except Exception as error:  # set_extra_state is the model's own code
+        raise _unfit(file, f"{type(error).__name__}: {error}") from error
     loaded = {_memory(tensor) for name, tensor in own.items() if name in weights}
     missing = [name for name in missing if _memory(own.get(name)) not in loaded]
     if missing or unexpected:
@@ -126,9 +128,9 @@ def _memory(value: Any) -> object:
 
 def _state_dict(file: Path, state: object) -> dict[str, Any]:
     if isinstance(state, dict):
-        if _holds_tensors(state):
-            return state
         inner = [key for key, value in state.items() if _holds_tensors(value)]
+        if not inner and (not state or _holds_tensors(state)):  # of a model without weights it is empty
+            return state
         named = [key for key in inner if key in _CHECKPOINT_KEYS] or inner
         if len(named) == 1:
             _LOGGER.info("%s is a checkpoint: its %r is loaded", file.name, named[0])

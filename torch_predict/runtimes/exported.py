@@ -88,6 +88,8 @@ def _named_inputs(graph: Any, names: list[str]) -> list[tuple[str, Any]]:
     for name, node in zip(names, nodes, strict=True):
         is_itself = re.fullmatch(rf"{re.escape(name)}(_\d+)?", node.name) is not None  # ``input_1`` for ``input``
         inputs.append((name if is_itself else node.name, node.meta.get("val")))
+    if len({name for name, _ in inputs}) < len(inputs):  # an argument is called as another one's leaf; nodes never are
+        return [(node.name, node.meta.get("val")) for node in nodes]
     return inputs
 
 

@@ -247,6 +247,7 @@ class TestStateDicts:
         lambda state: {"epoch": 3, "state_dict": state},
         lambda state: {"model": state, "optimizer": {"lr": torch.zeros(1)}},
         lambda state: {"net": state, "epoch": 3},
+        lambda state: {"state_dict": state, "best": torch.tensor(1.0)},
         lambda state: {f"module.{name}": value for name, value in state.items()},
         lambda state: {f"_orig_mod.module.{name}": value for name, value in state.items()},
         lambda state: {"model_state_dict": {f"module._orig_mod.{name}": value for name, value in state.items()}},
@@ -287,6 +288,35 @@ def test_a_layer_that_is_called_as_a_prefix_keeps_its_name_and_a_part_is_not_the
     torch.save({name: each for name, each in state.items() if name != "module.weight"}, folder / "model.pt")
     with pytest.raises(LoadError, match=r"missing keys: module.weight"):
         version.runtime.load(version.file, CPU)
+
+
+OWN_STATE = """
+import torch
+
+class Model(torch.nn.Module):
+    def get_extra_state(self): return {"a": 1}
+    def set_extra_state(self, state): state["a"] + state["b"]
+    def forward(self, x): return x
+"""
+
+
+def test_a_models_own_state_that_does_not_fit_is_told(folder):
+    (folder / "model.py").write_text(OWN_STATE)
+    torch.save({"_extra_state": {"a": 1}, "x": torch.zeros(1)}, folder / "model.pt")
+    version = repository.find(folder).versions[0]
+    modules.enter(folder)
+    with pytest.raises(LoadError, match=r"does not fit Model\(\) of model.py: KeyError: 'b'"):
+        version.runtime.load(version.file, CPU)
+
+
+def test_a_model_without_weights_is_served(folder):
+    (folder / "model.py").write_text(
+        "import torch\nclass Model(torch.nn.Module):\n    def forward(self, x): return x\n"
+    )
+    torch.save({}, folder / "model.pt")
+    version = repository.find(folder).versions[0]
+    modules.enter(folder)
+    assert version.runtime.load(version.file, CPU)(1) == 1
 
 
 TIED = """
@@ -402,6 +432,17 @@ def test_a_program_exported_with_keywords_and_containers_is_called_by_its_inputs
     assert sorted(spec.name for spec in signature.inputs) == sorted(names)
     called = signature.call(model, {name: torch.from_numpy(array) for name, array in inputs.items()})
     assert called.tolist() == answer
+
+
+def test_two_inputs_never_share_a_name(tmp_path):
+    class Clash(torch.nn.Module):
+        def forward(self, a, a_b):
+            return a["b"] - a_b
+
+    model, signature = exported_model(tmp_path, Clash(), ({"b": torch.zeros(1)}, torch.zeros(1)), {})
+    one, other = (argument.name for argument in signature.arguments)
+    assert one != other
+    assert signature.call(model, {one: torch.tensor([5.0]), other: torch.tensor([2.0])}).tolist() == [3.0]
 
 
 def test_an_exported_programs_bounds_are_known(tmp_path):
