@@ -1,9 +1,9 @@
 """The last good state of a source on disk: what an access service starts with while its registry is away."""
 
-import contextlib
 import hashlib
 import json
 import os
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,18 +58,20 @@ class SavedState:
         """
         body = _ENTRIES.dump_json({key: _stored(entry) for key, entry in entries.items()}, by_alias=True).decode()
         head = {"format": FORMAT, "name": self._name, "saved_unix_s": round(time.time(), 3), "blake2b": _sum(body)}
-        # Of this process: another one may have been given the same folder.
-        temporary = self.path.with_suffix(f".{os.getpid()}.new")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("w") as file:
-                file.write(f"{json.dumps(head)}\n{body}\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
+            # A name of its own: another service, in another container too, may have been given the same folder.
+            descriptor, temporary = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+            try:
+                with os.fdopen(descriptor, "w") as file:
+                    file.write(f"{json.dumps(head)}\n{body}\n")
+                    file.flush()
+                    os.fsync(descriptor)
+                os.replace(temporary, self.path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
         except OSError as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink(missing_ok=True)
             raise SavedStateError(f"{self.path}: the last good state cannot be saved: {error.strerror}") from error
 
     def load(self) -> tuple[dict[str, Entry], float] | None:

@@ -89,3 +89,18 @@ def test_a_failed_save_leaves_the_former_state_whole(tmp_path: Path, monkeypatch
     assert keep.load()[0] == ENTRIES
     assert [each.name for each in tmp_path.iterdir()] == [keep.path.name]
     assert json.loads(keep.path.read_text().splitlines()[0])["name"] == "zk://a/b"
+
+
+def test_two_services_with_one_folder_never_write_into_each_others_file(tmp_path: Path, monkeypatch):
+    one, other = SavedState(tmp_path, "zk://a/b"), SavedState(tmp_path, "zk://a/b")
+    really_sync = os.fsync
+
+    def sync(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", really_sync)
+        other.save(ENTRIES)  # comes and goes while the first one writes
+        really_sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    one.save(ENTRIES)
+    assert one.load() is not None
+    assert [each.name for each in tmp_path.iterdir()] == [one.path.name]
