@@ -141,6 +141,8 @@ def test_the_pytorch_server_takes_every_other_kind(client: Client):
 
 def test_a_version_of_a_seldon_call_is_answered_or_not_found(client: Client):
     assert client.predict_seldon("double", "text", version=1).value == "text"
+    own = [("x-model-version", "1")]  # what the caller's own metadata say wins, as with x-model
+    assert client.predict_seldon("double", "text", version=7, metadata=own).value == "text"
     for version in (7, "stable"):
         with pytest.raises(NotFound, match=f'no version "{version}"'):
             client.predict_seldon("double", "text", version=version)
