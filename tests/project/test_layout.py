@@ -31,7 +31,7 @@ CLIENT_USES = ("dl_inference.messages", "dl_inference.address", *CLIENT)
 SHOWN_ERRORS = "dl_inference.client.errors"
 """Knows compiled code, when an error is shown; test_blocking.py checks that the import of the client does without."""
 
-COMMAND_LINE = ("dl_inference.cli", "dl_inference.commands")
+COMMAND_LINE = ("dl_inference.__main__", "dl_inference.cli", "dl_inference.commands")
 KNOW_SERVERS = (
     "dl_inference.local",
     *(
