@@ -7,6 +7,7 @@ The loops themselves, and what they look at, are `access.service` and `dl_infere
 import enum
 import json
 import logging
+import os
 import queue
 import signal
 import time
@@ -79,6 +80,7 @@ class Control:
     Attributes:
         refused: what the data plane says of the state that should hold; None when that state holds.
         warnings: those that hold now.
+        bound: for /status, the addresses once they are bound: ``listen`` and ``admin``.
     """
 
     def __init__(self, make: Callable[[str], DataPlane], log: logging.Logger) -> None:
@@ -88,6 +90,7 @@ class Control:
         self._shown = ""
         self.refused: str | None = None
         self.warnings: tuple[str, ...] = ()
+        self.bound: dict[str, Any] = {}
 
     @property
     def is_started(self) -> bool:
@@ -108,9 +111,12 @@ class Control:
         """
         try:
             self._plane = self._make(json.dumps(process))
-            return self._plane.start()
+            addresses = self._plane.start()
         except NativeError as error:
             raise StartError(str(error)) from error
+        count = len(process["listen"])
+        self.bound = {"listen": addresses[:count], "admin": next(iter(addresses[count:]), None)}
+        return addresses
 
     def apply(self, routing_state: Mapping[str, Any]) -> bool:
         """Put a whole routing state into force; what the data plane refuses is logged once.
@@ -208,10 +214,15 @@ class Control:
 
 @contextmanager
 def signals(post: Callable[[Event], None]) -> Iterator[None]:
-    """Turn SIGTERM and SIGINT into TERMINATE, SIGHUP into RELOAD; only the main thread may."""
+    """Turn SIGTERM and SIGINT into TERMINATE, SIGHUP into RELOAD; only the main thread may.
+
+    A SIGHUP that says that the terminal of the output has been closed is a TERMINATE: nobody is left to stop it.
+    """
+    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def handler(number: int, frame: FrameType | None) -> None:
-        post(Event.RELOAD if number == signal.SIGHUP else Event.TERMINATE)
+        is_reload = number == signal.SIGHUP and all(map(os.isatty, terminals))
+        post(Event.RELOAD if is_reload else Event.TERMINATE)
 
     before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:

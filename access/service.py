@@ -195,6 +195,7 @@ class AccessService:
     def _status(self) -> dict[str, Any]:
         """Return what /status shows under `control`."""
         return {
+            **self._control.bound,
             "config": self._config.status(),
             "sources": [source.status() for source in self._sources.values()],
             "refused": self._control.refused,

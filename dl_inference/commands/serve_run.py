@@ -16,7 +16,7 @@ from dl_inference._native import Proxy
 from dl_inference.commands import access_settings
 from dl_inference.commands.check_view import show_problems
 from dl_inference.commands.console import err, out
-from dl_inference.commands.serve_table import Table
+from dl_inference.commands.serve_screen import Screen
 from dl_inference.local import model_server
 from dl_inference.local.launch import Launcher
 from dl_inference.local.locked_folders import InUseError, locked, socket_folder
@@ -82,7 +82,7 @@ def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequenc
                 lambda document: Proxy(document, messages.DESCRIPTORS),
                 announcement,
             )
-            view = stack.enter_context(Table(out)) if has_table else None
+            view = stack.enter_context(Screen(out, models_dir)) if has_table else None
             stack.enter_context(signals(service.post))
             return 0 if service.run(view) else 1
     except ConfigError as error:

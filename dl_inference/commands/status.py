@@ -85,12 +85,13 @@ def status(
 
 def _watch(admin: str, found: dict[str, Any]) -> None:
     before, at = found, time.monotonic()
-    with Live(render(found), console=out, auto_refresh=False, screen=out.is_terminal) as live:
+    screen = out if out.is_terminal else None
+    with Live(render(found, screen=screen), console=out, auto_refresh=False, screen=out.is_terminal) as live:
         try:
             while True:
                 time.sleep(WATCH_S)
                 found, now = fetch(admin), time.monotonic()
-                live.update(render(found, before, now - at), refresh=True)
+                live.update(render(found, before, now - at, screen=screen), refresh=True)
                 before, at = found, now
         except KeyboardInterrupt:
             return

@@ -212,6 +212,7 @@ class LocalService:
     def _status(self) -> dict[str, Any]:
         """Return what /status shows under `control`."""
         return {
+            **self._control.bound,
             "folders": [model.status() for _, model in sorted(self._models.items())],
             "refused": self._control.refused,
             "warnings": [*([self._unreadable] if self._unreadable else []), *self._control.warnings],
