@@ -4,7 +4,7 @@ import enum
 
 
 class Code(enum.IntEnum):
-    """gRPC status codes (grpc/grpc doc/statuscodes.md)."""
+    """gRPC's status codes, as an IntEnum (grpc/grpc doc/statuscodes.md)."""
 
     OK = 0
     CANCELLED = 1

@@ -1,7 +1,8 @@
 """Write the generated pages of docs/: ``make docs``. tests/project/test_docs.py fails while one of them is stale.
 
 configuration.md comes from `access.config`; errors.md from the native error table and torch_predict's exceptions;
-limits.md from `dl_inference.serving.limits`; registry-schema.md from `dl_inference.registry.schema`.
+limits.md from `dl_inference.serving.limits`; registry-schema.md from `dl_inference.registry.schema`; api.md from the
+docstrings of the client and of the hooks (`generate_api.py`).
 """
 
 import inspect
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
-sys.path.insert(0, str(DOCS.parent))
+sys.path[:0] = [str(DOCS.parent), str(DOCS)]
 
-from access.config import reference  # noqa: E402  (only importable from the checkout's root)
+from generate_api import api_page  # noqa: E402  (these are only importable from the checkout's root)
+
+from access.config import reference  # noqa: E402
 from dl_inference._native import ERROR_KINDS  # noqa: E402
 from dl_inference.registry import schema  # noqa: E402
 from dl_inference.serving.limits import CommonLimits, ServerLimits  # noqa: E402
@@ -205,6 +208,7 @@ def limits_page() -> str:
 
 
 PAGES = {
+    "api.md": api_page,
     "configuration.md": reference.markdown,
     "errors.md": errors_page,
     "limits.md": limits_page,

@@ -24,21 +24,25 @@ class RequestError(Exception):
 
 
 class InvalidInput(RequestError):
-    """The request cannot be answered as it is: INVALID_ARGUMENT. Hooks may raise it."""
+    """The request is wrong: the call fails with INVALID_ARGUMENT. Hooks may raise it.
+
+    Args:
+        text: what the caller reads.
+    """
 
     code = Code.INVALID_ARGUMENT
     kind = "bad_request"
 
 
 class Error(RequestError):
-    """A failure whose code and text a hook chose itself.
+    """The call fails with a code and a text that the hook chooses.
 
     Args:
-        code: a `Code`, its number or name, or a ``grpc.StatusCode``; never OK.
+        code: a `Code`, its number or its name, or a ``grpc.StatusCode``; not OK.
         text: what the caller reads.
 
     Raises:
-        ValueError: there is no such code, or it is OK: an error must not look like an answer.
+        ValueError: the code does not exist, or it is OK.
     """
 
     def __init__(self, code: object, text: object) -> None:

@@ -25,10 +25,22 @@ Meta = dict[str, Any]
 
 @dataclass(frozen=True)
 class Hooks:
-    """The hooks of one model, each None where processor.py has none.
+    """Functions that processor.py may define; each is optional.
 
-    ``preprocess`` and ``postprocess`` are called as ``hook(x, meta)``, ``run_model`` as ``hook(model, x, meta)``;
-    whether `meta` goes on as the keyword ``meta`` was settled at load.
+    Every hook may take the keyword argument ``meta``: the request's meta as a dict, with ``tags`` and ``puid`` where
+    the request has them, and ``{}`` where it has no meta. A hook without ``**kwargs`` and without ``meta`` is called
+    without it.
+
+    Attributes:
+        preprocess: Turns the request's payload into the model's input. ``x`` is a float64 array for a Seldon tensor,
+            an array of the sent type for ``tftensor`` and for the Open Inference Protocol, bytes, str, or the value
+            of ``jsonData``. Return an array, a tensor, a tuple or dict of them, or whatever ``run_model`` takes.
+            Without it, arrays become tensors on the model's device, and floats are cast to the model's dtype.
+        run_model: Runs the model. ``model`` is the loaded model and ``x`` is the result of ``preprocess``, with arrays
+            converted to tensors. It runs without gradients. Return what ``postprocess`` takes. Without it,
+            ``model(x)`` is called.
+        postprocess: Turns the model's result into the answer. Return an array, a list, a dict that JSON can hold,
+            str or bytes. Without it, tensors become numpy arrays.
     """
 
     preprocess: Callable[[Any, Meta], Any] | None = None

@@ -22,10 +22,11 @@ T = TypeVar("T")
 
 
 class AsyncClient:
-    """As `Client`, for one event loop: the loop of the first call.
+    """The same client for asyncio.
 
-    A task that is cancelled cancels its call, and the server hears of it. In another loop than its own the client
-    raises RuntimeError, after a fork too. Encoding and decoding happen in the loop: some 0.1 ms for a megabyte.
+    It belongs to the event loop of its first call, and raises RuntimeError in any other loop and after a fork.
+    Cancelling a task cancels its call, at the server too. Encoding and decoding run in the loop: about 0.1 ms per
+    megabyte.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class AsyncClient:
         credentials: grpc.ChannelCredentials | None = None,
         dl_inference_service: bool = False,
     ) -> None:
-        """Take the settings, which are those of `Client`; may be called outside any loop."""
+        """Make a client with the arguments of `Client`; this needs no running loop."""
         self._settings = Settings(
             address,
             timeout_ms=timeout_ms,
@@ -139,7 +140,7 @@ class AsyncClient:
         return await self._run(calls.send(path, request, answer, model), timeout_ms, metadata)
 
     async def close(self) -> None:
-        """Close the connection: calls in flight end as Cancelled. A closed client raises RuntimeError."""
+        """Close the connection. Calls in flight raise Cancelled, later calls raise RuntimeError."""
         self._is_closed = True
         if self._channel is not None:
             await self._channel.close()

@@ -23,16 +23,14 @@ T = TypeVar("T")
 
 
 class Client:
-    """Calls models at one address.
+    """A client for the models behind one address.
 
-    It may be used by any number of threads at once, over one connection. Making one opens nothing; the first call
-    connects. A process that forks: clients that have made no call yet work in the child, others raise RuntimeError
-    there (gRPC's threads do not come over), so make one in each process. `with` or `close` closes it.
+    Any number of threads may share a client; their calls share one connection. The first call connects. Close the
+    client with `close` or with a `with` block. After a fork, a client that has made calls raises RuntimeError in the
+    child, because gRPC's threads do not survive a fork: make a client in each process.
 
-    All methods raise InputError before anything is sent, when the input has no form in the protocol, and a
-    subclass of CallError when the call fails (errors.py): DeadlineExceeded, NotFound, InvalidArgument, Unavailable,
-    ResourceExhausted ... BadAnswer when what came back is no answer. `timeout_ms` covers a call with all its retries.
-    `metadata` is sent as it is, keys in lower case; an `x-request-id` in it is the call's, else one is made.
+    Every method raises InputError, before anything is sent, if the protocol cannot carry the input. It raises a
+    subclass of CallError if the call fails, and BadAnswer if the server's answer is not valid.
     """
 
     def __init__(
@@ -45,20 +43,21 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         dl_inference_service: bool = False,
     ) -> None:
-        """Take the settings.
+        """Make a client; this does not connect yet.
 
         Args:
             address: ``host:port``, ``[v6]:port``, ``unix:/path``, or gRPC's ``dns:///host:port``.
-            timeout_ms: deadline of calls that bring none, ms, above 0 and up to a day.
-            retries: None: each call is made once. See `Retries`.
-            max_message_bytes: largest request and largest answer, bytes; by default what our model servers take.
-                Servers have limits of their own; an access service takes 16 MiB unless configured.
-            credentials: of `grpc.ssl_channel_credentials`, for what ends TLS in front of the service. None: no TLS.
+            timeout_ms: deadline of calls that do not set their own, ms, above 0 and at most one day.
+            retries: how calls are retried, see `Retries`; None: each call is made once.
+            max_message_bytes: largest request and largest answer, bytes; the default is 64 MiB, as in our model
+                servers. Servers have their own limits: an access service accepts 16 MiB unless configured.
+            credentials: result of `grpc.ssl_channel_credentials`, if a TLS proxy is in front of the service; None:
+                no TLS.
             dl_inference_service: call dl_inference's own service (Predict, PytorchPredict, TisPredict), for access
-                services that have no other. The first of them wants Seldon's tag ``{"taskId": 39}``.
+                services that offer no other. The original dl_inference needs Seldon's tag ``{"taskId": 39}``.
 
         Raises:
-            InputError: the address or a number is none.
+            InputError: the address is not valid, or a number is out of its range.
         """
         self._settings = Settings(
             address,
@@ -86,19 +85,19 @@ class Client:
         timeout_ms: float | None = None,
         metadata: Metadata = (),
     ) -> Prediction:
-        """Call PredictionService/Predict.
+        """Call a TF Serving model: PredictionService/Predict.
 
         Args:
-            model: its name.
+            model: name of the model.
             inputs: arrays by name, of any shape, layout and byte order: bool, integers and floats of 8 to 64 bits,
-                float16, bfloat16 (of ml_dtypes), complex, str or bytes. They are sent in their own type: what is no
-                array becomes what `numpy.asarray` makes of it, so a list of floats float64.
-            version: None: the server's choice, the latest.
-            label: of a version, instead of its number.
-            signature: empty: the server's default, serving_default.
-            outputs: names of the outputs wanted; empty: all.
-            timeout_ms: None: the client's.
-            metadata: see the class.
+                float16, bfloat16 (of ml_dtypes), complex, str or bytes. Each is sent in its own type. Other values go
+                through `numpy.asarray`, so a list of floats is sent as float64.
+            version: version to call; None: the server's default, which is the latest.
+            label: label of a version, in place of `version`.
+            signature: name of the signature; empty: the server's default, serving_default.
+            outputs: names of the outputs to return; empty: all.
+            timeout_ms: deadline of this call with its retries, ms; None: the client's.
+            metadata: sent as it is, keys in lower case. A key ``x-request-id`` sets the call's id.
         """
         call = calls.predict_tfs(model, inputs, version=version, label=label, signature=signature, outputs=outputs)
         return self._run(call, timeout_ms, metadata)
@@ -115,21 +114,21 @@ class Client:
         timeout_ms: float | None = None,
         metadata: Metadata = (),
     ) -> Prediction:
-        """Call Seldon/Predict.
+        """Call a Seldon model, such as our PyTorch server: Seldon/Predict.
 
         Args:
-            model: its name, sent in the metadata ``x-model``; empty for a server that has one model only.
-            value: an array or numpy scalar (``data``), bytes (``binData``: an image, say), str (``strData``), another
-                of JSON's values, such as a dict or a list (``jsonData``), a google.protobuf.Any (``customData``), or a
-                whole SeldonMessage; messages of any package.
-            version: a number or a label, sent in the metadata ``x-model-version``; empty: the server's choice.
-            kind: how an array is sent. tftensor keeps its type and is the quickest; tensor is float64 (hooks of
-                dl_inference and seldon-core without TensorFlow want it); ndarray is a list, slow. None: tftensor, but
-                ndarray for str.
-            names: of the columns.
-            tags: JSON's values, for ``meta.tags``.
-            timeout_ms: None: the client's.
-            metadata: see the class.
+            model: name of the model, sent in the metadata ``x-model``; may be empty for a server with one model.
+            value: an array or numpy scalar (sent as ``data``), bytes such as an image (``binData``), str (``strData``),
+                a dict, list or other JSON value (``jsonData``), a google.protobuf.Any (``customData``), or a whole
+                SeldonMessage of any package.
+            version: a number or a label, sent in the metadata ``x-model-version``; empty: the server's default.
+            kind: how an array is sent. tftensor keeps its type and is the fastest; tensor is float64, which
+                dl_inference's hooks and seldon-core without TensorFlow need; ndarray is a JSON list, which is slow.
+                None: tftensor, or ndarray for str.
+            names: names of the columns.
+            tags: JSON values for ``meta.tags``.
+            timeout_ms: deadline of this call with its retries, ms; None: the client's.
+            metadata: sent as it is, keys in lower case. A key ``x-request-id`` sets the call's id.
         """
         call = calls.predict_seldon(model, value, version=version, kind=kind, names=names, tags=tags)
         return self._run(call, timeout_ms, metadata)
@@ -145,16 +144,16 @@ class Client:
         timeout_ms: float | None = None,
         metadata: Metadata = (),
     ) -> Prediction:
-        """Call GRPCInferenceService/ModelInfer, with raw contents.
+        """Call an Open Inference Protocol model: GRPCInferenceService/ModelInfer, with raw contents.
 
         Args:
-            model: its name.
-            inputs: as `predict_tfs` takes them, in the order that the server wants; no complex numbers.
-            version: empty: the server's choice.
-            outputs: names of the outputs wanted; empty: all.
-            parameters: of the request.
-            timeout_ms: None: the client's.
-            metadata: see the class.
+            model: name of the model.
+            inputs: as for `predict_tfs`, in the order that the server expects; no complex numbers.
+            version: version to call; empty: the server's default.
+            outputs: names of the outputs to return; empty: all.
+            parameters: parameters of the request.
+            timeout_ms: deadline of this call with its retries, ms; None: the client's.
+            metadata: sent as it is, keys in lower case. A key ``x-request-id`` sets the call's id.
         """
         call = calls.predict_oip(model, inputs, version=version, outputs=outputs, parameters=parameters)
         return self._run(call, timeout_ms, metadata)
@@ -162,25 +161,44 @@ class Client:
     def signatures_tfs(
         self, model: str, *, version: int | None = None, label: str | None = None, timeout_ms: float | None = None
     ) -> dict[str, Signature]:
-        """Return a SavedModel's signatures by name, with the types and shapes of their inputs and outputs."""
+        """Return a SavedModel's signatures by name, with the types and shapes of their inputs and outputs.
+
+        Arguments as for `predict_tfs`.
+        """
         return self._run(calls.signatures_tfs(model, version, label), timeout_ms)
 
     def status_tfs(self, model: str, *, version: int | None = None, timeout_ms: float | None = None) -> dict[int, str]:
-        """Return the state of each version: UNKNOWN, START, LOADING, AVAILABLE, UNLOADING or END."""
+        """Return the state of each version: UNKNOWN, START, LOADING, AVAILABLE, UNLOADING or END.
+
+        Args:
+            model: name of the model, on a TF Serving server.
+            version: return this version only; None: all.
+            timeout_ms: deadline of this call, ms; None: the client's.
+        """
         return self._run(calls.status_tfs(model, version), timeout_ms)
 
     def metadata_oip(self, model: str, *, version: str | int = "", timeout_ms: float | None = None) -> ModelMetadata:
-        """Return the types and shapes of a model's inputs and outputs."""
+        """Return the types and shapes of a model's inputs and outputs, over the Open Inference Protocol.
+
+        Arguments as for `predict_oip`.
+        """
         return self._run(calls.metadata_oip(model, version), timeout_ms)
 
     def ready_oip(self, model: str, *, version: str | int = "", timeout_ms: float | None = None) -> bool:
-        """Return whether the server says that the model is ready."""
+        """Return whether the model is ready, over the Open Inference Protocol.
+
+        Arguments as for `predict_oip`.
+        """
         return self._run(calls.ready_oip(model, version), timeout_ms)
 
     def is_serving(self, model: str = "", *, timeout_ms: float | None = None) -> bool:
-        """Return what gRPC's health protocol says of a model, or of the whole server; NotFound for an unknown model.
+        """Return whether a model, or the whole server, is SERVING by gRPC's health protocol.
 
-        Our servers speak it whatever the model's protocol is.
+        Our servers answer it for models of every protocol. An unknown model raises NotFound.
+
+        Args:
+            model: name of the model; empty: the whole server.
+            timeout_ms: deadline of this call, ms; None: the client's.
         """
         return self._run(calls.is_serving(model), timeout_ms)
 
@@ -194,20 +212,22 @@ class Client:
         timeout_ms: float | None = None,
         metadata: Metadata = (),
     ) -> Answer[Any]:
-        """Call any unary method with a message of your own. Retried only where it is a method of the other functions.
+        """Call any unary method with your own message.
+
+        It is retried only if it is a method that another function of the client calls, too.
 
         Args:
             path: ``/package.Service/Method``.
-            request: a message of any package: what has SerializeToString.
-            answer: the class of the answer, of any package: what has FromString.
-            model: for the metadata ``x-model``, where the message does not say it.
-            timeout_ms: None: the client's.
-            metadata: see the class.
+            request: a message of any package; it must have SerializeToString.
+            answer: the class of the answer, of any package; it must have FromString.
+            model: name of the model for the metadata ``x-model``, where the message does not contain it.
+            timeout_ms: deadline of this call with its retries, ms; None: the client's.
+            metadata: sent as it is, keys in lower case. A key ``x-request-id`` sets the call's id.
         """
         return self._run(calls.send(path, request, answer, model), timeout_ms, metadata)
 
     def close(self) -> None:
-        """Close the connection: calls in flight end as Cancelled. A closed client raises RuntimeError."""
+        """Close the connection. Calls in flight raise Cancelled, later calls raise RuntimeError."""
         with self._lock:
             self._is_closed = True
             if self._channel is not None and self._pid == os.getpid():

@@ -1,15 +1,15 @@
-"""What a call can fail with: one class for each gRPC code, all of them CallError.
+"""The errors of a call: one class for each gRPC code, all of them subclasses of CallError.
 
-Before any call it is InputError (`dl_inference.codec.errors`).
+An input that cannot be sent raises InputError instead (`dl_inference.codec.errors`).
 
-The access service's own errors carry a kind (docs/errors.md): ``error.kind == "no_route"`` is NotFound, but so is a
-version that the endpoint does not have, and that has no kind.
+Errors of the access service have a kind (docs/errors.md). A NotFound with ``error.kind == "no_route"`` comes from the
+access service; a version that the endpoint does not have is NotFound, too, without a kind.
 """
 
 import functools
 from collections.abc import Mapping
 
-# What to do about a call that failed without a kind: by its code.
+# What to do about a failed call without a kind, by its code.
 _REMEDIES = {
     "UNAVAILABLE": "is the server running at this address?",
     "UNIMPLEMENTED": "the server at this address does not speak this protocol: try another",
@@ -20,15 +20,15 @@ _REMEDIES = {
 
 
 class CallError(Exception):
-    """A call that failed.
+    """A call failed. This is the base class; there is a subclass for each gRPC code.
 
     Attributes:
-        code: the gRPC code's name, such as ``NOT_FOUND``.
+        code: name of the gRPC code, such as ``NOT_FOUND``.
         message: the server's text, or gRPC's where no server answered.
-        address: who was called.
-        trailers: the answer's trailing metadata, texts only; empty where no server answered.
-        request_id: the call's, which the logs of the access service and of our model servers have, too.
-        took_ms: from sending to the failure, ms.
+        address: the address that was called.
+        trailers: the answer's trailing metadata; text values only; empty where no server answered.
+        request_id: the call's id, which is also in the logs of the access service and of our model servers.
+        took_ms: time from sending the request to the failure, ms.
     """
 
     code = "UNKNOWN"
@@ -49,22 +49,22 @@ class CallError(Exception):
 
     @property
     def kind(self) -> str:
-        """Return the access service's word for it (trailer ``access-error``); empty from any other server."""
+        """The kind of error (docs/errors.md), from the trailer ``access-error``; empty from any other server."""
         return self.trailers.get("access-error", "")
 
     @property
     def endpoint(self) -> str | None:
-        """Return the endpoint of the last attempt, where the access service exposes it."""
+        """The endpoint of the last attempt; None unless the access service sets ``expose_endpoints``."""
         return self.trailers.get("access-endpoint")
 
     @property
     def attempts(self) -> int | None:
-        """Return how many attempts the access service made; None from any other server."""
+        """How many attempts the access service made; None from any other server."""
         return attempts_of(self.trailers)
 
     @property
     def remedy(self) -> str:
-        """Return what may help; empty when nothing is known to."""
+        """What may help; empty if nothing is known."""
         return _remedies_of_kinds().get(self.kind) or _REMEDIES.get(self.code, "")
 
     def __str__(self) -> str:
@@ -76,19 +76,19 @@ class CallError(Exception):
 
 
 class Cancelled(CallError):
-    """CANCELLED: the caller gave up, or closed the client meanwhile."""
+    """CANCELLED: the caller cancelled the call, or closed the client during it."""
 
     code = "CANCELLED"
 
 
 class Unknown(CallError):
-    """UNKNOWN: an exception in a server that says no more, such as seldon-core's wrapper."""
+    """UNKNOWN: the server failed without saying why, as seldon-core's wrapper does."""
 
     code = "UNKNOWN"
 
 
 class InvalidArgument(CallError):
-    """INVALID_ARGUMENT: the model does not take this input, or the call names no model."""
+    """INVALID_ARGUMENT: the model does not accept this input, or the call names no model."""
 
     code = "INVALID_ARGUMENT"
 
@@ -100,43 +100,43 @@ class DeadlineExceeded(CallError):
 
 
 class NotFound(CallError):
-    """NOT_FOUND: no such model, or no such version of it."""
+    """NOT_FOUND: the model, or this version of it, does not exist."""
 
     code = "NOT_FOUND"
 
 
 class AlreadyExists(CallError):
-    """ALREADY_EXISTS: an endpoint's own."""
+    """ALREADY_EXISTS: returned by the endpoint."""
 
     code = "ALREADY_EXISTS"
 
 
 class PermissionDenied(CallError):
-    """PERMISSION_DENIED: the method changes endpoints, or the endpoint does not let this caller in."""
+    """PERMISSION_DENIED: the method would change endpoints, or the endpoint rejects this caller."""
 
     code = "PERMISSION_DENIED"
 
 
 class ResourceExhausted(CallError):
-    """RESOURCE_EXHAUSTED: a message beyond the limit, here or there, or a server that sheds load."""
+    """RESOURCE_EXHAUSTED: a message is over a limit of the client or the server, or the server is overloaded."""
 
     code = "RESOURCE_EXHAUSTED"
 
 
 class FailedPrecondition(CallError):
-    """FAILED_PRECONDITION: such as a signature that the SavedModel does not have."""
+    """FAILED_PRECONDITION: for example, the SavedModel does not have this signature."""
 
     code = "FAILED_PRECONDITION"
 
 
 class Aborted(CallError):
-    """ABORTED: an endpoint's own."""
+    """ABORTED: returned by the endpoint."""
 
     code = "ABORTED"
 
 
 class OutOfRange(CallError):
-    """OUT_OF_RANGE: an endpoint's own."""
+    """OUT_OF_RANGE: returned by the endpoint."""
 
     code = "OUT_OF_RANGE"
 
@@ -154,28 +154,28 @@ class Internal(CallError):
 
 
 class BadAnswer(Internal):
-    """INTERNAL: the server said OK, but what it sent is no answer: empty, not parseable, or contradicting itself."""
+    """INTERNAL: the server returned OK, but its answer is empty, cannot be parsed or is inconsistent."""
 
     @property
     def remedy(self) -> str:
-        """Return what may help."""
+        """What may help."""
         return "is a server of this protocol at this address?"
 
 
 class Unavailable(CallError):
-    """UNAVAILABLE: nobody answers at the address, the connection broke, or no endpoint of the model is live."""
+    """UNAVAILABLE: nothing answers at the address, the connection broke, or no endpoint of the model is live."""
 
     code = "UNAVAILABLE"
 
 
 class DataLoss(CallError):
-    """DATA_LOSS: an endpoint's own."""
+    """DATA_LOSS: returned by the endpoint."""
 
     code = "DATA_LOSS"
 
 
 class Unauthenticated(CallError):
-    """UNAUTHENTICATED: the server wants credentials."""
+    """UNAUTHENTICATED: the server requires credentials."""
 
     code = "UNAUTHENTICATED"
 

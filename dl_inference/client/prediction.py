@@ -12,12 +12,12 @@ T_co = TypeVar("T_co", covariant=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """How a call went.
+    """How a call went; `Prediction` and `Answer` inherit from it.
 
     Attributes:
-        took_ms: from sending to the whole answer, ms; of a client's first call, the connection included.
-        request_id: the call's, which the logs of the access service and of our model servers have, too.
-        trailers: the answer's trailing metadata, texts only.
+        took_ms: time from sending the request to the end of the answer, ms. A client's first call includes connecting.
+        request_id: the call's id, which is also in the logs of the access service and of our model servers.
+        trailers: the answer's trailing metadata; text values only.
     """
 
     took_ms: float
@@ -26,21 +26,21 @@ class Reply:
 
     @property
     def endpoint(self) -> str | None:
-        """Return the endpoint that answered, where the access service exposes it (``expose_endpoints``)."""
+        """The endpoint that answered; None unless the access service sets ``expose_endpoints``."""
         return self.trailers.get("access-endpoint")
 
     @property
     def attempts(self) -> int | None:
-        """Return how many attempts the access service made; None from any other server."""
+        """How many attempts the access service made; None from any other server."""
         return attempts_of(self.trailers)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer(Reply, Generic[T_co]):
-    """What `Client.send` gives: a message as it came.
+    """What `Client.send` returns.
 
     Attributes:
-        message: of the class that was asked for.
+        message: the answer, of the class that was passed as `answer`.
     """
 
     message: T_co
@@ -48,19 +48,19 @@ class Answer(Reply, Generic[T_co]):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction(Reply):
-    """What a model answered.
+    """A model's answer.
 
     Attributes:
-        outputs: arrays by name, writable and owning their memory. Texts are object arrays of bytes. Seldon's ``data``
-            is the output "data"; a Seldon answer without an array has none.
-        value: Seldon: what the message holds (docs/client.md). TFS and OIP: the only array; None where there are
-            several outputs.
-        names: Seldon's names of the columns.
-        tags: Seldon's tags, JSON's values; numbers are floats.
+        outputs: the arrays by name. They are writable and own their memory. Texts are object arrays of bytes. The array
+            of a Seldon answer has the name "data"; a Seldon answer without an array has no outputs.
+        value: Seldon: the payload, whatever its kind. TFS and OIP: the array if there is one output, None if there
+            are several.
+        names: Seldon: names of the columns.
+        tags: Seldon: the tags as JSON values; numbers are floats.
         meta: Seldon: the whole meta, as JSON with camelCase keys. OIP: the answer's parameters. TFS:
-            ``signature_name``, where the server says it.
-        model: the name of the model that answered; as asked for, where the server does not say.
-        version: its version, where the server says it.
+            ``signature_name``, where the server returns it.
+        model: name of the model that answered, or the name asked for where the server does not return one.
+        version: version that answered; None where the server does not return it.
     """
 
     outputs: dict[str, Array]

@@ -23,17 +23,18 @@ _LEAST_BACKOFF_MS = 10
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How often a call is made again that ended UNAVAILABLE; never once an answer has begun, nor after the deadline.
+    """Retries of calls that end with UNAVAILABLE; pass it as `retries` to a client.
 
-    gRPC itself does it. The access service retries too, on another endpoint: these are for what it cannot fix, its
-    own restart for one, or for calls without it.
+    gRPC makes the retries itself: within the deadline, and not once an answer has begun. The access service already
+    retries on another endpoint. Use these for what it cannot fix, such as its own restart, or where there is no access
+    service.
 
     Attributes:
-        max_attempts: the first included, 2 to 5 (gRPC's limit).
-        backoff_ms: wait before the second attempt, ms, from 10; doubled for each further one, +-20 %.
-        max_backoff_ms: the longest wait, ms, from 10.
-        budget: 1 to 1000. Each failed attempt takes 1 away and each answer gives 0.1 back, up to this; retries pause
-            while half of it or less is left. It counts for a process's clients of one address.
+        max_attempts: attempts in all, including the first, 2 to 5 (gRPC's limit).
+        backoff_ms: wait before the second attempt, ms, 10 to 60000; doubled for each further attempt, +-20 %.
+        max_backoff_ms: longest wait, ms, 10 to 60000.
+        budget: retry budget, 1 to 1000. Each failed attempt takes 1 from it and each answer gives 0.1 back; retries
+            pause while half of it or less is left. All clients of one address in a process share it.
     """
 
     max_attempts: int = 3

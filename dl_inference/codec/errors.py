@@ -2,8 +2,8 @@
 
 
 class InputError(ValueError):
-    """An input that the protocol has no form for; nothing was sent. The message says what to give instead."""
+    """The protocol cannot carry this input. Nothing was sent; the message says what to pass instead."""
 
 
 class BadTensorError(ValueError):
-    """A tensor in a message that contradicts itself: its shape, type and values do not fit together."""
+    """A tensor in a message is inconsistent: its shape, type and values do not fit together."""

@@ -23,7 +23,15 @@ Parameter = bool | int | float | str
 
 @dataclass(frozen=True, slots=True)
 class ModelMetadata:
-    """What a server of this protocol says of a model; shapes have -1 where any size is taken."""
+    """The description of a model that a server of the Open Inference Protocol returns.
+
+    Attributes:
+        name: name of the model.
+        versions: the versions that the server has; empty where it does not say.
+        platform: the server's name for the model's format, such as ``pytorch_exported``.
+        inputs: type and shape of each input, by name.
+        outputs: type and shape of each output, by name.
+    """
 
     name: str
     versions: tuple[str, ...]

@@ -20,12 +20,12 @@ _STATES = {0: "UNKNOWN", 10: "START", 20: "LOADING", 30: "AVAILABLE", 40: "UNLOA
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """What a model says of an input or output.
+    """The type and shape of one input or output, as the server describes it.
 
     Attributes:
-        name: the tensor's.
-        dtype: numpy's name of its type; ``bytes`` for texts, the protocol's own name where numpy has none.
-        shape: sizes, -1 where any size is taken; None where even the rank is not known.
+        name: name of the tensor.
+        dtype: numpy's name of its type; ``bytes`` for texts; the protocol's own name where numpy has none.
+        shape: one size per dimension, -1 where any size is accepted; None where even the rank is unknown.
     """
 
     name: str
@@ -35,7 +35,13 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """One signature of a SavedModel: inputs and outputs by name, and the method (``tensorflow/serving/predict``)."""
+    """One signature of a SavedModel.
+
+    Attributes:
+        inputs: type and shape of each input, by name.
+        outputs: type and shape of each output, by name.
+        method: the signature's method, such as ``tensorflow/serving/predict``.
+    """
 
     inputs: dict[str, TensorSpec]
     outputs: dict[str, TensorSpec]

@@ -20,6 +20,8 @@ import typer.main
 import yaml
 from fixtures.processes import ROOT, Process
 
+import dl_inference
+import torch_predict
 from access.config.load import load
 from access.discovery.file import FileResolver
 from dl_inference import cli
@@ -139,6 +141,12 @@ def test_the_generated_pages_are_not_stale():
     assert stale == [], "run: make docs"
 
 
+@pytest.mark.parametrize("module", [dl_inference, torch_predict], ids=lambda module: module.__name__)
+def test_the_python_api_page_has_every_public_name(module):
+    page = (DOCS / "api.md").read_text()
+    assert [name for name in module.__all__ if f"`{name}`" not in page and f"### {name}\n" not in page] == []
+
+
 # --- code blocks
 
 
@@ -214,8 +222,6 @@ def test_the_hooks_of_the_readme_work():
 
 
 def test_the_hooks_of_the_guide_work():
-    import torch_predict
-
     text = next(block.text for block in BLOCKS if block.page.name == "torch_predict.md" and block.language == "python")
     hooks = namespace_of(text)
     assert hooks["preprocess"](np.array([4.0]), meta={"tags": {"scale": 2.0}}) == 2.0
