@@ -12,9 +12,11 @@ import select
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kazoo.exceptions import ConnectionClosedError, ConnectionLoss, SessionExpiredError
 from kazoo.handlers.threading import SequentialThreadingHandler
 from kazoo.protocol.states import KazooState
 
@@ -49,8 +51,10 @@ class Session:
 
     def __init__(self, place: Zookeeper, tell: Tell) -> None:
         """Make it; `start` connects."""
-        self._tell = tell
-        self._handler = _Handler(tell)
+        self._place, self._tell = place, tell
+        self._lost_at: float | None = None
+        self._zxid_before = 0
+        self._handler = _Handler(tell, self._on_attempt)
         self.client = client(place, handler=self._handler, logger=_reasons(tell))
         self.client.add_listener(self._on_state)
 
@@ -85,7 +89,35 @@ class Session:
             log.warning("the session with ZooKeeper did not close: %s", error)
 
     def _on_state(self, state: str) -> None:
-        self._tell(Event.CONNECTED if state == KazooState.CONNECTED else Event.LOST, "")
+        if state == KazooState.CONNECTED:
+            self._lost_at = None
+            if self._zxid_before:
+                self.client.exists_async(self._place.chroot).rawlink(self._on_first_reply)
+            self._tell(Event.CONNECTED, "")
+        else:
+            self._lost_at = self._lost_at or time.monotonic()
+            self._tell(Event.LOST, "")
+
+    def _on_attempt(self) -> None:
+        """Forget how far ZooKeeper was, once our session must be over: it refuses who has seen more than it has."""
+        is_over = self._lost_at is not None and time.monotonic() - self._lost_at >= self._place.session_timeout_s
+        if is_over and self.client.last_zxid:
+            self._zxid_before, self.client.last_zxid = self.client.last_zxid, 0
+
+    def _on_first_reply(self, result: Any) -> None:
+        before, now = self._zxid_before, self.client.last_zxid
+        if isinstance(result.exception, ConnectionLoss | SessionExpiredError | ConnectionClosedError):
+            return  # the next connection's reply tells
+        self._zxid_before = 0
+        if now < before:
+            log.warning(
+                "%s went back from change %#x to %#x: it was emptied, or has an old backup. What is there is read"
+                " again, and what we announce is announced again; releases since then are lost: see `dl-inference"
+                " release show`",
+                self._place.url,
+                before,
+                now,
+            )
 
 
 class _Queue(queue.SimpleQueue[Any]):
@@ -100,15 +132,16 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]  # kazoo has n
 
     queue_impl = _Queue
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, tell: Tell, attempt: Callable[[], None]) -> None:
         super().__init__()
         self.is_stopping = False
-        self._tell = tell
+        self._tell, self._attempt = tell, attempt
         self._connection: socket.socket | None = None
         self._is_cut = False
 
     def create_connection(self, address: tuple[str, int], timeout: float = CONNECT_S, **options: Any) -> socket.socket:
         """Connect, in less time than a whole session has; kazoo's own leaves a socket open where TLS fails."""
+        self._attempt()
         made = socket.create_connection(address, timeout=min(timeout, CONNECT_S))
         try:
             made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -54,6 +54,8 @@ class Reader:
     def begin(self, client: KazooClient) -> None:
         """Read everything, and watch all of it anew."""
         self.abandon()
+        for model in self._models.values():
+            model.unread()
         self._pipeline.begin(client)
         self._is_loading = True
         self._ask(Request("sync", self._top))  # another server of the ensemble may be behind the last one

@@ -121,6 +121,12 @@ class Model:
         """Return its znode's path, under the chroot."""
         return f"{MODELS}/{self.name}"
 
+    def unread(self) -> None:
+        """Take every document as changed: an ensemble that got an old backup counts its changes over again."""
+        self.release_modified = -1
+        for node in self.nodes.values():
+            node.modified = -1
+
     def listed(self, names: list[str]) -> None:
         """Take over which nodes there are; those that went are forgotten, but for their goodbyes."""
         self.fault = None

@@ -44,6 +44,18 @@ def test_a_document_that_did_not_change_is_not_parsed_again(monkeypatch):
     assert [each.address for each in known.view().endpoints] == ["a:1"]
 
 
+def test_an_old_backup_is_read_although_its_changes_have_the_numbers_of_others():
+    known = model(("a:1", "tfs", 1))
+    known.released(ReleaseDocument(model="m", revision=2, releases={"1": Release(phase="production")}).dump(), 2)
+    known.unread()
+    known.said("a:1", document("a:1", weight=9), 1, 1)
+    known.released(ReleaseDocument(model="m", revision=1, releases={"1": Release(phase="production")}).dump(), 2)
+    view = known.view()
+    assert view.endpoints[0].weight == 9
+    assert view.release
+    assert view.release.revision == 1
+
+
 def test_what_may_no_longer_be_read_stays_and_is_read_again_when_it_may():
     known = model(("a:1", "tfs", 1))
     known.denied("a:1", "no")
