@@ -196,6 +196,22 @@ def test_an_unknown_model_is_not_found_and_the_nearest_names_are_told(
     assert endpoint.counts()[0] == 0
 
 
+@provokes("too_many_hops")
+def test_access_services_that_name_each_other_refuse_a_call_after_eight_hops(
+    start_access: StartAccess, connect: Connect
+) -> None:
+    first = start_access(cluster(["127.0.0.1:1"]))
+    second = start_access(cluster([first.address]))
+    first.configure(cluster([second.address]))
+    first.wait_live(second.address)
+    second.wait_live(first.address)
+    got = ask(connect(first.address))
+    assert (got.code, got.error, got.attempts) == (Code.FAILED_PRECONDITION, "too_many_hops", 1)
+    assert "passed 8 access services" in got.message
+    assert [each.counter("dl_errors_total", kind="too_many_hops") for each in (first, second)] == [1, 0]
+    assert first.weight(second.address) == 1.0
+
+
 @provokes("denied")
 def test_a_method_that_changes_endpoints_is_denied_unless_allowed(fleet: Callable[..., Fleet]) -> None:
     it = fleet()

@@ -21,6 +21,7 @@ pub enum ErrorKind {
     MessageTooLarge,
     Shed,
     Denied,
+    TooManyHops,
     NoEndpoints,
     Draining,
     DeadlineExceeded,

@@ -46,7 +46,7 @@ pub struct Row {
 }
 
 /// Every kind, each at its number.
-pub const TABLE: [Row; 22] = [
+pub const TABLE: [Row; 23] = [
     Row {
         kind: ErrorKind::UnknownMethod,
         name: "unknown_method",
@@ -132,6 +132,17 @@ pub const TABLE: [Row; 22] = [
         blame: Blame::No,
         meaning: "a method that changes the endpoint (load, unload, reload, settings), and `admin_methods` is off",
         remedy: "set `admin_methods: true`, and send `x-model` to say which endpoint's cluster is meant",
+    },
+    Row {
+        kind: ErrorKind::TooManyHops,
+        name: "too_many_hops",
+        code: Code::FailedPrecondition,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "the call has passed 8 access services, which the metadata `x-dl-inference-hops` count: it goes round \
+                  in a circle",
+        remedy: "two access services name each other as endpoints: `dl-inference status` of each lists its endpoints; \
+                 name the model servers",
     },
     Row {
         kind: ErrorKind::NoEndpoints,

@@ -32,7 +32,9 @@ pub fn remarks(shared: &Shared, now: SystemTime) -> Vec<String> {
                     let age = (now - time).max(0.0);
                     format!("source {name} cannot be read: its state in force is {age:.0} s old")
                 }
-                None => format!("source {name} cannot be read: it has had no state yet"),
+                None => {
+                    format!("source {name} has never been read: its `fallback` is in force")
+                }
             }
         })
         .collect()

@@ -16,7 +16,7 @@ fn ready_names_each_source_that_cannot_be_read_with_the_age_of_its_state() {
     assert_eq!(
         remarks(&shared, now),
         [
-            "source dns c cannot be read: it has had no state yet",
+            "source dns c has never been read: its `fallback` is in force",
             "source zookeeper b cannot be read: its state in force is 100 s old",
         ]
     );

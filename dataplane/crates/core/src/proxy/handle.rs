@@ -14,6 +14,7 @@ use super::attempt::Attempt;
 use super::call::Call;
 use super::clock::Clock;
 use super::cluster::{Cluster, Endpoint, Lease, Share};
+use super::hops;
 use super::local;
 use super::method::{self, Kind, Streaming};
 use super::verdict::{Last, Next};
@@ -67,6 +68,7 @@ impl Call {
         let shared = self.worker.shared.clone();
         let limits = &shared.config.limits;
         self.check_admin()?;
+        hops::count(&mut self.headers)?;
         self.caller_deadline = head::timeout(&self.headers)?;
         let Some(_permit) = shared.in_flight.acquire(limits.max_in_flight) else {
             let stats = &shared.server.stats;

@@ -10,6 +10,7 @@ pub mod cluster;
 mod exchange;
 mod failure;
 pub mod handle;
+mod hops;
 pub mod local;
 pub mod method;
 mod nearest;
