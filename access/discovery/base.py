@@ -80,6 +80,7 @@ class Entry:
         protocol: what the endpoints speak first of all; None when the source does not say.
         release: which version gets which share; None: every endpoint gets its own.
         leaving: addresses that said goodbye: they are missing in `endpoints` on purpose.
+        is_release_unknown: there is a release that cannot be used, and none before it is known to the source.
     """
 
     endpoints: tuple[EndpointConfig, ...]
@@ -87,6 +88,7 @@ class Entry:
     protocol: WireProtocol | None = None
     release: ReleaseDocument | None = None
     leaving: frozenset[str] = frozenset()
+    is_release_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,6 +205,7 @@ def entry_of(view: View) -> Entry:
         protocol=view.protocol,
         release=view.release,
         leaving=view.leaving,
+        is_release_unknown=view.is_release_unknown,
     )
 
 

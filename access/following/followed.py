@@ -45,7 +45,7 @@ class Followed(Generic[Value]):
         self.error: str | None = None
         self._read, self._paths, self._count, self._now = read, paths, count, now
         self._value: Value | None = None
-        self._good_at = 0.0
+        self._good_at = self._same_at = 0.0
         self._reads = {True: 0, False: 0}
         self._seen: tuple[str, ...] = ()
         self._candidate: tuple[str, ...] = ()
@@ -72,7 +72,7 @@ class Followed(Generic[Value]):
         """
         self._seen = self._candidate = self._look()
         self._value = self._read()
-        self._good_at = self._now()
+        self._good_at = self._same_at = self._now()
 
     def start_with(self, value: Value, good_at: float, error: str) -> None:
         """Go on with a value from elsewhere, as if it had been read before the error.
@@ -108,6 +108,7 @@ class Followed(Generic[Value]):
         if not force:
             if seen == self._seen:
                 self._unsettled_looks = 0
+                self._same_at = self._now()
                 return False
             if seen != self._candidate and self._unsettled_looks < MAX_UNSETTLED_LOOKS:
                 self._candidate = seen
@@ -136,6 +137,7 @@ class Followed(Generic[Value]):
             value = self._read()
         except AccessError as error:
             if self.error is None:
+                self._good_at = max(self._good_at, self._same_at)  # a value ages from when it was last known to hold
                 log.error("%s: the last good state stays: %s", self.name, error)
             elif str(error) != self.error:
                 log.info("%s: still: %s", self.name, error)
@@ -146,7 +148,8 @@ class Followed(Generic[Value]):
             return False
         if self.error is not None:
             log.info("%s: good again", self.name)
-        self.error, self._value, self._good_at = None, value, self._now()
+        self.error, self._value = None, value
+        self._good_at = self._same_at = self._now()
         self._done(True)
         return True
 

@@ -7,6 +7,7 @@ resolver (what the source says) -> `Followed` (the last good of it) -> `EmptyGra
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from access.errors import AccessError
 from access.following.empty_grace import EmptyGrace
 from access.following.followed import Followed
 from access.following.saved_state import SavedState, SavedStateError
+from dl_inference.problem import Problem
 from dl_inference.registry.schema import AccessDocument
 
 log = logging.getLogger("access")
@@ -95,7 +97,7 @@ class FollowedSource:
         else:
             saved = self._saved()
             if saved is not None:  # what vanished since then has no more said goodbye than what vanishes later
-                self._empty_grace.hold(Snapshot(saved[0]))
+                self._believed = self._empty_grace.hold(Snapshot(saved[0]))
         self._believe()
 
     def stop(self) -> None:
@@ -139,10 +141,21 @@ class FollowedSource:
         self._wake()
 
     def _believe(self) -> None:
-        self._believed = self._empty_grace.hold(self._followed.value)
+        self._believed = self._with_releases(self._empty_grace.hold(self._followed.value))
         if self._origin == "source":
             self._is_unsaved = True
             self._save()
+
+    def _with_releases(self, snapshot: Snapshot) -> Snapshot:
+        """Return the snapshot; where a release cannot be used the one that held before stays, over a restart too."""
+        entries, warnings = dict(snapshot.entries), list(snapshot.warnings)
+        for key, entry in snapshot.entries.items():
+            before = self._believed.entries.get(key)
+            if entry.is_release_unknown and before is not None and before.release is not None:
+                entries[key] = replace(entry, release=before.release)
+                stays = f"its release cannot be used: revision {before.release.revision}, which was saved, stays"
+                warnings.append(Problem(f"{self.name} {key}", stays, "correct the release document"))
+        return Snapshot(entries, tuple(warnings))
 
     def _saved(self) -> tuple[dict[str, Entry], str, float] | None:
         try:

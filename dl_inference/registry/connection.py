@@ -5,6 +5,7 @@ Who follows the registry for as long as it runs does not come here: see `followi
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from kazoo.client import KazooClient, TransactionRequest
 
     from dl_inference.registry.session import Event, Session
+
+log = logging.getLogger("registry")
 
 # A frozen server does not let go of a session; the process ends all the same.
 CLOSE_S = 2.0
@@ -41,12 +44,14 @@ class Node:
         version: one more with every change of the data.
         ephemeral: whether it goes with the session that made it.
         created: Unix time, s.
+        fault: why its data may not be read; empty where they may.
     """
 
     data: bytes
     version: int
     ephemeral: bool
     created: float
+    fault: str = ""
 
 
 class Connection:
@@ -91,17 +96,33 @@ class Connection:
         return self.place.chroot + path
 
     def get(self, paths: Sequence[str]) -> list[Node | None]:
-        """Return what is at each path of `dl_inference.registry.schema`; None where nothing is."""
-        found = self._read("get_async", [self.path(path) for path in paths])
+        """Return what is at each path of `dl_inference.registry.schema`; None where nothing is.
+
+        What may not be read is there all the same: its `Node` has a `fault`.
+        """
+        found = self._read("get_async", [self.path(path) for path in paths], may_be_denied=True)
+        denied = [path for path, each in zip(paths, found, strict=True) if isinstance(each, RegistryError)]
+        # Who may not read a node may still look whose it is.
+        stats = dict(zip(denied, self._read("exists_async", [self.path(path) for path in denied]), strict=True))
         return [
-            each and Node(each[0] or b"", each[1].version, each[1].ephemeralOwner != 0, each[1].ctime / 1000)
-            for each in found
+            _node(b"", stats[path], str(each))
+            if isinstance(each, RegistryError)
+            else each and _node(each[0] or b"", each[1])
+            for path, each in zip(paths, found, strict=True)
         ]
 
-    def children(self, paths: Sequence[str]) -> list[list[str] | None]:
-        """Return the sorted names below each path; None where nothing is."""
-        found = self._read("get_children_async", [self.path(path) for path in paths])
-        return [None if each is None else sorted(each) for each in found]
+    def children(self, paths: Sequence[str], *, skip_denied: bool = False) -> list[list[str] | None]:
+        """Return the sorted names below each path; None where nothing is.
+
+        Args:
+            paths: of `dl_inference.registry.schema`.
+            skip_denied: where the names may not be read, return None and name the path in the log.
+        """
+        found = self._read("get_children_async", [self.path(path) for path in paths], may_be_denied=skip_denied)
+        for path, each in zip(paths, found, strict=True):
+            if isinstance(each, RegistryError):
+                log.warning("%s is skipped: %s", path, each)
+        return [None if each is None or isinstance(each, RegistryError) else sorted(each) for each in found]
 
     def catch_up(self) -> None:
         """Make the server that we are connected to know all that was changed before."""
@@ -166,8 +187,11 @@ class Connection:
         if not self._settled.wait(timeout_s) or self._has_ended:
             raise self._unreachable()
 
-    def _read(self, request: str, paths: Sequence[str]) -> list[Any]:
-        """Ask about each path, again after a lost connection, until all is answered; None for what is not there."""
+    def _read(self, request: str, paths: Sequence[str], *, may_be_denied: bool = False) -> list[Any]:
+        """Ask about each path, again after a lost connection, until all is answered; None for what is not there.
+
+        Where `may_be_denied`, what may not be read is a RegistryError in the list.
+        """
         found: list[Any] = []
         deadline = time.monotonic() + self._timeout_s
         while len(found) < len(paths):
@@ -177,15 +201,17 @@ class Connection:
             if any(isinstance(each, _lost()) for each in answers):
                 self._await_settled(deadline - time.monotonic())
                 continue
-            found += [self._value(each) for each in answers]
+            found += [self._value(each, may_be_denied) for each in answers]
             deadline = time.monotonic() + self._timeout_s
         return found
 
-    def _value(self, found: Any) -> Any:
-        from kazoo.exceptions import NoNodeError  # noqa: PLC0415  (an extra)
+    def _value(self, found: Any, may_be_denied: bool) -> Any:
+        from kazoo.exceptions import NoAuthError, NoNodeError  # noqa: PLC0415  (an extra)
 
         if isinstance(found, NoNodeError):
             return None
+        if may_be_denied and isinstance(found, NoAuthError):
+            return self._error(found)
         if isinstance(found, Exception):
             raise self._error(found)
         return found
@@ -219,6 +245,10 @@ class Connection:
         if isinstance(error, exceptions.NotEmptyError):
             return RegistryError(f"{self.place.url}: there is something below a node that should go: look at it first")
         return RegistryError(f"{self.place.url}: {type(error).__name__} {error}".rstrip())
+
+
+def _node(data: bytes, stat: Any, fault: str = "") -> Node | None:
+    return stat and Node(data, stat.version, stat.ephemeralOwner != 0, stat.ctime / 1000, fault)
 
 
 def _lost() -> tuple[type[Exception], ...]:

@@ -55,6 +55,7 @@ class Step:
         document: as it will be; None: it goes, or is left as it is.
         present: as it is; None: it is not there.
         words: what changes, or why it is left.
+        is_refused: it is left although nobody else's.
     """
 
     action: Literal["add", "change", "remove", "same", "leave"]
@@ -63,11 +64,7 @@ class Step:
     document: EndpointDocument | None
     present: Listed | None
     words: str = ""
-
-    @property
-    def is_refused(self) -> bool:
-        """Tell whether it is left although nobody else's: what is there cannot be read."""
-        return self.action == "leave" and self.present is not None and self.present.document is None
+    is_refused: bool = False
 
 
 def models(connection: Connection) -> list[str]:
@@ -80,7 +77,9 @@ def listed(connection: Connection, chosen: Sequence[str]) -> list[Listed]:
     """Return every endpoint of some models, by model and address."""
     places = [f"{MODELS}/{model}/endpoints" for model in chosen]
     names = [
-        (model, name) for model, each in zip(chosen, connection.children(places), strict=True) for name in each or ()
+        (model, name)
+        for model, each in zip(chosen, connection.children(places, skip_denied=True), strict=True)
+        for name in each or ()
     ]
     nodes = connection.get([f"{MODELS}/{model}/endpoints/{name}" for model, name in names])
     return [look(model, name, node) for (model, name), node in zip(names, nodes, strict=True) if node is not None]
@@ -89,6 +88,8 @@ def listed(connection: Connection, chosen: Sequence[str]) -> list[Listed]:
 def look(model: str, name: str, node: Node) -> Listed:
     """Return what is made of a node."""
     try:
+        if node.fault:
+            raise SchemaError(node.fault)
         if not is_name(model):
             raise SchemaError(f"{model!r} is no model")
         return Listed(model, name, node, parse_endpoint(model, name, node.data), "")
@@ -103,11 +104,22 @@ def plan(wanted: Iterable[EndpointDocument], present: Iterable[Listed], *, prune
         wanted: the endpoints; a version that is not given stays as it is.
         present: what is there.
         prune: take away what an earlier import listed and is not wanted any more.
-        force: write over what cannot be read.
+        force: write over what is no document, and list endpoints that speak another protocol than running servers.
     """
     there = {each.path: each for each in present}
+    spoken: dict[str, set[str]] = {}
+    for each in there.values():
+        if each.document is not None and each.node.ephemeral:
+            spoken.setdefault(each.model, set()).add(each.document.protocol)
     for document in wanted:
-        yield _step(document, there.pop(endpoint_path(document.model, document.address), None), force=force)
+        step = _step(document, there.pop(endpoint_path(document.model, document.address), None), force=force)
+        protocols = spoken.get(document.model, {document.protocol})
+        if step.document is not None and document.protocol not in protocols and not force:
+            # The majority's protocol counts: an import could take a model from the servers that run.
+            words = f"running servers of {document.model} speak {', '.join(sorted(protocols))}, not {document.protocol}"
+            words += f": import it with --protocol {min(protocols)}, or with --force"
+            step = Step("leave", step.model, step.address, None, step.present, words, is_refused=True)
+        yield step
     for each in there.values():
         is_ours = each.document is not None and each.document.program == IMPORTER and not each.node.ephemeral
         if prune and is_ours and each.document is not None:
@@ -185,10 +197,11 @@ def _step(document: EndpointDocument, present: Listed | None, *, force: bool) ->
     if present.node.ephemeral:
         return Step("leave", model, address, None, present, "a running server announces it")
     if present.document is None:
-        if force:
+        if force and not present.node.fault:
             return Step("change", model, address, document, present, f"what was there is no endpoint: {present.fault}")
         words = f"what is there is no endpoint ({present.fault}): replace it with --force"
-        return Step("leave", model, address, None, present, words)
+        words = present.node.fault or words
+        return Step("leave", model, address, None, present, words, is_refused=True)
     old = present.document
     update = {"protocol": document.protocol, "weight": document.weight, "version": document.version or old.version}
     changes = [f"{key} {getattr(old, key)} -> {value}" for key, value in update.items() if getattr(old, key) != value]

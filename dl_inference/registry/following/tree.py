@@ -49,6 +49,7 @@ class View:
         protocol: what the endpoints speak; None without any.
         release: which versions get which share; None: nobody has said.
         faults: what is not used.
+        is_release_unknown: there is a release document that cannot be used, and there was none before it.
     """
 
     endpoints: tuple[EndpointDocument, ...] = ()
@@ -56,6 +57,7 @@ class View:
     protocol: Protocol | None = None
     release: ReleaseDocument | None = None
     faults: tuple[Fault, ...] = ()
+    is_release_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +223,10 @@ class Model:
             found.insert(0, Fault(f"{self.path}/endpoints", printable(self.fault)))
         if self.release_fault is not None:
             found.insert(0, Fault(f"{self.path}/release", printable(self.release_fault)))
-        return View(tuple(ready), frozenset(leaving), protocol if ready else None, self.release, tuple(found))
+        is_unknown = self.release is None and self.release_fault is not None
+        return View(
+            tuple(ready), frozenset(leaving), protocol if ready else None, self.release, tuple(found), is_unknown
+        )
 
 
 def printable(text: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from dl_inference.registry.connection import AnswerLostError, ChangedError, Connection
+from dl_inference.registry.connection import AnswerLostError, ChangedError, Connection, Node
 from dl_inference.registry.releases.store import HISTORY_LENGTH, Applied, Stored, parse
 from dl_inference.registry.schema import (
     ACCESS,
@@ -18,9 +19,12 @@ from dl_inference.registry.schema import (
     history_path,
     release_path,
 )
+from dl_inference.registry.zookeeper import RegistryError
 
 if TYPE_CHECKING:
     from kazoo.client import TransactionRequest
+
+log = logging.getLogger("registry")
 
 # Somebody else's leftovers in the history are not taken away all at once: a transaction has at most 1 MiB.
 _MOST_FORGOTTEN = 100
@@ -52,6 +56,8 @@ class ReleaseNodes:
         last = revisions[-1] if revisions else 0
         if node is None:
             return Stored(None, None, _Token(None, revisions, b""), last)
+        if node.fault:
+            raise RegistryError(node.fault)
         token = _Token(node.version, revisions, node.data)
         try:
             return Stored(parse(model, node.data), None, token, last)
@@ -82,14 +88,17 @@ class ReleaseNodes:
     def history(self, model: str) -> list[ReleaseDocument | SchemaError]:
         """Return the documents of the last revisions, the oldest first."""
         paths = [history_path(model, revision) for revision in self._revisions(model)[-HISTORY_LENGTH:]]
-        return [_parsed(model, node.data) for node in self._connection.get(paths) if node is not None]
+        return [_parsed(model, node) for node in self._connection.get(paths) if node is not None]
 
     def endpoints(self, model: str) -> list[EndpointDocument] | None:
         """Return who announces the model and can be understood."""
-        (names,) = self._connection.children([endpoints_path(model)])
+        (names,) = self._connection.children([endpoints_path(model)], skip_denied=True)
         nodes = self._connection.get([f"{endpoints_path(model)}/{name}" for name in names or ()])
         found: list[EndpointDocument] = []
         for name, node in zip(names or (), nodes, strict=True):
+            if node is not None and node.fault:
+                log.warning("%s/%s is skipped: %s", endpoints_path(model), name, node.fault)
+                continue
             try:
                 if node is not None:
                     found.append(parse_endpoint(model, name, node.data))
@@ -99,11 +108,13 @@ class ReleaseNodes:
 
     def applied(self, model: str) -> list[Applied] | None:
         """Return what each access service follows."""
-        (names,) = self._connection.children([ACCESS])
+        (names,) = self._connection.children([ACCESS], skip_denied=True)
         nodes = self._connection.get([f"{ACCESS}/{name}" for name in names or ()])
         found: list[Applied] = []
         for name, node in zip(names or (), nodes, strict=True):
             try:
+                if node is not None and node.fault:
+                    raise SchemaError(node.fault)
                 service = AccessDocument.parse(node.data) if node is not None else None
             except SchemaError as error:
                 service = AccessDocument(program=f"cannot be read: {error}"[:200])
@@ -162,8 +173,10 @@ def parse_endpoint(model: str, name: str, data: bytes) -> EndpointDocument:
     return document
 
 
-def _parsed(model: str, data: bytes) -> ReleaseDocument | SchemaError:
+def _parsed(model: str, node: Node) -> ReleaseDocument | SchemaError:
+    if node.fault:
+        return SchemaError(node.fault)
     try:
-        return parse(model, data)
+        return parse(model, node.data)
     except SchemaError as error:
         return error

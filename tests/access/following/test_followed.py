@@ -137,6 +137,24 @@ def test_the_status_tells_the_age_of_the_good_value(readings):
     assert "No such file" in status["error"]
 
 
+def test_the_age_of_a_lost_value_counts_from_when_it_was_last_known_to_hold(tmp_path):
+    now, path = [1000.0], tmp_path / "file"
+    path.write_text("one")
+    followed = Followed("it", lambda: read_text(path, 100), lambda: [path], now=lambda: now[0])
+    followed.start()
+    now[0] = 5000.0
+    assert not followed.look()
+    assert followed.status()["last_good_unix_s"] == 1000.0
+    path.unlink()
+    now[0] = 5001.0
+    followed.look(force=True)
+    now[0] = 6000.0
+    followed.look()
+    followed.look(force=True)
+    status = followed.status()
+    assert (status["ok"], status["last_good_unix_s"]) == (False, 5000.0)
+
+
 def test_a_value_from_elsewhere_holds_until_a_reading_ends_well(tmp_path):
     readings = Readings(tmp_path / "file")
     readings.followed.start_with("saved", 0.0, "nobody answers")

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from access.discovery.base import Announced, Entry, LiveSourceConfig, Resolver, Snapshot
 from access.errors import DiscoveryError
 from access.following.source import FollowedSource
+from dl_inference.registry.schema import Release, ReleaseDocument
 
 
 class Moved(Resolver):
@@ -152,6 +154,37 @@ def test_a_restart_beside_a_list_that_turned_empty_keeps_what_was_saved_for_the_
     restarted, _ = make(Moved(snapshot(2)), tmp_path / "other")
     restarted.start()
     assert hosts(restarted) == ["10.0.0.2:5000"]
+
+
+def released(revision: int | None, *, is_unknown: bool = False) -> Snapshot:
+    release = None
+    if revision is not None:
+        shares = {"3": Release(phase="production", weight=95), "4": Release(phase="canary", weight=5)}
+        release = ReleaseDocument(model="digits", revision=revision, releases=shares)
+    (entry,) = snapshot(1, 2).entries.values()
+    return Snapshot({"digits": replace(entry, release=release, is_release_unknown=is_unknown)})
+
+
+def test_a_restart_beside_a_release_that_cannot_be_used_keeps_the_saved_one(tmp_path: Path):
+    before, _ = make(Moved(released(7)), tmp_path)
+    before.start()
+    before.stop()
+    for _ in range(2):  # it is saved again
+        resolver = Moved(released(None, is_unknown=True))
+        source, clock = make(resolver, tmp_path)
+        source.start()
+        clock.now_s += 31
+        resolver.say(released(None, is_unknown=True))
+        source.look()
+        release = source.value.entries["digits"].release
+        assert release
+        assert (release.revision, release.shares()) == (7, {"3": 95, "4": 5})
+        assert [str(each) for each in source.value.warnings if "revision 7, which was saved, stays" in str(each)]
+        source.stop()
+    resolver.say(released(None))  # it was taken away
+    source.look()
+    assert source.value.entries["digits"].release is None
+    assert not source.value.warnings
 
 
 def test_without_a_saved_state_the_fallback_holds():

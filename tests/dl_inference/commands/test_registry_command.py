@@ -126,6 +126,17 @@ def test_what_a_running_server_announces_is_never_touched(fleet, nodefile):
     assert fleet.names("/models/digits/endpoints") == ["10.0.0.3:5000", "10.0.0.4:5000"]
 
 
+def test_an_import_of_another_protocol_than_running_servers_speak_is_refused_unless_forced(fleet, nodefile):
+    fleet.announce("digits", "3", "10.0.0.9:5000", protocol="seldon")
+    said = registry("import", nodefile, code=1)
+    assert "left: digits 10.0.0.3:5000 (running servers of digits speak seldon, not tfs: import it with" in said
+    assert "--protocol seldon, or with --force" in said
+    assert fleet.names("/models/digits/endpoints") == ["10.0.0.9:5000"]
+    assert len(fleet.names("/models/69/endpoints")) == 2, "the other lines are listed"
+    registry("import", nodefile, "--force")
+    assert document(fleet, "digits", "10.0.0.3:5000").protocol == "tfs"
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -213,6 +224,26 @@ def test_what_cannot_be_used_is_named_beside_the_rest(fleet, case):
     assert words in re.sub(r"\s+", " ", result.output)
     assert "10.0.0.1:1" in result.output
     assert [each["problem"] is None for each in listed()] == [True, False]
+
+
+def test_an_endpoint_that_may_not_be_read_is_named_and_everything_else_is_listed_and_imported(fleet, nodefile):
+    fleet.announce("digits", "3", "10.0.0.3:5000")
+    fleet.announce("digits", "3", "10.0.0.4:5000")
+    fleet.close_to_others("/models/digits/endpoints/10.0.0.3:5000")
+    closed, other = listed()
+    assert "not allowed: log in" in closed["problem"]
+    assert (closed["path"], closed["ephemeral"]) == ("/models/digits/endpoints/10.0.0.3:5000", True)
+    assert other["document"]["address"] == "10.0.0.4:5000"
+    assert "2 added, 1 left" in registry("import", nodefile)
+    assert "10.0.0.3:5000: cannot be used: " in registry("ls")
+
+
+def test_a_model_whose_endpoints_may_not_be_listed_is_named_and_the_others_are_listed(fleet, caplog):
+    fleet.announce("closed", "3", "10.0.0.3:5000")
+    fleet.announce("digits", "3", "10.0.0.4:5000")
+    fleet.close_to_others("/models/closed/endpoints")
+    assert [each["model"] for each in listed()] == ["digits"]
+    assert "/models/closed/endpoints is skipped" in caplog.text
 
 
 def test_a_model_with_a_hostile_name_is_named_too(fleet):

@@ -59,6 +59,22 @@ def test_a_canary_is_released_by_what_everybody_types_first(fleet):
     assert document(fleet).shares() == {"3": 100, "4": 5}
 
 
+def test_what_may_not_be_read_is_named_and_releases_go_on_without_it(fleet, caplog):
+    fleet.announce("digits", "4", "10.0.0.5:5000", protocol="seldon")
+    fleet.apply("closed", digits=(1, "2026-01-01T00:00:00Z"))
+    for path in ("/models/digits/endpoints/10.0.0.5:5000", "/access/closed"):
+        fleet.close_to_others(path)
+    release("digits", "4", "--phase", "canary", "--weight", "5")
+    release("digits", "4", "--phase", "canary", "--weight", "7")
+    fleet.close_to_others("/models/digits/history/0000000002")
+    release("rollback", "digits", "--to", "1")
+    assert document(fleet).shares() == {"3": 100, "4": 5}
+    said = release("show", "digits")
+    assert "10.0.0.4:5000" in said
+    assert "not allowed: log in" in said
+    assert "/models/digits/endpoints/10.0.0.5:5000 is skipped: " in caplog.text
+
+
 def test_a_canary_is_promoted_and_the_release_before_it_ended_as_the_output_says(fleet):
     said = release("digits", "4", "--phase", "canary", "--weight", "5")
     promote, end = re.search(r"every call: dl-inference release (.*?) to end it", said)[1], "digits 3 --remove"
