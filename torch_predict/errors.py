@@ -100,7 +100,7 @@ class PickleNotAllowed(LoadError):
             place,
             "holds more than weights, as pickled objects: loading it runs whatever code its author put into it",
             "save the state dict (torch.save(model.state_dict(), 'model.pt') beside a model.py with a class Model) or "
-            "export it (torch.export, model.pt2); if you trust the file, allow it in words: --allow-pickle, or "
+            "export it (torch.export, model.pt2); if you trust the file, allow it explicitly: --allow-pickle, or "
             "'allow_pickle: true' in model.yaml",
         )
 

@@ -21,12 +21,14 @@ _HEAD = f"""\
 
 Written by `python -m access.config.reference` from `access/config/sections.py`; do not edit.
 
-`dl-inference access --config access.yaml` reads this file; `dl-inference check access.yaml` names every mistake in it,
-then shows the values in force and where each came from. A flag wins over the environment, that over the file, that
-over the default. A variable is `{PREFIX}` and the key, in capitals, with `__` between the levels:
-`{PREFIX}LISTEN=0.0.0.0:8500`, `{PREFIX}LIMITS__MAX_STREAMS=2000`; its value is written as in
-the file. Unknown keys are errors. A changed file is taken over while the service runs, within about a second; one with
-a mistake is reported, and the old state stays. Keys that need a restart say so.
+`dl-inference access --config access.yaml` reads this file. `dl-inference check access.yaml` reports every mistake in
+it; if there is none, it prints the effective values and where each comes from. A flag overrides the environment, the
+environment overrides the file, and the file overrides the default. The name of a variable is `{PREFIX}` and the
+key in capitals, with `__` between the levels: `{PREFIX}LISTEN=0.0.0.0:8500`,
+`{PREFIX}LIMITS__MAX_STREAMS=2000`. Write its value as in the file. Unknown keys are errors.
+
+A change of the file is applied while the service runs, within about a second. If it has a mistake, the service logs it
+and keeps the old state. Keys that need a restart say so.
 
 Names of models, clusters, versions and labels: letters, digits, `.`, `_` and `-`, at most 128, a letter or digit first.
 Addresses: `host:port`, `[v6]:port` or `unix:/path`.
@@ -42,7 +44,7 @@ def _sections() -> Iterator[str]:
     yield from _section("access.yaml", AccessConfig)
     yield from _section("limits", Limits)
     yield from _section("cluster_defaults", ClusterSettings)
-    yield "The same keys may stand in every cluster, and in every target that is a cluster of its own.\n"
+    yield "The same keys are allowed in every cluster, and in every target with its own `endpoints` or `discovery`.\n"
     yield from _section("clusters.NAME", ClusterConfig, ClusterSettings)
     yield from _section("Endpoints", EndpointConfig)
     yield from _section("models.NAME", ModelConfig, ClusterSettings)

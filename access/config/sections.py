@@ -42,7 +42,7 @@ FAILURE_CODES: dict[Protocol, tuple[str, ...]] = {
 
 def _known_policy(policy: str) -> str:
     if policy not in POLICIES:
-        raise problem(f"{policy!r} is no policy", f"use one of {', '.join(POLICIES)}")
+        raise problem(f"{policy!r} is not a policy", f"use one of {', '.join(POLICIES)}")
     return policy
 
 
@@ -70,9 +70,9 @@ else:
 
 
 class Limits(ServerLimits, Section):
-    """Every bound of the process. They hold until a restart."""
+    """The limits of the process. A change needs a restart."""
 
-    max_message_bytes: MessageBytes = Field(16 * MIB, description="largest gRPC message either way, bytes")
+    max_message_bytes: MessageBytes = Field(16 * MIB, description="largest gRPC message in either direction, bytes")
     max_metadata_bytes: MetadataBytes = Field(16 * 1024, description="largest header list, bytes as HTTP/2 counts them")
     max_metadata_fields: MetadataFields = Field(128, description="most header fields of one request")
     max_streams: Count = Field(1024, description="calls in flight on one downstream connection")
@@ -80,9 +80,9 @@ class Limits(ServerLimits, Section):
     max_connections_per_ip: Count = Field(
         1000, description="downstream connections of one remote IP address; unix sockets are not counted"
     )
-    max_in_flight: Count = Field(10_000, description="calls in flight in the process; beyond it they are shed")
+    max_in_flight: Count = Field(10_000, description="calls in flight in the process; more are shed")
     max_held_bytes: HeldBytes = Field(
-        256 * MIB, description="request bytes held for route keys and retries in the process; beyond it calls are shed"
+        256 * MIB, description="request bytes held for route keys and retries in the process; more calls are shed"
     )
     connection_idle_timeout_ms: Milliseconds = Field(
         300_000, description="a downstream connection without calls is closed after this time, ms"
@@ -131,13 +131,13 @@ class ClusterSettings(Section):
         None, description="`tfs`, `seldon` or `oip`: whose `failure_codes` hold; null: by the method called"
     )
     timeout_ms: Milliseconds = Field(
-        60_000, description="most that a call may take, ms; a caller's own deadline can only shorten it"
+        60_000, description="time limit of a call, ms; a caller's own deadline can only shorten it"
     )
     attempt_timeout_ms: Milliseconds | None = Field(
         None, description="after this time a call is tried on another endpoint, ms; null: never"
     )
     stream_idle_timeout_ms: Milliseconds = Field(
-        300_000, description="a stream without a message either way for this time ends, ms"
+        300_000, description="a stream ends after this time without a message in either direction, ms"
     )
     max_attempts: Annotated[int, Field(ge=1, le=3)] = Field(
         2, description="attempts of one call, the first included, 1..3; each on another endpoint"
@@ -151,15 +151,15 @@ class ClusterSettings(Section):
         description="gRPC codes that count against the endpoint; null: UNAVAILABLE, INTERNAL, UNKNOWN and DATA_LOSS, "
         "for Seldon's methods UNAVAILABLE and DATA_LOSS",
     )
-    max_in_flight: Count = Field(1024, description="calls in flight in the cluster; beyond it they are shed")
+    max_in_flight: Count = Field(1024, description="calls in flight in the cluster; more are shed")
     retry_budget_ratio: Annotated[float, Field(ge=0, le=10)] = Field(
-        0.2, description="retries that each call pays for: 0.2 lets retries add 20 % of load"
+        0.2, description="retries that each call adds to the budget: 0.2 lets retries add 20 % of load"
     )
     retry_budget_per_second: Annotated[float, Field(ge=0, le=1_000_000)] = Field(
-        10.0, description="retries per second that are free"
+        10.0, description="retries that each second adds to the budget"
     )
     retry_budget_cap: Annotated[float, Field(ge=0, le=1_000_000)] = Field(
-        100.0, description="most retries that can be saved up, and how many there are at the start"
+        100.0, description="most retries that the budget holds, and its content at the start"
     )
 
 
@@ -170,17 +170,19 @@ class ClusterConfig(ClusterSettings):
 
 
 class Target(ClusterSettings):
-    """Where calls go: exactly one of `cluster`, `endpoints` and `discovery`; the other keys go with the last two."""
+    """Where calls go: exactly one of `cluster`, `endpoints` and `discovery`; other keys need one of the last two."""
 
     cluster: Name | None = Field(None, description="a cluster of `clusters`")
-    endpoints: EndpointList | None = Field(None, description="a cluster of its own, written in place")
-    discovery: AnySource | None = Field(None, description="a cluster of its own: this model's entry of a source")
+    endpoints: EndpointList | None = Field(None, description="endpoints of this target alone")
+    discovery: AnySource | None = Field(None, description="source of this target's endpoints: the model's entry in it")
 
 
 class SplitTarget(Target):
     """One part of a split."""
 
-    weight: Annotated[int, Field(ge=0, le=MAX_WEIGHT)] = Field(1, description="share among its siblings; 0: no calls")
+    weight: Annotated[int, Field(ge=0, le=MAX_WEIGHT)] = Field(
+        1, description="share of the calls, relative to the other parts; 0: none"
+    )
 
 
 Split = Annotated[tuple[SplitTarget, ...], FrozenList, Field(min_length=1)]
@@ -189,7 +191,7 @@ Split = Annotated[tuple[SplitTarget, ...], FrozenList, Field(min_length=1)]
 class Route(Target):
     """Where the calls of one version or label go: a target, or `split` instead."""
 
-    split: Split | None = Field(None, description="list of targets with weights, in place of one target")
+    split: Split | None = Field(None, description="list of targets with weights, instead of one target")
 
 
 class ModelConfig(Route):
@@ -212,10 +214,10 @@ class AccessConfig(Section):
         "127.0.0.1:8502", description="address of `/metrics /ready /live /status`; null: none. Restart to change"
     )
     workers: Annotated[int, Field(ge=1, le=1024)] | None = Field(
-        None, description="worker threads; null: as many as cores may be used. Restart to change"
+        None, description="worker threads; null: one per usable core. Restart to change"
     )
     expose_endpoints: bool = Field(
-        False, description="name the endpoint that served in the trailer `access-endpoint`. Restart to change"
+        False, description="name the endpoint that answered in the trailer `access-endpoint`. Restart to change"
     )
     admin_methods: bool = Field(
         False, description="forward methods that change or load models on the endpoints. Restart to change"
@@ -225,8 +227,8 @@ class AccessConfig(Section):
     )
     state_dir: Annotated[str, Field(min_length=1)] | None = Field(
         None,
-        description="folder for the last good state of the sources that are asked over the network, for a start while "
-        "one of them is away; a relative path starts at the configuration's folder; null: none",
+        description="folder that keeps the last good state of DNS and ZooKeeper sources, so that the service can start "
+        "while one of them is down; a relative path starts at the configuration's folder; null: none",
     )
     drain_timeout_ms: Milliseconds = Field(
         30_000, description="how long calls in flight may still run after SIGTERM, ms"
@@ -234,15 +236,15 @@ class AccessConfig(Section):
     default_cluster: Name | None = Field(
         None, description="cluster of calls whose model has no route, or that name no model"
     )
-    limits: Limits = Field(default_factory=Limits, description="every bound of the process. Restart to change")
+    limits: Limits = Field(default_factory=Limits, description="limits of the process. Restart to change")
     cluster_defaults: ClusterSettings = Field(
         default_factory=ClusterSettings,
-        description="what holds for clusters that do not say otherwise, discovered ones too",
+        description="settings of all clusters that do not set their own, discovered ones too",
     )
     clusters: dict[Name, ClusterConfig] = Field({}, description="endpoints that several models share")
     models: dict[Name, ModelConfig] = Field({}, description="route key -> where it goes")
     discovery: Annotated[tuple[AnySource, ...], FrozenList] = Field(
-        (), description="sources; a model for every entry that they name and `models` does not"
+        (), description="sources of endpoints; each entry becomes a model, unless `models` has it"
     )
 
 

@@ -37,7 +37,7 @@ class StaticEntry(Section):
     """The endpoints of one route key."""
 
     endpoints: EndpointList = Field(description="the endpoints")
-    timeout_ms: Milliseconds | None = Field(None, description="most that a call may take, ms")
+    timeout_ms: Milliseconds | None = Field(None, description="time limit of a call, ms")
 
 
 class LiveSourceConfig(SourceConfig):

@@ -71,7 +71,7 @@ class ZookeeperConfig(LiveSourceConfig):
     Every change is followed, within a second; what belongs together comes together. A document that cannot be used
     (no JSON, too large, another model or address than its path says, another protocol than most of its model) is
     skipped and named in the log and in `dl-inference status`; the rest stands. A release document that cannot be used
-    leaves the last good one in force.
+    changes nothing: the last good one stays.
 
     `username` and what follows it can be given by the environment instead, as `DL_INFERENCE_REGISTRY_USERNAME`,
     `_PASSWORD`, `_SASL`, `_CA_FILE`, `_CERTIFICATE_FILE` and `_KEY_FILE`. More in [ZooKeeper](zookeeper.md).

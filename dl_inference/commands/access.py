@@ -24,11 +24,11 @@ def access(
     listen: Listen = None,
     admin: Admin = None,
 ) -> None:
-    """Run the access service alone, until SIGTERM.
+    """Run the access service.
 
-    Options win over variables (DL_INFERENCE_LISTEN=...), those over the file. The file and the sources that it names
-    are taken over when they change; SIGHUP reads them at once. SIGTERM or SIGINT lets calls in flight end; a second one
-    does not wait for them.
+    Options override environment variables (DL_INFERENCE_LISTEN=...), and these override the file. Changes of the file
+    and of its sources are applied while the service runs; SIGHUP reads them at once. SIGTERM or SIGINT stops the
+    service when the calls in flight have ended; a second signal stops it at once.
     """
     log_to_stderr()
     flags: dict[str, Any] = {"listen": listen} if listen else {}

@@ -10,7 +10,7 @@ from dl_inference.commands.console import err
 
 
 def call(  # noqa: PLR0913  (the options of the command)
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="The model's name: the route key.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")],
     value: Annotated[
         str | None,
         typer.Argument(
@@ -23,10 +23,10 @@ def call(  # noqa: PLR0913  (the options of the command)
         str, typer.Option(metavar="ADDRESS", help="Address of an access service or a model server.")
     ] = "127.0.0.1:8500",
     protocol: Annotated[
-        str, typer.Option(metavar="NAME", help='seldon, tfs or oip. tfs and oip want named inputs: {"x": [[1, 2]]}.')
+        str, typer.Option(metavar="NAME", help='seldon, tfs or oip. tfs and oip need named inputs: {"x": [[1, 2]]}.')
     ] = "seldon",
     tag: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="For meta.tags (seldon). Repeatable.")
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Tag of the request (seldon). Repeatable.")
     ] = None,
     model_version: Annotated[int | None, typer.Option(metavar="NUMBER", help="Version of the model.")] = None,
     signature: Annotated[str | None, typer.Option(metavar="NAME", help="Signature of the model (tfs).")] = None,
@@ -35,9 +35,9 @@ def call(  # noqa: PLR0913  (the options of the command)
 ) -> None:
     """Make one prediction and show the answer.
 
-    JSON for seldon: a whole SeldonMessage, or its content: numbers become a tensor, other lists an ndarray, a text
-    strData, anything else jsonData; bytes become binData. For tfs and oip: {"x": [[1.0, 2.0]]} (float32; whole numbers
-    int64) or {"x": {"dtype": "int32", "values": [1]}}.
+    For seldon, give a whole SeldonMessage as JSON, or only its content: numbers are sent as a tensor, other lists as an
+    ndarray, text as strData, other JSON as jsonData and bytes as binData. For tfs and oip, give {"x": [[1.0, 2.0]]}
+    (float32; whole numbers are int64) or {"x": {"dtype": "int32", "values": [1]}}.
     """
     if fault := _target_fault(to):
         err.print(Text(f"--to {to!r}: {fault}", style="red"), soft_wrap=True)

@@ -19,10 +19,10 @@ def check(
     path: Annotated[Path, typer.Argument(metavar="CONFIG|MODEL_DIR", help="access.yaml, or a model folder.")],
     allow_pickle: AllowPickle = False,
 ) -> None:
-    """Name every problem of a configuration or folder.
+    """Report every problem of a configuration or a model folder.
 
-    Of a configuration without problems it shows the values in force, where each came from, and the routes that they
-    lead to. Exit status 1 when there are problems.
+    If a configuration has no problems, this prints its effective values, where each comes from, and the routes. The
+    exit status is 1 if there are problems.
     """
     if path.is_dir():
         _model(path, allow_pickle)

@@ -15,7 +15,7 @@ AllowPickle = Annotated[
     bool,
     typer.Option(
         "--allow-pickle",
-        help="Load whole pickled models too. That runs code inside the file: only for files you trust.",
+        help="Also load whole pickled models. This runs code from the file: use it only for files you trust.",
     ),
 ]
 Register = Annotated[
@@ -23,17 +23,19 @@ Register = Annotated[
     typer.Option(
         metavar="URL",
         help="Registry to announce the models in: zk://HOST1,HOST2/PATH, or zks:// for TLS. "
-        "Also DL_INFERENCE_REGISTER; the login is DL_INFERENCE_REGISTRY_USERNAME and _PASSWORD.",
+        "Default: DL_INFERENCE_REGISTER. The login is read from DL_INFERENCE_REGISTRY_USERNAME and _PASSWORD.",
     ),
 ]
 Advertise = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
-        help="Address to announce; default: the one listened on, or the one that leads to the registry.",
+        help="Address to announce; default: the listening address, or this machine's address towards the registry.",
     ),
 ]
 Weight = Annotated[
     int | None, typer.Option(metavar="N", help="Share of the calls among the endpoints of a model; default 1.")
 ]
-Capacity = Annotated[int | None, typer.Option(metavar="N", help="Calls at once to announce that it can take.")]
+Capacity = Annotated[
+    int | None, typer.Option(metavar="N", help="Number of concurrent calls to announce as the capacity.")
+]

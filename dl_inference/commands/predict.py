@@ -24,10 +24,12 @@ def predict(  # noqa: PLR0913  (the options of the command)
     admin: Admin = None,
     model_version: Annotated[
         int | None,
-        typer.Option(metavar="NUMBER", help="Version to serve; default: the latest of those that model.yaml names."),
+        typer.Option(
+            metavar="NUMBER", help="Version to serve; default: the latest one, or the latest one that model.yaml lists."
+        ),
     ] = None,
     model_name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What the model is called; default: as the folder.")
+        str | None, typer.Option(metavar="NAME", help="Name of the model; default: the folder's name.")
     ] = None,
     allow_pickle: AllowPickle = False,
     limit: Annotated[
@@ -43,10 +45,10 @@ def predict(  # noqa: PLR0913  (the options of the command)
     weight: Weight = None,
     capacity: Capacity = None,
 ) -> None:
-    """Serve one model folder alone, until SIGTERM.
+    """Serve one model folder.
 
-    Options win over variables (DL_INFERENCE_LISTEN=..., DL_INFERENCE_ADMIN=...). Without either it listens on
-    127.0.0.1:5000.
+    Options override environment variables (DL_INFERENCE_LISTEN=..., DL_INFERENCE_ADMIN=...). The default address is
+    127.0.0.1:5000. SIGTERM stops the server when the calls in flight have ended.
     """
     try:
         place = registration.read(os.environ, register=register, advertise=advertise, weight=weight, capacity=capacity)

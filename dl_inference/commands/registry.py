@@ -36,7 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Look into the registry, and list endpoints there that do not announce themselves.",
+    help="Show the registry, and add endpoints that do not announce themselves.",
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -63,7 +63,7 @@ def import_nodefile(  # noqa: PLR0913  (the options of the command)
     protocol: Annotated[
         str,
         typer.Option(
-            metavar="NAME", callback=_protocol, help=f"What the endpoints speak: one of {', '.join(PROTOCOLS)}."
+            metavar="NAME", callback=_protocol, help=f"Protocol of the endpoints: one of {', '.join(PROTOCOLS)}."
         ),
     ] = "tfs",
     model_version: Annotated[
@@ -71,23 +71,23 @@ def import_nodefile(  # noqa: PLR0913  (the options of the command)
         typer.Option(
             metavar="NUMBER",
             callback=_version,
-            help="The version that they serve; releases need it, the file has none.",
+            help="Version that the endpoints serve; releases need it.",
         ),
     ] = None,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Take away what an earlier import listed and the file does not.")
+        bool, typer.Option("--prune", help="Remove what an earlier import added and the file no longer lists.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and change nothing.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Skip lines that are none, and replace what is there and cannot be read.")
+        bool, typer.Option("--force", help="Skip lines that are not valid, and replace entries that cannot be read.")
     ] = False,
     registry: Registry = None,
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
-    """List the endpoints of a nodefile, for servers that do not announce themselves.
+    """Add the endpoints of a nodefile, for servers that do not announce themselves.
 
-    They stay until `registry rm`, or an import with --prune, takes them away. Doing it again changes only what
-    changed; what running servers announce is left as it is.
+    They stay until `registry rm`, or an import with --prune, removes them. A repeated import writes only what changed.
+    Entries of running servers are never changed.
     """
     with reported():
         wanted, skipped, timeouts = _wanted(nodefile, protocol, model_version)
@@ -113,7 +113,7 @@ def import_nodefile(  # noqa: PLR0913  (the options of the command)
 
 @app.command("ls")
 def list_endpoints(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="The route key; default: all.")] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Name of the model; default: all.")] = None,
     *,
     as_json: Json = False,
     registry: Registry = None,
@@ -130,13 +130,13 @@ def list_endpoints(
 
 @app.command()
 def watch(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="The route key; default: all.")] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Name of the model; default: all.")] = None,
     *,
     as_json: Json = False,
     registry: Registry = None,
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
-    """Print a line for whatever appears, changes or goes, until interrupted."""
+    """Print a line for everything that appears, changes or disappears, until interrupted."""
     with reported(), contextlib.suppress(KeyboardInterrupt):
         place = parse_url(given(registry), os.environ)
         with contextlib.closing(registry_watch.following(place, model, registry_timeout_ms)) as lines:
@@ -155,12 +155,12 @@ def remove_model(
     ] = None,
     *,
     force: Annotated[
-        bool, typer.Option("--force", help="Also what running servers announce; they may announce it again.")
+        bool, typer.Option("--force", help="Also remove what running servers announce; they may announce it again.")
     ] = False,
     registry: Registry = None,
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
-    """Take an imported endpoint away; or a model with its releases and their history, when no server announces it."""
+    """Remove an imported endpoint, or a model with its releases and history if no server announces it."""
     with reported(), connect(registry, registry_timeout_ms) as connection:
         _existing(connection, model)
         for path in remove(connection, model, address, force=force):

@@ -21,7 +21,9 @@ from dl_inference.serving.limits import MAX_MS
 
 Timeout = Annotated[
     int,
-    typer.Option("--registry-timeout-ms", min=1, max=MAX_MS, metavar="MS", help="Most that an answer of it takes."),
+    typer.Option(
+        "--registry-timeout-ms", min=1, max=MAX_MS, metavar="MS", help="Longest wait for an answer of the registry, ms."
+    ),
 ]
 DEFAULT_TIMEOUT_MS = 10_000
 Registry = Annotated[
@@ -29,19 +31,19 @@ Registry = Annotated[
     typer.Option(
         metavar="PLACE",
         envvar=REGISTRY,
-        help="zk://host1:2181,host2:2181/chroot, zks:// for TLS. DL_INFERENCE_REGISTRY_USERNAME, _PASSWORD, _SASL,"
-        " _CA_FILE, _CERTIFICATE_FILE and _KEY_FILE are for who logs in.",
+        help="zk://host1:2181,host2:2181/chroot, or zks:// for TLS. The login is read from"
+        " DL_INFERENCE_REGISTRY_USERNAME, _PASSWORD, _SASL, _CA_FILE, _CERTIFICATE_FILE and _KEY_FILE.",
     ),
 ]
 
 
 def _model_name(text: str) -> str:
     if not is_name(text):
-        raise typer.BadParameter(f"{text!r} is no model: {NAME_RULE}")
+        raise typer.BadParameter(f"{text!r} is not a model's name: {NAME_RULE}")
     return text
 
 
-Model = Annotated[str, typer.Argument(metavar="MODEL", help="The route key.", callback=_model_name)]
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.", callback=_model_name)]
 
 
 @contextlib.contextmanager

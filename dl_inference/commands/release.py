@@ -45,9 +45,9 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Say which version of a model gets which share of its calls.\n\n"
-    "dl-inference release MODEL VERSION --phase canary --weight 5 gives a version a share: it is short for"
-    " release deploy MODEL VERSION ..., which a model needs that is called as one of the commands below.",
+    help="Control which version of a model gets which share of its calls.\n\n"
+    "dl-inference release MODEL VERSION --phase canary --weight 5 gives a version a share. It is short for"
+    " release deploy MODEL VERSION ...; use the long form for a model that has the name of a command below.",
 )
 
 
@@ -61,7 +61,7 @@ def deploy(  # noqa: PLR0913  (the options of the command)
     timeout_ms: TimeoutMs = None,
     attempt_timeout_ms: AttemptTimeoutMs = None,
     label: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Let a label mean this version. Repeatable.")
+        list[str] | None, typer.Option(metavar="NAME", help="Label to point to this version. Repeatable.")
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="End the version's release.")] = False,
     reason: Reason = "",
@@ -72,14 +72,17 @@ def deploy(  # noqa: PLR0913  (the options of the command)
 ) -> None:
     """Release a version, change its release, or end it.
 
-    --phase canary --weight 5 gives a version a share beside the others. --phase production without --weight gives it
-    every call, and moves the others to staging, where they answer only who asks for them; with --weight the others
-    stay as they are. --remove ends a release. The first document of a model takes over what its endpoints serve.
+    --phase canary --weight 5 gives a version a share of the calls. --phase production without --weight gives it every
+    call and moves the other versions to staging, where they answer only calls that ask for them. With --weight the
+    others keep their phase. --remove ends a release. The first document of a model includes the versions that its
+    endpoints announce.
     """
     labels = {label_name(each): version for each in label or ()}
     settings = edits.Settings(weight, timeout_ms, attempt_timeout_ms, labels, cast(Phase | None, phase))
     if remove and settings != edits.Settings(labels={}):
-        raise typer.BadParameter("--remove ends a release: it goes with no other setting", param_hint="--remove")
+        raise typer.BadParameter(
+            "--remove ends a release: it cannot be combined with other settings", param_hint="--remove"
+        )
     if phase == "staging" and weight is not None:
         raise typer.BadParameter("a release in staging has no share: leave --weight out", param_hint="--weight")
     edit: Edit
@@ -101,7 +104,7 @@ def set_model(  # noqa: PLR0913  (the options of the command)
     attempt_timeout_ms: AttemptTimeoutMs = None,
     label: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=VERSION", help="Let a label mean a version; NAME= takes it away. Repeatable."),
+        typer.Option(metavar="NAME=VERSION", help="Label to point to a version; NAME= removes it. Repeatable."),
     ] = None,
     reason: Reason = "",
     author: Author = None,
@@ -109,7 +112,7 @@ def set_model(  # noqa: PLR0913  (the options of the command)
     registry: Registry = None,
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
-    """Set labels, and what holds for every version of a model that says nothing else."""
+    """Set labels, and the settings of all versions that have none of their own."""
     settings = edits.Settings(weight, timeout_ms, attempt_timeout_ms, labels_of(label))
     if settings == edits.Settings(labels={}):
         raise typer.BadParameter("say what to set: --weight, --timeout-ms, --attempt-timeout-ms or --label")
@@ -150,11 +153,11 @@ def clear(
     registry: Registry = None,
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
-    """Take the release document away: what access.yaml says of the model holds again. The history stays."""
+    """Remove the release document, so that access.yaml applies to the model again. The history stays."""
     with reported(), open_releases(registry, registry_timeout_ms) as store:
         before = take_away(store, model, timeout_ms=registry_timeout_ms, force=force)
-    revision = f"revision {before.revision}" if before else "what was there in its place"
-    out.print(f"{model}: {revision} is taken away; access.yaml holds again", markup=False, soft_wrap=True)
+    revision = f"revision {before.revision}" if before else "the unreadable document"
+    out.print(f"{model}: {revision} is removed; access.yaml applies again", markup=False, soft_wrap=True)
     if before:
         again = f"dl-inference release rollback {model} --to {before.revision}"
         out.print(f"to bring it back: {again}", markup=False, soft_wrap=True)

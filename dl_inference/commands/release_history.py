@@ -22,7 +22,7 @@ def history(
     registry: Registry = None,
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
-    """Show who changed the release document when, and what; the last change first."""
+    """Show every change of the release document: when, by whom and what; the last change first."""
     with reported(), open_releases(registry, registry_timeout_ms) as store:
         documents = store.history(model)
         if not documents:
@@ -37,7 +37,8 @@ def rollback(  # noqa: PLR0913  (the options of the command)
     model: Model,
     *,
     to: Annotated[
-        int | None, typer.Option(min=1, metavar="REVISION", help="Which; default: the one before the last change.")
+        int | None,
+        typer.Option(min=1, metavar="REVISION", help="Revision to return to; default: the one before the last change."),
     ] = None,
     reason: Reason = "",
     author: Author = None,
@@ -45,7 +46,7 @@ def rollback(  # noqa: PLR0913  (the options of the command)
     registry: Registry = None,
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
-    """Return to what an earlier revision said, as a new revision. A return is not returned from without --to."""
+    """Restore an earlier revision as a new revision. To undo a rollback, give --to."""
     with reported(), open_releases(registry, registry_timeout_ms) as store:
         old, expected = _earlier(store, model, to)
         edit: Edit = lambda document, _: edits.restore(document, old, expected)  # noqa: E731

@@ -54,7 +54,7 @@ PhaseOption = Annotated[
     typer.Option(
         metavar="PHASE",
         callback=_phase,
-        help="staging: for who asks for it; canary: a share; production: without --weight every call.",
+        help="staging: only calls that ask for it; canary: a share; production: every call, or a share with --weight.",
     ),
 ]
 Weight = Annotated[
@@ -62,13 +62,17 @@ Weight = Annotated[
 ]
 TimeoutMs = Annotated[
     int | None,
-    typer.Option(min=0, max=MAX_MS, metavar="MS", help="Most that a call may take, ms; 0: what holds above."),
+    typer.Option(min=0, max=MAX_MS, metavar="MS", help="Time limit of a call, ms; 0: inherit it."),
 ]
 AttemptTimeoutMs = Annotated[
     int | None,
-    typer.Option(min=0, max=MAX_MS, metavar="MS", help="Then another endpoint is tried, ms; 0: what holds above."),
+    typer.Option(
+        min=0, max=MAX_MS, metavar="MS", help="Time after which another endpoint is tried, ms; 0: inherit it."
+    ),
 ]
-Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why, for the history.")]
-Author = Annotated[str | None, typer.Option(metavar="NAME", help="Who, for the history; default: user@host.")]
-Force = Annotated[bool, typer.Option("--force", help="Make also what would be refused; it says what it overrides.")]
+Reason = Annotated[str, typer.Option(metavar="TEXT", help="Reason, for the history.")]
+Author = Annotated[str | None, typer.Option(metavar="NAME", help="Author, for the history; default: user@host.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Make the change although checks refuse it; prints what it overrides.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

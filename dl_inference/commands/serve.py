@@ -20,7 +20,8 @@ def serve(  # noqa: PLR0913  (the options of the command)
         int, typer.Option(min=1, max=64, metavar="N", help="Processes of each version of each model.")
     ] = 1,
     plain: Annotated[
-        bool, typer.Option("--plain", help="Log lines instead of the table, as where the output is no terminal.")
+        bool,
+        typer.Option("--plain", help="Log lines instead of the table; the default if the output is not a terminal."),
     ] = False,
     allow_pickle: AllowPickle = False,
     register: Register = None,

@@ -60,7 +60,9 @@ def fetch(admin: str) -> dict[str, Any]:
 
 def status(
     admin: Annotated[str, typer.Option(metavar="ADDRESS", help="Address of the admin port.")] = "127.0.0.1:8502",
-    watch: Annotated[bool, typer.Option("--watch", help="Go on until interrupted, once a second, with rates.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Repeat once a second, with rates, until interrupted.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print /status as it is.")] = False,
 ) -> None:
     """Show what a running access service sees.

@@ -84,7 +84,7 @@ def _problems(status: Mapping[str, Any]) -> Iterator[Text]:
         if source["error"]:
             origin = {"saved": "saved state", "fallback": "fallback"}.get(source.get("origin", ""), "last good state")
             age = f", {time.time() - source['last_good_unix_s']:.0f} s old" if source["last_good"] else ""
-            yield Text(f"{source['name']}: {plain(source['error'])}; in force: its {origin}{age}", style="red")
+            yield Text(f"{source['name']}: {plain(source['error'])}; in use: its {origin}{age}", style="red")
         if source.get("save_error"):
             yield Text(f"{source['name']}: {plain(source['save_error'])}", style="yellow")
     if control.get("needs_restart"):

@@ -91,7 +91,7 @@ def look(model: str, name: str, node: Node) -> Listed:
         if node.fault:
             raise SchemaError(node.fault)
         if not is_name(model):
-            raise SchemaError(f"{model!r} is no model")
+            raise SchemaError(f"{model!r} is not a model's name")
         return Listed(model, name, node, parse_endpoint(model, name, node.data), "")
     except SchemaError as error:
         return Listed(model, name, node, None, str(error))

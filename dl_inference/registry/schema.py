@@ -148,7 +148,7 @@ class Release(Document):
     weight: Annotated[int, Field(ge=0, le=MAX_WEIGHT)] | None = Field(
         None, description="share of the calls that ask for no version; none: the model's"
     )
-    timeout_ms: Milliseconds | None = Field(None, description="most that a call may take, ms; none: the model's")
+    timeout_ms: Milliseconds | None = Field(None, description="time limit of a call, ms; none: the model's")
     attempt_timeout_ms: Milliseconds | None = Field(
         None, description="after this time a call is tried on another endpoint, ms; none: the model's"
     )

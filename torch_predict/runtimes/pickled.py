@@ -1,4 +1,4 @@
-"""Whole pickled models (model.pth of ``torch.save(model)``): only where somebody allowed it in words.
+"""Whole pickled models (model.pth of ``torch.save(model)``): only where it was allowed explicitly.
 
 Loading one runs code that its author chose, with the server's rights. The repository asks for the permission
 before it calls `load`.

@@ -102,7 +102,7 @@ def _unknown(
     for version in unknown_versions(before, after, endpoints, known):
         yield Finding(
             f"version {version} of {after.model} is unknown: no endpoint announces it and no release names it ({says})",
-            "start its endpoints first, or release it all the same with --force",
+            "start its endpoints first, or release it anyway with --force",
             version,
         )
 

@@ -66,7 +66,7 @@ def test_the_example_of_the_design_is_taken(tmp_path):
         ("models: {m: {endpoints: []}}", "models.m.endpoints"),
         ("models: {m: {endpoints: [a:1, a:1]}}", "endpoint a:1 appears twice"),
         ("models: {m: {endpoints: [{address: a:1, weight: 0}]}}", "0 should be greater than or equal to 1"),
-        ("models: {m: {endpoints: [a:1], policy: rr}}", "'rr' is no policy; use one of"),
+        ("models: {m: {endpoints: [a:1], policy: rr}}", "'rr' is not a policy; use one of"),
         ("models: {m: {endpoints: [a:1], retry_codes: [UNAVAILBLE]}}", "'UNAVAILBLE' is no gRPC code"),
         ("models: {m: {endpoints: [a:1], failure_codes: [RESOURCE_EXHAUSTED]}}", "RESOURCE_EXHAUSTED never counts"),
         ("models: {m: {endpoints: [a:1], max_attempts: 4}}", "4 should be less than or equal to 3"),

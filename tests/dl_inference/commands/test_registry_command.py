@@ -248,7 +248,7 @@ def test_a_model_whose_endpoints_may_not_be_listed_is_named_and_the_others_are_l
 
 def test_a_model_with_a_hostile_name_is_named_too(fleet):
     fleet.put("/models/..%2Fetc/endpoints/10.0.0.1:1", b'{"model":"m","protocol":"tfs","address":"10.0.0.1:1"}')
-    assert "'..%2Fetc' is no model" in registry("ls")
+    assert "'..%2Fetc' is not a model's name" in registry("ls")
 
 
 # --- rm

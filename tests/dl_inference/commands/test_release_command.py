@@ -137,7 +137,7 @@ def test_settings_of_a_release_and_of_a_model_go_into_the_document(fleet):
 USAGE = {
     "a version that is a word": (["digits", "four", "--phase", "canary"], "'four' is no version"),
     "a command misspelt": (["histroy", "digits"], "commands: deploy, set, show, history, rollback, clear"),
-    "a model that is a path": (["../digits", "4", "--phase", "canary"], "'../digits' is no model"),
+    "a model that is a path": (["../digits", "4", "--phase", "canary"], "'../digits' is not a model's name"),
     "a phase that is none": (["digits", "4", "--phase", "prod"], "'prod' is no phase: staging, canary or production"),
     "a label that is a number": (["digits", "4", "--label", "3"], "'3' is a number: that would be a version"),
     "a label set to a word": (["set", "digits", "--label", "stable=new"], "write NAME=VERSION"),
@@ -233,7 +233,7 @@ def test_a_rollback_to_what_nobody_serves_any_more_is_refused(fleet):
 def test_clear_gives_the_model_back_to_the_configuration(fleet):
     release("digits", "3", "--phase", "production")
     said = release("clear", "digits")
-    assert "digits: revision 1 is taken away; access.yaml holds again" in said
+    assert "digits: revision 1 is removed; access.yaml applies again" in said
     assert fleet.get(release_path("digits")) is None
     assert "digits has no release document in zk://" in release("show", "digits")
     release(*re.search(r"to bring it back: dl-inference release (.*)", said)[1].split())

@@ -177,14 +177,14 @@ def test_a_source_that_can_be_read_is_one_line():
 )
 def test_a_lost_source_says_what_is_in_force_and_how_old_that_is(origin, words):
     problem = said(error="unreachable since noon", origin=origin)[0]
-    known = [f"zookeeper:zk://zk1/x: unreachable since noon; in force: its {words}, {age} s old" for age in (90, 91)]
+    known = [f"zookeeper:zk://zk1/x: unreachable since noon; in use: its {words}, {age} s old" for age in (90, 91)]
     assert problem in known
 
 
 def test_a_source_that_was_never_read_has_no_age():
     problem, line = said(error="nobody answers", origin="fallback", last_good=None, last_good_unix_s=0.0)
     assert "last good never" in line
-    assert problem == "zookeeper:zk://zk1/x: nobody answers; in force: its fallback"
+    assert problem == "zookeeper:zk://zk1/x: nobody answers; in use: its fallback"
 
 
 def test_a_state_that_cannot_be_saved_is_said():
