@@ -16,6 +16,7 @@ from dl_inference.problem import Problem
 from dl_inference.serving import folder
 from dl_inference.serving.given import NOTHING, Given
 from dl_inference.serving.settings import ModelFolderError
+from tf_predict import saved_file
 from tf_predict.config import ModelSettings
 
 MAX_VERSION = 2**63 - 1
@@ -74,10 +75,10 @@ def find(path: Path, given: Given = NOTHING) -> ModelFolder:
 def check(path: Path, given: Given = NOTHING) -> list[Problem]:
     """Return every problem of a model folder, without loading it."""
     try:
-        find(path, given)
+        found = find(path, given)
     except ModelFolderError as error:
         return error.problems
-    return []
+    return [problem for version in found.versions for problem in saved_file.problems(version.path)]
 
 
 def _versions(path: Path, problems: list[Problem]) -> tuple[Version, ...]:

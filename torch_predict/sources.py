@@ -44,6 +44,15 @@ def misnaming(name: str, hook: str) -> tuple[str, str]:
     return f"{name} is not a hook's name, so it would not be called", remedy
 
 
+def hooks_in(folder: Path) -> list[str]:
+    """Return the hooks that processor.py of a folder seems to have; `*` for whatever a star import brings."""
+    tree = _parsed(folder / "processor.py", [])
+    if tree is None:
+        return []
+    names = {node.name for node in tree.body if isinstance(node, _Function)} | set(_bound(tree))
+    return [name for name in (*HOOKS, "*") if name in names]
+
+
 def problems(folder: Path, *, needs_model_py: bool, model_file: str) -> list[Problem]:
     """Return what is wrong with processor.py and model.py of a folder, as far as their text tells.
 

@@ -54,7 +54,7 @@ class ModelsDir:
         Raises:
             OSError: the folder of folders cannot be read; what was found before stands.
         """
-        names = {name for name in os.listdir(self._root) if name[0] not in "._" and (self._root / name).is_dir()}
+        names = model_names(self._root)
         return [
             self._change(name, force=force)
             for name in sorted(names | self._accepted.keys() | self._candidates.keys())
@@ -90,7 +90,14 @@ class ModelsDir:
             return Change(name, inspect(self._root / name, seen), because)
         except ModelFolderError as error:
             return Change(name, FolderError(str(error)), because)
-        except FolderError as error:
-            return Change(name, error, because)
         except Exception as error:  # whatever a file of a stranger's makes a parser raise: the other folders go on
             return Change(name, FolderError(f"{self._root / name}: {type(error).__name__}: {error}"), because)
+
+
+def model_names(root: Path) -> set[str]:
+    """Return the names of the folders inside of MODELS_DIR that count as model folders.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return {name for name in os.listdir(root) if name[0] not in "._" and (root / name).is_dir()}

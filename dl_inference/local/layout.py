@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dl_inference.local.look import Look
-from dl_inference.names import is_name
+from dl_inference.names import NAME_RULE, is_name
+from dl_inference.problem import Problem
 from dl_inference.serving.folder import PYTORCH_FILES, Kind, kind_of
 from dl_inference.serving.given import Given
-from dl_inference.serving.settings import FILE
+from dl_inference.serving.settings import FILE, ModelFolderError
 from tf_predict import repository as saved_models
 from torch_predict import repository
 
@@ -62,27 +63,29 @@ def inspect(folder: Path, seen: Look) -> Layout:
         seen: what it looked like.
 
     Raises:
-        FolderError, ModelFolderError: it cannot be served.
+        ModelFolderError: it cannot be served, with every problem.
     """
     if len(seen.identity) == 1:  # `look` says why
-        raise FolderError(str(seen.identity[0]))
+        raise ModelFolderError([Problem(str(folder), str(seen.identity[0]))])
     name, path = folder.name, folder.resolve()
+    problems: list[Problem] = []
     if not is_name(name):
-        raise FolderError(
-            f"{folder}: a model's name has letters, digits, '.', '_' and '-', at most 128; rename the folder"
-        )
+        problems.append(Problem(str(folder), "its name cannot be a model's", f"rename the folder: {NAME_RULE}"))
     found: repository.ModelFolder | saved_models.ModelFolder
     given = Given(os.environ)
     kind = kind_of(path)
-    if kind == "TensorFlow":
-        found = saved_models.find(path, given)
-        _refuse_both(path, found)
-    else:
-        found = repository.find(path, given)
+    try:
+        found = saved_models.find(path, given) if kind == "TensorFlow" else repository.find(path, given)
+    except ModelFolderError as error:
+        raise ModelFolderError(problems + error.problems) from None
     served = [each.number for each in found.chosen()]
     settings = found.settings
     places = {each.number: each.path for each in found.versions}
-    _check_names(folder, settings.labels, settings.aliases)
+    if kind == "TensorFlow":
+        problems += _pytorch_models([path, *places.values()])
+    problems += _wrong_names(folder, settings.labels, settings.aliases)
+    if problems:
+        raise ModelFolderError(problems)
     # What a process reads of model.yaml; a label of PyTorch's concerns the routes only, so that one that moves starts
     # nothing.
     read = settings.model_dump(exclude={"versions", "labels"} if kind == "PyTorch" else {"versions"})
@@ -100,23 +103,22 @@ def inspect(folder: Path, seen: Look) -> Layout:
     )
 
 
-def _refuse_both(path: Path, found: saved_models.ModelFolder) -> None:
-    """Raise where a PyTorch model lies beside a SavedModel: nothing says which one is meant."""
-    for place in (path, *(version.path for version in found.versions)):
-        for name in PYTORCH_FILES:
-            if (place / name).exists():
-                raise FolderError(f"{place / name}: is a PyTorch model beside a SavedModel; keep one of the two")
+def _pytorch_models(places: Iterable[Path]) -> list[Problem]:
+    """Return the PyTorch models that lie beside a SavedModel: nothing says which one is meant."""
+    files = (place / name for place in places for name in PYTORCH_FILES)
+    return [
+        Problem(str(file), "is a PyTorch model beside a SavedModel", "keep one of the two")
+        for file in files
+        if file.exists()
+    ]
 
 
-def _check_names(folder: Path, labels: Iterable[str], aliases: Iterable[str]) -> None:
-    """Refuse labels and aliases that no call could ask for, or that would be taken for something else."""
-    wrong = [f"alias {each!r}" for each in aliases if not is_name(each)]
-    wrong += [f"label {each!r}" for each in labels if not is_name(each) or each.isdecimal()]
-    if wrong:
-        raise FolderError(
-            f"{folder / FILE}: {', '.join(wrong)}: a name has letters, digits, '.', '_' and '-', at most 128, "
-            "and a label is no number; rename it"
-        )
+def _wrong_names(folder: Path, labels: Iterable[str], aliases: Iterable[str]) -> list[Problem]:
+    """Return labels and aliases that no call could ask for, or that would be taken for something else."""
+    of_labels = f"{NAME_RULE}; a label is no number"
+    wrong = [(f"alias {each!r}", NAME_RULE) for each in aliases if not is_name(each)]
+    wrong += [(f"label {each!r}", of_labels) for each in labels if not is_name(each) or each.isdecimal()]
+    return [Problem(str(folder / FILE), f"{what} cannot be a name", rule) for what, rule in wrong]
 
 
 def _keys(path: Path, places: Mapping[int, Path], seen: Look, settings: Mapping[str, object]) -> dict[int, str]:

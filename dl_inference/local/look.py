@@ -38,11 +38,11 @@ def look(folder: Path) -> Look | None:
             files[name] = (each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns)
             touched_ns = max(touched_ns, each.st_ctime_ns)
             if len(files) > MAX_FILES:
-                return Look((f"{path} holds more than {MAX_FILES} files; keep data that is no model elsewhere",), {}, 0)
+                return Look((f"holds more than {MAX_FILES} files; keep data that is no model elsewhere",), {}, 0)
     except FileNotFoundError:
         return None
     except OSError as error:
-        return Look((f"{folder} cannot be read: {error.strerror}",), {}, 0)
+        return Look((f"cannot be read: {error.strerror}",), {}, 0)
     return Look((str(path), status.st_dev, status.st_ino), files, touched_ns / 1e9)
 
 

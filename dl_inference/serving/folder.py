@@ -63,6 +63,15 @@ class ModelFolder(Generic[Settings, Version]):
         wanted = self.settings.versions
         return self.versions[-1:] if wanted is None else tuple(v for v in self.versions if v.number in wanted)
 
+    def versions_text(self) -> str:
+        """Return, for people, which versions there are, which are served, and what labels stand for."""
+        served = {each.number for each in self.chosen()} | set(self.settings.labels.values())
+        text = ", ".join(
+            str(each.number) + ("" if each.number in served else " (not served)") for each in self.versions
+        )
+        labels = ", ".join(f"{label} is {number}" for label, number in self.settings.labels.items())
+        return f"{text}; {labels}" if labels else text
+
 
 def kind_of(path: Path) -> Kind:
     """Tell which server a model folder is for: TensorFlow's, where a SavedModel lies in it or in a version of it."""

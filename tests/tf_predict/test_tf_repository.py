@@ -7,6 +7,9 @@ import pytest
 from dl_inference.serving.settings import ModelFolderError
 from tf_predict import repository
 
+SAVED = b"\x12\x09\x0a\x07\x22\x05serve"
+"""A saved_model.pb with one graph, which is empty."""
+
 
 @pytest.fixture
 def write(tmp_path: Path):
@@ -14,7 +17,7 @@ def write(tmp_path: Path):
         root = tmp_path / "m"
         for name in files:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
-            (root / name).touch()
+            (root / name).write_bytes(SAVED if name.endswith("saved_model.pb") else b"")
         root.mkdir(exist_ok=True)
         if yaml is not None:
             (root / "model.yaml").write_text(yaml)

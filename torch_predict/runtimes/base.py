@@ -38,6 +38,10 @@ class Runtime(ABC):
         """Say whether loading this file runs code that is inside it; False for every format made without pickles."""
         return False
 
+    def declared(self, file: Path) -> Signature | None:
+        """Return the inputs and outputs that a file tells without being loaded; None where it does not."""
+        return None
+
     @abstractmethod
     def load(self, file: Path, device: torch.device) -> Callable[..., Any]:
         """Return the model, ready for inference on the device.

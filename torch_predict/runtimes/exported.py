@@ -6,7 +6,9 @@ strangers; one whose pickles name more than tensors is treated like any pickled 
 
 from __future__ import annotations
 
+import json
 import re
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +19,19 @@ from torch_predict.runtimes.base import Runtime, zip_names
 from torch_predict.signature import Argument, Signature, Size, TensorSpec, output_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     import torch
+
+
+_DOCUMENTS = ("serialized_exported_program.json", "models/model.json")
+"""What the program's document is called in the archive of torch 2.6, and in the later ones."""
+
+_DTYPES = {
+    1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64",
+    9: "complex32", 10: "complex64", 11: "complex128", 12: "bool", 13: "bfloat16", 28: "uint16",
+}  # fmt: skip
+"""Numbers of types in that document (torch's ScalarType of the export schema)."""
 
 
 class Exported(Runtime):
@@ -36,6 +48,15 @@ class Exported(Runtime):
     def runs_code(self, file: Path) -> bool:
         """Say whether a pickle in the archive names anything but tensors and the containers of example inputs."""
         return not all(is_weight(name) for name in names_in_archive(file))
+
+    def declared(self, file: Path) -> Signature | None:
+        """Return what the program's document says; None where it is not as the torch versions known here write it."""
+        try:
+            with zipfile.ZipFile(file) as archive:
+                name = next(n for n in archive.namelist() if n.endswith(_DOCUMENTS))
+                return _declared(json.loads(archive.read(name))["graph_module"])
+        except (OSError, zipfile.BadZipFile, StopIteration, ValueError, LookupError, TypeError, AttributeError):
+            return None
 
     def load(self, file: Path, device: torch.device) -> Callable[..., Any]:
         """Return the program's module on the device; it is in the mode that it was exported in.
@@ -66,13 +87,33 @@ class Exported(Runtime):
             return known
         (end,) = nodes.find_nodes(op="output")
         outputs = _named_outputs(end.meta.get("val"), getattr(model, "_out_spec", None))
-        # What is bfloat16 in the model leaves it as float32: numpy has no bfloat16.
-        sent = [replace(spec, dtype="float32") if spec.dtype == "bfloat16" else spec for spec in _specs(outputs)]
         inputs = _named_inputs(nodes, [argument.name for argument in known.arguments])
         arguments = tuple(Argument(name) for name, value in inputs if hasattr(value, "shape"))
         specs = _specs([(name, value) for name, value in inputs if hasattr(value, "shape")])
         sizes = _sizes(inputs, getattr(model, "range_constraints", None) or {})
-        return Signature(arguments, specs, tuple(sent), sizes, _arranged(inputs, structure))
+        return Signature(arguments, specs, _sent(_specs(outputs)), sizes, _arranged(inputs, structure))
+
+
+def _declared(program: dict[str, Any]) -> Signature:
+    """Return inputs and outputs of the document's graph, by the names that a loaded program has."""
+    values, call = program["graph"]["tensor_values"], program["module_call_graph"][0]["signature"]
+    kinds = ("user_input", "constant_input")
+    taken = [spec[kind] for spec in program["signature"]["input_specs"] for kind in kinds if kind in spec]
+    own = [each["arg"]["as_tensor"]["name"] if "arg" in each else each["name"] for each in taken]
+    names = _input_names(own, call["forward_arg_names"] or [])
+    inputs = [_spec(name, values[of]) for name, of, each in zip(names, own, taken, strict=True) if "arg" in each]
+    given = [spec["user_output"]["arg"] for spec in program["signature"]["output_specs"] if "user_output" in spec]
+    _, structure = json.loads(call["out_spec"])
+    outputs: list[TensorSpec] = []
+    if all(child["type"] is None for child in structure["children_spec"]):
+        is_dict = str(structure["type"]).endswith("dict")
+        keys = json.loads(structure["context"]) if is_dict else output_names(len(given))
+        outputs = [_spec(str(key), values[arg["as_tensor"]["name"]]) for key, arg in zip(keys, given, strict=True)]
+    return Signature(inputs=tuple(inputs), outputs=_sent(outputs))
+
+
+def _spec(name: str, value: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(name, _DTYPES[value["dtype"]], tuple(size.get("as_int", -1) for size in value["sizes"]))
 
 
 def _named_inputs(graph: Any, names: list[str]) -> list[tuple[str, Any]]:
@@ -82,15 +123,20 @@ def _named_inputs(graph: Any, names: list[str]) -> list[tuple[str, Any]]:
     ``pair_0``. The program's own names are not the arguments' where these are words of Python's, such as ``input``.
     """
     nodes = graph.find_nodes(op="placeholder")
-    if len(names) != len(nodes):
-        names = [node.name for node in nodes]
-    inputs = []
-    for name, node in zip(names, nodes, strict=True):
-        is_itself = re.fullmatch(rf"{re.escape(name)}(_\d+)?", node.name) is not None  # ``input_1`` for ``input``
-        inputs.append((name if is_itself else node.name, node.meta.get("val")))
-    if len({name for name, _ in inputs}) < len(inputs):  # an argument is called as another one's leaf; nodes never are
-        return [(node.name, node.meta.get("val")) for node in nodes]
-    return inputs
+    own = [node.name for node in nodes]
+    return [(name, node.meta.get("val")) for name, node in zip(_input_names(own, names), nodes, strict=True)]
+
+
+def _input_names(own: list[str], arguments: list[str]) -> list[str]:
+    """Return what inputs are called, by the program's own names for them and those of the arguments."""
+    if len(arguments) != len(own):
+        return own
+    names = [
+        argument if re.fullmatch(rf"{re.escape(argument)}(_\d+)?", name) else name  # ``input_1`` for ``input``
+        for name, argument in zip(own, arguments, strict=True)
+    ]
+    # an argument is called as another one's leaf; the program's own names never are
+    return own if len(set(names)) < len(names) else names
 
 
 def _arranged(inputs: list[tuple[str, Any]], structure: Any) -> Callable[[dict[str, Any]], Any]:
@@ -133,6 +179,11 @@ def _named_outputs(values: Any, structure: Any) -> list[tuple[str, Any]]:
         return [(str(name), value) for name, value in result.items()]
     leaves = list(result) if isinstance(result, tuple | list) else [result]
     return list(zip(output_names(len(leaves)), leaves, strict=True))
+
+
+def _sent(outputs: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Return outputs as they leave: what is bfloat16 in the model as float32, as numpy has no bfloat16."""
+    return tuple(replace(spec, dtype="float32") if spec.dtype == "bfloat16" else spec for spec in outputs)
 
 
 def _specs(values: list[tuple[str, Any]]) -> tuple[TensorSpec, ...]:

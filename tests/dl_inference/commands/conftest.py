@@ -36,5 +36,5 @@ def echo() -> Iterator[tuple[str, Echo]]:
 @pytest.fixture
 def saved_model(tmp_path: Path) -> Path:
     (tmp_path / "m" / "1").mkdir(parents=True)
-    (tmp_path / "m" / "1" / "saved_model.pb").write_bytes(b"")
+    (tmp_path / "m" / "1" / "saved_model.pb").write_bytes(b"\x12\x09\x0a\x07\x22\x05serve")
     return tmp_path / "m"

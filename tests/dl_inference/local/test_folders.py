@@ -214,8 +214,8 @@ def test_a_saved_model_is_tensorflows(tmp_path: Path, place):
         ({"saved_model.pb": "", "model.pt": ""}, "is a PyTorch model beside a SavedModel; keep one"),
         ({"1/saved_model.pb": "", "model.yaml": "versions: [2]"}, "there is no version 2; found: 1"),
         ({"saved_model.pb": "", "model.yaml": "verions: [1]"}, "did you mean 'versions'"),
-        ({"saved_model.pb": "", "model.yaml": "labels: {'3': 1}"}, "label '3': a name has letters"),
-        ({"saved_model.pb": "", "model.yaml": "aliases: [a/b]"}, "alias 'a/b': a name has letters"),
+        ({"saved_model.pb": "", "model.yaml": "labels: {'3': 1}"}, "label '3' cannot be a name; use letters"),
+        ({"saved_model.pb": "", "model.yaml": "aliases: [a/b]"}, "alias 'a/b' cannot be a name; use letters"),
         ({"saved_model.pb": "", "model.yaml": "aliases: ["}, "is not YAML"),
     ],
 )

@@ -392,7 +392,7 @@ def test_an_exported_program_tells_types_and_shapes(tmp_path):
 
     def signature_of(module, arguments, shapes):
         torch.export.save(torch.export.export(module, arguments, dynamic_shapes=shapes), tmp_path / "model.pt2")
-        return exported.signature(exported.load(tmp_path / "model.pt2", CPU))
+        return signature_told_and_loaded(exported, tmp_path / "model.pt2")[1]
 
     known = signature_of(Pair(), (a, b), (batch, batch))
     assert known.inputs == (TensorSpec("a", "float32", (-1, 4)), TensorSpec("b", "int64", (-1, 1)))
@@ -403,6 +403,19 @@ def test_an_exported_program_tells_types_and_shapes(tmp_path):
     assert nested.outputs == ()
 
 
+def signature_told_and_loaded(exported, file):
+    """Load a program; what its file tells without that is the same."""
+    model = exported.load(file, CPU)
+    signature, told = exported.signature(model), exported.declared(file)
+    assert (told.inputs, told.outputs) == (signature.inputs, signature.outputs)
+    return model, signature
+
+
+def test_a_file_that_tells_nothing_has_no_declared_inputs(tmp_path):
+    (tmp_path / "model.pt2").write_bytes(b"PK")
+    assert [runtime.declared(tmp_path / "model.pt2") for runtime in RUNTIMES] == [None] * len(RUNTIMES)
+
+
 class WithKeywords(torch.nn.Module):
     def forward(self, input, *, scale, offset=None):
         return input * scale if offset is None else input * scale + offset["by"]
@@ -411,8 +424,7 @@ class WithKeywords(torch.nn.Module):
 def exported_model(tmp_path, module, arguments, keywords, **options):
     torch.export.save(torch.export.export(module, arguments, keywords, **options), tmp_path / "model.pt2")
     exported = next(runtime for runtime in RUNTIMES if runtime.name == "exported")
-    model = exported.load(tmp_path / "model.pt2", CPU)
-    return model, exported.signature(model)
+    return signature_told_and_loaded(exported, tmp_path / "model.pt2")
 
 
 @pytest.mark.parametrize(
