@@ -23,8 +23,8 @@ Written by `python -m access.config.reference` from `access/config/sections.py`;
 
 `dl-inference access --config access.yaml` reads this file. `dl-inference check access.yaml` reports every mistake in
 it; if there is none, it prints the routes, and with `--all` the effective values and where each comes from. A flag
-overrides the environment, the environment overrides the file, and the file overrides the default. The name of a variable is `{PREFIX}` and the
-key in capitals, with `__` between the levels: `{PREFIX}LISTEN=0.0.0.0:8500`,
+overrides the environment, the environment overrides the file, and the file overrides the default. The name of a
+variable is `{PREFIX}` and the key in capitals, with `__` between the levels: `{PREFIX}LISTEN=0.0.0.0:8500`,
 `{PREFIX}LIMITS__MAX_STREAMS=2000`. Write its value as in the file. Unknown keys are errors.
 
 A change of the file is applied while the service runs, within about a second. If it has a mistake, the service logs it

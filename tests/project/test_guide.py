@@ -141,8 +141,8 @@ def test_the_guide_leads_from_a_notebooks_model_to_two_servers_behind_the_access
     torch.set_num_threads(threads)
     assert reader.names["accuracy"] > 0.95
     folder, configuration = printed["check"]
-    assert folder == "models/iris: no problem found\n"
-    assert "expose_endpoints" in configuration
+    assert folder.startswith("iris: no problem found; PyTorch, exported")
+    assert "Routes" in configuration
     numbers, hooked, refused, before, after = printed["call"]
     assert "tensor" in numbers
     assert "setosa" in hooked
