@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from dl_inference.commands import access, call, check, predict, registry, release, serve, status, version
+from dl_inference.commands import access, call, check, console, predict, registry, release, serve, status, version
 from dl_inference.serving import ending
 
 app = typer.Typer(
@@ -47,7 +47,8 @@ app.add_typer(registry.app, name="registry")
 def main() -> None:
     """Run the command line."""
     try:
-        app()
+        with console.whole_output():
+            app()
     except SystemExit as end:
         ending.bound_exit(end.code if isinstance(end.code, int) else int(end.code is not None))
         raise

@@ -67,7 +67,8 @@ def load(
     try:
         text = read_text(path, MAX_FILE_BYTES)
     except FileError as error:
-        raise ConfigError([Problem(str(path), str(error).removeprefix(f"{path}: "))]) from error
+        remedy = "name the configuration, a file such as access.yaml"
+        raise ConfigError([Problem(str(path), str(error).removeprefix(f"{path}: "), remedy)]) from error
     parsed = document.parse(text, path.name)
     layers = Layers(parsed.data, {place: f"{path.name}:{line}" for place, line in parsed.lines.items()})
     layers.add_environment(os.environ if environment is None else environment, is_foreign)

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from dl_inference import address
 from dl_inference.commands.console import err
+from dl_inference.commands.options import whole
 
 
 def call(  # noqa: PLR0913  (the options of the command)
@@ -28,9 +29,11 @@ def call(  # noqa: PLR0913  (the options of the command)
     tag: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Tag of the request (seldon). Repeatable.")
     ] = None,
-    model_version: Annotated[int | None, typer.Option(metavar="NUMBER", help="Version of the model.")] = None,
+    model_version: Annotated[
+        int | None, typer.Option(parser=whole(0), metavar="NUMBER", help="Version of the model.")
+    ] = None,
     signature: Annotated[str | None, typer.Option(metavar="NAME", help="Signature of the model (tfs).")] = None,
-    timeout_ms: Annotated[int, typer.Option(min=1, metavar="MS", help="Deadline of the call, ms.")] = 10_000,
+    timeout_ms: Annotated[int, typer.Option(parser=whole(1), metavar="MS", help="Deadline of the call, ms.")] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
     """Make one prediction and show the answer.
@@ -42,6 +45,8 @@ def call(  # noqa: PLR0913  (the options of the command)
     if fault := _target_fault(to):
         err.print(Text(f"--to {to!r}: {fault}", style="red"), soft_wrap=True)
         raise typer.Exit(2)
+    if not model:
+        raise typer.BadParameter("the name of the model is empty", param_hint="MODEL")
     # numpy and grpc double the start of every other command
     from dl_inference.commands import call_send  # noqa: PLC0415
 

@@ -45,9 +45,11 @@ def read(text: str | None) -> Any:
         return _content(sys.stdin.buffer.read(), "standard input", "")
     path = Path(text)
     try:
-        is_file = path.is_file()
+        is_file, is_folder = path.is_file(), path.is_dir()
     except OSError:  # longer than a file name can be
-        is_file = False
+        is_file = is_folder = False
+    if is_folder:
+        raise InputError(f"{text} is a folder: name a file in it")
     if is_file:
         try:
             data = path.read_bytes()
@@ -67,6 +69,8 @@ def _why(text: str, error: json.JSONDecodeError) -> str:
 
 
 def _content(data: bytes, name: str, suffix: str) -> Any:
+    if not data:
+        raise InputError(f"{name} is empty: write there what the model is to get")
     try:
         if data.startswith(b"\x93NUMPY"):
             return np.load(io.BytesIO(data), allow_pickle=False)

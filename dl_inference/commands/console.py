@@ -1,10 +1,15 @@
 """Where the commands print, and what several of them say in the same way."""
 
+import contextlib
+import errno
 import logging
 import os
 import sys
+from collections.abc import Iterator
 
 from rich.console import Console
+
+_OUTPUT_LOST = {errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def _open_closed_streams() -> None:
@@ -27,3 +32,20 @@ def log_to_stderr() -> None:
     )
     # It tells of every event in the folder, five times a second where a log grows there.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
+
+
+@contextlib.contextmanager
+def whole_output() -> Iterator[None]:
+    """End with status 1 where standard output takes nothing any more, and say why; a reader that has gone knows it."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()  # here, where it can still be said that it failed
+    except OSError as error:
+        if error.errno not in _OUTPUT_LOST:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to print has no other place
+        if error.errno != errno.EPIPE:
+            print(f"cannot print the output: {error.strerror}; send it elsewhere, or make room", file=sys.stderr)
+        sys.exit(1)

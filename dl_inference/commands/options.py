@@ -1,8 +1,31 @@
 """The options that several commands have."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
+
+
+def whole(least: int, most: int | None = None) -> Callable[[str | int], int]:
+    """Return what reads the text of an option that is a whole number; BadParameter names a text that is none.
+
+    Args:
+        least: the smallest.
+        most: the greatest; None: there is none.
+    """
+    span = f"of {least} or more" if most is None else f"from {least} to {most}"
+
+    def parse(text: str | int) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = None
+        if number is None or number < least or (most is not None and number > most):
+            raise typer.BadParameter(f"{text!r} is not a whole number {span}")
+        return number
+
+    return parse
+
 
 Listen = Annotated[
     list[str] | None,
@@ -34,8 +57,10 @@ Advertise = Annotated[
     ),
 ]
 Weight = Annotated[
-    int | None, typer.Option(metavar="N", help="Share of the calls among the endpoints of a model; default 1.")
+    int | None,
+    typer.Option(parser=whole(1), metavar="N", help="Share of the calls among the endpoints of a model; default 1."),
 ]
 Capacity = Annotated[
-    int | None, typer.Option(metavar="N", help="Number of concurrent calls to announce as the capacity.")
+    int | None,
+    typer.Option(parser=whole(1), metavar="N", help="Number of concurrent calls to announce as the capacity."),
 ]

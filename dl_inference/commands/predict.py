@@ -9,7 +9,7 @@ from rich.text import Text
 
 from access import document
 from dl_inference.commands.console import err
-from dl_inference.commands.options import Admin, Advertise, AllowPickle, Capacity, Listen, Register, Weight
+from dl_inference.commands.options import Admin, Advertise, AllowPickle, Capacity, Listen, Register, Weight, whole
 from dl_inference.local import model_server
 from dl_inference.registry.announcing import registration
 from dl_inference.registry.zookeeper import RegistryError
@@ -25,7 +25,9 @@ def predict(  # noqa: PLR0913  (the options of the command)
     model_version: Annotated[
         int | None,
         typer.Option(
-            metavar="NUMBER", help="Version to serve; default: the latest one, or the latest one that model.yaml lists."
+            parser=whole(0),
+            metavar="NUMBER",
+            help="Version to serve; default: the latest one, or the latest one that model.yaml lists.",
         ),
     ] = None,
     model_name: Annotated[

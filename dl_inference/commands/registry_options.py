@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 from dl_inference.commands.console import err
+from dl_inference.commands.options import whole
 from dl_inference.names import NAME_RULE, is_name
 from dl_inference.registry.connection import Connection
 from dl_inference.registry.releases.files import ReleaseFiles
@@ -22,7 +23,10 @@ from dl_inference.serving.limits import MAX_MS
 Timeout = Annotated[
     int,
     typer.Option(
-        "--registry-timeout-ms", min=1, max=MAX_MS, metavar="MS", help="Longest wait for an answer of the registry, ms."
+        "--registry-timeout-ms",
+        parser=whole(1, MAX_MS),
+        metavar="MS",
+        help="Longest wait for an answer of the registry, ms.",
     ),
 ]
 DEFAULT_TIMEOUT_MS = 10_000

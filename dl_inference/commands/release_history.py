@@ -7,6 +7,7 @@ import typer
 
 from dl_inference.commands import release_view as view
 from dl_inference.commands.console import out
+from dl_inference.commands.options import whole
 from dl_inference.commands.registry_options import DEFAULT_TIMEOUT_MS, Model, Registry, Timeout, open_releases, reported
 from dl_inference.commands.release_options import Author, Force, Json, Reason
 from dl_inference.registry.releases import edits
@@ -38,7 +39,9 @@ def rollback(  # noqa: PLR0913  (the options of the command)
     *,
     to: Annotated[
         int | None,
-        typer.Option(min=1, metavar="REVISION", help="Revision to return to; default: the one before the last change."),
+        typer.Option(
+            parser=whole(1), metavar="REVISION", help="Revision to return to; default: the one before the last change."
+        ),
     ] = None,
     reason: Reason = "",
     author: Author = None,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from dl_inference.commands.options import whole
 from dl_inference.commands.release_view import COMMANDS
 from dl_inference.names import is_name
 from dl_inference.registry.schema import MAX_WEIGHT, VERSION
@@ -58,16 +59,16 @@ PhaseOption = Annotated[
     ),
 ]
 Weight = Annotated[
-    int | None, typer.Option(min=0, max=MAX_WEIGHT, metavar="N", help="Share, relative to the others' weights.")
+    int | None, typer.Option(parser=whole(0, MAX_WEIGHT), metavar="N", help="Share, relative to the others' weights.")
 ]
 TimeoutMs = Annotated[
     int | None,
-    typer.Option(min=0, max=MAX_MS, metavar="MS", help="Time limit of a call, ms; 0: inherit it."),
+    typer.Option(parser=whole(0, MAX_MS), metavar="MS", help="Time limit of a call, ms; 0: inherit it."),
 ]
 AttemptTimeoutMs = Annotated[
     int | None,
     typer.Option(
-        min=0, max=MAX_MS, metavar="MS", help="Time after which another endpoint is tried, ms; 0: inherit it."
+        parser=whole(0, MAX_MS), metavar="MS", help="Time after which another endpoint is tried, ms; 0: inherit it."
     ),
 ]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Reason, for the history.")]

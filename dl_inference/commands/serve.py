@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from dl_inference.commands.console import log_to_stderr, out
-from dl_inference.commands.options import Admin, Advertise, AllowPickle, Capacity, Listen, Register, Weight
+from dl_inference.commands.options import Admin, Advertise, AllowPickle, Capacity, Listen, Register, Weight, whole
 
 
 def serve(  # noqa: PLR0913  (the options of the command)
@@ -17,7 +17,7 @@ def serve(  # noqa: PLR0913  (the options of the command)
     listen: Listen = None,
     admin: Admin = None,
     replicas: Annotated[
-        int, typer.Option(min=1, max=64, metavar="N", help="Processes of each version of each model.")
+        int, typer.Option(parser=whole(1, 64), metavar="N", help="Processes of each version of each model.")
     ] = 1,
     plain: Annotated[
         bool,

@@ -51,8 +51,9 @@ def fetch(admin: str) -> dict[str, Any]:
             connection.close()
         document = json.loads(body)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        reason = f"no status from {admin}: {error}"
-        raise StatusError(f"{reason}; is the access service running, with `admin: {admin}`?") from error
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        remedy = f"is a service running there? Name its admin port: --admin, here {admin}"
+        raise StatusError(f"no status from {admin}: {why}; {remedy}") from error
     if response.status != 200 or not isinstance(document, dict):
         raise StatusError(f"{admin} answers HTTP {response.status}: is it the admin port of an access service?")
     return document

@@ -9,6 +9,13 @@ from pathlib import Path
 
 from dl_inference.address import fault
 
+# The same words as where the data plane binds them: dataplane/crates/core/src/net/listener.rs.
+_REMEDIES = {
+    errno.EADDRINUSE: "stop the program that listens there, or choose another address",
+    errno.EADDRNOTAVAIL: "choose an address of this machine, or 0.0.0.0 for all of them",
+    errno.EACCES: "choose an address that this user may listen on: a port of 1024 or more, a folder that is theirs",
+}
+
 
 def absolute(address: str) -> str:
     """Return the address with an absolute path: loading a model may change the working directory."""
@@ -30,7 +37,10 @@ def check(address: str) -> None:
         else:
             _bind_one_of(*split(address))
     except OSError as error:
-        raise ValueError(f"cannot listen on {address}: {error.strerror or error}") from error
+        reason = error.strerror or str(error)
+        if remedy := _REMEDIES.get(error.errno or 0):
+            reason = f"{reason}; {remedy}"
+        raise ValueError(f"cannot listen on {address}: {reason}") from error
 
 
 def split(address: str) -> tuple[str, int]:
@@ -42,6 +52,8 @@ def split(address: str) -> tuple[str, int]:
 def _check_unix(path: Path) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, f"there is no folder {path.parent}")
+    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))

@@ -11,7 +11,7 @@ from fixtures.command_line import command
 def test_status_of_nobody_says_what_to_look_for(free_port):
     result = command("status", "--admin", f"127.0.0.1:{free_port()}")
     assert result.exit_code == 1
-    assert "is the access service running" in result.stderr
+    assert "is a service running there?" in result.stderr
 
 
 def test_status_takes_an_address_only():

@@ -38,7 +38,11 @@ def test_what_is_no_address_is_told_how_one_is_written(address, reason):
 def test_an_address_in_use_is_an_error():
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(ValueError, match=rf"^cannot listen on {address}: Address already in use$"):
+        with pytest.raises(
+            ValueError,
+            match=rf"^cannot listen on {address}: Address already in use; stop the program that listens there, "
+            "or choose another address$",
+        ):
             listening.check(address)
 
 

@@ -31,7 +31,11 @@ impl Listener {
             None => bind_tcp(address),
         };
         result.map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+            let remedy = remedy(error.kind());
+            io::Error::new(
+                error.kind(),
+                format!("cannot listen on {address}: {error}{remedy}"),
+            )
         })
     }
 
@@ -53,6 +57,22 @@ impl Listener {
             Self::Tcp(listener) => drop(SockRef::from(listener).attach_filter(&DROP_SYN)),
             Self::Unix(_, file) => file.remove(),
         }
+    }
+}
+
+/// What to do about an address that cannot be bound: the same words as `dl_inference/serving/listening.py`.
+fn remedy(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::AddrInUse => {
+            "; stop the program that listens there, or choose another address"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "; choose an address of this machine, or 0.0.0.0 for all of them"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; choose an address that this user may listen on: a port of 1024 or more, a folder that is theirs"
+        }
+        _ => "",
     }
 }
 
