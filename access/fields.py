@@ -75,11 +75,15 @@ def _address_alone(value: Any) -> Any:
 
 
 def _distinct(endpoints: tuple[EndpointConfig, ...]) -> tuple[EndpointConfig, ...]:
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     for endpoint in endpoints:
-        if endpoint.address in seen:
-            raise problem(f"endpoint {endpoint.address} appears twice", "name it once, with the sum of the weights")
-        seen.add(endpoint.address)
+        key = address.normal(endpoint.address)
+        if key in seen:
+            other = f", as {seen[key]} too" if seen[key] != endpoint.address else ""
+            raise problem(
+                f"endpoint {endpoint.address} appears twice{other}", "name it once, with the sum of the weights"
+            )
+        seen[key] = endpoint.address
     return endpoints
 
 

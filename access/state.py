@@ -25,6 +25,7 @@ from access.config.sections import (
 from access.discovery.base import ANY_MODEL, Entry, Snapshot, SourceConfig
 from access.fields import EndpointConfig
 from access.released import released
+from dl_inference.address import normal
 from dl_inference.problem import Problem
 from dl_inference.serving.limits import ServerLimits
 
@@ -186,7 +187,7 @@ class _Builder:
                     Problem(f"{source.kind} {key}", f"the entry is skipped: {what}", "give one of them another name")
                 )
                 continue
-            self._add_released(key, self._foreign(f"{source.kind} {key}", entry), ClusterSettings())
+            self._add_released(key, self._usable(f"{source.kind} {key}", entry), ClusterSettings())
 
     def state(self) -> dict[str, Any]:
         default = self.config.default_cluster
@@ -215,7 +216,7 @@ class _Builder:
                 )
             )
             entry = Entry(())
-        entry = self._foreign(f"{target.discovery.kind} {model}", entry)
+        entry = self._usable(f"{target.discovery.kind} {model}", entry)
         part = released(place, replace(entry, release=None), target).parts[0]
         self.add_cluster(place, part.settings, part.endpoints)
         return place
@@ -231,7 +232,7 @@ class _Builder:
             entry = self._entry(source, name)
             is_whole = source is model.discovery and not model.versions
             if entry is not None and (entry.release is not None or is_whole):
-                return self._foreign(f"{source.kind} {name}", entry)
+                return self._usable(f"{source.kind} {name}", entry)
         return None
 
     def _add_released(self, name: str, entry: Entry, given: ClusterSettings) -> None:
@@ -250,18 +251,19 @@ class _Builder:
         }
         self.warnings += routes.warnings
 
-    def _foreign(self, place: str, entry: Entry) -> Entry:
-        """Return the entry without the access service's own addresses."""
-        own = [each.address for each in entry.endpoints if self.is_own(each.address)]
-        for address in own:
-            self.warnings.append(
-                Problem(
-                    place,
-                    f"{address} is this access service itself and is left out: calls would go round in a circle",
-                    "announce the model server's address",
-                )
-            )
-        return replace(entry, endpoints=tuple(each for each in entry.endpoints if each.address not in own))
+    def _usable(self, place: str, entry: Entry) -> Entry:
+        """Return the entry without the access service's own addresses, and each other one once."""
+        found: dict[str, EndpointConfig] = {}
+        for each in entry.endpoints:
+            if self.is_own(each.address):
+                reason = f"{each.address} is this access service itself: calls would go round in a circle"
+                remedy = "announce the model server's address"
+            elif (first := found.setdefault(normal(each.address), each)) is not each:
+                reason, remedy = f"{each.address} is {first.address}, written in another way", "name it once"
+            else:
+                continue
+            self.warnings.append(Problem(place, f"{reason}; it is left out", remedy))
+        return replace(entry, endpoints=tuple(found.values()))
 
 
 def _failure_codes(settings: ClusterSettings) -> dict[str, list[str]]:

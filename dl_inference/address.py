@@ -1,5 +1,6 @@
 """Addresses that servers listen on and that are called: ``host:port``, ``[v6]:port``, ``unix:/path``."""
 
+import functools
 import ipaddress
 import re
 
@@ -32,6 +33,7 @@ def fault(address: str, *, port_zero: bool = False) -> str | None:
     return _host_fault(host) or _port_fault(port, port_zero)
 
 
+@functools.lru_cache(maxsize=65_536)  # a routing state compares all its endpoints, of which few have changed
 def normal(address: str) -> str:
     """Return a well-formed address as it is compared: two that are equal then are one, whatever their spelling.
 

@@ -266,6 +266,20 @@ def test_the_access_services_own_address_is_left_out_and_named():
     assert "me:1 is this access service itself" in str(routing.warnings[0])
 
 
+def test_an_endpoint_in_several_spellings_is_one_and_the_others_are_named():
+    spellings = ("127.0.0.1:80", "127.0.0.1:080", "[::ffff:127.0.0.1]:80", "[0:0::1]:80", "[::1]:80", "M:80", "m.:80")
+    routing = build({"discovery": [{"kind": "nodefile", "path": "n"}]}, {"digits": entry(*spellings)})
+    found = [each["address"] for each in cluster(routing, "digits")["endpoints"]]
+    assert found == ["127.0.0.1:80", "[0:0::1]:80", "M:80"]
+    told = [each.message for each in routing.warnings]
+    assert told == [
+        "127.0.0.1:080 is 127.0.0.1:80, written in another way; it is left out",
+        "[::ffff:127.0.0.1]:80 is 127.0.0.1:80, written in another way; it is left out",
+        "[::1]:80 is [0:0::1]:80, written in another way; it is left out",
+        "m.:80 is M:80, written in another way; it is left out",
+    ]
+
+
 def test_of_two_sources_with_one_key_the_first_counts_under_a_release_document_too():
     other = {"kind": "nodefile", "path": "other.txt"}
     config = AccessConfig.model_validate({"discovery": [NODEFILE, other]})

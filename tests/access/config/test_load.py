@@ -65,6 +65,8 @@ def test_the_example_of_the_design_is_taken(tmp_path):
         ("workers: 0", "0 should be greater than or equal to 1"),
         ("models: {m: {endpoints: []}}", "models.m.endpoints"),
         ("models: {m: {endpoints: [a:1, a:1]}}", "endpoint a:1 appears twice"),
+        ("models: {m: {endpoints: [a:1, 'A.:01']}}", "endpoint A.:01 appears twice, as a:1 too"),
+        ("models: {m: {endpoints: ['10.0.0.1:1', '[::ffff:10.0.0.1]:1']}}", "appears twice, as 10.0.0.1:1 too"),
         ("models: {m: {endpoints: [{address: a:1, weight: 0}]}}", "0 should be greater than or equal to 1"),
         ("models: {m: {endpoints: [a:1], policy: rr}}", "'rr' is not a policy; use one of"),
         ("models: {m: {endpoints: [a:1], retry_codes: [UNAVAILBLE]}}", "'UNAVAILBLE' is no gRPC code"),
