@@ -13,6 +13,7 @@ from fixtures.dns_server import DnsServer, refuse, silence
 from fixtures.registry_client import PatientClient
 from fixtures.zookeeper_process import Ensemble
 
+from dl_inference.address import fault
 from dl_inference.registry.schema import EndpointDocument, endpoint_path, endpoints_path
 
 Endpoints = Mapping[str, int]
@@ -44,6 +45,11 @@ class Example(ABC):
     @abstractmethod
     def put(self, endpoints: Endpoints) -> None:
         """Announce these endpoints, and no others."""
+
+    def bad(self, number: int) -> str:
+        """Return an address that `put` takes and nobody can use, another for each number from 1 to 99."""
+        forms = ("10.9.{}.9:99999", "10.9.{}.9", "10.9.9.{}9999:1", "bad {}:1", "http://bad{}:1", "::{}:80", "-{}-:80")
+        return forms[number % len(forms)].format(number)
 
     def spoil(self) -> None:
         """Add what cannot be used beside the rest."""
@@ -160,6 +166,9 @@ class Dns(Example):
             hosts[f"host{number}.test.", "A"] = [host]
         self._server.records = {**hosts, ("_grpc._tcp.test.", "SRV"): services}
 
+    def bad(self, number: int) -> str:
+        return f"224.0.0.{number}:80"
+
     def spoil(self) -> None:
         self._server.records = {**self._server.records, ("other.test.", "A"): ["0.0.0.0"]}
 
@@ -199,8 +208,10 @@ class Zookeeper(Example):
         for child in self._client.get_children(parent):
             self._client.delete(f"{parent}/{child}")
         for address, weight in endpoints.items():
-            document = EndpointDocument(address=address, weight=weight, model=MODEL, protocol="tfs")
-            self._client.create(f"{self._path}{endpoint_path(MODEL, address)}", document.dump())
+            data = b"garbage"
+            if not fault(address):
+                data = EndpointDocument(address=address, weight=weight, model=MODEL, protocol="tfs").dump()
+            self._client.create(f"{self._path}{endpoint_path(MODEL, address)}", data)
 
     def spoil(self) -> None:
         self._client.create(f"{self._path}{endpoint_path(MODEL, '10.9.9.9:1')}", b"garbage")

@@ -1,10 +1,12 @@
 """The contract of a discovery source, over all of RESOLVERS. What each kind is tried with: source_examples.py."""
 
 import functools
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from fixtures.processes import Process
@@ -167,6 +169,26 @@ def test_what_cannot_be_used_is_a_warning_and_hurts_nothing_else(kind, example, 
     example.spoil()
     snapshot = following.wait(lambda snapshot, error: bool(snapshot.warnings))
     assert weights(snapshot) == TWO
+
+
+@pytest.mark.parametrize("kind", LIVE)
+def test_every_good_endpoint_stays_and_every_bad_one_is_named_in_whatever_order_they_come(kind, example, following):
+    draw = random.Random(20261129)
+    for _ in range(8):
+        good = [f"10.0.0.{number}:8500" for number in draw.sample(range(1, 99), draw.randint(1, 8))]
+        bad = [example.bad(number) for number in draw.sample(range(1, 99), draw.randint(1, 3))]
+        mixed = [*good, *bad]
+        draw.shuffle(mixed)
+        example.put(dict.fromkeys(mixed, 1))
+        # Some name the node that holds the address, a name server knows no ports.
+        shown = [quote(each, safe=":") if kind == "zookeeper" else each for each in bad]
+        shown = [each.removesuffix(":80") for each in shown]
+
+        def is_so(snapshot: Snapshot, error: str | None, good: list[str] = good, shown: list[str] = shown) -> bool:
+            told = " ".join(str(each) for each in snapshot.warnings)
+            return has(dict.fromkeys(good, 1))(snapshot, error) and all(each in told for each in shown)
+
+        following.wait(is_so)
 
 
 @pytest.mark.parametrize("kind", LIVE)
