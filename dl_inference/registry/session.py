@@ -92,7 +92,8 @@ class Session:
         if state == KazooState.CONNECTED:
             self._lost_at = None
             if self._zxid_before:
-                self.client.exists_async(self._place.chroot).rawlink(self._on_first_reply)
+                # A server that is merely behind the others catches up first.
+                self.client.sync_async(self._place.chroot).rawlink(self._on_caught_up)
             self._tell(Event.CONNECTED, "")
         else:
             self._lost_at = self._lost_at or time.monotonic()
@@ -104,7 +105,7 @@ class Session:
         if is_over and self.client.last_zxid:
             self._zxid_before, self.client.last_zxid = self.client.last_zxid, 0
 
-    def _on_first_reply(self, result: Any) -> None:
+    def _on_caught_up(self, result: Any) -> None:
         before, now = self._zxid_before, self.client.last_zxid
         if isinstance(result.exception, ConnectionLoss | SessionExpiredError | ConnectionClosedError):
             return  # the next connection's reply tells

@@ -52,5 +52,5 @@ def test_an_ensemble_that_went_back_has_its_servers_and_followers_again(server, 
         assert announcer.close(LIMIT_S), "it has a session again"
         followed.wait(lambda said: not said.entries.get("m") or not said.entries["m"].endpoints)
     told = [record.getMessage() for record in caplog.records if "went back from change" in record.getMessage()]
-    assert len(told) == 2
+    assert told, "of the follower at least, who saw the last change before the loss"
     assert all("emptied, or has an old backup" in each and place.url in each for each in told)
