@@ -24,7 +24,7 @@ from dl_inference.local.launch import Launcher
 from dl_inference.local.layout import FolderError
 from dl_inference.local.leaving import Leaving, has_ended
 from dl_inference.local.models import Group, Model
-from dl_inference.local.processes import ModelProcess
+from dl_inference.local.processes import ModelProcess, State
 from dl_inference.local.routes import routing
 from dl_inference.registry.announcing.registration import Announcement
 
@@ -235,7 +235,12 @@ class LocalService:
         limit = time.monotonic() + END_S
         processes = self._processes()
         for process in processes:
-            process.terminate()
+            if (
+                process.state is State.STARTING
+            ):  # no call is in it, and a framework's import may hear no signal for long
+                process.kill()
+            else:
+                process.terminate()
         while is_clean and time.monotonic() < limit and not all(map(has_ended, processes)):
             if self._control.stops_at_once(self._events, BUSY_S):
                 return False
