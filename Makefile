@@ -1,8 +1,8 @@
 # Set-up, tests, benchmarks. `make help` lists the targets.
 #
 # Everything is kept inside the checkout: .venv (the program and its tools), .peers/<name> (other people's
-# programs, an environment each, because their pins exclude one another), target (Rust). Stamp files make a
-# second run quick.
+# programs, an environment each, because their pins exclude one another), target (Rust). Only what is downloaded is
+# kept outside: in the caches of uv (~/.cache/uv) and cargo (~/.cargo). Stamp files make a second run quick.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -22,6 +22,9 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 export PYO3_PYTHON := $(CURDIR)/$(PY)
 # Without compiled modules on disk every start of a process compiles its imports again: torch's take seconds.
 unexport PYTHONDONTWRITEBYTECODE
+
+# On a terminal slow programs show how far they are.
+QUIET := $(shell test -t 2 || echo --quiet)
 
 # Environments that tests and benchmarks use; `make test TEST_PEERS=` goes without (their tests then skip).
 TEST_PEERS ?= tfs seldon triton component mlserver kubernetes go java images
@@ -47,7 +50,7 @@ find_python = $(firstword $(foreach name,python3.11 python3.12 python3.13 python
 
 .PHONY: help
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # --- what a user runs ---
 
@@ -55,17 +58,17 @@ help:  ## List the targets
 setup: $(VENV)/.native  ## Create .venv with the program, its tools and the native module
 
 .PHONY: demo
-demo: setup  ## Serve every example model behind one port, send predictions, kill a process meanwhile
+demo: setup  ## Serve every example model behind one port, send predictions, kill a process meanwhile (first: 7.6 GB)
 	$(PY) models/demo.py
 
 .PHONY: test
-test: setup models peers .peers/.debian $(TARGET)/release/load  ## Run every test, Rust and Python
+test: setup models peers .peers/.debian $(TARGET)/release/load  ## Run every test, Rust and Python (first: installs what it tests against, several GB)
 	cargo test --locked --workspace --quiet
 	$(PY) -m pytest -n $(PYTEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # Made once, here and not within a test's time limit.
 .PHONY: models
-models: setup  ## Make the models of the examples that are not made yet
+models: setup  ## Train the example models that are missing
 	@for script in models/*/make_model.py; do \
 		folder=$$(dirname $$script); \
 		compgen -G "$$folder/model.pt2" >/dev/null || compgen -G "$$folder/*/saved_model.pb" >/dev/null || $(PY) $$script; \
@@ -114,27 +117,32 @@ peers: $(TEST_PEERS:%=.peers/%/.installed)  ## Create the environments of the pr
 bench-peers: $(BENCH_PEERS:%=.peers/%/.installed)
 
 .PHONY: clean
-clean:  ## Delete what make made
+clean:  ## Delete what make made, but the caches of uv and cargo
 	rm -rf $(VENV) .peers dist target .pytest_cache .mypy_cache .ruff_cache .hypothesis dl_inference/_native*.so
 
 # --- how it is made ---
 
 $(UV):
 	@test -n "$(find_python)" || { echo "make: no Python 3.11 or newer found; install python3.11 and python3.11-venv" >&2; exit 1; }
+	@echo "make: creating $(VENV), with uv from PyPI in it"
 	$(find_python) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check uv
 
 $(VENV)/.dependencies: pyproject.toml constraints.txt | $(UV)
-	$(UV) pip install --quiet --python $(PY) --constraints constraints.txt --requirements pyproject.toml --extra torch --extra tensorflow --extra zookeeper --extra dns --group dev
+	@echo "make: installing Python packages into $(VENV): about 7.6 GB, some minutes; most is torch, whose wheel on PyPI"
+	@echo "make: holds CUDA, and TensorFlow; downloads are kept in uv's cache (~/.cache/uv) for the next time"
+	$(UV) pip install $(QUIET) --python $(PY) --constraints constraints.txt --requirements pyproject.toml --extra torch --extra tensorflow --extra zookeeper --extra dns --group dev
 	@touch $@
 
 $(VENV)/.native: $(VENV)/.dependencies $(filter-out dataplane/crates/bench/%,$(RUST_SOURCES)) $(PROTOS) | cargo
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --uv --quiet
+	@echo "make: compiling the native module, a minute or two; sources of crates are kept in ~/.cargo"
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --uv $(QUIET)
 	@touch $@
 
 # `endpoint` is built by the same command.
 $(TARGET)/release/load: $(BENCH_SOURCES) | cargo
-	cargo build --release --locked --quiet --package dl-inference-bench
+	@echo "make: compiling the load generator of the tests and benchmarks, about a minute"
+	cargo build --release --locked $(QUIET) --package dl-inference-bench
 	@touch $@
 
 .PHONY: cargo
@@ -142,8 +150,9 @@ cargo:
 	@command -v cargo >/dev/null || { echo "make: cargo not found; install Rust 1.88 or newer with rustup (rustup.rs)" >&2; exit 1; }
 
 .peers/%/.installed: tests/peers/%.txt | $(UV)
+	@echo "make: installing other programs to test against into .peers/$*; some are large"
 	$(UV) venv --quiet --clear --no-python-downloads --python '$(PEER_PYTHON)' .peers/$*
-	$(UV) pip install --quiet --python .peers/$*/bin/python --requirements $<
+	$(UV) pip install $(QUIET) --python .peers/$*/bin/python --requirements $<
 	@touch $@
 
 # kubeconform, and a Python package that brings Kubernetes's own schemas: kubeconform itself would download them.

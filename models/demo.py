@@ -9,6 +9,7 @@ the examples' samples; this file tells the story.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -114,7 +115,7 @@ def make_models(say: Say) -> list[Path]:
     for example in examples:
         if has_model(example):
             continue
-        say(f"making the model once: models/{example.name}/make_model.py")
+        say(f"training the example {example.name}, once: models/{example.name}/make_model.py")
         done = subprocess.run([sys.executable, example / "make_model.py"], check=False)
         if done.returncode != 0:
             raise DemoError(f"{example / 'make_model.py'} ended with exit status {done.returncode}; see above")
@@ -132,8 +133,13 @@ def start(programs: Programs, environment: dict[str, str], say: Say) -> tuple[Pr
     executable = shutil.which("dl-inference", path=str(Path(sys.executable).parent))
     command = [executable] if executable else [sys.executable, "-m", "dl_inference.cli"]
     options = ["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--replicas", str(REPLICAS), "--plain"]
-    serve = programs.start("dl-inference serve", [*command, "serve", str(MODELS), *options], environment)
-    say(f"starting: dl-inference serve models --replicas {REPLICAS}")
+    say(f"starting: dl-inference serve models --replicas {REPLICAS} ({REPLICAS} processes for each model version)")
+
+    def heard(line: str) -> None:
+        if loaded := re.search(r"serve: (\S+)@(\d+)/\d+: ready after (\S+ s)", line):
+            say(f"a process of {loaded[1]} version {loaded[2]} is ready, {loaded[3]} after its start")
+
+    serve = programs.start("dl-inference serve", [*command, "serve", str(MODELS), *options], environment, heard)
     ready = serve.wait_line(r"serve: ready on (\S+), (\S+)", READY_S)
     return serve, ready[1], ready[2]
 
@@ -187,7 +193,8 @@ def show_predictions(out: Console, address: str, name: str, samples: Sequence[Sa
             table.add_row(Text(sample.shown), drawn, Text(answer.shown[:70]), socket, f"{answer.took_ms:.1f}")
     caller.close()
     out.print(table)
-    out.print(f"{len(samples)} samples of {name}, each answered as expected")
+    more = f" ({SHOWN} of them are shown)" if len(samples) > SHOWN else ""
+    out.print(f"{len(samples)} samples of {name}, each answered as expected{more}")
 
 
 def kill_one(out: Console, say: Say, address: str, samples: Sequence[Sample], victim: tuple[str, int]) -> None:
@@ -201,7 +208,7 @@ def kill_one(out: Console, say: Say, address: str, samples: Sequence[Sample], vi
         traffic.wait_for(CALLS)
         os.kill(pid, signal.SIGKILL)
         killed = time.monotonic()
-        say(f"killed process {pid} of {name} with calls in flight")
+        say(f"killed process {pid} of {name} with calls in flight (kill -9)")
         traffic.wait_for(CALLS)
     before = [answer for answer in traffic.answers if answer.begun < killed]
     after = [answer for answer in traffic.answers if answer.begun >= killed]
@@ -219,7 +226,7 @@ def kill_one(out: Console, say: Say, address: str, samples: Sequence[Sample], vi
     out.print(table)
     if traffic.failures:
         raise DemoError(f"{len(traffic.failures)} calls failed; the first: {traffic.failures[0]}")
-    say(f"{len(traffic.answers)} calls, 0 failed")
+    say(f"{len(traffic.answers)} calls, 0 failed: the other process of {name} answered those that the killed one lost")
 
 
 def tell(out: Console, programs: Programs, folder: Path) -> None:
@@ -228,6 +235,8 @@ def tell(out: Console, programs: Programs, folder: Path) -> None:
     def say(text: str) -> None:
         out.print(Text.assemble((f"[{time.monotonic() - BEGIN:5.1f} s] ", "dim"), (text, "bold")), soft_wrap=True)
 
+    say("this takes about a minute; it listens on free ports of 127.0.0.1, and ends everything that it starts")
+    say(f"temporary files are in {folder}, until the end")
     examples = make_models(say)
     # Variables for the user's own servers are not for these; the processes share the cores with the calls.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("DL_INFERENCE_")}
@@ -236,7 +245,7 @@ def tell(out: Console, programs: Programs, folder: Path) -> None:
     environment["TMPDIR"] = str(folder)  # torch leaves caches there
     serve, address, admin = start(programs, environment, say)
     found = wait_served(serve, admin, [example.name for example in examples])
-    say(f"ready: {address}; sending the samples as an ordinary gRPC client")
+    say(f"every model is ready behind one address, {address}; sending it the samples as an ordinary gRPC client")
     samples = {example.name: read(example) for example in examples}
     for name, cases in samples.items():
         if cases:
@@ -247,10 +256,10 @@ def tell(out: Console, programs: Programs, folder: Path) -> None:
     kill_one(out, say, address, every, (first["name"], first["versions"][0]["pids"][0]))
     serve.wait_line(rf"serve: {first['name']}@\d+/0: .*killed by SIGKILL; starts again in 0 s", LOOK_S * 10)
     say("serve has started another process in its place")
-    say(f"what serve sees: dl-inference status --admin {admin}")
+    say(f"what `dl-inference status --admin {admin}` shows now:")
     out.print(render(fetch(admin)))
     programs.end()
-    say("every program has ended")
+    say("every program has ended; to go on by yourself: .venv/bin/dl-inference serve models")
 
 
 def main() -> int:

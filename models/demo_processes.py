@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 STOP_S = 10.0
@@ -33,15 +33,19 @@ class DemoError(Exception):
 class Program:
     """A running program. Standard output and error are one log, of which the last lines are kept."""
 
-    def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], heard: Callable[[str], None]
+    ) -> None:
         """Start it; the main thread must do it, because the program is killed when the thread that started it ends.
 
         Args:
             name: for messages.
             command: program and arguments.
             environment: all of its variables.
+            heard: called with each line of its log, in a thread of its own.
         """
         self.name = name
+        self._heard = heard
         self._lines: deque[str] = deque(maxlen=400)
         self._ended = False
         self._changed = threading.Condition()
@@ -120,6 +124,7 @@ class Program:
                 with self._changed:
                     self._lines.append(line)
                     self._changed.notify_all()
+                self._heard(line)
         with self._changed:
             self._ended = True
             self._changed.notify_all()
@@ -131,9 +136,11 @@ class Programs:
     def __init__(self) -> None:
         self._started: list[Program] = []
 
-    def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> Program:
+    def start(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str], heard: Callable[[str], None]
+    ) -> Program:
         """Start a program."""
-        program = Program(name, command, environment)
+        program = Program(name, command, environment, heard)
         self._started.append(program)
         return program
 

@@ -81,10 +81,12 @@ def test_the_demo_answers_every_sample_survives_a_kill_and_leaves_nothing_behind
         count = sum("expect" in case and case.get("method", "/Predict").endswith("/Predict") for case in cases)
         assert f"{count} samples of {example.name}, each answered as expected" in log
     pid = re.search(r"killed process (\d+) of \S+ with calls in flight", log)[1]
+    assert re.search(r"a process of digits version 1 is ready, [\d.]+ s after its start", log)
     assert "serve has started another process in its place" in log
-    assert re.search(r"(\d+) calls, 0 failed", log)
-    control = log.partition("Model folders")[2]
-    assert pid not in control
+    assert re.search(r"(\d+) calls, 0 failed: the other process of \S+ answered", log)
+    control = log.partition("dl-inference status --admin")[2]
+    assert "breast_cancer-1-" in control
+    assert pid not in control.split()
     assert "every program has ended" in log
     assert programs(folder) == []
     assert list(folder.iterdir()) == []
