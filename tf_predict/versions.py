@@ -66,7 +66,7 @@ class Versions:
         return (self._name, *self._settings.aliases)
 
     def means(self, name: str) -> bool:
-        """Whether a name is the model's: one of its names, or one that ends in an alias that is a task id.
+        """Whether a name is the model's: one of its names, or one that ends in one of them that is a task id.
 
         The access service routes the dl_inference service's ``textcnn-69`` by the ``69`` in it, and passes the name on.
         """
@@ -74,7 +74,7 @@ class Versions:
             return True
         last = name.rstrip("-").rpartition("-")[2]
         is_task_id = _TASK_ID.fullmatch(last) is not None and 0 < int(last) < 2**31
-        return is_task_id and str(int(last)) in self._settings.aliases
+        return is_task_id and str(int(last)) in self.names
 
     @property
     def settings(self) -> ModelSettings:

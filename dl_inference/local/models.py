@@ -30,6 +30,7 @@ class Group:
         version: the number.
         key: what they are made from (`Layout.keys`).
         replicas: the processes.
+        aliases: further names of the model that they answer to.
         is_adopted: calls go here, or have gone.
         may_start: the files are still those that it is made from, so that a process that ended may be started again.
     """
@@ -37,6 +38,7 @@ class Group:
     version: int
     key: str
     replicas: list[Replica]
+    aliases: tuple[str, ...]
     is_adopted: bool = False
     may_start: bool = True
 
@@ -81,7 +83,8 @@ class Model:
         for version in layout.served:
             key = layout.keys[version]
             if not any((group.version, group.key) == (version, key) for group in self.groups):
-                self.groups.append(Group(version, key, _replicas(layout, version, replicas, start)))
+                replicas_of = _replicas(layout, version, replicas, start)
+                self.groups.append(Group(version, key, replicas_of, layout.aliases))
         for group in self.groups:
             for replica in group.replicas:
                 replica.retry_now()

@@ -74,6 +74,7 @@ def _model(config: AccessConfig, model: Model, clusters: dict[str, dict[str, Any
         labels = {}
     return {
         "name": model.name,
+        "alias_of": None,
         "split": add(default),
         "versions": versions,
         "labels": labels,
@@ -90,11 +91,31 @@ def _add_aliases(models: list[Model], routed: dict[str, dict[str, Any]]) -> tupl
     warnings = []
     owners = {model.name: model.name for model in models}
     for model in models:
-        for alias in dict.fromkeys(model.layout.aliases) if model.layout is not None else ():
+        for alias in _aliases(model):
             if alias in owners:
                 if owners[alias] != model.name:
                     warnings.append(f"{model.name}: the alias {alias} is left out: {owners[alias]} has that name")
                 continue
             owners[alias] = model.name
-            routed[alias] = {**routed[model.name], "name": alias}
+            routed[alias] = _aliased(model, alias, routed[model.name])
     return owners, warnings
+
+
+def _aliases(model: Model) -> Iterable[str]:
+    """Return the further names that the process of the default version answers to, or will once there is one.
+
+    A new alias is routed when the new process has taken over, and one that is taken away until then: no call gets to a
+    process that does not know the name.
+    """
+    if model.layout is None:
+        return ()
+    known = model.default.aliases if model.default is not None else model.layout.aliases
+    return dict.fromkeys(known)
+
+
+def _aliased(model: Model, alias: str, routes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a model's routes under another name: of its versions those whose processes answer to it."""
+    strangers = {f"{model.name}@{version}" for version, group in model.serving().items() if alias not in group.aliases}
+    versions = {each: split for each, split in routes["versions"].items() if split[0]["cluster"] not in strangers}
+    labels = {label: version for label, version in routes["labels"].items() if version in versions}
+    return {**routes, "name": alias, "alias_of": model.name, "versions": versions, "labels": labels}

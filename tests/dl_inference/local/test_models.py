@@ -326,6 +326,40 @@ def test_of_two_models_with_one_alias_the_first_has_it(clock):
     assert routes.warnings == ("b: the alias 39 is left out: a has that name",)
 
 
+def test_an_alias_is_routed_from_when_on_the_process_knows_it_until_it_does_not(stage):
+    def routed() -> dict[str, str]:
+        return names(routing(AccessConfig(), [stage.model]))
+
+    stage.want(layout(1, aliases=("old",)))
+    assert set(routed()) == {"m", "old"}
+    stage.started[0].ready()
+    stage.step()
+    stage.want(layout(1, keys={1: "new"}, aliases=("new",)))
+    assert set(routed()) == {"m", "old"}
+    stage.started[1].ready()
+    stage.step()
+    assert set(routed()) == {"m", "new"}
+
+
+def test_an_alias_leads_to_no_version_whose_process_does_not_know_it(stage):
+    stage.want(layout(1, 2, labels={"stable": 1, "next": 2}))
+    for process in stage.started:
+        process.ready()
+    stage.step()
+    keys = {1: "new", 2: "newer"}
+    stage.want(layout(1, 2, keys=keys, labels={"stable": 1, "next": 2}, aliases=("39",)))
+    stage.started[3].ready()
+    stage.step()
+    own, alias = routing(AccessConfig(), [stage.model]).state["models"]
+    assert (alias["name"], alias["alias_of"], own["alias_of"]) == ("39", "m", None)
+    assert (set(own["versions"]), set(alias["versions"])) == ({"1", "2"}, {"2"})
+    assert alias["labels"] == {"next": "2"}
+    stage.started[2].ready()
+    stage.step()
+    own, alias = routing(AccessConfig(), [stage.model]).state["models"]
+    assert {**alias, "name": "m", "alias_of": None} == own
+
+
 # --- what is announced
 
 
