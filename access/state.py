@@ -154,7 +154,14 @@ class _Builder:
             return
         versions = {version: self.split(name, f"{name}@{version}", each) for version, each in model.versions.items()}
         split = self.split(name, name, model)
-        self.models[name] = {"name": name, "split": split, "versions": versions, "labels": {}, "pass_through": True}
+        self.models[name] = {
+            "name": name,
+            "alias_of": None,
+            "split": split,
+            "versions": versions,
+            "labels": {},
+            "pass_through": True,
+        }
 
     def split(self, model: str, cluster: str, route: Route) -> list[dict[str, Any]]:
         """Return where a route's calls go; add the clusters that are written in place."""
@@ -244,6 +251,7 @@ class _Builder:
             self.add_cluster(name, parts[0].settings, tuple(each for part in parts for each in part.endpoints))
         self.models[name] = {
             "name": name,
+            "alias_of": None,
             "split": [{"cluster": cluster, "weight": weight} for cluster, weight in routes.split.items()],
             "versions": {version: [{"cluster": cluster, "weight": 1}] for version, cluster in routes.versions.items()},
             "labels": dict(routes.labels),

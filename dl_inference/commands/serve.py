@@ -11,7 +11,10 @@ from dl_inference.commands.options import Admin, Advertise, AllowPickle, Capacit
 
 def serve(  # noqa: PLR0913  (the options of the command)
     models_dir: Annotated[
-        Path, typer.Argument(metavar="MODELS_DIR", help="The folder whose sub-folders are model folders.")
+        Path,
+        typer.Argument(
+            metavar="MODELS_DIR", help="The folder whose sub-folders are model folders; or one model folder."
+        ),
     ],
     *,
     listen: Listen = None,

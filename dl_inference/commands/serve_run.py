@@ -24,8 +24,7 @@ from dl_inference.local.service import LocalService
 from dl_inference.registry.announcing.registration import Announcement, read
 from dl_inference.registry.zookeeper import RegistryError
 from dl_inference.serving import listening
-from dl_inference.serving.folder import holds_model, holds_versions
-from dl_inference.serving.settings import FILE
+from dl_inference.serving.folder import holds_versions, is_model_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +95,9 @@ def _fault(models_dir: Path) -> str | None:
     """Say why a path is no folder of model folders."""
     if not models_dir.is_dir():
         return f"{models_dir} is not a folder; name the one that holds the model folders"
-    are_versions = holds_versions(models_dir)
-    if holds_model(models_dir) or (are_versions and (models_dir / FILE).is_file()):
-        return f"{models_dir} is itself a model folder; name the one around it: {models_dir.resolve().parent}"
-    if are_versions:  # names of models may be numbers: dl_inference's task ids are
+    if holds_versions(models_dir) and not is_model_folder(
+        models_dir
+    ):  # names of models may be numbers: dl_inference's task ids are
         text = (
             f"{models_dir} holds folders named by numbers only: each is served as a model of its own; if they are the "
             f"versions of one model, name the folder around it: {models_dir.resolve().parent}"

@@ -1,4 +1,4 @@
-"""The model folders inside of MODELS_DIR: which there are, and when one has changed and come to rest.
+"""The model folders in MODELS_DIR, or MODELS_DIR itself where it is one: which there are, and when one has changed.
 
 Looks and reads; starts nothing and imports neither torch nor tensorflow. Only one thread uses it.
 """
@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from dl_inference.local.layout import FolderError, Layout, inspect
 from dl_inference.local.look import Look, difference, look
+from dl_inference.serving.folder import is_model_folder
 from dl_inference.serving.settings import ModelFolderError
 
 SETTLE_S = 1.0
@@ -33,10 +34,12 @@ class Change(NamedTuple):
 
 
 class ModelsDir:
-    """The folder of model folders, as it was looked at last."""
+    """The folder of model folders, as it was looked at last; one that is itself a model folder is the only one."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        path = Path(os.path.abspath(root))  # of "." the name is wanted, too; a link keeps its own
+        self._only = path.name if is_model_folder(path) else None
+        self._root = root if self._only is None else path.parent
         self._accepted: dict[str, Look | None] = {}
         self._candidates: dict[str, tuple[Look | None, float]] = {}
 
@@ -54,12 +57,17 @@ class ModelsDir:
         Raises:
             OSError: the folder of folders cannot be read; what was found before stands.
         """
-        names = model_names(self._root)
+        names = self._names()
         return [
             self._change(name, force=force)
             for name in sorted(names | self._accepted.keys() | self._candidates.keys())
             if self._has_changed(name, look(self._root / name), force=force)
         ]
+
+    def _names(self) -> set[str]:
+        if self._only is None:
+            return model_names(self._root)
+        return {self._only} if (self._root / self._only).is_dir() else set()
 
     def _has_changed(self, name: str, seen: Look | None, *, force: bool) -> bool:
         if name in self._accepted and seen == self._accepted[name] and not force:

@@ -97,6 +97,11 @@ def holds_versions(path: Path) -> bool:
     return not any(holds_model(each) or any(map(holds_model, _numbered_entries(each))) for each in others)
 
 
+def is_model_folder(path: Path) -> bool:
+    """Tell whether a folder is one model: a model lies in it, or versions of one lie in it beside a model.yaml."""
+    return holds_model(path) or ((path / FILE).is_file() and holds_versions(path))
+
+
 def version_folders(
     path: Path, problems: list[Problem], counts: Callable[[int, Path], bool] = lambda number, place: True
 ) -> dict[int, Path]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -210,6 +212,21 @@ def test_access_services_that_name_each_other_refuse_a_call_after_eight_hops(
     assert "passed 8 access services" in got.message
     assert [each.counter("dl_errors_total", kind="too_many_hops") for each in (first, second)] == [1, 0]
     assert first.weight(second.address) == 1.0
+
+
+@provokes("unknown_label")
+def test_an_unknown_label_is_told_with_those_there_are(
+    start_access: StartAccess, start_endpoint: StartEndpoint, tmp_path: Path, connect: Connect
+) -> None:
+    address = start_endpoint().address
+    release = {"releases": {"3": {"phase": "production"}}, "labels": {"stable": "3"}}
+    entry = {"endpoints": [{"address": address, "version": "3"}], "release": release}
+    (tmp_path / "models.json").write_text(json.dumps({"m": entry}))
+    access = start_access({"discovery": [{"kind": "file", "path": str(tmp_path / "models.json")}]})
+    # model_spec with the name m and a label of one letter
+    got = ask(connect(access.address), TFS, b"\x0a\x06\x0a\x01m\x22\x01x")
+    assert (got.code, got.error, got.attempts) == (Code.INVALID_ARGUMENT, "unknown_label", 0)
+    assert got.message.startswith("Unrecognized servable version label: x; labels of model m: stable (version 3)")
 
 
 @provokes("denied")

@@ -106,6 +106,18 @@ def test_a_folder_changes_in_every_way_and_no_call_fails(serve, models):
     assert "Traceback" not in started.process.log
 
 
+def test_a_folder_that_is_itself_a_model_is_served_as_that_one(run, models, tmp_path: Path):
+    write_model(models / "alone", "A")
+    write_model(models / "neighbour", "N")
+    started = Serve(run, models / "alone", env={"TMPDIR": str(tmp_path)})
+    assert [each["name"] for each in started.status()["control"]["folders"]] == ["alone"]
+    with calls_to(started.address, "alone") as calls:
+        calls["alone"].wait_for("A")
+        write_model(models / "alone", "B")
+        calls["alone"].wait_for("B")
+    assert calls["alone"].failures == {}
+
+
 SEEN_S = 2.0
 """Issue 4: a change is seen within 2 s; one made in place counts when it has been unchanged for 1 s."""
 

@@ -524,10 +524,18 @@ def test_a_call_is_routed_by_the_state_in_which_it_named_its_model(
 
 def test_a_version_without_a_route_is_no_route_and_names_those_there_are(ask_released: Callable[..., Answer]) -> None:
     for model in (None, "m"):
-        for body, path in [(tfs(version=5), TFS), (tfs(label="gone"), TFS), (oip(version="unknown"), OIP)]:
+        for body, path in [(tfs(version=5), TFS), (oip(version="unknown"), OIP), (oip(version="gone"), OIP)]:
             answer = ask_released(body, path, model)
             assert (answer.code, answer.error) == (Code.NOT_FOUND, "no_route")
             assert "routed versions: 3, 4; labels: gone (version 9), stable (version 3)" in answer.message
+
+
+def test_an_unknown_label_is_what_tf_serving_calls_it(ask_released: Callable[..., Answer]) -> None:
+    for model in (None, "m"):
+        answer = ask_released(tfs(label="canary"), TFS, model)
+        assert (answer.code, answer.error) == (Code.INVALID_ARGUMENT, "unknown_label")
+        assert answer.message.startswith("Unrecognized servable version label: canary; ")
+        assert "labels of model m: gone (version 9), stable (version 3); its versions: 3, 4" in answer.message
 
 
 def test_no_bytes_stay_held(released: Released, ask_released: Callable[..., Answer]) -> None:

@@ -281,6 +281,34 @@ def test_a_model_answers_to_its_aliases_and_a_version_to_its_labels(echo: Server
     assert check(m.HealthCheckRequest(service="39"), timeout=30).status == 1
 
 
+def test_a_name_that_ends_in_a_task_id_of_the_model_is_the_models(echo: Server) -> None:
+    # The dl_inference service's clients: the access service routes by the 39 and passes the name on.
+    for name in ("textcnn-39", "bc-39-", "x-+039"):
+        assert echo.ask("ModelInfer", echo.request({"x": np.ones(1)}, model_name=name)).model_name == "echo"
+    for name in ("textcnn-40", "39x", "textcnn39"):
+        assert echo.error(echo.request({"x": np.ones(1)}, model_name=name)).code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_tf_servings_health_check_gets_the_version_and_its_state(echo: Server) -> None:
+    call = echo.channel.unary_unary(
+        "/tensorflow.serving.ModelService/GetModelStatus",
+        m.GetModelStatusRequest.SerializeToString,
+        m.GetModelStatusResponse.FromString,
+    )
+    for spec in ({"name": "echo"}, {"name": "39"}, {"name": "echo", "version": {"value": 1}}):
+        (status,) = call(m.GetModelStatusRequest(model_spec=spec), timeout=30).model_version_status
+        assert (status.version, status.state, status.status.error_code) == (1, 30, 0)
+    for spec, text in [
+        ({"name": "no"}, "Could not find any versions of model no: there is no model no here"),
+        ({"name": "echo", "version": {"value": 7}}, "Could not find version 7 of model echo: "),
+    ]:
+        with pytest.raises(grpc.RpcError) as caught:
+            call(m.GetModelStatusRequest(model_spec=spec), timeout=30)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        assert caught.value.details().startswith(text)
+        assert ("access-error", "model_not_found") in caught.value.trailing_metadata()
+
+
 def test_errors_have_their_codes_texts_and_kinds(echo: Server, scores: Server) -> None:
     one = {"x": np.ones((1, 4))}
     short = echo.request(one)

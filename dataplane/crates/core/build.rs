@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     "grpc/health/v1/health.proto",
     // v1alpha has the same messages.
     "grpc/reflection/v1/reflection.proto",
     "grpc_service.proto",
+    "tensorflow_serving/apis/get_model_status.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

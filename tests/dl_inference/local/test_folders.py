@@ -256,3 +256,23 @@ def test_a_limit_in_model_yaml_makes_new_processes_and_a_variable_wins_over_the_
     assert keys(ModelsDir(tmp_path)) != before
     monkeypatch.setenv("DL_INFERENCE_TIMEOUT_MS", "77")
     assert found(ModelsDir(tmp_path).look(force=True)).timeout_ms == 77
+
+
+def test_a_folder_that_is_itself_a_model_is_the_only_one(tmp_path, monkeypatch):
+    write_model(tmp_path / "m", "A")
+    write_model(tmp_path / "neighbour", "N")
+    write_model(tmp_path / "versions" / "1", "A")
+    write_model(tmp_path / "versions" / "3", "B")
+    (tmp_path / "versions" / "model.yaml").touch()
+    (tmp_path / "linked").symlink_to("m")
+    for name, served in [("m", (1,)), ("versions", (3,)), ("linked", (1,))]:
+        (change,) = ModelsDir(tmp_path / name).look()
+        assert (change.name, change.found.name, change.found.served) == (name, name, served)
+    monkeypatch.chdir(tmp_path / "m")
+    models = ModelsDir(Path("."))
+    assert found(models.look()).name == "m"
+    replace(tmp_path / "m", lambda folder: write_model(folder, "B", timeout_ms=77))
+    assert found(models.look()).timeout_ms == 77
+    shutil.rmtree(tmp_path / "m")
+    assert models.look(force=True)[0].found is None
+    assert "neighbour" in [change.name for change in ModelsDir(tmp_path).look()]

@@ -146,6 +146,8 @@ pub struct EndpointConfig {
 pub struct ModelConfig {
     /// The route key.
     pub name: String,
+    /// The model that it is another name of; `None` for a model's own name.
+    pub alias_of: Option<String>,
     /// Where calls without a routed version or label go; empty when only versions are routed.
     pub split: Vec<SplitConfig>,
     /// Version or label -> where it goes.

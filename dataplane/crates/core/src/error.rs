@@ -18,6 +18,7 @@ pub enum ErrorKind {
     MissingEncoding,
     UnsupportedEncoding,
     NoRoute,
+    UnknownLabel,
     MessageTooLarge,
     Shed,
     Denied,

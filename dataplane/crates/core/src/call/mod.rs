@@ -5,3 +5,4 @@ pub mod inflate;
 pub mod limit;
 pub mod messages;
 pub mod responder;
+pub mod task_id;

@@ -46,7 +46,7 @@ pub struct Row {
 }
 
 /// Every kind, each at its number.
-pub const TABLE: [Row; 23] = [
+pub const TABLE: [Row; 24] = [
     Row {
         kind: ErrorKind::UnknownMethod,
         name: "unknown_method",
@@ -104,6 +104,17 @@ pub const TABLE: [Row; 23] = [
         meaning: "no such model, or no such version of it; the text names the nearest known models, or the versions \
                   there are",
         remedy: "`dl-inference status` lists the models that the access service knows",
+    },
+    Row {
+        kind: ErrorKind::UnknownLabel,
+        name: "unknown_label",
+        code: Code::InvalidArgument,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "a TF Serving message asks for a `version_label` that the model does not have: the code and the text of \
+                  TF Serving itself; in other protocols a label stands where versions do, and is `no_route`",
+        remedy: "ask for one of the labels or versions that the text names, or set the label: \
+                 `dl-inference release set MODEL --label LABEL=VERSION`, under `serve` in model.yaml",
     },
     Row {
         kind: ErrorKind::MessageTooLarge,

@@ -7,6 +7,8 @@ use super::deadline::GRPC_TIMEOUT;
 
 /// How the messages of a direction are compressed.
 pub const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+/// How the messages of the other direction may be compressed.
+pub const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 /// Attempts made before this one.
 pub const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 /// A call's id: the caller's, or made here; sent upstream, in trailers, log and INTERNAL messages.

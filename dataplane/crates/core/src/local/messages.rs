@@ -23,6 +23,18 @@ pub mod inference {
     include!(concat!(env!("OUT_DIR"), "/inference.rs"));
 }
 
+pub mod tensorflow {
+    pub mod error {
+        include!(concat!(env!("OUT_DIR"), "/tensorflow.error.rs"));
+    }
+
+    // It has more messages than are used.
+    #[allow(dead_code)]
+    pub mod serving {
+        include!(concat!(env!("OUT_DIR"), "/tensorflow.serving.rs"));
+    }
+}
+
 /// Parse a request message.
 ///
 /// # Errors

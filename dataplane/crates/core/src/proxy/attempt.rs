@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::header::CONTENT_LENGTH;
 use http::uri::{self, Scheme};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use tokio::time::Instant;
@@ -98,6 +99,11 @@ impl Call {
         self.inbound.commit(exchange.cursor());
         clock.set_attempt(None);
         metadata::to_downstream(&mut headers);
+        let listing = self.listing.as_ref();
+        exchange.completion = listing.and_then(|listing| listing.completion());
+        if exchange.completion.is_some() {
+            headers.remove(CONTENT_LENGTH);
+        }
         let mut out = match self.responder.begin_with(headers) {
             Ok(out) => out,
             Err(error) => return Ended::Failed(Failure::Caller(error)),

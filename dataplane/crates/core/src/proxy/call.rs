@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::access_log::{AccessLog, Entry};
 use super::body::Inbound;
 use super::cluster::{Cluster, Endpoint, Share};
+use super::listing::Listing;
 use super::method::{Method, Streaming};
 use super::retry;
 use super::route_key::RouteKey;
@@ -34,6 +35,8 @@ pub struct Call {
     pub caller_deadline: Option<Duration>,
     /// The shares of the call's route, if there are several.
     pub split: Option<Arc<Split>>,
+    /// What the access service adds to the answer, if that lists versions.
+    pub listing: Option<Rc<Listing>>,
     pub attempts: u32,
     pub record: Record,
 }
@@ -68,6 +71,7 @@ impl Call {
             started: Instant::now(),
             caller_deadline: None,
             split: None,
+            listing: None,
             attempts: 0,
             record: Record {
                 stats: worker.shared.unrouted.clone(),

@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode};
 use super::body::Inbound;
 use super::clock::Clock;
 use super::failure::{Failure, after_headers, before_headers, cancelled};
+use super::listing::Completion;
 use super::pool::{Channel, Upstream};
 use crate::call::responder::Responder;
 use crate::error::{Error, ErrorKind};
@@ -26,6 +27,8 @@ pub struct Exchange {
     has_sent: bool,
     /// It is the caller that the request waits for.
     pub waits_for_caller: bool,
+    /// Holds the answer back, where versions may have to be added to it.
+    pub completion: Option<Completion>,
     /// The caller does not take the answer: what it was sent last is still here.
     pub is_unread: bool,
 }
@@ -50,6 +53,7 @@ impl Exchange {
                     cursor: 0,
                     has_sent: false,
                     waits_for_caller: false,
+                    completion: None,
                     is_unread: false,
                 };
                 Ok((exchange, response))
@@ -162,7 +166,7 @@ impl Exchange {
                 Poll::Ready(Some(Err(broken))) => {
                     return Poll::Ready(Err(Failure::Endpoint(after_headers(&broken))));
                 }
-                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Ready(None) => return Poll::Ready(self.complete(out, bytes)),
                 Poll::Pending => return Poll::Pending,
             };
             if let Err(error) = check_sizes(framing, &chunk) {
@@ -171,11 +175,26 @@ impl Exchange {
             clock.progress(chunk.len());
             // Taken as fast as the caller takes it: the window reopens only now.
             body.release(chunk.len());
+            if let Some(completion) = &mut self.completion {
+                completion.push(&chunk);
+                continue;
+            }
             *bytes += chunk.len();
             if out.send(chunk, false).is_err() {
                 return Poll::Ready(Err(Failure::Caller(cancelled())));
             }
         }
+    }
+
+    /// Forward the answer that was held back, if one was.
+    fn complete(&mut self, out: &mut Sender, bytes: &mut usize) -> Result<(), Failure> {
+        let Some(completion) = self.completion.take() else {
+            return Ok(());
+        };
+        let answer = completion.finish();
+        *bytes += answer.len();
+        let sent = out.send(answer, false);
+        sent.map_err(|_| Failure::Caller(cancelled()))
     }
 
     /// Send what there is of the request. Ready when all of it is sent, or the endpoint takes no more (its

@@ -15,6 +15,7 @@ use super::call::Call;
 use super::clock::Clock;
 use super::cluster::{Cluster, Endpoint, Lease, Share};
 use super::hops;
+use super::listing::Listing;
 use super::local;
 use super::method::{self, Kind, Streaming};
 use super::verdict::{Last, Next};
@@ -139,6 +140,12 @@ impl Call {
         if let Some(version) = route.version {
             metadata::set_version(&mut self.headers, version);
         }
+        let listing = |lists| Listing::new(lists, &route, &key);
+        self.listing = self.method.lists.and_then(listing);
+        if self.listing.is_some() {
+            // What is added to an answer is added to its bytes.
+            self.headers.remove(metadata::GRPC_ACCEPT_ENCODING);
+        }
         self.split = route.split.cloned();
         self.record.key = key;
         Ok(route.cluster)
@@ -172,7 +179,7 @@ impl Call {
             };
             let other = (!is_other).then(|| self.pick_share(&share, &last));
             let Some(other) = other.flatten() else {
-                return self.give_up(last);
+                return self.give_up(last).await;
             };
             drop(permit);
             (share, is_other) = (other, true);
@@ -230,8 +237,19 @@ impl Call {
         }
     }
 
-    /// Tell the caller what the last attempt came to.
-    fn give_up(&mut self, last: Last) -> Result<Code, Error> {
+    /// Tell the caller what the last attempt came to, or what is known without an endpoint.
+    async fn give_up(&mut self, last: Last) -> Result<Code, Error> {
+        let code = match &last {
+            Last::Error(error, _) => error.kind.code(),
+            Last::Status(code, _) => *code,
+        };
+        let listing = self.listing.as_ref();
+        if let Some(answer) = listing.and_then(|listing| listing.in_place_of(code)) {
+            self.record.bytes_out = answer.len();
+            let limits = &self.worker.shared.config.limits;
+            let end = Instant::now() + Duration::from_millis(limits.body_timeout_ms);
+            return Ok(self.responder.answer(answer, end).await);
+        }
         match last {
             Last::Error(error, _) => Err(error),
             Last::Status(code, headers) => {

@@ -74,19 +74,21 @@ impl Inventory for View {
         shared.is_some_and(|shared| shared.ready().is_ok())
     }
 
-    /// Every routed model, with each version that has a route of its own.
+    /// Every routed model, by its own name: with each version that has a route, else without one.
     fn models(&self) -> Vec<ModelIndex> {
         let Some(shared) = self.shared.upgrade() else {
             return Vec::new();
         };
         let state = shared.state.load();
         let mut entries = Vec::new();
-        for model in state.routes.models.values() {
-            let versions = model.versions.iter();
-            let versions = versions.map(|(version, split)| (&**version, split));
-            for (version, split) in model.split.iter().map(|split| ("", split)).chain(versions) {
-                let is_live = split.targets().any(|(cluster, _)| cluster.is_live());
-                let reason = (!is_live).then_some("no live endpoint");
+        let models = state.routes.models.values();
+        for model in models.filter(|model| model.alias_of.is_none()) {
+            let mut splits: Vec<_> = model.routed_versions().collect();
+            if splits.is_empty() {
+                splits.extend(model.split.iter().map(|split| ("", split)));
+            }
+            for (version, split) in splits {
+                let reason = (!split.is_live()).then_some("no live endpoint");
                 entries.push(oip::entry(&model.name, version, reason));
             }
         }
@@ -155,9 +157,7 @@ fn is_service(name: &str) -> bool {
 
 fn is_live(model: &Model) -> bool {
     let splits = model.split.iter().chain(model.versions.values());
-    splits
-        .flat_map(|split| split.targets())
-        .any(|(cluster, _)| cluster.is_live())
+    splits.into_iter().any(|split| split.is_live())
 }
 
 fn serving(is_serving: bool) -> Serving {

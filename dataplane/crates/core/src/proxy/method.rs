@@ -44,6 +44,16 @@ pub enum Streaming {
     Bidi,
 }
 
+/// Which message lists versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lists {
+    /// TF Serving's GetModelStatusResponse.
+    Status,
+    /// The Open Inference Protocol's ModelMetadataResponse.
+    Metadata,
+}
+
 /// One RPC.
 #[derive(Debug)]
 pub struct Method {
@@ -58,8 +68,10 @@ pub struct Method {
     /// May be sent to another endpoint after it was sent to one.
     pub idempotent: bool,
     pub streaming: Streaming,
-    /// When no model has the whole name, [`task_id_of`](super::route_key::task_id_of) it is tried.
+    /// When no model has the whole name, [`task_id_of`](crate::call::task_id::task_id_of) it is tried.
     pub task_id: bool,
+    /// Which list of versions the answer is: the routed ones are added to it.
+    pub lists: Option<Lists>,
     /// Where the route key is; [`Plan::is_empty`] for methods that name no model.
     pub plan: Plan,
 }
@@ -119,6 +131,7 @@ struct Row {
     streaming: Streaming,
     #[serde(default)]
     task_id: bool,
+    lists: Option<Lists>,
 }
 
 fn parse(text: &str) -> Result<Table, String> {
@@ -163,6 +176,7 @@ fn method(id: usize, row: Row) -> Result<Method, String> {
             .unwrap_or(forwarded && row.streaming == Streaming::Unary),
         streaming: row.streaming,
         task_id: row.task_id,
+        lists: row.lists,
         plan: Plan::new(&row.key, row.version.as_deref(), row.label.as_deref())?,
         path: row.path,
     })

@@ -11,6 +11,7 @@ mod exchange;
 mod failure;
 pub mod handle;
 mod hops;
+mod listing;
 pub mod local;
 pub mod method;
 mod nearest;

@@ -7,14 +7,17 @@ use rustc_hash::FxHashMap;
 
 use super::cluster::Cluster;
 use super::nearest::nearest;
-use super::route_key::{RouteKey, task_id_of};
+use super::route_key::RouteKey;
 use super::split::Split;
+use crate::call::task_id::task_id_of;
 use crate::error::{Error, ErrorKind};
 use crate::stats::CallStats;
 
 /// One model: its default route and the routes of single versions or labels.
 pub struct Model {
     pub name: Box<str>,
+    /// The model that this is another name of.
+    pub alias_of: Option<Box<str>>,
     pub stats: Arc<CallStats>,
     pub split: Option<Arc<Split>>,
     pub versions: BTreeMap<Box<str>, Arc<Split>>,
@@ -123,7 +126,7 @@ impl Routes {
     #[cold]
     fn no_route(&self, name: &str, key: &RouteKey) -> Error {
         if let Some(model) = self.models.get(name) {
-            return model.no_version(key.version_or_label());
+            return model.no_version(key);
         }
         let near = nearest(name, self.models.keys().map(AsRef::as_ref));
         let message = if near.is_empty() {
@@ -155,7 +158,7 @@ impl Model {
                 version: version.map(AsRef::as_ref),
                 split: Some(split).filter(|split| split.has_shares()),
             })),
-            None if asked.is_some() && !self.pass_through => Err(self.no_version(asked)),
+            None if asked.is_some() && !self.pass_through => Err(self.no_version(key)),
             None => Ok(None),
         }
     }
@@ -170,24 +173,31 @@ impl Model {
         exact.or_else(|| self.split.as_ref().filter(|_| may_pass))
     }
 
+    /// A label in a TF Serving message is answered as TF Serving does; elsewhere labels stand where versions do.
     #[cold]
-    fn no_version(&self, asked: Option<&str>) -> Error {
-        let versions: Vec<_> = self.versions.keys().map(AsRef::as_ref).collect();
+    fn no_version(&self, key: &RouteKey) -> Error {
+        let list = |names: Vec<String>| match &names[..] {
+            [] => "(none)".to_owned(),
+            _ => names.join(", "),
+        };
+        let versions = list(self.versions.keys().map(ToString::to_string).collect());
+        let labels = self.labels.iter();
+        let labels = labels.map(|(label, version)| format!("{label} (version {version})"));
+        let labels: Vec<_> = labels.collect();
+        if let (None, Some(label)) = (&key.version, &key.label) {
+            let message = format!(
+                "Unrecognized servable version label: {label}; labels of model {}: {}; its versions: {versions}",
+                self.name,
+                list(labels)
+            );
+            return Error::new(ErrorKind::UnknownLabel, message);
+        }
         let mut message = format!(
-            "model {} has no route for version {}; routed versions: {}",
+            "model {} has no route for version {}; routed versions: {versions}",
             self.name,
-            asked.unwrap_or("(none)"),
-            if versions.is_empty() {
-                "(none)".to_owned()
-            } else {
-                versions.join(", ")
-            },
+            key.version_or_label().unwrap_or("(none)"),
         );
-        if !self.labels.is_empty() {
-            let labels = self.labels.iter();
-            let labels: Vec<_> = labels
-                .map(|(label, version)| format!("{label} (version {version})"))
-                .collect();
+        if !labels.is_empty() {
             message += &format!("; labels: {}", labels.join(", "));
         }
         Error::new(ErrorKind::NoRoute, message)

@@ -38,6 +38,11 @@ impl Split {
             .map(|(cluster, weight)| (cluster, *weight))
     }
 
+    /// Whether an endpoint of any share is live.
+    pub fn is_live(&self) -> bool {
+        self.targets.iter().any(|(cluster, _)| cluster.is_live())
+    }
+
     /// Whether there is more than one.
     pub fn has_shares(&self) -> bool {
         self.targets.len() > 1

@@ -204,6 +204,7 @@ impl Shared {
                 name.clone(),
                 Model {
                     name,
+                    alias_of: model.alias_of.as_deref().map(Into::into),
                     stats,
                     split,
                     versions,

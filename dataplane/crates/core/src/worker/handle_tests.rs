@@ -43,6 +43,7 @@ fn descriptors() -> Vec<u8> {
         "seldon.protos.Model",
         "seldon.protos.Seldon",
         "inference.GRPCInferenceService",
+        "tensorflow.serving.ModelService",
         "grpc.health.v1.Health",
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",

@@ -1,4 +1,5 @@
-//! What OIP asks of the model without needing it, beside what it asks of any server of ours.
+//! What OIP and TF Serving's health checks ask of the model without needing it, beside what OIP asks of any server of
+//! ours.
 
 use bytes::Bytes;
 use prost::Message;
@@ -6,12 +7,14 @@ use prost::Message;
 use super::codec::DType;
 use super::state::Shared;
 use crate::config::{TensorConfig, WorkerConfig};
+use crate::error::Error;
 use crate::grpc::status::Status;
 use crate::local::messages::inference::model_metadata_response::TensorMetadata;
 use crate::local::messages::inference::{
     ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,
 };
 use crate::local::messages::parse;
+use crate::local::model_status::{self, State};
 use crate::local::oip;
 
 /// Answers a request message of a local method.
@@ -24,11 +27,48 @@ pub fn is_local(path: &str) -> bool {
 
 /// How a method that asks of the model is answered without it; `None` for every other path.
 pub fn answer(path: &str) -> Option<Answer> {
+    if path == model_status::PATH {
+        return Some(model_state);
+    }
     Some(match path.strip_prefix('/')?.strip_prefix(oip::SERVICE)? {
         "/ModelReady" => model_ready,
         "/ModelMetadata" => model_metadata,
         _ => return None,
     })
+}
+
+/// As TF Serving answers, in its words.
+fn model_state(shared: &Shared, request: Bytes) -> Result<Vec<u8>, Status> {
+    let (name, version) = model_status::asked(parse(request)?);
+    let asked = version.map(|version| version.to_string());
+    if let Err(error) = shared.check_model(&name, asked.as_deref().unwrap_or_default()) {
+        let text = match asked {
+            Some(version) if shared.check_model(&name, "").is_ok() => {
+                format!(
+                    "Could not find version {version} of model {name}: {}",
+                    error.message
+                )
+            }
+            _ => format!(
+                "Could not find any versions of model {name}: {}",
+                error.message
+            ),
+        };
+        return Err(Error::new(error.kind, text).into());
+    }
+    let reason = shared.ready().err();
+    let state = match reason {
+        None => State::Available,
+        Some(_) if shared.is_ready() => State::Unloading,
+        Some(_) => State::Loading,
+    };
+    // A version is a number, the name of its folder.
+    let number = shared.config.version.parse().unwrap_or_default();
+    Ok(model_status::encode(vec![model_status::entry(
+        number,
+        state,
+        reason.as_deref(),
+    )]))
 }
 
 fn model_ready(shared: &Shared, request: Bytes) -> Result<Vec<u8>, Status> {

@@ -9,6 +9,7 @@ use super::codec::oip::shown;
 use super::method::Method;
 use super::queue::Queue;
 use crate::call::limit::{HeldBytes, InFlight};
+use crate::call::task_id::task_id_of;
 use crate::config::WorkerConfig;
 use crate::error::{Error, ErrorKind};
 use crate::local::health::{Changes, HealthSource, Serving};
@@ -20,7 +21,12 @@ use crate::net::server::Server;
 use crate::stats::CallStats;
 
 /// Full names of the model's services that reflection lists.
-const SERVICES: [&str; 3] = ["seldon.protos.Model", "seldon.protos.Seldon", oip::SERVICE];
+const SERVICES: [&str; 4] = [
+    "seldon.protos.Model",
+    "seldon.protos.Seldon",
+    oip::SERVICE,
+    "tensorflow.serving.ModelService",
+];
 
 pub struct Shared {
     pub config: WorkerConfig,
@@ -115,8 +121,11 @@ impl Shared {
             .map(String::as_str)
     }
 
+    /// Whether a name is the model's: one of its names, or one that ends in a task id that is one. The access service
+    /// routes `textcnn-69` by the 69 in it, and passes the name on.
     fn is_name(&self, name: &str) -> bool {
-        self.names().any(|known| known == name)
+        let is = |name: &str| self.names().any(|known| known == name);
+        is(name) || task_id_of(name).is_some_and(|id| is(&id))
     }
 
     pub fn start_drain(&self) {

@@ -9,6 +9,7 @@ use proptest::sample::Index;
 use prost::Message;
 
 use super::*;
+use crate::call::task_id::task_id_of;
 use crate::grpc::wire::tests::{Field, chunks, encode, fields, seeded};
 use crate::proxy::method::find;
 
