@@ -4,7 +4,19 @@ from typing import Annotated
 
 import typer
 
-from dl_inference.commands import access, call, check, console, predict, registry, release, serve, status, version
+from dl_inference.commands import (
+    access,
+    call,
+    check,
+    console,
+    describe,
+    predict,
+    registry,
+    release,
+    serve,
+    status,
+    version,
+)
 from dl_inference.serving import ending
 
 app = typer.Typer(
@@ -35,6 +47,7 @@ for command in (
     access.access,
     predict.predict,
     call.call,
+    describe.describe,
     check.check,
     status.status,
     version.version,

@@ -24,8 +24,8 @@ def call(  # noqa: PLR0913  (the options of the command)
         str, typer.Option(metavar="ADDRESS", help="Address of an access service or a model server.")
     ] = "127.0.0.1:8500",
     protocol: Annotated[
-        str, typer.Option(metavar="NAME", help='seldon, tfs or oip. tfs and oip need named inputs: {"x": [[1, 2]]}.')
-    ] = "seldon",
+        str | None, typer.Option(metavar="NAME", help="seldon, tfs or oip; default: what the model answers.")
+    ] = None,
     tag: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Tag of the request (seldon). Repeatable.")
     ] = None,
@@ -41,8 +41,11 @@ def call(  # noqa: PLR0913  (the options of the command)
     For seldon, give a whole SeldonMessage as JSON, or only its content: numbers are sent as a tensor, other lists as an
     ndarray, text as strData, other JSON as jsonData and bytes as binData. For tfs and oip, give {"x": [[1.0, 2.0]]}
     (float32; whole numbers are int64) or {"x": {"dtype": "int32", "values": [1]}}.
+
+    Without --protocol the call is made by Seldon's protocol. Where the server does not know that, the model is asked
+    what it takes, and called as it says: its only input needs no name, and JSON becomes the type that the model says.
     """
-    if fault := _target_fault(to):
+    if fault := target_fault(to):
         err.print(Text(f"--to {to!r}: {fault}", style="red"), soft_wrap=True)
         raise typer.Exit(2)
     if not model:
@@ -54,6 +57,6 @@ def call(  # noqa: PLR0913  (the options of the command)
     raise typer.Exit(call_send.send(question, to, timeout_ms=timeout_ms, as_json=as_json))
 
 
-def _target_fault(to: str) -> str | None:
+def target_fault(to: str) -> str | None:
     """Say what is wrong with an address to call; gRPC's own dns:///name:port is as good as ours."""
     return None if to.startswith("dns:") else address.fault(to)

@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ from dl_inference.codec import tfs as tfs_codec
 from dl_inference.codec.dtypes import TEXT_KINDS, Array, as_array
 from dl_inference.codec.errors import InputError
 from dl_inference.codec.packed import plain
+from dl_inference.codec.tfs import TensorSpec
+
+UNKNOWN: Mapping[str, TensorSpec] = MappingProxyType({})
+"""The inputs of a model that has not been asked."""
 
 SELDON_FIELDS = {"status", "meta", "data", "binData", "strData", "jsonData", "customData"}
 
@@ -113,41 +118,48 @@ def _parsed(value: dict[str, Any]) -> Message:
         raise InputError(f"not a SeldonMessage: {error}") from error
 
 
-def tfs(model: str, value: Any, version: int | None, signature: str | None) -> Message:
-    """Return a PredictRequest from named inputs.
+def tfs(
+    model: str, value: Any, version: int | None, signature: str | None, inputs: Mapping[str, TensorSpec] = UNKNOWN
+) -> Message:
+    """Return a PredictRequest from named inputs, or from the only one of `inputs`, which the model takes.
 
     Raises:
         InputError: the inputs have no names, or a type that TensorFlow Serving does not take.
     """
-    return _plain(tfs_codec.request(model, _named(value), version=version, signature=signature or ""))
+    return _plain(tfs_codec.request(model, _named(value, inputs), version=version, signature=signature or ""))
 
 
-def oip(model: str, value: Any, version: int | None) -> Message:
-    """Return a ModelInferRequest from named inputs, raw contents.
+def oip(model: str, value: Any, version: int | None, inputs: Mapping[str, TensorSpec] = UNKNOWN) -> Message:
+    """Return a ModelInferRequest, with raw contents, from named inputs, or from the only one of `inputs`.
 
     Raises:
         InputError: the inputs have no names, or a type that the protocol does not have.
     """
-    return _plain(oip_codec.request(model, _named(value), version="" if version is None else version))
+    return _plain(oip_codec.request(model, _named(value, inputs), version="" if version is None else version))
 
 
 def _plain(message: Message) -> Message:
     return plain(message)
 
 
-def _named(value: Any) -> dict[str, Array]:
+def _named(value: Any, inputs: Mapping[str, TensorSpec]) -> dict[str, Array]:
     if not isinstance(value, dict):
-        raise InputError('this protocol wants named inputs: JSON as {"x": [[1, 2]]}, or an .npz file')
-    return {name: _array(name, item) for name, item in value.items()}
+        if len(inputs) != 1:
+            names = f" ({', '.join(inputs)})" if inputs else ""
+            raise InputError(f'this protocol wants named inputs{names}: JSON as {{"x": [[1, 2]]}}, or an .npz file')
+        value = {next(iter(inputs)): value}
+    return {name: _array(name, item, inputs.get(name)) for name, item in value.items()}
 
 
-def _array(name: str, item: Any) -> Array:
-    """Return an array: float32 and int64 unless ``{"dtype": ..., "values": ...}`` asks for another type."""
+def _array(name: str, item: Any, spec: TensorSpec | None) -> Array:
+    """Return an array of the type that ``{"dtype": ..., "values": ...}`` or `spec` says, else float32 and int64."""
     dtype = None
     if isinstance(item, dict):
         if item.keys() != {"dtype", "values"}:
             raise InputError(f'{name}: give a list, or {{"dtype": "int32", "values": [...]}}')
         item, dtype = item["values"], item["dtype"]
+    elif isinstance(item, list) and spec is not None and spec.dtype in np.sctypeDict and spec.dtype != "bytes":
+        dtype = spec.dtype
     if dtype is None:
         array = as_array(item, name)
     else:

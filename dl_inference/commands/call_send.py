@@ -1,8 +1,8 @@
 """What `dl-inference call` does: input -> request -> one call -> the answer, or why there is none."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.text import Text
@@ -10,9 +10,11 @@ from rich.text import Text
 from dl_inference import messages
 from dl_inference.client import Client
 from dl_inference.client.errors import CallError
+from dl_inference.client.prediction import Answer
 from dl_inference.codec import oip, seldon, tfs
 from dl_inference.codec.errors import InputError
-from dl_inference.commands import call_input, call_output
+from dl_inference.codec.tfs import TensorSpec
+from dl_inference.commands import call_input, call_output, model_facts
 from dl_inference.commands.console import err, out
 
 _METHODS: dict[str, tuple[str, Any]] = {
@@ -27,7 +29,7 @@ class Question:
     """What a user asks of a model.
 
     Attributes:
-        protocol: seldon, tfs or oip.
+        protocol: seldon, tfs or oip; None: what the model answers.
         model: the route key.
         value: as `call_input.read` takes it.
         tags: ``KEY=VALUE`` texts, seldon only.
@@ -35,15 +37,18 @@ class Question:
         signature: tfs only.
     """
 
-    protocol: str
+    protocol: str | None
     model: str
     value: str | None
     tags: Sequence[str] = ()
     version: int | None = None
     signature: str | None = None
 
-    def request(self) -> Any:
+    def request(self, inputs: Mapping[str, TensorSpec]) -> Any:
         """Return the message of the protocol.
+
+        Args:
+            inputs: what the model takes, as far as it is known.
 
         Raises:
             InputError: it has none for this.
@@ -52,9 +57,9 @@ class Question:
         if self.protocol == "seldon":
             return call_input.seldon(self.model, value, dict(map(_tag, self.tags)))
         if self.protocol == "tfs":
-            return call_input.tfs(self.model, value, self.version, self.signature)
+            return call_input.tfs(self.model, value, self.version, self.signature, inputs)
         if self.protocol == "oip":
-            return call_input.oip(self.model, value, self.version)
+            return call_input.oip(self.model, value, self.version, inputs)
         raise InputError(f"{self.protocol!r} is no protocol: seldon, tfs or oip")
 
     def metadata(self) -> list[tuple[str, str]]:
@@ -77,21 +82,51 @@ def send(question: Question, to: str, *, timeout_ms: int, as_json: bool) -> int:
         The exit status: 0 answered, 1 failed, 2 nothing could be sent.
     """
     try:
-        request = question.request()
         with Client(to, timeout_ms=timeout_ms, max_message_bytes=2**31 - 1) as client:
-            path, answer = _METHODS[question.protocol]
-            result = client.send(path, request, answer, metadata=question.metadata())
+            result = _answer(client, question)
     except InputError as error:
         err.print(Text(str(error), style="red"), soft_wrap=True)
         return 2
     except CallError as error:
-        _show_failure(error, to, as_json)
+        show_failure(error, to, as_json)
         return 1
     if as_json:
         print(call_output.to_json(result))
     else:
         call_output.show(out, result)
     return 0
+
+
+def _answer(client: Client, question: Question) -> Answer[Any]:
+    """Make the call by the protocol that was asked for, or else by one that the server knows.
+
+    Raises:
+        InputError: nothing could be sent.
+        CallError: the call failed.
+    """
+    if question.protocol is not None:
+        return _send(client, question)
+    try:
+        # Most often right, and then no other call is needed.
+        return _send(client, replace(question, protocol="tfs" if question.signature else "seldon"))
+    except CallError as error:
+        if error.code != "UNIMPLEMENTED":
+            raise
+        refused = error
+    try:
+        facts = model_facts.ask(client, question.model, question.version, question.signature or "")
+    except CallError:
+        raise refused from None
+    others = [protocol for protocol in facts.protocols if protocol != "seldon"]
+    if not others:
+        raise refused
+    return _send(client, replace(question, protocol=others[0]), facts.inputs)
+
+
+def _send(client: Client, question: Question, inputs: Mapping[str, TensorSpec] = call_input.UNKNOWN) -> Answer[Any]:
+    request = question.request(inputs)
+    path, answer = _METHODS[str(question.protocol)]
+    return client.send(path, request, answer, metadata=question.metadata())
 
 
 def _tag(text: str) -> tuple[str, Any]:
@@ -104,7 +139,8 @@ def _tag(text: str) -> tuple[str, Any]:
         return key, value
 
 
-def _show_failure(error: CallError, address: str, as_json: bool) -> None:
+def show_failure(error: CallError, address: str, as_json: bool) -> None:
+    """Print why a call failed."""
     if as_json:
         fields = {"code": error.code, "kind": error.kind, "details": error.message, "trailers": dict(error.trailers)}
         print(json.dumps({"error": fields}))
