@@ -68,8 +68,13 @@ class Screen:
             return
         inputs = {name: sample for name in ready if (sample := _sample(self._models_dir / name)) is not None}
         name = next(iter(inputs), ready[0])
-        command = ["dl-inference", "call", name, str(inputs.get(name, "INPUT")), *_target(listen[0])]
-        yield Text(f"try: {shlex.join(command)}")
+        command = f"try: {shlex.join(['dl-inference', 'call', name, str(inputs.get(name, 'INPUT'))])}"
+        target = shlex.join(_target(listen[0]))
+        if target and len(command) + 1 + len(target) > self._console.width:
+            yield Text(f"{command} \\")  # still one command to paste
+            yield Text(f"    {target}")
+        else:
+            yield Text(f"{command} {target}".rstrip())
 
 
 def _sample(folder: Path) -> Path | None:

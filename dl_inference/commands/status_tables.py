@@ -83,7 +83,7 @@ def endpoints(status: Mapping[str, Any]) -> FittedTable:
     rows = []
     for cluster in status.get("clusters", ()):
         name = Text(cluster["name"])
-        if not cluster["endpoints"]:
+        if not cluster["endpoints"] and not has_folders:  # else the folder's state says why
             rows.append(Row((name, Text("none"), Text("down", "red"), *[Text()] * 7), is_urgent=True))
         for endpoint in cluster["endpoints"]:
             cells = (

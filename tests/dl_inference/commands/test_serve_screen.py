@@ -37,9 +37,9 @@ FOLDERS = [
 ]
 
 
-def screen_of(control: dict[str, object], models_dir: Path) -> list[str]:
+def screen_of(control: dict[str, object], models_dir: Path, width: int = 160) -> list[str]:
     text = io.StringIO()
-    console = Console(file=text, force_terminal=True, width=160, height=40, color_system=None)
+    console = Console(file=text, force_terminal=True, width=width, height=40, color_system=None)
     with Screen(console, models_dir) as screen:
         status = {"models": [], "control": control} if "listen" in control else {"control": control}
         screen.show(status)
@@ -81,6 +81,12 @@ def test_the_call_to_paste_sends_a_sample_of_the_model_where_there_is_one(tmp_pa
     assert f"try: dl-inference call wine '{samples}/one glass.json'" in screen_of(control, tmp_path)
 
 
+def test_a_call_that_is_wider_than_the_terminal_can_still_be_pasted(tmp_path):
+    control = {"folders": FOLDERS, "listen": ["127.0.0.1:9000"], "admin": None}
+    lines = screen_of(control, tmp_path, 40)
+    assert lines[lines.index("try: dl-inference call wine INPUT \\") + 1] == "    --to 127.0.0.1:9000"
+
+
 class Terminal:
     """A terminal of 80 x 24 with a `serve` of one model in it."""
 
@@ -111,7 +117,7 @@ def terminal(tmp_path) -> Iterator[Terminal]:
     write_model(tmp_path / "models" / "m", "A")
     terminal = Terminal(tmp_path / "models")
     try:
-        wait_until(lambda: terminal.shows("1/1", "effective", "try: "), "the screen shows the model", START_S)
+        wait_until(lambda: terminal.shows("1/1", "effective", "try: ", "--to"), "the screen shows the model", START_S)
         yield terminal
     finally:
         if terminal.process.poll() is None:

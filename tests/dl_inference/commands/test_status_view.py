@@ -142,6 +142,14 @@ def test_what_others_have_written_cannot_command_the_terminal():
     assert "\x1b" not in "".join(shown(served(["a"], a="\x1b[31mred")))
 
 
+def test_a_model_of_serve_that_still_loads_has_no_endpoint_that_is_down():
+    status = served(["a"])
+    status["clusters"][0]["endpoints"] = []
+    assert not any("down" in line for line in shown(status))
+    del status["control"]["folders"]
+    assert any("down" in line for line in shown(status))
+
+
 def test_an_alias_says_what_it_stands_for():
     status = served(["a"])
     status["models"].append(traffic("39", split=[{"cluster": "a@1", "weight": 1}]))
