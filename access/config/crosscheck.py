@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 from access.config.key_types import nearest
 from access.config.sections import ClusterSettings
 from access.document import Path
+from access.own_addresses import OwnAddresses
+from dl_inference.address import fault
 
 _GOES_TO = ("cluster", "endpoints", "discovery", "split")
 _SETTINGS = tuple(ClusterSettings.model_fields)
@@ -45,6 +47,7 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     if not any(data.get(key) for key in ("models", "discovery", "default_cluster")):
         yield Finding((), "nothing to route", "give `models`, `discovery` or `default_cluster`")
     yield from _listeners(data)
+    yield from _circles(data)
 
 
 def _target(target: _TargetData, clusters: set[str]) -> Iterator[Finding]:
@@ -113,6 +116,25 @@ def _listeners(data: Mapping[str, Any]) -> Iterator[Finding]:
         if isinstance(address, str) and not address.endswith(":0") and address in everything[:index]:
             path: Path = ("admin",) if index == len(addresses) else ("listen", index)
             yield Finding(path, f"{address} is listened on already", "give another port")
+
+
+def _circles(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield endpoints that are the access service itself."""
+    listen = data.get("listen")
+    addresses = [listen] if isinstance(listen, str) else listen if isinstance(listen, list) else []
+    known = [each for each in addresses if isinstance(each, str) and not fault(each) and not each.endswith(":0")]
+    own = OwnAddresses(known)
+    places: list[tuple[Path, Mapping[str, Any]]] = [
+        (("clusters", name), _mapping(cluster)) for name, cluster in _mapping(data.get("clusters")).items()
+    ]
+    places += [(target.path, target.data) for target in _targets(data)]
+    for path, place in places:
+        endpoints = place.get("endpoints")
+        for index, endpoint in enumerate(endpoints if isinstance(endpoints, list) else ()):
+            address = _mapping(endpoint).get("address") if isinstance(endpoint, Mapping) else endpoint
+            if isinstance(address, str) and not fault(address) and own.contains(address):
+                text = f"{address} is this access service itself: every call to it would come back here"
+                yield Finding((*path, "endpoints", index), text, "name the model server, or give it another port")
 
 
 def _has_own_cluster(model: Any) -> bool:

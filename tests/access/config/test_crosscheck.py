@@ -23,7 +23,8 @@ def found(data: dict) -> list[tuple[str, str, str]]:
         {"models": {"m": {"versions": {"1": HERE}}}},
         {"models": {"m": {"split": [{**HERE, "weight": 0}, {"endpoints": ["b:1"]}]}}},
         {**M, "listen": ["a:0", "a:0"], "admin": "a:0"},
-        {**M, "listen": "a:1", "admin": "a:2"},
+        {**M, "listen": "127.0.0.2:1", "admin": "a:2"},
+        {"listen": "127.0.0.1:8500", "models": {"m": {"endpoints": ["127.0.0.1:8501", "127.0.0.2:8500", 5, "x"]}}},
         {"models": {"m": {**HERE, "timeout_ms": 101, "attempt_timeout_ms": 100}}},
     ],
 )
@@ -38,6 +39,22 @@ def test_what_agrees_is_not_named(data):
         (
             {**M, "clusters": {"m": HERE}},
             ("models.m", "m is also the name of a cluster in `clusters`", "write `{cluster: m}`"),
+        ),
+        (
+            {"listen": "0.0.0.0:8500", "models": {"m": {"endpoints": ["a:1", {"address": "LOCALHOST:08500"}]}}},
+            (
+                "models.m.endpoints.1",
+                "LOCALHOST:08500 is this access service itself: every call to it would come back here",
+                "name the model server, or give it another port",
+            ),
+        ),
+        (
+            {"listen": ["[::1]:8500"], "clusters": {"c": {"endpoints": ["[0::1]:8500"]}}, **M},
+            (
+                "clusters.c.endpoints.0",
+                "[0::1]:8500 is this access service itself: every call to it would come back here",
+                "name the model server, or give it another port",
+            ),
         ),
         ({"models": {"m": {"cluster": "a"}}}, ("models.m.cluster", "there is no cluster 'a'", "")),
         (
