@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dl_inference.problem import Problem
-from dl_inference.serving import folder
+from dl_inference.serving import folder, foreign, requirements
 from dl_inference.serving.given import NOTHING, Given
 from dl_inference.serving.settings import ModelFolderError
-from tf_predict import saved_file
+from tf_predict import samples, saved_file
 from tf_predict.config import ModelSettings
 
 MAX_VERSION = 2**63 - 1
@@ -78,7 +78,10 @@ def check(path: Path, given: Given = NOTHING) -> list[Problem]:
         found = find(path, given)
     except ModelFolderError as error:
         return error.problems
-    return [problem for version in found.versions for problem in saved_file.problems(version.path)]
+    problems = [problem for version in found.versions for problem in saved_file.problems(version.path)]
+    for place in dict.fromkeys((found.path, *(version.path for version in found.versions))):
+        problems += requirements.problems(place)
+    return problems + samples.read(found.path)[1] + foreign.odd_versions(found.path)
 
 
 def _versions(path: Path, problems: list[Problem]) -> tuple[Version, ...]:

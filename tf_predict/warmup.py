@@ -7,24 +7,21 @@ With the version's own ``assets.extra/tf_serving_warmup_requests``, as TF Servin
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.message import DecodeError
 
 from dl_inference.messages import PredictionLog, PredictRequest, TensorProto
-from tf_predict import examples
+from tf_predict import examples, samples
 from tf_predict.errors import RequestError
 from tf_predict.predict import PREDICT, predict
 from tf_predict.servable import Servable
 
 _LOGGER = logging.getLogger(__name__)
 
-METHOD = "/tensorflow.serving.PredictionService/Predict"
 MAX_SAMPLES = 16
 MAX_RECORDS = 1000
 """Of tf_serving_warmup_requests; TF Serving's own limit."""
@@ -117,18 +114,11 @@ def _zero(info: Any) -> Any | None:
 
 
 def _samples(folder: Path, number: int) -> list[Request]:
-    file = folder / "samples" / "expected.json"
-    if not file.is_file():
-        return []
-    requests: list[Request] = []
-    try:
-        for index, case in enumerate(json.loads(file.read_text(encoding="utf-8"))):
-            if case.get("method") == METHOD and "error" not in case:
-                request = ParseDict(case["request"], PredictRequest())
-                requests.append((f"case {index} of samples/expected.json", predict, request))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ParseError) as error:
-        _LOGGER.warning("warm-up: %s is not as models/README.md says: %s: %s", file, type(error).__name__, error)
-    return [each for each in requests if _is_for(each[2].model_spec, number)][:MAX_SAMPLES]
+    requests, problems = samples.read(folder)
+    for problem in problems:
+        _LOGGER.warning("warm-up: %s", problem)
+    own = [(index, request) for index, request in requests if _is_for(request.model_spec, number)]
+    return [(f"case {index} of {samples.FILE}", predict, request) for index, request in own[:MAX_SAMPLES]]
 
 
 def _is_for(spec: Any, number: int) -> bool:

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dl_inference.problem import Problem
-from dl_inference.serving import folder
+from dl_inference.serving import folder, foreign, requirements
 from dl_inference.serving.given import NOTHING, Given
 from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.settings import ModelFolderError
-from torch_predict import sources
+from torch_predict import samples, sources
 from torch_predict.config import ModelSettings
 from torch_predict.errors import PickleNotAllowed
 from torch_predict.runtimes import RUNTIMES, Runtime
@@ -78,10 +78,17 @@ def check(path: Path, given: Given = NOTHING, *, allow_pickle: bool = False) -> 
             and not (allow_pickle or found.settings.allow_pickle)
         ):
             problems.append(PickleNotAllowed(version.file).problem)
+        if version.runtime.name == "pickled":
+            problems += sources.pickled_problems(version.file)
         problems += sources.problems(
             version.path, needs_model_py=version.runtime.needs_model_py, model_file=version.file.name
         )
-    return problems
+        problems += sources.hidden_modules(version.path)
+        problems += requirements.problems(version.path)
+    if found is not None:
+        problems += samples.read(found.path)[1] + foreign.odd_versions(found.path)
+        problems += requirements.problems(found.path)
+    return list(dict.fromkeys(problems))
 
 
 def load(found: ModelFolder, version: Version, *, allow_pickle: bool, device: torch.device) -> Callable[..., Any]:
@@ -135,6 +142,8 @@ def _model_file(place: Path) -> Path:
         return files[0]
     if folder.holds_saved_model(place):
         raise LoadError(place, "holds a TensorFlow SavedModel", "serve it with a TensorFlow server")
+    for problem in [*foreign.foreign_files(place), *foreign.odd_versions(place)]:
+        raise LoadError(problem.place, problem.message, problem.remedy)
     inner = [p.parent.name for name in folder.PYTORCH_FILES for p in sorted(place.glob(f"*/{name}"))]
     if inner:
         raise LoadError(place, "holds no model, but model folders", f"name one of them: {', '.join(inner)}")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_LOGGER = logging.getLogger(__name__)
+from dl_inference.problem import Problem
+
+FILE = Path("samples") / "expected.json"
+
+_REMEDY = 'write a list of cases, each {"request": ...} with a SeldonMessage in JSON'
 
 MAX_CASES = 16
 """More of them warm nothing that these have not."""
@@ -26,22 +29,37 @@ class Sample:
     meta: dict[str, Any] = field(default_factory=dict)
     method: str = "/seldon.protos.Model/Predict"
     request_id: str = "warm-up"
+    case: int = 0
+    """The how manieth of the file."""
+    is_refused: bool = False
+    """Whether it is one that the model should answer with an error."""
 
 
-def read(folder: Path) -> list[Sample]:
-    """Return the first samples of a model folder; none where there is no expected.json."""
-    file = folder / "samples" / "expected.json"
+def read(folder: Path) -> tuple[list[Sample], list[Problem]]:
+    """Return the first samples of a model folder, and what is wrong with others; nothing without an expected.json."""
+    file = folder / FILE
     if not file.is_file():
-        return []
-    samples = []
+        return [], []
     try:
-        for case in json.loads(file.read_text(encoding="utf-8"))[:MAX_CASES]:
+        cases = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return [], [Problem(str(file), f"cannot be read as JSON: {error}", "correct or remove it")]
+    if not isinstance(cases, list):
+        return [], [Problem(str(file), f"holds a {type(cases).__name__}, not a list of cases", _REMEDY)]
+    samples, problems = [], []
+    for index, case in enumerate(cases[:MAX_CASES]):
+        try:
             sample = _sample(case["request"], file.parent)
+        except OSError as error:
+            text = f"case {index} names {error.filename}, which cannot be read: {error.strerror}"
+            problems.append(Problem(str(file), text, "put the file there, or correct the case"))
+        except (EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+            text = f"case {index} cannot be read: {type(error).__name__}: {error}"
+            problems.append(Problem(str(file), text, _REMEDY))
+        else:
             if sample is not None:
-                samples.append(sample)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
-        _LOGGER.warning("warm-up: %s is not as models/README.md says: %s: %s", file, type(error).__name__, error)
-    return samples
+                samples.append(replace(sample, case=index, is_refused="error" in case))
+    return samples, problems
 
 
 def _sample(request: dict[str, Any], folder: Path) -> Sample | None:

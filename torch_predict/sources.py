@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import _compat_pickle
 import ast
 import difflib
 import importlib.util
+import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from dl_inference.problem import Problem
+from torch_predict.pickles import names_in_pickle
 
 HOOKS = {
     "preprocess": "preprocess(x, **kwargs)",
@@ -22,6 +27,10 @@ HOOKS = {
 
 _ALIKE = 0.85
 """As difflib counts: ``postproces`` and ``preprocessing`` are like a hook's name, ``preprocess_image`` is not."""
+
+_OURS = ("dl_inference", "access", "torch_predict", "tf_predict")
+
+_NOWHERE = ModuleSpec("", None)
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -81,6 +90,48 @@ def problems(folder: Path, *, needs_model_py: bool, model_file: str) -> list[Pro
     return found
 
 
+def hidden_modules(folder: Path) -> list[Problem]:
+    """Return the folder's own modules that have the name of another one: one of the two hides the other.
+
+    The folder comes first where Python looks for modules, but what the server has imported before stays.
+    """
+    found = []
+    for place in sorted(folder.iterdir()):
+        is_module = place.suffix == ".py" or (place / "__init__.py").is_file()
+        name = place.stem if place.suffix == ".py" else place.name
+        if not is_module or name in ("processor", "model"):
+            continue
+        if name in _OURS:
+            whose = "dl-inference"
+        elif name in sys.stdlib_module_names:
+            whose = "Python's standard library"
+        elif _is_in_site_packages(name):
+            whose = "an installed package"
+        else:
+            continue
+        text = f"has the name of a module of {whose}: one of the two hides the other"
+        found.append(Problem(str(place), text, f"rename it, for example to my_{name}"))
+    return found
+
+
+def pickled_problems(file: Path) -> list[Problem]:
+    """Return the classes that a pickled model needs, and that no server could find, without unpickling it."""
+    found = []
+    for name in sorted(names_in_pickle(file) or ()):
+        top = name.partition(".")[0]
+        top = _compat_pickle.IMPORT_MAPPING.get(top, top)  # a pickle has some modules by their names in Python 2
+        if top == "__main__":
+            text = f"needs {name}, which only the script that saved it has"
+            remedy = "move the class to a module of its own beside the model, import it in the script, and save again"
+        elif not _is_beside(file.parent, top) and not _is_installed(top):
+            text = f"needs {name}, and {top} is not installed"
+            remedy = f"put {top}.py beside it, or {install(top)}"
+        else:
+            continue
+        found.append(Problem(str(file), text, remedy))
+    return found
+
+
 def _parsed(file: Path, found: list[Problem]) -> ast.Module | None:
     try:
         return ast.parse(file.read_bytes(), str(file))
@@ -137,10 +188,22 @@ def _import_problems(folder: Path, file: Path, tree: ast.Module) -> Iterator[Pro
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
             names = [node.module]
         for top in dict.fromkeys(name.partition(".")[0] for name in names):
-            is_beside = (folder / f"{top}.py").exists() or (folder / top).is_dir()
-            if not is_beside and not list(folder.glob(f"{top}.*.so")) and not _is_installed(top):
+            if not _is_beside(folder, top) and not _is_installed(top):
                 place = f"{file}:{node.lineno}"
                 yield Problem(place, f"imports {top}, which is not installed", install(top))
+
+
+def _is_beside(folder: Path, name: str) -> bool:
+    return (folder / f"{name}.py").exists() or (folder / name).is_dir() or bool(list(folder.glob(f"{name}.*.so")))
+
+
+def _is_in_site_packages(name: str) -> bool:
+    try:
+        origin = (importlib.util.find_spec(name) or _NOWHERE).origin
+    except (ImportError, ValueError):
+        return False
+    places = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}
+    return origin is not None and any(Path(origin).is_relative_to(place) for place in places)
 
 
 def install(name: str) -> str:

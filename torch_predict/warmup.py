@@ -11,8 +11,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from torch_predict.errors import RequestError
-from torch_predict.samples import read
+from torch_predict.errors import RequestError, words_of
+from torch_predict.samples import FILE, read
 from torch_predict.signature import TensorSpec, merged
 
 if TYPE_CHECKING:
@@ -36,15 +36,19 @@ def warm_up(predictor: Predictor, folder: Path) -> WarmUp:
 
     A sample that fails is said in the log and keeps nobody from being served: the samples may be wrong.
     """
-    samples = read(folder)
+    samples, problems = read(folder)
+    for problem in problems:
+        _LOGGER.warning("warm-up: %s", problem)
     seen: list[tuple[list[TensorSpec], list[TensorSpec]]] = []
-    for index, sample in enumerate(samples):
+    for sample in samples:
         try:
             seen.append(predictor.observe(sample))
-        except RequestError:
-            continue  # samples of bad input are samples too
-        except BaseException:  # sys.exit() in a hook, too
-            _LOGGER.warning("warm-up: sample %d failed", index, exc_info=True)
+        except RequestError as error:
+            if not sample.is_refused:  # samples of bad input are samples too
+                _LOGGER.warning("warm-up: case %d of %s failed: %s: %s", sample.case, FILE, error.code.name, error.text)
+        except BaseException as error:  # sys.exit() in a hook, too
+            what = f"{type(error).__name__}: {words_of(error)}"
+            _LOGGER.warning("warm-up: case %d of %s failed: %s", sample.case, FILE, what, exc_info=True)
     if not seen:
         return WarmUp(len(samples), (), ())
     # Samples of another kind than the first one's show another way to call the model; metadata has room for one.

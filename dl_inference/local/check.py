@@ -18,6 +18,7 @@ from dl_inference.local.models import Model
 from dl_inference.local.routes import routing
 from dl_inference.problem import Problem
 from dl_inference.serving.folder import PYTORCH_FILES, holds_model, holds_versions, kind_of
+from dl_inference.serving.foreign import is_odd_version
 from dl_inference.serving.given import Given
 from dl_inference.serving.settings import FILE, CommonSettings, ModelFolderError
 from tf_predict import repository as saved_models
@@ -49,7 +50,7 @@ def holds_model_folders(path: Path) -> bool:
     if _is_model_folder(path):
         return False
     try:
-        return any(_is_model_folder(path / name) for name in model_names(path))
+        return any(_is_model_folder(path / name) for name in model_names(path) if not is_odd_version(name))
     except OSError:  # whoever looks into it next says so
         return False
 

@@ -56,7 +56,7 @@ def test_an_example_answers_its_samples(folder):
     assert repository.check(folder) == []
     predictor = load_predictor(found, found.chosen()[-1], allow_pickle=False, settings=ServerSettings(torch_threads=1))
     cases = json.loads((folder / "samples" / "expected.json").read_text())
-    samples = read(folder)
+    samples, _ = read(folder)
     assert len(samples) == len(cases)
     for case, sample in zip(cases, samples, strict=True):
         if "error" in case:

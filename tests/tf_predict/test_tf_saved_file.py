@@ -9,6 +9,7 @@ import pytest
 
 from dl_inference.messages import SignatureDef
 from tf_predict import repository, summary
+from tf_predict.samples import METHOD
 from tf_predict.saved_file import problems, signatures
 
 
@@ -81,3 +82,20 @@ def test_the_signatures_are_told(copied: Path):
     assert parts["versions"] == "1"
     assert parts["inputs of serving_default"] == "x float [-1, 10]"
     assert parts["outputs of serving_default"] == "y float [-1, 10]"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[", "cannot be read as JSON"),
+        ("{}", "holds a dict, not a list of cases"),
+        (f'[{{"method": "{METHOD}", "request": {{"input": 1}}}}]', "case 0 cannot be read: ParseError"),
+        (f'[{{"method": "{METHOD}"}}]', "case 0 cannot be read: KeyError"),
+    ],
+)
+def test_broken_samples_are_told(copied: Path, text, words):
+    (copied.parent / "samples").mkdir()
+    (copied.parent / "samples" / "expected.json").write_text(text)
+    (problem,) = repository.check(copied.parent)
+    assert problem.message.startswith(words)
+    assert problem.remedy

@@ -82,7 +82,7 @@ def test_wrong_samples_keep_nobody_from_being_served(tmp_path, caplog):
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "expected.json").write_text('{"request": 1}')
     assert warm_up(Recorder((1,)), 1, tmp_path) == 1
-    assert "is not as models/README.md says" in caplog.text
+    assert "holds a dict, not a list of cases" in caplog.text
 
 
 def record(size: int) -> bytes:

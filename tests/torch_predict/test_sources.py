@@ -9,7 +9,7 @@ import pytest
 
 from dl_inference.serving.load_error import LoadError
 from torch_predict import hooks, repository
-from torch_predict.sources import misnamed, problems
+from torch_predict.sources import hidden_modules, misnamed, problems
 
 
 def told(folder, needs_model_py=False):
@@ -132,3 +132,59 @@ def test_a_folder_that_may_not_be_entered_is_told(write, monkeypatch):
     (found,) = repository.check(folder)
     assert found.message.startswith("may not be entered by user")
     assert found.remedy.startswith(f"chmod a+rx {folder}")
+
+
+@pytest.mark.parametrize(
+    ("file", "whose"),
+    [
+        ("access.py", "dl-inference"),
+        ("torch_predict/__init__.py", "dl-inference"),
+        ("random.py", "Python's standard library"),
+        ("numpy/__init__.py", "an installed package"),
+        ("torch.py", "an installed package"),
+    ],
+)
+def test_a_module_with_the_name_of_another_one_is_told(write, file, whose):
+    folder = write({file: ""})
+    (problem,) = hidden_modules(folder)
+    name = file.partition("/")[0].removesuffix(".py")
+    assert problem.message == f"has the name of a module of {whose}: one of the two hides the other"
+    assert problem.remedy == f"rename it, for example to my_{name}"
+
+
+def test_modules_with_names_of_their_own_and_folders_of_data_are_not_named(write):
+    assert hidden_modules(write({"processor.py": "", "model.py": "", "nets.py": "", "numpy/x.txt": ""})) == []
+
+
+def test_a_pickle_of_a_class_that_no_server_can_find_is_told_without_unpickling_it(write):
+    folder = write({"nets.py": ""})
+    for module, name in (("__main__", "Net"), ("of_nobody", "Net"), ("nets", "Net")):
+        state = f"c{module}\n{name}\n"
+        (folder / "model.pth").write_bytes(b"\x80\x02" + state.encode() + b")R.")
+        found = [each.message for each in repository.check(folder, allow_pickle=True)]
+        assert (
+            found
+            == {
+                "__main__": ["needs __main__.Net, which only the script that saved it has"],
+                "of_nobody": ["needs of_nobody.Net, and of_nobody is not installed"],
+                "nets": [],
+            }[module]
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "cannot be read as JSON"),
+        ("{}", "holds a dict, not a list of cases"),
+        ('[{"request": {"strData": "a"}}, {}]', "case 1 cannot be read: KeyError"),
+        ('[{"request": {"binData": {"file": "no.png"}}}]', "case 0 names "),
+        ('[{"request": {"data": {"tensor": {"shape": [3], "values": [1]}}}}]', "case 0 cannot be read: ValueError"),
+    ],
+)
+def test_broken_samples_are_told(write, text, words):
+    folder = write({"model.py": "class Model: pass", "samples/expected.json": text})
+    (folder / "model.pth").write_bytes(b"\x80\x02}.")
+    (problem,) = repository.check(folder)
+    assert problem.message.startswith(words)
+    assert problem.remedy
