@@ -1,16 +1,23 @@
-"""`dl-inference check`: name every problem of a configuration or of model folders."""
+"""`dl-inference check`: report every problem of a configuration or of model folders."""
 
+from __future__ import annotations
+
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from access.check import check as check_access
 from dl_inference.commands import access_settings
 from dl_inference.commands.check_view import show, show_folder, show_folders
-from dl_inference.commands.console import out
+from dl_inference.commands.console import err, out
 from dl_inference.commands.options import AllowPickle
+from dl_inference.problem import Problem
 from dl_inference.serving.folder import PYTORCH_FILES
+
+if TYPE_CHECKING:
+    from dl_inference.local.check import Checked
 
 
 def check(
@@ -23,6 +30,13 @@ def check(
     *,
     allow_pickle: AllowPickle = False,
     has_all: Annotated[bool, typer.Option("--all", help="Also print every effective value.")] = False,
+    loads: Annotated[
+        bool,
+        typer.Option("--load", help="Also load each model, in a process of its own, and send its samples through it."),
+    ] = False,
+    timeout_ms: Annotated[
+        int, typer.Option(min=1, metavar="MS", help="With --load: most time until a model is ready, ms.")
+    ] = 600_000,
 ) -> None:
     """Report every problem of a configuration or of model folders.
 
@@ -31,7 +45,14 @@ def check(
     problems.
     """
     if path.is_dir():
-        is_good = _folders(path, allow_pickle=allow_pickle, has_all=has_all)
+        every, others = _folders(path, allow_pickle=allow_pickle)
+        if loads:
+            every = _loaded(every, allow_pickle=allow_pickle, timeout_s=timeout_ms / 1000)
+        if len(every) == 1 and not others and every[0].folder == path:
+            show_folder(out, every[0], has_all=has_all)
+        else:
+            show_folders(out, every, others, has_all=has_all, has_found=loads)
+        is_good = not others and not any(each.problems for each in every)
     elif path.suffix in {Path(name).suffix for name in PYTORCH_FILES}:
         out.print(f"{path}: a model file\n    name its folder: {path.parent}", markup=False, soft_wrap=True)
         is_good = False
@@ -43,16 +64,27 @@ def check(
         raise typer.Exit(1)
 
 
-def _folders(path: Path, *, allow_pickle: bool, has_all: bool) -> bool:
-    """Print what there is to say of a model folder, or of all those in a folder; return whether nothing is wrong."""
+def _folders(path: Path, *, allow_pickle: bool) -> tuple[list[Checked], list[Problem]]:
+    """Look at a model folder, or at all those in a folder; return what was found, and what else is wrong there."""
     # numpy, which the servers' formats need, doubles the start of every other command
     from dl_inference.local import check as folders  # noqa: PLC0415
 
     if not folders.holds_model_folders(path):
-        checked = folders.check(path, allow_pickle=allow_pickle)
-        show_folder(out, checked, has_all=has_all)
-        return not checked.problems
-    every = folders.check_all(path, allow_pickle=allow_pickle)
-    others = folders.left_out(path)
-    show_folders(out, every, others, has_all=has_all)
-    return not others and not any(each.problems for each in every)
+        return [folders.check(path, allow_pickle=allow_pickle)], []
+    return folders.check_all(path, allow_pickle=allow_pickle), folders.left_out(path)
+
+
+def _loaded(every: list[Checked], *, allow_pickle: bool, timeout_s: float) -> list[Checked]:
+    """Load what could be served; return also what only that tells."""
+    from dl_inference.local.loading import load  # noqa: PLC0415  (grpc: as above)
+
+    done = []
+    for each in every:
+        if each.layout is None:
+            done.append(each)
+            continue
+        err.print(f"loading {each.folder}", markup=False, soft_wrap=True)  # which may take minutes
+        found, problems = load(each.layout, allow_pickle=allow_pickle, timeout_s=timeout_s)
+        together = tuple(dict.fromkeys([*each.problems, *problems]))
+        done.append(replace(each, found={**each.found, **found}, problems=together))
+    return done

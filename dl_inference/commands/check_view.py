@@ -48,7 +48,9 @@ def show_folder(console: Console, checked: Checked, *, has_all: bool) -> None:
         _show_found(console, checked, has_all=has_all)
 
 
-def show_folders(console: Console, every: Sequence[Checked], others: Sequence[Problem], *, has_all: bool) -> None:
+def show_folders(
+    console: Console, every: Sequence[Checked], others: Sequence[Problem], *, has_all: bool, has_found: bool
+) -> None:
     """Print what was found out about model folders: a verdict on each, then what is wrong with each.
 
     Args:
@@ -56,15 +58,16 @@ def show_folders(console: Console, every: Sequence[Checked], others: Sequence[Pr
         every: of the model folders.
         others: what lies beside them.
         has_all: also what is in them, and every value in force.
+        has_found: also what is in them.
     """
     for each in every:
         _verdict(console, each.folder.name, each.problems, about=each.found.get("format", ""))
     for each in every:
         show_problems(console, each.problems, "red")
     show_problems(console, others, "red")
-    for each in every if has_all else ():
+    for each in every if has_all or has_found else ():
         console.print(Text(f"\n{each.folder.name}", style="bold"))
-        _show_found(console, each, has_all=True)
+        _show_found(console, each, has_all=has_all)
 
 
 def _show_found(console: Console, checked: Checked, *, has_all: bool) -> None:

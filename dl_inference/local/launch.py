@@ -50,12 +50,7 @@ class Launcher:
         self._allow_pickle = allow_pickle
         self._template: Template | None = None
         self._count = 0
-        threads = str(max(1, state.cores() // replicas))
-        shared = {variable(name): threads for name in ("torch_threads", "tensorflow_threads")}
-        inherited = {
-            name: text for name, text in os.environ.items() if name not in _SHARED_PORT and not is_about_registry(name)
-        }
-        self._environment = {**shared, **inherited, "PYTHONUNBUFFERED": "1"}
+        self._environment = environment(replicas)
 
     def step(self, kinds: Collection[Kind], processes: Iterable[ModelProcess]) -> None:
         """Look after the template, and reap what nobody else does.
@@ -131,3 +126,17 @@ class Launcher:
                 if ended.si_pid in known:
                     return
                 os.waitpid(ended.si_pid, 0)
+
+
+def environment(replicas: int) -> dict[str, str]:
+    """Return the variables of a model process: this process's, without those that are about a port or a registry.
+
+    Args:
+        replicas: processes among which the cores are divided, unless a variable says how many threads there are.
+    """
+    threads = str(max(1, state.cores() // replicas))
+    shared = {variable(name): threads for name in ("torch_threads", "tensorflow_threads")}
+    inherited = {
+        name: text for name, text in os.environ.items() if name not in _SHARED_PORT and not is_about_registry(name)
+    }
+    return {**shared, **inherited, "PYTHONUNBUFFERED": "1"}

@@ -146,7 +146,7 @@ class ModelProcess:
         self._close_health()
         self._reader.join(0.2)  # its last words; a grandchild may hold the pipe open
         self._socket.unlink(missing_ok=True)
-        self.reason = f"not ready within {self._ready_s:.0f} s" if status is None else self._why(status)
+        self.reason = f"not ready within {self._ready_s:g} s" if status is None else self._why(status)
 
     def _why(self, status: int) -> str:
         """Say why it ended: what it said after "cannot serve", else its last line, and how it ended."""
