@@ -21,6 +21,8 @@ from dl_inference._native import NativeError
 
 # How soon a second signal is seen.
 DRAIN_SLICE_MS = 200
+# How often the data plane is asked what the log should say: endpoints that are down, callers of other protocols.
+LISTEN_S = 0.5
 
 
 class DataPlane(Protocol):
@@ -31,6 +33,7 @@ class DataPlane(Protocol):
     def set_control_status(self, status_json: str) -> None: ...  # noqa: D102
     def count_reload(self, source: str, ok: bool) -> None: ...  # noqa: D102
     def status(self) -> str: ...  # noqa: D102
+    def notices(self) -> list[tuple[str, str]]: ...  # noqa: D102
     def drain(self, timeout_ms: int) -> bool: ...  # noqa: D102
     def stop(self) -> None: ...  # noqa: D102
 
@@ -88,6 +91,7 @@ class Control:
         self._plane: DataPlane | None = None
         self._applied = ""
         self._shown = ""
+        self._listened_at = float("-inf")
         self.refused: str | None = None
         self.warnings: tuple[str, ...] = ()
         self.bound: dict[str, Any] = {}
@@ -154,6 +158,15 @@ class Control:
             if text not in self.warnings:
                 self._log.warning("%s", text)
         self.warnings = texts
+
+    def listen(self) -> None:
+        """Log what the data plane has noticed since the last time, at most once in `LISTEN_S`."""
+        now = time.monotonic()
+        if now - self._listened_at < LISTEN_S:
+            return
+        self._listened_at = now
+        for level, text in self._started().notices():
+            self._log.log(logging.getLevelNamesMapping()[level], "%s", text)
 
     def show(self, status: Mapping[str, Any]) -> None:
         """Put what /status shows under `control` into force, if it is new."""

@@ -119,6 +119,7 @@ class AccessService:
         if changed:
             self._apply()
         self._control.show(self._status())
+        self._control.listen()
 
     def _adopt(self) -> None:
         """Take over the sources of a new configuration; those that it kept keep their last good state."""

@@ -79,6 +79,7 @@ def process(config: AccessConfig) -> dict[str, Any]:
         "expose_endpoints": config.expose_endpoints,
         "admin_methods": config.admin_methods,
         "access_log": config.access_log,
+        "latency_buckets_ms": list(config.metrics.latency_buckets_ms),
         "limits": {name: value for name, value in limits.items() if name in server},
         "upstream": {name: value for name, value in limits.items() if name not in server},
     }

@@ -83,6 +83,13 @@ class Proxy:
     def count_reload(self, source: str, ok: bool) -> None:
         """Count one reload of a configuration or discovery source, for ``dl_reloads_total{source,result}``."""
 
+    def notices(self) -> list[tuple[str, str]]:
+        """Return what is new for the log: (INFO or WARNING, text).
+
+        Endpoints that went down or came back, at most a line each in 10 s and 20 in all; callers of another protocol,
+        at most a line for each in a minute.
+        """
+
     def status(self) -> str:
         """Return what the proxy sees, as the JSON of /status."""
 
@@ -166,6 +173,12 @@ class Worker:
 
     def next_batch(self, timeout_ms: int) -> Batch | None:
         """Wait, without the GIL, for requests; None on time-out or when drained and empty."""
+
+    def measured(self, preprocess_s: float, model_s: float, postprocess_s: float) -> None:
+        """Count how long one call's stages took, in seconds, for ``dl_stage_seconds``."""
+
+    def notices(self) -> list[tuple[str, str]]:
+        """As Proxy.notices: callers of another protocol."""
 
     def drain(self, timeout_ms: int) -> bool:
         """As Proxy.drain; next_batch goes on giving what is queued."""

@@ -19,7 +19,7 @@ import grpc
 from dl_inference.registry.announcing import registration as registry
 from dl_inference.registry.announcing.registration import Announcement, Served
 from dl_inference.registry.zookeeper import RegistryError
-from dl_inference.serving import ending
+from dl_inference.serving import ending, log
 from dl_inference.serving.limits import CommonLimits
 from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.options import ServeOptions
@@ -95,7 +95,7 @@ def serve(options: ServeOptions, *, settings: ServerSettings | None = None, load
     Raises:
         ModuleNotFoundError: TensorFlow is not installed.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log.begin()
     with Signals():
         loaded = _load(options, settings, load)
     if loaded is None:

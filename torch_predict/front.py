@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from dl_inference.serving.latency import LATENCY_BUCKETS_MS
 from dl_inference.serving.limits import ServerLimits
 from dl_inference.serving.options import ServeOptions
 from torch_predict.repository import ModelFolder, Version
@@ -29,6 +30,7 @@ class WorkerConfig(BaseModel):
     max_batch: int
     timeout_ms: int
     stream_idle_timeout_ms: int
+    latency_buckets_ms: tuple[float, ...]
     limits: ServerLimits
 
 
@@ -56,5 +58,6 @@ def worker_config(options: ServeOptions, folder: ModelFolder, version: Version, 
         max_batch=settings.max_batch,
         timeout_ms=settings.timeout_ms,
         stream_idle_timeout_ms=settings.stream_idle_timeout_ms,
+        latency_buckets_ms=LATENCY_BUCKETS_MS,
         limits=settings.limits,
     )

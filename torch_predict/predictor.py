@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from torch_predict.samples import Sample
 
 _LOGGER = logging.getLogger(__name__)
+
+Measured = Callable[[float, float, float], None]
+"""Takes the seconds of one item's preprocess, model and postprocess."""
 
 
 class Predictor:
@@ -53,15 +57,24 @@ class Predictor:
         self._dtype = _float_dtype(model)
         self._class_names = class_names
         self._signature = signature or Signature(arguments_of(model))
+        self._model_at = self._result_at = 0.0  # when the last item came to the model, and left it
         self.metadata = self._own_metadata()
         """What callers are told of inputs and outputs."""
 
-    def answer(self, batch: Batch) -> None:
-        """Answer every item of a batch, each with its own result or its own error."""
+    def answer(self, batch: Batch, measured: Measured = lambda preprocess_s, model_s, postprocess_s: None) -> None:
+        """Answer every item of a batch, each with its own result or its own error.
+
+        Args:
+            batch: of the front.
+            measured: told how long the stages of each answered item took; `Worker.measured`.
+        """
         for index in range(len(batch)):
             item = batch[index]
+            began = time.perf_counter()
             try:
                 _reply(batch, index, self.predict(item))
+                model_at, result_at = self._model_at, self._result_at
+                measured(model_at - began, result_at - model_at, time.perf_counter() - result_at)
             except BaseException as error:  # whatever a hook raises, the next item is still answered
                 # Before the caller knows of it, who may look for it at once. A handler of the hook's own may fail, too.
                 with contextlib.suppress(BaseException):
@@ -115,7 +128,9 @@ class Predictor:
         if self._has_input_hook:
             return self.run(oip.hook_input_of(inputs), meta, "infer")
         given = self._signature.bind(inputs)
+        self._model_at = time.perf_counter()
         x = self._signature.call(self._model, {name: self._to_input(name, array) for name, array in given.items()})
+        self._result_at = time.perf_counter()
         postprocess = self._hooks.postprocess
         return x if postprocess is None else postprocess(x, meta)
 
@@ -143,7 +158,9 @@ class Predictor:
         if hooks.preprocess is not None:
             x = hooks.preprocess(x, meta)
         run_model = hooks.run_model
+        self._model_at = time.perf_counter()
         x = self._call_model(x, meta, kind) if run_model is None else run_model(self._model, x, meta)
+        self._result_at = time.perf_counter()
         return x if hooks.postprocess is None else hooks.postprocess(x, meta)
 
     def _call_model(self, x: Any, meta: Meta, kind: str) -> Any:

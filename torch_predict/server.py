@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from dl_inference.messages import DESCRIPTORS
 from dl_inference.registry.announcing import registration as registry
 from dl_inference.registry.announcing.registration import Announcement, Served
 from dl_inference.registry.zookeeper import RegistryError
-from dl_inference.serving import ending, forked
+from dl_inference.serving import ending, forked, log
 from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.options import ServeOptions
 from dl_inference.serving.settings import ModelFolderError
@@ -35,6 +36,9 @@ _LOGGER = logging.getLogger(__name__)
 
 POLL_MS = 500
 """How long one wait for a batch may last; nothing depends on it but how soon a stop is seen without traffic."""
+
+LISTEN_S = 0.5
+"""How often the front is asked what the log should say."""
 
 STUCK_S = 1.0
 """How long a hook may still be busy when the time to drain is over."""
@@ -57,7 +61,7 @@ def serve(
 
     Returns: the exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log.begin()
     with Signals() as signals:
         try:
             settings = settings or ServerSettings.from_environment(os.environ)
@@ -94,6 +98,16 @@ def _start(worker: Worker) -> list[str]:
     return bound
 
 
+def _listen(worker: Worker, listened_at: float) -> float:
+    """Log what the front has noticed, at most once in `LISTEN_S`; return when it was asked last."""
+    now = time.monotonic()
+    if now - listened_at < LISTEN_S:
+        return listened_at
+    for level, text in worker.notices():
+        _LOGGER.log(logging.getLevelNamesMapping()[level], "%s", text)
+    return now
+
+
 def _served(names: tuple[str, ...], version: int, labels: Mapping[str, int]) -> Served:
     own = tuple(label for label, number in labels.items() if number == version)
     return Served(names, "seldon", str(version), labels=own)
@@ -125,11 +139,13 @@ def _run(
         ending.exit_now(128 + signal_number)  # a hook may be busy for long, and the caller asked twice
 
     signals.handle(drain, stop_at_once)
+    listened_at = 0.0
     while not ended.is_set():
         try:
             batch = worker.next_batch(POLL_MS)
+            listened_at = _listen(worker, listened_at)
             if batch is not None:
-                predictor.answer(batch)
+                predictor.answer(batch, worker.measured)
             elif draining.is_set():
                 ended.wait(0.01)  # a drained front has nothing to wait for and says so at once
         except BaseException:

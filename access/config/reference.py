@@ -11,7 +11,16 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from access.config.sections import AccessConfig, ClusterConfig, ClusterSettings, Limits, ModelConfig, Route, SplitTarget
+from access.config.sections import (
+    AccessConfig,
+    ClusterConfig,
+    ClusterSettings,
+    Limits,
+    Metrics,
+    ModelConfig,
+    Route,
+    SplitTarget,
+)
 from access.discovery import RESOLVERS
 from access.fields import EndpointConfig, Section
 from dl_inference.variables import PREFIX
@@ -43,6 +52,7 @@ def markdown() -> str:
 def _sections() -> Iterator[str]:
     yield from _section("access.yaml", AccessConfig)
     yield from _section("limits", Limits)
+    yield from _section("metrics", Metrics)
     yield from _section("cluster_defaults", ClusterSettings)
     yield "The same keys are allowed in every cluster, and in every target with its own `endpoints` or `discovery`.\n"
     yield from _section("clusters.NAME", ClusterConfig, ClusterSettings)

@@ -18,6 +18,13 @@ from access.fields import (
 )
 from dl_inference._native import POLICIES
 from dl_inference.registry.schema import MAX_WEIGHT, Protocol
+from dl_inference.serving.latency import (
+    LATENCY_BUCKETS_MS,
+    LEAST_MS,
+    MOST_BUCKETS,
+    MOST_MS,
+    LatencyBuckets,
+)
 from dl_inference.serving.limits import (
     MIB,
     Count,
@@ -121,6 +128,16 @@ class Limits(ServerLimits, Section):
         "gRPC servers close connections that ping more often than every 5 minutes, unless told otherwise",
     )
     keepalive_timeout_ms: Milliseconds = Field(20_000, description="how long to wait for the PING's answer, ms")
+
+
+class Metrics(Section):
+    """What /metrics shows. It holds until a restart."""
+
+    latency_buckets_ms: Annotated[LatencyBuckets, FrozenList] = Field(
+        LATENCY_BUCKETS_MS,
+        description=f"upper bounds of the histograms, ascending, 1..{MOST_BUCKETS} of them, {LEAST_MS}..{MOST_MS}, ms. "
+        "The page shows for each the nearest bound that is counted, at most 4.5 % away",
+    )
 
 
 class ClusterSettings(Section):
@@ -237,6 +254,7 @@ class AccessConfig(Section):
         None, description="cluster of calls whose model has no route, or that name no model"
     )
     limits: Limits = Field(default_factory=Limits, description="limits of the process. Restart to change")
+    metrics: Metrics = Field(default_factory=Metrics, description="what /metrics shows. Restart to change")
     cluster_defaults: ClusterSettings = Field(
         default_factory=ClusterSettings,
         description="settings of all clusters that do not set their own, discovered ones too",
@@ -248,5 +266,5 @@ class AccessConfig(Section):
     )
 
 
-START_ONLY = ("listen", "admin", "workers", "expose_endpoints", "admin_methods", "access_log", "limits")
+START_ONLY = ("listen", "admin", "workers", "expose_endpoints", "admin_methods", "access_log", "limits", "metrics")
 """Keys that a running process cannot change."""

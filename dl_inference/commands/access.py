@@ -13,8 +13,9 @@ from dl_inference import messages
 from dl_inference._native import Proxy
 from dl_inference.commands import access_settings
 from dl_inference.commands.check_view import show_problems
-from dl_inference.commands.console import err, log_to_stderr
-from dl_inference.commands.options import Admin, Listen
+from dl_inference.commands.console import err
+from dl_inference.commands.options import Admin, Listen, LogLevel
+from dl_inference.serving import log
 
 
 def access(
@@ -23,6 +24,7 @@ def access(
     ],
     listen: Listen = None,
     admin: Admin = None,
+    log_level: LogLevel = None,
 ) -> None:
     """Run the access service.
 
@@ -30,7 +32,7 @@ def access(
     and of its sources are applied while the service runs; SIGHUP reads them at once. SIGTERM or SIGINT stops the
     service when the calls in flight have ended; a second signal stops it at once.
     """
-    log_to_stderr()
+    log.begin()
     flags: dict[str, Any] = {"listen": listen} if listen else {}
     if admin is not None:
         flags["admin"] = admin or None

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -23,15 +22,6 @@ _open_closed_streams()
 # What reads a pipe wants whole lines: no table is folded there.
 out = Console(width=None if sys.stdout.isatty() else 10_000)
 err = Console(stderr=True)
-
-
-def log_to_stderr() -> None:
-    """Send the log of this process to standard error, a line an event."""
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    # It tells of every event in the folder, five times a second where a log grows there.
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
 
 @contextlib.contextmanager

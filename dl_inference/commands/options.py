@@ -1,9 +1,15 @@
 """The options that several commands have."""
 
+import enum
+import os
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
+
+from dl_inference.serving import log
+
+Level = enum.StrEnum("Level", log.LEVELS)  # type: ignore[misc]  # its members are that list
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str | int], int]:
@@ -39,6 +45,22 @@ AllowPickle = Annotated[
     typer.Option(
         "--allow-pickle",
         help="Also load whole pickled models. This runs code from the file: use it only for files you trust.",
+    ),
+]
+
+
+def _set_level(level: Level | None) -> Level | None:
+    if level is not None:
+        os.environ[log.VARIABLE] = level.value  # model processes are told by it, too
+    return level
+
+
+LogLevel = Annotated[
+    Level | None,
+    typer.Option(
+        metavar="LEVEL",
+        callback=_set_level,
+        help=f"Least level of the log: {', '.join(log.LEVELS)}. Default: {log.VARIABLE}, else info.",
     ),
 ]
 Register = Annotated[

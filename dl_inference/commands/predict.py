@@ -9,7 +9,17 @@ from rich.text import Text
 
 from access import document
 from dl_inference.commands.console import err
-from dl_inference.commands.options import Admin, Advertise, AllowPickle, Capacity, Listen, Register, Weight, whole
+from dl_inference.commands.options import (
+    Admin,
+    Advertise,
+    AllowPickle,
+    Capacity,
+    Listen,
+    LogLevel,
+    Register,
+    Weight,
+    whole,
+)
 from dl_inference.local import model_server
 from dl_inference.registry.announcing import registration
 from dl_inference.registry.zookeeper import RegistryError
@@ -34,6 +44,7 @@ def predict(  # noqa: PLR0913  (the options of the command)
         str | None, typer.Option(metavar="NAME", help="Name of the model; default: the folder's name.")
     ] = None,
     allow_pickle: AllowPickle = False,
+    log_level: LogLevel = None,
     limit: Annotated[
         list[str] | None,
         typer.Option(

@@ -5,8 +5,19 @@ from typing import Annotated, Any
 
 import typer
 
-from dl_inference.commands.console import log_to_stderr, out
-from dl_inference.commands.options import Admin, Advertise, AllowPickle, Capacity, Listen, Register, Weight, whole
+from dl_inference.commands.console import out
+from dl_inference.commands.options import (
+    Admin,
+    Advertise,
+    AllowPickle,
+    Capacity,
+    Listen,
+    LogLevel,
+    Register,
+    Weight,
+    whole,
+)
+from dl_inference.serving import log
 
 
 def serve(  # noqa: PLR0913  (the options of the command)
@@ -27,6 +38,7 @@ def serve(  # noqa: PLR0913  (the options of the command)
         typer.Option("--plain", help="Log lines instead of the table; the default if the output is not a terminal."),
     ] = False,
     allow_pickle: AllowPickle = False,
+    log_level: LogLevel = None,
     register: Register = None,
     advertise: Advertise = None,
     weight: Weight = None,
@@ -47,7 +59,7 @@ def serve(  # noqa: PLR0913  (the options of the command)
         flags["admin"] = admin or None
     has_table = out.is_terminal and not plain
     if not has_table:
-        log_to_stderr()
+        log.begin()
     registration = {"register": register, "advertise": advertise, "weight": weight, "capacity": capacity}
     options = serve_run.Options(flags, replicas, allow_pickle, registration)
     raise typer.Exit(serve_run.run(models_dir, options, has_table=has_table))

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from dl_inference.commands.status_view import render
 from dl_inference.commands.words import plain
+from dl_inference.serving import log
 
 _DEFAULT_PORT = 8500  # that `dl-inference call` goes to by itself
 _LOG_STYLES = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
@@ -38,8 +39,7 @@ class Screen:
     def __enter__(self) -> Self:
         """Take over the terminal's last lines, and the log."""
         handler = _Above(self._console)
-        logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-        logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells of every event
+        log.begin(handler)
         self._live.start()
         return self
 

@@ -196,6 +196,7 @@ class LocalService:
         self._control.warn(routes.warnings)
         is_applied = self._control.apply(routes.state)
         self._control.show(self._status())
+        self._control.listen()
         if is_applied:
             if self._announcement.is_on:
                 self._announcement.tell(served(self._models.values(), routes, self._withdrawn))

@@ -67,6 +67,16 @@ def test_a_data_plane_that_cannot_start_is_a_start_error(plane, step):
         control.start(PROCESS)
 
 
+def test_what_the_data_plane_notices_is_logged_at_its_level_and_asked_for_now_and_then(plane, control, caplog):
+    plane.noticed = [("WARNING", "endpoint a:1 is down: %s"), ("INFO", "endpoint b:1 is up again")]
+    control.listen()
+    plane.noticed = [("INFO", "too early")]
+    control.listen()
+    said = [(each.levelname, each.getMessage()) for each in caplog.records if "point" in each.getMessage()]
+    assert said == [("WARNING", "endpoint a:1 is down: %s"), ("INFO", "endpoint b:1 is up again")]
+    assert plane.noticed == [("INFO", "too early")]
+
+
 def test_a_state_is_applied_once_and_said(plane, control, caplog):
     assert control.apply(routing_state("a", "b"))
     assert control.apply(routing_state("a", "b"))

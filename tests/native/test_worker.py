@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -59,6 +60,7 @@ def config(**changes: Any) -> str:
         "max_batch": 16,
         "timeout_ms": 20000,
         "stream_idle_timeout_ms": 20000,
+        "latency_buckets_ms": [1, 10, 100],
         "limits": LIMITS,
     }
     return json.dumps(document | changes)
@@ -596,9 +598,38 @@ def test_the_admin_port_shows_readiness_status_and_metrics(serve: Any) -> None:
     assert (shown["model"], shown["ready"], shown["in_flight"], shown["queued"]) == ("digits", True, 0, 0)
     assert shown["calls"]["seldon.protos.Model/Predict"]["codes"] == {"OK": 1}
     assert 'dl_requests_total{method="seldon.protos.Model/Predict",model="digits",code="OK"} 1' in page("metrics")
+    assert "<tr><th>model</th><td>digits</td></tr>" in page("")
     served.worker.set_ready(False)
     with pytest.raises(urllib.error.HTTPError, match="503"):
         page("ready")
+
+
+def test_http1_on_the_grpc_port_is_answered_logged_and_sent_to_the_admin_port(serve: Any) -> None:
+    served = serve(admin="127.0.0.1:0")
+    with pytest.raises(urllib.error.HTTPError, match="400") as refused:
+        urllib.request.urlopen(f"http://{served.address}/v1/models", timeout=10)
+    assert served.addresses[1].encode() in refused.value.read()
+    ((level, text),) = served.worker.notices()
+    assert level == "WARNING"
+    assert "spoke HTTP/1 on the gRPC port" in text
+    assert served.worker.notices() == []
+
+
+def test_without_an_admin_port_http1_is_told_so(serve: Any) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="400") as refused:
+        urllib.request.urlopen(f"http://{serve().address}/", timeout=10)
+    assert b"has no admin port" in refused.value.read()
+
+
+def test_the_stages_of_calls_are_in_the_metrics(serve: Any) -> None:
+    served = serve(admin="127.0.0.1:0").answer(echo)
+    served.call(seldon())
+    served.worker.measured(0.002, 0.05, float("nan"))
+    with urllib.request.urlopen(f"http://{served.addresses[1]}/metrics", timeout=10) as response:
+        page = response.read().decode()
+    counts = re.findall(r'dl_stage_seconds_count{stage="(\w+)"} (\d+)', page)
+    assert counts == [("queue", "1"), ("preprocess", "1"), ("model", "1"), ("postprocess", "1")]
+    assert 'dl_stage_seconds_sum{stage="model"} 0.05\n' in page
 
 
 def test_a_unix_socket_is_served(serve: Any, tmp_path: Any) -> None:

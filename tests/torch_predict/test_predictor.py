@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import numpy as np
 import pytest
@@ -561,3 +562,19 @@ def test_numpys_values_in_a_dict_are_sent_as_pythons():
         "e": "x",
     }
     assert plain(value) == {"a": 0.5, "b": [1, True], "c": [0, 1], "d": 2, "e": "x"}
+
+
+def test_the_stages_of_each_answered_item_are_measured_and_none_of_one_that_fails():
+    def slow(x):
+        time.sleep(0.02)
+        return x
+
+    hooks = Hooks(preprocess=hook(slow), run_model=lambda model, x, meta: x * model(x), postprocess=None)
+    measured = []
+    predictor = Predictor(lambda x: slow(slow(x)), hooks, CPU)
+    batch = FakeBatch(FakeItem("tensor", np.ones((1, 2))), FakeItem("strData", "x"))
+    predictor.answer(batch, lambda *stages: measured.append(stages))
+    ((preprocess_s, model_s, postprocess_s),) = measured
+    assert 0.02 <= preprocess_s < model_s
+    assert model_s >= 0.04
+    assert postprocess_s >= 0

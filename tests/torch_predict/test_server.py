@@ -29,6 +29,7 @@ class FakeWorker:
         self.on_ready = on_ready
         self.batches = queue.Queue()
         self.calls = []
+        self.stages = []
         self.clean = True
         self.may_drain = threading.Event()
         self.may_drain.set()
@@ -54,6 +55,12 @@ class FakeWorker:
 
     def stop(self):
         self.calls.append("stop")
+
+    def measured(self, preprocess_s, model_s, postprocess_s):
+        self.stages.append((preprocess_s, model_s, postprocess_s))
+
+    def notices(self):
+        return []
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import pytest
 
 from access.config.load import Loaded, load
 from access.errors import ConfigError
+from access.state import process
 
 EXAMPLE = """\
 listen: 0.0.0.0:8500
@@ -115,3 +116,28 @@ def test_a_flag_wins_over_environment_over_file_over_default(tmp_path):
 def test_a_file_that_cannot_be_read_is_a_problem(tmp_path):
     with pytest.raises(ConfigError, match=r"missing\.yaml: cannot be read: No such file"):
         load(tmp_path / "missing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "reason"),
+    [
+        ([], "name 1 to 40 bounds, not 0"),
+        ([5, 5], "the bounds must ascend: 5 stands behind 5"),
+        ([10, 1], "the bounds must ascend: 1 stands behind 10"),
+        ([0.01], "greater than or equal to 0.05"),
+        ([100_000], "less than or equal to 60000"),
+        ("[true]", "number"),
+        (list(range(1, 42)), "name 1 to 40 bounds, not 41"),
+    ],
+)
+def test_bounds_of_latency_that_cannot_be_shown_are_an_error_at_their_place(tmp_path, bounds, reason):
+    (problem,) = problems(tmp_path, f"{SMALL}metrics: {{latency_buckets_ms: {bounds}}}\n")
+    assert "metrics.latency_buckets_ms" in problem
+    assert reason in problem
+
+
+def test_bounds_of_latency_reach_the_data_plane_from_the_file_and_from_the_environment(tmp_path):
+    text = f"{SMALL}metrics: {{latency_buckets_ms: [1, 2.5]}}\n"
+    assert process(loaded(tmp_path, text).config)["latency_buckets_ms"] == [1, 2.5]
+    environment = {"DL_INFERENCE_METRICS__LATENCY_BUCKETS_MS": "[3, 4]", "DL_INFERENCE_LOG_LEVEL": "debug"}
+    assert process(loaded(tmp_path, text, environment=environment).config)["latency_buckets_ms"] == [3, 4]

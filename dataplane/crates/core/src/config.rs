@@ -23,6 +23,8 @@ pub struct ProxyConfig {
     pub admin_methods: bool,
     /// File that gets one JSON line per call; `-` is standard output; none when null.
     pub access_log: Option<String>,
+    /// Bounds of the histograms in /metrics, as near as may be; ascending.
+    pub latency_buckets_ms: Vec<f64>,
     pub limits: Limits,
     pub upstream: UpstreamLimits,
 }
@@ -193,6 +195,8 @@ pub struct WorkerConfig {
     pub timeout_ms: u64,
     /// A stream that brings no message for this time ends.
     pub stream_idle_timeout_ms: u64,
+    /// Bounds of the histograms in /metrics, as near as may be; ascending.
+    pub latency_buckets_ms: Vec<f64>,
     pub limits: Limits,
 }
 

@@ -3,7 +3,7 @@
 //! This crate knows no Python.
 //!
 //! Rooms, from the bottom up (tests/project/test_layout_rust.py says who may use whom): `code`, `balance`, `error`, `config`,
-//! `stats` · `grpc`, `net` (sockets, connections, streams) · `call` (the answering end of one call) · `local` (what a
+//! `notice` (lines for the log), `stats` · `grpc`, `net` (sockets, connections, streams) · `call` (the answering end of one call) · `local` (what a
 //! program answers itself) · `proxy` and `worker` (the two request paths) · `admin` (what is shown) · `program`.
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,7 @@ mod error;
 mod grpc;
 mod local;
 mod net;
+mod notice;
 mod program;
 mod proxy;
 mod stats;
@@ -26,6 +27,7 @@ mod worker;
 pub use balance::NAMES as POLICIES;
 pub use config::{ProxyConfig, StateConfig};
 pub use error::{Row as ErrorRow, TABLE as ERRORS};
+pub use notice::Notice;
 pub use program::{Control, ModelServer, Proxy};
 
 /// What the model server's requests are made of, and their answers.

@@ -56,3 +56,9 @@ fn kind(py: Python<'_>, row: &dl_core::ErrorRow) -> PyResult<Py<ErrorKind>> {
 fn native<T>(result: Result<T, impl ToString>) -> PyResult<T> {
     result.map_err(|error| NativeError::new_err(error.to_string()))
 }
+
+/// Lines for the log: the name of the level, the text.
+fn lines(notices: Vec<dl_core::Notice>) -> Vec<(&'static str, String)> {
+    let line = |notice: dl_core::Notice| (notice.level.name(), notice.text);
+    notices.into_iter().map(line).collect()
+}

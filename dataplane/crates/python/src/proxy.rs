@@ -6,7 +6,7 @@ use std::time::Duration;
 use dl_core::{Control, Proxy as Core, ProxyConfig, StateConfig};
 use pyo3::prelude::*;
 
-use crate::native;
+use crate::{lines, native};
 
 #[pyclass(module = "dl_inference._native")]
 pub struct Proxy {
@@ -47,6 +47,10 @@ impl Proxy {
 
     fn status(&self, py: Python<'_>) -> String {
         py.detach(|| self.control.status())
+    }
+
+    fn notices(&self, py: Python<'_>) -> Vec<(&'static str, String)> {
+        lines(py.detach(|| self.control.notices()))
     }
 
     fn drain(&self, py: Python<'_>, timeout_ms: u64) -> bool {

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::convert::{self, invalid};
-use crate::native;
+use crate::{lines, native};
 
 #[pyclass(module = "dl_inference._native", frozen, get_all)]
 pub struct Item {
@@ -105,6 +105,17 @@ impl Worker {
     fn next_batch(&self, py: Python<'_>, timeout_ms: u64) -> Option<Batch> {
         let calls = py.detach(|| self.front.next_batch(Duration::from_millis(timeout_ms)))?;
         Some(Batch::new(py, calls))
+    }
+
+    fn measured(&self, preprocess_s: f64, model_s: f64, postprocess_s: f64) {
+        // What is no time (a clock that was set back) counts as none.
+        let time = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+        self.front
+            .measured(time(preprocess_s), time(model_s), time(postprocess_s));
+    }
+
+    fn notices(&self, py: Python<'_>) -> Vec<(&'static str, String)> {
+        lines(py.detach(|| self.front.notices()))
     }
 
     fn drain(&self, py: Python<'_>, timeout_ms: u64) -> bool {

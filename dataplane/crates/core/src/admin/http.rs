@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::net::listener::Listener;
 
+mod index;
 mod pages;
 
 /// Connections at a time; more wait in the listener's backlog. Scrapers and probes need a handful.

@@ -12,15 +12,15 @@ pub mod exposition;
 mod process;
 mod view;
 
+pub use exposition::Buckets;
 use exposition::{Exposition, Kind};
 pub use view::{ClusterView, EndpointView, MetricsView, SourceView};
-
-use crate::stats::Resolution;
 
 /// Write the page of /metrics.
 pub fn render(view: &MetricsView<'_>) -> String {
     let mut page = Exposition::default();
     requests(&mut page, view);
+    stages(&mut page, view);
     attempts(&mut page, view);
     endpoints(&mut page, view);
     clusters(&mut page, view);
@@ -58,7 +58,19 @@ fn requests(page: &mut Exposition, view: &MetricsView<'_>) {
     );
     for (method, model, counters) in used() {
         let labels = [("method", method), ("model", model)];
-        family.histogram(&labels, &counters.seconds.snapshot(), Resolution::Full);
+        family.histogram(&labels, &counters.seconds.snapshot(), &view.buckets);
+    }
+}
+
+fn stages(page: &mut Exposition, view: &MetricsView<'_>) {
+    let Some(stages) = view.stages else { return };
+    let mut family = page.family(
+        "dl_stage_seconds",
+        Kind::Histogram,
+        "Time of a call's stages in the model server.",
+    );
+    for (stage, seconds) in stages.all() {
+        family.histogram(&[("stage", stage)], &seconds.snapshot(), &view.buckets);
     }
 }
 
@@ -81,7 +93,7 @@ fn attempts(page: &mut Exposition, view: &MetricsView<'_>) {
     for_each_endpoint(view, |labels, endpoint| {
         let snapshot = endpoint.stats.seconds.snapshot();
         if snapshot.count() > 0 {
-            family.histogram(labels, &snapshot, Resolution::Half);
+            family.histogram(labels, &snapshot, &view.buckets);
         }
     });
 }

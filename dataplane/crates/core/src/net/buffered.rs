@@ -68,6 +68,15 @@ pub fn buffered<T>(io: T) -> (Buffered<T>, Flush<T>) {
 
 // === impl Flush ===
 
+impl<T> Flush<T> {
+    /// Let h2 read `bytes` first, which have been read from the socket already.
+    pub fn give_back(&self, bytes: Vec<u8>) {
+        let shared = &mut *self.shared.borrow_mut();
+        shared.unread = 0..bytes.len();
+        shared.ahead = bytes;
+    }
+}
+
 impl<T: AsyncWrite + Unpin> Flush<T> {
     /// From now on the driver flushes, after each poll of h2.
     pub fn take_over(&self) {
@@ -156,7 +165,11 @@ impl<T: AsyncRead + Unpin> Shared<T> {
         buf.put_slice(&self.ahead[self.unread.start..end]);
         self.unread.start = end;
         if self.unread.is_empty() {
-            SPARE_IN.set(std::mem::take(&mut self.ahead));
+            let emptied = std::mem::take(&mut self.ahead);
+            // What was given back is no buffer of this size.
+            if emptied.len() == PIECE {
+                SPARE_IN.set(emptied);
+            }
         }
         Poll::Ready(Ok(()))
     }

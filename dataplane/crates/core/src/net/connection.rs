@@ -3,6 +3,7 @@
 //! each bring one.
 
 use std::future::poll_fn;
+use std::io::ErrorKind;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,7 +22,9 @@ use super::drain::Phase;
 use super::frames::{FrameState, Frames};
 use super::guard::{Connection, StreamGuard};
 use super::load::Load;
+use super::opening::{self, Opening};
 use super::server::Server;
+use super::strangers::Tongue;
 use super::stream::{self, Answer, Body, Head};
 use crate::config::Limits;
 use crate::stats::ClosedReason;
@@ -62,18 +65,28 @@ struct Driver<T, S> {
 }
 
 /// Serve one connection until it ends. `load` counts what its worker has to do.
-pub async fn serve<T, S>(io: T, peer: Peer, server: Arc<Server>, load: Arc<Load>, service: Rc<S>)
-where
+pub async fn serve<T, S>(
+    mut io: T,
+    peer: Peer,
+    server: Arc<Server>,
+    load: Arc<Load>,
+    service: Rc<S>,
+) where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Service,
 {
     let limits = &server.limits;
     let started = Instant::now();
-    let header_limit = Duration::from_millis(limits.header_timeout_ms);
+    let end = started + Duration::from_millis(limits.header_timeout_ms);
+    let seen = match open(&mut io, &peer, &server, end).await {
+        Ok(seen) => seen,
+        Err(reason) => return server.stats.closed.add(reason),
+    };
     let (io, flush) = buffered(io);
+    flush.give_back(seen);
     let (io, frames) = Frames::new(io, limits.frame_credit, limits.frame_credit_per_frame);
     let handshake = builder(limits).handshake(io);
-    let http2 = match tokio::time::timeout(header_limit, handshake).await {
+    let http2 = match tokio::time::timeout_at(end, handshake).await {
         Ok(Ok(http2)) => http2,
         Ok(Err(_)) => return server.stats.closed.add(ClosedReason::Protocol),
         Err(_) => return server.stats.closed.add(ClosedReason::HeaderTimeout),
@@ -97,6 +110,40 @@ where
     };
     driver.flush.take_over();
     driver.run().await;
+}
+
+/// Read the beginning of a connection, until `end`; answer one that is not HTTP/2 here. Return what was read.
+///
+/// # Errors
+/// Why the connection is over.
+async fn open<T>(
+    io: &mut T,
+    peer: &Peer,
+    server: &Server,
+    end: Instant,
+) -> Result<Vec<u8>, ClosedReason>
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut seen = Vec::new();
+    // A caller that goes before it has its answer spoke the wrong protocol all the same.
+    match opening::read(io, &mut seen, end).await {
+        Ok(Opening::Http2 | Opening::Other) => Ok(seen),
+        Ok(Opening::Silent) => Err(ClosedReason::Downstream),
+        Ok(Opening::Http1) => {
+            server.strangers.met(Tongue::Http1, peer.clone());
+            let admin = server.admin.get().map(String::as_str);
+            let _ = opening::answer_http1(io, seen, end, admin).await;
+            Err(ClosedReason::Http1)
+        }
+        Ok(Opening::Tls) => {
+            server.strangers.met(Tongue::Tls, peer.clone());
+            let _ = opening::answer_tls(io).await;
+            Err(ClosedReason::Tls)
+        }
+        Err(error) if error.kind() == ErrorKind::TimedOut => Err(ClosedReason::HeaderTimeout),
+        Err(_) => Err(ClosedReason::Io),
+    }
 }
 
 fn builder(limits: &Limits) -> server::Builder {

@@ -1,9 +1,10 @@
 //! What all listeners, workers and connections of a process share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::drain::Drain;
 use super::limits::ConnectionLimiter;
+use super::strangers::Strangers;
 use crate::config::Limits;
 use crate::stats::ProcessStats;
 
@@ -12,6 +13,10 @@ pub struct Server {
     pub drain: Drain,
     pub stats: Arc<ProcessStats>,
     pub limiter: ConnectionLimiter,
+    /// Callers of other protocols.
+    pub strangers: Strangers,
+    /// Address of the admin port, once it is bound.
+    pub admin: OnceLock<String>,
 }
 
 impl Server {
@@ -20,6 +25,8 @@ impl Server {
             drain: Drain::default(),
             stats: Arc::default(),
             limiter: ConnectionLimiter::new(limits.max_connections, limits.max_connections_per_ip),
+            strangers: Strangers::default(),
+            admin: OnceLock::new(),
             limits,
         }
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::spawn_local;
 
@@ -15,6 +15,7 @@ use crate::net::drain::Phase;
 use crate::net::guard::StreamGuard;
 use crate::net::serve::{Serving, bind};
 use crate::net::stream::{Answer, Body, Head};
+use crate::notice::Notice;
 use crate::worker::front::Front;
 use crate::worker::handle::handle;
 use crate::worker::queue::Call;
@@ -72,10 +73,11 @@ impl ModelServer {
         let (listeners, mut addresses) = bind(&config.listen)?;
         let mut admin = None;
         if let Some(address) = &config.admin {
-            let (bound, server) =
+            let (bound, started) =
                 AdminServer::start(address, Arc::new(Pages(self.shared.clone())))?;
+            let _ = server.admin.set(bound.clone());
             addresses.push(bound);
-            admin = Some(server);
+            admin = Some(started);
         }
         let shared = self.shared.clone();
         let calls = move || Calls {
@@ -96,7 +98,26 @@ impl ModelServer {
     /// size.
     pub fn next_batch(&self, timeout: Duration) -> Option<Vec<Call>> {
         let most = self.shared.config.max_batch;
-        self.shared.queue.next_batch(most, timeout)
+        let batch = self.shared.queue.next_batch(most, timeout)?;
+        let now = Instant::now();
+        for call in &batch {
+            let waited = now.saturating_duration_since(call.queued);
+            self.shared.stages.queue.record(waited);
+        }
+        Some(batch)
+    }
+
+    /// What is new for the operator's log.
+    pub fn notices(&self) -> Vec<Notice> {
+        self.shared.server.strangers.notices(Instant::now())
+    }
+
+    /// Count how long one call's hooks and model took.
+    pub fn measured(&self, preprocess: Duration, model: Duration, postprocess: Duration) {
+        let stages = &self.shared.stages;
+        stages.preprocess.record(preprocess);
+        stages.model.record(model);
+        stages.postprocess.record(postprocess);
     }
 
     /// Say NOT_SERVING, close the listeners, say GOAWAY, and wait for the calls in flight, which Python goes on

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, json};
 
 use crate::admin::http::AdminPages;
-use crate::admin::metrics::{MetricsView, render};
+use crate::admin::metrics::{Buckets, MetricsView, render};
 use crate::local::health::HealthSource;
 use crate::worker::method::Method;
 use crate::worker::state::Shared;
@@ -22,6 +22,8 @@ impl AdminPages for Pages {
             process: &self.0.server.stats,
             methods: &methods,
             models: vec![(&self.0.config.model, &self.0.calls)],
+            stages: Some(&self.0.stages),
+            buckets: Buckets::nearest(&self.0.config.latency_buckets_ms),
             clusters: Vec::new(),
             sources: Vec::new(),
             connections: self.0.server.limiter.count() as u64,

@@ -3,7 +3,7 @@
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::spawn_local;
 
@@ -17,6 +17,7 @@ use crate::net::guard::StreamGuard;
 use crate::net::listener::Listener;
 use crate::net::serve::{Serving, bind};
 use crate::net::stream::{Answer, Body, Head};
+use crate::notice::Notice;
 use crate::proxy::handle::handle;
 use crate::proxy::local;
 use crate::proxy::state::Shared;
@@ -75,6 +76,7 @@ impl Proxy {
         let (listeners, mut addresses) = bind(&config.listen)?;
         if let Some(address) = &config.admin {
             let (bound, server) = AdminServer::start(address, Arc::new(self.control()))?;
+            let _ = self.shared.server.admin.set(bound.clone());
             addresses.push(bound);
             self.admin = Some(server);
         }
@@ -159,6 +161,15 @@ impl Control {
     /// Show a document of the control plane's under `control` in /status.
     pub fn set_control_status(&self, status: serde_json::Value) {
         self.shared.set_control_status(status);
+    }
+
+    /// What is new for the operator's log.
+    pub fn notices(&self) -> Vec<Notice> {
+        let (shared, now) = (&self.shared, Instant::now());
+        let state = shared.state.load();
+        let mut notices = shared.watch.notices(&state.addresses, &state.clusters, now);
+        notices.extend(shared.server.strangers.notices(now));
+        notices
     }
 
     /// Count one reload of a configuration or discovery source.

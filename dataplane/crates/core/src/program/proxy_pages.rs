@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::admin::metrics::{ClusterView, EndpointView, MetricsView, SourceView, render};
+use crate::admin::metrics::{Buckets, ClusterView, EndpointView, MetricsView, SourceView, render};
 use crate::code::Code;
 use crate::net::drain::Phase;
 use crate::proxy::cluster::Cluster;
@@ -108,6 +108,8 @@ pub fn metrics(shared: &Shared) -> String {
         process: &shared.server.stats,
         methods: &methods,
         models,
+        stages: None,
+        buckets: Buckets::nearest(&shared.config.latency_buckets_ms),
         clusters: clusters.collect(),
         sources: sources(&shared.control_status()),
         connections: shared.server.limiter.count() as u64,

@@ -41,6 +41,10 @@ struct Connectivity {
     last_success: Option<Instant>,
     /// Connects that ended, well or badly.
     attempts: u64,
+    /// How often it was lost or came.
+    changes: u64,
+    /// Why the last connect failed.
+    reason: String,
 }
 
 /// Who is told when an address becomes reachable, or is lost: an endpoint.
@@ -81,11 +85,18 @@ impl Address {
 
     /// Whether calls may be sent to it (design.md, Pool).
     pub fn is_live(&self) -> bool {
+        lock(&self.state).is_live()
+    }
+
+    /// Whether calls may be sent to it, how often that has changed, and why the last connect failed.
+    pub fn seen(&self) -> (bool, u64, String) {
         let state = lock(&self.state);
-        state.workers > 0
-            || state
-                .last_success
-                .is_some_and(|at| at.elapsed() < RECENT_CONNECT)
+        let reason = if state.reason.is_empty() {
+            "no connection".to_owned()
+        } else {
+            state.reason.clone()
+        };
+        (state.is_live(), state.changes, reason)
     }
 
     /// Whether no connect has ended yet: it may turn out live any moment.
@@ -108,15 +119,21 @@ impl Address {
     }
 
     /// A worker could not connect.
-    pub fn connect_failed(&self) {
+    pub fn connect_failed(&self, reason: String) {
         self.change(|state| {
             state.attempts += 1;
             state.last_success = None;
+            state.reason = reason;
         });
     }
 
     fn change(&self, change: impl FnOnce(&mut Connectivity)) {
-        change(&mut lock(&self.state));
+        {
+            let state = &mut *lock(&self.state);
+            let was_live = state.is_live();
+            change(state);
+            state.changes += u64::from(state.is_live() != was_live);
+        }
         let users: Vec<_> = {
             let mut users = lock(&self.users);
             users.retain(|user| user.strong_count() > 0);
@@ -130,6 +147,13 @@ impl Address {
     /// Tell a user of every change from now on.
     pub fn add_user(&self, user: Weak<dyn User>) {
         lock(&self.users).push(user);
+    }
+}
+
+impl Connectivity {
+    fn is_live(&self) -> bool {
+        let is_recent = |at: Instant| at.elapsed() < RECENT_CONNECT;
+        self.workers > 0 || self.last_success.is_some_and(is_recent)
     }
 }
 
@@ -206,7 +230,7 @@ mod tests {
         address.connected();
         address.disconnected();
         assert!(address.is_live() && !address.is_pending());
-        address.connect_failed();
-        assert!(!address.is_live());
+        address.connect_failed("refused".to_owned());
+        assert_eq!(address.seen(), (false, 2, "refused".to_owned()));
     }
 }

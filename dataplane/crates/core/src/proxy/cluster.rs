@@ -198,6 +198,20 @@ impl Cluster {
         rows
     }
 
+    /// The ids of addresses whose effective weight is below the full one, and whether it is at its least.
+    pub fn weak(&self) -> Vec<(u64, bool)> {
+        let set = self.lock();
+        let slots = set.endpoints.iter().zip(&set.weights).enumerate();
+        slots
+            .filter(|(slot, _)| !set.picker.is_full(*slot))
+            .map(|(slot, (endpoint, weight))| {
+                // 1/256 of a configured weight is the least that a policy leaves.
+                let is_least = set.picker.effective_weight(slot) <= *weight;
+                (endpoint.address.id, is_least)
+            })
+            .collect()
+    }
+
     pub fn policy(&self) -> String {
         self.lock().policy.clone()
     }

@@ -23,4 +23,5 @@ mod settings;
 pub mod split;
 pub mod state;
 mod verdict;
+pub mod watch;
 pub mod worker;

@@ -199,7 +199,7 @@ impl Upstream {
                 Err(error) => {
                     *self.last_error.borrow_mut() = error.to_string();
                     self.failures.set(self.failures.get() + 1);
-                    self.address.connect_failed();
+                    self.address.connect_failed(error.to_string());
                     self.changed.notify_waiters();
                     // Jitter of 20 % either way, so that workers and proxies do not knock together. A call that
                     // was sent here because another worker is connected does not wait for the end of it.

@@ -15,6 +15,7 @@ use super::method;
 use super::route::{Model, Routes};
 use super::settings::Settings;
 use super::split::Split;
+use super::watch::Watch;
 use crate::call::limit::{HeldBytes, InFlight};
 use crate::config::{ProxyConfig, SplitConfig, StateConfig};
 use crate::local::health::Changes;
@@ -40,6 +41,8 @@ pub struct Shared {
     pub health: Arc<Changes>,
     pub reflection: Arc<Reflection>,
     pub started: Instant,
+    /// What the operator has been told of endpoints.
+    pub watch: Watch,
     pub access_log: Option<AccessLog>,
     /// Shown under `control` in /status.
     control_status: Mutex<serde_json::Value>,
@@ -85,6 +88,7 @@ impl Shared {
             health: Arc::default(),
             reflection: Arc::new(reflection),
             started: Instant::now(),
+            watch: Watch::default(),
             control_status: Mutex::default(),
             applied: AtomicU64::new(0),
             applying: Mutex::new(()),

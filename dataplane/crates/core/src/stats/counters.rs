@@ -98,12 +98,16 @@ pub enum ClosedReason {
     Flood,
     /// Not HTTP/2, or against its rules.
     Protocol,
+    /// The caller spoke HTTP/1.
+    Http1,
+    /// The caller asked for TLS.
+    Tls,
     /// The socket failed.
     Io,
 }
 
 impl Label for ClosedReason {
-    const COUNT: usize = 8;
+    const COUNT: usize = 10;
     fn index(self) -> usize {
         self as usize
     }
@@ -116,6 +120,8 @@ impl Label for ClosedReason {
             "drain",
             "flood",
             "protocol",
+            "http1",
+            "tls",
             "io",
         ][index]
     }

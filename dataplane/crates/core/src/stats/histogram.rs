@@ -84,24 +84,6 @@ fn bucket(nanos: u64) -> usize {
     index
 }
 
-/// How finely a histogram is written out; what is recorded is always the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resolution {
-    /// All 165 bounds: quantiles within 9.05 %.
-    Full,
-    /// Every second bound: quantiles within 18.9 %, typically 3 %.
-    Half,
-}
-
-impl Resolution {
-    pub const fn stride(self) -> usize {
-        match self {
-            Self::Full => 1,
-            Self::Half => 2,
-        }
-    }
-}
-
 /// Durations counted by bucket.
 #[derive(Debug)]
 pub struct Histogram {
@@ -173,17 +155,12 @@ impl Snapshot {
     }
 
     /// Pairs of (upper bound in ns, durations up to it), without the overflow.
-    pub fn cumulative(&self, resolution: Resolution) -> impl Iterator<Item = (u64, u64)> + '_ {
+    pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         let mut total = 0;
-        self.buckets
-            .iter()
-            .zip(BOUNDS)
-            .enumerate()
-            .filter_map(move |(i, (count, bound))| {
-                total += count;
-                // The last bound is at an even position: both resolutions end with it.
-                (i % resolution.stride() == 0).then_some((bound, total))
-            })
+        self.buckets.iter().zip(BOUNDS).map(move |(count, bound)| {
+            total += count;
+            (bound, total)
+        })
     }
 
     /// The `q`-quantile in seconds, interpolated as `histogram_quantile` does; beyond the last bound it is
@@ -195,7 +172,7 @@ impl Snapshot {
         }
         let rank = q.clamp(0.0, 1.0) * count as f64;
         let (mut lower, mut below) = (0, 0);
-        for (bound, total) in self.cumulative(Resolution::Full) {
+        for (bound, total) in self.cumulative() {
             if total as f64 >= rank && total > below {
                 let share = (rank - below as f64) / (total - below) as f64;
                 return Some((lower as f64 + (bound - lower) as f64 * share) / 1e9);

@@ -5,5 +5,5 @@ mod histogram;
 mod totals;
 
 pub use counters::{ClosedReason, RefusedReason, RetryCause};
-pub use histogram::{BOUNDS, Histogram, Resolution, Snapshot};
-pub use totals::{CallStats, ClusterStats, EndpointStats, ProcessStats};
+pub use histogram::{BOUNDS, Histogram, Snapshot};
+pub use totals::{CallStats, ClusterStats, EndpointStats, ProcessStats, StageStats};

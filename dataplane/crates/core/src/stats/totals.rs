@@ -49,6 +49,28 @@ impl CallStats {
     }
 }
 
+/// How long the calls of a model server spend where.
+#[derive(Debug, Default)]
+pub struct StageStats {
+    /// From the decoded request to Python.
+    pub queue: Histogram,
+    pub preprocess: Histogram,
+    pub model: Histogram,
+    pub postprocess: Histogram,
+}
+
+impl StageStats {
+    /// (name, times) of each stage, in their order.
+    pub fn all(&self) -> [(&'static str, &Histogram); 4] {
+        [
+            ("queue", &self.queue),
+            ("preprocess", &self.preprocess),
+            ("model", &self.model),
+            ("postprocess", &self.postprocess),
+        ]
+    }
+}
+
 /// Attempts on one endpoint of one cluster.
 #[derive(Debug, Default)]
 pub struct EndpointStats {

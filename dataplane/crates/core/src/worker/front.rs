@@ -144,6 +144,7 @@ impl Front {
             method: method.path(),
             request_id,
             slot,
+            queued: std::time::Instant::now(),
         };
         queue.push(call).inspect_err(|error| {
             let shed = u64::from(error.kind == ErrorKind::Shed);

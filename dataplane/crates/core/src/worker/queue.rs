@@ -22,6 +22,8 @@ pub struct Call {
     pub method: &'static str,
     pub request_id: HeaderValue,
     pub slot: ReplySlot,
+    /// When it came into the queue.
+    pub queued: Instant,
 }
 
 /// A bounded queue of calls, shared between threads.

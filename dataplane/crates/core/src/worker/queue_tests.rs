@@ -13,6 +13,7 @@ fn call(queue: &Queue, id: &'static str, timeout: Duration) -> (Call, Waiting) {
         method: "/a/B",
         request_id,
         slot,
+        queued: Instant::now(),
     };
     (call, waiting)
 }

@@ -18,7 +18,7 @@ use crate::local::reflection::Reflection;
 use crate::local::services;
 use crate::net::drain::Phase;
 use crate::net::server::Server;
-use crate::stats::CallStats;
+use crate::stats::{CallStats, StageStats};
 
 /// Full names of the model's services that reflection lists.
 const SERVICES: [&str; 4] = [
@@ -34,6 +34,8 @@ pub struct Shared {
     pub queue: Arc<Queue>,
     /// Calls by the number of their method; one more for all others.
     pub calls: CallStats,
+    /// Where their time goes; the queue is recorded when Python takes a call.
+    pub stages: StageStats,
     pub in_flight: InFlight,
     /// Request bytes of the calls in flight.
     pub held: Arc<HeldBytes>,
@@ -51,6 +53,7 @@ impl Shared {
         let held = HeldBytes::new(config.limits.max_held_bytes, server.stats.clone());
         Ok(Self {
             queue: Arc::new(Queue::new(config.max_queue)),
+            stages: StageStats::default(),
             calls: CallStats::new(Method::ALL.len() + 1),
             in_flight: InFlight::default(),
             held: Arc::new(held),

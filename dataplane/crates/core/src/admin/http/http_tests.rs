@@ -78,7 +78,7 @@ fn each_page_answers_with_its_type() {
         ),
         ("/status", "application/json", "{\"ready\":true}"),
         ("/live", "text/plain; charset=utf-8", "live\n"),
-        ("/", "text/plain; charset=utf-8", "/metrics "),
+        ("/", "text/html; charset=utf-8", "<!doctype html>"),
         (
             "/metrics?x=1",
             "text/plain; version=0.0.4; charset=utf-8",

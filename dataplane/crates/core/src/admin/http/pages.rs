@@ -8,16 +8,11 @@ use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONT
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
-use super::AdminPages;
+use super::{AdminPages, index};
 use crate::admin::metrics::exposition;
 
 const TEXT: &str = "text/plain; charset=utf-8";
-const INDEX: &str = "\
-/metrics  counters and latencies in Prometheus's text format
-/ready    200 while calls are welcome, else 503 and the reason; then the sources that cannot be read
-/live     200 while the process runs
-/status   what the data plane sees, as JSON
-";
+const HTML: &str = "text/html; charset=utf-8";
 
 type Page = Response<Full<Bytes>>;
 
@@ -28,7 +23,7 @@ pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
         return page(
             StatusCode::NOT_FOUND,
             TEXT,
-            format!("no such page; there are:\n{INDEX}"),
+            format!("no such page; there are:\n{}", listed()),
         );
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -60,8 +55,22 @@ pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
             page(status, TEXT, lines.join("\n") + "\n")
         }
         "/live" => page(StatusCode::OK, TEXT, "live\n".to_owned()),
-        _ => page(StatusCode::OK, TEXT, INDEX.to_owned()),
+        _ => {
+            let state = pages.ready().err().unwrap_or_else(|| "ready".to_owned());
+            // What is no JSON is shown as nothing; /status has it as it is.
+            let status = serde_json::from_str(&pages.status_json()).unwrap_or_default();
+            let html = page(StatusCode::OK, HTML, String::new());
+            compressible(html, index::page(&status, &state), request.headers())
+        }
     }
+}
+
+/// The pages as lines of text.
+fn listed() -> String {
+    let lines = index::PAGES.iter();
+    lines
+        .map(|(path, what)| format!("{path:9} {what}\n"))
+        .collect()
 }
 
 fn page(status: StatusCode, content_type: &'static str, body: String) -> Page {

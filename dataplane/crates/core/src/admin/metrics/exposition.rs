@@ -2,16 +2,43 @@
 //! of a family together.
 
 use std::fmt::Write;
-use std::sync::LazyLock;
 
-use crate::stats::{BOUNDS, Resolution, Snapshot};
+use crate::stats::{BOUNDS, Snapshot};
 
 /// The content type of what [`Exposition::finish`] returns.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Values of the label `le`, in seconds, one for each bound.
-static BOUND_TEXTS: LazyLock<Vec<String>> =
-    LazyLock::new(|| BOUNDS.iter().map(|&bound| seconds(bound)).collect());
+/// Which of the bounds that are recorded a page shows.
+#[derive(Debug)]
+pub struct Buckets {
+    /// Ascending positions in [`BOUNDS`], each with its value of the label `le`, in seconds.
+    shown: Vec<(usize, String)>,
+}
+
+impl Buckets {
+    /// Those nearest to the times asked for, so that each count is exact at the bound that its label names. Bounds are
+    /// 9.05 % apart: the one shown is within 4.5 % of the one asked for. Of two that are asked for and are the same, one
+    /// is shown.
+    pub fn nearest(milliseconds: &[f64]) -> Self {
+        let position = |wanted: f64| {
+            let ratio = |position: usize| (BOUNDS[position] as f64 / (wanted * 1e6)).ln().abs();
+            let above = BOUNDS.partition_point(|&bound| (bound as f64) < wanted * 1e6);
+            let last = BOUNDS.len() - 1;
+            let (below, above) = (above.saturating_sub(1), above.min(last));
+            if ratio(below) < ratio(above) {
+                below
+            } else {
+                above
+            }
+        };
+        let mut positions: Vec<_> = milliseconds.iter().copied().map(position).collect();
+        positions.dedup();
+        let shown = positions.into_iter().map(|at| (at, seconds(BOUNDS[at])));
+        Self {
+            shown: shown.collect(),
+        }
+    }
+}
 
 /// Nanoseconds as seconds, exact and without trailing zeros.
 fn seconds(nanos: u64) -> String {
@@ -121,13 +148,15 @@ impl Family<'_> {
         self.page.sample(self.name, "", None, value);
     }
 
-    /// Write one histogram: every bound of the resolution, used or not. A bound that appeared only once it
-    /// is used would have no rate in its first window, which is when latency has just gone up.
-    pub fn histogram(&mut self, labels: Labels<'_>, counts: &Snapshot, resolution: Resolution) {
+    /// Write one histogram: every bound, used or not. A bound that appeared only once it is used would have no rate in
+    /// its first window, which is when latency has just gone up.
+    pub fn histogram(&mut self, labels: Labels<'_>, counts: &Snapshot, buckets: &Buckets) {
         self.page.set_labels(labels);
-        let texts = BOUND_TEXTS.iter().step_by(resolution.stride());
-        for (le, (_, total)) in texts.zip(counts.cumulative(resolution)) {
-            self.page.sample(self.name, "_bucket", Some(le), total);
+        let mut shown = buckets.shown.iter().peekable();
+        for (position, (_, total)) in counts.cumulative().enumerate() {
+            if let Some((_, le)) = shown.next_if(|(at, _)| *at == position) {
+                self.page.sample(self.name, "_bucket", Some(le), total);
+            }
         }
         let count = counts.count();
         self.page.sample(self.name, "_bucket", Some("+Inf"), count);

@@ -6,6 +6,7 @@ use crate::code::Code;
 use crate::error::ErrorKind;
 use crate::stats::{
     CallStats, ClosedReason, ClusterStats, EndpointStats, ProcessStats, RefusedReason, RetryCause,
+    StageStats,
 };
 
 /// One of everything, with names that need escaping.
@@ -20,6 +21,8 @@ fn sample_page() -> String {
         calls.record(1, Code::Ok, Duration::from_micros(micros * 10));
     }
     calls.record(0, Code::Unavailable, Duration::from_secs(1));
+    let stages = StageStats::default();
+    stages.queue.record(Duration::from_millis(3));
     let stats = ClusterStats::default();
     stats.retries.add(RetryCause::UpstreamStatus);
     let endpoint = EndpointStats::default();
@@ -49,6 +52,8 @@ fn sample_page() -> String {
                 },
             ],
         }],
+        stages: Some(&stages),
+        buckets: Buckets::nearest(&[1.0, 2.0, 5.0, 10.0]),
         sources: vec![SourceView {
             name: "zookeeper zk:2181/x".to_owned(),
             is_ok: false,
@@ -99,6 +104,8 @@ fn the_page_is_valid_text_with_each_family_together_and_no_series_twice() {
     let text = sample_page();
     assert!(families(&text).len() >= 18);
     for line in [
+        "dl_stage_seconds_count{stage=\"queue\"} 1",
+        "dl_stage_seconds_count{stage=\"model\"} 0",
         "dl_requests_total{method=\"d.E/F\",model=\"we\\\"ird\\\\\\nmodel\",code=\"OK\"} 1000",
         "dl_attempts_total{cluster=\"fleet\",endpoint=\"127.0.0.1:1\",code=\"OK\"} 1",
         "dl_effective_weight{cluster=\"fleet\",endpoint=\"127.0.0.1:1\"} 1.5",
@@ -173,12 +180,12 @@ fn histogram_quantile(text: &str, series: &str, q: f64) -> f64 {
 }
 
 #[test]
-fn quantiles_computed_from_the_page_as_prometheus_does_are_within_10_percent() {
+fn quantiles_computed_from_the_page_as_prometheus_does_are_in_the_right_bucket() {
     let text = sample_page();
     for (q, exact) in [(0.5, 0.005), (0.99, 0.0099)] {
         let estimate = histogram_quantile(&text, "dl_request_seconds_bucket{method=\"d.E/F\"", q);
         assert!(
-            (estimate / exact - 1.0).abs() < 0.1,
+            (estimate / exact - 1.0).abs() < 0.1, // evenly spread times: what is interpolated is near
             "q {q}: {estimate} for {exact}"
         );
     }

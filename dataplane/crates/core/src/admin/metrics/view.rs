@@ -1,6 +1,7 @@
 //! What a page of metrics is made from.
 
-use crate::stats::{CallStats, ClusterStats, EndpointStats, ProcessStats};
+use super::exposition::Buckets;
+use crate::stats::{CallStats, ClusterStats, EndpointStats, ProcessStats, StageStats};
 
 /// Everything that a page shows. Model names, cluster names and the addresses within a cluster must each
 /// be given once: the format forbids two samples with the same labels.
@@ -13,7 +14,11 @@ pub struct MetricsView<'a> {
     pub methods: &'a [&'a str],
     /// (route key, calls); `""` for calls without a configured model.
     pub models: Vec<(&'a str, &'a CallStats)>,
+    /// Of a model server.
+    pub stages: Option<&'a StageStats>,
     pub clusters: Vec<ClusterView<'a>>,
+    /// Bounds of all histograms.
+    pub buckets: Buckets,
     /// With distinct names.
     pub sources: Vec<SourceView>,
     /// Open downstream connections.

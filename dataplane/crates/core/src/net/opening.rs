@@ -1,0 +1,156 @@
+//! What a connection opens with, before HTTP/2 begins. Callers of other protocols (a browser, a load balancer's check, a
+//! client that wants TLS) get an answer that they understand, and the operator a count and a line in the log; the frames
+//! that HTTP/2 would answer them with tell neither of them anything.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// What a client of HTTP/2 sends first (RFC 9113#3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Longest name of an HTTP/1 method that is known as one; the registry's longest has 17 letters.
+const MAX_METHOD: usize = 20;
+/// Request line and headers of an HTTP/1 request, as far as they are read before the answer.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+/// One read. What a client of HTTP/2 sends at once at first is some 100 bytes.
+const READ_BYTES: usize = 1024;
+/// How long a caller may take to read its answer. Closing with bytes of it unread would reset the connection, and the
+/// answer with it.
+const LINGER: Duration = Duration::from_secs(1);
+/// Most bytes that are read and thrown away meanwhile.
+const LINGER_BYTES: u64 = 256 * 1024;
+/// TLS record of the alert `handshake_failure`, fatal (RFC 8446#6), in the version that each client takes.
+const TLS_ALERT: [u8; 7] = [0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x28];
+
+/// What the first bytes say of the caller's protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    Http2,
+    Http1,
+    Tls,
+    /// The caller went without a word.
+    Silent,
+    /// None of these; h2 answers it with what HTTP/2 asks for.
+    Other,
+}
+
+/// Read into `seen` until it is clear what is spoken.
+///
+/// # Errors
+/// The socket's error, and `TimedOut` where too little has come by `end`.
+pub async fn read(
+    io: &mut (impl AsyncRead + Unpin),
+    seen: &mut Vec<u8>,
+    end: Instant,
+) -> io::Result<Opening> {
+    loop {
+        if let Some(opening) = judge(seen) {
+            return Ok(opening);
+        }
+        let before = seen.len();
+        if more(io, seen, end).await? == 0 {
+            return Ok(if before == 0 {
+                Opening::Silent
+            } else {
+                Opening::Other
+            });
+        }
+    }
+}
+
+/// Tell a caller of HTTP/1 what this port is, once its request's head is there or has had its time.
+pub async fn answer_http1(
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    mut seen: Vec<u8>,
+    end: Instant,
+    admin: Option<&str>,
+) -> io::Result<()> {
+    while !has_head(&seen) && seen.len() < MAX_HEAD_BYTES {
+        match more(io, &mut seen, end).await {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => break,
+            Err(error) => return Err(error),
+        }
+    }
+    let body = match admin {
+        Some(admin) => format!(
+            "This port speaks gRPC, which is HTTP/2 without TLS, and does not speak HTTP/1.\n\
+             The admin port is {admin}: /metrics, /ready, /live and /status are there.\n"
+        ),
+        None => "This port speaks gRPC, which is HTTP/2 without TLS, and does not speak HTTP/1.\n\
+                 This process has no admin port; the key or option `admin` gives it one.\n"
+            .to_owned(),
+    };
+    let head = format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
+         Cache-Control: no-store\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    let is_head = seen.starts_with(b"HEAD ");
+    let answer = if is_head { head } else { head + &body };
+    part(io, answer.as_bytes()).await
+}
+
+/// Tell a caller that wants TLS that there is none.
+pub async fn answer_tls(io: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    part(io, &TLS_ALERT).await
+}
+
+/// `None` while more bytes could still make a difference.
+fn judge(seen: &[u8]) -> Option<Opening> {
+    let compared = seen.len().min(PREFACE.len());
+    if seen[..compared] == PREFACE[..compared] {
+        return (compared == PREFACE.len()).then_some(Opening::Http2);
+    }
+    // A handshake record of any version of TLS, the first byte of its version included.
+    if seen[0] == 0x16 {
+        return match seen.get(1) {
+            None => None,
+            Some(0x03) => Some(Opening::Tls),
+            Some(_) => Some(Opening::Other),
+        };
+    }
+    let is_letter = |byte: &&u8| byte.is_ascii_uppercase() || **byte == b'-';
+    let letters = seen.iter().take_while(is_letter).count();
+    match seen.get(letters) {
+        _ if letters > MAX_METHOD => Some(Opening::Other),
+        None => None,
+        // A broken preface is no request.
+        Some(b' ') if letters > 0 && &seen[..letters] != b"PRI" => Some(Opening::Http1),
+        Some(_) => Some(Opening::Other),
+    }
+}
+
+/// Whether the empty line behind the headers has come.
+fn has_head(seen: &[u8]) -> bool {
+    let mut lines = seen.split_inclusive(|&byte| byte == b'\n');
+    lines.any(|line| line == b"\r\n" || line == b"\n")
+}
+
+/// Read once; 0 at the stream's end.
+async fn more(
+    io: &mut (impl AsyncRead + Unpin),
+    seen: &mut Vec<u8>,
+    end: Instant,
+) -> io::Result<usize> {
+    seen.reserve(READ_BYTES);
+    let mut limited = io.take(READ_BYTES as u64);
+    timeout_at(end, limited.read_buf(seen)).await?
+}
+
+/// Write the last word, and read until the caller closes, too.
+async fn part(io: &mut (impl AsyncRead + AsyncWrite + Unpin), word: &[u8]) -> io::Result<()> {
+    let parting = async {
+        io.write_all(word).await?;
+        io.shutdown().await?;
+        tokio::io::copy(&mut io.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    timeout(LINGER, parting).await?.map(drop)
+}
+
+#[cfg(test)]
+#[path = "opening_tests.rs"]
+mod tests;

@@ -1,0 +1,81 @@
+"""What the log of the access service says of endpoints that come and go."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from e2e.calls import ask
+from fixtures.access_process import Access, cluster
+
+StartAccess = Callable[..., Access]
+WAIT_S = 20.0
+
+
+class Fallible(grpc.GenericRpcHandler):
+    """Answers any call with its request, or with INTERNAL."""
+
+    def __init__(self) -> None:
+        self.fails = threading.Event()
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        def answer(body: bytes, context: grpc.ServicerContext) -> bytes:
+            if self.fails.is_set():
+                context.abort(grpc.StatusCode.INTERNAL, "broken")
+            return body
+
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+
+def serve(handler: Fallible, address: str = "127.0.0.1:0") -> tuple[grpc.Server, str]:
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[handler])
+    port = server.add_insecure_port(address)
+    server.start()
+    return server, f"127.0.0.1:{port}"
+
+
+def wait_said(access: Access, level: str, text: str) -> None:
+    access.process.wait_line(rf"{level} access: {re.escape(text)}", timeout_s=WAIT_S)
+
+
+def test_an_endpoint_that_goes_and_comes_back_has_a_line_for_each_with_the_reason(start_access: StartAccess) -> None:
+    (stays, other), (goes, address) = serve(Fallible()), serve(Fallible())
+    access = start_access(cluster([other, address]))
+    access.wait_live(other, address)
+    goes.stop(0).wait(WAIT_S)
+    wait_said(access, "WARNING", f"endpoint {address} is down: Connection refused")
+    again, _ = serve(Fallible(), address)
+    wait_said(access, "INFO", f"endpoint {address} is up again")
+    assert access.process.log.count(f"endpoint {address}") == 2
+    assert f"endpoint {other}" not in access.process.log
+    for server in (stays, again):
+        server.stop(0)
+
+
+def test_an_endpoint_whose_calls_fail_is_said_to_fail_and_to_be_up_when_they_succeed(
+    start_access: StartAccess, connect: Callable[..., grpc.Channel]
+) -> None:
+    handler = Fallible()
+    server, address = serve(handler)
+    access = start_access(cluster([address], max_attempts=1))
+    access.wait_live(address)
+    channel = connect(access.address)
+    handler.fails.set()
+    for _ in range(10):
+        assert ask(channel).code is grpc.StatusCode.INTERNAL
+    wait_said(access, "WARNING", f"endpoint {address} fails its calls: in cluster fleet it gets 1/256 of its share")
+    handler.fails.clear()
+    for _ in range(10):
+        assert ask(channel).code is grpc.StatusCode.OK
+    wait_said(access, "INFO", f"endpoint {address} is up again")
+    server.stop(0)
+
+
+def test_an_endpoint_that_is_down_from_the_start_is_said_to_be(
+    start_access: StartAccess, free_port: Callable[[], int]
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    wait_said(start_access(cluster([address])), "WARNING", f"endpoint {address} is down: Connection refused")
