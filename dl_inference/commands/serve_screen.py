@@ -97,7 +97,7 @@ class _Above(logging.Handler):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%H:%M:%S"))
+        self.setFormatter(log.OneRecord(log.FORMAT, "%H:%M:%S"))
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one."""

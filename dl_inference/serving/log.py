@@ -23,13 +23,14 @@ class OneRecord(logging.Formatter):
         return super().format(record).replace("\n", "\n    ")
 
 
-def begin(handler: logging.Handler | None = None, layout: str = FORMAT) -> None:
+def begin(handler: logging.Handler | None = None) -> None:
     """Send the log of this process to standard error, or to a handler, from the environment's level on.
 
     A level that is none is said in the log, and info holds. A log that this process has already stays as it is.
     """
-    handler = handler or logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneRecord(layout))
+    if handler is None:
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(OneRecord(FORMAT))
     level = os.environ.get(VARIABLE, "").lower() or "info"
     is_known = level in LEVELS
     logging.basicConfig(level=level.upper() if is_known else logging.INFO, handlers=[handler])

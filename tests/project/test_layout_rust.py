@@ -23,13 +23,14 @@ ROOMS = {
     "error": {"balance", "code"},
     "stats": {"code", "error"},
     "grpc": {"code", "error"},
-    "net": {"config", "stats"},
+    "notice": set(),
+    "net": {"config", "notice", "stats"},
     "call": {"code", "error", "grpc", "net", "stats"},
     "local": {"call", "code", "error", "grpc", "net"},
-    "proxy": {"balance", "call", "code", "config", "error", "grpc", "local", "net", "stats"},
+    "proxy": {"balance", "call", "code", "config", "error", "grpc", "local", "net", "notice", "stats"},
     "worker": {"call", "code", "config", "error", "grpc", "local", "net", "stats"},
     "admin": {"net", "stats"},
-    "program": {"admin", "code", "config", "local", "net", "proxy", "stats", "worker"},
+    "program": {"admin", "code", "config", "local", "net", "notice", "proxy", "stats", "worker"},
 }
 
 # Where the HTTP/2 library is known: the request path sees a head, a reader of chunks and a sender of ours.

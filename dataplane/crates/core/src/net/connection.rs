@@ -131,13 +131,13 @@ where
         Ok(Opening::Http2 | Opening::Other) => Ok(seen),
         Ok(Opening::Silent) => Err(ClosedReason::Downstream),
         Ok(Opening::Http1) => {
-            server.strangers.met(Tongue::Http1, peer.clone());
+            server.strangers.met(Tongue::Http1, peer);
             let admin = server.admin.get().map(String::as_str);
             let _ = opening::answer_http1(io, seen, end, admin).await;
             Err(ClosedReason::Http1)
         }
         Ok(Opening::Tls) => {
-            server.strangers.met(Tongue::Tls, peer.clone());
+            server.strangers.met(Tongue::Tls, peer);
             let _ = opening::answer_tls(io).await;
             Err(ClosedReason::Tls)
         }

@@ -1,9 +1,9 @@
 //! Callers that speak another protocol than gRPC to a port of ours: what the operator's log says of them.
 
+use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::accept::Peer;
 use crate::notice::Notice;
 
 /// At most one line of each kind in this time: a load balancer's check comes every few seconds.
@@ -25,17 +25,17 @@ pub struct Strangers {
 #[derive(Default)]
 struct Kind {
     count: u64,
-    last: Option<Peer>,
+    last: String,
     said: Option<Instant>,
 }
 
 // === impl Strangers ===
 
 impl Strangers {
-    pub fn met(&self, tongue: Tongue, peer: Peer) {
+    pub fn met(&self, tongue: Tongue, peer: &impl Display) {
         let kind = &mut self.lock()[tongue as usize];
         kind.count += 1;
-        kind.last = Some(peer);
+        kind.last = peer.to_string();
     }
 
     /// The lines that are due.
@@ -56,12 +56,12 @@ impl Strangers {
 
 impl Kind {
     fn notice(&mut self, tongue: Tongue, now: Instant) -> Option<Notice> {
-        if self.said.is_some_and(|said| now < said + QUIET) {
+        let is_quiet = self.said.is_some_and(|said| now < said + QUIET);
+        if self.count == 0 || is_quiet {
             return None;
         }
-        let peer = self.last.take()?;
+        let Self { count, last, .. } = std::mem::take(self);
         self.said = Some(now);
-        let count = std::mem::take(&mut self.count);
         let (spoke, remedy) = match tongue {
             Tongue::Http1 => (
                 "spoke HTTP/1",
@@ -73,8 +73,8 @@ impl Kind {
             ),
         };
         let who = match count {
-            1 => format!("a caller, {peer},"),
-            _ => format!("{count} connections, the last from {peer},"),
+            1 => format!("a caller, {last},"),
+            _ => format!("{count} connections, the last from {last},"),
         };
         Some(Notice::warning(format!(
             "{who} {spoke} on the gRPC port: {remedy}"
@@ -96,12 +96,12 @@ mod tests {
             texts.collect::<Vec<_>>().join("\n")
         };
         assert_eq!(said(0), "");
-        strangers.met(Tongue::Http1, Peer::Unix);
+        strangers.met(Tongue::Http1, &"unix");
         assert!(said(1).starts_with("a caller, unix, spoke HTTP/1 on the gRPC port"));
         for _ in 0..3 {
-            strangers.met(Tongue::Http1, Peer::Unix);
+            strangers.met(Tongue::Http1, &"unix");
         }
-        strangers.met(Tongue::Tls, Peer::Unix);
+        strangers.met(Tongue::Tls, &"unix");
         assert!(said(60).starts_with("a caller, unix, asked for TLS"));
         assert!(said(61).starts_with("3 connections, the last from unix, spoke HTTP/1"));
         assert_eq!(said(200), "");

@@ -195,7 +195,7 @@ fn a_share_whose_endpoints_are_all_dead_goes_to_the_heaviest_of_the_others() {
     }
     near(counts(), [100, 200, 700, 0]);
     addresses[2].disconnected();
-    addresses[2].connect_failed();
+    addresses[2].connect_failed(String::new());
     near(counts(), [100, 900, 0, 0]);
     addresses[2].connected();
     near(counts(), [100, 200, 700, 0]);

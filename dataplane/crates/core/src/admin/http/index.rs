@@ -28,7 +28,7 @@ const HEAD: &str = "<!doctype html>
 <link rel=\"icon\" href=\"data:,\">
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em; color: #222; background: #fff; }
-h1 { font-size: 1.4em; margin: 0; } h2 { font-size: 1.1em; margin: 1.6em 0 0.4em; }
+h1 { font-size: 1.4em; margin: 0; } summary { font-size: 1.1em; font-weight: 600; margin: 1.6em 0 0.4em; cursor: pointer; }
 table { border-collapse: collapse; }
 th, td { text-align: left; vertical-align: top; padding: 0.2em 0.9em 0.2em 0; border-bottom: 1px solid #ddd; }
 th { font-weight: 600; } td.number { text-align: right; font-variant-numeric: tabular-nums; }
@@ -59,17 +59,17 @@ pub fn page(status: &Value, state: &str) -> String {
     if let Value::Object(fields) = status {
         let (nested, plain): (Vec<_>, Vec<_>) =
             fields.iter().partition(|(_, value)| is_nested(value));
-        html.push_str("<h2>status</h2>\n<table>\n");
+        html.push_str("<table>\n");
         for (name, field) in plain {
             row(&mut html, name, field);
         }
         html.push_str("</table>\n");
         for (name, field) in nested {
-            html.push_str("<h2>");
+            html.push_str("<details open>\n<summary>");
             text(&mut html, &words(name));
-            html.push_str("</h2>\n");
+            html.push_str("</summary>\n");
             value(&mut html, field);
-            html.push('\n');
+            html.push_str("\n</details>\n");
         }
     }
     html.push_str("<p class=\"note\">The page shows one moment; load it again for the next.</p>\n</body>\n</html>\n");
@@ -213,7 +213,9 @@ mod tests {
         ] {
             assert!(html.contains(part), "{part} is not in {html}");
         }
-        for tag in ["table", "tr", "td", "th", "ul", "li", "span", "h2"] {
+        for tag in [
+            "table", "tr", "td", "th", "ul", "li", "span", "details", "summary",
+        ] {
             let (open, end) = (format!("<{tag}"), format!("</{tag}>"));
             let opened = html.matches(&format!("{open}>")).count()
                 + html.matches(&format!("{open} ")).count();
