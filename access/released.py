@@ -32,7 +32,7 @@ class Released:
     Attributes:
         parts: its clusters.
         split: cluster -> weight, for calls that ask for no version.
-        versions: version -> cluster.
+        versions: version -> cluster; so are labels that endpoints know themselves.
         labels: label -> version.
         passes_through: whether other versions go where calls without a version go.
         warnings: what of it cannot be followed.
@@ -64,16 +64,14 @@ def released(model: str, entry: Entry, given: ClusterSettings) -> Released:
 
 
 def _by_announcement(model: str, entry: Entry, given: ClusterSettings) -> Released:
-    """Every endpoint has its share; who asks for a version gets one that has it."""
+    """Every endpoint has its share; who asks for a version or a label gets one that has it."""
     parts = [Part(model, given, entry.endpoints)]
     versions = {}
-    for version in sorted(set(_all_versions(entry))):
-        endpoints = tuple(each for each in entry.endpoints if _answers(each, version))
-        if len(endpoints) == len(entry.endpoints):
-            versions[version] = model
-        else:
-            parts.append(Part(f"{model}@{version}", given, endpoints))
-            versions[version] = f"{model}@{version}"
+    for asked, endpoints in _asked(entry).items():
+        versions[asked] = model
+        if len(endpoints) < len(entry.endpoints):
+            versions[asked] = f"{model}@{asked}"
+            parts.append(Part(f"{model}@{asked}", given, endpoints))
     if all(cluster == model for cluster in versions.values()):
         versions = {}  # nothing to choose from
     return Released(tuple(parts), {model: 1}, versions, {}, True)
@@ -109,6 +107,10 @@ def _by_document(model: str, entry: Entry, document: ReleaseDocument, given: Clu
     if not split:
         parts[model] = Part(model, given, ())
         split = {model: 1}
+    for label, endpoints in _labelled(entry).items():
+        if label not in document.labels:
+            versions[label] = f"{model}@{label}"
+            parts[versions[label]] = Part(versions[label], given, endpoints)
     labels = {label: version for label, version in document.labels.items() if version in versions}
     return Released(tuple(parts.values()), split, versions, labels, False, tuple(warnings))
 
@@ -128,6 +130,20 @@ def _all_versions(entry: Entry) -> Iterator[str]:
     for each in entry.endpoints:
         if isinstance(each, Announced):
             yield from (*((each.version,) if each.version else ()), *each.versions)
+
+
+def _asked(entry: Entry) -> dict[str, tuple[EndpointConfig, ...]]:
+    """Return who answers when a version, or a label, is asked for."""
+    versions = sorted(set(_all_versions(entry)))
+    found = {version: tuple(each for each in entry.endpoints if _answers(each, version)) for version in versions}
+    return found | _labelled(entry)
+
+
+def _labelled(entry: Entry) -> dict[str, tuple[EndpointConfig, ...]]:
+    """Return which endpoints know a label: what it means each of them says itself."""
+    announced = [each for each in entry.endpoints if isinstance(each, Announced)]
+    labels = sorted({label for each in announced for label in each.labels})
+    return {label: tuple(each for each in announced if label in each.labels) for label in labels}
 
 
 def _answers(endpoint: EndpointConfig, version: str) -> bool:

@@ -22,7 +22,7 @@ from access.fields import (
     Section,
 )
 from dl_inference.problem import Problem
-from dl_inference.registry.schema import AccessDocument, ReleaseDocument, Version
+from dl_inference.registry.schema import AccessDocument, Label, ReleaseDocument, Version
 from dl_inference.registry.schema import Protocol as WireProtocol
 from dl_inference.serving.limits import Milliseconds, MillisecondsOrOff
 
@@ -64,6 +64,7 @@ class Announced(EndpointConfig):
     versions: Annotated[tuple[Version, ...], FrozenList] = Field(
         (), description="other versions that answer when asked for"
     )
+    labels: Annotated[tuple[Label, ...], FrozenList] = Field((), description="labels of versions that it knows itself")
 
 
 ANY_MODEL = "*"

@@ -21,8 +21,8 @@ class FileConfig(SourceConfig):
     """Endpoints in a YAML or JSON file (`.json`), which is followed; in one of two forms.
 
     Ours maps route keys to `{endpoints, timeout_ms, protocol, release}`: only `endpoints` must be there, a list of
-    addresses or of `{address, weight, version, versions}`; `release` says which version gets which share, as in the
-    registry: `{releases: {"3": {phase: production, weight: 95}, "4": {phase: canary, weight: 5}}, labels: {stable:
+    addresses or of `{address, weight, version, versions, labels}`; `release` says which version gets which share, as in
+    the registry: `{releases: {"3": {phase: production, weight: 95}, "4": {phase: canary, weight: 5}}, labels: {stable:
     "3"}}`. The other form is Prometheus's `file_sd`: a list of `{targets: [host:port, ...], labels: {model: digits}}`.
     Of its labels `model`, `version`, `weight`, `protocol` and `timeout_ms` count, with or without `__meta_` before
     them. What several groups or files say about one model is put together; where they contradict, the first counts.

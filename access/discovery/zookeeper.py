@@ -211,5 +211,9 @@ def entry_of(view: View) -> Entry:
 
 def _announced(document: EndpointDocument) -> Announced:
     return Announced(
-        address=document.address, weight=document.weight, version=document.version, versions=document.versions
+        address=document.address,
+        weight=document.weight,
+        version=document.version,
+        versions=document.versions,
+        labels=document.labels,
     )

@@ -53,6 +53,27 @@ def test_one_version_everywhere_needs_no_route_of_its_own():
     assert routes([endpoint(1, "3"), endpoint(2, "3")]).versions == {}
 
 
+def labelled(host: int, version: str, *labels: str) -> Announced:
+    return endpoint(host, version).model_copy(update={"labels": labels})
+
+
+def test_a_label_goes_to_the_endpoints_that_announce_it():
+    found = routes([labelled(1, "3", "stable"), labelled(2, "4", "next"), labelled(3, "4")])
+    assert found.versions == {"3": "m@3", "4": "m@4", "stable": "m@stable", "next": "m@next"}
+    assert (hosts(found, "m@stable"), hosts(found, "m@next")) == (["1"], ["2"])
+    # It passes as it is: they know it themselves.
+    assert found.labels == {}
+    assert routes([labelled(1, "3", "stable"), labelled(2, "3", "stable")]).versions == {}
+
+
+def test_a_label_of_the_release_document_wins_over_an_announced_one():
+    release = document({"3": {"phase": "production"}, "4": {"phase": "staging"}}, labels={"stable": "3"})
+    found = routes([labelled(1, "3"), labelled(2, "4", "stable", "next")], release)
+    assert found.labels == {"stable": "3"}
+    assert found.versions == {"3": "m@3", "4": "m@4", "next": "m@next"}
+    assert hosts(found, "m@next") == ["2"]
+
+
 def test_phases_and_weights_decide_the_shares():
     found = routes(
         [endpoint(1, "3"), endpoint(2, "4"), endpoint(3, "5")],

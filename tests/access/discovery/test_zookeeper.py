@@ -13,7 +13,9 @@ from dl_inference.registry.schema import AccessDocument
 def test_the_first_reading_waits_for_the_whole_state(hand):
     for model in range(20):
         for number in range(5):
-            hand.announce(f"m{model}", f"10.0.0.{number}:80", version="3", versions=("2",), weight=number + 1)
+            hand.announce(
+                f"m{model}", f"10.0.0.{number}:80", version="3", versions=("2",), labels=("stable",), weight=number + 1
+            )
     with Followed(hand.hosts, hand.chroot) as followed:
         snapshot = followed.resolver.read()
     assert list(snapshot.entries) == sorted(f"m{model}" for model in range(20))
@@ -21,6 +23,7 @@ def test_the_first_reading_waits_for_the_whole_state(hand):
     assert [(each.address, each.weight, each.version, each.versions) for each in entry.endpoints] == [
         (f"10.0.0.{number}:80", number + 1, "3", ("2",)) for number in range(5)
     ]
+    assert {each.labels for each in entry.endpoints} == {("stable",)}
     assert entry.protocol == "tfs"
     assert not snapshot.warnings
 
