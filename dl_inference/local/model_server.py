@@ -7,6 +7,7 @@ document, JSON.
 from __future__ import annotations
 
 import atexit
+import os
 import sys
 
 from dl_inference.serving import ending
@@ -33,6 +34,9 @@ def run(options: ServeOptions) -> int:
         NotInstalledError: the framework is missing.
     """
     atexit.register(ending.kill_children)  # the first one registered is the last one called
+    # A model's code that asks the terminal something would wait for an answer in place of serving.
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
     try:
         if kind_of(options.model_dir) == "TensorFlow":
             from tf_predict import server as tensorflow_server  # noqa: PLC0415  (grpcio and numpy: see below)

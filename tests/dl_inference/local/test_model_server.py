@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from fixtures.serve_process import START_S, write_model
 from typer.testing import CliRunner
 
 import tf_predict.server
@@ -60,6 +63,37 @@ def test_a_framework_that_is_missing_is_named_with_its_extra(monkeypatch, capsys
     monkeypatch.setattr(torch_predict.server, "serve", lambda options: __import__("of_nobody"))
     with pytest.raises(ModuleNotFoundError):
         model_server.run(ServeOptions(model_dir=tmp_path))
+
+
+# The server is the model's code here; `input` waits for whoever sits at the terminal.
+ASKS = """
+import sys
+from pathlib import Path
+from dl_inference.local import model_server
+from dl_inference.serving.options import ServeOptions
+from torch_predict import server
+
+def serve(options):
+    try:
+        input("yes or no? ")
+    except EOFError:
+        return 7
+
+server.serve = serve
+sys.exit(model_server.run(ServeOptions(model_dir=Path(sys.argv[1]))))
+"""
+
+
+def test_a_models_code_cannot_wait_for_an_answer_from_the_terminal(tmp_path):
+    master, slave = pty.openpty()
+    command = [sys.executable, "-c", ASKS, write_model(tmp_path / "m", "A")]
+    with subprocess.Popen(command, stdin=slave, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        os.close(slave)
+        try:
+            assert process.wait(START_S) == 7
+        finally:
+            process.kill()
+            os.close(master)
 
 
 # --- predict
