@@ -56,12 +56,12 @@ def _head(status: Mapping[str, Any]) -> Iterator[Text]:
         return
     state = "stopped" if status.get("stopped") else "draining" if status.get("draining") else "not ready"
     state = "ready" if status.get("ready") else state
-    text = Text(state, style="bold green" if state == "ready" else "bold red")
+    text = Text.assemble((state, "bold green" if state == "ready" else "bold red"))
     if "uptime_s" in status:
-        text.append(f"  up {_duration(status['uptime_s'])}", style="default")
+        text.append(f"  up {_duration(status['uptime_s'])}")
     for key in ("version", "model", "model_version", "connections", "in_flight", "queued", "held_bytes"):
         if key in status:
-            text.append(f"  {key.replace('_', ' ')} {status[key]}", style="default")
+            text.append(f"  {key.replace('_', ' ')} {status[key]}")
     yield text
     if bound := (status.get("control") or {}).get("listen"):
         admin = status["control"].get("admin")
