@@ -184,5 +184,5 @@ def _failure(layout: Layout, version: int, reason: str, lines: list[str]) -> Pro
         if match[1] == signal.SIGKILL.name:
             remedy = "if nobody did that, the machine ran out of memory: see dmesg"
     else:
-        reason = f"cannot be loaded: {reason}"
+        reason = f"cannot be loaded: {reason.strip()}"
     return Problem(place, reason, remedy)
