@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from torch_predict.errors import BadAnswer, InvalidInput
+from torch_predict.outputs import output_names
 from torch_predict.seldon import array_of, as_array, plain
-from torch_predict.signature import SINGLE, TensorSpec, output_names
+from torch_predict.signature import SINGLE, TensorSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -62,8 +63,9 @@ def outputs_of(result: Any) -> dict[str, Array]:
     if isinstance(result, tuple) and not result:
         raise BadAnswer("it is an empty tuple; return at least one output")
     if isinstance(result, tuple) or (isinstance(result, list) and any(isinstance(x, torch.Tensor) for x in result)):
-        return dict(zip(output_names(len(result)), map(_array, result), strict=True))
-    return dict(zip(output_names(1), [_array(result)], strict=True))
+        names = output_names(len(result))
+        return {name: _array(each, f"{name!r}") for name, each in zip(names, result, strict=True)}
+    return {name: _array(result) for name in output_names(1)}
 
 
 def seen_input(name: str, payload: Any, float_dtype: str | None) -> TensorSpec:
@@ -100,13 +102,13 @@ def _parsed(name: str, data: bytes) -> Any:
         raise InvalidInput(f"input {name!r} is not JSON: {error}") from None
 
 
-def _array(value: Any) -> Array:
+def _array(value: Any, place: str = "it") -> Array:
     if isinstance(value, torch.Tensor):
         value = array_of(value)
     if not isinstance(value, np.ndarray | list):
         raise BadAnswer(
-            f"it is a {type(value).__name__}; return an ndarray, a tensor, a list, a dict, a str or bytes, or a tuple"
-            " of arrays"
+            f"{place} is a {type(value).__name__}; return an ndarray, a tensor, a list, a dict, a str or bytes, or a"
+            " tuple of arrays"
         )
     array = as_array(value)
     if array.dtype.kind == "c":

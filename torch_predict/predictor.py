@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from torch_predict import oip
+from torch_predict import oip, outputs
 from torch_predict.errors import BadAnswer, InvalidInput, RequestError, status_of, words_of
 from torch_predict.hooks import Hooks, Meta
-from torch_predict.seldon import Answer, answer_of, array_of, payload_of, plain
-from torch_predict.signature import Signature, TensorSpec, arguments_of, output_names
+from torch_predict.seldon import Answer, answer_of, payload_of, plain
+from torch_predict.signature import Signature, TensorSpec, arguments_of
 
 if TYPE_CHECKING:
     from dl_inference._native import Batch, Item
@@ -104,7 +104,7 @@ class Predictor:
         if not self._has_input_hook:
             name = self._signature.arguments[0].name if self._signature.arguments else name
             dtype = str(self._dtype).removeprefix("torch.")
-        return [oip.seen_input(name, payload, dtype)], oip.seen_outputs(oip.outputs_of(result))
+        return [oip.seen_input(name, payload, dtype)], oip.seen_outputs(oip.outputs_of(self._sent(result, "infer")))
 
     def learn(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         """Fill `metadata` with what samples showed, where nothing better is known."""
@@ -132,7 +132,7 @@ class Predictor:
         x = self._signature.call(self._model, {name: self._to_input(name, array) for name, array in given.items()})
         self._result_at = time.perf_counter()
         postprocess = self._hooks.postprocess
-        return x if postprocess is None else postprocess(x, meta)
+        return self._sent(x if postprocess is None else postprocess(x, meta), "infer")
 
     def _to_input(self, name: str, array: np.ndarray[Any, Any]) -> Any:
         if array.dtype.kind == "O":
@@ -148,7 +148,7 @@ class Predictor:
     def _sent(self, result: Any, kind: str) -> Any:
         # What a hook returned is sent as it is, as in the original: a tensor is an error then.
         is_models_own = self._hooks.run_model is None and self._hooks.postprocess is None
-        return _from_model(result) if is_models_own and kind != "infer" else result
+        return outputs.sent(result, kind) if is_models_own else result
 
     # no_grad as the original has it; inference_mode would be a little cheaper, but a run_model that turns
     # gradients on for a moment, or writes in place to what it kept, fails under it.
@@ -236,17 +236,6 @@ def _numbers(x: Any, kind: str) -> np.ndarray[Any, Any]:
 
 def _word(dtype: np.dtype[Any]) -> str:
     return {"U": "strings", "S": "byte strings", "O": "mixed values"}.get(dtype.kind, str(dtype))
-
-
-def _from_model(x: Any) -> Any:
-    """Return what a model gave, without hooks: an array, or a dict of lists by the names that outputs have in OIP."""
-    if isinstance(x, torch.Tensor):
-        return array_of(x)
-    if isinstance(x, tuple | list) and any(isinstance(each, torch.Tensor) for each in x):
-        x = dict(zip(output_names(len(x)), x, strict=True))
-        if len(x) == 1:
-            return _from_model(*x.values())
-    return plain(x) if isinstance(x, dict) else x
 
 
 def _float_dtype(model: Callable[..., Any]) -> torch.dtype:

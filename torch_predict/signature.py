@@ -156,11 +156,6 @@ class Signature:
         return next((spec.dtype for spec in self.inputs if spec.name == name), None)
 
 
-def output_names(count: int) -> list[str]:
-    """Return the names of outputs that have none: ``output``, or ``output_0``, ``output_1`` ..."""
-    return ["output"] if count == 1 else [f"output_{index}" for index in range(count)]
-
-
 def arguments_of(model: Callable[..., Any]) -> tuple[Argument, ...] | None:
     """Return the arguments of a model's forward; None where it does not tell."""
     forward = getattr(model, "forward", model)

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dl_inference.serving.load_error import LoadError
+from torch_predict.outputs import output_names, parts
 from torch_predict.pickles import is_weight, names_in_archive
 from torch_predict.runtimes.base import Runtime, zip_names
-from torch_predict.signature import Argument, Signature, Size, TensorSpec, output_names
+from torch_predict.signature import Argument, Signature, Size, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -32,6 +33,9 @@ _DTYPES = {
     9: "complex32", 10: "complex64", 11: "complex128", 12: "bool", 13: "bfloat16", 28: "uint16",
 }  # fmt: skip
 """Numbers of types in that document (torch's ScalarType of the export schema)."""
+
+_NUMBERS = {"bool": "bool", "int": "int64", "SymInt": "int64", "float": "float64", "SymFloat": "float64"}
+"""Types of results that are no tensors, and what they are sent as."""
 
 
 class Exported(Runtime):
@@ -174,11 +178,7 @@ def _named_outputs(values: Any, structure: Any) -> list[tuple[str, Any]]:
 
     if structure is None or not isinstance(values, tuple | list):
         return []
-    result = _pytree.tree_unflatten(values, structure)
-    if isinstance(result, dict):
-        return [(str(name), value) for name, value in result.items()]
-    leaves = list(result) if isinstance(result, tuple | list) else [result]
-    return list(zip(output_names(len(leaves)), leaves, strict=True))
+    return parts(_pytree.tree_unflatten(values, structure))
 
 
 def _sent(outputs: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
@@ -187,11 +187,14 @@ def _sent(outputs: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
 
 
 def _specs(values: list[tuple[str, Any]]) -> tuple[TensorSpec, ...]:
-    """Return the specs of fake tensors; none at all where one of the values is no tensor."""
+    """Return the specs of fake tensors and numbers; none at all where one of the values is neither."""
     specs = []
     for name, value in values:
-        if not hasattr(value, "shape"):
+        if hasattr(value, "shape"):
+            shape = tuple(size if isinstance(size, int) else -1 for size in value.shape)
+            specs.append(TensorSpec(name, str(value.dtype).removeprefix("torch."), shape))
+        elif type(value).__name__ in _NUMBERS:
+            specs.append(TensorSpec(name, _NUMBERS[type(value).__name__], ()))
+        else:
             return ()
-        shape = tuple(size if isinstance(size, int) else -1 for size in value.shape)
-        specs.append(TensorSpec(name, str(value.dtype).removeprefix("torch."), shape))
     return tuple(specs)

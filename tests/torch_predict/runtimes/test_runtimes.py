@@ -400,7 +400,7 @@ def test_an_exported_program_tells_types_and_shapes(tmp_path):
     assert known.outputs == (TensorSpec("sum", "float32", (-1, 4)), TensorSpec("b", "float32", (-1, 1)))
     nested = signature_of(Nested(), ({"a": a, "b": b},), None)
     assert [spec.name for spec in nested.inputs] == ["inputs_a", "inputs_b"]
-    assert nested.outputs == ()
+    assert nested.outputs == (TensorSpec("output_0", "float32", (2, 4)), TensorSpec("output_1_0", "int64", (2, 1)))
 
 
 def signature_told_and_loaded(exported, file):
