@@ -54,6 +54,10 @@ class BadAnswer(Exception):
     """A hook or model returned what no message of the protocol can hold; the text names types only, never values."""
 
 
+class BadInput(Exception):
+    """A hook made of a request what the model does not take; the text names types and shapes only, never values."""
+
+
 class Status(NamedTuple):
     """What a failed request is answered with."""
 
@@ -78,6 +82,8 @@ def status_of(error: BaseException, request_id: str) -> Status:
         if isinstance(error, BadAnswer):
             text = f"the model's answer cannot be sent: {words_of(error)}; request id {request_id}"
             return failed._replace(message=text)
+        if isinstance(error, BadInput):
+            return failed._replace(message=f"{words_of(error)}; request id {request_id}")
     except BaseException:  # its attributes are the user's code, too; the log has the exception itself
         return failed
     return failed

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dl_inference.serving.load_error import LoadError
 from dl_inference.variables import variable
 from torch_predict import hooks, modules, repository
+from torch_predict.arguments import Form
 from torch_predict.config import ServerSettings
+from torch_predict.signature import Signature
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +44,10 @@ def load_predictor(
     modules.enter(version.path)
     model = repository.load(folder, version, allow_pickle=allow_pickle, device=device)
     signature = version.runtime.signature(model)
-    predictor = Predictor(model, hooks.load(version.path), device, folder.settings.class_names, signature)
+    own = hooks.load(version.path)
+    if own.preprocess is None and own.run_model is None:
+        _check_callable(version.file, signature)
+    predictor = Predictor(model, own, device, folder.settings.class_names, signature)
     _LOGGER.info("loaded on %s in %.1f s", device, time.monotonic() - started)
     started = time.monotonic()
     warmed = warm_up(predictor, folder.path)
@@ -48,6 +55,16 @@ def load_predictor(
         _LOGGER.info("warmed up with %d samples in %.1f s", warmed.samples, time.monotonic() - started)
     predictor.learn(warmed.inputs, warmed.outputs)
     return predictor
+
+
+def _check_callable(file: Path, signature: Signature) -> None:
+    for argument in signature.arguments or ():
+        if argument.is_required and argument.form is Form.OTHER:
+            raise LoadError(
+                file,
+                f"forward takes {argument.name!r} as {argument.declared}, which no request can bring",
+                "take tensors and numbers, or tuples, lists or dicts of tensors; or write run_model in processor.py",
+            )
 
 
 def _device(name: str) -> torch.device:

@@ -16,10 +16,12 @@ import numpy as np
 import torch
 
 from torch_predict import oip, outputs
-from torch_predict.errors import BadAnswer, InvalidInput, RequestError, status_of, words_of
+from torch_predict.blame import place_of
+from torch_predict.calling import Model
+from torch_predict.errors import BadAnswer, BadInput, RequestError, status_of, words_of
 from torch_predict.hooks import Hooks, Meta
 from torch_predict.seldon import Answer, answer_of, payload_of, plain
-from torch_predict.signature import Signature, TensorSpec, arguments_of
+from torch_predict.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
     from dl_inference._native import Batch, Item
@@ -29,6 +31,9 @@ _LOGGER = logging.getLogger(__name__)
 
 Measured = Callable[[float, float, float], None]
 """Takes the seconds of one item's preprocess, model and postprocess."""
+
+_MAX_TOLD = 64
+"""Places of failures that are remembered; a model has a few."""
 
 
 class Predictor:
@@ -51,15 +56,14 @@ class Predictor:
             class_names: data.names of every answer of rank >= 2; None: ``t:0``, ``t:1`` ...
             signature: what the model's runtime knows of it; None: the names of its arguments.
         """
-        self._model = model
+        self._model = Model(model, device, signature)
         self._hooks = hooks
-        self._device = device
-        self._dtype = _float_dtype(model)
         self._class_names = class_names
-        self._signature = signature or Signature(arguments_of(model))
         self._model_at = self._result_at = 0.0  # when the last item came to the model, and left it
         self.metadata = self._own_metadata()
         """What callers are told of inputs and outputs."""
+        self._told: set[tuple[object, ...]] = set()
+        """Kinds of failures whose traceback is in the log."""
 
     def answer(self, batch: Batch, measured: Measured = lambda preprocess_s, model_s, postprocess_s: None) -> None:
         """Answer every item of a batch, each with its own result or its own error.
@@ -78,7 +82,7 @@ class Predictor:
             except BaseException as error:  # whatever a hook raises, the next item is still answered
                 # Before the caller knows of it, who may look for it at once. A handler of the hook's own may fail, too.
                 with contextlib.suppress(BaseException):
-                    _log(error, item.request_id)
+                    self._log(error, item.request_id)
                 batch.fail(index, *status_of(error, item.request_id))
 
     def predict(self, item: Item | Sample) -> Answer:
@@ -102,8 +106,8 @@ class Predictor:
         answer_of(self._sent(result, sample.kind), sample.kind, self._class_names)
         name, dtype = "input", None
         if not self._has_input_hook:
-            name = self._signature.arguments[0].name if self._signature.arguments else name
-            dtype = str(self._dtype).removeprefix("torch.")
+            name = self._model.signature.only_name() or name
+            dtype = str(self._model.dtype).removeprefix("torch.")
         return [oip.seen_input(name, payload, dtype)], oip.seen_outputs(oip.outputs_of(self._sent(result, "infer")))
 
     def learn(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
@@ -114,8 +118,9 @@ class Predictor:
     def _own_metadata(self) -> Signature:
         # Where a hook stands in between, what the model takes or gives is not what callers send or get.
         is_changed = self._hooks.run_model is not None or self._hooks.postprocess is not None
-        inputs = () if self._has_input_hook else self._signature.inputs
-        return Signature(None, inputs, () if is_changed else self._signature.outputs)
+        known = self._model.signature
+        inputs = () if self._has_input_hook else known.inputs
+        return Signature(None, inputs, () if is_changed else known.outputs)
 
     @property
     def _has_input_hook(self) -> bool:
@@ -127,19 +132,12 @@ class Predictor:
         """Return what hooks and model make of an OIP request's inputs."""
         if self._has_input_hook:
             return self.run(oip.hook_input_of(inputs), meta, "infer")
-        given = self._signature.bind(inputs)
+        given = self._model.signature.bind(inputs)
         self._model_at = time.perf_counter()
-        x = self._signature.call(self._model, {name: self._to_input(name, array) for name, array in given.items()})
+        x = self._model.call(given, {})
         self._result_at = time.perf_counter()
         postprocess = self._hooks.postprocess
         return self._sent(x if postprocess is None else postprocess(x, meta), "infer")
-
-    def _to_input(self, name: str, array: np.ndarray[Any, Any]) -> Any:
-        if array.dtype.kind == "O":
-            raise InvalidInput(f"input {name!r} holds bytes: this model takes numbers")
-        tensor = self._to_tensor(array, "infer")
-        dtype = self._signature.dtype_of(name)
-        return tensor if dtype is None else tensor.to(getattr(torch, dtype))
 
     def run(self, x: Any, meta: Meta, kind: str) -> Any:
         """Return what hooks and model make of a decoded payload of a kind."""
@@ -159,42 +157,37 @@ class Predictor:
             x = hooks.preprocess(x, meta)
         run_model = hooks.run_model
         self._model_at = time.perf_counter()
-        x = self._call_model(x, meta, kind) if run_model is None else run_model(self._model, x, meta)
+        x = self._call_model(x, meta, kind) if run_model is None else run_model(self._model.module, x, meta)
         self._result_at = time.perf_counter()
         return x if hooks.postprocess is None else hooks.postprocess(x, meta)
 
     def _call_model(self, x: Any, meta: Meta, kind: str) -> Any:
-        if self._hooks.preprocess is None:  # as the caller sent it, and so the caller's mistake where it does not fit
-            if isinstance(x, dict) and x and self._signature.names(x):
-                return self._call_by_name(x, kind)
-            x = self._signature.bind_one(_numbers(x, kind))
-        x = self._to_tensor(x, kind)
-        if kind == "infer":  # its parameters are the protocol's as much as the caller's: no arguments of the model
-            if isinstance(x, dict) and self._signature.names(x):
-                return self._signature.call(self._model, {name: self._to_tensor(x[name], kind) for name in x})
-            return self._model(x)
         tags = {name: value for name, value in meta.get("tags", {}).items() if name != "model"}
-        # With one tag it is the route key; with more, the original passed all of them, the key too.
-        return self._model(x, **tags) if len(tags) > 1 else self._model(x)
+        # OIP's parameters are the protocol's as much as the caller's. With one tag it is the route key; with more, the
+        # original passed all of them, the key too.
+        if kind == "infer" or len(tags) <= 1:
+            tags = {}
+        self._model.check_tags(tags)
+        if self._hooks.preprocess is None:  # as the caller sent it, and so the caller's mistake where it does not fit
+            return self._model.call(self._model.named(x, kind), tags)
+        return self._model.call_made(x, tags, is_named=kind == "infer")
 
-    def _call_by_name(self, values: dict[str, Any], kind: str) -> Any:
-        known = self._signature
-        arrays = known.bind({name: known.integers(name, _numbers(value, kind)) for name, value in values.items()})
-        return self._signature.call(self._model, {name: self._to_input(name, each) for name, each in arrays.items()})
-
-    def _to_tensor(self, x: Any, kind: str) -> Any:
-        """Return tensors and arrays on the model's device, arrays' floats in its dtype; anything else unchanged.
-
-        Where a preprocess hook made `x`, its type is the hook's business; without one only arrays make sense.
-        """
-        if isinstance(x, torch.Tensor):
-            return x.to(self._device)
-        if self._hooks.preprocess is None:
-            x = _numbers(x, kind)
-        if not isinstance(x, np.ndarray):
-            return x
-        tensor = torch.from_numpy(np.require(x, requirements=["C", "W"]))
-        return tensor.to(self._device, self._dtype) if tensor.is_floating_point() else tensor.to(self._device)
+    def _log(self, error: BaseException, request_id: str) -> None:
+        """Log a failure; those that callers can bring about have their traceback in the log once for each place."""
+        if not isinstance(error, RequestError | BadAnswer | BadInput):
+            _LOGGER.error("request %s failed", request_id, exc_info=error)
+            return
+        text = words_of(getattr(error, "text", error))
+        cause = error.__cause__
+        if cause is not None and len(self._told) < _MAX_TOLD and (place := place_of(cause)) not in self._told:
+            self._told.add(place)
+            _LOGGER.warning("request %s: %s (the traceback is logged once)", request_id, text, exc_info=cause)
+        elif isinstance(error, RequestError):  # words for the caller; nothing is wrong with the server
+            _LOGGER.info("request %s: %s: %s", request_id, type(error).__name__, text)
+        elif isinstance(error, BadAnswer):
+            _LOGGER.error("request %s: the answer cannot be sent: %s", request_id, text)
+        else:
+            _LOGGER.error("request %s: %s", request_id, text)
 
 
 def _reply(batch: Batch, index: int, answer: Answer) -> None:
@@ -209,38 +202,3 @@ def _reply(batch: Batch, index: int, answer: Answer) -> None:
     except (TypeError, ValueError, RecursionError) as error:
         # The front looked inside: text that is no UTF-8, a dtype that no message has.
         raise BadAnswer(f"its content does not fit {answer.kind}: {error}") from error
-
-
-def _log(error: BaseException, request_id: str) -> None:
-    if isinstance(error, RequestError):  # the hook's own words for the caller; nothing is wrong with the server
-        text = words_of(getattr(error, "text", error))
-        _LOGGER.info("request %s: %s: %s", request_id, type(error).__name__, text)
-    elif isinstance(error, BadAnswer):
-        _LOGGER.error("request %s: the answer cannot be sent: %s", request_id, words_of(error))
-    else:
-        _LOGGER.error("request %s failed", request_id, exc_info=error)
-
-
-def _numbers(x: Any, kind: str) -> np.ndarray[Any, Any]:
-    if isinstance(x, list):  # jsonData
-        try:
-            x = np.array(x)
-        except ValueError:
-            raise InvalidInput("jsonData is ragged: its lists differ in length") from None
-    if not isinstance(x, np.ndarray):
-        raise InvalidInput(f"this model takes arrays of numbers: send data instead of {kind}")
-    if x.dtype.kind not in "biuf":
-        raise InvalidInput(f"this model takes arrays of numbers, not of {_word(x.dtype)}")
-    return x
-
-
-def _word(dtype: np.dtype[Any]) -> str:
-    return {"U": "strings", "S": "byte strings", "O": "mixed values"}.get(dtype.kind, str(dtype))
-
-
-def _float_dtype(model: Callable[..., Any]) -> torch.dtype:
-    if isinstance(model, torch.nn.Module):
-        for tensor in (*model.parameters(), *model.buffers()):
-            if tensor.is_floating_point():
-                return tensor.dtype
-    return torch.get_default_dtype()

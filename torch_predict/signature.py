@@ -1,18 +1,18 @@
 """What is known of a model's inputs and outputs: to bring named tensors to it, and for OIP's ModelMetadata.
 
-An exported program knows shapes and types, any other model the names of its arguments at most; samples of the
-model folder show the rest (warmup.py).
+An exported program knows shapes and types, any other model its arguments (arguments.py) at most; samples of the model
+folder show the rest (warmup.py).
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from torch_predict.arguments import OPEN, Argument, Form
 from torch_predict.errors import InvalidInput
 
 SINGLE = ("binData", "strData", "jsonData")
@@ -28,15 +28,6 @@ class TensorSpec:
     """numpy's name, ``object`` for bytes and strings; ``bfloat16``, which numpy does not have, for such a model."""
     shape: tuple[int, ...]
     """-1 where a size varies or is not known."""
-
-
-@dataclass(frozen=True)
-class Argument:
-    """One argument of the model's forward."""
-
-    name: str
-    is_required: bool = True
-    is_keyword_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,7 +51,7 @@ class Signature:
     outputs: tuple[TensorSpec, ...] = ()
     sizes: Mapping[tuple[str, int], Size] = field(default_factory=dict)
     """By input and axis, for axes that vary within bounds."""
-    arrange: Callable[[dict[str, Any]], tuple[Sequence[Any], Mapping[str, Any]]] | None = None
+    arrange: Callable[[Mapping[str, Any]], tuple[Sequence[Any], Mapping[str, Any]]] | None = None
     """Makes positional and keyword arguments of inputs by name; None: by the arguments' order."""
 
     def bind(self, inputs: dict[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
@@ -73,37 +64,69 @@ class Signature:
         """
         if self.arguments is None:
             return inputs
-        names = [argument.name for argument in self.arguments]
-        strange = [name for name in inputs if name not in names]
-        if len(strange) == len(inputs) <= len(names):
+        takes = self._takes(inputs)
+        names = list(takes)
+        strange = [name for name in inputs if name not in takes]
+        if len(strange) == len(inputs) <= len(names) and not any(name.endswith(OPEN) for name in names):
             inputs = dict(zip(names, inputs.values(), strict=False))
         elif strange:
-            raise InvalidInput(f"unexpected inputs {_list(strange)}: this model takes {_list(names)}")
-        missing = [a.name for a in self.arguments if a.is_required and a.name not in inputs]
+            raise InvalidInput(f"unexpected inputs {_list(strange)}: this model takes {_list(names) or 'none'}")
+        missing = [name for name, is_required in takes.items() if is_required and name not in inputs]
         if missing:
             raise InvalidInput(f"missing inputs {_list(missing)}: this model takes {_list(names)}")
         self.check(inputs)
         return {name: inputs[name] for name in names if name in inputs}
 
-    def bind_one(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Return the one array of a request that names no inputs, in the type that the model takes.
+    def _takes(self, given: Collection[str]) -> dict[str, bool]:
+        """Return the names of the inputs that the arguments are made of, and whether a call must bring them."""
+        takes = {}
+        exact = {argument.name for argument in self.arguments or ()}
+        loose = [name for name in given if name not in exact]
+        for argument in self.arguments or ():
+            names = argument.inputs(loose)
+            is_required = argument.is_required or any(name in given for name in names)
+            takes.update({name: is_required for name in names})
+        return takes
+
+    def bind_one(self, x: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the one array of a request that names no inputs, by its argument's name and in its type.
 
         Protocols of JSON know one kind of number, so whole numbers become integers where the model takes these.
 
         Raises:
-            InvalidInput: the model takes several inputs, or not this type or shape.
+            InvalidInput: the model takes several inputs or none, or not this type or shape.
         """
-        required = [argument.name for argument in self.arguments or () if argument.is_required]
-        if len(required) > 1:
+        if self.arguments is None:
+            return {"input": x}
+        name = self.only_name()
+        if name is None:
+            names = [name for name, is_required in self._takes(()).items() if is_required]
+            if not self.arguments:
+                raise InvalidInput("this model takes no inputs: send {} as jsonData, or no inputs by OIP")
             raise InvalidInput(
-                f"this model takes the inputs {_list(required)}: send them by name, as jsonData or by the Open "
-                "Inference Protocol"
+                f"this model takes the inputs {_list(names)}: send them by name, as jsonData or by the Open Inference "
+                "Protocol"
             )
-        if self.inputs:
-            name = self.inputs[0].name
-            x = self.integers(name, x)
-            self.check({name: x})
-        return x
+        return self.bind({name: self.integers(name, x)})
+
+    def only_name(self) -> str | None:
+        """Return the name of the input that one tensor without a name is; None where there is no such one."""
+        takes = self._takes(())
+        required = [name for name, is_required in takes.items() if is_required]
+        name = next(iter(required or takes), None)
+        return None if len(required) > 1 or name is None or name.endswith(OPEN) else name
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes dicts or lists of tensors, whose keys or length only the model knows."""
+        return any(argument.form in (Form.DICT, Form.LIST) for argument in self.arguments or ())
+
+    def strange_tags(self, tags: Mapping[str, Any]) -> str:
+        """Return the tags that are no arguments of the model, as a list in words."""
+        if self.arguments is None:
+            return ""
+        names = () if self.arrange is not None else {argument.name for argument in self.arguments}
+        return _list([name for name in tags if name not in names])
 
     def integers(self, name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return floats that are whole numbers as integers, where the model takes these for an input.
@@ -132,45 +155,43 @@ class Signature:
                     if size is not None:
                         _check_size(f"input {spec.name!r} has the size {have} on axis {axis}", have, size, known)
 
-    def call(self, model: Callable[..., Any], values: dict[str, Any]) -> Any:
+    def call(self, model: Callable[..., Any], values: Mapping[str, Any], tags: Mapping[str, Any]) -> Any:
         """Call the model with what `bind` returned: by position as far as possible, as traced programs want it."""
         if self.arguments is None:
-            return model(*values.values())
+            return model(*values.values(), **tags)
         if self.arrange is not None:
             positional_values, keyword_values = self.arrange(values)
             return model(*positional_values, **keyword_values)
-        positional = []
+        positional: list[Any] = []
+        keywords = dict(tags)
+        is_gap = False
         for argument in self.arguments:
-            if argument.is_keyword_only or argument.name not in values:
-                break
-            positional.append(argument.name)
-        keywords = {name: value for name, value in values.items() if name not in positional}
-        return model(*(values[name] for name in positional), **keywords)
+            is_given = any(name in values for name in argument.inputs(values))
+            if not is_given and not argument.is_nullable:
+                is_gap = True  # its default counts
+                continue
+            value = argument.made_of(values) if is_given else None
+            if is_gap or argument.is_keyword_only:
+                keywords[argument.name] = value
+            else:
+                positional.append(value)
+        return model(*positional, **keywords)
 
-    def names(self, values: dict[str, Any]) -> bool:
-        """Whether these are all arguments of the model by name."""
-        return self.arguments is not None and set(values) <= {argument.name for argument in self.arguments}
+    def names(self, values: Mapping[str, Any]) -> bool:
+        """Whether these are inputs of the model by name, all that it must have among them."""
+        if self.arguments is None:
+            return False
+        takes = self._takes(values)
+        return set(values) <= set(takes) and all(name in values or not takes[name] for name in takes)
+
+    def plain_form(self, name: str) -> Form | None:
+        """Return what an input is where the model takes no tensor for it, but Python's own numbers."""
+        forms = (argument.plain_form(name) for argument in self.arguments or ())
+        return next((form for form in forms if form is not None), None)
 
     def dtype_of(self, name: str) -> str | None:
         """Return the type that an input is to be cast to; None where that is not known."""
         return next((spec.dtype for spec in self.inputs if spec.name == name), None)
-
-
-def arguments_of(model: Callable[..., Any]) -> tuple[Argument, ...] | None:
-    """Return the arguments of a model's forward; None where it does not tell."""
-    forward = getattr(model, "forward", model)
-    schema = getattr(forward, "schema", None)  # TorchScript's methods have no signature of Python's
-    if schema is not None:
-        return tuple(
-            Argument(a.name, not a.has_default_value(), a.kwarg_only) for a in schema.arguments if a.name != "self"
-        )
-    try:
-        parameters = inspect.signature(forward).parameters.values()
-    except (TypeError, ValueError):  # written in C
-        return None
-    if any(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters):
-        return None
-    return tuple(Argument(p.name, p.default is p.empty, p.kind is p.KEYWORD_ONLY) for p in parameters)
 
 
 def merged(specs: Sequence[TensorSpec]) -> TensorSpec:
@@ -188,10 +209,14 @@ def merged(specs: Sequence[TensorSpec]) -> TensorSpec:
     return TensorSpec(first.name, first.dtype, tuple(shape))
 
 
+_CASTS = {"float": "biuf", "bfloat": "biuf", "complex": "biufc"}
+"""numpy's kinds of numbers that are cast to a type whatever their size."""
+
+
 def _check(spec: TensorSpec, array: np.ndarray[Any, Any]) -> None:
     have = array.dtype
-    is_float = spec.dtype.startswith(("float", "bfloat"))
-    fits = have.kind in "biuf" if is_float else have.kind in "biu" and np.can_cast(have, np.dtype(spec.dtype), "safe")
+    loses_nothing = _CASTS.get(spec.dtype.rstrip("0123456789"))  # but digits, as with every float of the caller's
+    fits = have.kind in (loses_nothing or "biu") and (loses_nothing or np.can_cast(have, np.dtype(spec.dtype), "safe"))
     if not fits:
         name = "bytes" if have.kind == "O" else have.name
         raise InvalidInput(f"input {spec.name!r} holds {name}: this model takes {spec.dtype}")

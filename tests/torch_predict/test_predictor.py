@@ -9,11 +9,12 @@ import torch
 from fixtures.torch_fakes import FakeBatch, FakeItem
 from google.protobuf import any_pb2
 
+from torch_predict.arguments import Argument
 from torch_predict.errors import BadAnswer, Error, InvalidInput
 from torch_predict.hooks import Hooks
 from torch_predict.predictor import Predictor
 from torch_predict.seldon import plain
-from torch_predict.signature import Argument, Signature, Size, TensorSpec
+from torch_predict.signature import Signature, Size, TensorSpec
 
 CPU = torch.device("cpu")
 

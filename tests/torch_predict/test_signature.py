@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from torch_predict.arguments import Argument, arguments_of
 from torch_predict.errors import InvalidInput
-from torch_predict.signature import Argument, Signature, TensorSpec, arguments_of, merged
+from torch_predict.signature import Signature, TensorSpec, merged
 
 PAIR = Signature(
     (Argument("a"), Argument("b", is_required=False), Argument("scale", is_required=False, is_keyword_only=True)),
@@ -15,7 +16,7 @@ A, B = np.ones((4, 2)), np.arange(3)
 
 def called(signature, inputs):
     seen = []
-    signature.call(lambda *args, **kwargs: seen.append((args, kwargs)), signature.bind(inputs))
+    signature.call(lambda *args, **kwargs: seen.append((args, kwargs)), signature.bind(inputs), {})
     return seen[0]
 
 

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dl_inference.serving.load_error import LoadError
+from torch_predict.arguments import arguments_of
 from torch_predict.modules import import_from
-from torch_predict.signature import Signature, arguments_of
+from torch_predict.signature import Signature
 
 if TYPE_CHECKING:
     import torch

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dl_inference.serving.load_error import LoadError
+from torch_predict.arguments import Argument
 from torch_predict.outputs import output_names, parts
 from torch_predict.pickles import is_weight, names_in_archive
 from torch_predict.runtimes.base import Runtime, zip_names
-from torch_predict.signature import Argument, Signature, Size, TensorSpec
+from torch_predict.signature import Signature, Size, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     import torch
 
@@ -143,11 +144,11 @@ def _input_names(own: list[str], arguments: list[str]) -> list[str]:
     return own if len(set(names)) < len(names) else names
 
 
-def _arranged(inputs: list[tuple[str, Any]], structure: Any) -> Callable[[dict[str, Any]], Any]:
+def _arranged(inputs: list[tuple[str, Any]], structure: Any) -> Callable[[Mapping[str, Any]], Any]:
     """Return what puts inputs by name where the program was exported with them; constants are filled in."""
     from torch.utils import _pytree  # noqa: PLC0415  (base.py, module head)
 
-    def arrange(values: dict[str, Any]) -> Any:
+    def arrange(values: Mapping[str, Any]) -> Any:
         leaves = [values.get(name, value) for name, value in inputs]
         return _pytree.tree_unflatten(leaves, structure)
 

@@ -442,7 +442,7 @@ def test_a_program_exported_with_keywords_and_containers_is_called_by_its_inputs
     values = {"input": [1.0, 2.0], "scale": [2.0, 2.0], "offset_by": [1.0, 1.0]}
     inputs = signature.bind({name: np.array(values[name], np.float32) for name in reversed(names)})
     assert sorted(spec.name for spec in signature.inputs) == sorted(names)
-    called = signature.call(model, {name: torch.from_numpy(array) for name, array in inputs.items()})
+    called = signature.call(model, {name: torch.from_numpy(array) for name, array in inputs.items()}, {})
     assert called.tolist() == answer
 
 
@@ -454,7 +454,7 @@ def test_two_inputs_never_share_a_name(tmp_path):
     model, signature = exported_model(tmp_path, Clash(), ({"b": torch.zeros(1)}, torch.zeros(1)), {})
     one, other = (argument.name for argument in signature.arguments)
     assert one != other
-    assert signature.call(model, {one: torch.tensor([5.0]), other: torch.tensor([2.0])}).tolist() == [3.0]
+    assert signature.call(model, {one: torch.tensor([5.0]), other: torch.tensor([2.0])}, {}).tolist() == [3.0]
 
 
 def test_an_exported_programs_bounds_are_known(tmp_path):
