@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from torch_predict.arrays import array_of, as_array
 from torch_predict.errors import BadAnswer, InvalidInput
 from torch_predict.outputs import output_names
-from torch_predict.seldon import array_of, as_array, plain
+from torch_predict.seldon import plain
 from torch_predict.signature import SINGLE, TensorSpec
 
 Array = np.ndarray[Any, Any]

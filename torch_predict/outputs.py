@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from torch_predict.arrays import array_of, as_array, is_bfloat16
 from torch_predict.errors import BadAnswer
-from torch_predict.seldon import array_of, as_array, plain
+from torch_predict.seldon import plain
 
 _RETURN = "return a tensor, or a tuple, list or dict of tensors; or write postprocess in processor.py"
 
@@ -52,7 +53,7 @@ def sent(result: Any, kind: str) -> Any:
     top = _top(result)
     if list(top) != output_names(1) or isinstance(result, dict):
         return plain(top)
-    array = array_of(top["output"])
+    array = array_of(top["output"]) if hasattr(top["output"], "detach") else as_array(top["output"])
     return array.reshape(1) if kind == "ndarray" and not array.ndim else array
 
 
@@ -63,7 +64,7 @@ def _by_name(result: Any) -> dict[str, np.ndarray[Any, Any]]:
             raise BadAnswer(f"two of the model's outputs would be called {name!r}; rename a key of its dict")
         array = array_of(part) if hasattr(part, "detach") else as_array(part)
         is_text = array.dtype.kind in "SUO" and all(isinstance(each, str | bytes) for each in array.flat)
-        if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16" and not is_text:
+        if array.dtype.kind not in "biuf" and not is_bfloat16(array) and not is_text:
             what = array.dtype if hasattr(part, "detach") else f"a {type(part).__name__}"
             raise BadAnswer(f"the model's output {name!r} is {what}, which OIP has no datatype for; {_RETURN}")
         arrays[name] = array
@@ -93,4 +94,4 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 def _holds_tensors(value: Any) -> bool:
     if isinstance(value, dict):
         return any(map(_holds_tensors, value.values()))
-    return any(map(_holds_tensors, value)) if isinstance(value, tuple | list) else hasattr(value, "detach")
+    return any(map(_holds_tensors, value)) if isinstance(value, tuple | list) else hasattr(value, "shape")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from google.protobuf import any_pb2
 
+from torch_predict.arrays import array_of, as_array, is_bfloat16
 from torch_predict.errors import BadAnswer, InvalidInput
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 _DATA_KINDS = frozenset({"tensor", "ndarray", "tftensor"})
 _JSON_DTYPES = "biufUO"  # what a ListValue can hold: bool, int, float, str; of objects the front checks each one
-
-
-_NUMPY_FLOATS = frozenset({"torch.float16", "torch.float32", "torch.float64"})
 
 
 class Answer(NamedTuple):
@@ -84,6 +82,8 @@ def plain(value: Any, place: str = "it") -> Any:
         BadAnswer: something in it is of another type; names its place.
     """
     if isinstance(value, np.generic | np.ndarray):
+        if is_bfloat16(value):
+            value = value.astype(np.float32)
         return plain(value.tolist(), place) if value.dtype.kind in "biufUO" else _unfit(value.dtype, place)
     if hasattr(value, "detach"):
         return plain(array_of(value), place)
@@ -103,28 +103,6 @@ def _unfit(name: object, place: str) -> Any:
     raise BadAnswer(f"{place} is a {name}; make it a dict, list, float, int, str, bool or None")
 
 
-def array_of(tensor: Any) -> np.ndarray[Any, Any]:
-    """Return a tensor of torch as an array: dense, on the CPU, bfloat16 and smaller floats as float32.
-
-    Raises:
-        BadAnswer: numpy has nothing for it.
-    """
-    try:
-        tensor = tensor.detach()
-        if tensor.is_quantized:
-            tensor = tensor.dequantize()
-        if str(tensor.layout) != "torch.strided":
-            tensor = tensor.to_dense()
-        tensor = tensor.cpu().resolve_conj().resolve_neg()
-        if tensor.is_floating_point() and str(tensor.dtype) not in _NUMPY_FLOATS:
-            tensor = tensor.float()
-        array: np.ndarray[Any, Any] = tensor.numpy()
-        return array
-    except (RuntimeError, TypeError, NotImplementedError) as error:
-        what = f"{tensor.dtype}, {tensor.layout}"
-        raise BadAnswer(f"it is a tensor ({what}) that numpy has no array for; return a dense one") from error
-
-
 def _array(values: list[Any]) -> np.ndarray[Any, Any]:
     try:
         array = np.array(values)
@@ -138,9 +116,11 @@ def _array(values: list[Any]) -> np.ndarray[Any, Any]:
 
 
 def _array_answer(result: Any, asked: str, class_names: list[str] | None) -> Answer:
-    array = _json_array(result)
+    array = as_array(result)
+    if is_bfloat16(array) and asked != "tftensor":
+        array = array.astype(np.float32)
     numeric_kind = asked if asked in _DATA_KINDS else "tensor"
-    kind = numeric_kind if np.issubdtype(array.dtype, np.number) else "ndarray"
+    kind = numeric_kind if np.issubdtype(array.dtype, np.number) or is_bfloat16(array) else "ndarray"
     names = _names(array, class_names)
     if kind == "tensor":
         if array.dtype.kind == "c":
@@ -153,29 +133,6 @@ def _array_answer(result: Any, asked: str, class_names: list[str] | None) -> Ans
     if array.dtype.kind not in _JSON_DTYPES:
         raise BadAnswer(f"an ndarray cannot hold {array.dtype}")
     return Answer(kind, array.tolist(), names)
-
-
-def as_array(result: Any) -> np.ndarray[Any, Any]:
-    """Return a result as an array.
-
-    Raises:
-        BadAnswer: it is a ragged list.
-    """
-    try:
-        array = np.asarray(result)
-        if array.dtype.kind in "SU" and not isinstance(result, np.ndarray):
-            objects = np.array(result, object)  # numpy's own types of text know no zeros at the end
-            if all(isinstance(each, str | bytes) for each in objects.flat):
-                return objects
-        return array
-    except ValueError:
-        raise BadAnswer("it is a ragged list: its rows differ in length") from None
-
-
-def _json_array(result: Any) -> np.ndarray[Any, Any]:
-    array = as_array(result)
-    # bfloat16 of the package ml_dtypes: not a number to numpy, and its elements are not Python floats.
-    return array.astype(np.float64).astype(object) if array.dtype.name == "bfloat16" else array
 
 
 def _names(array: np.ndarray[Any, Any], class_names: list[str] | None) -> list[str]:

@@ -102,7 +102,7 @@ class Signature:
         if name is None:
             names = [name for name, is_required in self._takes(()).items() if is_required]
             if not self.arguments:
-                raise InvalidInput("this model takes no inputs: send {} as jsonData, or no inputs by OIP")
+                raise InvalidInput("this model takes no inputs: send {} as jsonData of Seldon")
             raise InvalidInput(
                 f"this model takes the inputs {_list(names)}: send them by name, as jsonData or by the Open Inference "
                 "Protocol"
@@ -125,7 +125,7 @@ class Signature:
         """Return the tags that are no arguments of the model, as a list in words."""
         if self.arguments is None:
             return ""
-        names = () if self.arrange is not None else {argument.name for argument in self.arguments}
+        names = [argument.name for argument in self.arguments if self.arrange is None]
         return _list([name for name in tags if name not in names])
 
     def integers(self, name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
+import ml_dtypes
 import numpy as np
 import pytest
 from google.protobuf import json_format
@@ -295,6 +296,18 @@ def test_bfloat16_arrives_as_float32(serve: Any) -> None:
     proto = {"dtype": 14, "tensor_shape": {"dim": [{"size": 1}]}, "half_val": [0x3FC0]}
     array = taken(serve(), seldon(data={"tftensor": proto})).value
     assert (array.dtype, array.tolist()) == (np.float32, [1.5])
+
+
+def test_bfloat16_of_ml_dtypes_leaves_in_its_own_type(serve: Any) -> None:
+    value = np.array([1.5, -2.0], ml_dtypes.bfloat16)
+    answered = serve().answer(replying("tftensor", value)).call(seldon())
+    assert (answered.data.tftensor.dtype, answered.data.tftensor.tensor_content) == (14, value.tobytes())
+    served = serve().answer(replying("infer", {"y": value, "one": np.array(1.5, ml_dtypes.bfloat16)}))
+    request = messages.ModelInferRequest(model_name="digits", raw_input_contents=[b"\0"])
+    request.inputs.add(name="x", datatype="BOOL", shape=[1])
+    found = messages.ModelInferResponse.FromString(served.stub(OIP_METHOD)(request.SerializeToString(), timeout=10))
+    assert [output.datatype for output in found.outputs] == ["BF16", "BF16"]
+    assert list(found.raw_output_contents) == [value.tobytes(), value[:1].tobytes()]
 
 
 def test_meta_is_message_to_dict_and_comes_back_without_routing(serve: Any) -> None:

@@ -224,7 +224,8 @@ def the_rooms_of_the_registry_never_know_each_other(sources: Sources) -> list[st
 def a_runtime_knows_no_other_runtime(sources: Sources) -> list[str]:
     """It imports the base, and what tells formats apart."""
     ours = {
-        f"torch_predict.{name}" for name in ("runtimes.base", "arguments", "errors", "outputs", "pickles", "signature")
+        f"torch_predict.{name}"
+        for name in ("runtimes.base", "arguments", "arrays", "errors", "outputs", "pickles", "signature")
     }
     allowed = {"dl_inference.serving.load_error", *ours}
     return offenders(

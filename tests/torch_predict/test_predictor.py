@@ -235,6 +235,14 @@ def test_a_bfloat16_result_is_sent_as_numbers():
     assert batch.answers[0][1].tolist() == [[1.0, 1.0]]
 
 
+def test_a_bfloat16_result_stays_so_in_a_tftensor(monkeypatch):
+    item = FakeItem("tftensor", np.ones((1, 2), np.float32))
+    assert ask(item, model=Recorder(torch.bfloat16)).answers[0][1].dtype.name == "bfloat16"
+    assert ask(FakeItem("ndarray", [[1.0, 2.0]]), model=Recorder(torch.bfloat16)).answers[0][1] == [[1.0, 2.0]]
+    monkeypatch.setattr("torch_predict.arrays.bfloat16", lambda: None)
+    assert ask(item, model=Recorder(torch.bfloat16)).answers[0][1].dtype == np.float32
+
+
 # --- what answers become (compat.md, section 4)
 
 NUMBERS = np.array([[1, 2]], np.float32)

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from dl_inference.serving.load_error import LoadError
 from torch_predict.arguments import Argument
-from torch_predict.outputs import output_names, parts
+from torch_predict.arrays import bfloat16
+from torch_predict.outputs import parts
 from torch_predict.pickles import is_weight, names_in_archive
 from torch_predict.runtimes.base import Runtime, zip_names
 from torch_predict.signature import Signature, Size, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import torch
 
@@ -69,6 +70,13 @@ class Exported(Runtime):
         Raises:
             LoadError: the archive is damaged or of another torch version.
         """
+        names = zip_names(file)
+        if any("/aotinductor/" in name for name in names) and not any(name.endswith(_DOCUMENTS) for name in names):
+            raise LoadError(
+                file,
+                "is a package of AOTInductor: machine code for one kind of machine, which is not served",
+                "save the program that it was compiled from: torch.export.save(program, 'model.pt2')",
+            )
         import torch  # noqa: PLC0415  (base.py, module head)
         from torch.export.passes import move_to_device_pass  # noqa: PLC0415
 
@@ -109,12 +117,25 @@ def _declared(program: dict[str, Any]) -> Signature:
     inputs = [_spec(name, values[of]) for name, of, each in zip(names, own, taken, strict=True) if "arg" in each]
     given = [spec["user_output"]["arg"] for spec in program["signature"]["output_specs"] if "user_output" in spec]
     _, structure = json.loads(call["out_spec"])
-    outputs: list[TensorSpec] = []
-    if all(child["type"] is None for child in structure["children_spec"]):
-        is_dict = str(structure["type"]).endswith("dict")
-        keys = json.loads(structure["context"]) if is_dict else output_names(len(given))
-        outputs = [_spec(str(key), values[arg["as_tensor"]["name"]]) for key, arg in zip(keys, given, strict=True)]
-    return Signature(inputs=tuple(inputs), outputs=_sent(outputs))
+    leaves = [_leaf(arg, values) for arg in given]
+    return Signature(inputs=tuple(inputs), outputs=_sent(_specs(parts(_tree(structure, iter(leaves))))))
+
+
+def _leaf(argument: dict[str, Any], values: dict[str, Any]) -> Any:
+    """Return what the program gives at one place: a tensor's spec, or a number or None as it is."""
+    ((kind, value),) = argument.items()
+    if kind == "as_tensor":
+        return _spec("", values[value["name"]])
+    return {"as_none": None, "as_sym_int": 0, "as_sym_float": 0.0}.get(kind, value)
+
+
+def _tree(structure: dict[str, Any], leaves: Iterator[Any]) -> Any:
+    """Return leaves in the lists and dicts in which the program gives them."""
+    if structure["type"] is None:
+        return next(leaves)
+    children = [_tree(child, leaves) for child in structure["children_spec"]]
+    is_dict = str(structure["type"]).lower().endswith("dict")
+    return dict(zip(json.loads(structure["context"]), children, strict=True)) if is_dict else children
 
 
 def _spec(name: str, value: dict[str, Any]) -> TensorSpec:
@@ -183,7 +204,9 @@ def _named_outputs(values: Any, structure: Any) -> list[tuple[str, Any]]:
 
 
 def _sent(outputs: Iterable[TensorSpec]) -> tuple[TensorSpec, ...]:
-    """Return outputs as they leave: what is bfloat16 in the model as float32, as numpy has no bfloat16."""
+    """Return outputs as they leave: bfloat16 as float32 where nothing has an array for it."""
+    if bfloat16() is not None:
+        return tuple(outputs)
     return tuple(replace(spec, dtype="float32") if spec.dtype == "bfloat16" else spec for spec in outputs)
 
 

@@ -13,11 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixtures.torch_fakes import FakeBatch, FakeItem
 
 import torch_predict.runtimes
 from dl_inference.serving.load_error import LoadError
 from torch_predict import modules, repository
 from torch_predict.errors import InvalidInput, PickleNotAllowed
+from torch_predict.hooks import Hooks
+from torch_predict.predictor import Predictor
 from torch_predict.runtimes import RUNTIMES
 from torch_predict.signature import TensorSpec
 
@@ -396,8 +399,7 @@ def test_an_exported_program_tells_types_and_shapes(tmp_path):
 
     known = signature_of(Pair(), (a, b), (batch, batch))
     assert known.inputs == (TensorSpec("a", "float32", (-1, 4)), TensorSpec("b", "int64", (-1, 1)))
-    # what leaves as bfloat16 is sent as float32
-    assert known.outputs == (TensorSpec("sum", "float32", (-1, 4)), TensorSpec("b", "float32", (-1, 1)))
+    assert known.outputs == (TensorSpec("sum", "float32", (-1, 4)), TensorSpec("b", "bfloat16", (-1, 1)))
     nested = signature_of(Nested(), ({"a": a, "b": b},), None)
     assert [spec.name for spec in nested.inputs] == ["inputs_a", "inputs_b"]
     assert nested.outputs == (TensorSpec("output_0", "float32", (2, 4)), TensorSpec("output_1_0", "int64", (2, 1)))
@@ -474,3 +476,40 @@ def test_an_exported_programs_bounds_are_known(tmp_path):
     ]:
         with pytest.raises(InvalidInput, match=words):
             signature.check({n: np.zeros(s, np.float32) for n, s in zip(("input", "other"), shapes, strict=True)})
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_only_a_guard_tells_reaches_the_caller_and_complex_inputs_the_model(tmp_path):
+    class Halves(torch.nn.Module):
+        def forward(self, x):
+            return x.reshape(-1, 2, 4).sum(1)
+
+    class Turned(torch.nn.Module):
+        def forward(self, x):
+            return (x * 1j).imag
+
+    def answered(model, signature, array):
+        batch = FakeBatch(FakeItem("tftensor", array))
+        Predictor(model, Hooks(), CPU, None, signature).answer(batch)
+        return batch
+
+    even = ({0: 2 * torch.export.Dim("half", min=1)},)
+    known = exported_model(tmp_path, Halves(), (torch.ones(4, 4),), {}, dynamic_shapes=even)
+    code, text, _ = answered(*known, np.ones((3, 4), np.float32)).failures[0]
+    assert code == 3
+    assert text.startswith("this model cannot take 'x' float32 [3, 4]: Guard failed: ")
+    known = exported_model(tmp_path, Turned(), (torch.ones(2, dtype=torch.complex64),), {})
+    for array in (np.array([1 + 2j, 3j], np.complex64), np.array([1.0, 0.0])):
+        assert answered(*known, array).answers[0][1].tolist() == array.real.tolist()
+    assert answered(*known, np.ones(3, np.complex64)).failures[0][0] == 3
+
+
+def test_a_package_of_aotinductor_says_what_to_save_instead(tmp_path):
+    file = tmp_path / "model.pt2"
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("archive_format", "archive_version", "data/aotinductor/model/model.wrapper.so"):
+            archive.writestr(f"model/{name}", "pt2")
+    exported = next(runtime for runtime in RUNTIMES if runtime.name == "exported")
+    assert exported.recognises(file)
+    with pytest.raises(LoadError, match=r"is a package of AOTInductor.*torch.export.save\(program, 'model.pt2'\)"):
+        exported.load(file, CPU)
