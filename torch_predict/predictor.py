@@ -104,11 +104,13 @@ class Predictor:
         payload = payload_of(sample)
         result = self._result(payload, sample.meta, sample.kind)
         answer_of(self._sent(result, sample.kind), sample.kind, self._class_names)
-        name, dtype = "input", None
-        if not self._has_input_hook:
-            name = self._model.signature.only_name() or name
+        if self._has_input_hook:
+            inputs = [oip.seen_input("input", payload, None)]
+        else:  # which gets a dict in JSON by the names of its own inputs
             dtype = str(self._model.dtype).removeprefix("torch.")
-        return [oip.seen_input(name, payload, dtype)], oip.seen_outputs(oip.outputs_of(self._sent(result, "infer")))
+            named = self._model.named(payload, sample.kind)
+            inputs = [oip.seen_input(name, array, dtype) for name, array in named.items()]
+        return inputs, oip.seen_outputs(oip.outputs_of(self._sent(result, "infer")))
 
     def learn(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         """Fill `metadata` with what samples showed, where nothing better is known."""

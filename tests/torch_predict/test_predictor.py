@@ -13,6 +13,7 @@ from torch_predict.arguments import Argument
 from torch_predict.errors import BadAnswer, Error, InvalidInput
 from torch_predict.hooks import Hooks
 from torch_predict.predictor import Predictor
+from torch_predict.samples import Sample
 from torch_predict.seldon import plain
 from torch_predict.signature import Signature, Size, TensorSpec
 
@@ -492,6 +493,14 @@ def test_inputs_by_name_in_json_go_to_the_models_arguments():
     assert ask_sum({"b": [1.0], "a": [[1.0, 2.0]]}).answers[0][1].tolist() == [4.0]
     assert ask_sum({"a": [[1.0, 2.0]]}).failures[0][:2] == (3, "missing inputs 'b': this model takes 'a', 'b'")
     assert "holds float64" in ask_sum({"a": [[1.0, 2.0]], "b": [1.5]}).failures[0][1]
+
+
+def test_a_sample_in_json_shows_the_inputs_by_the_models_own_names():
+    known = Signature((Argument("a"), Argument("b")))
+    predictor = Predictor(lambda a, b: a + b, Hooks(), CPU, None, known)
+    inputs, outputs = predictor.observe(Sample("jsonData", {"a": [[1.0, 2.0]], "b": [[3.0, 4.0]]}))
+    assert inputs == [TensorSpec("a", "float32", (1, 2)), TensorSpec("b", "float32", (1, 2))]
+    assert outputs == [TensorSpec("output", "float32", (1, 2))]
 
 
 class Returning(torch.nn.Module):
