@@ -118,7 +118,9 @@ class Limits(ServerLimits, Section):
     max_retry_bytes: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(
         4 * MIB, description="request bytes of one call that are kept for a retry; a larger request is sent once"
     )
-    connect_timeout_ms: Milliseconds = Field(1000, description="TCP connect and HTTP/2 preface to an endpoint, ms")
+    connect_timeout_ms: Milliseconds = Field(
+        1000, description="an endpoint's name looked up; and again for its TCP connect and HTTP/2 preface, ms"
+    )
     max_connections_per_endpoint: Count = Field(
         8, description="connections of one worker to one endpoint; the next opens when the streams are used up"
     )

@@ -20,8 +20,10 @@ use crate::net::accept::tune_tcp;
 use crate::net::stream::{Awaited, Broken, Head, Sender};
 
 mod connection;
+mod lookups;
 
 use connection::Connection;
+use lookups::{Host, Lookups};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_FACTOR: f64 = 1.6;
@@ -30,6 +32,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// All connections of one worker.
 pub struct Pool {
     config: Rc<ProxyConfig>,
+    lookups: Rc<Lookups>,
     upstreams: RefCell<FxHashMap<u64, Rc<Upstream>>>,
 }
 
@@ -37,6 +40,8 @@ pub struct Pool {
 pub struct Upstream {
     pub address: Arc<Address>,
     config: Rc<ProxyConfig>,
+    lookups: Rc<Lookups>,
+    host: Host,
     connections: RefCell<Vec<Rc<Connection>>>,
     /// Connects that ended without a connection.
     failures: Cell<u64>,
@@ -60,6 +65,7 @@ impl Pool {
     pub fn new(config: ProxyConfig) -> Self {
         Self {
             config: Rc::new(config),
+            lookups: Rc::default(),
             upstreams: RefCell::default(),
         }
     }
@@ -74,7 +80,7 @@ impl Pool {
         if let Some(upstream) = self.get(address) {
             return upstream;
         }
-        let upstream = Upstream::start(address.clone(), self.config.clone());
+        let upstream = Upstream::start(address.clone(), self.config.clone(), self.lookups.clone());
         self.upstreams
             .borrow_mut()
             .insert(address.id, upstream.clone());
@@ -101,10 +107,12 @@ impl Pool {
 // === impl Upstream ===
 
 impl Upstream {
-    fn start(address: Arc<Address>, config: Rc<ProxyConfig>) -> Rc<Self> {
+    fn start(address: Arc<Address>, config: Rc<ProxyConfig>, lookups: Rc<Lookups>) -> Rc<Self> {
         let upstream = Rc::new(Self {
             address,
             config,
+            lookups,
+            host: Host::default(),
             connections: RefCell::default(),
             failures: Cell::new(0),
             last_error: RefCell::default(),
@@ -221,10 +229,17 @@ impl Upstream {
     /// Open one connection and let a task drive it.
     async fn connect(self: &Rc<Self>) -> io::Result<()> {
         let limit = Duration::from_millis(self.limits().connect_timeout_ms);
+        let addresses = match &self.address.target {
+            Target::Tcp(text) => self.lookups.addresses(&self.host, text, limit).await?,
+            Target::Unix(_) => Vec::new(),
+        };
+        if self.retired.get() {
+            return Ok(());
+        }
         let attempt = async {
             match &self.address.target {
-                Target::Tcp(address) => {
-                    let stream = TcpStream::connect(address.as_str()).await?;
+                Target::Tcp(_) => {
+                    let stream = TcpStream::connect(&addresses[..]).await?;
                     let stream = stream.into_std()?;
                     tune_tcp(&stream, self.config.limits.tcp_user_timeout_ms)?;
                     self.begin(TcpStream::from_std(stream)?).await
