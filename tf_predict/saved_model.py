@@ -19,6 +19,7 @@ import numpy as np
 from dl_inference.messages import SignatureDef
 from dl_inference.serving.load_error import LoadError
 from tf_predict.errors import CODES, RequestError, invalid_argument
+from tf_predict.quiet import without_notes
 from tf_predict.servable import Output
 
 # TensorFlow's notes on CPU features and the like are not for the log of a server; errors are.
@@ -26,8 +27,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # A graph needs no Keras; without this the import loads it and half of what is installed (3.4 s of CPU, with it 2.3).
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
-import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2
+with without_notes():
+    import tensorflow as tf
+    from tensorflow.core.protobuf import config_pb2
 
 TAGS = ["serve"]
 WARMUP_FILE = Path("assets.extra") / "tf_serving_warmup_requests"
