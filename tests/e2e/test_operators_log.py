@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import grpc
 from e2e.calls import ask
@@ -79,3 +80,19 @@ def test_an_endpoint_that_is_down_from_the_start_is_said_to_be(
 ) -> None:
     address = f"127.0.0.1:{free_port()}"
     wait_said(start_access(cluster([address])), "WARNING", f"endpoint {address} is down: Connection refused")
+
+
+class Plain(BaseHTTPRequestHandler):
+    """A server of HTTP/1, such as a REST port."""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_an_endpoint_that_speaks_http1_is_said_to_be_of_the_wrong_protocol(start_access: StartAccess) -> None:
+    with HTTPServer(("127.0.0.1", 0), Plain) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"127.0.0.1:{server.server_port}"
+        access = start_access(cluster([address]))
+        wait_said(access, "WARNING", f"endpoint {address} is down: its answer is not HTTP/2")
+        server.shutdown()

@@ -64,7 +64,7 @@ impl Connection {
         // The endpoint is usable once its SETTINGS frame has come: a listener whose process hangs accepts too.
         first_settings(&mut http2, &sender)
             .await
-            .map_err(io::Error::other)?;
+            .map_err(|error| io::Error::other(handshake_text(&error)))?;
         let connection = Rc::new(Self {
             sender: RefCell::new(sender),
             streams: Cell::new(0),
@@ -160,6 +160,17 @@ where
             () = connection => {}
             () = watch => {}
         }
+    }
+}
+
+/// Why a handshake failed. What comes first from a port that speaks HTTP/1, or wants TLS, is no frame of HTTP/2: as one it
+/// would be far too long, or of a kind that may not come first.
+fn handshake_text(error: &h2::Error) -> String {
+    match error.reason() {
+        Some(Reason::FRAME_SIZE_ERROR | Reason::PROTOCOL_ERROR) if !error.is_remote() => format!(
+            "its answer is not HTTP/2 ({error}): the port may speak HTTP/1, as REST ports do, or want TLS"
+        ),
+        _ => error.to_string(),
     }
 }
 
