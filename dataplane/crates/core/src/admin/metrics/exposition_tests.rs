@@ -70,7 +70,7 @@ fn a_bound_shown_is_one_that_is_recorded_within_5_percent_of_the_one_asked_for()
     for ((position, le), wanted) in buckets.shown.iter().zip(asked) {
         let exact = BOUNDS[*position] as f64 / 1e6;
         assert!((exact / wanted - 1.0).abs() < 0.05, "{exact} for {wanted}");
-        assert_eq!(le.parse::<f64>().unwrap(), exact / 1e3);
+        assert_eq!(*le, seconds(BOUNDS[*position]));
     }
     let outside = Buckets::nearest(&[0.000_1, 0.001, 1e9]);
     let positions: Vec<_> = outside.shown.iter().map(|(at, _)| *at).collect();
