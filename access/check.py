@@ -1,4 +1,4 @@
-"""Check access.yaml without serving: every problem, then what would be in force and where it comes from."""
+"""Check access.yaml without serving: every problem, then the effective values and where each comes from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

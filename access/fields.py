@@ -33,13 +33,13 @@ def _checked_address(text: str, *, port_zero: bool = False) -> str:
 
 def _checked_name(name: str) -> str:
     if not is_name(name):
-        raise problem(f"{name!r} is no name", NAME_RULE)
+        raise problem(f"{name!r} is not a name", NAME_RULE)
     return name
 
 
 def _checked_code(code: str) -> str:
     if code not in _CODES:
-        raise problem(f"{code!r} is no gRPC code", f"use one of {', '.join(_CODES)}")
+        raise problem(f"{code!r} is not a gRPC code", f"use one of {', '.join(_CODES)}")
     return code
 
 

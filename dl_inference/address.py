@@ -52,7 +52,7 @@ def normal(address: str) -> str:
 
 
 def split(address: str) -> tuple[str, str]:
-    """Return host, an IPv6 one without brackets, and port of a well-formed address that is no unix socket's."""
+    """Return host, an IPv6 one without brackets, and port of a well-formed address that is not a unix socket's."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), port
 
@@ -90,7 +90,7 @@ def _host_fault(host: str) -> str | None:
         return None
     labels = host.removesuffix(".").split(".")
     if len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        return f"{host!r} is no host name"
+        return f"{host!r} is not a host name"
     return None
 
 

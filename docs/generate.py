@@ -29,31 +29,32 @@ _HEAD = """\
 
 Written by `make docs` from the error table in the code; do not edit.
 
-A failed call always has a gRPC status other than OK and a text that says what, where and, if known, what to do. Calls
-that the access service or a model server answered itself have the trailer `access-error` with the kind below; so has
-`dl_errors_total{kind}` of [/metrics](metrics.md), and the access log.
+A failed call always has a gRPC status other than OK, and a text that says what happened, where and, if known, what to
+do. If the access service or a model server caused the error, the trailer `access-error` has its kind.
+`dl_errors_total{kind}` of [/metrics](metrics.md) and the access log have it, too.
+[troubleshooting.md](troubleshooting.md) begins with the symptoms.
 
-| trailer | on | holds |
+| trailer | on | contains |
 |---|---|---|
-| `access-error` | errors made here, and an endpoint's own, which passes on | the kind |
-| `access-attempts` | every call, OK too | how many attempts there were |
-| `access-endpoint` | forwarded calls where `expose_endpoints` is set | the endpoint of the last attempt |
-| `x-request-id` | every call, OK too | the caller's, if it is 1 to 64 of `A-Z a-z 0-9 . _ -`, else a new one |
+| `access-error` | errors of the access service, and of endpoints that send it | the kind |
+| `access-attempts` | every call, OK or not | the number of attempts |
+| `access-endpoint` | forwarded calls, if `expose_endpoints` is set | the endpoint of the last attempt |
+| `x-request-id` | every call, OK or not | the caller's, if it is 1 to 64 of `A-Z a-z 0-9 . _ -`, else a new one |
 
-The endpoint gets the request id as well, so that one word finds a call in all logs.
+The endpoint gets the request id, too, so that you can find a call in all logs.
 
 ## Kinds
 
-*Retried* is what the access service does by itself before the caller hears of it: at most `max_attempts` attempts,
-within the deadline, the retry budget and `limits.max_retry_bytes`, and never after the first byte of an answer was
-passed on. All predict and metadata methods are idempotent but `SendFeedback` and streams; a cluster can say
-`idempotent: false`. *Counts* is whether the endpoint's weight is halved ([balancing](balancing.md)).
+*Retried* says whether the access service tries the call again before the caller sees the error: at most `max_attempts`
+attempts, within the deadline, the retry budget and `limits.max_retry_bytes`, and never after the first byte of an
+answer was passed on. All predict and metadata methods are idempotent, except `SendFeedback` and streams; a cluster can
+set `idempotent: false`. *Counts* says whether the endpoint's weight is halved ([balancing](balancing.md)).
 """
 
 _PASSED_ON = """\
 ## Statuses of endpoints
 
-What an endpoint answers itself passes through: code, text, details and trailers.
+The status of an endpoint is passed on unchanged: code, text, details and trailers.
 
 | status | retried | counts |
 |---|---|---|
@@ -73,8 +74,8 @@ UNKNOWN to every exception in user code.
 _MODEL_SERVER = """\
 ## What a hook raises
 
-A hook of the PyTorch server may raise `torch_predict.InvalidInput(text)` or `torch_predict.Error(code, text)`; of any
-other exception the caller sees a fixed text with the request id, and the log has the traceback under that id.
+A hook of the PyTorch server may raise `torch_predict.InvalidInput(text)` or `torch_predict.Error(code, text)`. For any
+other exception, the caller gets a fixed text with the request id, and the log has the traceback under that id.
 """
 
 
@@ -108,10 +109,10 @@ def _model_kinds() -> Iterator[str]:
 _SCHEMA = """\
 # What is in a registry
 
-Written by `make docs` from `dl_inference/registry/schema.py`; do not edit. Who writes it and when:
-[registry.md](registry.md).
+Written by `make docs` from `dl_inference/registry/schema.py`; do not edit. [registry.md](registry.md) says who writes
+what, and when.
 
-Under the path that all programs of one fleet share, `/dl-inference` unless they say otherwise:
+Under the common path of a fleet, by default `/dl-inference`:
 
 | path | holds | how long |
 |---|---|---|
@@ -120,10 +121,11 @@ Under the path that all programs of one fleet share, `/dl-inference` unless they
 | `/models/<model>/history/<revision>` | the release documents before it, and it | the same |
 | `/access/<instance>` | what an access service has applied | as long as its session |
 
-Every document is one JSON object in UTF-8, of at most {size} bytes. A key that a program does not know stays when
-the program changes the document: a newer one wrote it. A document with a value that cannot be is skipped as a whole,
-and named. Names of models and labels: letters, digits, `.`, `_` and `-`, at most 128, a letter or digit first; a
-label is no number. A version is a number in quotation marks, as `"3"`. Without a value a key may be left out.
+Every document is one JSON object in UTF-8 of at most {size} bytes. When a program changes a document, it keeps keys
+that it does not know, because a newer program may have written them. A document with a wrong value is skipped as a
+whole, and logged. Names of models and labels: letters, digits, `.`, `_` and `-`, at most 128, a letter or digit first;
+a label cannot be a number. A version is a number in quotation marks, such as `"3"`. Keys without a value may be left
+out.
 """
 
 _DOCUMENTS = {
@@ -173,23 +175,23 @@ _LIMITS = """\
 Written by `make docs` from `dl_inference/serving/limits.py`; do not edit. Those of the access service, with other
 defaults, are in [configuration.md](configuration.md#limits).
 
-| | sets a limit |
+| | how to set a limit |
 |---|---|
 | flag | `dl-inference predict MODEL_DIR --limit max_message_bytes=134217728`, repeatable |
 | environment | `DL_INFERENCE_LIMITS__MAX_MESSAGE_BYTES=134217728`; the access service reads the same names, and \
 `DL_INFERENCE_LIMITS={max_streams: 100}`, which reaches no model server |
 | file | `limits: {max_message_bytes: 134217728}` in the folder's model.yaml |
 
-A flag wins over the environment, that over model.yaml, that over the default. They hold until a restart;
-`dl-inference serve` restarts a model whose model.yaml changes. An unknown name is an error with the nearest known one;
-`dl-inference check MODEL_DIR` finds it, too. `--limit` also sets `max_queue`, `max_batch`, `timeout_ms` and
-`stream_idle_timeout_ms` ([torch_predict.md](torch_predict.md#settings-of-the-process)).
+A flag overrides the environment, the environment overrides model.yaml, and model.yaml overrides the default. A change
+needs a restart; `dl-inference serve` restarts a model when its model.yaml changes. An unknown name is an error, which
+names the nearest known one; `dl-inference check MODEL_DIR` finds it, too. `--limit` also sets `max_queue`, `max_batch`,
+`timeout_ms` and `stream_idle_timeout_ms` ([torch_predict.md](torch_predict.md#settings-of-the-process)).
 
 A message passes the client, the access service and the model server: raise `max_message_bytes` on each, and
-`max_held_bytes` where several such calls are in flight.
+`max_held_bytes` if several large calls are in flight ([tuning](tuning.md#message-size)).
 
-*TensorFlow*: whether the [TensorFlow server](tensorflow.md), which is grpcio's own, has it. "once set": without a value
-grpcio's default holds.
+*TensorFlow* says whether the limit applies to the [TensorFlow server](tensorflow.md), which uses grpcio's server. "once
+set" means that grpcio's default applies unless you set a value.
 
 | name | default | range | TensorFlow | meaning |
 |---|---|---|---|---|

@@ -152,7 +152,10 @@ class SavedModel:
             dtypes = [graph.get_tensor_by_name(name).dtype for name in feeds]
             for name in fetches:
                 graph.get_tensor_by_name(name)
-        except (KeyError, ValueError) as error:  # a sparse or composite tensor has no name; an operation is no tensor
+        except (
+            KeyError,
+            ValueError,
+        ) as error:  # a sparse or composite tensor has no name; an operation is not a tensor
             raise invalid_argument(f"the signature cannot be called: {error}") from None
         options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
         return dtypes, self._session._make_callable_from_options(options)

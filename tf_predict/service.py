@@ -145,7 +145,7 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         try:
             request = method.request.FromString(data)
         except DecodeError as error:
-            raise invalid_argument(f"the request is no {method.request.DESCRIPTOR.full_name}: {error}") from None
+            raise invalid_argument(f"the request is not a {method.request.DESCRIPTOR.full_name}: {error}") from None
         answer: bytes = method.answer(self._versions, request).SerializeToString()
         return answer
 

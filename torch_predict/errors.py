@@ -118,7 +118,7 @@ def _code(code: object) -> Code:
     try:
         found = Code[value.upper()] if isinstance(value, str) else Code(value)
     except (KeyError, ValueError):
-        raise ValueError(f"{code!r} is no gRPC status code; use torch_predict.Code") from None
+        raise ValueError(f"{code!r} is not a gRPC status code; use torch_predict.Code") from None
     if found is Code.OK:
         raise ValueError("an error cannot have the code OK; return the answer instead")
     return found

@@ -24,7 +24,7 @@ class Loaded:
     """A configuration that holds together.
 
     Attributes:
-        config: the values in force.
+        config: the effective values.
         path: the file.
         origins: where each given value came from: ``access.yaml:3``, ``environment X`` or ``flag --x``; what is
             not here has its default.

@@ -49,7 +49,7 @@ class LiveSourceConfig(SourceConfig):
     )
     empty_grace_ms: MillisecondsOrOff = Field(
         30_000,
-        description="endpoints that vanish without a goodbye while fewer than half of their model's stay are believed "
+        description="endpoints that disappear without `draining` while fewer than half of their model's stay count as "
         "gone only after this time, ms; 0: at once",
     )
     fallback: dict[Name, StaticEntry] = Field(

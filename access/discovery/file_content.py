@@ -129,7 +129,7 @@ class _Reader(Values):
 
     def model(self, key: str, value: Any) -> None:
         if not is_name(key):
-            self.warn((key,), f"{key[:60]!r} is no route key; it is skipped", "letters, digits, '.', '_', '-'")
+            self.warn((key,), f"{key[:60]!r} is not a route key; it is skipped", "letters, digits, '.', '_', '-'")
             return
         if not isinstance(value, dict) or not isinstance(value.get("endpoints"), list):
             self.keep(key, "it has no list of `endpoints`")
@@ -162,7 +162,7 @@ class _Reader(Values):
             SchemaError: calls could not be routed by it.
         """
         if not isinstance(value, dict):
-            raise SchemaError(f"{str(value)[:60]!r} is no mapping")
+            raise SchemaError(f"{str(value)[:60]!r} is not a mapping")
         document = {"model": key, "revision": 1, **value}
         release = ReleaseDocument.parse(json.dumps(document, default=str).encode())
         faults = release.faults() if release.model == key else [f"it is of model {release.model!r}"]
@@ -192,7 +192,9 @@ class _Reader(Values):
         key = values.get("model", "")
         if not is_name(key):
             self.warn(
-                at, f"label model {key[:60]!r} is no route key; the group is skipped", "give it `labels: {model: NAME}`"
+                at,
+                f"label model {key[:60]!r} is not a route key; the group is skipped",
+                "give it `labels: {model: NAME}`",
             )
             return
         at_labels = (*at, "labels")
@@ -201,7 +203,7 @@ class _Reader(Values):
             common["version"] = version
         elif version:
             self.warn(
-                at_labels, f"version {version[:60]!r} is no number; it is ignored", "the model's version, such as 3"
+                at_labels, f"version {version[:60]!r} is not a number; it is ignored", "the model's version, such as 3"
             )
         items = [{"address": target, **common} if isinstance(target, str) else target for target in targets]
         model = Model(

@@ -56,7 +56,7 @@ class Values:
         given = {"address": item} if isinstance(item, str) else item
         if not isinstance(given, dict):
             self.warn(
-                at, f"{str(item)[:60]!r} is skipped: it is no endpoint", "write host:port, or {address: host:port}"
+                at, f"{str(item)[:60]!r} is skipped: it is not an endpoint", "write host:port, or {address: host:port}"
             )
             return None
         for unknown in given.keys() - Announced.model_fields.keys():

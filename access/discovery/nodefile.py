@@ -1,7 +1,7 @@
 """dl_inference's `nodefile.txt`: a line ``key=timeout_ms,host:port,...`` for each route key.
 
 What its original reader swallowed, mistook or died of is skipped here and named, and the other lines stand:
-blanks, CRLF, a trailing comma and a byte-order mark are harmless; an item that is no address is left out; a
+blanks, CRLF, a trailing comma and a byte-order mark are harmless; an item that is not an address is left out; a
 timeout that cannot be read counts as not given; of two lines with one key the last counts; a removed line is
 removed. ``host:port*2`` gives an endpoint the weight 2. A file without any usable line is taken for a broken
 one (somebody is just rewriting it), so that it cannot take every model away.
@@ -34,11 +34,11 @@ _COMMENT = re.compile(r"(^|\s)#.*")
 class NodefileConfig(SourceConfig):
     """dl_inference's `nodefile.txt`: a line `key=timeout_ms,host:port,...` for each route key.
 
-    `host:port*2` gives an endpoint the weight 2, `#` begins a comment. What cannot be used is skipped and named in the
-    log and in `dl-inference status`, and the rest stands: an item that is no address is left out; a line without any
-    endpoint is left out; a first item that is no number of milliseconds counts as no timeout, and the cluster's
-    `timeout_ms` holds; of two lines with one key the last counts. A removed line removes its model. A file that is
-    missing, or has no usable line at all, changes nothing: the last good state stays.
+    `host:port*2` gives an endpoint the weight 2, and `#` starts a comment. Mistakes are skipped, logged and listed by
+    `dl-inference status`; the rest of the file is used. An item that is not an address is skipped, and so is a line
+    without an endpoint. If the first item is not a number of milliseconds, the cluster's `timeout_ms` applies. If two
+    lines have the same key, the last one is used. Removing a line removes its model. A file that is missing, or has no
+    usable line, changes nothing: the last good state stays.
     """
 
     path: str = Field(
@@ -114,7 +114,7 @@ class _Reader:
             self.warn(number, f"{line[:60]!r} has no '='; the line is skipped", "write key=timeout_ms,host:port,...")
             return
         if not is_name(key):
-            self.warn(number, f"{key[:60]!r} is no route key; the line is skipped", "letters, digits, '.', '_', '-'")
+            self.warn(number, f"{key[:60]!r} is not a route key; the line is skipped", "letters, digits, '.', '_', '-'")
             return
         entry = self.entry(number, key, [item.strip() for item in value.split(",")])
         if entry is None:
@@ -148,7 +148,7 @@ class _Reader:
             return int(text)
         self.warn(
             number,
-            f"{key}: the first item {text[:60]!r} is no timeout in ms; the source's timeout_ms holds",
+            f"{key}: the first item {text[:60]!r} is not a timeout in ms; the source's timeout_ms holds",
             f"begin with a number from 1 to {MAX_MS}",
         )
         return None

@@ -154,7 +154,7 @@ class ZookeeperResolver(Resolver):
         self._follower.start()
 
     def read(self) -> Snapshot:
-        """Return what is in force now; only at the start, wait for it, until `start_timeout_ms` after `start`.
+        """Return the current state; only at the start, wait for it, until `start_timeout_ms` after `start`.
 
         Raises:
             DiscoveryError: ZooKeeper does not answer, refuses the login, or is not to be read; or there is no kazoo.

@@ -78,7 +78,7 @@ def predict_seldon(
     """Return the call of `seldon.request`.
 
     Raises:
-        InputError: there is no form for an input, or the version is no ASCII text.
+        InputError: there is no form for an input, or the version is not an ASCII text.
     """
     asked = str(version)
     if not (asked.isascii() and asked.isprintable()):

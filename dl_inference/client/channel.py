@@ -61,7 +61,7 @@ class Settings:
     dl_inference_service: bool
 
     def __post_init__(self) -> None:
-        """Raise InputError for what is no address, and for a number out of its range."""
+        """Raise InputError for what is not an address, and for a number out of its range."""
         if reason := _fault(self.address):
             raise InputError(f"address {self.address!r}: {reason}")
         if not 0 < self.max_message_bytes < 2**31:
@@ -108,7 +108,7 @@ class Settings:
         try:
             return call.read(data, {"took_ms": took_ms, "request_id": request_id, "trailers": texts})
         except (BadTensorError, DecodeError) as error:
-            text = f"{sent.path} was answered with {len(data)} bytes that are no answer: {error}"
+            text = f"{sent.path} was answered with {len(data)} bytes that are not a valid answer: {error}"
             raise BadAnswer(
                 text, address=self.address, trailers=texts, request_id=request_id, took_ms=took_ms
             ) from error
@@ -161,7 +161,7 @@ def _fault(address: str) -> str | None:
 def _seconds(timeout_ms: float) -> float:
     # Beyond a day it is a mistake of units, and far beyond gRPC's own limit.
     if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int | float) or not 0 < timeout_ms <= 86_400_000:
-        raise InputError(f"timeout_ms: {timeout_ms!r} is no number of ms above 0 and up to a day")
+        raise InputError(f"timeout_ms: {timeout_ms!r} is not a number of ms above 0 and up to a day")
     return timeout_ms / 1000
 
 

@@ -137,7 +137,7 @@ def to_texts(array: Array) -> list[bytes]:
     """Return the elements of an array of texts in row-major order, str as UTF-8.
 
     Raises:
-        InputError: a str is no text: it holds half of a surrogate pair.
+        InputError: a str is not a text: it holds half of a surrogate pair.
     """
     try:
         return [each.encode() if isinstance(each, str) else each for each in array.ravel().tolist()]

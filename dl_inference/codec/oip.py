@@ -116,7 +116,7 @@ def outputs_of(message: Any) -> dict[str, Array]:
 def _dtype(output: Any) -> DType:
     dtype = _BY_OIP.get(output.datatype)
     if dtype is None:
-        raise BadTensorError(f"{output.datatype!r} is no datatype of the protocol")
+        raise BadTensorError(f"{output.datatype!r} is not a datatype of the protocol")
     return dtype
 
 

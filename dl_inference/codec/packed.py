@@ -103,7 +103,7 @@ def _with_unpacked(message: Any, field: str, wire: str, values: npt.NDArray[Any]
 
 def _fixed(data: bytes, dtype: np.dtype[Any], field: str) -> npt.NDArray[Any]:
     if len(data) % dtype.itemsize:
-        raise BadTensorError(f"{field}: {len(data)} bytes are no whole number of {dtype.itemsize}-byte values")
+        raise BadTensorError(f"{field}: {len(data)} bytes are not a whole number of {dtype.itemsize}-byte values")
     return np.frombuffer(data, dtype)
 
 

@@ -75,7 +75,7 @@ def named(inputs: Any) -> dict[str, Array]:
     """Return named inputs as arrays.
 
     Raises:
-        InputError: they have no names, or one is no array.
+        InputError: they have no names, or one is not an array.
     """
     if not isinstance(inputs, Mapping):
         raise InputError(f'this protocol wants named inputs, {{"x": array}}, not {type(inputs).__name__}')

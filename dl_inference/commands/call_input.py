@@ -38,7 +38,7 @@ def read(text: str | None) -> Any:
         text: the name of a file, ``-`` for standard input, JSON, or None for no input at all.
 
     Returns:
-        An array (``.npy``), a dict of arrays (``.npz``), bytes (images and whatever else is no text), or JSON's
+        An array (``.npy``), a dict of arrays (``.npz``), bytes (images and whatever else is not a text), or JSON's
         values.
 
     Raises:

@@ -60,7 +60,7 @@ class Question:
             return call_input.tfs(self.model, value, self.version, self.signature, inputs)
         if self.protocol == "oip":
             return call_input.oip(self.model, value, self.version, inputs)
-        raise InputError(f"{self.protocol!r} is no protocol: seldon, tfs or oip")
+        raise InputError(f"{self.protocol!r} is not a protocol: seldon, tfs or oip")
 
     def metadata(self) -> list[tuple[str, str]]:
         """Return what the message has no place for."""

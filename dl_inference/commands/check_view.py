@@ -1,4 +1,4 @@
-"""What `dl-inference check` prints: a verdict first, then the problems; else what was found, or would be in force."""
+"""What `dl-inference check` prints: a verdict first, then the problems; else what was found, or the effective values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def show(console: Console, path: Path, report: CheckResult, *, has_all: bool) -> None:
-    """Print a report on an access configuration; with `has_all` every value in force, too."""
+    """Print a report on an access configuration; with `has_all` every effective value, too."""
     _verdict(console, str(path), report.problems, report.warnings)
     show_problems(console, report.problems, "red")
     show_problems(console, report.warnings, "yellow")
@@ -57,7 +57,7 @@ def show_folders(
         console: where to.
         every: of the model folders.
         others: what lies beside them.
-        has_all: also what is in them, and every value in force.
+        has_all: also what is in them, and every effective value.
         has_found: also what is in them.
     """
     for each in every:

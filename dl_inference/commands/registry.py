@@ -44,13 +44,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def _protocol(text: str) -> str:
     if text not in PROTOCOLS:
-        raise typer.BadParameter(f"{text!r} is no protocol: one of {', '.join(PROTOCOLS)}")
+        raise typer.BadParameter(f"{text!r} is not a protocol: one of {', '.join(PROTOCOLS)}")
     return text
 
 
 def _version(text: str | None) -> str | None:
     if text is not None and not VERSION.fullmatch(text):
-        raise typer.BadParameter(f"{text!r} is no version: a version is a number")
+        raise typer.BadParameter(f"{text!r} is not a version: a version is a number")
     return text
 
 

@@ -59,7 +59,7 @@ def rollback(  # noqa: PLR0913  (the options of the command)
 
 
 def _earlier(store: ReleaseStore, model: str, revision: int | None) -> tuple[ReleaseDocument, int | None]:
-    """Return the document to return to, and the revision that has to be in force then (None: any)."""
+    """Return the document to return to, and the revision that has to be current then (None: any)."""
     documents = store.history(model)
     found = [each for each in documents if isinstance(each, ReleaseDocument)]
     if revision is not None:

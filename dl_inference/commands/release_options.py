@@ -17,13 +17,13 @@ PHASES = ("staging", "canary", "production")
 
 def _version(text: str) -> str:
     if not VERSION.fullmatch(text):
-        raise typer.BadParameter(f"{text!r} is no version: a version is a number (commands: {', '.join(COMMANDS)})")
+        raise typer.BadParameter(f"{text!r} is not a version: a version is a number (commands: {', '.join(COMMANDS)})")
     return text
 
 
 def _phase(text: str | None) -> str | None:
     if text is not None and text not in PHASES:
-        raise typer.BadParameter(f"{text!r} is no phase: staging, canary or production")
+        raise typer.BadParameter(f"{text!r} is not a phase: staging, canary or production")
     return text
 
 
@@ -33,7 +33,7 @@ def label_name(text: str) -> str:
         raise typer.BadParameter(f"{text!r} is a number: that would be a version, and no label")
     if not is_name(text):
         raise typer.BadParameter(
-            f"{text!r} is no label: use letters, digits, '.', '_' and '-', a letter or digit first"
+            f"{text!r} is not a label: use letters, digits, '.', '_' and '-', a letter or digit first"
         )
     return text
 

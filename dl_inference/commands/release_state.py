@@ -52,7 +52,7 @@ class State:
         return [finding.text for finding in compare(document, document, self.endpoints, ())] if document else []
 
     def lags(self, applied: Applied) -> bool:
-        """Tell whether an access service follows another revision than the one in force."""
+        """Tell whether an access service follows another revision than the current one."""
         document = self.stored.document
         return applied.revision != (document.revision if document else None)
 

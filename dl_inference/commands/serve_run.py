@@ -92,7 +92,7 @@ def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequenc
 
 
 def _fault(models_dir: Path) -> str | None:
-    """Say why a path is no folder of model folders."""
+    """Say why a path is not a folder of model folders."""
     if not models_dir.is_dir():
         return f"{models_dir} is not a folder; name the one that holds the model folders"
     if holds_versions(models_dir) and not is_model_folder(

@@ -15,7 +15,7 @@ def served(models: Iterable[Model], routes: Routes, withdrawn: Collection[str]) 
 
     Args:
         models: all of them.
-        routes: those in force.
+        routes: the current ones.
         withdrawn: names of models that are to go.
     """
     names: dict[str, list[str]] = {}

@@ -35,7 +35,7 @@ class Checked:
         layout: what it asks for; None where `serve` would not serve it.
         problems: all of them; those of a folder with a layout keep it from working as it was meant.
         found: what is in it, for people: ``format``, ``versions``, ``inputs`` ...; empty without a layout.
-        settings: of model.yaml, as they would be in force; versions and labels are in `found`.
+        settings: of model.yaml, as they would apply; versions and labels are in `found`.
     """
 
     folder: Path

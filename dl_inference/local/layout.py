@@ -115,7 +115,7 @@ def _pytorch_models(places: Iterable[Path]) -> list[Problem]:
 
 def _wrong_names(folder: Path, labels: Iterable[str], aliases: Iterable[str]) -> list[Problem]:
     """Return labels and aliases that no call could ask for, or that would be taken for something else."""
-    of_labels = f"{NAME_RULE}; a label is no number"
+    of_labels = f"{NAME_RULE}; a label cannot be a number"
     wrong = [(f"alias {each!r}", NAME_RULE) for each in aliases if not is_name(each)]
     wrong += [(f"label {each!r}", of_labels) for each in labels if not is_name(each) or each.isdecimal()]
     return [Problem(str(folder / FILE), f"{what} cannot be a name", rule) for what, rule in wrong]

@@ -38,7 +38,7 @@ def look(folder: Path) -> Look | None:
             files[name] = (each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns)
             touched_ns = max(touched_ns, each.st_ctime_ns)
             if len(files) > MAX_FILES:
-                return Look((f"holds more than {MAX_FILES} files; keep data that is no model elsewhere",), {}, 0)
+                return Look((f"holds more than {MAX_FILES} files; keep data that is not a model elsewhere",), {}, 0)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -63,7 +63,7 @@ def _version(text: str) -> str:
 
 def _label(text: str) -> str:
     if text.isdecimal():
-        raise ValueError("a label is no number: that would be a version")
+        raise ValueError("a label cannot be a number: that would be a version")
     return _name(text)
 
 
@@ -133,7 +133,9 @@ class EndpointDocument(Document):
     labels: tuple[Label, ...] = Field((), description="labels that it knows itself")
     weight: EndpointWeight = Field(1, description="share of the calls among its siblings")
     capacity: EndpointCapacity | None = Field(None, description="calls at once that it can take")
-    state: Literal["ready", "draining"] = Field("ready", description="`draining` says goodbye: no more calls, please")
+    state: Literal["ready", "draining"] = Field(
+        "ready", description="`draining`: the server is about to stop and gets no more calls"
+    )
     program: str = Field("", max_length=200, description="name and version of the program")
     instance: str = Field(
         "", max_length=64, description="drawn by each process: tells a restart from a second announcer"
@@ -162,7 +164,7 @@ class ReleaseDocument(Document):
     revision: Annotated[int, Field(ge=1, le=2**53)] = Field(description="1 more with every change")
     author: str = Field("", max_length=200, description="who changed it")
     time: str = Field("", max_length=40, description="when, UTC, ISO 8601")
-    reason: str = Field("", max_length=1000, description="why, in words")
+    reason: str = Field("", max_length=1000, description="reason of the change")
     weight: Annotated[int, Field(ge=0, le=MAX_WEIGHT)] | None = Field(
         None, description="of releases that name none; none: 100"
     )

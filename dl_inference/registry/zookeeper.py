@@ -76,7 +76,7 @@ def parse_url(url: str, environment: Mapping[str, str]) -> Zookeeper:
     """
     match = re.fullmatch(r"(zks?)://([^/@\s]+)(/[^\s?#]*)?", url)
     if not match:
-        raise RegistryError(f"{url!r} is no registry: write zk://host1:2181,host2:2181/chroot")
+        raise RegistryError(f"{url!r} is not a registry: write zk://host1:2181,host2:2181/chroot")
     chroot = (match[3] or "").rstrip("/") or DEFAULT_CHROOT
     if reason := hosts_fault(match[2]) or chroot_fault(chroot):
         raise RegistryError(f"{url!r}: {reason}")
@@ -102,7 +102,7 @@ def chroot_fault(chroot: str) -> str | None:
     """Say why a path cannot hold a registry; None when it can."""
     parts = chroot.split("/")
     if parts[0] or any(part in ("", ".", "..") or not part.isprintable() for part in parts[1:]):
-        return f"{chroot!r} is no path of ZooKeeper's: write /dl-inference"
+        return f"{chroot!r} is not a path in ZooKeeper: write /dl-inference"
     return None
 
 

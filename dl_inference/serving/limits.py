@@ -43,7 +43,7 @@ class CommonLimits(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    max_message_bytes: MessageBytes = Field(64 * MIB, description="largest gRPC message either way, bytes")
+    max_message_bytes: MessageBytes = Field(64 * MIB, description="largest gRPC message in either direction, bytes")
     max_metadata_bytes: MetadataBytes = Field(64 * KIB, description="largest header list, bytes as HTTP/2 counts them")
     max_streams: Count = Field(1024, description="calls in flight on one connection")
     connection_idle_timeout_ms: Milliseconds = Field(
@@ -75,10 +75,8 @@ class ServerLimits(CommonLimits):
     max_connections_per_ip: Count = Field(
         4096, description="connections of one remote IP address; unix sockets are not counted"
     )
-    max_in_flight: Count = Field(8192, description="calls in flight in the process; beyond it they are shed")
-    max_held_bytes: HeldBytes = Field(
-        256 * MIB, description="request bytes held in the process; beyond it calls are shed"
-    )
+    max_in_flight: Count = Field(8192, description="calls in flight in the process; more are shed")
+    max_held_bytes: HeldBytes = Field(256 * MIB, description="request bytes held in the process; more calls are shed")
     header_timeout_ms: Milliseconds = Field(
         10_000, description="from accepting a connection to its first request headers, ms"
     )

@@ -61,7 +61,7 @@ class CommonSettings(BaseModel):
         wanted = cls.model_fields[str(info.field_name)].annotation
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
         if info.field_name != "limits" and wanted is not bool and any(isinstance(each, bool) for each in inner):
-            raise ValueError("true and false are no numbers and no names; put a name in quotes")
+            raise ValueError("true and false are neither numbers nor names; put a name in quotes")
         return value
 
     @field_validator("aliases", mode="before")

@@ -1,4 +1,4 @@
-"""Checking a configuration without serving: its problems, those of its sources, and what would be in force."""
+"""Checking a configuration without serving: its problems, those of its sources, and the effective values."""
 
 import threading
 from pathlib import Path

@@ -21,7 +21,7 @@ def test_hooks_name_the_same_codes():
 def test_the_configuration_takes_every_code_but_ok(code):
     codes = TypeAdapter(fields.Code)
     if code is grpc.StatusCode.OK:
-        with pytest.raises(ValidationError, match="'OK' is no gRPC code"):
+        with pytest.raises(ValidationError, match="'OK' is not a gRPC code"):
             codes.validate_python(code.name)
     else:
         assert codes.validate_python(code.name) == code.name

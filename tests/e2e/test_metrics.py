@@ -229,7 +229,9 @@ def test_a_source_that_cannot_be_read_shows_in_metrics_and_ready_and_changes_not
 
     nodes.write_text("m=no number,\n")
     wait_until(lambda: access.counter("dl_source_ok", source=name) == 0, "the source cannot be read")
-    said = re.fullmatch(r"ready\nsource (.+) cannot be read: its state in force is (\d+) s old\n", access.get("/ready"))
+    said = re.fullmatch(
+        r"ready\nsource (.+) cannot be read: its last good state is (\d+) s old\n", access.get("/ready")
+    )
     assert said
     assert (said[1], int(said[2])) == (name, pytest.approx(time.time() - good_at, abs=2))
     assert access.counter("dl_source_last_good_timestamp_seconds", source=name) == good_at

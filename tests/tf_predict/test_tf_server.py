@@ -97,7 +97,7 @@ def test_a_fault_in_the_model_is_internal_and_tells_no_secret(server: Server):
 def test_bytes_that_are_no_message_are_an_invalid_argument(server: Server):
     code, text = failure(lambda: server.channel.unary_unary(PREDICT)(b"\xff\xff", timeout=20))
     assert code == "INVALID_ARGUMENT"
-    assert text.startswith("the request is no tensorflow.serving.PredictRequest: ")
+    assert text.startswith("the request is not a tensorflow.serving.PredictRequest: ")
 
 
 def test_a_message_over_the_limit_is_refused_with_the_limit(server: Server):

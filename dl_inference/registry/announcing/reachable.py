@@ -15,8 +15,8 @@ def host(listening: Sequence[str], place: Zookeeper) -> tuple[str, int]:
     """Return the host that others call a server by, and which of its ports.
 
     Args:
-        listening: what it listens on. The first that is no unix socket counts; of every interface, the one that leads
-            to the registry.
+        listening: what it listens on. The first that is not a unix socket counts; of every interface, the one that
+            leads to the registry.
         place: the registry.
 
     Returns:

@@ -2,7 +2,7 @@
 
 One bad document costs its own node only: it is skipped and named. So is a node whose document is about another model or
 address than its path, and one that speaks another protocol than most of its model. A release document that cannot be
-used leaves the last good one in force.
+used changes nothing: the last good one stays.
 """
 
 from __future__ import annotations

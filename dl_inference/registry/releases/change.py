@@ -63,7 +63,7 @@ class Outcome:
 
     Attributes:
         before: the document that it was made on; None: there was none.
-        after: the document in force now.
+        after: the current document.
         changed: False: it was so already, and nothing was written.
         overridden: what it was not refused for, as `force` was given.
         notes: what is odd about the document, but no more so than before.

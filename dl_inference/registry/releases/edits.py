@@ -119,9 +119,9 @@ def restore(document: ReleaseDocument | None, old: ReleaseDocument, expected: in
     """Return to an earlier document.
 
     Args:
-        document: the one in force.
+        document: the current one.
         old: the one to return to.
-        expected: the revision that has to be in force: who returns to the one before the last means that last one.
+        expected: the revision that has to be current: who returns to the one before the last means that last one.
     """
     if document is not None and expected is not None and document.revision != expected:
         raise RefusedError(

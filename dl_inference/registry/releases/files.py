@@ -37,7 +37,7 @@ class ReleaseFiles:
         """
         if not folder.is_dir():
             raise RegistryError(
-                f"{folder} is no folder of release documents: make it, or name a registry: zk://host1:2181,host2:2181/chroot"
+                f"{folder} is not a folder of release documents: make it, or name a registry: zk://host1:2181,host2:2181/chroot"
             )
         self._folder, self._timeout_s = folder, timeout_ms / 1000
 

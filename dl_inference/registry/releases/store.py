@@ -71,7 +71,7 @@ class ReleaseStore(Protocol):
         ...
 
     def history(self, model: str) -> list[ReleaseDocument | SchemaError]:
-        """Return the documents of the last revisions, the oldest first; the last one is in force unless taken away."""
+        """Return the documents of the last revisions, the oldest first; the last is current, unless it was removed."""
         ...
 
     def endpoints(self, model: str) -> list[EndpointDocument] | None:

@@ -149,8 +149,8 @@ def test_keys_that_nobody_knows_are_named_with_their_line_and_ignored(tmp_path):
         ('{address: "b:1", weight: 0}', "weight"),
         ('{address: "b:1", version: v3}', "a version is a number"),
         ('{address: "b:1", versions: 3}', "versions"),
-        ("[b:1]", "it is no endpoint"),
-        ("17", "it is no endpoint"),
+        ("[b:1]", "it is not an endpoint"),
+        ("17", "it is not an endpoint"),
         ('"a:1"', "a:1 appears twice"),
     ],
 )
@@ -165,7 +165,7 @@ def test_an_endpoint_that_cannot_be_used_is_skipped_and_named_with_its_line(tmp_
 @pytest.mark.parametrize(
     ("entry", "reason"),
     [
-        ("x y: {endpoints: [a:1]}", "is no route key"),
+        ("x y: {endpoints: [a:1]}", "is not a route key"),
         ("other: 10.0.0.1:5000", "no list of `endpoints`"),
         ("other: {endpoints: 10.0.0.1:5000}", "no list of `endpoints`"),
         ("other: {endpoints: [nonsense]}", "none of its endpoints"),
@@ -211,7 +211,7 @@ def test_prometheus_groups_are_put_together_by_their_model(tmp_path, name):
 @pytest.mark.parametrize(
     ("group", "reason"),
     [
-        ({"targets": ["b:1"], "labels": {"job": "x"}}, "label model '' is no route key"),
+        ({"targets": ["b:1"], "labels": {"job": "x"}}, "label model '' is not a route key"),
         ({"targets": ["b:1"]}, "no group with `targets` and `labels`"),
         ({"targets": "b:1", "labels": {"model": "digits"}}, "no group with `targets` and `labels`"),
         ("b:1", "no group with `targets` and `labels`"),

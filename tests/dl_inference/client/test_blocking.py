@@ -273,7 +273,7 @@ def test_what_is_no_answer_is_named(client: Client):
         lambda model: client.predict_seldon(model, X),
         lambda model: client.predict_oip(model, {"x": X}),
     ):
-        with pytest.raises(BadAnswer, match="3 bytes that are no answer") as caught:
+        with pytest.raises(BadAnswer, match="3 bytes that are not a valid answer") as caught:
             call("garbage")
         assert (caught.value.code, caught.value.attempts) == ("INTERNAL", 2)
         with pytest.raises(BadAnswer, match="the answer is empty"):

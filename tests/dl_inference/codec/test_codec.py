@@ -420,7 +420,7 @@ def test_a_tensor_without_a_rank_has_no_array():
         ([("y", "FP32", [2])], [b"1234"], "takes 8 bytes, 4 were sent"),
         ([("y", "FP32", [1]), ("y", "FP32", [1])], [b"1234", b"1234"], "two outputs"),
         ([("y", "FP32", [1]), ("z", "FP32", [1])], [b"1234"], "2 outputs, but raw contents of 1"),
-        ([("y", "FP99", [1])], [b"1234"], "'FP99' is no datatype"),
+        ([("y", "FP99", [1])], [b"1234"], "'FP99' is not a datatype"),
         ([("y", "FP16", [1])], [], "FP16 without raw contents"),
         ([("y", "BYTES", [1])], [b"\x02\x00\x00\x00a"], "cut off"),
         ([("y", "BYTES", [1])], [b"\x02\x00"], "cut off"),

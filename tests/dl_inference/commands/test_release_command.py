@@ -138,7 +138,10 @@ USAGE = {
     "a version that is a word": (["digits", "four", "--phase", "canary"], "'four' is no version"),
     "a command misspelt": (["histroy", "digits"], "commands: deploy, set, show, history, rollback, clear"),
     "a model that is a path": (["../digits", "4", "--phase", "canary"], "'../digits' is not a model's name"),
-    "a phase that is none": (["digits", "4", "--phase", "prod"], "'prod' is no phase: staging, canary or production"),
+    "a phase that is none": (
+        ["digits", "4", "--phase", "prod"],
+        "'prod' is not a phase: staging, canary or production",
+    ),
     "a label that is a number": (["digits", "4", "--label", "3"], "'3' is a number: that would be a version"),
     "a label set to a word": (["set", "digits", "--label", "stable=new"], "write NAME=VERSION"),
     "a weight too large": (["digits", "4", "--weight", "65536"], "65535"),

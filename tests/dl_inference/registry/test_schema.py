@@ -154,7 +154,7 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_key(fields, key, value):
         ({"version": 3}, "version: 3: "),
         ({"version": "\u0661"}, "a version is a number"),
         ({"versions": ["1", "x"]}, "versions.1: 'x': a version is a number"),
-        ({"labels": ["3"]}, "labels.0: '3': a label is no number"),
+        ({"labels": ["3"]}, "labels.0: '3': a label cannot be a number"),
         ({"version": "03"}, "version: '03': a version is a number"),
         ({"version": str(2**63)}, "a version is a number of at most 63 bits"),
         ({"weight": 0}, "weight: 0: "),

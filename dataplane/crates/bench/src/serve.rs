@@ -87,7 +87,7 @@ impl Endpoint {
         })
     }
 
-    /// Put a command in force; when this returns, the next call sees it.
+    /// Apply a command; when this returns, the next call sees it.
     pub fn obey(&self, command: Command) {
         let event = match command {
             Command::Mode(mode) => {

@@ -155,7 +155,7 @@ pub struct ModelConfig {
     /// Version or label -> where it goes.
     pub versions: BTreeMap<String, Vec<SplitConfig>>,
     /// Label -> the version that it stands for: a call that asks for the label is routed as one that asks for the
-    /// version, and its message asks for the version upstream. A label is no number, and not in `versions`.
+    /// version, and its message asks for the version upstream. A label is not a number, and not in `versions`.
     pub labels: BTreeMap<String, String>,
     /// Whether a version or label that is in neither goes to `split`; else it is no_route.
     pub pass_through: bool,

@@ -72,7 +72,7 @@ def test_an_option_wins_over_the_environment_and_the_environment_over_the_defaul
 @pytest.mark.parametrize(
     ("environment", "flags", "said"),
     [
-        ({}, {"register": "http://a"}, "'http://a' is no registry: write zk://"),
+        ({}, {"register": "http://a"}, "'http://a' is not a registry: write zk://"),
         ({"DL_INFERENCE_REGISTER": "zk://a:b"}, {}, "'a:b'"),
         ({}, {"advertise": "a:1"}, "--advertise says something about the registry: name it with --register"),
         ({}, {"register": "zk://a", "weight": 0}, "--weight=0: Input should be greater than or equal to 1"),
@@ -164,7 +164,7 @@ def test_a_server_that_has_a_unix_socket_only_does_not_start(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--register", "zookeeper"], "'zookeeper' is no registry"),
+        (["--register", "zookeeper"], "'zookeeper' is not a registry"),
         (["--capacity", "5"], "--capacity says something about the registry"),
     ],
 )

@@ -440,7 +440,7 @@ def test_endpoints_in_the_file_count_as_announced(tmp_path):
 
 
 def test_a_folder_that_is_none_is_said(tmp_path):
-    with pytest.raises(RegistryError, match="is no folder of release documents: make it, or name a registry: zk://"):
+    with pytest.raises(RegistryError, match="is not a folder of release documents: make it, or name a registry: zk://"):
         ReleaseFiles(tmp_path / "missing", TIMEOUT_MS)
 
 

@@ -1,7 +1,7 @@
 //! `endpoint ADDRESS... [--body BYTES | --echo yes] [--delay-ms N] [--status CODE] [--name TEXT]`
 //!
 //! Answers any unary gRPC call on every address. Prints `listening ADDRESS` for each, then `ready`. Each
-//! line of standard input is a command of [`dl_bench::fault`], answered by `done LINE` once it is in force;
+//! line of standard input is a command of [`dl_bench::fault`], answered by `done LINE` once it is applied;
 //! `count` is answered by `count CALLS CONNECTIONS`.
 #![forbid(unsafe_code)]
 

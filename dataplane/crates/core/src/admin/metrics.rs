@@ -186,7 +186,7 @@ fn sources(page: &mut Exposition, view: &MetricsView<'_>) {
     let mut family = page.family(
         "dl_source_last_good_timestamp_seconds",
         Kind::Gauge,
-        "When the state in force of a discovery source was read, seconds since 1970.",
+        "When the last good state of a discovery source was read, seconds since 1970.",
     );
     for source in &view.sources {
         if let Some(time) = source.last_good_unix_s {

@@ -53,7 +53,7 @@ pub const TABLE: [Row; 24] = [
         code: Code::Unimplemented,
         retry: Retry::Never,
         blame: Blame::No,
-        meaning: "the path called is no method of the protocols served here",
+        meaning: "the path is not a method of the protocols served here",
         remedy: "the server at this address does not speak this protocol: try another; reflection lists its methods",
     },
     Row {
@@ -65,7 +65,7 @@ pub const TABLE: [Row; 24] = [
         meaning: "the call names no model and there is no `default_cluster`; or it names two different ones, or its \
                   message cannot be read as far as the name; or it asks for two versions, or for a label where none \
                   can be replaced",
-        remedy: "send the model's name in the metadata `x-model`, which always works; the version as the text says",
+        remedy: "send the model's name in the metadata `x-model`, and the version as the text says",
     },
     Row {
         kind: ErrorKind::BadRequest,
@@ -83,8 +83,8 @@ pub const TABLE: [Row; 24] = [
         code: Code::Internal,
         retry: Retry::Never,
         blame: Blame::No,
-        meaning: "a message is marked as compressed, and `grpc-encoding` names no compression; gRPC demands INTERNAL",
-        remedy: "correct the caller: send `grpc-encoding`, or clear the flag in front of the message",
+        meaning: "a message is marked as compressed, but `grpc-encoding` names no compression; gRPC requires INTERNAL",
+        remedy: "correct the caller: send `grpc-encoding`, or do not set the flag of the message",
     },
     Row {
         kind: ErrorKind::UnsupportedEncoding,
@@ -92,8 +92,8 @@ pub const TABLE: [Row; 24] = [
         code: Code::Unimplemented,
         retry: Retry::Never,
         blame: Blame::No,
-        meaning: "a message is compressed in a way that is not known here; `grpc-accept-encoding` lists what is",
-        remedy: "compress by gzip or deflate, or not at all",
+        meaning: "a message has an unknown compression; `grpc-accept-encoding` lists the known ones",
+        remedy: "use gzip or deflate, or no compression",
     },
     Row {
         kind: ErrorKind::NoRoute,
@@ -122,8 +122,8 @@ pub const TABLE: [Row; 24] = [
         code: Code::ResourceExhausted,
         retry: Retry::Never,
         blame: Blame::No,
-        meaning: "a message, either way, beyond `limits.max_message_bytes`",
-        remedy: "send less at once, or raise `limits.max_message_bytes`, of the access service and of the endpoint",
+        meaning: "a request or an answer is larger than `limits.max_message_bytes`",
+        remedy: "send smaller messages, or raise `limits.max_message_bytes` of the access service and of the endpoint",
     },
     Row {
         kind: ErrorKind::Shed,
@@ -141,8 +141,8 @@ pub const TABLE: [Row; 24] = [
         code: Code::PermissionDenied,
         retry: Retry::Never,
         blame: Blame::No,
-        meaning: "a method that changes the endpoint (load, unload, reload, settings), and `admin_methods` is off",
-        remedy: "set `admin_methods: true`, and send `x-model` to say which endpoint's cluster is meant",
+        meaning: "the method changes the endpoint (load, unload, reload, settings), and `admin_methods` is off",
+        remedy: "set `admin_methods: true`, and send `x-model` to choose the cluster",
     },
     Row {
         kind: ErrorKind::TooManyHops,
@@ -163,7 +163,7 @@ pub const TABLE: [Row; 24] = [
         blame: Blame::No,
         meaning: "no endpoint of the cluster is live; while one has not been tried yet, the call waits up to \
                   `limits.connect_timeout_ms` first",
-        remedy: "`dl-inference status` shows which endpoints are down; the caller may call again",
+        remedy: "`dl-inference status` shows which endpoints are down; the caller may retry",
     },
     Row {
         kind: ErrorKind::Draining,
@@ -172,7 +172,7 @@ pub const TABLE: [Row; 24] = [
         retry: Retry::AsStatus,
         blame: Blame::AsStatus,
         meaning: "the process is stopping",
-        remedy: "call again: the connection has got a GOAWAY, and a new one goes elsewhere",
+        remedy: "retry: the connection got a GOAWAY, and a new connection goes to another process",
     },
     Row {
         kind: ErrorKind::DeadlineExceeded,
@@ -183,7 +183,7 @@ pub const TABLE: [Row; 24] = [
         meaning: "the caller's deadline, the cluster's or the model's `timeout_ms`, the last attempt's \
                   `attempt_timeout_ms`, a stream's `stream_idle_timeout_ms` or the request body's \
                   `limits.body_timeout_ms` ran out; the text says which",
-        remedy: "raise `timeout_ms`, of this call or of the cluster, or find out why the model is slow",
+        remedy: "raise `timeout_ms` of the call or of the cluster, or find out why the model is slow",
     },
     Row {
         kind: ErrorKind::ConnectFailed,
@@ -191,8 +191,8 @@ pub const TABLE: [Row; 24] = [
         code: Code::Unavailable,
         retry: Retry::Always,
         blame: Blame::Yes,
-        meaning: "the connection could not be made: refused, timed out, a name that does not resolve",
-        remedy: "look at the endpoint: the text has its address and the system's reason",
+        meaning: "the connection failed: refused, timed out, or the name does not resolve",
+        remedy: "check the endpoint: the text has its address and the system's reason",
     },
     Row {
         kind: ErrorKind::RefusedStream,
@@ -200,9 +200,9 @@ pub const TABLE: [Row; 24] = [
         code: Code::Unavailable,
         retry: Retry::Always,
         blame: Blame::No,
-        meaning: "the endpoint refused the stream, or said GOAWAY before it: it never saw the call; where no other \
+        meaning: "the endpoint refused the stream, or sent GOAWAY before it: it never saw the call; if no other \
                   endpoint is live, the call goes to the same one once more, on a new connection",
-        remedy: "none is needed, unless it is frequent: then look at the endpoint's limits on streams and connection \
+        remedy: "none is needed, unless it is frequent: then check the endpoint's limits on streams and connection \
                  age",
     },
     Row {
@@ -212,7 +212,7 @@ pub const TABLE: [Row; 24] = [
         retry: Retry::Idempotent,
         blame: Blame::Yes,
         meaning: "the connection broke after the call was sent; the endpoint may have worked on it",
-        remedy: "look at the endpoint's log: it crashed, was killed, or the network broke",
+        remedy: "check the endpoint's log: it crashed or was killed, or the network failed",
     },
     Row {
         kind: ErrorKind::StreamReset,
@@ -221,7 +221,7 @@ pub const TABLE: [Row; 24] = [
         retry: Retry::Idempotent,
         blame: Blame::Yes,
         meaning: "the endpoint reset the stream after the call was sent",
-        remedy: "look at the endpoint's log",
+        remedy: "check the endpoint's log",
     },
     Row {
         kind: ErrorKind::BadUpstreamResponse,
@@ -230,7 +230,7 @@ pub const TABLE: [Row; 24] = [
         retry: Retry::Never,
         blame: Blame::Yes,
         meaning: "the endpoint's answer has no `grpc-status`, or broken framing",
-        remedy: "is it a gRPC server? is something between that speaks HTTP only?",
+        remedy: "is it a gRPC server? is there an HTTP-only proxy in between?",
     },
     Row {
         kind: ErrorKind::ModelNotFound,
@@ -238,7 +238,7 @@ pub const TABLE: [Row; 24] = [
         code: Code::NotFound,
         retry: Retry::AsStatus,
         blame: Blame::AsStatus,
-        meaning: "a model server is asked for a model or a version that is not the one it serves",
+        meaning: "the model server serves another model or another version",
         remedy: "check the model's name and version; the text says what is served",
     },
     Row {
@@ -247,8 +247,8 @@ pub const TABLE: [Row; 24] = [
         code: Code::Unavailable,
         retry: Retry::AsStatus,
         blame: Blame::AsStatus,
-        meaning: "a model server whose model is not loaded and warmed up yet, or is being taken out",
-        remedy: "wait for it: its health and /ready say when; its log says what it is doing",
+        meaning: "the model is not loaded and warmed up yet, or the model server is stopping",
+        remedy: "wait until its health or /ready says that it is ready; its log says what it is doing",
     },
     Row {
         kind: ErrorKind::Hook,
@@ -256,8 +256,7 @@ pub const TABLE: [Row; 24] = [
         code: Code::Internal,
         retry: Retry::AsStatus,
         blame: Blame::No,
-        meaning: "the model's own code failed, or refused; a hook may choose another code, and only then is the text \
-                  its own",
+        meaning: "the model's code failed, or refused the request; a hook may choose another code and text",
         remedy: "the model server's log has the traceback under the request id",
     },
     Row {
@@ -276,8 +275,8 @@ pub const TABLE: [Row; 24] = [
         code: Code::Internal,
         retry: Retry::Never,
         blame: Blame::No,
-        meaning: "a fault of this program; the text is fixed, with the request id",
-        remedy: "report it, with the log's lines under that request id",
+        meaning: "a fault in this program; the text is always the same, with the request id",
+        remedy: "report it, with the log lines that have the request id",
     },
 ];
 

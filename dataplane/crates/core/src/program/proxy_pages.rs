@@ -16,7 +16,7 @@ use crate::proxy::split::Split;
 use crate::proxy::state::Shared;
 use crate::stats::{CallStats, Histogram};
 
-/// A line for each discovery source that cannot be read: the age, `now`, of its state in force.
+/// A line for each discovery source that cannot be read: the age, `now`, of its last good state.
 pub fn remarks(shared: &Shared, now: SystemTime) -> Vec<String> {
     let now = now
         .duration_since(SystemTime::UNIX_EPOCH)
@@ -30,10 +30,10 @@ pub fn remarks(shared: &Shared, now: SystemTime) -> Vec<String> {
             match source.last_good_unix_s {
                 Some(time) => {
                     let age = (now - time).max(0.0);
-                    format!("source {name} cannot be read: its state in force is {age:.0} s old")
+                    format!("source {name} cannot be read: its last good state is {age:.0} s old")
                 }
                 None => {
-                    format!("source {name} has never been read: its `fallback` is in force")
+                    format!("source {name} has never been read: its `fallback` is used")
                 }
             }
         })

@@ -16,8 +16,8 @@ fn ready_names_each_source_that_cannot_be_read_with_the_age_of_its_state() {
     assert_eq!(
         remarks(&shared, now),
         [
-            "source dns c has never been read: its `fallback` is in force",
-            "source zookeeper b cannot be read: its state in force is 100 s old",
+            "source dns c has never been read: its `fallback` is used",
+            "source zookeeper b cannot be read: its last good state is 100 s old",
         ]
     );
 }

@@ -56,7 +56,7 @@ pub struct Endpoint {
     is_full: AtomicBool,
 }
 
-/// A cluster as one call uses it: with the settings that were in force when the call came to it.
+/// A cluster as one call uses it: with the settings that applied when the call came to it.
 pub struct Share {
     pub cluster: Arc<Cluster>,
     pub settings: Arc<Settings>,

@@ -37,7 +37,7 @@ impl Worker {
         worker
     }
 
-    /// The routing state in force, as long as the caller keeps it.
+    /// The current routing state, as long as the caller keeps it.
     pub fn state(&self) -> SeenState {
         let current = self.shared.state.load();
         let mut seen = self.state.borrow_mut();

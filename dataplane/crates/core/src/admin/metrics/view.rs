@@ -52,7 +52,7 @@ pub struct EndpointView<'a> {
 pub struct SourceView {
     pub name: String,
     pub is_ok: bool,
-    /// When its state in force was read, seconds since 1970; none while there never was one.
+    /// When its last good state was read, seconds since 1970; none while there never was one.
     pub last_good_unix_s: Option<f64>,
     /// Entries of its newest state that cannot be used.
     pub skipped: u64,

@@ -38,7 +38,7 @@ impl Tag {
     }
 
     pub fn set_text(&mut self, text: &[u8]) {
-        // The name may still come, so a long text is no error yet, but no reason to keep it either.
+        // The name may still come, so a long text is not an error yet, but no reason to keep it either.
         self.value = if text.len() > MAX_KEY_BYTES {
             TagValue::TooLong(text.len())
         } else {
