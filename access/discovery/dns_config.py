@@ -62,10 +62,10 @@ class DnsConfig(LiveSourceConfig):
     every address of a target gets the target's weight. Their targets' addresses are looked up as well.
 
     An answer holds for its time to live, between `min_ttl_ms` and `max_ttl_ms`. A name that does not exist, or that
-    has no such record, has no endpoints. SERVFAIL, REFUSED and silence are no answers: the last good state stays, and
-    the question is asked again, jittered and ever more slowly up to `max_ttl_ms`. Where one of several names gets no
-    answer, only its last endpoints stay. Addresses that nobody can call (0.0.0.0, multicast, link-local IPv6) are
-    skipped and named. It needs dnspython: `pip install 'dl-inference[dns]'`.
+    has no such record, has no endpoints. After SERVFAIL, REFUSED or no answer, the last good state stays, and
+    the question is asked again, with jitter and growing pauses up to `max_ttl_ms`. Where one of several names gets no
+    answer, only its last endpoints stay. Addresses that cannot be called (0.0.0.0, multicast, link-local IPv6) are
+    skipped and logged. It needs dnspython: `pip install 'dl-inference[dns]'`.
     """
 
     name: DnsName | None = Field(None, description="the name of this model's endpoints")

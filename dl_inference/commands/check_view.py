@@ -1,4 +1,4 @@
-"""What `dl-inference check` prints: a verdict first, then the problems; else what was found, or the effective values."""
+"""What `dl-inference check` prints: a verdict, then the problems; else what was found, or the effective values."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def show(console: Console, path: Path, report: CheckResult, *, has_all: bool) ->
         routes.add_row(*map(Text, row))
     console.print(routes)
     if has_all:
-        table = _table("In force", "key", "value", "from")
+        table = _table("Effective values", "key", "value", "from")
         for path_in, value in _values((), report.loaded.config):
             table.add_row(Text(document.place_of(path_in)), Text(_text(value)), Text(report.loaded.origin(path_in)))
         console.print(table)

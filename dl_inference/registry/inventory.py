@@ -198,8 +198,8 @@ def _step(document: EndpointDocument, present: Listed | None, *, force: bool) ->
         return Step("leave", model, address, None, present, "a running server announces it")
     if present.document is None:
         if force and not present.node.fault:
-            return Step("change", model, address, document, present, f"what was there is no endpoint: {present.fault}")
-        words = f"what is there is no endpoint ({present.fault}): replace it with --force"
+            return Step("change", model, address, document, present, f"the node was not an endpoint: {present.fault}")
+        words = f"the node is not an endpoint ({present.fault}): replace it with --force"
         words = present.node.fault or words
         return Step("leave", model, address, None, present, words, is_refused=True)
     old = present.document

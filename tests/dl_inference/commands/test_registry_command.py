@@ -166,7 +166,7 @@ def test_a_file_that_is_missing_or_another_is_said(fleet, tmp_path):
 def test_what_is_in_the_place_and_no_endpoint_is_replaced_with_force_only(fleet, nodefile):
     fleet.put(endpoint_path("digits", "10.0.0.3:5000"), b"garbage")
     said = registry("import", nodefile, code=1)
-    assert "left: digits 10.0.0.3:5000 (what is there is no endpoint" in said
+    assert "left: digits 10.0.0.3:5000 (the node is not an endpoint" in said
     assert "2 added, 1 left" in said
     assert fleet.get(endpoint_path("digits", "10.0.0.3:5000")) == b"garbage"
     registry("import", nodefile, "--force")

@@ -44,7 +44,7 @@ pub struct Limits {
     pub max_connections: usize,
     /// Connections of one remote IP address (unix sockets are not counted).
     pub max_connections_per_ip: usize,
-    /// Calls in flight in the process; beyond it they are shed.
+    /// Calls in flight in the process; more are shed.
     pub max_in_flight: usize,
     /// Request bytes held in the process: of messages being read or worked on, for scanning and for retries.
     pub max_held_bytes: usize,
@@ -117,7 +117,7 @@ pub struct ClusterConfig {
     pub retry_codes: Vec<String>,
     /// gRPC codes, by name, that count against the endpoint, by the protocol of the method called.
     pub failure_codes: FailureCodes,
-    /// Calls in flight in this cluster; beyond it they are shed.
+    /// Calls in flight in this cluster; more are shed.
     pub max_in_flight: usize,
     /// Tokens that each request adds to the retry budget (0.2 = retries may add 20 % load).
     pub retry_budget_ratio: f64,
