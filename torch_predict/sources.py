@@ -176,7 +176,7 @@ def _signature_fault(node: _Function, positional: int) -> str | None:
     pairs = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     missing += [each.arg for each, default in pairs if default is None and each.arg != "meta"]
     if missing:
-        return f"needs {', '.join(missing)}, which nobody gives it"
+        return f"needs {', '.join(missing)}, which hooks do not get"
     if len(by_place) < positional and arguments.vararg is None:
         return f"takes {len(by_place)} arguments, and is given {positional}"
     return None

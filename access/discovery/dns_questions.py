@@ -177,7 +177,7 @@ def _reason(error: Exception) -> str:
     for server, _, port, cause, response in error.kwargs["errors"]:
         what = dns.rcode.to_text(response.rcode()) if response is not None else type(cause).__name__
         reasons.add(f"{what} from {server.removeprefix('Do53:')}" + ("" if "@" in server else f":{port}"))
-    return "no answer: " + (", ".join(sorted(reasons)) or "nobody to ask")
+    return "no answer: " + (", ".join(sorted(reasons)) or "no server to ask")
 
 
 async def _together(coroutines: Iterable[Coroutine[Any, Any, Value]]) -> list[Value]:

@@ -58,7 +58,7 @@ class EmptyGrace:
                 warnings.append(
                     Problem(
                         f"{self._name} {key}",
-                        f"{len(held)} of {len(held) + len(seen.endpoints)} endpoints vanished without a goodbye; "
+                        f"{len(held)} of {len(held) + len(seen.endpoints)} endpoints disappeared without draining; "
                         f"they stay for {self._grace_s:g} s",
                         "empty_grace_ms says how long",
                     )

@@ -96,7 +96,7 @@ def import_nodefile(  # noqa: PLR0913  (the options of the command)
         if skipped and not force:
             raise RegistryError(f"nothing is imported: correct {nodefile}, or skip what cannot be used with --force")
         if skipped and prune:
-            raise RegistryError("--prune wants a file without faults: what was skipped would be taken away")
+            raise RegistryError("--prune needs a file without mistakes: skipped lines would be removed")
         with connect(registry, registry_timeout_ms) as connection:
             steps = list(plan(wanted, listed(connection, models(connection)), prune=prune, force=force))
             if not dry_run:

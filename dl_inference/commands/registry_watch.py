@@ -126,7 +126,7 @@ def _release(model: str, old: View, new: View) -> Iterator[Line]:
     if old.release == new.release:
         return
     if new.release is None:
-        yield _line("released", f"released {model}: its release document was taken away", model=model, release=None)
+        yield _line("released", f"released {model}: its release document was removed", model=model, release=None)
         return
     words = "; ".join(differences(old.release, new.release)) or "the same"
     yield _line(

@@ -102,7 +102,7 @@ class State:
         else:
             yield Text(f"{self.model}, revision {document.revision}", style="bold")
             when = f" at {plain(document.time)}, {plain(since(document.time))} ago" if document.time else ""
-            yield Text(f"by {plain(document.author) or 'nobody named'}{when}")
+            yield Text(f"by {plain(document.author) or 'unknown'}{when}")
             if document.reason:
                 yield Text(f"reason: {plain(document.reason)}")
             yield Text(f"for versions that say nothing else: {_settings(document)}")

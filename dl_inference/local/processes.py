@@ -156,7 +156,7 @@ class ModelProcess:
         if status == -signal.SIGKILL:  # that leaves no time for last words
             return "killed by SIGKILL"
         if status == UNKNOWN_STATUS:
-            return "it is gone, and nobody knows how it ended"
+            return "it has ended, and its exit status is not known"
         how = f"killed by {_signal_name(-status)}" if status < 0 else f"ended with exit status {status}"
         # The reason alone where it gave one itself and ended as agreed.
         return "\n".join(words[:_REASON_LINES]) if starts and status == 1 else "\n".join([how, *words])

@@ -163,7 +163,7 @@ class Connection:
             return
         moved = (exceptions.BadVersionError, exceptions.NodeExistsError, exceptions.NoNodeError)
         if all(isinstance(each, moved) for each in failures):
-            raise ChangedError(f"{self.place.url}: somebody else changed it meanwhile: try again")
+            raise ChangedError(f"{self.place.url}: another program changed it in the meantime: try again")
         raise self._error(failures[0])
 
     @property

@@ -74,7 +74,7 @@ def _callable(text: str) -> str:
         raise ValueError("a unix socket cannot be called from another machine")
     host, _ = address.split(text)
     if host == "::" or re.fullmatch(r"0+(\.0+)*", host):
-        raise ValueError("every interface is nobody's address: announce one that others can call")
+        raise ValueError("0.0.0.0 and [::] are not addresses that others can call: announce another one")
     return text
 
 

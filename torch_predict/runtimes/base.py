@@ -157,7 +157,7 @@ def _without_prefixes(file: Path, weights: dict[str, Any], own: Collection[str])
         if any(name in own for name in weights):  # a model may have a layer that is called so
             return weights
         if all(str(name).startswith(prefix) for name in weights):
-            _LOGGER.info("%s: the prefix %r of all names is taken away", file.name, prefix)
+            _LOGGER.info("%s: the prefix %r is removed from all names", file.name, prefix)
             weights = {name.removeprefix(prefix): value for name, value in weights.items()}
     return weights
 

@@ -47,7 +47,7 @@ class Registration(BaseModel):
     weight: EndpointWeight = Field(1, description="share of the calls among the endpoints of a model")
     capacity: EndpointCapacity | None = Field(None, description="calls at once that it can take")
     goodbye_ms: Annotated[int, Field(ge=0, le=600_000)] = Field(
-        1_000, description="how long it serves on after its goodbye, until everybody has seen that, ms"
+        1_000, description="how long it goes on serving after it has announced that it drains, ms"
     )
 
 
@@ -194,7 +194,7 @@ class Announcement:
             return False
         is_written = self._announcer.goodbye(limit_s)
         if is_written:
-            log.info("said goodbye to the registry: serving on for %.1f s", self.goodbye_s)
+            log.info("announced the drain in the registry: serving for %.1f s more", self.goodbye_s)
         return is_written
 
     def close(self) -> None:

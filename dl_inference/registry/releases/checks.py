@@ -98,7 +98,7 @@ def _unknown(
     announced = sorted(
         {version for each in endpoints or () for version in (each.version, *each.versions) if version}, key=int
     )
-    says = f"announced are {', '.join(announced)}" if announced else "nobody announces a version of it now"
+    says = f"announced are {', '.join(announced)}" if announced else "no endpoint announces a version of it now"
     for version in unknown_versions(before, after, endpoints, known):
         yield Finding(
             f"version {version} of {after.model} is unknown: no endpoint announces it and no release names it ({says})",

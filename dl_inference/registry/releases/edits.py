@@ -125,7 +125,7 @@ def restore(document: ReleaseDocument | None, old: ReleaseDocument, expected: in
     """
     if document is not None and expected is not None and document.revision != expected:
         raise RefusedError(
-            f"revision {document.revision} by {document.author} came meanwhile: look at it, then say"
+            f"revision {document.revision} by {document.author} was written in the meantime: check it, then give"
             f" --to {old.revision}"
         )
     return old

@@ -95,7 +95,7 @@ def test_a_release_says_which_version_gets_which_share(tmp_path):
     ("release", "reason"),
     [
         ("{}", "releases"),
-        ("[3]", "no mapping"),
+        ("[3]", "not a mapping"),
         ('{releases: {"3": {phase: beta}}}', "phase"),
         ('{releases: {"3": {phase: staging}}}', "no release in production or canary"),
         ('{releases: {"3": {phase: production}}, labels: {stable: "4"}}', "not released"),

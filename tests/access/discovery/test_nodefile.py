@@ -50,10 +50,10 @@ def test_a_line_that_can_be_read_is_read_without_a_warning(line, expected):
         ("69=1000,a:1,a:1*2", (1000, [("a:1", 1)]), "a:1 appears twice"),
         ("69=1000,a:1=2,b:1", (1000, [("b:1", 1)]), "'a:1=2' is skipped"),
         ("69=1000,a:1;c:1,b:1", (1000, [("b:1", 1)]), "'a:1;c:1' is skipped"),
-        ("69=fast,a:1", (None, [("a:1", 1)]), "'fast' is no timeout"),
-        ("69=0,a:1", (None, [("a:1", 1)]), "'0' is no timeout"),
-        ("69=,a:1", (None, [("a:1", 1)]), "'' is no timeout"),
-        ("69=a:1,b:1", (None, [("a:1", 1), ("b:1", 1)]), "'a:1' is no timeout"),
+        ("69=fast,a:1", (None, [("a:1", 1)]), "'fast' is not a timeout"),
+        ("69=0,a:1", (None, [("a:1", 1)]), "'0' is not a timeout"),
+        ("69=,a:1", (None, [("a:1", 1)]), "'' is not a timeout"),
+        ("69=a:1,b:1", (None, [("a:1", 1), ("b:1", 1)]), "'a:1' is not a timeout"),
     ],
 )
 def test_a_bad_item_is_skipped_and_named(line, expected, named):

@@ -39,7 +39,7 @@ def test_a_list_that_turns_empty_stays_until_the_grace_is_over():
     grace.hold(snapshot([1, 2, 3]))
     held = grace.hold(snapshot([]))
     assert numbers(held) == [1, 2, 3]
-    assert "3 of 3 endpoints vanished without a goodbye" in held.warnings[0].message
+    assert "3 of 3 endpoints disappeared without draining" in held.warnings[0].message
     clock.now_s += GRACE_S - 0.1
     assert not grace.is_over
     assert numbers(grace.hold(snapshot([]))) == [1, 2, 3]

@@ -143,7 +143,7 @@ def test_an_import_of_another_protocol_than_running_servers_speak_is_refused_unl
         ("no line at all", "nodefile.txt:4: 'no line at all' has no '='"),
         ("m=100,host name:1", "nodefile.txt:4: m: 'host name:1' is skipped"),
         ("m=100,unix:/run/m.sock", "a unix socket cannot be called from another machine"),
-        ("m=100,0.0.0.0:8500", "every interface is nobody's address"),
+        ("m=100,0.0.0.0:8500", "0.0.0.0 and [::] are not addresses that others can call"),
     ],
 )
 def test_what_is_no_line_is_refused_and_skipped_with_force_only(fleet, nodefile, line, words):
@@ -152,7 +152,7 @@ def test_what_is_no_line_is_refused_and_skipped_with_force_only(fleet, nodefile,
     assert words in said
     assert "nothing is imported" in said
     assert fleet.names("/models") == []
-    assert "would be taken away" in registry("import", nodefile, "--force", "--prune", code=1)
+    assert "would be removed" in registry("import", nodefile, "--force", "--prune", code=1)
     assert "3 added" in registry("import", nodefile, "--force")
 
 
@@ -160,7 +160,7 @@ def test_a_file_that_is_missing_or_another_is_said(fleet, tmp_path):
     assert "cannot be read: No such file" in registry("import", tmp_path / "missing", code=1)
     (tmp_path / "empty").write_text("# nothing\n")
     assert "no line `key=timeout_ms,host:port,...` in it" in registry("import", tmp_path / "empty", code=1)
-    assert "'http' is no protocol" in registry("import", tmp_path / "empty", "--protocol", "http", code=2)
+    assert "'http' is not a protocol" in registry("import", tmp_path / "empty", "--protocol", "http", code=2)
 
 
 def test_what_is_in_the_place_and_no_endpoint_is_replaced_with_force_only(fleet, nodefile):
@@ -206,7 +206,7 @@ def test_ls_of_nothing_says_so_and_of_a_misspelt_model_names_the_nearest(fleet, 
 
 HOSTILE = {
     "bytes": (b"\xff\x00", "JSON"),
-    "an address that is none": (b'{"model":"m","protocol":"tfs","address":"0.0.0.0:1"}', "nobody's address"),
+    "an address that is none": (b'{"model":"m","protocol":"tfs","address":"0.0.0.0:1"}', "not addresses that others"),
     "another's address": (b'{"model":"m","protocol":"tfs","address":"10.0.0.8:1"}', "its node is called"),
     "another model": (b'{"model":"x","protocol":"tfs","address":"10.0.0.9:1"}', "among the endpoints of m"),
     "escapes": (b'{"model":"\x1b[31m"}', "cannot be used"),
@@ -315,7 +315,7 @@ def test_watch_tells_what_appears_changes_and_goes_until_interrupted(fleet, watc
     fleet.put(endpoint_path("digits", "10.0.0.4:5000"), b"garbage")
     process.wait_line("problem /models/digits/endpoints/10.0.0.4:5000: ")
     registry("rm", "digits", "--force")
-    process.wait_line("released digits: its release document was taken away")
+    process.wait_line("released digits: its release document was removed")
     process.signal(signal.SIGINT)
     assert process.wait() == 0
 

@@ -135,7 +135,7 @@ def test_settings_of_a_release_and_of_a_model_go_into_the_document(fleet):
 
 
 USAGE = {
-    "a version that is a word": (["digits", "four", "--phase", "canary"], "'four' is no version"),
+    "a version that is a word": (["digits", "four", "--phase", "canary"], "'four' is not a version"),
     "a command misspelt": (["histroy", "digits"], "commands: deploy, set, show, history, rollback, clear"),
     "a model that is a path": (["../digits", "4", "--phase", "canary"], "'../digits' is not a model's name"),
     "a phase that is none": (

@@ -71,7 +71,7 @@ def test_a_process_that_was_killed_has_ended_and_may_be_looked_at(start):
 def test_a_process_that_somebody_else_reaped_has_ended(start):
     process = start("exit(3)")
     os.waitpid(process.pid, 0)
-    assert end_of(process) == "it is gone, and nobody knows how it ended"
+    assert end_of(process) == "it has ended, and its exit status is not known"
 
 
 def test_where_there_is_no_room_for_a_thread_no_process_is_left(start, monkeypatch):

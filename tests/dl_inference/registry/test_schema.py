@@ -137,8 +137,11 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_key(fields, key, value):
     [
         ({"schema": 2}, "schema: 2: Input should be 1"),
         ({"schema": "1"}, "schema: '1': "),
-        ({"address": "0.0.0.0:5000"}, "address: '0.0.0.0:5000': every interface is nobody's address"),
-        ({"address": "[::]:5000"}, "address: '[::]:5000': every interface"),
+        (
+            {"address": "0.0.0.0:5000"},
+            "address: '0.0.0.0:5000': 0.0.0.0 and [::] are not addresses that others can call",
+        ),
+        ({"address": "[::]:5000"}, "address: '[::]:5000': 0.0.0.0 and [::] are not addresses"),
         ({"address": "0:5000"}, "address: '0:5000': "),
         ({"address": "unix:/tmp/x"}, "address: 'unix:/tmp/x': a unix socket cannot be called from another machine"),
         ({"address": "10.0.0.1"}, "address: '10.0.0.1': the port is missing"),

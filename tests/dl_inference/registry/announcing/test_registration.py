@@ -77,7 +77,11 @@ def test_an_option_wins_over_the_environment_and_the_environment_over_the_defaul
         ({}, {"advertise": "a:1"}, "--advertise says something about the registry: name it with --register"),
         ({}, {"register": "zk://a", "weight": 0}, "--weight=0: Input should be greater than or equal to 1"),
         ({"DL_INFERENCE_CAPACITY": "many"}, {"register": "zk://a"}, "DL_INFERENCE_CAPACITY=many: "),
-        ({}, {"register": "zk://a", "advertise": "0.0.0.0:1"}, "--advertise=0.0.0.0:1: every interface is nobody's"),
+        (
+            {},
+            {"register": "zk://a", "advertise": "0.0.0.0:1"},
+            "--advertise=0.0.0.0:1: 0.0.0.0 and [::] are not addresses",
+        ),
         ({}, {"register": "zk://a", "advertise": "unix:/x"}, "--advertise=unix:/x: a unix socket cannot be called"),
         ({"DL_INFERENCE_GOODBYE_MS": "-1"}, {"register": "zk://a"}, "DL_INFERENCE_GOODBYE_MS=-1: "),
     ],

@@ -145,7 +145,7 @@ def test_of_two_that_cannot_both_be_one_is_refused_clearly(place):
     apply(store)
     old = store.history("m")[0]
     apply(other)
-    with pytest.raises(RefusedError, match="revision 3 by me came meanwhile: look at it, then say --to 1"):
+    with pytest.raises(RefusedError, match="revision 3 by me was written in the meantime: check it, then give --to 1"):
         apply(store, lambda now, _: edits.restore(now, old, 2))
     assert store.read("m").document.revision == 3
 
