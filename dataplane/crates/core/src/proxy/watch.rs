@@ -49,7 +49,7 @@ struct Seen<'a> {
 // === impl Watch ===
 
 impl Watch {
-    /// The lines that are due, of the addresses and clusters of the state in force.
+    /// The lines that are due, of the addresses and clusters of the current state.
     pub fn notices(
         &self,
         addresses: &[Arc<Address>],
