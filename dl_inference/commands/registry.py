@@ -36,7 +36,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Show the registry, and add endpoints that do not announce themselves.",
+    help="Show the registry, and add or remove endpoints.",
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -84,10 +84,10 @@ def import_nodefile(  # noqa: PLR0913  (the options of the command)
     registry: Registry = None,
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
-    """Add the endpoints of a nodefile, for servers that do not announce themselves.
+    """Add the endpoints of a nodefile.
 
-    They stay until `registry rm`, or an import with --prune, removes them. A repeated import writes only what changed.
-    Entries of running servers are never changed.
+    It is for servers that do not announce themselves. The endpoints stay until `registry rm`, or an import with
+    --prune, removes them. A repeated import writes only what changed. Entries of running servers are never changed.
     """
     with reported():
         wanted, skipped, timeouts = _wanted(nodefile, protocol, model_version)
@@ -136,7 +136,7 @@ def watch(
     registry: Registry = None,
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
-    """Print a line for everything that appears, changes or disappears, until interrupted."""
+    """Print a line for every change, until interrupted."""
     with reported(), contextlib.suppress(KeyboardInterrupt):
         place = parse_url(given(registry), os.environ)
         with contextlib.closing(registry_watch.following(place, model, registry_timeout_ms)) as lines:
@@ -160,7 +160,10 @@ def remove_model(
     registry: Registry = None,
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
-    """Remove an imported endpoint, or a model with its releases and history if no server announces it."""
+    """Remove an imported endpoint, or a model.
+
+    A model is removed with its releases and history, and only if no server announces it.
+    """
     with reported(), connect(registry, registry_timeout_ms) as connection:
         _existing(connection, model)
         for path in remove(connection, model, address, force=force):

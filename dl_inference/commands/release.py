@@ -112,7 +112,10 @@ def set_model(  # noqa: PLR0913  (the options of the command)
     registry: Registry = None,
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
-    """Set labels, and the settings of all versions that have none of their own."""
+    """Set labels, and settings for all versions.
+
+    A setting of a version itself wins over the one for all versions.
+    """
     settings = edits.Settings(weight, timeout_ms, attempt_timeout_ms, labels_of(label))
     if settings == edits.Settings(labels={}):
         raise typer.BadParameter("say what to set: --weight, --timeout-ms, --attempt-timeout-ms or --label")
@@ -130,7 +133,10 @@ def show(
     registry: Registry = None,
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
-    """Show the release document, who serves each version, and what each access service has applied."""
+    """Show the releases of a model, and where they are in force.
+
+    This prints the release document, who serves each version, and what each access service has applied.
+    """
     with reported(), open_releases(registry, registry_timeout_ms) as store:
         found = State(store.name, model, store.read(model), store.endpoints(model), store.applied(model))
     if as_json:
@@ -153,7 +159,10 @@ def clear(
     registry: Registry = None,
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
-    """Remove the release document, so that access.yaml applies to the model again. The history stays."""
+    """Remove the release document of a model.
+
+    access.yaml applies to the model again. The history stays.
+    """
     with reported(), open_releases(registry, registry_timeout_ms) as store:
         before = take_away(store, model, timeout_ms=registry_timeout_ms, force=force)
     revision = f"revision {before.revision}" if before else "the unreadable document"

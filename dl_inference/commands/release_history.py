@@ -23,7 +23,10 @@ def history(
     registry: Registry = None,
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
-    """Show every change of the release document: when, by whom and what; the last change first."""
+    """Show every change of the releases, the last one first.
+
+    This prints when each change was made, by whom, and what it changed.
+    """
     with reported(), open_releases(registry, registry_timeout_ms) as store:
         documents = store.history(model)
         if not documents:

@@ -22,6 +22,12 @@ def test_every_command_has_help_and_says_in_one_line_what_it_does(name):
     assert "..." not in line
 
 
+@pytest.mark.parametrize("group", [(), ("release",), ("registry",)], ids=" ".join)
+def test_no_line_of_the_list_of_commands_is_cut(group):
+    lines = command(*group, "--help").output.partition("Commands:")[2].splitlines()
+    assert [line for line in lines if "..." in line] == []
+
+
 def test_the_commands_are_complete():
     assert {each.name or each.callback.__name__ for each in cli.app.registered_commands} == set(COMMANDS)
 
