@@ -236,12 +236,9 @@ class LocalService:
         limit = time.monotonic() + END_S
         processes = self._processes()
         for process in processes:
-            if (
-                process.state is State.STARTING
-            ):  # no call is in it, and a framework's import may hear no signal for long
-                process.kill()
-            else:
-                process.terminate()
+            # No call is in one that still loads, and a framework's import may hear no signal for long.
+            end = process.kill if process.state is State.STARTING else process.terminate
+            end()
         while is_clean and time.monotonic() < limit and not all(map(has_ended, processes)):
             if self._control.stops_at_once(self._events, BUSY_S):
                 return False
