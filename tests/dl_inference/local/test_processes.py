@@ -58,7 +58,7 @@ def test_how_a_process_ended_is_told(start, code, reason):
 
 def test_a_process_that_is_never_ready_is_ended(start):
     process = start("import time; time.sleep(100)", ready_s=0.2)
-    assert end_of(process) == "not ready within 0 s"
+    assert end_of(process) == "not ready within 0.2 s"
     assert not is_running(process.pid)
 
 
