@@ -1,5 +1,5 @@
 //! The system looks host names up in threads, one for each question, and nothing ends such a thread early. So questions
-//! wait for a permit; those for names that had no answer last time wait among themselves, and hold up no other.
+//! wait for a permit; names that were answered last time, that were not, and new ones each wait among themselves.
 
 use std::cell::Cell;
 use std::io;
@@ -10,21 +10,32 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// Threads of one worker for names that had an answer, or were never asked for.
-const SOUND: usize = 32;
+/// Threads of one worker for names that were never asked for.
+const NEW: usize = 32;
+/// Threads of one worker for names that had an answer last time.
+const SOUND: usize = 16;
 /// Threads of one worker for names that had none.
 const SUSPECT: usize = 4;
 
 /// The questions of one worker.
 pub struct Lookups {
+    new: Arc<Semaphore>,
     sound: Arc<Semaphore>,
     suspect: Arc<Semaphore>,
 }
 
-/// The host of one address: whether its name had no answer last time.
+/// The host of one address: what became of the last question for its name.
 #[derive(Default)]
 pub struct Host {
-    is_suspect: Cell<bool>,
+    past: Cell<Past>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Past {
+    #[default]
+    New,
+    Sound,
+    Suspect,
 }
 
 // === impl Lookups ===
@@ -32,6 +43,7 @@ pub struct Host {
 impl Default for Lookups {
     fn default() -> Self {
         Self {
+            new: Arc::new(Semaphore::new(NEW)),
             sound: Arc::new(Semaphore::new(SOUND)),
             suspect: Arc::new(Semaphore::new(SUSPECT)),
         }
@@ -63,10 +75,10 @@ impl Lookups {
         limit: Duration,
         ask: impl FnOnce(&str) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let permits = if host.is_suspect.get() {
-            &self.suspect
-        } else {
-            &self.sound
+        let permits = match host.past.get() {
+            Past::New => &self.new,
+            Past::Sound => &self.sound,
+            Past::Suspect => &self.suspect,
         };
         let permit = permits.clone().acquire_owned().await;
         let name = text.to_owned();
@@ -75,7 +87,7 @@ impl Lookups {
             let _permit = permit;
             ask(&name)
         });
-        host.is_suspect.set(true);
+        host.past.set(Past::Suspect);
         let found = match timeout(limit, asked).await {
             Ok(answered) => answered.map_err(io::Error::other)??,
             Err(_) => {
@@ -83,7 +95,7 @@ impl Lookups {
                 return Err(io::Error::new(io::ErrorKind::TimedOut, text));
             }
         };
-        host.is_suspect.set(false);
+        host.past.set(Past::Sound);
         Ok(found)
     }
 }
@@ -115,15 +127,15 @@ mod tests {
             }
         };
         let short = Duration::from_millis(20);
-        let hosts: Vec<Host> = (0..SOUND).map(|_| Host::default()).collect();
+        let hosts: Vec<Host> = (0..NEW).map(|_| Host::default()).collect();
         for host in &hosts {
             let error = lookups.ask(host, "bad:1", short, hang()).await;
             let error = error.expect_err("nobody answers");
             assert_eq!(error.to_string(), "the name was not looked up within 20 ms");
-            assert!(host.is_suspect.get());
+            assert_eq!(host.past.get(), Past::Suspect);
         }
         assert_eq!(
-            lookups.sound.available_permits(),
+            lookups.new.available_permits(),
             0,
             "their threads are still there"
         );
@@ -136,12 +148,12 @@ mod tests {
         timeout(2 * short, another)
             .await
             .expect_err("more of them wait, and ask nothing");
-        // One of the first threads has ended: that is for the sound, however many suspects wait.
-        lookups.sound.add_permits(1);
+        // A name that had an answer waits neither for them nor for new ones.
         let sound = Host::default();
+        sound.past.set(Past::Sound);
         let answer = lookups.ask(&sound, "good:1", LIMIT, |name| Ok(name.to_owned()));
         assert_eq!(answer.await.expect("it is answered"), "good:1");
-        assert!(!sound.is_suspect.get());
+        assert_eq!(sound.past.get(), Past::Sound);
         drop(release);
     }
 
@@ -154,12 +166,12 @@ mod tests {
             .ask(&host, "m:1", LIMIT, fail)
             .await
             .expect_err("it fails");
-        assert!(host.is_suspect.get());
+        assert_eq!(host.past.get(), Past::Suspect);
         lookups
             .ask(&host, "m:1", LIMIT, |_| Ok(()))
             .await
             .expect("it is answered");
-        assert!(!host.is_suspect.get());
+        assert_eq!(host.past.get(), Past::Sound);
         let found = lookups.addresses(&host, "[::1]:80", Duration::ZERO).await;
         assert_eq!(found.expect("it is one"), ["[::1]:80".parse().unwrap()]);
     }
