@@ -157,7 +157,7 @@ def test_metadata_passes_with_all_values_in_order_and_binary_untouched(line: Lin
     # The wire has bytes; this side reads each as one character.
     wire = [(name, value.encode().decode("latin-1")) for name, value in own]
     assert fields_of(seen.headers, "grpc-timeout") == sorted(
-        [("content-type", "application/grpc"), ("te", "trailers"), *wire]
+        [("content-type", "application/grpc"), ("te", "trailers"), ("x-dl-inference-hops", "1"), *wire]
     )
     assert [value for name, value in seen.headers or [] if name == "many"] == ["one", "two", "one"]
     assert dict(stream.trailers or [])["x-request-id"] == "my-own_id.1"
@@ -183,6 +183,7 @@ def test_what_is_tied_to_a_connection_or_ours_to_say_does_not_pass(line: Line) -
     assert fields_of(seen.headers, "grpc-timeout", "x-request-id") == [
         ("content-type", "application/grpc"),
         ("te", "trailers"),
+        ("x-dl-inference-hops", "1"),
     ]
     assert fields_of(stream.headers) == [
         ("access-error", "hook"),
