@@ -15,7 +15,7 @@ from dl_inference.commands import access_settings
 from dl_inference.commands.check_view import show_problems
 from dl_inference.commands.console import err
 from dl_inference.commands.options import Admin, Listen, LogLevel
-from dl_inference.serving import log
+from dl_inference.serving import descriptors, log
 
 
 def access(
@@ -33,6 +33,7 @@ def access(
     service when the calls in flight have ended; a second signal stops it at once.
     """
     log.begin()
+    descriptors.raise_limit()
     flags: dict[str, Any] = {"listen": listen} if listen else {}
     if admin is not None:
         flags["admin"] = admin or None

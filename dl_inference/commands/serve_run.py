@@ -23,7 +23,7 @@ from dl_inference.local.locked_folders import InUseError, locked, socket_folder
 from dl_inference.local.service import LocalService
 from dl_inference.registry.announcing.registration import Announcement, read
 from dl_inference.registry.zookeeper import RegistryError
-from dl_inference.serving import listening
+from dl_inference.serving import descriptors, listening
 from dl_inference.serving.folder import holds_versions, is_model_folder
 
 
@@ -56,6 +56,7 @@ def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequenc
     Returns:
         The exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
     """
+    descriptors.raise_limit()
     try:
         config = access_settings.read_without_file({"expose_endpoints": True}, options.flags)
         if fault := _fault(models_dir):

@@ -10,7 +10,7 @@ import atexit
 import os
 import sys
 
-from dl_inference.serving import ending
+from dl_inference.serving import descriptors, ending
 from dl_inference.serving.folder import kind_of
 from dl_inference.serving.options import ServeOptions
 
@@ -33,6 +33,7 @@ def run(options: ServeOptions) -> int:
     Raises:
         NotInstalledError: the framework is missing.
     """
+    descriptors.raise_limit()
     atexit.register(ending.kill_children)  # the first one registered is the last one called
     # A model's code that asks the terminal something would wait for an answer in place of serving.
     with open(os.devnull) as nothing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import urllib.request
 from concurrent import futures
 from pathlib import Path
 
@@ -53,6 +54,17 @@ def test_access_routes_reloads_and_ends(echo, start_access, tmp_path):
     process.signal(signal.SIGTERM)
     assert process.wait() == 0
     assert "every call has ended" in process.log
+
+
+def test_access_may_open_as_many_files_as_the_hard_limit_allows(run, tmp_path):
+    text = "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nmodels: {m: {endpoints: ['127.0.0.1:1']}}\n"
+    (tmp_path / "access.yaml").write_text(text)
+    program = f"{sys.executable} -m dl_inference access --config {tmp_path}/access.yaml"
+    line = f"ulimit -Sn 500; ulimit -Hn 4000; exec {program}"
+    process = run(["sh", "-c", line])
+    admin = process.wait_line(r"ready on .*, (\S+) \(admin\)")[1]
+    with urllib.request.urlopen(f"http://{admin}/metrics", timeout=10) as page:
+        assert "\nprocess_max_fds 4000\n" in page.read().decode()
 
 
 def test_access_lets_a_call_in_flight_end_and_a_second_signal_does_not(echo, start_access):
