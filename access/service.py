@@ -30,6 +30,11 @@ log = logging.getLogger("access")
 LOOK_S = 1.0
 SETTLE_S = 0.05
 
+_START_REMEDY = (
+    "correct the source; for a start while a DNS or ZooKeeper source is down, give it a `fallback`, or the service a"
+    " `state_dir`"
+)
+
 
 class AccessService:
     """One access service. Constructing starts nothing.
@@ -164,7 +169,7 @@ class AccessService:
             try:
                 source.start()
             except AccessError as error:
-                problems.append(Problem(source.name, str(error), "the configuration names it as a source"))
+                problems.append(Problem(source.name, str(error), _START_REMEDY))
                 self._pending = (*self._pending, *source.paths)
         if problems:
             for source in new.values():
