@@ -242,7 +242,10 @@ class LocalService:
         while is_clean and time.monotonic() < limit and not all(map(has_ended, processes)):
             if self._control.stops_at_once(self._events, BUSY_S):
                 return False
-        return is_clean and all(map(has_ended, processes))
+        for process in processes:
+            if is_clean and not has_ended(process):  # every call has its answer: all of them went through here
+                log.warning("%s: process %d did not end in %g s and is killed", process.label, process.pid, END_S)
+        return is_clean
 
     def _say_goodbye(self) -> bool:
         """Serve on until everybody may have heard that this ends; False: a second signal does not wait for it."""

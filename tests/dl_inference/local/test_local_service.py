@@ -113,6 +113,15 @@ def test_a_model_that_is_warm_is_routed_and_the_end_is_drain_then_its_process(se
     assert served.plane.control["refused"] is None
 
 
+def test_a_process_that_is_slow_to_end_is_killed_and_costs_no_call(served, monkeypatch, caplog):
+    monkeypatch.setattr("dl_inference.local.service.END_S", 0.2)
+    monkeypatch.setattr(PretendProcess, "terminate", lambda process: process.steps.append("terminate"))
+    assert served.run(lambda: served.plane.until(lambda: served.plane.states))
+    (process,) = served.launcher.started
+    assert process.steps == ["terminate", "kill"]
+    assert "did not end in 0.2 s and is killed" in caplog.text
+
+
 @pytest.mark.timeout(30)
 def test_a_first_state_that_is_refused_ends_the_start_and_leaves_nothing(served):
     served.plane.refuse = "clusters[0]: no"
