@@ -16,7 +16,7 @@ from torch_predict.arrays import array_of, as_array
 from torch_predict.errors import BadAnswer, InvalidInput
 from torch_predict.outputs import output_names
 from torch_predict.seldon import plain
-from torch_predict.signature import SINGLE, TensorSpec
+from torch_predict.signature import NO_INPUTS, SINGLE, TensorSpec
 
 Array = np.ndarray[Any, Any]
 
@@ -29,8 +29,10 @@ def hook_input_of(inputs: dict[str, Array]) -> Any:
         with numbers as floats.
 
     Raises:
-        InvalidInput: such an element is not one element of BYTES, not UTF-8 or not JSON.
+        InvalidInput: there are no inputs; such an element is not one element of BYTES, not UTF-8 or not JSON.
     """
+    if not inputs:
+        raise InvalidInput(NO_INPUTS)
     if len(inputs) > 1:
         return inputs
     ((name, array),) = inputs.items()

@@ -17,6 +17,7 @@ from torch_predict.errors import InvalidInput
 
 SINGLE = ("binData", "strData", "jsonData")
 """Names of a single BYTES element that stands for Seldon's payload of that name."""
+NO_INPUTS = "the request has no inputs"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ class Signature:
             InvalidInput: an input is missing, is not one of the model's, or has a type or shape that it does not take.
         """
         if self.arguments is None:
-            return inputs
+            if inputs:
+                return inputs
+            raise InvalidInput(NO_INPUTS)
         takes = self._takes(inputs)
         names = list(takes)
         strange = [name for name in inputs if name not in takes]

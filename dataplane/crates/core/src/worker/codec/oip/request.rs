@@ -80,9 +80,6 @@ impl<'a> InferHead<'a> {
     /// # Errors
     /// BadRequest with the input and the fault; MessageTooLarge beyond `max_strings_bytes`.
     pub fn request(&self, max_strings_bytes: usize) -> Result<InferRequest, Error> {
-        if self.inputs.is_empty() {
-            return Err(bad("the request has no inputs"));
-        }
         if !self.raw.is_empty() && self.raw.len() != self.inputs.len() {
             let (raw, inputs) = (self.raw.len(), self.inputs.len());
             return Err(bad(format!(

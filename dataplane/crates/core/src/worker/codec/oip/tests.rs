@@ -470,6 +470,12 @@ fn typed_contents_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn a_model_without_inputs_gets_none() {
+    let decoded = decoded(&request(vec![], vec![])).expect("a request");
+    assert!(decoded.inputs.is_empty());
+}
+
+#[test]
 fn requests_that_contradict_themselves_are_refused() {
     let one = || input("INT8", &[1], None);
     let shared = Parameter {
@@ -491,7 +497,6 @@ fn requests_that_contradict_themselves_are_refused() {
         ..request(vec![one()], vec![vec![1]])
     };
     let rows = [
-        (request(vec![], vec![]), "the request has no inputs"),
         (
             request(vec![one()], vec![vec![1], vec![1]]),
             "raw_input_contents has 2 entries for 1 inputs: send one for each, in their order",
