@@ -52,7 +52,7 @@ def render(
 
 def _head(status: Mapping[str, Any]) -> Iterator[Text]:
     if not status.keys() - {"control"}:
-        yield Text("starting: the port opens when all models are loaded", style="bold yellow")
+        yield Text("starting: waits at most a minute for the models to load", style="bold yellow")
         return
     state = "stopped" if status.get("stopped") else "draining" if status.get("draining") else "not ready"
     state = "ready" if status.get("ready") else state
