@@ -133,7 +133,7 @@ def show(
     registry: Registry = None,
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
-    """Show the releases of a model, and where they are in force.
+    """Show the releases of a model, and which access services have applied them.
 
     This prints the release document, who serves each version, and what each access service has applied.
     """

@@ -247,7 +247,8 @@ def test_without_hooks_the_answers_and_the_folders_class_names_are_the_same(stag
 def test_without_hooks_only_numbers_are_taken_and_both_say_so(stage: Stage) -> None:
     for kind in ("strData", "binData", "jsonData"):
         wrapped, ours = stage.call("wrapped-plain", payload(kind)), stage.call("ours-plain", payload(kind))
-        assert ours == (INVALID, f"this model takes arrays of numbers: send data instead of {kind}")
+        assert ours.code == INVALID
+        assert ours.text.startswith("this model takes arrays of numbers")
         assert wrapped.code == UNKNOWN
         assert "this model takes arrays of numbers" in wrapped.text
 

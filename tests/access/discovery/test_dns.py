@@ -455,7 +455,7 @@ def test_a_system_without_servers_is_no_answer(tmp_path, monkeypatch, make):
         ({"name": "10.0.0.1"}, "that is an address"),
         ({"name": "fd00::1"}, "that is an address"),
         ({"name": "a.test:5000"}, "that is an address"),
-        ({"name": "a b"}, "no host name"),
+        ({"name": "a b"}, "is not a host name"),
         ({"name": "http://a"}, "that is an address"),
         ({"name": "a.test", "port": 0}, "greater than or equal to 1"),
         ({"name": "a.test", "servers": ["ns.test"]}, "no DNS server"),

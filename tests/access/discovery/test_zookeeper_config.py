@@ -66,9 +66,9 @@ def configuration(tmp_path: Path, **keys: object) -> Path:
     [
         ({"hosts": "zk1:port"}, "'zk1:port'"),
         ({"hosts": "zk1:2181/dl"}, "'zk1:2181/dl'"),
-        ({"path": "dl"}, "no path of ZooKeeper's"),
-        ({"path": "/"}, "no path of ZooKeeper's"),
-        ({"path": "/a/../b"}, "no path of ZooKeeper's"),
+        ({"path": "dl"}, "is not a path in ZooKeeper"),
+        ({"path": "/"}, "is not a path in ZooKeeper"),
+        ({"path": "/a/../b"}, "is not a path in ZooKeeper"),
         ({"password": "geheim", "password_file": "x"}, "`password` and a `password_file`"),
         ({"password": 815}, "a password is a text"),
         ({"ca_file": "ca.pem"}, "not `tls: true`"),

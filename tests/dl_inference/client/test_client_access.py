@@ -245,7 +245,7 @@ def test_a_hanging_endpoint_is_left_at_the_deadline_and_told(fleet: Fleet, clien
 
 
 def test_what_is_no_answer_is_named_with_the_endpoint(client: Client):
-    with pytest.raises(BadAnswer, match="no answer") as caught:
+    with pytest.raises(BadAnswer, match="not a valid answer") as caught:
         client.predict_tfs("garbage", {"x": X})
     assert caught.value.endpoint is not None
     with pytest.raises(BadAnswer, match="the answer is empty"):

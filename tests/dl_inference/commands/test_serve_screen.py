@@ -38,6 +38,17 @@ FOLDERS = [
 
 
 def screen_of(control: dict[str, object], models_dir: Path, width: int = 160) -> list[str]:
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    root.handlers.clear()  # pytest's would count as a log that this process has already
+    try:
+        return lines_of(control, models_dir, width)
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
+
+
+def lines_of(control: dict[str, object], models_dir: Path, width: int) -> list[str]:
     text = io.StringIO()
     console = Console(file=text, force_terminal=True, width=width, height=40, color_system=None)
     with Screen(console, models_dir) as screen:
