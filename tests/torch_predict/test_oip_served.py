@@ -299,7 +299,7 @@ def test_tf_servings_health_check_gets_the_version_and_its_state(echo: Server) -
         (status,) = call(m.GetModelStatusRequest(model_spec=spec), timeout=30).model_version_status
         assert (status.version, status.state, status.status.error_code) == (1, 30, 0)
     for spec, text in [
-        ({"name": "no"}, "Could not find any versions of model no: there is no model \"no\" here"),
+        ({"name": "no"}, 'Could not find any versions of model no: there is no model "no" here'),
         ({"name": "echo", "version": {"value": 7}}, "Could not find version 7 of model echo: "),
     ]:
         with pytest.raises(grpc.RpcError) as caught:
