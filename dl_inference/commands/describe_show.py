@@ -22,6 +22,8 @@ from dl_inference.commands.status import StatusError, fetch
 _DEFAULT_TO = "127.0.0.1:8500"
 _MOST_VALUES = 64
 """An example with more numbers would fill the screen."""
+_PAYLOADS = {"binData": "FILE", "strData": '"text"', "jsonData": "JSON"}
+"""What `call` is given for inputs that stand for one of Seldon's payloads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,8 @@ def example(asked: Asked, facts: Facts) -> str:
     words = ["dl-inference", "call", asked.model]
     if not inputs:
         words.append("INPUT")
+    elif protocol == "seldon" and (payload := _PAYLOADS.get(next(iter(inputs)))):
+        words.append(payload)
     elif sum(map(_count, inputs.values())) <= _MOST_VALUES:
         words.append(json.dumps(value))
     else:

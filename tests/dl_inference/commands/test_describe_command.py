@@ -119,6 +119,14 @@ def test_every_kind_of_server_is_described_with_a_call_that_works(start, make, e
     assert "(1, 3)" in answer.output
 
 
+@pytest.mark.parametrize(("name", "word"), [("binData", "FILE"), ("strData", "'\"text\"'"), ("jsonData", "JSON")])
+def test_an_input_of_seldons_own_kinds_is_called_with_that_kind(start, name, word):
+    tensor = {"name": name, "datatype": "BYTES", "shape": [1]}
+    metadata = m.ModelMetadataResponse(name="m", versions=["1"], platform="pytorch_exported", inputs=[tensor])
+    address = start(Kind(SELDON, {OIP + "ModelMetadata": metadata}))
+    assert f"dl-inference call m {word} --to {address}" in command("describe", "m", "--to", address).output
+
+
 def test_a_description_is_there_as_json(start):
     found = json.loads(command("describe", "m", "--address", start(tf_serving()), "--json").output)
     assert found["inputs"] == {"x": {"name": "x", "dtype": "float32", "shape": [-1, 3]}}
