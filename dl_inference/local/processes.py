@@ -11,7 +11,6 @@ import enum
 import errno
 import logging
 import os
-import re
 import signal
 import threading
 import time
@@ -22,6 +21,7 @@ from typing import Any
 
 import grpc
 
+from dl_inference.local.relay import LOG_LINE, relay
 from dl_inference.messages import HealthCheckRequest, HealthCheckResponse
 
 READY_S = 600.0
@@ -37,8 +37,6 @@ _HEALTH_S = 5.0
 _HEALTH_EVERY_S = 0.1
 _TAIL_LINES = 60
 _REASON_LINES = 8
-
-_LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR|CRITICAL) (.*)", re.DOTALL)
 
 
 class State(enum.Enum):
@@ -150,7 +148,7 @@ class ModelProcess:
 
     def _why(self, status: int) -> str:
         """Say why it ended: what it said after "cannot serve", else its last line, and how it ended."""
-        lines = [_LOG_LINE.sub(r"\2", line) for line in self._tail if line.strip()]
+        lines = [LOG_LINE.sub(r"\2", line) for line in self._tail if line.strip()]
         starts = [index for index, line in enumerate(lines) if "cannot serve" in line]
         words = lines[starts[-1] + 1 :] if starts and starts[-1] + 1 < len(lines) else lines[-1:]
         if status == -signal.SIGKILL:  # that leaves no time for last words
@@ -177,14 +175,7 @@ class ModelProcess:
             self._health = None
 
     def _read(self, output: int) -> None:
-        child_log = logging.getLogger(f"serve.{self.label}")
-        with open(output, encoding="utf-8", errors="replace") as pipe:
-            for line in pipe:
-                text = line.rstrip("\n")
-                self._tail.append(text)
-                match = _LOG_LINE.fullmatch(text)
-                level = logging.getLevelNamesMapping()[match[1]] if match else logging.INFO
-                child_log.log(level, "%s", match[2] if match else text)
+        relay(output, logging.getLogger(f"serve.{self.label}"), self._tail.append)
 
 
 class _Health:
