@@ -133,7 +133,7 @@ def show(
     registry: Registry = None,
     registry_timeout_ms: Timeout = DEFAULT_TIMEOUT_MS,
 ) -> None:
-    """Show the releases of a model, and which access services have applied them.
+    """Show the releases of a model.
 
     This prints the release document, who serves each version, and what each access service has applied.
     """

@@ -88,6 +88,14 @@ class Plain(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
+    def finish(self) -> None:
+        """Read on until the caller closes: closing before would reset the connection, and lose the answer."""
+        self.wfile.flush()
+        self.connection.settimeout(5)
+        while self.connection.recv(65_536):
+            pass
+        super().finish()
+
 
 def test_an_endpoint_that_speaks_http1_is_said_to_be_of_the_wrong_protocol(start_access: StartAccess) -> None:
     with HTTPServer(("127.0.0.1", 0), Plain) as server:
