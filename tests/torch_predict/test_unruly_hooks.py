@@ -72,7 +72,7 @@ class Server:
         self.process = Process([*PREDICT, folder, "--listen", "127.0.0.1:0"])
 
     def __enter__(self) -> Server:
-        self.address = self.process.wait_line(r"serving m version 1 on (\S+)", timeout_s=60)[1]
+        self.address = self.process.wait_line(r"serving m version 1 on (\S+)", timeout_s=110)[1]
         self.channel = grpc.insecure_channel(self.address)
         return self
 
