@@ -143,7 +143,10 @@ _FORMS = {bool: Form.BOOL, int: Form.INT, float: Form.FLOAT}
 
 
 def _form(annotation: Any) -> tuple[Form, tuple[Form, ...], bool]:
-    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    annotation = _bare(annotation)
+    origin, inner = typing.get_origin(annotation), tuple(map(_bare, typing.get_args(annotation)))
+    if not inner:  # of `typing.List` there is an origin all the same
+        return _FORMS.get(annotation, Form.TENSOR) if isinstance(annotation, type) else Form.TENSOR, (), False
     if origin in (typing.Union, types.UnionType):
         rest = [each for each in inner if each is not types.NoneType]
         form, parts, _ = _form(rest[0]) if len(rest) == 1 else (Form.TENSOR, (), False)
@@ -151,8 +154,13 @@ def _form(annotation: Any) -> tuple[Form, tuple[Form, ...], bool]:
     if origin in (list, collections.abc.Sequence) or (origin is tuple and inner[-1:] == (...,)):
         is_number = inner[0] in _FORMS
         return (Form.NUMBERS if is_number else Form.LIST), (), False
-    if origin is tuple and inner:
+    if origin is tuple:
         return Form.TUPLE, tuple(_FORMS.get(each, Form.TENSOR) for each in inner), False
     if origin in (dict, collections.abc.Mapping) and inner[0] is str:
         return Form.DICT, (), False
-    return (_FORMS.get(annotation, Form.TENSOR) if isinstance(annotation, type) else Form.TENSOR), (), False
+    return Form.TENSOR, (), False
+
+
+def _bare(annotation: Any) -> Any:
+    """Return the type of `typing.Annotated`; what is beside it there may not even be hashable."""
+    return typing.get_args(annotation)[0] if typing.get_origin(annotation) is typing.Annotated else annotation

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import typing
+
 import numpy as np
 import pytest
 
-from torch_predict.arguments import Argument, arguments_of
+from torch_predict.arguments import Argument, Form, arguments_of
 from torch_predict.errors import InvalidInput
 from torch_predict.signature import Signature, TensorSpec, merged
 
@@ -88,3 +90,28 @@ def test_sizes_that_samples_agree_on_are_kept_but_for_the_batch():
     assert merged([spec(2, 4, 5), spec(2, 4, 6)]).shape == (-1, 4, -1)
     assert merged([spec()]).shape == ()
     assert merged([TensorSpec("binData", "object", (1,))]).shape == (1,)
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        typing.List,  # noqa: UP006  (it has an origin, and no arguments)
+        typing.Dict,  # noqa: UP006
+        typing.Sequence,
+        typing.Literal["a"],
+        "NotDefined",
+    ],
+)
+def test_an_annotation_that_says_little_is_a_tensor(annotation):
+    def forward(x): ...
+
+    forward.__annotations__["x"] = annotation
+    (argument,) = arguments_of(forward)
+    assert (argument.name, argument.form, argument.is_required) == ("x", Form.TENSOR, True)
+
+
+def test_what_is_written_beside_a_type_changes_nothing():
+    def forward(x, y=1): ...
+
+    forward.__annotations__ |= {"x": list[typing.Annotated[int, []]], "y": typing.Annotated[int, []]}
+    assert [each.form for each in arguments_of(forward)] == [Form.NUMBERS, Form.INT]
