@@ -44,16 +44,16 @@ class Question:
     version: int | None = None
     signature: str | None = None
 
-    def request(self, inputs: Mapping[str, TensorSpec]) -> Any:
+    def request(self, value: Any, inputs: Mapping[str, TensorSpec]) -> Any:
         """Return the message of the protocol.
 
         Args:
+            value: as `call_input.read` gave it.
             inputs: what the model takes, as far as it is known.
 
         Raises:
             InputError: it has none for this.
         """
-        value = call_input.read(self.value)
         if self.protocol == "seldon":
             return call_input.seldon(self.model, value, dict(map(_tag, self.tags)))
         if self.protocol == "tfs":
@@ -104,11 +104,15 @@ def _answer(client: Client, question: Question) -> Answer[Any]:
         InputError: nothing could be sent.
         CallError: the call failed.
     """
+    value = call_input.read(question.value)  # once: standard input is there once
     if question.protocol is not None:
-        return _send(client, question)
+        return _send(client, question, value)
+    first = "tfs" if question.signature else "seldon"
     try:
         # Most often right, and then no other call is needed.
-        return _send(client, replace(question, protocol="tfs" if question.signature else "seldon"))
+        return _send(client, replace(question, protocol=first), value)
+    except InputError as error:  # another protocol may have a place for it
+        refused: Exception = error
     except CallError as error:
         if error.code != "UNIMPLEMENTED":
             raise
@@ -117,14 +121,16 @@ def _answer(client: Client, question: Question) -> Answer[Any]:
         facts = model_facts.ask(client, question.model, question.version, question.signature or "")
     except CallError:
         raise refused from None
-    others = [protocol for protocol in facts.protocols if protocol != "seldon"]
+    others = [protocol for protocol in facts.protocols if protocol != first]
     if not others:
         raise refused
-    return _send(client, replace(question, protocol=others[0]), facts.inputs)
+    return _send(client, replace(question, protocol=others[0]), value, facts.inputs)
 
 
-def _send(client: Client, question: Question, inputs: Mapping[str, TensorSpec] = call_input.UNKNOWN) -> Answer[Any]:
-    request = question.request(inputs)
+def _send(
+    client: Client, question: Question, value: Any, inputs: Mapping[str, TensorSpec] = call_input.UNKNOWN
+) -> Answer[Any]:
+    request = question.request(value, inputs)
     path, answer = _METHODS[str(question.protocol)]
     return client.send(path, request, answer, metadata=question.metadata())
 

@@ -9,6 +9,7 @@ from concurrent import futures
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from fixtures.command_line import Echo, command
 
@@ -159,6 +160,21 @@ def test_a_model_that_answers_seldons_protocol_is_asked_nothing_else(start):
     kind = pytorch()
     assert command("call", "m", "[[1, 2, 3]]", "--to", start(kind)).exit_code == 0
     assert kind.asked == ["Predict"]
+
+
+def test_what_standard_input_holds_is_there_for_the_second_protocol_too(start):
+    answer = command("call", "m", "-", "--to", start(triton()), input="[[1, 2, 3]]")
+    assert "x float32 (1, 3)" in answer.output, answer.stderr
+
+
+def test_a_value_that_seldons_messages_cannot_hold_goes_by_the_protocol_that_can(start, tmp_path):
+    file = tmp_path / "input.npz"
+    np.savez(file, x=np.array([2**60 + 1]))
+    answer = command("call", "m", file, "--to", start(triton()))
+    assert "x int64 (1,)" in answer.output, answer.stderr
+    refused = command("call", "m", file, "--to", start(seldon_core()))
+    assert refused.exit_code == 2
+    assert "would round" in refused.stderr
 
 
 def test_a_call_that_no_protocol_can_make_fails_as_its_first_attempt_did(start):
