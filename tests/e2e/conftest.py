@@ -9,9 +9,12 @@ from typing import Any
 import grpc
 import pytest
 from fixtures.access_process import Access
+from fixtures.http2_peer import Endpoint as ScriptedEndpoint
+from fixtures.http2_peer import Stream, echo
 from fixtures.processes import Process
 
 StartAccess = Callable[[Mapping[str, Any]], Access]
+StartScripted = Callable[..., ScriptedEndpoint]
 
 # One connection for each channel, and nothing repeated by the client: what is seen is what the proxy did.
 OPTIONS = [
@@ -50,3 +53,17 @@ def connect() -> Iterator[Callable[[str], grpc.Channel]]:
     yield open_channel
     for channel in channels:
         channel.close()
+
+
+@pytest.fixture
+def start_scripted() -> Iterator[StartScripted]:
+    """Start endpoints that serve each call as told: ``start_scripted(serve)``."""
+    endpoints: list[ScriptedEndpoint] = []
+
+    def start(serve: Callable[[Stream], None] = echo) -> ScriptedEndpoint:
+        endpoints.append(ScriptedEndpoint(serve))
+        return endpoints[-1]
+
+    yield start
+    for endpoint in endpoints:
+        endpoint.close()

@@ -43,19 +43,6 @@ def provokes(*kinds: str) -> Callable[..., object]:
     return lambda test: test
 
 
-@pytest.fixture
-def start_scripted() -> Iterator[StartScripted]:
-    endpoints: list[ScriptedEndpoint] = []
-
-    def start(serve: Callable[[Stream], None] = echo) -> ScriptedEndpoint:
-        endpoints.append(ScriptedEndpoint(serve))
-        return endpoints[-1]
-
-    yield start
-    for endpoint in endpoints:
-        endpoint.close()
-
-
 def wait_for_the_end(stream: Stream) -> None:
     """Serve a call by saying nothing."""
     stream.wait_gone()

@@ -68,6 +68,13 @@ pub fn hook_failed(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value == "hook")
 }
 
+/// Attempts that the caller says were made before this call; 0 where it says nothing, or no number.
+pub fn previous_attempts(headers: &HeaderMap) -> u32 {
+    let value = headers.get(&PREVIOUS_ATTEMPTS);
+    let text = value.and_then(|value| value.to_str().ok());
+    text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
 /// The caller's request id, if it is one: 1 to 64 of `A-Z a-z 0-9 . _ -`.
 ///
 /// Anything else would end up in logs and headers as it is, so it is not taken over.

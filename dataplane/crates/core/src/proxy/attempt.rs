@@ -143,10 +143,8 @@ impl Call {
             headers.insert(deadline::GRPC_TIMEOUT, deadline::format_timeout(left));
         }
         if self.attempts > 1 {
-            headers.insert(
-                metadata::PREVIOUS_ATTEMPTS,
-                HeaderValue::from(self.attempts - 1),
-            );
+            let previous = metadata::previous_attempts(&headers).saturating_add(self.attempts - 1);
+            headers.insert(metadata::PREVIOUS_ATTEMPTS, HeaderValue::from(previous));
         }
         Head {
             verb: http::Method::POST,

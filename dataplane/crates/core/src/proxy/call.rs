@@ -38,6 +38,8 @@ pub struct Call {
     /// What the access service adds to the answer, if that lists versions.
     pub listing: Option<Rc<Listing>>,
     pub attempts: u32,
+    /// An endpoint was full, and the call has been sent to another for it.
+    pub has_met_full: bool,
     pub record: Record,
 }
 
@@ -73,6 +75,7 @@ impl Call {
             split: None,
             listing: None,
             attempts: 0,
+            has_met_full: false,
             record: Record {
                 stats: worker.shared.unrouted.clone(),
                 key: RouteKey::default(),

@@ -109,6 +109,17 @@ impl<'a> Clock<'a> {
         .await
     }
 
+    /// Wait between two attempts, as long as the limits allow and the caller stays.
+    pub async fn pause(
+        &mut self,
+        pause: Duration,
+        responder: &mut Responder,
+    ) -> Result<(), Failure> {
+        self.set_attempt(None);
+        let pause = std::pin::pin!(tokio::time::sleep(pause));
+        self.limit(pause, responder).await
+    }
+
     /// Bytes moved, either way.
     pub fn progress(&mut self, bytes: usize) {
         self.moved += bytes;

@@ -182,6 +182,7 @@ impl Call {
                 return self.give_up(last).await;
             };
             drop(permit);
+            self.wait_as_told(&last, clock).await?;
             (share, is_other) = (other, true);
         }
     }
@@ -226,8 +227,10 @@ impl Call {
                 Next::Undecided(last) => last,
             };
             tried.push(endpoint);
-            let Some(another) = self.pick_another(share, &tried, &last) else {
-                return Err(last);
+            let another = match self.pick_another(share, &tried, &last, clock).await {
+                Ok(Some(another)) => another,
+                Ok(None) => return Err(last),
+                Err(error) => return Err(Last::Error(error, false)),
             };
             // The same endpoint again means a connection that takes no more calls.
             if let Some(exchange) = exchange.filter(|_| another.is_repeat) {

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod address;
+mod answer;
 mod attempt;
 mod body;
 mod call;

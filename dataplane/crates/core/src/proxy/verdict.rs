@@ -1,10 +1,12 @@
 //! What the end of an attempt means: for the endpoint's weight, and for the call (design.md, error table).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use tokio::time::Instant;
 
+use super::answer::{self, Pushback};
 use super::attempt::{Attempt, Ended};
 use super::call::Call;
 use super::clock::Clock;
@@ -155,39 +157,66 @@ impl Call {
     ///
     /// Where every live endpoint has been tried, a call that the last one never saw goes there once more, on a
     /// new connection.
-    pub fn pick_another(
-        &self,
+    ///
+    /// # Errors
+    /// The caller went while the call waited, as the last endpoint had asked.
+    pub async fn pick_another(
+        &mut self,
         share: &Share,
         tried: &[Arc<Endpoint>],
         last: &Last,
-    ) -> Option<Another> {
+        clock: &mut Clock<'_>,
+    ) -> Result<Option<Another>, Error> {
         let cluster = &share.cluster;
         // Asked first, so that no budget is spent on an attempt that cannot be made.
         let is_other = cluster.has_untried(tried);
-        let endpoint = tried.last()?;
+        let Some(endpoint) = tried.last() else {
+            return Ok(None);
+        };
         let was_repeated = tried.len() > 1 && Arc::ptr_eq(endpoint, &tried[tried.len() - 2]);
         let may_repeat = !was_repeated
             && matches!(last, Last::Error(error, _) if error.kind == ErrorKind::RefusedStream);
         if !is_other && !may_repeat {
-            return None;
+            return Ok(None);
         }
-        let cause = self.retry_cause(share, share, last)?;
+        let Some(cause) = self.retry_cause(share, share, last) else {
+            return Ok(None);
+        };
+        self.wait_as_told(last, clock).await?;
         let lease = if is_other {
-            cluster.pick(tried)?
+            let picked = cluster.pick(tried);
+            picked.filter(|lease| self.has_time_at(&lease.endpoint, share))
         } else {
-            cluster.lease(endpoint.clone())
+            Some(cluster.lease(endpoint.clone()))
+        };
+        let Some(lease) = lease else {
+            return Ok(None);
         };
         cluster.stats.retries.add(cause);
-        Some(Another {
+        Ok(Some(Another {
             lease,
             is_repeat: !is_other,
-        })
+        }))
+    }
+
+    /// Wait as long as the endpoint that answered asked for before another attempt.
+    ///
+    /// # Errors
+    /// The caller went. Where time runs out first, another attempt finds that it has none.
+    pub async fn wait_as_told(&mut self, last: &Last, clock: &mut Clock<'_>) -> Result<(), Error> {
+        if let Last::Status(_, headers) = last
+            && let Pushback::After(pause) = answer::pushback(headers)
+            && let Err(Failure::Caller(error)) = clock.pause(pause, &mut self.responder).await
+        {
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// Another share of the call's route, where its own has no endpoint left and another attempt is allowed. The
     /// share that gets the call pays for it, and its settings say whether it may come: its endpoints are whom retries
     /// must not flood.
-    pub fn pick_share(&self, share: &Share, last: &Last) -> Option<Share> {
+    pub fn pick_share(&mut self, share: &Share, last: &Last) -> Option<Share> {
         let other = self.split.as_ref()?.another(&share.cluster)?;
         let other = Share::new(other.clone());
         let cause = self.retry_cause(share, &other, last)?;
@@ -196,12 +225,19 @@ impl Call {
     }
 
     /// Why another attempt may follow one that ended `from` a share so, in the share `to`; it has then been paid for.
-    fn retry_cause(&self, from: &Share, to: &Share, last: &Last) -> Option<RetryCause> {
+    fn retry_cause(&mut self, from: &Share, to: &Share, last: &Last) -> Option<RetryCause> {
         let (may, cause) = match last {
-            Last::Status(code, _) => {
-                let is_retried = from.settings.retry_codes.contains(*code);
-                let may = is_retried && self.may_send_again(to);
-                (may, RetryCause::UpstreamStatus)
+            Last::Status(code, headers) => {
+                let cause = if from.settings.retry_codes.contains(*code) {
+                    RetryCause::UpstreamStatus
+                } else if answer::is_full(*code, headers) && !self.has_met_full {
+                    RetryCause::Full
+                } else {
+                    return None;
+                };
+                let may = self.allows(answer::pushback(headers), to) && self.may_send_again(to);
+                self.has_met_full |= may && cause == RetryCause::Full;
+                (may, cause)
             }
             Last::Error(error, is_attempt_timeout) => {
                 let may = self.may_retry(error.kind, *is_attempt_timeout, to);
@@ -227,13 +263,35 @@ impl Call {
             && self.attempts < to.settings.max_attempts
             && self.inbound.is_replayable()
             && self.has_time_in(to);
-        let is_retried_already = self.headers.contains_key(metadata::PREVIOUS_ATTEMPTS);
+        let is_retried_already = metadata::previous_attempts(&self.headers) > 0;
         is_possible && to.cluster.budget.take(is_retried_already)
     }
 
+    /// Whether an endpoint's wish leaves another attempt possible.
+    fn allows(&self, pushback: Pushback, to: &Share) -> bool {
+        match pushback {
+            Pushback::Unsaid => true,
+            Pushback::Never => false,
+            Pushback::After(pause) => self.has_time_for(pause, to),
+        }
+    }
+
     fn has_time_in(&self, share: &Share) -> bool {
+        self.has_time_for(Duration::ZERO, share)
+    }
+
+    /// Whether an endpoint is likely to answer in the time that is left: its median says so.
+    fn has_time_at(&self, endpoint: &Endpoint, share: &Share) -> bool {
+        let median = endpoint.stats.seconds.quantile(0.5);
+        self.has_time_for(
+            median.map_or(Duration::ZERO, Duration::from_secs_f64),
+            share,
+        )
+    }
+
+    fn has_time_for(&self, time: Duration, share: &Share) -> bool {
         let deadline = self.deadline_in(share);
-        deadline.is_none_or(|at| at > Instant::now())
+        deadline.is_none_or(|at| at.saturating_duration_since(Instant::now()) > time)
     }
 
     fn is_idempotent(&self, share: &Share) -> bool {

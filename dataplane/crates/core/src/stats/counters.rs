@@ -43,21 +43,24 @@ pub enum RetryCause {
     Error(ErrorKind),
     /// The endpoint answered with one of the cluster's `retry_codes`.
     UpstreamStatus,
+    /// The endpoint answered RESOURCE_EXHAUSTED because it is full.
+    Full,
 }
 
 impl Label for RetryCause {
-    const COUNT: usize = ErrorKind::COUNT + 1;
+    const COUNT: usize = ErrorKind::COUNT + 2;
     fn index(self) -> usize {
         match self {
             Self::Error(kind) => kind.index(),
             Self::UpstreamStatus => ErrorKind::COUNT,
+            Self::Full => ErrorKind::COUNT + 1,
         }
     }
     fn value(index: usize) -> &'static str {
         if index < ErrorKind::COUNT {
             <ErrorKind as Label>::value(index)
         } else {
-            "upstream_status"
+            ["upstream_status", "full"][index - ErrorKind::COUNT]
         }
     }
 }
@@ -195,10 +198,7 @@ mod tests {
             Code::value(Code::Unauthenticated.index()),
             "UNAUTHENTICATED"
         );
-        assert_eq!(
-            RetryCause::value(RetryCause::UpstreamStatus.index()),
-            "upstream_status"
-        );
+        assert_eq!(RetryCause::value(RetryCause::Full.index()), "full");
         assert_eq!(
             RefusedReason::value(RefusedReason::AcceptError.index()),
             "accept_error"
