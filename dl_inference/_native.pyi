@@ -2,13 +2,41 @@
 
 from typing import Any, Self, final
 
-__all__ = ["ERROR_KINDS", "POLICIES", "Batch", "ErrorKind", "Item", "NativeError", "Proxy", "Worker"]
+__all__ = [
+    "ERROR_KINDS",
+    "OTHER_POLICIES",
+    "POLICIES",
+    "Batch",
+    "ErrorKind",
+    "Item",
+    "NativeError",
+    "Proxy",
+    "Worker",
+    "simulate",
+]
 
 POLICIES: list[str]
 """Names of the balancing policies."""
 
+OTHER_POLICIES: list[str]
+"""Names of other programs' balancing policies, which the simulator has beside ours."""
+
 ERROR_KINDS: list[ErrorKind]
 """Every kind of error that a program of ours answers: THE error table."""
+
+def simulate(order_json: str) -> str:
+    """Run a scenario in virtual time, without the GIL, on all processors.
+
+    Args:
+        order_json: an object of ``scenario`` (docs/simulate.md), ``policies`` (names of POLICIES and OTHER_POLICIES)
+            and ``seeds`` (non-negative numbers).
+
+    Returns:
+        A JSON list of reports, by policy, then seed (dataplane/crates/simulate/src/report.rs).
+
+    Raises:
+        NativeError: the order cannot be read or run; names the key.
+    """
 
 @final
 class ErrorKind:

@@ -14,6 +14,7 @@ from dl_inference.commands import (
     registry,
     release,
     serve,
+    simulate,
     status,
     version,
 )
@@ -50,6 +51,7 @@ for command in (
     describe.describe,
     check.check,
     status.status,
+    simulate.simulate,
     version.version,
 ):
     app.command()(command)

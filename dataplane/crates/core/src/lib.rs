@@ -30,6 +30,16 @@ pub use error::{Row as ErrorRow, TABLE as ERRORS};
 pub use notice::Notice;
 pub use program::{Control, ModelServer, Proxy};
 
+/// What the simulator runs in virtual time: the balancing of the request path.
+pub mod balancing {
+    pub use crate::balance::{Entry, Outcome, Picker, picker};
+    pub use crate::code::Code;
+    pub use crate::proxy::retry::RetryBudget;
+
+    /// Nanoseconds of a clock that only goes forward, real or virtual.
+    pub type Nanos = u64;
+}
+
 /// What the model server's requests are made of, and their answers.
 pub mod model {
     pub use crate::worker::codec::oip::InferOutput;

@@ -22,11 +22,18 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("POLICIES", dl_core::POLICIES.to_vec())?;
     let kinds: PyResult<Vec<_>> = dl_core::ERRORS.iter().map(|row| kind(py, row)).collect();
     module.add("ERROR_KINDS", kinds?)?;
+    module.add("OTHER_POLICIES", dl_simulate::OTHERS.to_vec())?;
+    module.add_function(wrap_pyfunction!(simulate, module)?)?;
     module.add_class::<ErrorKind>()?;
     module.add_class::<proxy::Proxy>()?;
     module.add_class::<worker::Item>()?;
     module.add_class::<worker::Batch>()?;
     module.add_class::<worker::Worker>()
+}
+
+#[pyfunction]
+fn simulate(py: Python<'_>, order_json: &str) -> PyResult<String> {
+    native(py.detach(|| dl_simulate::simulate_json(order_json)))
 }
 
 /// One kind of error, a row of the data plane's table.

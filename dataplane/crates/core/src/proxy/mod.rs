@@ -17,7 +17,7 @@ pub mod local;
 pub mod method;
 mod nearest;
 mod pool;
-mod retry;
+pub mod retry;
 pub mod route;
 mod route_key;
 mod settings;

@@ -124,7 +124,7 @@ impl RetryBudget {
     }
 
     /// [`take`](Self::take) at a given time since the start.
-    fn take_at(&self, now: Duration, caller_retries: bool) -> bool {
+    pub fn take_at(&self, now: Duration, caller_retries: bool) -> bool {
         self.credit_time(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX));
         let cost = if caller_retries { 2 * TOKEN } else { TOKEN };
         let take = |tokens: u64| tokens.checked_sub(cost);

@@ -1,0 +1,1 @@
+"""Balancing policies in virtual time: scenarios, and what policies make of them. Rust runs them."""
