@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -68,6 +70,70 @@ def test_a_hanging_endpoint_lets_the_deadline_pass(endpoint: Endpoint) -> None:
         assert code_of(lambda: channel.unary_unary(PATH)(b"", timeout=0.2)) is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
+def test_a_call_may_hang_after_its_headers(endpoint: Endpoint) -> None:
+    endpoint.tell("hang-headers")
+    with grpc.insecure_channel(endpoint.address) as channel:
+        call = channel.unary_unary(PATH).future(b"", timeout=1)
+        assert "endpoint-name" in dict(call.initial_metadata())
+        assert call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_call_that_its_caller_gave_up_leaves_the_queue(start_endpoint: StartEndpoint) -> None:
+    endpoint = start_endpoint("--service", "constant:600000", "--slots", "1", "--queue", "1")
+    with grpc.insecure_channel(endpoint.address) as channel:
+        method = channel.unary_unary(PATH)
+        calls = []
+        for number in (1, 2):
+            calls.append(method.future(b"", timeout=60))
+            while endpoint.counts()[0] < number:
+                pass  # each look is an answer from the endpoint; no time is waited
+        assert code_of(lambda: method(b"", timeout=60)) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        calls[1].cancel()
+        # The cancel may still be on its way; a call that is let in waits until its own deadline.
+        while (code := code_of(lambda: method(b"", timeout=0.2))) is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            pass
+        assert code is grpc.StatusCode.DEADLINE_EXCEEDED
+        calls[0].cancel()
+
+
+def test_pace_and_cost_change_how_long_a_call_takes(start_endpoint: StartEndpoint) -> None:
+    endpoint = start_endpoint("--service", "constant:600000", "--slots", "1")
+    with grpc.insecure_channel(endpoint.address) as channel:
+        method = channel.unary_unary(PATH)
+        method(b"", timeout=20, metadata=[("bench-cost", "0")])
+        endpoint.tell("pace 0 1")
+        method(b"", timeout=20)
+
+
+def test_a_fault_may_be_for_one_class_of_calls(endpoint: Endpoint) -> None:
+    endpoint.tell("only heavy 1")
+    endpoint.tell("status 14")
+    with grpc.insecure_channel(endpoint.address, options=[("grpc.enable_retries", 0)]) as channel:
+        method = channel.unary_unary(PATH)
+        heavy = [("bench-class", "heavy")]
+        assert code_of(lambda: method(b"", timeout=5, metadata=heavy)) is grpc.StatusCode.UNAVAILABLE
+        assert method(b"hello", timeout=5) == b"hello"
+        endpoint.tell("only * 1")
+        assert code_of(lambda: method(b"", timeout=5)) is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_restart_ends_open_calls_and_refuses_new_ones(
+    start_endpoint: StartEndpoint, wait_ready: Callable[..., None]
+) -> None:
+    endpoint = start_endpoint("--service", "constant:300", "--slots", "1")
+    options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+    with grpc.insecure_channel(endpoint.address, options=options) as channel:
+        method = channel.unary_unary(PATH)
+        open_call = method.future(b"", timeout=20)
+        while endpoint.counts()[0] < 1:
+            pass  # each look is an answer from the endpoint; no time is waited
+        endpoint.tell("restart")
+        assert open_call.code() is grpc.StatusCode.OK
+        assert code_of(lambda: method(b"", timeout=20)) is grpc.StatusCode.UNAVAILABLE
+    endpoint.tell("ok")
+    wait_ready(endpoint.address)
+
+
 def test_a_goaway_ends_the_connection_and_no_call(endpoint: Endpoint, call: Callable[[], bytes]) -> None:
     endpoint.tell("goaway-every 2")
     assert [call() for _ in range(6)] == [b"hello"] * 6
@@ -82,6 +148,26 @@ def test_load_reports_every_call_at_its_rate(endpoint: Endpoint, start_load: Sta
     assert report["corrupt"] == 0
     assert sum(report["endpoints"].values()) == 500
     assert len(report["timeline"]) == 10
+
+
+def test_load_follows_a_file_and_writes_a_line_for_each_call(
+    endpoint: Endpoint, start_load: StartLoad, tmp_path: Path
+) -> None:
+    arrivals, records = tmp_path / "arrivals", tmp_path / "records"
+    arrivals.write_text("0 0\n1000 1\n300000 0\n")
+    endpoint.tell("only b 1")
+    endpoint.tell("status 9")
+    options = ("--arrivals", str(arrivals), "--records", str(records), "--share-by", "endpoint-name")
+    start_load(endpoint.address, PATH, b"x", *options, "--class", "a", "--class", "b,deadline-ms=5000").report()
+    with records.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["due_us"], row["code"], row["class"]) for row in rows] == [
+        ("0", "0", "a"),
+        ("1000", "9", "b"),
+        ("300000", "0", "a"),
+    ]
+    assert all(row["endpoint"] for row in rows)
+    assert all(int(row["done_us"]) > int(row["sent_us"]) >= int(row["due_us"]) for row in rows)
 
 
 def test_load_counts_a_stall_from_when_each_call_was_due(endpoint: Endpoint, start_load: StartLoad) -> None:

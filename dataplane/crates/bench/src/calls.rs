@@ -2,7 +2,7 @@
 //! deadline, and one kind of silent repeat, of calls that the server says it never looked at.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::{Builder, SendRequest};
@@ -30,13 +30,20 @@ pub struct Target {
     pub address: String,
     /// `/package.Service/Method`.
     pub path: String,
-    pub headers: HeaderMap,
-    /// The message with its gRPC prefix.
-    pub body: Bytes,
     /// Header or trailer of the answer that names the endpoint.
     pub share_by: HeaderName,
     /// The answer must be the request again.
     pub expect_echo: bool,
+}
+
+/// What the calls of one class send.
+pub struct Class {
+    pub name: String,
+    pub headers: HeaderMap,
+    /// The message with its gRPC prefix.
+    pub body: Bytes,
+    /// From when the call was due.
+    pub deadline: Duration,
 }
 
 /// How a call ended.
@@ -80,7 +87,7 @@ impl Target {
         Ok(body.freeze())
     }
 
-    fn request(&self, deadline: Instant) -> Result<Request<()>, String> {
+    fn request(&self, class: &Class, deadline: Instant) -> Result<Request<()>, String> {
         let authority = match self.address.strip_prefix("unix:") {
             Some(_) => "localhost",
             None => &self.address,
@@ -92,7 +99,7 @@ impl Target {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
         let headers = request.headers_mut();
-        headers.clone_from(&self.headers);
+        headers.clone_from(&class.headers);
         headers.insert("content-type", HeaderValue::from_static("application/grpc"));
         headers.insert("te", HeaderValue::from_static("trailers"));
         // gRPC allows 8 digits; the benchmarks' deadlines in µs stay below 100 s.
@@ -119,12 +126,12 @@ impl<'a> Channel<'a> {
     }
 
     /// Make one call; always ends by the deadline.
-    pub async fn call(&self, deadline: Instant) -> Outcome {
+    pub async fn call(&self, class: &Class, deadline: Instant) -> Outcome {
         let mut repeats = 0;
         let until = tokio::time::Instant::from_std(deadline);
         let calls = async {
             loop {
-                match self.attempt(deadline).await {
+                match self.attempt(class, deadline).await {
                     Ok(outcome) | Err(Failure::Ended(outcome)) => return outcome,
                     Err(Failure::Unprocessed(message)) if repeats >= MAX_REPEATS => {
                         return Outcome::local(UNAVAILABLE, message);
@@ -141,24 +148,24 @@ impl<'a> Channel<'a> {
         outcome
     }
 
-    async fn attempt(&self, deadline: Instant) -> Result<Outcome, Failure> {
+    async fn attempt(&self, class: &Class, deadline: Instant) -> Result<Outcome, Failure> {
         let mut sender = self.sender().await.map_err(|error| {
             Failure::Ended(Outcome::local(UNAVAILABLE, format!("connect: {error}")))
         })?;
         let request = self
             .target
-            .request(deadline)
+            .request(class, deadline)
             .map_err(|message| Failure::Ended(Outcome::local(INTERNAL, message)))?;
         let (response, mut stream) = sender
             .send_request(request, false)
             .map_err(|error| Failure::Unprocessed(error.to_string()))?;
         stream
-            .send_data(self.target.body.clone(), true)
+            .send_data(class.body.clone(), true)
             .map_err(|error| failure(&error))?;
         let response = response.await.map_err(|error| failure(&error))?;
         let (head, body) = response.into_parts();
         let (bytes, trailers) = read(body).await.map_err(|error| failure(&error))?;
-        Ok(self.outcome(&head, &bytes, trailers.as_ref()))
+        Ok(self.outcome(class, &head, &bytes, trailers.as_ref()))
     }
 
     /// A sender with room for a stream, on the open connection or on a new one. Calls wait here for one
@@ -178,6 +185,7 @@ impl<'a> Channel<'a> {
 
     fn outcome(
         &self,
+        class: &Class,
         head: &http::response::Parts,
         bytes: &BytesMut,
         trailers: Option<&HeaderMap>,
@@ -197,8 +205,7 @@ impl<'a> Channel<'a> {
             outcome.message = message;
         }
         outcome.endpoint = find(&self.target.share_by);
-        outcome.is_corrupt =
-            self.target.expect_echo && outcome.code == 0 && bytes != &self.target.body;
+        outcome.is_corrupt = self.target.expect_echo && outcome.code == 0 && bytes != &class.body;
         outcome
     }
 }

@@ -3,9 +3,11 @@
 #![forbid(unsafe_code)]
 
 pub mod arguments;
+pub mod arrivals;
 pub mod calls;
 pub mod console;
 pub mod fault;
 pub mod report;
 pub mod serve;
 pub mod socket;
+pub mod station;

@@ -2,6 +2,8 @@
 //! it was sent: a stall that delays sending is in the figures (no coordinated omission).
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 
 use serde_json::{Value, json};
 
@@ -17,6 +19,8 @@ pub struct Record {
     pub due_us: u64,
     pub sent_us: u64,
     pub done_us: u64,
+    /// Its class's number.
+    pub class: usize,
     pub outcome: Outcome,
 }
 
@@ -40,6 +44,27 @@ const CODES: [&str; 17] = [
     "DATA_LOSS",
     "UNAUTHENTICATED",
 ];
+
+/// Write each call as a line of comma-separated values, names in the first: what a benchmark splits by class and time.
+///
+/// # Errors
+/// As the system reports them.
+pub fn write_records(records: &[Record], classes: &[&str], path: &str) -> io::Result<()> {
+    let mut out = BufWriter::new(File::create(path)?);
+    writeln!(out, "due_us,sent_us,done_us,code,class,endpoint")?;
+    for record in records {
+        let (due, sent, done) = (record.due_us, record.sent_us, record.done_us);
+        let outcome = &record.outcome;
+        let endpoint = outcome.endpoint.as_deref().unwrap_or_default();
+        let class = classes.get(record.class).copied().unwrap_or_default();
+        writeln!(
+            out,
+            "{due},{sent},{done},{},{class},{endpoint}",
+            outcome.code
+        )?;
+    }
+    out.flush()
+}
 
 /// Sum up a run.
 #[must_use]
@@ -148,6 +173,7 @@ mod tests {
             due_us,
             sent_us: due_us + 10,
             done_us: due_us + latency_us,
+            class: 0,
             outcome: Outcome {
                 code,
                 endpoint: Some(endpoint.to_owned()),

@@ -1,7 +1,7 @@
 //! The stand-in endpoint: an HTTP/2 server on one thread that answers any unary gRPC call with the same
 //! bytes, or with the request's, and misbehaves as [`crate::fault`] says.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
@@ -16,6 +16,14 @@ use tokio::task::spawn_local;
 
 use crate::fault::{Command, Event, Mode};
 use crate::socket::{Listener, Stream};
+use crate::station::{Served, Station};
+
+/// gRPC's RESOURCE_EXHAUSTED.
+const FULL: u16 = 8;
+/// Metadata that says what a call is: its class, its cost (1: ordinary), and a code to answer it with.
+const CLASS: &str = "bench-class";
+const COST: &str = "bench-cost";
+const CODE: &str = "bench-code";
 
 /// What is answered to a call that nothing is done to.
 pub enum Reply {
@@ -28,6 +36,9 @@ pub enum Reply {
 /// One endpoint: its addresses share mode and counters.
 pub struct Endpoint {
     mode: Cell<Mode>,
+    /// Whom the mode strikes: a class (none: all), and the share of its calls.
+    only: RefCell<(Option<String>, f64)>,
+    station: Station,
     signal: watch::Sender<Option<Event>>,
     reply: Reply,
     headers: HeaderMap,
@@ -68,7 +79,12 @@ impl Reply {
 impl Endpoint {
     /// Describe an endpoint; nothing runs yet. `name` is sent in the response header `endpoint-name`.
     #[must_use]
-    pub fn new(mode: Mode, reply: Reply, name: Option<HeaderValue>) -> Rc<Endpoint> {
+    pub fn new(
+        mode: Mode,
+        station: Station,
+        reply: Reply,
+        name: Option<HeaderValue>,
+    ) -> Rc<Endpoint> {
         let mut headers = HeaderMap::new();
         headers.insert("content-type", HeaderValue::from_static("application/grpc"));
         if let Some(name) = name {
@@ -78,6 +94,8 @@ impl Endpoint {
         trailers.insert("grpc-status", HeaderValue::from_static("0"));
         Rc::new(Endpoint {
             mode: Cell::new(mode),
+            only: RefCell::new((None, 1.0)),
+            station,
             signal: watch::Sender::new(None),
             reply,
             headers,
@@ -94,11 +112,17 @@ impl Endpoint {
                 self.mode.set(mode);
                 match mode {
                     Mode::Close | Mode::Garbage | Mode::Unlisten => Some(Event::Reset),
+                    Mode::Restart => Some(Event::Goaway),
                     // Wakes a listener that waits to bind again.
                     _ => None,
                 }
             }
             Command::Event(event) => Some(event),
+            Command::Only(class, share) => {
+                self.only.replace((class, share));
+                return;
+            }
+            Command::Pace(factor, add_ms) => return self.station.set_pace(factor, add_ms),
         };
         self.signal.send_replace(event);
     }
@@ -118,7 +142,7 @@ impl Endpoint {
         let mut listener = Some(listener);
         let mut signal = self.signal.subscribe();
         loop {
-            if self.mode.get() == Mode::Unlisten {
+            if matches!(self.mode.get(), Mode::Unlisten | Mode::Restart) {
                 listener = None;
                 // The sender lives in self, so this cannot fail.
                 let _ = signal.changed().await;
@@ -196,14 +220,16 @@ impl Endpoint {
 
     /// Answer one call. Errors mean that the caller or its connection is gone.
     async fn call(self: Rc<Self>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-        if self.mode.get() == Mode::Refuse {
+        let (head, body) = request.into_parts();
+        let mode = self.mode_of(&head.headers);
+        if mode == Mode::Refuse {
             respond.send_reset(Reason::REFUSED_STREAM);
             return;
         }
-        let Ok(body) = self.read(request.into_body()).await else {
+        let Ok(body) = self.read(body).await else {
             return;
         };
-        let _ = match self.mode.get() {
+        let _ = match mode {
             Mode::Rst => {
                 respond.send_reset(Reason::INTERNAL_ERROR);
                 Ok(())
@@ -212,16 +238,57 @@ impl Endpoint {
                 // Until the caller resets the call or the connection goes.
                 poll_fn(|cx| respond.poll_reset(cx)).await.map(|_| ())
             }
+            Mode::HangHeaders => self.hang_after_headers(respond).await,
             Mode::Slow(ms) => {
                 tokio::time::sleep(Duration::from_millis(ms)).await;
                 self.reply(respond, body, Some(self.trailers.clone()))
             }
-            Mode::Status(code) => self.refuse(respond, code),
+            Mode::Status(code, after_ms) => {
+                tokio::time::sleep(Duration::from_millis(after_ms)).await;
+                self.refuse(respond, code)
+            }
             Mode::Http(status) => http_status(respond, status),
             Mode::NoStatus => self.reply(respond, body, None),
             Mode::Half => self.half(respond, &body).await,
-            _ => self.reply(respond, body, Some(self.trailers.clone())),
+            _ => self.work(&head.headers, respond, body).await,
         };
+    }
+
+    /// The mode for one call.
+    fn mode_of(&self, metadata: &HeaderMap) -> Mode {
+        let (class, share) = &*self.only.borrow();
+        let is_meant = class.as_ref().is_none_or(|class| {
+            metadata.get(CLASS).map(HeaderValue::as_bytes) == Some(class.as_bytes())
+        });
+        if is_meant && (*share >= 1.0 || fastrand::f64() < *share) {
+            self.mode.get()
+        } else {
+            Mode::Ok
+        }
+    }
+
+    /// Do what a call asks for, in a slot, and answer it.
+    async fn work(
+        &self,
+        metadata: &HeaderMap,
+        mut respond: SendResponse<Bytes>,
+        body: Body,
+    ) -> Result<(), h2::Error> {
+        if let Some(code) = number(metadata, CODE) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            return self.refuse(respond, code);
+        }
+        let cost = number(metadata, COST).unwrap_or(1.0);
+        match self.station.serve(cost, &mut respond).await {
+            Served::Done => self.reply(respond, body, Some(self.trailers.clone())),
+            Served::Full => self.refuse(respond, FULL),
+            Served::Gone => Ok(()),
+        }
+    }
+
+    async fn hang_after_headers(&self, mut respond: SendResponse<Bytes>) -> Result<(), h2::Error> {
+        let mut stream = respond.send_response(self.head(), false)?;
+        poll_fn(|cx| stream.poll_reset(cx)).await.map(|_| ())
     }
 
     /// Take the whole request, as a server that decodes it does.
@@ -286,6 +353,10 @@ impl Endpoint {
             .insert("grpc-status", HeaderValue::from(code));
         respond.send_response(response, true).map(|_| ())
     }
+}
+
+fn number<T: std::str::FromStr>(metadata: &HeaderMap, name: &str) -> Option<T> {
+    metadata.get(name)?.to_str().ok()?.parse().ok()
 }
 
 fn builder() -> Builder {

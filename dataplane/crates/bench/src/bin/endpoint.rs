@@ -1,4 +1,8 @@
-//! `endpoint ADDRESS... [--body BYTES | --echo yes] [--delay-ms N] [--status CODE] [--name TEXT]`
+//! `endpoint ADDRESS... [--body BYTES | --echo yes] [--delay-ms N] [--status CODE] [--name TEXT]
+//! [--service LAW [--slots N] [--queue N] [--seed N]]`
+//!
+//! With a service law ([`dl_bench::station`]) a call takes its time in one of the slots; calls that neither a slot
+//! nor the queue has room for get RESOURCE_EXHAUSTED. Without one, answers are at once.
 //!
 //! Answers any unary gRPC call on every address. Prints `listening ADDRESS` for each, then `ready`. Each
 //! line of standard input is a command of [`dl_bench::fault`], answered by `done LINE` once it is applied;
@@ -13,10 +17,15 @@ use dl_bench::console::{lines, say};
 use dl_bench::fault::Mode;
 use dl_bench::serve::{Endpoint, Reply};
 use dl_bench::socket::Listener;
+use dl_bench::station::{Law, Station};
 use http::HeaderValue;
 use tokio::task::{JoinSet, LocalSet};
 
-const OPTIONS: [&str; 5] = ["body", "echo", "delay-ms", "status", "name"];
+const OPTIONS: [&str; 9] = [
+    "body", "echo", "delay-ms", "status", "name", "service", "slots", "queue", "seed",
+];
+/// More than any test has calls.
+const UNLIMITED: usize = 1 << 40;
 const SMALL_REPLY_BYTES: usize = 64;
 
 fn main() -> ExitCode {
@@ -34,7 +43,12 @@ fn run() -> Result<(), String> {
     if arguments.positional.is_empty() {
         return Err("which address? (host:port or unix:/path)".to_owned());
     }
-    let endpoint = Endpoint::new(mode(&arguments)?, reply(&arguments)?, name(&arguments)?);
+    let endpoint = Endpoint::new(
+        mode(&arguments)?,
+        station(&arguments)?,
+        reply(&arguments)?,
+        name(&arguments)?,
+    );
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -45,9 +59,22 @@ fn run() -> Result<(), String> {
 
 fn mode(arguments: &Arguments) -> Result<Mode, String> {
     if let Some(code) = arguments.number("status")? {
-        return Ok(Mode::Status(code));
+        return Ok(Mode::Status(code, 0));
     }
     Ok(arguments.number("delay-ms")?.map_or(Mode::Ok, Mode::Slow))
+}
+
+fn station(arguments: &Arguments) -> Result<Station, String> {
+    let law = match arguments.text("service") {
+        Some(text) => text.parse().map_err(|error| format!("--service {error}"))?,
+        None => Law::Constant(0.0),
+    };
+    Ok(Station::new(
+        law,
+        arguments.number("slots")?.unwrap_or(UNLIMITED),
+        arguments.number("queue")?.unwrap_or(UNLIMITED),
+        arguments.number("seed")?.unwrap_or(0),
+    ))
 }
 
 fn reply(arguments: &Arguments) -> Result<Reply, String> {

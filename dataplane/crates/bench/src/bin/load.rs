@@ -1,24 +1,30 @@
 //! `load ADDRESS --path /pkg.Service/Method --body FILE [--rate 200] [--seconds 10] [--connections 4]
-//! [--deadline-ms 1000] [--header NAME=VALUE]... [--share-by access-endpoint] [--echo yes]`
+//! [--deadline-ms 1000] [--header NAME=VALUE]... [--share-by access-endpoint] [--echo yes]
+//! [--arrivals FILE] [--class NAME[,KEY=VALUE]...]... [--records FILE]`
 //!
 //! Unary calls at a fixed rate, whatever the answers do (open loop). FILE holds the message without gRPC
 //! prefix. Prints `started UNIX_SECONDS`, and at the end one line of JSON ([`dl_bench::report`]). The line
 //! `stop` on standard input ends the run early.
+//!
+//! With `--arrivals` calls are due as that file says ([`dl_bench::arrivals`]), each of a class: `--class heavy,cost=40`
+//! sends `bench-class: heavy` and `cost: 40`; `deadline-ms` and `body` among its keys replace the options.
+//! `--records` writes a line for each call.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dl_bench::arguments::Arguments;
-use dl_bench::calls::{Channel, Target};
+use dl_bench::arrivals::{self, Arrival};
+use dl_bench::calls::{Channel, Class, Target};
 use dl_bench::console::{lines, say};
-use dl_bench::report::{Record, report};
+use dl_bench::report::{Record, report, write_records};
 use http::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::json;
-use tokio::sync::mpsc::{self, UnboundedReceiver};
+use serde_json::{Value, json};
 use tokio::task::{JoinSet, LocalSet};
 
-const OPTIONS: [&str; 9] = [
+const OPTIONS: [&str; 12] = [
     "path",
     "body",
     "rate",
@@ -28,14 +34,20 @@ const OPTIONS: [&str; 9] = [
     "header",
     "share-by",
     "echo",
+    "arrivals",
+    "class",
+    "records",
 ];
 
 struct Plan {
     target: &'static Target,
-    rate: f64,
-    seconds: f64,
+    classes: &'static [Class],
+    arrivals: Box<dyn Iterator<Item = Arrival> + Send>,
     connections: usize,
-    deadline: Duration,
+    /// File for a line of each call.
+    records: Option<String>,
+    /// What was asked for, for the report.
+    told: Value,
 }
 
 fn main() -> ExitCode {
@@ -53,42 +65,96 @@ fn plan() -> Result<Plan, String> {
     let [address] = arguments.positional.as_slice() else {
         return Err("exactly one address is needed".to_owned());
     };
-    let file = arguments.text("body").ok_or("--body is needed")?;
-    let message = std::fs::read(file).map_err(|error| format!("{file}: {error}"))?;
     let share_by = arguments.text("share-by").unwrap_or("access-endpoint");
     let target = Target {
         address: address.clone(),
         path: arguments.text("path").ok_or("--path is needed")?.to_owned(),
-        headers: headers(arguments.all("header"))?,
-        body: Target::frame(&message)?,
         share_by: share_by
             .parse()
             .map_err(|_| format!("--share-by {share_by}: no header name"))?,
         expect_echo: arguments.text("echo") == Some("yes"),
     };
-    let plan = Plan {
-        // Lives as long as the program, so that calls can borrow it.
-        target: Box::leak(Box::new(target)),
-        rate: arguments.number("rate")?.unwrap_or(200.0),
-        seconds: arguments.number("seconds")?.unwrap_or(10.0),
-        connections: arguments.number("connections")?.unwrap_or(4),
-        deadline: Duration::from_millis(arguments.number("deadline-ms")?.unwrap_or(1000)),
-    };
-    if plan.rate <= 0.0 || plan.seconds <= 0.0 || plan.connections == 0 {
+    let classes = classes(&arguments)?;
+    let rate = arguments.number("rate")?.unwrap_or(200.0);
+    let seconds = arguments.number("seconds")?.unwrap_or(10.0);
+    let connections = arguments.number("connections")?.unwrap_or(4);
+    if rate <= 0.0 || seconds <= 0.0 || connections == 0 {
         return Err("--rate, --seconds and --connections must be above 0".to_owned());
     }
-    Ok(plan)
+    let arrivals = match arguments.text("arrivals") {
+        Some(file) => Box::new(arrivals::read(&text(file)?, classes.len())?.into_iter()),
+        None => arrivals::steady(rate, seconds),
+    };
+    let told = json!({
+        "rate": rate,
+        "connections": connections,
+        "deadline_ms": classes[0].deadline.as_millis(),
+        "body_bytes": classes[0].body.len() - 5,
+    });
+    Ok(Plan {
+        // Live as long as the program, so that calls can borrow them.
+        target: Box::leak(Box::new(target)),
+        classes: Vec::leak(classes),
+        arrivals,
+        connections,
+        records: arguments.text("records").map(str::to_owned),
+        told,
+    })
+}
+
+fn text(file: &str) -> Result<String, String> {
+    std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))
+}
+
+/// The classes of `--class`, or one that sends nothing of its own.
+fn classes(arguments: &Arguments) -> Result<Vec<Class>, String> {
+    match arguments.all("class") {
+        [] => Ok(vec![class(arguments, "")?]),
+        words => words.iter().map(|word| class(arguments, word)).collect(),
+    }
+}
+
+fn class(arguments: &Arguments, word: &str) -> Result<Class, String> {
+    let mut parts = word.split(',');
+    let name = parts.next().unwrap_or_default();
+    let mut headers = headers(arguments.all("header"))?;
+    if !name.is_empty() {
+        add(&mut headers, &format!("bench-class={name}"))?;
+    }
+    let mut file = arguments.text("body").ok_or("--body is needed")?;
+    let mut deadline_ms = arguments.number("deadline-ms")?.unwrap_or(1000.0);
+    for part in parts {
+        match part.split_once('=') {
+            Some(("deadline-ms", ms)) => {
+                deadline_ms = ms.parse().map_err(|_| format!("{part}: not a number"))?;
+            }
+            Some(("body", path)) => file = path,
+            _ => add(&mut headers, part)?,
+        }
+    }
+    let message = std::fs::read(file).map_err(|error| format!("{file}: {error}"))?;
+    Ok(Class {
+        name: name.to_owned(),
+        headers,
+        body: Target::frame(&message)?,
+        deadline: Duration::from_secs_f64(deadline_ms / 1000.0),
+    })
 }
 
 fn headers(pairs: &[String]) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for pair in pairs {
-        let wrong = || format!("--header {pair}: NAME=VALUE is needed");
-        let (name, value) = pair.split_once('=').ok_or_else(wrong)?;
-        let name: HeaderName = name.parse().map_err(|_| wrong())?;
-        headers.append(name, HeaderValue::from_str(value).map_err(|_| wrong())?);
+        add(&mut headers, pair)?;
     }
     Ok(headers)
+}
+
+fn add(headers: &mut HeaderMap, pair: &str) -> Result<(), String> {
+    let wrong = || format!("{pair}: NAME=VALUE is needed");
+    let (name, value) = pair.split_once('=').ok_or_else(wrong)?;
+    let name: HeaderName = name.parse().map_err(|_| wrong())?;
+    headers.append(name, HeaderValue::from_str(value).map_err(|_| wrong())?);
+    Ok(())
 }
 
 fn run(plan: Plan) -> Result<(), String> {
@@ -100,33 +166,38 @@ fn run(plan: Plan) -> Result<(), String> {
     let started_at = now.map_err(|error| error.to_string())?.as_secs_f64();
     let start = Instant::now();
     say(&format!("started {started_at}")).map_err(|error| error.to_string())?;
-    let mut records = LocalSet::new().block_on(&runtime, drive(&plan, start));
-    let mut result = report(&mut records);
-    result["started_at"] = json!(started_at);
-    result["rate"] = json!(plan.rate);
-    result["connections"] = json!(plan.connections);
-    result["deadline_ms"] = json!(plan.deadline.as_millis());
-    result["body_bytes"] = json!(plan.target.body.len() - 5);
-    say(&result.to_string()).map_err(|error| error.to_string())
+    let (classes, file, mut told) = (plan.classes, plan.records.clone(), plan.told.clone());
+    let mut records = LocalSet::new().block_on(&runtime, drive(plan, start));
+    let result = report(&mut records);
+    if let Some(file) = file {
+        let names: Vec<&str> = classes.iter().map(|class| class.name.as_str()).collect();
+        write_records(&records, &names, &file).map_err(|error| format!("{file}: {error}"))?;
+    }
+    told["started_at"] = json!(started_at);
+    if let (Value::Object(told), Value::Object(mut result)) = (told, result) {
+        result.extend(told);
+        say(&Value::Object(result).to_string()).map_err(|error| error.to_string())?;
+    }
+    Ok(())
 }
 
 /// Start each call when it is due; gather all.
-async fn drive(plan: &Plan, start: Instant) -> Vec<Record> {
+async fn drive(plan: Plan, start: Instant) -> Vec<Record> {
     let channels: Vec<_> = (0..plan.connections)
-        .map(|_| std::rc::Rc::new(Channel::new(plan.target)))
+        .map(|_| Rc::new(Channel::new(plan.target)))
         .collect();
-    let mut due = pace(plan, start);
+    let mut due = arrivals::pace(plan.arrivals, start);
     let mut commands = lines();
     let mut open = true;
     let mut calls = JoinSet::new();
     let mut next = 0;
     loop {
         tokio::select! {
-            at = due.recv() => match at {
-                Some(at) => {
+            arrival = due.recv() => match arrival {
+                Some((at, class)) => {
                     let channel = channels[next % channels.len()].clone();
                     next += 1;
-                    calls.spawn_local(call(channel, start, at, plan.deadline));
+                    calls.spawn_local(call(channel, start, at, (class, &plan.classes[class])));
                 }
                 None => break,
             },
@@ -141,40 +212,22 @@ async fn drive(plan: &Plan, start: Instant) -> Vec<Record> {
 }
 
 async fn call(
-    channel: std::rc::Rc<Channel<'static>>,
+    channel: Rc<Channel<'static>>,
     start: Instant,
     due: Duration,
-    deadline: Duration,
+    (number, class): (usize, &'static Class),
 ) -> Record {
     let sent = start.elapsed();
-    let outcome = channel.call(start + due + deadline).await;
+    let outcome = channel.call(class, start + due + class.deadline).await;
     Record {
         due_us: us(due),
         sent_us: us(sent),
         done_us: us(start.elapsed()),
+        class: number,
         outcome,
     }
 }
 
 fn us(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// A thread that says when calls are due: the runtime's timers tick in ms, which would be in every latency.
-fn pace(plan: &Plan, start: Instant) -> UnboundedReceiver<Duration> {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let (rate, seconds) = (plan.rate, plan.seconds);
-    // Not joined: it ends within one interval of the receiver's drop, or with the process.
-    std::thread::spawn(move || {
-        let mut number = 0.0;
-        while number / rate < seconds {
-            let due = Duration::from_secs_f64(number / rate);
-            std::thread::sleep(due.saturating_sub(start.elapsed()));
-            if sender.send(due).is_err() {
-                return;
-            }
-            number += 1.0;
-        }
-    });
-    receiver
 }
