@@ -36,9 +36,9 @@ PEER_PYTHON := >=3.11,<3.13
 GRPCURL := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 KUBECONFORM := github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
 # Programs of Debian's that tests and benchmarks run, and the packages that bring them.
-DEBIAN_PROGRAMS := nginx protoc h2load java buildah debootstrap docker-compose
+DEBIAN_PROGRAMS := nginx haproxy protoc h2load java buildah debootstrap docker-compose
 # protoc's own google/protobuf/*.proto come with libprotobuf-dev.
-DEBIAN_PACKAGES := nginx-light protobuf-compiler libprotobuf-dev nghttp2-client buildah debootstrap docker-compose zookeeper default-jre-headless
+DEBIAN_PACKAGES := nginx-light haproxy protobuf-compiler libprotobuf-dev nghttp2-client buildah debootstrap docker-compose zookeeper default-jre-headless
 ZOOKEEPER := /usr/share/java/zookeeper.jar
 
 RUST_SOURCES := $(shell find dataplane -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
@@ -90,6 +90,10 @@ bench: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measure the p
 .PHONY: bench-steady
 bench-steady: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measure what must not grow: memory, many endpoints, two workers
 	PYTHONPATH=tests .peers/bench/bin/python -m bench.steady $(BENCH_ARGS)
+
+.PHONY: bench-balance
+bench-balance: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Compare balancers while endpoints fail, hang and slow down
+	PYTHONPATH=tests .peers/bench/bin/python -m bench.balance $(BENCH_ARGS)
 
 .PHONY: docs
 docs: setup  ## Write the generated pages of docs/

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from bench.payloads import MODEL
 from fixtures.processes import ROOT, Process
@@ -31,10 +33,22 @@ class Contender:
     notes: dict[str, list[str]] = field(default_factory=dict)
 
 
-def _said(*command: str | Path) -> str:
+def said(*command: str | Path) -> str:
     """Return what a program prints of its version (nginx: on standard error)."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=True, timeout=30)
     return (done.stdout or done.stderr).strip()
+
+
+def installed(name: str, package: str) -> str:
+    """Return the path of a program of Debian's.
+
+    Raises:
+        RuntimeError: it is not installed.
+    """
+    program = shutil.which(name, path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+    if program is None:
+        raise RuntimeError(f"{name} is not installed: apt-get install {package}")
+    return program
 
 
 def none(address: str, endpoints: list[str], folder: Path, workers: int = 1) -> Contender:
@@ -42,23 +56,33 @@ def none(address: str, endpoints: list[str], folder: Path, workers: int = 1) -> 
     return Contender("none", "", endpoints[0])
 
 
-def ours(address: str, endpoints: list[str], folder: Path, workers: int = 1, tool: Sequence[str] = ()) -> Contender:
-    """Start this product's access service, everything at its default but the number of workers.
+def ours(
+    address: str,
+    endpoints: list[Any],
+    folder: Path,
+    workers: int = 1,
+    *,
+    tool: Sequence[str] = (),
+    settings: Mapping[str, object] = MappingProxyType({}),
+) -> Contender:
+    """Start this product's access service, everything at its default but the number of workers and ``settings``.
 
     Args:
         address: where it listens.
-        endpoints: whom it asks.
+        endpoints: whom it asks, as access.yaml has them.
         folder: its own, for its configuration.
         workers: threads.
         tool: a program to run it under, with its arguments.
+        settings: of the cluster.
     """
     config = json.dumps(
         {
             "listen": address,
             "admin": f"{address.rsplit(':', 1)[0]}:{int(address.rsplit(':', 1)[1]) + ADMIN_PORT_OFFSET}",
             "workers": workers,
-            "clusters": {"fleet": {"endpoints": endpoints}},
+            "clusters": {"fleet": {"endpoints": endpoints, **settings}},
             "models": {MODEL: {"cluster": "fleet"}},
+            "default_cluster": "fleet",
         },
         indent=1,
     )
@@ -67,22 +91,38 @@ def ours(address: str, endpoints: list[str], folder: Path, workers: int = 1, too
     process = Process([*tool, OURS, "access", "--config", path])
     checked = subprocess.run([OURS, "check", path], capture_output=True, text=True, check=True, timeout=60)
     notes = {"effective configuration": checked.stdout.replace(str(folder), "").splitlines()}
-    return Contender("ours", _said(OURS, "version"), address, process, config, notes)
+    return Contender("ours", said(OURS, "version"), address, process, config, notes)
 
 
-def envoy(address: str, endpoints: list[str], folder: Path, workers: int = 1) -> Contender:
-    """Start Envoy with a static configuration: HTTP/2 on both sides, no access log, no timeout."""
-    config = json.dumps(_envoy_config(address, endpoints), indent=1)
+def envoy(
+    address: str,
+    endpoints: list[str],
+    folder: Path,
+    workers: int = 1,
+    settings: tuple[Mapping[str, object], Mapping[str, object]] = ({}, {}),
+) -> Contender:
+    """Start Envoy with a static configuration: HTTP/2 on both sides, no access log, no timeout.
+
+    Args:
+        address: where it listens.
+        endpoints: whom it asks.
+        folder: its own, for its configuration.
+        workers: threads.
+        settings: of the route and of the cluster, in place of the above.
+    """
+    config = json.dumps(_envoy_config(address, endpoints, *settings), indent=1)
     path = folder / "envoy.json"
     path.write_text(config)
     program = PEERS / "envoy" / "bin" / "envoy"
     # Without hot restart two runs can share a machine; errors only in the log.
     options = ["--concurrency", str(workers), "--disable-hot-restart", "--log-level", "error"]
-    version = _said(program, "--version").split("/")[1]
+    version = said(program, "--version").split("/")[1]
     return Contender("envoy", version, address, Process([program, "-c", path, *options]), config)
 
 
-def _envoy_config(address: str, endpoints: list[str]) -> dict[str, object]:
+def _envoy_config(
+    address: str, endpoints: list[str], routed: Mapping[str, object], clustered: Mapping[str, object]
+) -> dict[str, object]:
     def socket(place: str) -> dict[str, object]:
         host, port = place.rsplit(":", 1)
         return {"socket_address": {"address": host, "port_value": int(port)}}
@@ -90,7 +130,7 @@ def _envoy_config(address: str, endpoints: list[str]) -> dict[str, object]:
     def typed(name: str, **rest: object) -> dict[str, object]:
         return {"@type": f"type.googleapis.com/envoy.{name}", **rest}
 
-    route = {"match": {"prefix": "/"}, "route": {"cluster": "fleet", "timeout": "0s"}}
+    route = {"match": {"prefix": "/"}, "route": {"cluster": "fleet", "timeout": "0s", **routed}}
     manager = typed(
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         stat_prefix="bench",
@@ -115,13 +155,25 @@ def _envoy_config(address: str, endpoints: list[str]) -> dict[str, object]:
             "cluster_name": "fleet",
             "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket(place)}} for place in endpoints]}],
         },
+        **clustered,
     }
     listener = {"name": "bench", "address": socket(address), "filter_chains": [{"filters": filters}]}
     return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
 
 
-def nginx(address: str, endpoints: list[str], folder: Path, workers: int = 1) -> Contender:
-    """Start nginx with ``grpc_pass``; kept connections to the endpoints, no limits that end a run."""
+def nginx(
+    address: str, endpoints: list[str], folder: Path, workers: int = 1, settings: tuple[str, str] = ("", "")
+) -> Contender:
+    """Start nginx with ``grpc_pass``; kept connections to the endpoints, no limits that end a run.
+
+    Args:
+        address: where it listens.
+        endpoints: whom it asks, each with what its ``server`` line says besides.
+        folder: its own, for its configuration.
+        workers: processes.
+        settings: lines for ``upstream`` (the method) and ``location``.
+    """
+    method, rules = settings
     servers = " ".join(f"server {place};" for place in endpoints)
     temporary = "\n  ".join(
         f"{name}_temp_path {folder}/nginx;" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -129,26 +181,24 @@ def nginx(address: str, endpoints: list[str], folder: Path, workers: int = 1) ->
     config = f"""worker_processes {workers};
 daemon off;
 pid {folder}/nginx.pid;
-error_log stderr error;
+error_log stderr crit;
 events {{ worker_connections 4096; }}
 http {{
   {temporary}
   access_log off;
   keepalive_requests 1000000000;
   client_max_body_size 0;
-  upstream fleet {{ {servers} keepalive 256; keepalive_requests 1000000000; }}
+  upstream fleet {{ {method} {servers} keepalive 256; keepalive_requests 1000000000; }}
   server {{
     listen {address} http2;
-    location / {{ grpc_pass grpc://fleet; }}
+    location / {{ grpc_pass grpc://fleet; {rules} }}
   }}
 }}
 """
     path = folder / "nginx.conf"
     path.write_text(config)
-    program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-    if program is None:
-        raise RuntimeError("nginx is not installed: apt-get install nginx-light")
-    version = _said(program, "-v").split("/")[1]
+    program = installed("nginx", "nginx-light")
+    version = said(program, "-v").split("/")[1]
     process = Process([program, "-e", "stderr", "-p", folder, "-c", path])
     return Contender("nginx", version, address, process, config.replace(str(folder), "."))
 
@@ -157,7 +207,7 @@ def aio(address: str, endpoints: list[str], folder: Path, workers: int = 1) -> C
     """Start the grpc.aio pass-through (aio_proxy.py), which has one worker."""
     python = PEERS / "aio" / "bin" / "python"
     process = Process([python, Path(__file__).with_name("aio_proxy.py"), address, *endpoints])
-    version = _said(
+    version = said(
         python, "-c", "import grpc, uvloop; print(f'grpcio {grpc.__version__}, uvloop {uvloop.__version__}')"
     )
     return Contender("grpc.aio", version, address, process)

@@ -182,7 +182,7 @@ def _count(folder: Path, workers: int, calls: int) -> int:
     place = Path(tempfile.mkdtemp(dir=folder))
     with Fleet(2, REPLY_BYTES) as fleet:
         tool = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={place}/out")
-        process = ours(ADDRESS, fleet.addresses, place, workers, tool).process
+        process = ours(ADDRESS, fleet.addresses, place, workers, tool=tool).process
         contender = Contender("ours", "", ADDRESS, process)
         try:
             fleet.check(contender, predict(SIZES["small"]), COUNTED_START_S)
