@@ -49,10 +49,6 @@ impl<'a> Clock<'a> {
         }
     }
 
-    pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
-    }
-
     /// Set the deadline (none for streams, which get `idle`).
     pub fn set_deadline(&mut self, deadline: Option<Instant>, idle: Option<Duration>) {
         self.deadline = deadline;

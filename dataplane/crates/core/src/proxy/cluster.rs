@@ -231,6 +231,12 @@ impl Cluster {
             .any(|endpoint| endpoint.address.is_live() || endpoint.address.is_pending())
     }
 
+    pub fn addresses(&self) -> Vec<Arc<Address>> {
+        let set = self.lock();
+        let addresses = set.endpoints.iter().map(|endpoint| &endpoint.address);
+        addresses.cloned().collect()
+    }
+
     /// The address's connectivity changed.
     fn refresh(&self, endpoint: &Endpoint) {
         {
@@ -244,14 +250,16 @@ impl Cluster {
         self.changed.notify_waiters();
     }
 
-    /// Wait until an endpoint may be picked, as long as one of them has not even been tried yet.
-    /// Returns whether another pick is worth it.
-    pub async fn wait_live(&self, limit: Duration) -> bool {
+    /// Wait until an endpoint may be picked, as long as `connects` to them last or one of them has not even been tried
+    /// yet. Returns whether another pick is worth it.
+    pub async fn wait_live(&self, limit: Duration, connects: impl Future<Output = ()>) -> bool {
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return false;
         }
+        let mut connects = std::pin::pin!(connects);
         let found = tokio::time::timeout(limit, async {
+            let mut have_ended = false;
             loop {
                 let changed = self.changed.notified();
                 let (is_live, is_pending) = {
@@ -262,10 +270,13 @@ impl Cluster {
                         addresses.any(|address| address.is_pending()),
                     )
                 };
-                if is_live || !is_pending {
+                if is_live || (have_ended && !is_pending) {
                     return is_live;
                 }
-                changed.await;
+                tokio::select! {
+                    () = changed => {}
+                    () = &mut connects, if !have_ended => have_ended = true,
+                }
             }
         })
         .await;

@@ -14,6 +14,7 @@ use super::attempt::Attempt;
 use super::call::Call;
 use super::clock::Clock;
 use super::cluster::{Cluster, Endpoint, Lease, Share};
+use super::failure::Failure;
 use super::hops;
 use super::listing::Listing;
 use super::local;
@@ -262,19 +263,33 @@ impl Call {
         }
     }
 
-    /// The endpoint of the first attempt. Where none is live yet, wait for the first connection.
-    async fn pick(&self, cluster: &Arc<Cluster>, clock: &Clock<'_>) -> Result<Lease, Error> {
+    /// The endpoint of the first attempt. Where none is live, connects are tried now, and the call waits for them; if
+    /// another share of its route may take it, for none but the first ever.
+    async fn pick(
+        &mut self,
+        cluster: &Arc<Cluster>,
+        clock: &mut Clock<'_>,
+    ) -> Result<Lease, Error> {
         if let Some(lease) = cluster.pick(&[]) {
             return Ok(lease);
         }
-        let limit = Duration::from_millis(self.worker.shared.config.upstream.connect_timeout_ms);
-        let left = clock.deadline().map_or(limit, |at| {
-            limit.min(at.saturating_duration_since(Instant::now()))
-        });
-        if cluster.wait_live(left).await
-            && let Some(lease) = cluster.pick(&[])
-        {
-            return Ok(lease);
+        let worker = self.worker.clone();
+        let limit = Duration::from_millis(worker.shared.config.upstream.connect_timeout_ms);
+        let other = self.split.as_ref().and_then(|split| split.another(cluster));
+        let connects = async {
+            if other.is_none() {
+                worker.connect(cluster).await;
+            }
+        };
+        let live = std::pin::pin!(cluster.wait_live(limit, connects));
+        match clock.limit(live, &mut self.responder).await {
+            Ok(true) => {
+                if let Some(lease) = cluster.pick(&[]) {
+                    return Ok(lease);
+                }
+            }
+            Err(Failure::Caller(error)) => return Err(error),
+            Ok(false) | Err(_) => {}
         }
         let message = format!("cluster {} has no live endpoint", cluster.name);
         Err(Error::new(ErrorKind::NoEndpoints, message))

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::address::{Address, Target};
 use crate::config::{ProxyConfig, UpstreamLimits};
@@ -28,6 +28,8 @@ use lookups::{Host, Lookups};
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_FACTOR: f64 = 1.6;
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
+/// Between two connects, however many calls wait for one: short beside a call, long beside a refused connect.
+const LEAST_PAUSE: Duration = Duration::from_millis(10);
 
 /// All connections of one worker.
 pub struct Pool {
@@ -43,8 +45,8 @@ pub struct Upstream {
     lookups: Rc<Lookups>,
     host: Host,
     connections: RefCell<Vec<Rc<Connection>>>,
-    /// Connects that ended without a connection.
-    failures: Cell<u64>,
+    /// When the last connect that failed was begun.
+    failed: Cell<Option<Instant>>,
     last_error: RefCell<String>,
     retired: Cell<bool>,
     /// A connect ended, or a connection was lost.
@@ -114,7 +116,7 @@ impl Upstream {
             lookups,
             host: Host::default(),
             connections: RefCell::default(),
-            failures: Cell::new(0),
+            failed: Cell::default(),
             last_error: RefCell::default(),
             retired: Cell::new(false),
             changed: Notify::new(),
@@ -138,16 +140,34 @@ impl Upstream {
     /// # Errors
     /// `connect_failed` when that connect fails.
     pub async fn channel(self: &Rc<Self>) -> Result<Channel, Error> {
-        let failures = self.failures.get();
         loop {
-            let changed = self.changed.notified();
             if let Some(connection) = self.usable() {
                 return Ok(Channel::new(connection, self.clone()));
             }
-            if self.failures.get() != failures || self.retired.get() {
+            if !self.connected(Instant::now()).await {
                 let reason = self.last_error.borrow();
                 let message = format!("endpoint {}: {reason}", self.address.text);
                 return Err(Error::new(ErrorKind::ConnectFailed, message));
+            }
+        }
+    }
+
+    /// Connect now, whatever the wait after the last failure.
+    pub fn want(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// [Connect now](Self::want), and wait for it. True when there is a connection; false when a connect
+    /// that was begun after `asked` has failed.
+    pub async fn connected(&self, asked: Instant) -> bool {
+        loop {
+            let changed = self.changed.notified();
+            if !self.connections.borrow().is_empty() {
+                return true;
+            }
+            let has_failed = self.failed.get().is_some_and(|begun| begun >= asked);
+            if has_failed || self.retired.get() {
+                return false;
             }
             self.wanted.notify_one();
             changed.await;
@@ -202,15 +222,17 @@ impl Upstream {
                 self.wanted.notified().await;
                 continue;
             }
+            let begun = Instant::now();
             match self.connect().await {
                 Ok(()) => backoff = FIRST_BACKOFF,
                 Err(error) => {
                     *self.last_error.borrow_mut() = error.to_string();
-                    self.failures.set(self.failures.get() + 1);
+                    self.failed.set(Some(begun));
                     self.address.connect_failed(error.to_string());
                     self.changed.notify_waiters();
+                    sleep(LEAST_PAUSE).await;
                     // Jitter of 20 % either way, so that workers and proxies do not knock together. A call that
-                    // was sent here because another worker is connected does not wait for the end of it.
+                    // waits for a connection does not wait for the end of it.
                     let jitter = 0.8 + 0.4 * fastrand::f64();
                     let _ = timeout(backoff.mul_f64(jitter), self.wanted.notified()).await;
                     backoff = backoff.mul_f64(BACKOFF_FACTOR).min(MAX_BACKOFF);

@@ -5,8 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::Guard;
+use tokio::time::Instant;
 
 use super::address::Address;
+use super::cluster::Cluster;
 use super::pool::{Pool, Upstream};
 use super::state::{Shared, State};
 use crate::local::services::LocalServices;
@@ -50,6 +52,24 @@ impl Worker {
     /// Connect to what the routing state names, and let the old one go.
     pub fn state_changed(&self) {
         self.pool.reconcile(&self.state().addresses);
+    }
+
+    /// Connect to all of a cluster's endpoints now. Ready when a connect to each of them has failed, or one is there.
+    pub async fn connect(&self, cluster: &Cluster) {
+        let asked = Instant::now();
+        let addresses = cluster.addresses();
+        let upstreams: Vec<_> = addresses
+            .iter()
+            .filter_map(|address| self.upstream(address))
+            .collect();
+        for upstream in &upstreams {
+            upstream.want();
+        }
+        for upstream in &upstreams {
+            if upstream.connected(asked).await {
+                return;
+            }
+        }
     }
 
     /// The connections to an address. None when the address has been removed since the call picked it: it must not
