@@ -81,7 +81,10 @@ def process(config: AccessConfig) -> dict[str, Any]:
         "access_log": config.access_log,
         "latency_buckets_ms": list(config.metrics.latency_buckets_ms),
         "limits": {name: value for name, value in limits.items() if name in server},
-        "upstream": {name: value for name, value in limits.items() if name not in server},
+        "upstream": {
+            **{name: value for name, value in limits.items() if name not in server},
+            "stream_window_bytes": config.limits.stream_window_bytes,
+        },
     }
 
 

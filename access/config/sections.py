@@ -102,10 +102,13 @@ class Limits(ServerLimits, Section):
     )
     stream_window_bytes: WindowBytes = Field(
         MIB,
-        description="flow-control window of one call, bytes; never below `route_scan_limit_bytes`, which raises it",
+        description="flow-control window of one call, bytes: what may come of its answer before the caller takes it; "
+        "for what comes from a caller never below `route_scan_limit_bytes`, which raises it",
     )
     connection_window_bytes: WindowBytes = Field(
-        32 * MIB, description="flow-control window of one connection, bytes; never below a call's"
+        32 * MIB,
+        description="flow-control window of one caller's connection, bytes; never below a call's. "
+        "An endpoint's connection, which calls of many share, is never held up by it",
     )
     max_frame_bytes: FrameBytes = Field(64 * 1024, description="largest HTTP/2 frame asked for on both sides, bytes")
     tcp_user_timeout_ms: MillisecondsOrOff = Field(
@@ -117,6 +120,10 @@ class Limits(ServerLimits, Section):
     )
     max_retry_bytes: Annotated[int, Field(ge=0, le=2**31 - 1)] = Field(
         4 * MIB, description="request bytes of one call that are kept for a retry; a larger request is sent once"
+    )
+    max_unread_bytes: HeldBytes = Field(
+        256 * MIB,
+        description="bytes of answers kept in the process for callers that do not take them; beyond it such calls end",
     )
     connect_timeout_ms: Milliseconds = Field(
         1000, description="an endpoint's name looked up; and again for its TCP connect and HTTP/2 preface, ms"

@@ -29,6 +29,7 @@ WindowBytes = Annotated[int, Field(ge=65_535, le=2**31 - 1)]  # RFC 9113#6.9.2: 
 OF_THE_ACCESS_SERVICE = (
     "route_scan_limit_bytes",
     "max_retry_bytes",
+    "max_unread_bytes",
     "connect_timeout_ms",
     "max_connections_per_endpoint",
     "keepalive_ms",

@@ -78,6 +78,10 @@ pub struct UpstreamLimits {
     pub route_scan_limit_bytes: usize,
     /// Request bytes kept for a retry, per call.
     pub max_retry_bytes: usize,
+    /// Flow-control window of one answer. That of an endpoint's connection is as large as can be: calls share it.
+    pub stream_window_bytes: u32,
+    /// Bytes of answers kept in the process for callers that do not take them; beyond it their calls end.
+    pub max_unread_bytes: usize,
     /// TCP connect and HTTP/2 preface to an endpoint.
     pub connect_timeout_ms: u64,
     /// Most connections of one worker to one endpoint; a second one opens when the first's streams are used up.

@@ -132,7 +132,8 @@ pub const TABLE: [Row; 24] = [
         retry: Retry::Never,
         blame: Blame::No,
         meaning: "too many calls in flight (`max_in_flight` of the cluster or of the process), too many waiting for \
-                  the model (`max_queue`), or too many request bytes held (`limits.max_held_bytes`)",
+                  the model (`max_queue`), too many request bytes held (`limits.max_held_bytes`), or too many \
+                  bytes of answers that callers do not take (`limits.max_unread_bytes`)",
         remedy: "try again later, with back-off; add endpoints, or raise the limit that the text names",
     },
     Row {

@@ -13,6 +13,7 @@ use super::cluster::Endpoint;
 use super::exchange::Exchange;
 use super::failure::Failure;
 use super::method::Method;
+use super::relay::Relay;
 use super::retry;
 use super::settings::Settings;
 use crate::balance::Outcome;
@@ -100,26 +101,19 @@ impl Call {
         clock.set_attempt(None);
         metadata::to_downstream(&mut headers);
         let listing = self.listing.as_ref();
-        exchange.completion = listing.and_then(|listing| listing.completion());
-        if exchange.completion.is_some() {
+        let completion = listing.and_then(|listing| listing.completion());
+        if completion.is_some() {
             headers.remove(CONTENT_LENGTH);
         }
         let mut out = match self.responder.begin_with(headers) {
             Ok(out) => out,
             Err(error) => return Ended::Failed(Failure::Caller(error)),
         };
-        let framing = Frames::new(self.worker.shared.config.limits.max_message_bytes);
-        match exchange
-            .relay(
-                body,
-                framing,
-                &mut self.inbound,
-                &mut out,
-                clock,
-                &mut self.record.bytes_out,
-            )
-            .await
-        {
+        let shared = &self.worker.shared;
+        let framing = Frames::new(shared.config.limits.max_message_bytes);
+        let to = (&mut out, &mut self.record.bytes_out);
+        let relay = Relay::new((body, framing), completion, to, &shared.unread);
+        match exchange.relay(relay, &mut self.inbound, clock).await {
             Ok(Some(mut trailers)) => {
                 let Some(code) = status::parse_grpc_status(&trailers) else {
                     return Ended::BrokeOff(Failure::Endpoint(no_status(attempt.endpoint)), out);

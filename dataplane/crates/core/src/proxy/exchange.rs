@@ -8,12 +8,11 @@ use http::{HeaderMap, StatusCode};
 
 use super::body::Inbound;
 use super::clock::Clock;
-use super::failure::{Failure, after_headers, before_headers, cancelled};
-use super::listing::Completion;
+use super::failure::{Failure, before_headers, cancelled};
 use super::pool::{Channel, Upstream};
+use super::relay::Relay;
 use crate::call::responder::Responder;
 use crate::error::{Error, ErrorKind};
-use crate::grpc::framing::Frames;
 use crate::net::stream::{Awaited, Body, Head, Sender};
 
 /// A request on its way to an endpoint, and the answer on its way back.
@@ -27,8 +26,6 @@ pub struct Exchange {
     has_sent: bool,
     /// It is the caller that the request waits for.
     pub waits_for_caller: bool,
-    /// Holds the answer back, where versions may have to be added to it.
-    pub completion: Option<Completion>,
     /// The caller does not take the answer: what it was sent last is still here.
     pub is_unread: bool,
 }
@@ -53,7 +50,6 @@ impl Exchange {
                     cursor: 0,
                     has_sent: false,
                     waits_for_caller: false,
-                    completion: None,
                     is_unread: false,
                 };
                 Ok((exchange, response))
@@ -106,30 +102,20 @@ impl Exchange {
     /// Pass the answer's body on, as it comes, and return its trailers.
     pub async fn relay(
         &mut self,
-        mut body: Body,
-        mut framing: Frames,
+        mut relay: Relay<'_>,
         inbound: &mut Inbound,
-        out: &mut Sender,
         clock: &mut Clock<'_>,
-        bytes: &mut usize,
     ) -> Result<Option<HeaderMap>, Failure> {
         poll_fn(|cx| {
-            match self.poll_body(cx, &mut body, &mut framing, out, bytes, clock) {
-                Poll::Ready(Err(failure)) => return Poll::Ready(Err(failure)),
-                Poll::Ready(Ok(())) => {
-                    let trailers = body.poll_trailers(cx);
-                    if let Poll::Ready(result) = trailers {
-                        return Poll::Ready(
-                            result.map_err(|broken| Failure::Endpoint(after_headers(&broken))),
-                        );
-                    }
-                }
-                Poll::Pending => {}
+            let passed = relay.poll(cx, clock);
+            self.is_unread = relay.is_unread;
+            if passed.is_ready() {
+                return passed;
             }
             if let Poll::Ready(Err(failure)) = self.poll_request(cx, inbound, clock) {
                 return Poll::Ready(Err(failure));
             }
-            if out.poll_reset(cx).is_ready() {
+            if relay.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Failure::Caller(cancelled())));
             }
             clock
@@ -137,64 +123,6 @@ impl Exchange {
                 .map(|expired| Err(Failure::Expired(expired)))
         })
         .await
-    }
-
-    /// Forward the chunks that have come while the caller takes them. Ready when the body has ended.
-    fn poll_body(
-        &mut self,
-        cx: &mut Context<'_>,
-        body: &mut Body,
-        framing: &mut Frames,
-        out: &mut Sender,
-        bytes: &mut usize,
-        clock: &mut Clock<'_>,
-    ) -> Poll<Result<(), Failure>> {
-        self.is_unread = false;
-        loop {
-            if *bytes > 0 {
-                match out.poll_ready(cx) {
-                    Poll::Ready(Ok(())) => {}
-                    Poll::Ready(Err(_)) => return Poll::Ready(Err(Failure::Caller(cancelled()))),
-                    Poll::Pending => {
-                        self.is_unread = true;
-                        return Poll::Pending;
-                    }
-                }
-            }
-            let chunk = match body.poll_chunk(cx) {
-                Poll::Ready(Some(Ok(chunk))) => chunk,
-                Poll::Ready(Some(Err(broken))) => {
-                    return Poll::Ready(Err(Failure::Endpoint(after_headers(&broken))));
-                }
-                Poll::Ready(None) => return Poll::Ready(self.complete(out, bytes)),
-                Poll::Pending => return Poll::Pending,
-            };
-            if let Err(error) = check_sizes(framing, &chunk) {
-                return Poll::Ready(Err(Failure::Endpoint(error)));
-            }
-            clock.progress(chunk.len());
-            // Taken as fast as the caller takes it: the window reopens only now.
-            body.release(chunk.len());
-            if let Some(completion) = &mut self.completion {
-                completion.push(&chunk);
-                continue;
-            }
-            *bytes += chunk.len();
-            if out.send(chunk, false).is_err() {
-                return Poll::Ready(Err(Failure::Caller(cancelled())));
-            }
-        }
-    }
-
-    /// Forward the answer that was held back, if one was.
-    fn complete(&mut self, out: &mut Sender, bytes: &mut usize) -> Result<(), Failure> {
-        let Some(completion) = self.completion.take() else {
-            return Ok(());
-        };
-        let answer = completion.finish();
-        *bytes += answer.len();
-        let sent = out.send(answer, false);
-        sent.map_err(|_| Failure::Caller(cancelled()))
     }
 
     /// Send what there is of the request. Ready when all of it is sent, or the endpoint takes no more (its
@@ -232,20 +160,5 @@ impl Exchange {
             }
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-/// Walk the messages of a chunk: an answer beyond max_message_bytes is refused, and one that is malformed is the
-/// endpoint's fault, not a bad request.
-fn check_sizes(framing: &mut Frames, mut chunk: &[u8]) -> Result<(), Error> {
-    loop {
-        match framing.next(&mut chunk) {
-            Ok(Some(_)) => {}
-            Ok(None) => return Ok(()),
-            Err(error) if error.kind == ErrorKind::BadRequest => {
-                return Err(Error::new(ErrorKind::BadUpstreamResponse, error.message));
-            }
-            Err(error) => return Err(error),
-        }
     }
 }

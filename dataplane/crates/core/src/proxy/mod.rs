@@ -17,6 +17,7 @@ pub mod local;
 pub mod method;
 mod nearest;
 mod pool;
+mod relay;
 pub mod retry;
 pub mod route;
 mod route_key;

@@ -37,6 +37,8 @@ pub struct Shared {
     pub unrouted: Arc<CallStats>,
     pub in_flight: InFlight,
     pub held: Arc<HeldBytes>,
+    /// Bytes of answers whose callers do not take them.
+    pub unread: Arc<HeldBytes>,
     /// Wakes those who watch the health of a model.
     pub health: Arc<Changes>,
     pub reflection: Arc<Reflection>,
@@ -73,6 +75,7 @@ impl Shared {
         let server = Arc::new(Server::new(config.limits.clone()));
         let stats = &server.stats;
         let held = HeldBytes::new(config.limits.max_held_bytes, stats.clone());
+        let unread = HeldBytes::new(config.upstream.max_unread_bytes, stats.clone());
         let access_log = match &config.access_log {
             Some(path) => Some(AccessLog::open(path, stats.access_log_lost.clone())?),
             None => None,
@@ -85,6 +88,7 @@ impl Shared {
             unrouted: Arc::new(CallStats::new(method::all().len())),
             in_flight: InFlight::default(),
             held: Arc::new(held),
+            unread: Arc::new(unread),
             health: Arc::default(),
             reflection: Arc::new(reflection),
             started: Instant::now(),

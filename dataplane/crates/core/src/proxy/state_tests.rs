@@ -10,6 +10,7 @@ use crate::proxy::route_key::RouteKey;
 pub(crate) fn shared() -> Shared {
     let upstream = json!({
         "route_scan_limit_bytes": 1 << 20, "max_retry_bytes": 1 << 20, "connect_timeout_ms": 100,
+        "stream_window_bytes": 65535, "max_unread_bytes": 1 << 20,
         "max_connections_per_endpoint": 1, "keepalive_ms": 0, "keepalive_timeout_ms": 0,
     });
     let config = json!({

@@ -86,7 +86,7 @@ impl Call {
                 )
             }
             Ended::BrokeOff(failure, mut out) => {
-                let is_stuck = matches!(failure, Failure::Expired(_))
+                let is_stuck = !matches!(failure, Failure::Endpoint(_))
                     && attempt.waits(|exchange| exchange.is_unread);
                 let (error, outcome) = self.judge(failure, attempt);
                 self.worker.shared.server.stats.errors.add(error.kind);

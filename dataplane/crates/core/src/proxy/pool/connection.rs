@@ -21,6 +21,10 @@ use crate::net::stream::{self, Awaited, Broken, Head, Sender};
 /// Servers allow 100 streams or more; below that the exact limit need not be asked for.
 const SURE_STREAMS: usize = 64;
 
+/// The largest window there is (RFC 9113#6.9.1). All calls of a connection share its window: what a few callers do not
+/// take must never close it. Each stream's window, and `max_unread_bytes`, bound what is kept.
+const MAX_WINDOW: u32 = (1 << 31) - 1;
+
 /// One connection, as its users see it.
 pub struct Connection {
     sender: RefCell<SendRequest<Bytes>>,
@@ -49,8 +53,8 @@ impl Connection {
         let (io, flush) = buffered(io);
         let (sender, mut http2) = client::Builder::new()
             .initial_max_send_streams(0)
-            .initial_window_size(limits.stream_window_bytes)
-            .initial_connection_window_size(limits.connection_window_bytes)
+            .initial_window_size(config.upstream.stream_window_bytes)
+            .initial_connection_window_size(MAX_WINDOW)
             .max_frame_size(limits.max_frame_bytes)
             .max_header_list_size(limits.max_metadata_bytes)
             .max_send_buffer_size(1 << 20)
