@@ -94,15 +94,9 @@ impl LoadReport {
                 (field::RPS, Value::Varint(value)) => rps = value as f64,
                 (field::RPS_FRACTIONAL, Value::Double(value)) => self.rps = value,
                 (field::EPS, Value::Double(value)) => self.eps = value,
-                (field::REQUEST_COST, Value::Bytes(entry)) => match pair(entry)? {
-                    (b"queue_ms", value) => self.queue_ms = value,
-                    (b"compute_ms", value) => self.compute_ms = value,
-                    _ => {}
-                },
-                (field::NAMED_METRICS, Value::Bytes(entry)) => match pair(entry)? {
-                    (b"queue", value) => self.queue = value,
-                    _ => {}
-                },
+                (field::REQUEST_COST | field::NAMED_METRICS, Value::Bytes(entry)) => {
+                    self.set(number, pair(entry)?);
+                }
                 _ => {}
             }
         }
@@ -113,6 +107,18 @@ impl LoadReport {
             self.rps = rps;
         }
         Ok(())
+    }
+
+    fn set(&mut self, map: u32, (name, value): (&[u8], f64)) {
+        for (wanted, known, place) in [
+            (field::NAMED_METRICS, QUEUE, &mut self.queue),
+            (field::REQUEST_COST, QUEUE_MS, &mut self.queue_ms),
+            (field::REQUEST_COST, COMPUTE_MS, &mut self.compute_ms),
+        ] {
+            if (map, name) == (wanted, known.as_bytes()) {
+                *place = value;
+            }
+        }
     }
 
     /// The trailer's value. It never repeats, so it is kept out of the connection's compression table.

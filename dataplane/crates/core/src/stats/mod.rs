@@ -6,4 +6,4 @@ mod totals;
 
 pub use counters::{ClosedReason, RefusedReason, RetryCause};
 pub use histogram::{BOUNDS, Histogram, Snapshot};
-pub use totals::{CallStats, ClusterStats, EndpointStats, LoadStats, ProcessStats, StageStats};
+pub use totals::{CallStats, ClusterStats, EndpointStats, ProcessStats, StageStats};
