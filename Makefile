@@ -28,7 +28,7 @@ QUIET := $(shell test -t 2 || echo --quiet)
 
 # Environments that tests and benchmarks use; `make test TEST_PEERS=` goes without (their tests then skip).
 TEST_PEERS ?= tfs seldon triton component mlserver kubernetes go java images
-BENCH_PEERS ?= bench envoy aio
+BENCH_PEERS ?= bench envoy aio grpc-go
 # Processes that run test files side by side. Most tests wait more than they compute: one more than two cores is best.
 PYTEST_WORKERS ?= 3
 # seldon-core 1.17.1 and tensorflow have wheels for these.
@@ -135,7 +135,7 @@ $(UV):
 $(VENV)/.dependencies: pyproject.toml constraints.txt | $(UV)
 	@echo "make: installing Python packages into $(VENV): about 7.6 GB, some minutes; most is torch, whose wheel on PyPI"
 	@echo "make: holds CUDA, and TensorFlow; downloads are kept in uv's cache (~/.cache/uv) for the next time"
-	$(UV) pip install $(QUIET) --python $(PY) --constraints constraints.txt --requirements pyproject.toml --extra torch --extra tensorflow --extra zookeeper --extra dns --extra simulate --group dev
+	$(UV) pip install $(QUIET) --python $(PY) --constraints constraints.txt --requirements pyproject.toml --extra torch --extra tensorflow --extra zookeeper --extra dns --group dev
 	@touch $@
 
 $(VENV)/.native: $(VENV)/.dependencies $(filter-out dataplane/crates/bench/%,$(RUST_SOURCES)) $(PROTOS) | cargo
@@ -189,6 +189,14 @@ GO_PROTOS := $(shell grep -rl 'go_package = "dlinference/' protos --include='*.p
 	PATH=$$GOBIN:$$PATH protoc -I protos --go_out=.peers/go/src --go_opt=module=dlinference \
 		--go-grpc_out=.peers/go/src --go-grpc_opt=module=dlinference $(GO_PROTOS:protos/%=%); \
 	(cd .peers/go/src && go vet ./... && go build -ldflags '-s -w' -o $$GOBIN/call .); \
+	touch $@
+
+.peers/grpc-go/.installed: $(wildcard tests/bench/grpc_go/*)
+	@if ! command -v go >/dev/null; then \
+		echo "make: benchmarks will go without gRPC's own balancing; to have it install Go (go.dev)" >&2; exit 0; \
+	fi; \
+	mkdir -p .peers/grpc-go/bin; \
+	(cd tests/bench/grpc_go && go vet . && go build -ldflags '-s -w' -o $(CURDIR)/.peers/grpc-go/bin/grpc_go .); \
 	touch $@
 
 .peers/java/.installed: tests/interop/java/pom.xml $(wildcard tests/interop/java/src/main/java/*) $(PROTOS)

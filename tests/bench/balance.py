@@ -9,21 +9,24 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench import machine
+from bench import machine, network
 from bench.balance_plot import draw
 from bench.balance_table import table
-from bench.balancers import BALANCERS
+from bench.balancers import BALANCERS, missing
 from bench.figures import codes, figures, over_time, summary
 from bench.replay import Run, direct, replay
 from bench.scenario import Scenario, known, load
+from bench.virtual import simulated, verdict
 from fixtures.processes import ROOT
 
 RESULTS = Path(__file__).parent / "results"
@@ -35,8 +38,12 @@ FIRST = [
 VIRTUAL_ONLY = ("five-of-hundred-slow", "slow-x4-twenty-proxies", "fast-fail-twenty-proxies")
 # The load says when it could not keep its times; above this the figures are of the machine, not of the contender.
 MAX_SEND_LAG_MS = 10.0
+# A scenario whose fault comes once needs no longer.
+SHORT_S = 12
 # Calls a second, of all contenders that run: beyond it the cores would say how long a call takes, not the endpoints.
-MAX_RATE = 2500
+MAX_RATE = 2000
+# Runs of the simulator, which costs little.
+VIRTUAL_SEEDS = 5
 # Width of one step of the lines over time.
 STEP_S = 0.5
 
@@ -44,7 +51,12 @@ STEP_S = 0.5
 def main() -> None:
     """Measure as the command line says, write the results, print the table."""
     options = _options()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     scheduler = _undisturbed()
+    if refused := network.enter():
+        print(f"no network of its own ({refused}): scenarios that lose packets are left out", file=sys.stderr)
+        options.only = [one for one in options.only if not one.losses()]
     result: dict[str, Any] = {
         "what": "open-loop load on proxies in front of the same misbehaving endpoints, all on one machine",
         "command": f'make bench-balance BENCH_ARGS="{" ".join(sys.argv[1:])}"',
@@ -63,7 +75,18 @@ def main() -> None:
             row = _measure(scenario, options, folder, result["contenders"])
             result["scenarios"][scenario.name] = row
             print(table({**result, "scenarios": {scenario.name: row}}), flush=True)
+    result["simulated"] = verdict(result)
     _write(result, options)
+
+
+def _stop(number: int, _: object) -> None:
+    """End what was started, and at once: threads that wait for it would finish their runs first."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ends by itself just now
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])  # proc(5)
+            if parent == os.getpid():
+                os.killpg(int(stat.parent.name), signal.SIGKILL)
+    os._exit(128 + number)
 
 
 def _undisturbed() -> str:
@@ -84,15 +107,22 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--contenders", default=",".join(BALANCERS), help="with commas between")
     parser.add_argument("--seeds", type=int, default=1, help="runs of each, with other arrivals")
     parser.add_argument("--at-once", type=int, default=3, help="most contenders that run at the same time")
+    parser.add_argument(
+        "--full", action="store_true", help=f"do not shorten scenarios to {SHORT_S} s where that can be"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS / "balance.json")
     options = parser.parse_args()
     if options.only == "all":
         options.only = ",".join(name for name in known() if name not in VIRTUAL_ONLY)
     options.contenders = options.contenders.split(",")
+    for who, remedy in missing().items():
+        if who in options.contenders:
+            print(f"{who} is left out: {remedy}", file=sys.stderr)
+            options.contenders.remove(who)
     if wrong := [one for one in options.contenders if one not in BALANCERS]:
         parser.error(f"--contenders: {', '.join(wrong)} is not one of {', '.join(BALANCERS)}")
     try:
-        options.only = [load(name) for name in options.only.split(",")]
+        options.only = [load(name, None if options.full else SHORT_S) for name in options.only.split(",")]
     except ValueError as error:
         parser.error(str(error))
     return options
@@ -106,14 +136,21 @@ def _measure(scenario: Scenario, options: argparse.Namespace, folder: Path, cont
         with ThreadPoolExecutor(len(group)) as threads:
             begun = {who: threads.submit(_replay, scenario, who, seed, folder) for who in group}
             for who, future in begun.items():
-                runs[who].append(future.result())
+                try:
+                    runs[who].append(future.result())
+                except AssertionError as error:
+                    print(f"{scenario.name}: {who} is left out: {error}", file=sys.stderr)
+    runs = {who: found for who, found in runs.items() if found}
     for who, found in runs.items():
         contenders[who] = {"version": found[0].contender.version, "config": found[0].contender.config}
+    virtual = simulated(scenario, options.contenders, VIRTUAL_SEEDS)
     return {
         "about": scenario.facts["about"],
         "warmup_s": scenario.warmup_s,
         "windows_s": scenario.windows(),
-        "contenders": {who: _result(scenario, found) for who, found in runs.items()},
+        "contenders": {
+            who: _result(scenario, found) | {"simulated": virtual.get(who, {})} for who, found in runs.items()
+        },
     }
 
 
@@ -152,7 +189,8 @@ def _write(result: dict[str, Any], options: argparse.Namespace) -> None:
     options.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     draw(result, options.out.with_suffix(".png"))
     shown = options.out.relative_to(ROOT) if options.out.is_relative_to(ROOT) else options.out
-    print(f"\nwritten: {shown} and .png")
+    print(f"\n{result['simulated']}")
+    print(f"written: {shown} and .png")
 
 
 if __name__ == "__main__":

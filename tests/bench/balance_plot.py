@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 LABELS = {
     "ours": "dl-inference",
@@ -54,11 +55,13 @@ def _overview(result: dict[str, Any]) -> Figure:
                 axes.plot(middle, y, "o", color=COLORS[who], markersize=size, label=label)
             axes.axhline(row + 0.5, color="#eeeeee", linewidth=1)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_title(f"{title} (log scale, left is better)")
         axes.grid(axis="x", color="#dddddd")
         axes.spines[["top", "right"]].set_visible(False)
     left.set_yticks(range(len(names)), names)
-    left.invert_yaxis()
     left.axvline(NO_ERRORS, color="#bbbbbb", linewidth=1)
     left.set_xlabel("the line at the left end is 0")
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=len(COLORS), frameon=False)

@@ -17,9 +17,14 @@ def table(result: dict[str, Any]) -> str:
         found = scenario["contenders"]
         columns = COLUMNS | _own(next(iter(found.values()))) | LAST
         columns = {key: title for key, title in columns.items() if any(key in each for each in found.values())}
+        simulated = any(each.get("simulated") for each in found.values())
         lines += [f"\n{name}: {scenario['about']}", f"{'':12}" + "".join(f"{title:>18}" for title in columns.values())]
+        lines[-1] += f"{'simulated p99 ms':>18}" if simulated else ""
         for who, each in found.items():
             cells = "".join(f"{_cell(each[key]) if key in each else '':>18}" for key in columns)
+            if simulated:
+                p99 = each["simulated"].get("p99_ms")
+                cells += f"{'' if p99 is None else _short(p99):>18}"
             lines.append(f"{who:12}{cells}{'' if each['is_trusted'] else '  (load was late: busy machine)'}")
     return "\n".join(lines)
 

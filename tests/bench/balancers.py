@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.contenders import Contender, envoy, installed, nginx, ours, said
+from bench.contenders import PEERS, Contender, envoy, installed, nginx, ours, said
 from fixtures.processes import Process
+
+GRPC_GO = PEERS / "grpc-go" / "bin" / "grpc_go"
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,11 @@ backend fleet
     return Contender("haproxy", version, address, process, config)
 
 
+def _grpc_go(address: str, fleet: Fleet, folder: Path) -> Contender:
+    """A client of gRPC's with its policy round_robin, behind a server of gRPC's (grpc_go/main.go)."""
+    return Contender("grpc-go", said(GRPC_GO, "--version"), address, Process([GRPC_GO, address, *fleet.addresses]))
+
+
 BALANCERS: dict[str, Start] = {
     "ours": _ours(),
     "nginx": _nginx("least_conn;"),
@@ -129,4 +136,10 @@ BALANCERS: dict[str, Start] = {
     "envoy": _envoy("LEAST_REQUEST"),
     "envoy-rr": _envoy("ROUND_ROBIN"),
     "haproxy": _haproxy,
+    "grpc-go": _grpc_go,
 }
+
+
+def missing() -> dict[str, str]:
+    """Return who cannot be started here, and what to do about it."""
+    return {} if GRPC_GO.exists() else {"grpc-go": "install Go (go.dev), then make bench-peers"}

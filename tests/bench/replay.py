@@ -18,6 +18,7 @@ import numpy as np
 from bench.balancers import BALANCERS, Fleet
 from bench.contenders import Contender
 from bench.measure import TARGET
+from bench.network import lossy
 from bench.payloads import PATH, SIZES, predict
 from bench.proc import cpu_seconds
 from bench.scenario import CONTINUE, STOP, Event, Scenario
@@ -74,6 +75,8 @@ def replay(scenario: Scenario, who: str, seed: int, folder: Path) -> Run:
         if contender.process is not None:
             stack.callback(contender.process.kill)
         _wait_answer(contender)
+        for numbers, share in scenario.losses():
+            stack.enter_context(lossy([f"{host}.{number + 1}" for number in numbers], share))
         files = _files(scenario, seed, folder)
         before = _cpu(contender)
         process = Process([TARGET / "load", contender.address, *_load_options(scenario, files)])

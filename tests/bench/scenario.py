@@ -158,6 +158,11 @@ class Scenario:
                     found += [Event(end, False, number, command) for command in ends]
         return sorted(found, key=lambda event: (event.at_s, event.is_begin))
 
+    def losses(self) -> list[tuple[list[int], float]]:
+        """Return the endpoints that packets are lost to and from, all the time, and the share of the packets."""
+        faults = [one for one in self.facts.get("faults", []) if one["kind"] == "loss"]
+        return [(one["endpoints"], one["share"]) for one in faults]
+
     def windows(self) -> list[tuple[float, float]]:
         """Return from when to when each fault is there."""
         return [(begin, end) for fault in self.facts.get("faults", []) for begin, end, _ in self._windows(fault)]
@@ -212,8 +217,12 @@ def known() -> dict[str, Path]:
     return {path.stem: path for folder in FOLDERS for path in sorted(folder.glob("*.toml"))}
 
 
-def load(name: str) -> Scenario:
+def load(name: str, longest_s: float | None = None) -> Scenario:
     """Read one.
+
+    Args:
+        name: of its file.
+        longest_s: a longer one is shortened to it, all its times alike; one whose faults come again stays as it is.
 
     Raises:
         ValueError: there is none of this name.
@@ -221,4 +230,11 @@ def load(name: str) -> Scenario:
     path = known().get(name)
     if path is None:
         raise ValueError(f"no scenario {name}; there are {', '.join(known())}")
-    return Scenario(name, tomllib.loads(path.read_text()))
+    scenario = Scenario(name, tomllib.loads(path.read_text()))
+    faults = scenario.facts.get("faults", [])
+    if longest_s is None or scenario.duration_s <= longest_s or any("every_s" in fault for fault in faults):
+        return scenario
+    factor = longest_s / scenario.duration_s
+    for table in (scenario.facts, *faults):
+        table |= {key: value * factor for key, value in table.items() if key.endswith("_s")}
+    return scenario

@@ -92,3 +92,10 @@ def test_a_faster_endpoint_takes_less_time() -> None:
         "lognormal:5.0:0.3",
         "lognormal:10.0:0.3",
     ]
+
+
+def test_a_long_scenario_is_shortened_but_not_one_whose_faults_come_again() -> None:
+    short = load("fast-fail", 12)
+    assert (short.duration_s, short.warmup_s) == pytest.approx((12, 1.2))
+    assert [event.at_s for event in short.events()][::2] == pytest.approx([3.2, 7.2])
+    assert load("flap", 12).duration_s == load("flap").duration_s

@@ -98,15 +98,11 @@ impl ModelServer {
     /// size.
     pub fn next_batch(&self, timeout: Duration) -> Option<Vec<Call>> {
         let most = self.shared.config.max_batch;
-        // Whoever asks for calls has done with those before.
-        self.shared.meter.set_busy(false, Instant::now());
-        let mut batch = self.shared.queue.next_batch(most, timeout)?;
+        let batch = self.shared.queue.next_batch(most, timeout)?;
         let now = Instant::now();
-        self.shared.meter.set_busy(true, now);
-        for call in &mut batch {
+        for call in &batch {
             let waited = now.saturating_duration_since(call.queued);
             self.shared.stages.queue.record(waited);
-            call.slot.take_up(now, waited);
         }
         Some(batch)
     }
