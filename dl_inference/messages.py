@@ -131,6 +131,9 @@ ServerMetadataResponse = message_class("inference.ServerMetadataResponse")
 ServerReadyRequest = message_class("inference.ServerReadyRequest")
 ServerReadyResponse = message_class("inference.ServerReadyResponse")
 
+# xds.data.orca.v3
+OrcaLoadReport = message_class("xds.data.orca.v3.OrcaLoadReport")
+
 # grpc.health.v1, grpc.reflection.v1
 HealthCheckRequest = message_class("grpc.health.v1.HealthCheckRequest")
 HealthCheckResponse = message_class("grpc.health.v1.HealthCheckResponse")

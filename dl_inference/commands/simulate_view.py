@@ -33,18 +33,37 @@ def show_names(console: Console) -> None:
 
 
 def show(console: Console, name: str, scenario: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
-    """Print a row for each policy, and what goals the first policy misses."""
-    seeds = len(outcomes[0].reports)
-    what = f"{outcomes[0].reports[0]['calls']} calls, median of {seeds} seed{'s' if seeds > 1 else ''}"
-    console.print(Text(f"{name}: {scenario.get('about', '')}\n{what}"), soft_wrap=True)
-    classes = [f"{each['name']}_p99_ms" for each in scenario.get("classes", ())]
-    figures = {**FIGURES, **{each: (each.removesuffix("_ms").replace("_", " ") + " ms", 2, 1) for each in classes}}
+    """Print a row for each policy, and the goals that come with the scenario."""
+    console.print(Text(f"{title(name, scenario)}\n{counted(outcomes)}"), soft_wrap=True)
+    figures = _figures(scenario)
     columns = [Column("policy"), *(Column(head, rank, is_number=True) for head, rank, _ in figures.values())]
     rows = [_row(outcome, figures, scenario) for outcome in outcomes]
     console.print(FittedTable(columns, rows))
-    goals = ", ".join(f"{figure} {value:g}" for figure, value in scenario.get("goals", {}).items())
-    if goals:
+    if goals := ", ".join(f"{figure} {value:g}" for figure, value in scenario.get("goals", {}).items()):
         console.print(Text(f"goals of dwrr: {goals}; * marks what misses one"), soft_wrap=True)
+
+
+def title(name: str, scenario: dict[str, Any]) -> str:
+    """Return what the scenario is, in a line."""
+    return f"{name}: {scenario.get('about', '')}"
+
+
+def counted(outcomes: Sequence[Outcome]) -> str:
+    """Return how many calls and seeds the figures are of."""
+    reports = outcomes[0].reports
+    return f"{reports[0]['calls']} calls, median of {len(reports)} seed{'s' if len(reports) > 1 else ''}"
+
+
+def cells(scenario: dict[str, Any], outcomes: Sequence[Outcome]) -> tuple[list[str], list[list[str]]]:
+    """Return the table as text: the heads, and the cells of each row."""
+    figures = _figures(scenario)
+    rows = [[cell.plain for cell in _row(outcome, figures, scenario).cells] for outcome in outcomes]
+    return ["policy", *(head for head, *_ in figures.values())], rows
+
+
+def _figures(scenario: dict[str, Any]) -> dict[str, tuple[str, int, int]]:
+    classes = [f"{each['name']}_p99_ms" for each in scenario.get("classes", ())]
+    return {**FIGURES, **{each: (f"{each.removesuffix('_ms').replace('_', ' ')} ms", 2, 1) for each in classes}}
 
 
 def _row(outcome: Outcome, figures: dict[str, tuple[str, int, int]], scenario: dict[str, Any]) -> Row:

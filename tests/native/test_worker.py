@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import grpc
 import ml_dtypes
 import numpy as np
 import pytest
+from fixtures.http2_peer import decoded, dial, message, request_head, unary
 from google.protobuf import json_format
 
 from dl_inference import messages
@@ -61,6 +63,7 @@ def config(**changes: Any) -> str:
         "max_batch": 16,
         "timeout_ms": 20000,
         "stream_idle_timeout_ms": 20000,
+        "load_reports": True,
         "latency_buckets_ms": [1, 10, 100],
         "limits": LIMITS,
     }
@@ -174,6 +177,39 @@ def status(served: Served, body: bytes, method: str = METHOD, **options: Any) ->
 
 def trailer(error: grpc.RpcError, name: str) -> str | None:
     return dict(error.trailing_metadata()).get(name)
+
+
+def load_report(served: Served, text: str) -> Any:
+    body = message(seldon(strData=text).SerializeToString())
+    # grpcio's own client keeps the trailer from the application.
+    with dial(served.address) as caller:
+        trailers = unary(caller, request_head(METHOD), body).status()
+    report = trailers.get("endpoint-load-metrics-bin")
+    return None if report is None else messages.OrcaLoadReport.FromString(decoded(report))
+
+
+def test_an_answer_says_how_loaded_the_model_is_and_where_its_time_went(serve: Any) -> None:
+    def answer(batch: Batch) -> None:
+        for index, item in enumerate(batch):
+            if item.value == "slow":
+                time.sleep(0.2)
+            if item.value == "bad":
+                batch.fail(index, 13, "bad", "internal")
+            else:
+                batch.reply(index, "strData", "", [])
+
+    served = serve().answer(answer)
+    slow = load_report(served, "slow")
+    assert 0.15 <= slow.application_utilization <= 1
+    assert slow.request_cost["compute_ms"] >= 200 > slow.request_cost["queue_ms"] >= 0
+    assert slow.named_metrics["queue"] == 0
+    after = load_report(served, "bad")
+    assert (after.rps_fractional > 0, after.eps) == (True, 0)
+    assert load_report(served, "").eps > 0
+
+
+def test_load_reports_can_be_turned_off(serve: Any) -> None:
+    assert load_report(serve(load_reports=False).answer(echo), "") is None
 
 
 def test_a_tensor_is_an_aligned_writable_float64_array_and_comes_back(serve: Any) -> None:

@@ -276,6 +276,13 @@ def test_the_variables_of_the_registry_are_those_that_are_read():
     }
 
 
+def test_the_simulation_of_the_guide_runs(capsys):
+    text = next(block.text for block in BLOCKS if block.page.name == "simulate.md" and block.language == "python")
+    namespace_of(text)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["dwrr", "grpc"]
+
+
 # --- the first prediction
 
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::run::{Call, Run};
 use crate::scenario::{Kind, nanos};
+use crate::timeline::Window;
 
 const EJECT_BIN: Nanos = 200_000_000;
 const RESTORE_BIN: Nanos = 1_000_000_000;
@@ -54,6 +55,8 @@ pub struct Course {
     pub errors: Vec<usize>,
     pub p50_ms: Vec<f64>,
     pub p99_ms: Vec<f64>,
+    /// When a fault was active, and at which endpoints.
+    pub faults: Vec<(f64, f64, Vec<usize>)>,
     /// Of each endpoint, the attempts that were sent to it.
     pub attempts: Vec<Vec<u32>>,
 }
@@ -164,7 +167,13 @@ impl Course {
             }
         }
         let is_error = |call: &&&Call| call.end.is_none_or(|(code, _)| code != Code::Ok);
+        let seconds = |at: Nanos| at as f64 / 1e9;
+        let fault = |window: &Window| {
+            let (from, to) = (seconds(window.time.start), seconds(window.time.end));
+            (from, to, window.endpoints.clone())
+        };
         Self {
+            faults: run.timeline.windows.iter().map(fault).collect(),
             bin_s: bin as f64 / 1e9,
             errors: calls
                 .iter()

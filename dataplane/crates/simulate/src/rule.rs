@@ -39,6 +39,8 @@ pub enum End {
     Refused,
     /// The caller's time was up.
     TimedOut,
+    /// The proxy's own limit of one attempt was reached.
+    Expired,
     /// Another attempt of the call was faster.
     Cancelled,
 }
@@ -75,6 +77,8 @@ pub struct Budget {
 pub struct Habits {
     /// Most attempts of a call, the first included; those that were never sent are not counted.
     pub attempts: u32,
+    /// Limit of one attempt, as a share of the callers' deadline; None: no limit.
+    pub attempt_limit: Option<f64>,
     /// What limits attempts after the first; None: nothing.
     pub budget: Option<Budget>,
     /// The longest random wait before another attempt, ns.
@@ -123,6 +127,7 @@ impl Default for Habits {
     fn default() -> Self {
         Self {
             attempts: 1,
+            attempt_limit: None,
             budget: None,
             retry_delay: 0,
             connects: None,
@@ -147,7 +152,7 @@ impl End {
         match self {
             Self::Status(code) => code,
             Self::Lost | Self::Refused => Code::Unavailable,
-            Self::TimedOut => Code::DeadlineExceeded,
+            Self::TimedOut | Self::Expired => Code::DeadlineExceeded,
             Self::Cancelled => Code::Cancelled,
         }
     }

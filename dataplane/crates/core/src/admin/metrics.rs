@@ -23,6 +23,7 @@ pub fn render(view: &MetricsView<'_>) -> String {
     stages(&mut page, view);
     attempts(&mut page, view);
     endpoints(&mut page, view);
+    loads(&mut page, view);
     clusters(&mut page, view);
     sources(&mut page, view);
     process_counters(&mut page, view);
@@ -118,6 +119,33 @@ fn endpoints(page: &mut Exposition, view: &MetricsView<'_>) {
     );
     for_each_endpoint(view, |labels, endpoint| {
         family.sample(labels, u8::from(endpoint.live));
+    });
+}
+
+fn loads(page: &mut Exposition, view: &MetricsView<'_>) {
+    let mut family = page.family(
+        "dl_load_reports_total",
+        Kind::Counter,
+        "Load reports in the trailers of an endpoint, by whether they could be read.",
+    );
+    for_each_endpoint(view, |labels, endpoint| {
+        let load = &endpoint.stats.load;
+        for (result, count) in [("read", &load.read), ("unreadable", &load.unreadable)] {
+            let count = count.load(Relaxed);
+            if count > 0 {
+                family.sample(&[labels[0], labels[1], ("result", result)], count);
+            }
+        }
+    });
+    let mut family = page.family(
+        "dl_endpoint_utilization",
+        Kind::Gauge,
+        "Utilization in the endpoint's last load report: 1 is fully busy.",
+    );
+    for_each_endpoint(view, |labels, endpoint| {
+        if let Some(utilization) = endpoint.stats.load.utilization() {
+            family.sample(labels, utilization);
+        }
     });
 }
 

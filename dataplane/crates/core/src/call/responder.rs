@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::inflate::ACCEPTED;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
+use crate::grpc::load_report::LOAD_REPORT;
 use crate::grpc::metadata;
 use crate::grpc::status::{self, Status};
 use crate::net::stream::{Answer, Sender};
@@ -24,6 +25,7 @@ pub struct Responder {
     /// What the trailers say of attempts; none where there are no attempts.
     attempts: Option<u32>,
     endpoint: Option<HeaderValue>,
+    load: Option<HeaderValue>,
     is_answered: bool,
 }
 
@@ -36,6 +38,7 @@ impl Responder {
             request_id,
             attempts: None,
             endpoint: None,
+            load: None,
             is_answered: false,
         }
     }
@@ -48,6 +51,11 @@ impl Responder {
     pub fn tell_attempts(&mut self, attempts: u32, endpoint: Option<&HeaderValue>) {
         self.attempts = Some(attempts);
         self.endpoint = endpoint.cloned();
+    }
+
+    /// Let the trailers carry a load report.
+    pub fn tell_load(&mut self, report: HeaderValue) {
+        self.load = Some(report);
     }
 
     /// Ready when the caller has given the call up.
@@ -132,6 +140,9 @@ impl Responder {
             trailers.insert(metadata::ACCESS_ATTEMPTS, count);
         }
         trailers.insert(metadata::X_REQUEST_ID, self.request_id.clone());
+        if let Some(load) = &self.load {
+            trailers.insert(LOAD_REPORT, load.clone());
+        }
         if let Some(endpoint) = &self.endpoint {
             trailers.insert(metadata::ACCESS_ENDPOINT, endpoint.clone());
         }

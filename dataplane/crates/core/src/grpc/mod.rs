@@ -2,6 +2,7 @@
 
 pub mod deadline;
 pub mod framing;
+pub mod load_report;
 pub mod metadata;
 pub mod status;
 pub mod wire;

@@ -98,11 +98,15 @@ impl ModelServer {
     /// size.
     pub fn next_batch(&self, timeout: Duration) -> Option<Vec<Call>> {
         let most = self.shared.config.max_batch;
-        let batch = self.shared.queue.next_batch(most, timeout)?;
+        // Whoever asks for calls has done with those before.
+        self.shared.meter.set_busy(false, Instant::now());
+        let mut batch = self.shared.queue.next_batch(most, timeout)?;
         let now = Instant::now();
-        for call in &batch {
+        self.shared.meter.set_busy(true, now);
+        for call in &mut batch {
             let waited = now.saturating_duration_since(call.queued);
             self.shared.stages.queue.record(waited);
+            call.slot.take_up(now, waited);
         }
         Some(batch)
     }

@@ -197,6 +197,7 @@ fn cluster(cluster: &Cluster) -> Value {
                 "errors": requests - good,
                 "p50_ms": milliseconds(stats.seconds.quantile(0.5)),
                 "p99_ms": milliseconds(stats.seconds.quantile(0.99)),
+                "utilization": stats.load.utilization(),
             })
         })
         .collect();

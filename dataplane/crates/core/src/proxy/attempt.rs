@@ -20,6 +20,7 @@ use crate::balance::Outcome;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::Frames;
+use crate::grpc::load_report::{LoadReport, Unreadable};
 use crate::grpc::status;
 use crate::grpc::{deadline, metadata};
 use crate::net::stream::{Head, Sender};
@@ -29,6 +30,8 @@ pub struct Attempt<'a> {
     pub endpoint: &'a Endpoint,
     pub started: Instant,
     pub exchange: Option<Exchange>,
+    /// What the endpoint said of its load.
+    pub load: Option<LoadReport>,
 }
 
 /// How an attempt ended that the caller has not been told of yet.
@@ -94,6 +97,7 @@ impl Call {
                 return Ended::Failed(Failure::Endpoint(no_status(attempt.endpoint)));
             };
             let outcome = outcome(code, &headers);
+            attempt.load = load_of(attempt.endpoint, &headers);
             metadata::to_downstream(&mut headers);
             return Ended::Status(code, headers, outcome);
         }
@@ -119,6 +123,7 @@ impl Call {
                     return Ended::BrokeOff(Failure::Endpoint(no_status(attempt.endpoint)), out);
                 };
                 let outcome = outcome(code, &trailers);
+                attempt.load = load_of(attempt.endpoint, &trailers);
                 metadata::to_downstream(&mut trailers);
                 self.responder.add_trailers(&mut trailers);
                 // The caller may have gone in this very moment; the call is over either way.
@@ -169,6 +174,22 @@ impl Attempt<'_> {
             .quantile(0.5)
             .map_or(Duration::ZERO, Duration::from_secs_f64);
         retry::time_outcome(self.started.elapsed(), median)
+    }
+}
+
+/// The load report in an answer's trailers. It stays there for the caller, who may balance over access services by it:
+/// what this one would say of itself is how loaded its endpoints are.
+fn load_of(endpoint: &Endpoint, trailers: &HeaderMap) -> Option<LoadReport> {
+    match LoadReport::find(trailers) {
+        Ok(None) => None,
+        Ok(Some(report)) => {
+            endpoint.stats.load.count(Some(report.utilization));
+            Some(report)
+        }
+        Err(Unreadable) => {
+            endpoint.stats.load.count(None);
+            None
+        }
     }
 }
 

@@ -210,6 +210,7 @@ impl Call {
                 endpoint: &endpoint,
                 started,
                 exchange: None,
+                load: None,
             };
             let ended = self.attempt(&mut attempt, &share.settings, clock).await;
             let (code, outcome, next) = self.conclude(ended, &attempt, clock);

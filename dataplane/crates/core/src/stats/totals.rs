@@ -2,7 +2,7 @@
 //! the first call of a model's method.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -79,6 +79,35 @@ pub struct EndpointStats {
     pub seconds: Histogram,
     /// Attempts going on; the lease adds and subtracts.
     pub in_flight: AtomicU64,
+    pub load: LoadStats,
+}
+
+/// What an endpoint says of its own load.
+#[derive(Debug, Default)]
+pub struct LoadStats {
+    /// Reports read, and those that could not be.
+    pub read: AtomicU64,
+    pub unreadable: AtomicU64,
+    /// The last one's, as bits of a float.
+    utilization: AtomicU64,
+}
+
+impl LoadStats {
+    /// Count a report; none is one that could not be read.
+    pub fn count(&self, utilization: Option<f64>) {
+        let Some(utilization) = utilization else {
+            self.unreadable.fetch_add(1, Relaxed);
+            return;
+        };
+        self.utilization.store(utilization.to_bits(), Relaxed);
+        self.read.fetch_add(1, Relaxed);
+    }
+
+    /// The last utilization reported, if there was a report.
+    pub fn utilization(&self) -> Option<f64> {
+        let has_one = self.read.load(Relaxed) > 0;
+        has_one.then(|| f64::from_bits(self.utilization.load(Relaxed)))
+    }
 }
 
 impl EndpointStats {

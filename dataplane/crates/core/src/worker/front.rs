@@ -14,7 +14,7 @@ use super::infer::{self, Inference};
 use super::local;
 use super::method::Method;
 use super::queue::Call;
-use super::reply::{Envelope, Waiting};
+use super::reply::{Envelope, Times, Waiting};
 use super::state::Shared;
 use crate::call::head;
 use crate::call::limit::{Permit, shed};
@@ -22,6 +22,7 @@ use crate::call::messages::Messages;
 use crate::call::responder::Responder;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
+use crate::grpc::load_report::LoadReport;
 use crate::grpc::metadata;
 use crate::grpc::status::Status;
 use crate::local::call::LocalCall;
@@ -166,8 +167,40 @@ impl Front {
     /// Count a call by its code alone.
     pub fn count(&self, method: Option<Method>, code: Code, started: Instant) {
         let id = method.map_or(Method::ALL.len(), |method| method as usize);
-        self.shared.calls.record(id, code, started.elapsed());
+        let now = Instant::now();
+        self.shared
+            .calls
+            .record(id, code, now.saturating_duration_since(started));
+        self.shared
+            .meter
+            .count(is_servers_fault(code), now.into_std());
     }
+
+    /// Let the trailers of a call say how loaded this model server is, and where the call's time went.
+    pub fn tell_load(&self, responder: &mut Responder, times: Times) {
+        if !self.shared.config.load_reports {
+            return;
+        }
+        let load = self.shared.meter.load(std::time::Instant::now());
+        let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+        let report = LoadReport {
+            utilization: load.busy,
+            rps: load.rps,
+            eps: load.eps,
+            queue: self.shared.queue.len() as f64,
+            queue_ms: milliseconds(times.queue),
+            compute_ms: milliseconds(times.compute),
+        };
+        responder.tell_load(report.header());
+    }
+}
+
+/// What a balancer should count as an error of this server, as access.yaml's `failure_codes` do.
+fn is_servers_fault(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss
+    )
 }
 
 /// Decode, with a panic confined to this call.

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::front::Front;
 use super::local;
 use super::method::{Method, unknown_method};
-use super::reply::{Waiting, expired};
+use super::reply::{Times, Waiting, expired};
 use super::stream;
 use crate::call::head;
 use crate::call::limit::Permit;
@@ -37,7 +37,8 @@ pub async fn handle(front: Rc<Front>, head: Head, body: Body, answer: Answer, gu
         None => Err(unknown_method(head.path()).into()),
     };
     match outcome {
-        Ok((message, deadline, _permit)) => {
+        Ok((message, times, deadline, _permit)) => {
+            front.tell_load(&mut responder, times);
             let code = responder.answer(message, deadline).await;
             front.count(method, code, started);
         }
@@ -47,13 +48,15 @@ pub async fn handle(front: Rc<Front>, head: Head, body: Body, answer: Answer, gu
             front.count(method, status.code, started);
         }
         Err(status) => {
+            front.tell_load(&mut responder, Times::default());
             responder.fail(&status);
             front.record(method, Err(&status), started);
         }
     }
 }
 
-/// The framed answer of a call, until when its caller may take it, and what counts it as in flight.
+/// The framed answer of a call, where its time went, until when its caller may take it, and what counts it as in
+/// flight.
 async fn serve(
     front: &Front,
     head: &Head,
@@ -61,7 +64,7 @@ async fn serve(
     body: Body,
     started: Instant,
     responder: &mut Responder,
-) -> Result<(Bytes, Instant, Permit), Status> {
+) -> Result<(Bytes, Times, Instant, Permit), Status> {
     let asked = front.check_call(head)?;
     let permit = front.enter()?;
     let config = &front.shared.config;
@@ -76,8 +79,8 @@ async fn serve(
     drop(message.bytes);
     let id = responder.request_id().clone();
     let waiting = front.submit(method, request, deadline, id)?;
-    let answer = wait(waiting, deadline, responder).await?;
-    Ok((answer, deadline, permit))
+    let (answer, times) = wait(waiting, deadline, responder).await?;
+    Ok((answer, times, deadline, permit))
 }
 
 /// Wait for the model's answer, the deadline or the caller's reset, whichever comes first.
@@ -85,19 +88,22 @@ async fn wait(
     mut waiting: Waiting,
     deadline: Instant,
     responder: &mut Responder,
-) -> Result<Bytes, Status> {
-    let mut reply = pin!(waiting.reply());
-    let mut timer = pin!(sleep_until(deadline));
-    poll_fn(|cx| {
-        if let Poll::Ready(reply) = reply.as_mut().poll(cx) {
-            return Poll::Ready(reply);
-        }
-        if responder.poll_reset(cx).is_ready() {
-            return Poll::Ready(Err(Status::gone()));
-        }
-        timer.as_mut().poll(cx).map(|()| Err(expired()))
-    })
-    .await
+) -> Result<(Bytes, Times), Status> {
+    let answer = {
+        let mut reply = pin!(waiting.reply());
+        let mut timer = pin!(sleep_until(deadline));
+        poll_fn(|cx| {
+            if let Poll::Ready(reply) = reply.as_mut().poll(cx) {
+                return Poll::Ready(reply);
+            }
+            if responder.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Status::gone()));
+            }
+            timer.as_mut().poll(cx).map(|()| Err(expired()))
+        })
+        .await?
+    };
+    Ok((answer, waiting.times()))
 }
 
 #[cfg(test)]

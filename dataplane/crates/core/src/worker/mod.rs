@@ -5,6 +5,7 @@ pub mod front;
 pub mod handle;
 mod infer;
 mod local;
+pub mod meter;
 pub mod method;
 pub mod queue;
 pub mod reply;

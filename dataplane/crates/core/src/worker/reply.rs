@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -13,6 +13,15 @@ use crate::grpc::status::Status;
 
 /// A framed message, or why there is none.
 pub type Reply = Result<Bytes, Status>;
+
+/// Where the time of a call went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// It waited for the model.
+    pub queue: Duration,
+    /// The model, and the hooks around it, worked on its batch.
+    pub compute: Duration,
+}
 
 /// What answers a call, by its protocol.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +41,11 @@ pub enum Envelope {
 /// Answers one call, once. Dropped before that, it answers INTERNAL: never silence.
 #[derive(Debug)]
 pub struct ReplySlot {
-    sender: Option<oneshot::Sender<Reply>>,
+    sender: Option<oneshot::Sender<(Reply, Times)>>,
     abandoned: Arc<AtomicUsize>,
     deadline: Instant,
+    /// When it was taken out of the queue, and how long it had waited there.
+    taken: Option<(Instant, Duration)>,
     envelope: Envelope,
     max_bytes: usize,
 }
@@ -48,9 +59,10 @@ pub struct Slots {
 /// The waiting side of a [`ReplySlot`].
 #[derive(Debug)]
 pub struct Waiting {
-    receiver: oneshot::Receiver<Reply>,
+    receiver: oneshot::Receiver<(Reply, Times)>,
     abandoned: Arc<AtomicUsize>,
     has_ended: bool,
+    times: Times,
 }
 
 /// The deadline passed before there was an answer.
@@ -74,12 +86,14 @@ impl ReplySlot {
             receiver,
             abandoned: abandoned.clone(),
             has_ended: false,
+            times: Times::default(),
         };
         (
             Self {
                 sender: Some(sender),
                 abandoned,
                 deadline,
+                taken: None,
                 envelope,
                 max_bytes,
             },
@@ -89,6 +103,11 @@ impl ReplySlot {
 
     pub fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    /// It leaves the queue, where it has `waited`.
+    pub fn take_up(&mut self, now: Instant, waited: Duration) {
+        self.taken = Some((now, waited));
     }
 
     /// Whether the caller has gone: nobody would read an answer.
@@ -121,8 +140,12 @@ impl ReplySlot {
         }
     }
 
-    fn deliver(&self, sender: oneshot::Sender<Reply>, reply: Reply) {
-        if sender.send(reply).is_err() {
+    fn deliver(&self, sender: oneshot::Sender<(Reply, Times)>, reply: Reply) {
+        let times = self.taken.map_or_else(Times::default, |(at, queue)| Times {
+            queue,
+            compute: at.elapsed(),
+        });
+        if sender.send((reply, times)).is_err() {
             // The caller is gone; its Waiting counted itself when it went.
             self.abandoned.fetch_sub(1, Ordering::Relaxed);
         }
@@ -211,7 +234,14 @@ impl Waiting {
         let reply = (&mut self.receiver).await;
         self.has_ended = true;
         // A slot always sends before it goes; the error covers a leaked one.
-        reply.unwrap_or_else(|_| Err(Status::internal()))
+        let (reply, times) = reply.unwrap_or_else(|_| (Err(Status::internal()), Times::default()));
+        self.times = times;
+        reply
+    }
+
+    /// Where the time went of a call that has its [`reply`](Self::reply).
+    pub fn times(&self) -> Times {
+        self.times
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use tokio::sync::watch;
 
 use super::codec::oip::shown;
+use super::meter::Meter;
 use super::method::Method;
 use super::queue::Queue;
 use crate::call::limit::{HeldBytes, InFlight};
@@ -36,6 +38,8 @@ pub struct Shared {
     pub calls: CallStats,
     /// Where their time goes; the queue is recorded when Python takes a call.
     pub stages: StageStats,
+    /// What load reports say.
+    pub meter: Meter,
     pub in_flight: InFlight,
     /// Request bytes of the calls in flight.
     pub held: Arc<HeldBytes>,
@@ -55,6 +59,7 @@ impl Shared {
             queue: Arc::new(Queue::new(config.max_queue)),
             stages: StageStats::default(),
             calls: CallStats::new(Method::ALL.len() + 1),
+            meter: Meter::new(Instant::now()),
             in_flight: InFlight::default(),
             held: Arc::new(held),
             reflection: Arc::new(Reflection::new(descriptors, &services)?),

@@ -14,7 +14,7 @@ use super::codec::oip::{InferEnvelope, encode_stream_error};
 use super::front::{Front, Request};
 use super::infer::{self, Inference};
 use super::method::Method;
-use super::reply::{Envelope, Reply, Waiting, expired};
+use super::reply::{Envelope, Reply, Times, Waiting, expired};
 use crate::call::limit::{Held, Permit};
 use crate::call::messages::{Message, Messages};
 use crate::call::responder::{Responder, text};
@@ -91,7 +91,9 @@ pub async fn serve(
         idle: Duration::from_millis(front.shared.config.stream_idle_timeout_ms),
         waiting: VecDeque::new(),
     };
-    match stream.run(&mut out).await {
+    let ended = stream.run(&mut out).await;
+    front.tell_load(&mut responder, Times::default());
+    match ended {
         Ok(()) => drop(responder.finish(&mut out, None)),
         // Dropping the sender resets what is left.
         Err(status) if status.is_gone() => {}

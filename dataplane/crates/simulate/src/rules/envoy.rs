@@ -1,5 +1,7 @@
-//! Envoy's round robin and least request, each with outlier detection at its defaults and one retry on another host
-//! (`connect-failure,refused-stream,unavailable,reset,resource-exhausted`, back-off up to 25 ms).
+//! Envoy's round robin and least request, as its users would set them: outlier detection that sweeps each second,
+//! ejects for 2 s and up to half of the hosts (its defaults are 10 s, 30 s and 10 %), one retry on another host
+//! (`connect-failure,refused-stream,reset,unavailable,resource-exhausted`, back-off up to 25 ms), half of the
+//! callers' deadline for an attempt (`per_try_timeout`).
 //!
 //! Source: Envoy load_balancer_impl.cc 00cf9a05, least_request_lb.cc 0a31a547, outlier_detection.proto 1282f875,
 //! circuit_breaker.proto 01c2c1fa.
@@ -7,16 +9,16 @@
 use dl_core::balancing::{Code, Nanos};
 use fastrand::Rng;
 
-use crate::rule::{Ask, Budget, End, Finished, Habits, Picked, Refusal, Rule};
+use crate::rule::{Ask, End, Finished, Habits, Picked, Refusal, Rule};
 
 const SECOND: Nanos = 1_000_000_000;
 /// Of outlier detection: errors in a row, the time between sweeps, the first and the longest ejection.
 const CONSECUTIVE: u32 = 5;
-const SWEEP: Nanos = 10 * SECOND;
-const BASE: Nanos = 30 * SECOND;
+const SWEEP: Nanos = SECOND;
+const BASE: Nanos = 2 * SECOND;
 const LONGEST: Nanos = 300 * SECOND;
 /// Most hosts that are ejected, %, but always one.
-const MOST_EJECTED: usize = 10;
+const MOST_EJECTED: usize = 50;
 /// Of the success rate: fewest hosts, fewest calls of a host between sweeps, standard deviations below the mean.
 const LEAST_HOSTS: usize = 5;
 const LEAST_CALLS: u32 = 100;
@@ -147,12 +149,9 @@ impl Rule for Envoy {
     fn habits(&self) -> Habits {
         Habits {
             attempts: 2,
-            // `retry_budget`: 20 % of what is active, and always 3; nearly the same as a rate.
-            budget: Some(Budget {
-                ratio: 0.2,
-                per_second: 10.0,
-                cap: 100.0,
-            }),
+            attempt_limit: Some(0.5),
+            // `max_retries` is 1000 at once, which is never reached.
+            budget: None,
             retry_delay: 25_000_000,
             tick: Some(SWEEP),
             ..Habits::default()
@@ -190,7 +189,7 @@ impl Rule for Envoy {
         // What the caller cancels is not counted; the deadline is the caller's.
         let is_error = match finished.end {
             End::Cancelled | End::TimedOut => return,
-            End::Lost | End::Refused => true,
+            End::Lost | End::Refused | End::Expired => true,
             End::Status(code) => is_5xx(code),
         };
         host.calls += 1;
@@ -209,7 +208,10 @@ impl Rule for Envoy {
     fn retries(&self, end: End) -> bool {
         matches!(
             end,
-            End::Lost | End::Refused | End::Status(Code::Unavailable | Code::ResourceExhausted)
+            End::Lost
+                | End::Refused
+                | End::Expired
+                | End::Status(Code::Unavailable | Code::ResourceExhausted)
         )
     }
 

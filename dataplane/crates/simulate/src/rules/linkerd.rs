@@ -168,7 +168,7 @@ impl Rule for Linkerd {
             )
             | End::Lost
             | End::Refused => self.failed(slot, now),
-            End::TimedOut => self.failed(slot, now),
+            End::TimedOut | End::Expired => self.failed(slot, now),
             End::Cancelled => self.nodes[slot].is_probed = false,
             End::Status(_) => {
                 let node = &mut self.nodes[slot];

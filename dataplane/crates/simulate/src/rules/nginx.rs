@@ -1,5 +1,6 @@
-//! nginx's upstream, round robin or `least_conn`, with its defaults: `max_fails=1 fail_timeout=10s`, tried elsewhere on
-//! `error timeout` (`non_idempotent`), any number of times. A grpc-status is not looked at.
+//! nginx's upstream, round robin or `least_conn`, as its users would set it: `max_fails=3 fail_timeout=2s`, an attempt
+//! has half of the callers' deadline (`grpc_read_timeout`), another one on `error timeout` (`non_idempotent`), two in
+//! all. A grpc-status is not looked at.
 //!
 //! Source: nginx 3f6f7824, ngx_http_upstream_round_robin.c, ngx_http_upstream_least_conn_module.c.
 
@@ -7,7 +8,8 @@ use dl_core::balancing::Nanos;
 
 use crate::rule::{Ask, End, Finished, Habits, Picked, Refusal, Rule};
 
-const FAIL_TIMEOUT: Nanos = 10_000_000_000;
+const MAX_FAILS: u32 = 3;
+const FAIL_TIMEOUT: Nanos = 2_000_000_000;
 
 #[derive(Default)]
 pub struct Nginx {
@@ -40,7 +42,8 @@ impl Nginx {
     fn is_usable(&self, slot: usize, tried: &[usize], now: Nanos) -> bool {
         let peer = &self.peers[slot];
         // A single peer is never out.
-        let is_out = self.peers.len() > 1 && peer.fails > 0 && now <= peer.checked + FAIL_TIMEOUT;
+        let has_failed = self.peers.len() > 1 && peer.fails >= MAX_FAILS;
+        let is_out = has_failed && now <= peer.checked + FAIL_TIMEOUT;
         !is_out && !tried.contains(&slot)
     }
 
@@ -72,7 +75,8 @@ impl Nginx {
 impl Rule for Nginx {
     fn habits(&self) -> Habits {
         Habits {
-            attempts: u32::MAX,
+            attempts: 2,
+            attempt_limit: Some(0.5),
             ..Habits::default()
         }
     }
@@ -117,12 +121,12 @@ impl Rule for Nginx {
         let peer = &mut self.peers[slot];
         peer.connections -= 1;
         match finished.end {
-            // The caller hung up: nginx's own timeouts are 60 s.
+            // The caller hung up.
             End::TimedOut | End::Cancelled => {}
-            End::Lost | End::Refused => {
+            End::Lost | End::Refused | End::Expired => {
                 peer.fails += 1;
                 (peer.accessed, peer.checked) = (now, now);
-                peer.effective = (peer.effective - peer.weight).max(0);
+                peer.effective = (peer.effective - peer.weight / i64::from(MAX_FAILS)).max(0);
             }
             End::Status(_) if peer.accessed < peer.checked => peer.fails = 0,
             End::Status(_) => {}
@@ -130,6 +134,6 @@ impl Rule for Nginx {
     }
 
     fn retries(&self, end: End) -> bool {
-        matches!(end, End::Lost | End::Refused)
+        matches!(end, End::Lost | End::Refused | End::Expired)
     }
 }

@@ -70,7 +70,7 @@ impl Rule for Ours {
             }
             End::Lost | End::Refused => Outcome::Failure,
             End::TimedOut if now - finished.started >= LEAST_HELD => Outcome::Failure,
-            End::Status(_) | End::TimedOut | End::Cancelled => Outcome::Neutral,
+            End::Status(_) | End::TimedOut | End::Expired | End::Cancelled => Outcome::Neutral,
         };
         self.picker.report(slot, outcome);
     }

@@ -5,6 +5,7 @@ use dl_core::balancing::{Code, Nanos};
 use super::{Attempt, Run};
 use crate::events::Event;
 use crate::rule::{Ask, End, Picked, Refusal};
+use crate::scenario::nanos;
 
 /// Most attempts of a call that never reached an endpoint.
 const MOST_UNSENT: u32 = 8;
@@ -70,6 +71,11 @@ impl Run<'_> {
             let at = self.now + 2 * self.way;
             self.events.at(at, Event::Ended(number, End::Refused));
             return;
+        }
+        if let Some(share) = proxy.habits.attempt_limit {
+            let limit = nanos(share * self.scenario.deadline_ms / 1e3);
+            let expired = Event::Ended(number, End::Expired);
+            self.events.at(self.now + limit, expired);
         }
         let delay = proxy.rule.hedge_delay();
         let is_hedged = proxy.habits.hedges.is_some() && !is_hedge;

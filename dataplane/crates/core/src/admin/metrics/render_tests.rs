@@ -27,6 +27,8 @@ fn sample_page() -> String {
     stats.retries.add(RetryCause::UpstreamStatus);
     let endpoint = EndpointStats::default();
     endpoint.answered(Code::Ok, Duration::from_millis(3));
+    endpoint.load.count(Some(0.75));
+    endpoint.load.count(None);
     let idle = EndpointStats::default();
     let view = MetricsView {
         version: "0.1.0",
@@ -110,6 +112,8 @@ fn the_page_is_valid_text_with_each_family_together_and_no_series_twice() {
         "dl_attempts_total{cluster=\"fleet\",endpoint=\"127.0.0.1:1\",code=\"OK\"} 1",
         "dl_effective_weight{cluster=\"fleet\",endpoint=\"127.0.0.1:1\"} 1.5",
         "dl_endpoint_live{cluster=\"fleet\",endpoint=\"unix:/x\"} 0",
+        "dl_load_reports_total{cluster=\"fleet\",endpoint=\"127.0.0.1:1\",result=\"unreadable\"} 1",
+        "dl_endpoint_utilization{cluster=\"fleet\",endpoint=\"127.0.0.1:1\"} 0.75",
         "dl_retries_total{cluster=\"fleet\",kind=\"upstream_status\"} 1",
         "dl_retry_budget_tokens{cluster=\"fleet\"} 12.5",
         "dl_shed_total{scope=\"cluster\",cluster=\"fleet\"} 0",
