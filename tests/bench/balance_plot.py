@@ -21,6 +21,8 @@ LABELS = {
 }
 # Readable by people who do not tell red from green (Okabe and Ito), the subject in the strongest.
 COLORS = dict(zip(LABELS, ["#d55e00", "#009e73", "#9ad8c0", "#0072b2", "#56b4e9", "#cc79a7", "#e6b800"], strict=True))
+# Of this product with other settings.
+MORE_COLORS = ["#000000", "#8b5a2b", "#7f7f7f", "#7b3294"]
 # Errors of 0 have no place on a log scale; they stand at its left end.
 NO_ERRORS = 0.005
 
@@ -30,6 +32,11 @@ def draw(result: dict[str, Any], path: Path) -> None:
     with mpl.rc_context({"font.size": 9, "axes.titlesize": 10}):
         _overview(result).savefig(path, dpi=110)
         _timelines(result).savefig(path.with_stem(f"{path.stem}-time"), dpi=100)
+
+
+def _color(result: dict[str, Any], who: str) -> str:
+    others = [one for one in result["contenders"] if one not in COLORS]
+    return COLORS.get(who) or MORE_COLORS[others.index(who) % len(MORE_COLORS)]
 
 
 def _title(result: dict[str, Any]) -> str:
@@ -48,11 +55,12 @@ def _overview(result: dict[str, Any]) -> Figure:
             found = result["scenarios"][name]["contenders"]
             for place, (who, each) in enumerate(found.items()):
                 y = row + 0.7 * ((place + 0.5) / len(found) - 0.5)
+                color = _color(result, who)
                 low, middle, high = (max(each[figure_name][key] or 0, NO_ERRORS) for key in ("min", "median", "max"))
-                axes.plot([low, high], [y, y], color=COLORS[who], linewidth=1.5)
-                label = LABELS[who] if row == 0 else None
+                axes.plot([low, high], [y, y], color=color, linewidth=1.5)
+                label = LABELS.get(who, who) if row == 0 else None
                 size = 7 if who == "ours" else 5
-                axes.plot(middle, y, "o", color=COLORS[who], markersize=size, label=label)
+                axes.plot(middle, y, "o", color=color, markersize=size, label=label)
             axes.axhline(row + 0.5, color="#eeeeee", linewidth=1)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -76,7 +84,7 @@ def _timelines(result: dict[str, Any]) -> Figure:
     for row, (name, places) in enumerate(zip(names, figure.subplots(len(names), 2, squeeze=False), strict=True)):
         scenario = result["scenarios"][name]
         for axes, (key, title) in zip(places, titles.items(), strict=True):
-            _lines(axes, scenario, key)
+            _lines(axes, result, scenario, key)
             axes.set_title(f"{name}: {title}", loc="left")
         places[0].set_yscale("log")
         if row == 0:
@@ -84,12 +92,14 @@ def _timelines(result: dict[str, Any]) -> Figure:
     return figure
 
 
-def _lines(axes: Axes, scenario: dict[str, Any], key: str) -> None:
+def _lines(axes: Axes, result: dict[str, Any], scenario: dict[str, Any], key: str) -> None:
     for begin, end in scenario["windows_s"]:
         axes.axvspan(begin, end, color="#f3f3f3")
     for who, each in scenario["contenders"].items():
         over_time = each["over_time"]
         width = 2 if who == "ours" else 1
-        axes.plot(over_time["t_s"], over_time[key], color=COLORS[who], linewidth=width, label=LABELS[who])
+        axes.plot(
+            over_time["t_s"], over_time[key], color=_color(result, who), linewidth=width, label=LABELS.get(who, who)
+        )
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlim(left=scenario["warmup_s"] / 2)

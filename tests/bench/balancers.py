@@ -6,6 +6,7 @@ callers' deadline, and where it can put an endpoint aside it does.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +139,30 @@ BALANCERS: dict[str, Start] = {
     "haproxy": _haproxy,
     "grpc-go": _grpc_go,
 }
+
+
+def find(name: str) -> Start:
+    """Return how to start a contender: one of BALANCERS, or this product with settings of its cluster.
+
+    Args:
+        name: ``nginx``, or ``ours:policy=p2c+max_attempts=3``: values in JSON, or words.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    if name.startswith("ours:"):
+        pairs = (pair.partition("=") for pair in name.removeprefix("ours:").split("+"))
+        return _ours(**{key: _value(text) for key, _, text in pairs})
+    if name not in BALANCERS:
+        raise ValueError(f"no contender {name}; there are {', '.join(BALANCERS)} and ours:KEY=VALUE+KEY=VALUE")
+    return BALANCERS[name]
+
+
+def _value(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def missing() -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from bench.balancers import BALANCERS, Fleet
+from bench.balancers import Fleet, find
 from bench.contenders import Contender
 from bench.measure import TARGET
 from bench.network import lossy
@@ -56,7 +56,7 @@ def replay(scenario: Scenario, who: str, seed: int, folder: Path) -> Run:
 
     Args:
         scenario: what is run.
-        who: a name of BALANCERS.
+        who: as bench.balancers.find takes it.
         seed: of the arrivals and the endpoints.
         folder: empty, for configurations and files.
 
@@ -71,7 +71,7 @@ def replay(scenario: Scenario, who: str, seed: int, folder: Path) -> Run:
         events = scenario.events()
         for event in (one for one in events if one.at_s < 0):
             _do(event, processes)
-        contender = BALANCERS[who](f"{host}.250:{PORT}", fleet, folder)
+        contender = find(who)(f"{host}.250:{PORT}", fleet, folder)
         if contender.process is not None:
             stack.callback(contender.process.kill)
         _wait_answer(contender)

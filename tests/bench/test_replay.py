@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bench.balancers import BALANCERS
+from bench.balancers import BALANCERS, Fleet, find
 from bench.contenders import Contender
 from bench.measure import TARGET
 from bench.replay import replay
@@ -47,3 +47,16 @@ def test_a_contender_that_never_answers_is_named_with_its_log(tmp_path: Path, mo
     monkeypatch.setattr("bench.replay.START_S", 0.2)
     with pytest.raises(AssertionError, match=r"nobody: no OK in 0\.2 s"):
         replay(Scenario("made", FACTS), "nobody", 1, tmp_path)
+
+
+def test_a_contender_is_a_name_or_this_product_with_settings() -> None:
+    assert find("envoy") is BALANCERS["envoy"]
+    with pytest.raises(ValueError, match="no contender apache; there are ours, nginx"):
+        find("apache")
+
+
+def test_settings_of_a_contender_reach_its_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, object]] = []
+    monkeypatch.setattr("bench.balancers.ours", lambda *_, settings: seen.append(settings))
+    find('ours:policy=p2c+max_attempts=1+retry_codes=["INTERNAL"]')("", Fleet([], [], 1000), tmp_path)
+    assert seen == [{"policy": "p2c", "max_attempts": 1, "retry_codes": ["INTERNAL"]}]

@@ -7,7 +7,7 @@ from typing import Any
 from bench.scenario import Scenario
 
 from dl_inference._native import NativeError
-from dl_inference.simulation.outcome import simulate
+from dl_inference.simulation.outcome import ALL, simulate
 
 # Contender -> the policy that stands for it there. Its configuration is that of the simulator, not of bench.balancers.
 POLICIES = {
@@ -27,7 +27,8 @@ def simulated(scenario: Scenario, contenders: list[str], seeds: int) -> dict[str
     """Return errors and p99, the medians over the seeds, of each contender that it knows; nothing where it knows a
     scenario's faults not.
     """
-    named = {POLICIES[who]: who for who in contenders if who in POLICIES}
+    named = {POLICIES.get(who, who.removeprefix("ours:policy=")): who for who in contenders}
+    named = {policy: who for policy, who in named.items() if policy in ALL}
     try:
         outcomes = simulate(scenario.facts, named, range(1, seeds + 1))
     except NativeError:
