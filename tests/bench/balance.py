@@ -71,6 +71,9 @@ def main() -> None:
         folder = Path(name)
         folder.chmod(0o755)  # nginx's worker is another user
         result["direct"] = direct(max(options.only, key=lambda one: one.facts["load"]["rate"]), folder)
+        alone = result["direct"]
+        late, took = alone["send_lag_ms"]["p99"], alone["latency_ms"]["p99"]
+        print(f"without a contender, at the highest rate: p99 {took:.1f} ms, calls sent {late:.1f} ms late (p99)")
         for scenario in options.only:
             row = _measure(scenario, options, folder, result["contenders"])
             result["scenarios"][scenario.name] = row
