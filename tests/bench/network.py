@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
+import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,13 +14,15 @@ from contextlib import contextmanager
 from bench.contenders import installed
 
 CLONE_NEWNET = 0x4000_0000  # linux/sched.h
+SIOCSIFFLAGS, IFF_UP = 0x8914, 1  # netdevice(7)
 
 
 def enter() -> str:
     """Take this process, its later threads and children to a network of their own; "" or why that is not allowed."""
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
         return os.strerror(ctypes.get_errno())
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True, timeout=10)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", IFF_UP))
     return ""
 
 
