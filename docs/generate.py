@@ -59,11 +59,11 @@ The status of an endpoint is passed on unchanged: code, text, details and traile
 | status | retried | counts |
 |---|---|---|
 | a code of `retry_codes` (UNAVAILABLE unless configured) | idempotent methods, on another endpoint | as below |
-| a code of `failure_codes` | as above | yes |
+| a code of `failure_codes` | by `retry_codes` | yes |
 | RESOURCE_EXHAUSTED, unless it is about the message's size | once, idempotent methods, on another endpoint | never |
-| RESOURCE_EXHAUSTED about the size: `access-error: message_too_large`, or the texts of gRPC's libraries | by `retry_codes` | never |
+| RESOURCE_EXHAUSTED about the size: `message_too_large`, or a text of gRPC's libraries | by `retry_codes` | never |
 | any status with `grpc-retry-pushback-ms` | after that time, if the deadline leaves it; negative: never | as its code |
-| any status with the trailer `access-error: hook` | as above | no: the user's code failed, not the endpoint |
+| any status with the trailer `access-error: hook` | by `retry_codes` | no: the user's code failed, not the endpoint |
 | DEADLINE_EXCEEDED or CANCELLED after 90 % of the attempt's time | as `deadline_exceeded` | as `deadline_exceeded` |
 | no gRPC status, but an HTTP status | as its code | as its code |
 

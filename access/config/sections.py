@@ -171,6 +171,14 @@ class ClusterSettings(Section):
     idempotent: bool = Field(
         True, description="whether a call that may have reached the model can be sent again; `false` forbids it"
     )
+    hedge: bool = Field(
+        False,
+        description="whether a second endpoint is asked when the first takes longer than 95 % of the calls; the first "
+        "answer counts, and the other call is cancelled. For idempotent methods of one message each way",
+    )
+    hedge_budget_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.05, description="hedges that each call adds to their budget, at most 20: 0.05 lets hedges add 5 % of load"
+    )
     retry_codes: Codes = Field(("UNAVAILABLE",), description="gRPC codes that are tried on another endpoint")
     failure_codes: Annotated[Codes, AfterValidator(_never_resource_exhausted)] | None = Field(
         None,

@@ -117,6 +117,10 @@ pub struct ClusterConfig {
     pub max_attempts: u32,
     /// Whether predict and metadata methods may be sent twice.
     pub idempotent: bool,
+    /// Ask a second endpoint when the first takes longer than 95 % of the calls.
+    pub hedge: bool,
+    /// Hedges that each request adds to their budget (0.05 = hedges may add 5 % load).
+    pub hedge_budget_ratio: f64,
     /// gRPC codes, by name, that are tried on another endpoint.
     pub retry_codes: Vec<String>,
     /// gRPC codes, by name, that count against the endpoint, by the protocol of the method called.

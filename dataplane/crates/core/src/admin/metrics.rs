@@ -175,6 +175,16 @@ fn clusters(page: &mut Exposition, view: &MetricsView<'_>) {
         }
     }
     let mut family = page.family(
+        "dl_hedges_total",
+        Kind::Counter,
+        "Calls for which a second endpoint was due to be asked, by how that ended.",
+    );
+    for cluster in &view.clusters {
+        for (result, count) in cluster.stats.hedges.used() {
+            family.sample(&[("cluster", cluster.name), ("result", result)], count);
+        }
+    }
+    let mut family = page.family(
         "dl_retry_budget_tokens",
         Kind::Gauge,
         "Retries that the budget allows now.",

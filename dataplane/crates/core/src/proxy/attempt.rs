@@ -1,5 +1,6 @@
 //! One attempt at one endpoint: the request goes up, the answer comes down, as far as it comes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
@@ -9,8 +10,8 @@ use tokio::time::Instant;
 
 use super::call::Call;
 use super::clock::Clock;
-use super::cluster::Endpoint;
-use super::exchange::Exchange;
+use super::cluster::{Endpoint, Lease, Share};
+use super::exchange::{Answering, Exchange};
 use super::failure::Failure;
 use super::method::Method;
 use super::relay::Relay;
@@ -23,11 +24,13 @@ use crate::grpc::framing::Frames;
 use crate::grpc::load_report::{LoadReport, Unreadable};
 use crate::grpc::status;
 use crate::grpc::{deadline, metadata};
-use crate::net::stream::{Head, Sender};
+use crate::net::stream::{Body, Head, Sender};
 
 /// One attempt, while it lasts.
-pub struct Attempt<'a> {
-    pub endpoint: &'a Endpoint,
+pub struct Attempt {
+    pub endpoint: Arc<Endpoint>,
+    /// None once it is over.
+    pub lease: Option<Lease>,
     pub started: Instant,
     pub exchange: Option<Exchange>,
     /// What the endpoint said of its load.
@@ -51,10 +54,12 @@ impl Call {
     /// Send the call to one endpoint, and pass its answer on as far as it comes.
     pub async fn attempt(
         &mut self,
-        attempt: &mut Attempt<'_>,
-        settings: &Settings,
+        attempt: &mut Attempt,
+        tried: &mut Vec<Arc<Endpoint>>,
+        share: &Share,
         clock: &mut Clock<'_>,
     ) -> Ended {
+        let settings = &*share.settings;
         let Some(upstream) = self.worker.upstream(&attempt.endpoint.address) else {
             let message = format!("endpoint {} was removed", attempt.endpoint.address.text);
             let error = Error::new(ErrorKind::ConnectFailed, message);
@@ -77,30 +82,23 @@ impl Call {
             }
         };
         let exchange = attempt.exchange.insert(exchange);
-        let response = exchange
-            .response(response, &mut self.inbound, &mut self.responder, clock)
-            .await;
-        let (http_status, mut headers, body) = match response {
-            Ok(response) => response,
-            Err(failure) => return Ended::Failed(failure),
+        let begun = if let Some(delay) = self.hedge_delay(share) {
+            // In a box, so that the many calls that never hedge have no room for it.
+            Box::pin(self.race(attempt, response, delay, (share, tried), clock)).await
+        } else {
+            let response =
+                exchange.response(response, &mut self.inbound, &mut self.responder, clock);
+            let response = response.await;
+            self.begun(attempt, response, settings)
+        };
+        let (mut headers, body) = match begun {
+            Ok(begun) => begun,
+            Err(ended) => return ended,
         };
         let outcome = |code, headers: &HeaderMap| outcome_of(code, headers, self.method, settings);
-        if http_status != StatusCode::OK && !headers.contains_key(status::GRPC_STATUS) {
-            let (text, number) = (&attempt.endpoint.address.text, http_status.as_u16());
-            let code = Code::from_http(number);
-            let message = format!("endpoint {text} answered HTTP status {number}");
-            let outcome = outcome(code, &headers);
-            return Ended::Status(code, status::headers(code, &message), outcome);
-        }
-        if body.has_ended() {
-            let Some(code) = status::parse_grpc_status(&headers) else {
-                return Ended::Failed(Failure::Endpoint(no_status(attempt.endpoint)));
-            };
-            let outcome = outcome(code, &headers);
-            attempt.load = load_of(attempt.endpoint, &headers);
-            metadata::to_downstream(&mut headers);
-            return Ended::Status(code, headers, outcome);
-        }
+        let Some(exchange) = &mut attempt.exchange else {
+            return Ended::Failed(Failure::Endpoint(no_status(&attempt.endpoint)));
+        };
         self.inbound.commit(exchange.cursor());
         clock.set_attempt(None);
         metadata::to_downstream(&mut headers);
@@ -120,22 +118,55 @@ impl Call {
         match exchange.relay(relay, &mut self.inbound, clock).await {
             Ok(Some(mut trailers)) => {
                 let Some(code) = status::parse_grpc_status(&trailers) else {
-                    return Ended::BrokeOff(Failure::Endpoint(no_status(attempt.endpoint)), out);
+                    return Ended::BrokeOff(Failure::Endpoint(no_status(&attempt.endpoint)), out);
                 };
                 let outcome = outcome(code, &trailers);
-                attempt.load = load_of(attempt.endpoint, &trailers);
+                attempt.load = load_of(&attempt.endpoint, &trailers);
                 metadata::to_downstream(&mut trailers);
                 self.responder.add_trailers(&mut trailers);
                 // The caller may have gone in this very moment; the call is over either way.
                 let _ = out.trailers(trailers);
                 Ended::Answered(code, outcome)
             }
-            Ok(None) => Ended::BrokeOff(Failure::Endpoint(no_status(attempt.endpoint)), out),
+            Ok(None) => Ended::BrokeOff(Failure::Endpoint(no_status(&attempt.endpoint)), out),
             Err(failure) => Ended::BrokeOff(failure, out),
         }
     }
 
-    fn upstream_head(&self, attempt: &Attempt<'_>, clock: &Clock<'_>) -> Head {
+    /// What an answer's head means: the answer begins, or this was all of it.
+    pub fn begun(
+        &self,
+        attempt: &mut Attempt,
+        answer: Result<Answering, Failure>,
+        settings: &Settings,
+    ) -> Result<(HeaderMap, Body), Ended> {
+        let (http_status, mut headers, body) = answer.map_err(Ended::Failed)?;
+        let outcome = |code, headers: &HeaderMap| outcome_of(code, headers, self.method, settings);
+        if http_status != StatusCode::OK && !headers.contains_key(status::GRPC_STATUS) {
+            let (text, number) = (&attempt.endpoint.address.text, http_status.as_u16());
+            let code = Code::from_http(number);
+            let message = format!("endpoint {text} answered HTTP status {number}");
+            let outcome = outcome(code, &headers);
+            return Err(Ended::Status(
+                code,
+                status::headers(code, &message),
+                outcome,
+            ));
+        }
+        if body.has_ended() {
+            let Some(code) = status::parse_grpc_status(&headers) else {
+                let error = no_status(&attempt.endpoint);
+                return Err(Ended::Failed(Failure::Endpoint(error)));
+            };
+            let outcome = outcome(code, &headers);
+            attempt.load = load_of(&attempt.endpoint, &headers);
+            metadata::to_downstream(&mut headers);
+            return Err(Ended::Status(code, headers, outcome));
+        }
+        Ok((headers, body))
+    }
+
+    pub fn upstream_head(&self, attempt: &Attempt, clock: &Clock<'_>) -> Head {
         let mut headers = self.headers.clone();
         if let Some(end) = clock.attempt_end() {
             let left = end.saturating_duration_since(attempt.started);
@@ -147,7 +178,7 @@ impl Call {
         }
         Head {
             verb: http::Method::POST,
-            uri: upstream_uri(self.method, attempt.endpoint),
+            uri: upstream_uri(self.method, &attempt.endpoint),
             headers,
         }
     }
@@ -155,7 +186,23 @@ impl Call {
 
 // === impl Attempt ===
 
-impl Attempt<'_> {
+impl Attempt {
+    /// An attempt that begins now.
+    pub fn new(lease: Lease) -> Self {
+        Self {
+            endpoint: lease.endpoint.clone(),
+            lease: Some(lease),
+            started: Instant::now(),
+            exchange: None,
+            load: None,
+        }
+    }
+
+    /// When it ends at the latest, if it has a limit of its own.
+    pub fn end(&self, settings: &Settings) -> Option<Instant> {
+        settings.attempt_timeout.map(|limit| self.started + limit)
+    }
+
     /// What its exchange, if it came so far, says of whom it waits for.
     pub fn waits(&self, on: impl Fn(&Exchange) -> bool) -> bool {
         self.exchange.as_ref().is_some_and(on)

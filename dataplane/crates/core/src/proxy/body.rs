@@ -172,6 +172,11 @@ impl Inbound {
         !self.has_forgotten
     }
 
+    /// Whether all of the request is here and kept: two attempts can send it at the same time.
+    pub fn is_whole(&self) -> bool {
+        self.has_ended && self.is_keeping
+    }
+
     /// No other attempt will come: what has been sent need not be kept.
     pub fn commit(&mut self, cursor: &mut usize) {
         if self.is_keeping {

@@ -91,6 +91,11 @@ impl Call {
     /// Count an attempt that begins now.
     pub fn begin_attempt(&mut self, endpoint: &Arc<Endpoint>) {
         self.attempts += 1;
+        self.name_endpoint(endpoint);
+    }
+
+    /// Tell, and log, this endpoint as the one that answers.
+    pub fn name_endpoint(&mut self, endpoint: &Arc<Endpoint>) {
         self.record.endpoint = Some(endpoint.clone());
         let is_exposed = self.worker.shared.config.expose_endpoints;
         let endpoint = is_exposed.then_some(&endpoint.address.header);

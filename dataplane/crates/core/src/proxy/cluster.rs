@@ -18,6 +18,8 @@ use crate::call::limit::InFlight;
 use crate::local::health::Changes;
 use crate::stats::{ClusterStats, EndpointStats};
 
+/// Hedges that the budget holds at most, and at the start (balancing.md 2.7).
+const MOST_HEDGES: f64 = 20.0;
 /// Calls that may wait for a cluster's first connection.
 const MAX_WAITING: usize = 1024;
 
@@ -26,6 +28,7 @@ pub struct Cluster {
     pub name: Box<str>,
     pub stats: ClusterStats,
     pub budget: RetryBudget,
+    pub hedge_budget: RetryBudget,
     pub in_flight: InFlight,
     settings: ArcSwap<Settings>,
     set: Mutex<Set>,
@@ -90,6 +93,7 @@ impl Cluster {
                 config.retry_budget_cap,
                 started,
             ),
+            hedge_budget: RetryBudget::new(config.hedge_budget_ratio, 0.0, MOST_HEDGES, started),
             in_flight: InFlight::default(),
             set: Mutex::new(set),
             settings: ArcSwap::from_pointee(settings.clone()),
@@ -110,6 +114,8 @@ impl Cluster {
             config.retry_budget_per_second,
             config.retry_budget_cap,
         );
+        self.hedge_budget
+            .configure(config.hedge_budget_ratio, 0.0, MOST_HEDGES);
         let policy = config.policy.clone();
         self.settings.store(Arc::new(settings));
         let mut set = self.lock();
@@ -214,6 +220,17 @@ impl Cluster {
 
     pub fn policy(&self) -> String {
         self.lock().policy.clone()
+    }
+
+    /// The time that 95 % of the attempts take at most, once there were enough of them.
+    pub fn hedge_delay(&self) -> Option<Duration> {
+        let set = self.lock();
+        let slow = |endpoint: &Arc<Endpoint>| {
+            let times = endpoint.stats.seconds.snapshot();
+            (times.count() >= 50).then(|| times.quantile(0.95))?
+        };
+        let least = set.endpoints.iter().filter_map(slow).reduce(f64::min);
+        least.map(Duration::from_secs_f64)
     }
 
     pub fn is_live(&self) -> bool {

@@ -1,7 +1,7 @@
 //! One attempt at one endpoint: the request's bytes stream up, the answer's stream down.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http::{HeaderMap, StatusCode};
@@ -14,6 +14,9 @@ use super::relay::Relay;
 use crate::call::responder::Responder;
 use crate::error::{Error, ErrorKind};
 use crate::net::stream::{Awaited, Body, Head, Sender};
+
+/// The head of an answer, and the body that follows.
+pub type Answering = (StatusCode, HeaderMap, Body);
 
 /// A request on its way to an endpoint, and the answer on its way back.
 pub struct Exchange {
@@ -74,20 +77,15 @@ impl Exchange {
     /// Send the request and wait for the answer's head.
     pub async fn response(
         &mut self,
-        response: Awaited,
+        mut response: Awaited,
         inbound: &mut Inbound,
         responder: &mut Responder,
         clock: &mut Clock<'_>,
-    ) -> Result<(StatusCode, HeaderMap, Body), Failure> {
-        let mut response = pin!(response);
+    ) -> Result<Answering, Failure> {
         poll_fn(|cx| {
-            if let Poll::Ready(result) = response.as_mut().poll(cx) {
-                return Poll::Ready(
-                    result.map_err(|broken| Failure::Endpoint(before_headers(&broken))),
-                );
-            }
-            if let Poll::Ready(Err(failure)) = self.poll_request(cx, inbound, clock) {
-                return Poll::Ready(Err(failure));
+            let answer = self.poll_response(cx, &mut response, inbound, clock);
+            if answer.is_ready() {
+                return answer;
             }
             if responder.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Failure::Caller(cancelled())));
@@ -97,6 +95,24 @@ impl Exchange {
                 .map(|expired| Err(Failure::Expired(expired)))
         })
         .await
+    }
+
+    /// Ready when the answer's head has come, or the attempt has failed. Sends the request meanwhile.
+    pub fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        response: &mut Awaited,
+        inbound: &mut Inbound,
+        clock: &mut Clock<'_>,
+    ) -> Poll<Result<Answering, Failure>> {
+        if let Poll::Ready(result) = Pin::new(response).poll(cx) {
+            let failure = |broken| Failure::Endpoint(before_headers(&broken));
+            return Poll::Ready(result.map_err(failure));
+        }
+        match self.poll_request(cx, inbound, clock) {
+            Poll::Ready(Err(failure)) => Poll::Ready(Err(failure)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
     }
 
     /// Pass the answer's body on, as it comes, and return its trailers.

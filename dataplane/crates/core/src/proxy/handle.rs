@@ -172,6 +172,9 @@ impl Call {
             }
             if !is_other {
                 cluster.budget.request();
+                if settings.hedge {
+                    cluster.hedge_budget.request();
+                }
             }
             self.record.cluster = Some(cluster.clone());
             let last = match self.attempts(&share, clock).await {
@@ -201,41 +204,25 @@ impl Call {
         let picked = self.pick(&share.cluster, clock).await;
         let mut lease = picked.map_err(|error| Last::Error(error, false))?;
         loop {
-            let endpoint = lease.endpoint.clone();
-            let started = Instant::now();
-            let limit = share.settings.attempt_timeout;
-            clock.set_attempt(limit.map(|limit| started + limit));
-            self.begin_attempt(&endpoint);
-            let mut attempt = Attempt {
-                endpoint: &endpoint,
-                started,
-                exchange: None,
-                load: None,
-            };
-            let ended = self.attempt(&mut attempt, &share.settings, clock).await;
-            let (code, outcome, next) = self.conclude(ended, &attempt, clock);
-            let exchange = attempt.exchange.take();
-            if next.is_answer() {
-                endpoint.stats.answered(code, started.elapsed());
-            } else {
-                endpoint.stats.failed(code);
-            }
-            lease.finish(outcome);
-            let last = match next {
-                Next::Done(error) => {
+            let mut attempt = Attempt::new(lease);
+            clock.set_attempt(attempt.end(&share.settings));
+            self.begin_attempt(&attempt.endpoint);
+            let ended = self.attempt(&mut attempt, &mut tried, share, clock).await;
+            let last = match self.settle(&mut attempt, ended, clock) {
+                (code, Next::Done(error)) => {
                     self.record.error = error;
                     return Ok(code);
                 }
-                Next::Undecided(last) => last,
+                (_, Next::Undecided(last)) => last,
             };
-            tried.push(endpoint);
+            tried.push(attempt.endpoint);
             let another = match self.pick_another(share, &tried, &last, clock).await {
                 Ok(Some(another)) => another,
                 Ok(None) => return Err(last),
                 Err(error) => return Err(Last::Error(error, false)),
             };
             // The same endpoint again means a connection that takes no more calls.
-            if let Some(exchange) = exchange.filter(|_| another.is_repeat) {
+            if let Some(exchange) = attempt.exchange.filter(|_| another.is_repeat) {
                 exchange.discard_connection();
             }
             lease = another.lease;

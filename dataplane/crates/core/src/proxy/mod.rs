@@ -11,6 +11,7 @@ pub mod cluster;
 mod exchange;
 mod failure;
 pub mod handle;
+mod hedge;
 mod hops;
 mod listing;
 pub mod local;

@@ -14,6 +14,7 @@ pub struct Settings {
     pub stream_idle_timeout: Duration,
     pub max_attempts: u32,
     pub idempotent: bool,
+    pub hedge: bool,
     pub retry_codes: CodeSet,
     pub max_in_flight: usize,
     failure_codes: [CodeSet; 3],
@@ -53,6 +54,7 @@ impl Settings {
             stream_idle_timeout: Duration::from_millis(config.stream_idle_timeout_ms),
             max_attempts: config.max_attempts.max(1),
             idempotent: config.idempotent,
+            hedge: config.hedge,
             retry_codes: codes(&config.retry_codes)?,
             failure_codes: [
                 codes(&failure.tfs)?,

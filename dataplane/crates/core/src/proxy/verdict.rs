@@ -56,12 +56,32 @@ impl Next {
 // === impl Call ===
 
 impl Call {
+    /// Count an attempt that has ended, let the balancer learn from it, and say what follows.
+    pub fn settle(
+        &mut self,
+        attempt: &mut Attempt,
+        ended: Ended,
+        clock: &Clock<'_>,
+    ) -> (Code, Next) {
+        let (code, outcome, next) = self.conclude(ended, attempt, clock);
+        let stats = &attempt.endpoint.stats;
+        if next.is_answer() {
+            stats.answered(code, attempt.started.elapsed());
+        } else {
+            stats.failed(code);
+        }
+        if let Some(lease) = attempt.lease.take() {
+            lease.finish(outcome);
+        }
+        (code, next)
+    }
+
     /// What the end of an attempt means: the code that is counted for the endpoint, what the balancer learns, and
     /// what happens next.
-    pub fn conclude(
+    fn conclude(
         &mut self,
         ended: Ended,
-        attempt: &Attempt<'_>,
+        attempt: &Attempt,
         clock: &Clock<'_>,
     ) -> (Code, Outcome, Next) {
         match ended {
@@ -104,7 +124,7 @@ impl Call {
     }
 
     /// The error of a failure, and whether the endpoint is to blame (design.md, error table, last column).
-    fn judge(&self, failure: Failure, attempt: &Attempt<'_>) -> (Error, Outcome) {
+    fn judge(&self, failure: Failure, attempt: &Attempt) -> (Error, Outcome) {
         match failure {
             Failure::Caller(error) => {
                 // A caller's reset at its own deadline usually beats our timer (balancing.md 2.2, cancel trap).
@@ -294,7 +314,7 @@ impl Call {
         deadline.is_none_or(|at| at.saturating_duration_since(Instant::now()) > time)
     }
 
-    fn is_idempotent(&self, share: &Share) -> bool {
+    pub fn is_idempotent(&self, share: &Share) -> bool {
         share.settings.idempotent && self.method.idempotent
     }
 }

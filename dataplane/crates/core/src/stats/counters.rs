@@ -65,6 +65,29 @@ impl Label for RetryCause {
     }
 }
 
+/// How a race between two attempts of a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HedgeResult {
+    /// The second attempt answered first.
+    Won,
+    /// The first attempt answered after all.
+    Lost,
+    /// Neither answered.
+    Failed,
+    /// There was no second attempt: the budget was used up.
+    NoBudget,
+}
+
+impl Label for HedgeResult {
+    const COUNT: usize = 4;
+    fn index(self) -> usize {
+        self as usize
+    }
+    fn value(index: usize) -> &'static str {
+        ["won", "lost", "failed", "no_budget"][index]
+    }
+}
+
 /// Why a connection was turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusedReason {
@@ -143,6 +166,8 @@ pub type CodeCounters = Counters<Code, { Code::COUNT }>;
 pub type KindCounters = Counters<ErrorKind, { ErrorKind::COUNT }>;
 /// By what led to the retry.
 pub type RetryCounters = Counters<RetryCause, { RetryCause::COUNT }>;
+/// By how the race ended.
+pub type HedgeCounters = Counters<HedgeResult, { HedgeResult::COUNT }>;
 /// By why a connection was turned away.
 pub type RefusedCounters = Counters<RefusedReason, { RefusedReason::COUNT }>;
 /// By why a connection ended.

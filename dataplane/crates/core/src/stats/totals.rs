@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::counters::{ClosedCounters, CodeCounters, KindCounters, RefusedCounters, RetryCounters};
+use super::counters::{
+    ClosedCounters, CodeCounters, HedgeCounters, KindCounters, RefusedCounters, RetryCounters,
+};
 use super::histogram::Histogram;
 use crate::code::Code;
 
@@ -128,6 +130,7 @@ impl EndpointStats {
 #[derive(Debug, Default)]
 pub struct ClusterStats {
     pub retries: RetryCounters,
+    pub hedges: HedgeCounters,
     /// Calls beyond the cluster's `max_in_flight`.
     pub shed: AtomicU64,
 }

@@ -1,0 +1,150 @@
+"""A call that takes longer than most is asked of a second endpoint, within a budget; the first answer counts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+from e2e.calls import FEEDBACK, FOR_M, Answer, answer, ask
+from fixtures.access_process import TFS, Access, cluster, wait_until
+from fixtures.http2_peer import Stream, echo
+from fixtures.processes import Endpoint
+
+Code = grpc.StatusCode
+TO_M = [("x-model", "m")]
+# Enough of them that the cluster knows how long its calls take.
+WARM = 120
+CANCEL = 8
+# What the budget holds at first.
+SAVED = 20
+
+
+class Hedged:
+    """Endpoints that have answered quickly, the service that hedges in front of them, a channel to it."""
+
+    def __init__(self, access: Access, channel: grpc.Channel, endpoints: list[Endpoint]) -> None:
+        self.access, self.channel, self.endpoints = access, channel, endpoints
+        (fleet,) = access.status()["clusters"]
+        access.wait_live(*[each["address"] for each in fleet["endpoints"]])
+        for each in self.start(WARM):
+            assert answer(each).code is Code.OK
+
+    def ask(self, path: str = TFS) -> Answer:
+        """Make one call."""
+        return ask(self.channel, path, FOR_M, metadata=TO_M)
+
+    def start(self, number: int) -> list[Any]:
+        """Make calls at the same time."""
+        call = self.channel.unary_unary(TFS)
+        return [call.future(FOR_M, metadata=TO_M, timeout=20) for _ in range(number)]
+
+    def executions(self) -> int:
+        """Return how many calls the endpoints have seen."""
+        return sum(each.counts()[0] for each in self.endpoints)
+
+    def hedges(self, result: str) -> float:
+        """Return the count of a result."""
+        return self.access.counter("dl_hedges_total", result=result)
+
+
+@pytest.fixture
+def hedged(start_access: Any, start_endpoint: Any, connect: Any) -> Callable[..., Hedged]:
+    def make(**settings: Any) -> Hedged:
+        endpoints = [start_endpoint("--echo", "yes") for _ in range(2)]
+        settings = {"hedge": True, **settings}
+        access = start_access(cluster([each.address for each in endpoints], **settings))
+        return Hedged(access, connect(access.address), endpoints)
+
+    return make
+
+
+def test_a_call_that_hangs_is_answered_by_another_endpoint(hedged: Callable[..., Hedged]) -> None:
+    it = hedged()
+    it.endpoints[0].tell("hang")
+    started = time.monotonic()
+    answers = [it.ask() for _ in range(6)]
+    assert {each.code for each in answers} == {Code.OK}
+    assert {each.trailers["access-endpoint"] for each in answers} == {it.endpoints[1].address}
+    assert max(each.attempts for each in answers) == 2
+    assert it.hedges("won") == sum(each.attempts - 1 for each in answers)
+    assert time.monotonic() - started < 10
+
+
+def test_the_attempt_that_loses_is_cancelled(
+    start_access: Any, start_scripted: Any, start_endpoint: Any, connect: Any
+) -> None:
+    hangs, ends = threading.Event(), []
+
+    def serve(stream: Stream) -> None:
+        if not hangs.is_set():
+            return echo(stream)
+        stream.read_all()
+        ends.append(stream.wait_gone().code)
+        return None
+
+    loser, winner = start_scripted(serve), start_endpoint("--echo", "yes")
+    access = start_access(cluster([loser.address, winner.address], hedge=True))
+    it = Hedged(access, connect(access.address), [winner])
+    hangs.set()
+    assert [it.ask().code for _ in range(4)] == [Code.OK] * 4
+    wait_until(lambda: ends, "the loser's stream has ended")
+    assert set(ends) == {CANCEL}
+    wait_until(lambda: access.endpoint(loser.address)["in_flight"] == 0, "nothing is left of it")
+
+
+def test_an_endpoint_that_is_asked_second_and_fails_leaves_the_call_to_the_first(
+    hedged: Callable[..., Hedged],
+) -> None:
+    it = hedged()
+    slow, broken = it.endpoints
+    slow.tell("slow 300")
+    broken.tell("status 14")
+    answers = [it.ask() for _ in range(4)]
+    assert {each.code for each in answers} == {Code.OK}
+    assert {each.trailers["access-endpoint"] for each in answers} == {slow.address}
+    assert it.hedges("lost") + it.access.counter("dl_retries_total") >= 4
+
+
+def test_a_first_attempt_that_fails_late_leaves_the_call_to_the_second(hedged: Callable[..., Hedged]) -> None:
+    it = hedged(attempt_timeout_ms=250)
+    for endpoint in it.endpoints:
+        endpoint.tell("slow 200")
+    it.endpoints[0].tell("hang")
+    answers = [it.ask() for _ in range(4)]
+    assert {each.code for each in answers} == {Code.OK}
+    assert {each.attempts for each in answers} <= {1, 2}
+
+
+def test_hedges_stay_within_their_budget(hedged: Callable[..., Hedged]) -> None:
+    it = hedged(hedge_budget_ratio=0)
+    for endpoint in it.endpoints:
+        endpoint.tell("slow 100")
+    before = it.executions()
+    calls = 2 * SAVED
+    answers = [answer(each) for each in it.start(calls)]
+    assert [each.code for each in answers] == [Code.OK] * calls
+    used = it.hedges("won") + it.hedges("lost")
+    assert used <= SAVED
+    assert it.hedges("no_budget") > 0
+    assert it.executions() - before == calls + sum(each.attempts - 1 for each in answers)
+    assert max(each.attempts for each in answers) <= 2
+
+
+@pytest.mark.parametrize(
+    ("path", "settings"),
+    [(FEEDBACK, {}), (TFS, {"idempotent": False}), (TFS, {"max_attempts": 1}), (TFS, {"hedge": False})],
+    ids=["feedback", "not idempotent", "one attempt", "off"],
+)
+def test_a_call_that_may_not_be_made_twice_is_not(
+    hedged: Callable[..., Hedged], path: str, settings: dict[str, Any]
+) -> None:
+    it = hedged(**settings)
+    for endpoint in it.endpoints:
+        endpoint.tell("slow 150")
+    got = it.ask(path)
+    assert (got.code, got.attempts) == (Code.OK, 1)
+    assert it.access.counter("dl_hedges_total") == 0
