@@ -269,6 +269,24 @@ def test_a_call_beyond_the_limit_in_flight_is_shed(
     assert ask(it.channel).code is Code.OK
 
 
+def test_calls_of_low_priority_are_shed_first(fleet: Callable[..., Fleet]) -> None:
+    it = fleet(1, max_in_flight=10)
+    it.endpoints[0].tell("hang")
+    call = it.channel.unary_unary(TFS)
+    low = [("x-priority", "low")]
+    held = [call.future(FOR_M, metadata=low, timeout=20) for _ in range(7)]
+    wait_until(lambda: it.endpoints[0].counts()[0] == 7, "seven calls are in flight")
+    got = ask(it.channel, metadata=low)
+    assert (got.code, got.error) == (Code.RESOURCE_EXHAUSTED, "shed")
+    assert "cluster fleet has 7 calls in flight" in got.message
+    assert "(max_in_flight 10)" in got.message
+    held += [call.future(FOR_M, metadata=[("x-priority", "urgent")], timeout=20) for _ in range(3)]
+    wait_until(lambda: it.endpoints[0].counts()[0] == 10, "the others are in flight, too")
+    assert ask(it.channel).error == "shed"
+    for each in held:
+        each.cancel()
+
+
 def test_a_call_is_shed_when_too_many_bytes_are_held(fleet: Callable[..., Fleet]) -> None:
     it = fleet(limits={"max_held_bytes": 1 << 20, "max_message_bytes": 4 << 20})
     # The name comes last, so that everything before it has to be held.

@@ -132,6 +132,21 @@ pub fn shed(what: &str, limit: usize) -> Error {
     Error::new(ErrorKind::Shed, text)
 }
 
+/// How many calls may be in flight before one of low priority is shed: 70 % of the limit, rounded up.
+pub const fn low_limit(limit: usize) -> usize {
+    limit - limit / 10 * 3 - limit % 10 * 3 / 10
+}
+
+/// The error of a call of low priority beyond its part of a limit on calls in flight.
+pub fn shed_low(what: &str, limit: usize) -> Error {
+    let low = low_limit(limit);
+    let text = format!(
+        "{what} has {low} calls in flight, and calls with x-priority: low get no more than 70 % of its limit \
+         (max_in_flight {limit}); try again later"
+    );
+    Error::new(ErrorKind::Shed, text)
+}
+
 /// Add to a counter unless it would exceed the limit. Never above it, not even for a moment: an optimistic add
 /// that is taken back could refuse another caller for whom there was room.
 fn add_within(counter: &AtomicUsize, amount: usize, limit: usize) -> bool {
@@ -168,6 +183,14 @@ mod tests {
         permits.truncate(2);
         assert!(in_flight.acquire(3).is_some());
         assert!(in_flight.acquire(0).is_none());
+    }
+
+    #[test]
+    fn calls_of_low_priority_get_seven_tenths_and_at_least_one() {
+        for (limit, low) in [(0, 0), (1, 1), (3, 3), (10, 7), (15, 11), (1024, 717)] {
+            assert_eq!(low_limit(limit), low, "of {limit}");
+        }
+        assert!(low_limit(usize::MAX) < usize::MAX);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub const X_MODEL: HeaderName = HeaderName::from_static("x-model");
 pub const X_MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
 /// A deployment's name, as seldon-core's client sends it to its gateways.
 pub const SELDON: HeaderName = HeaderName::from_static("seldon");
+/// How much a call matters: `low`, or anything else.
+pub const X_PRIORITY: HeaderName = HeaderName::from_static("x-priority");
 /// Trailer: what went wrong, in the words of the error table.
 pub const ACCESS_ERROR: HeaderName = HeaderName::from_static("access-error");
 /// Trailer: how many attempts the call took.
@@ -73,6 +75,11 @@ pub fn previous_attempts(headers: &HeaderMap) -> u32 {
     let value = headers.get(&PREVIOUS_ATTEMPTS);
     let text = value.and_then(|value| value.to_str().ok());
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// Whether the caller says that others matter more.
+pub fn is_low_priority(headers: &HeaderMap) -> bool {
+    headers.get(&X_PRIORITY).is_some_and(|value| value == "low")
 }
 
 /// The caller's request id, if it is one: 1 to 64 of `A-Z a-z 0-9 . _ -`.
@@ -199,6 +206,15 @@ mod tests {
         assert!(hook_failed(&map(&[("access-error", "hook")])));
         assert!(!hook_failed(&map(&[("access-error", "internal")])));
         assert!(!hook_failed(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_call_is_of_low_priority_only_where_it_says_exactly_that() {
+        assert!(is_low_priority(&map(&[("x-priority", "low")])));
+        for other in ["", "LOW", "lowest", "high"] {
+            assert!(!is_low_priority(&map(&[("x-priority", other)])), "{other}");
+        }
+        assert!(!is_low_priority(&HeaderMap::new()));
     }
 
     #[test]

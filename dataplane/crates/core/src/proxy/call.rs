@@ -1,5 +1,6 @@
 //! One call that goes to an endpoint, and what is counted and logged when it ends.
 
+use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,6 +17,7 @@ use super::retry;
 use super::route_key::RouteKey;
 use super::split::Split;
 use super::worker::Worker;
+use crate::call::limit::{InFlight, Permit, low_limit, shed, shed_low};
 use crate::call::responder::Responder;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
@@ -38,6 +40,8 @@ pub struct Call {
     /// What the access service adds to the answer, if that lists versions.
     pub listing: Option<Rc<Listing>>,
     pub attempts: u32,
+    /// Shed first.
+    pub is_low: bool,
     /// An endpoint was full, and the call has been sent to another for it.
     pub has_met_full: bool,
     pub record: Record,
@@ -75,6 +79,7 @@ impl Call {
             split: None,
             listing: None,
             attempts: 0,
+            is_low: false,
             has_met_full: false,
             record: Record {
                 stats: worker.shared.unrouted.clone(),
@@ -86,6 +91,23 @@ impl Call {
             },
             worker,
         }
+    }
+
+    /// A place among the calls in flight, of the process or of a cluster.
+    ///
+    /// # Errors
+    /// `shed`; for calls of low priority before the limit is reached.
+    pub fn permit(
+        &self,
+        in_flight: &InFlight,
+        what: impl Display,
+        limit: usize,
+    ) -> Result<Permit, Error> {
+        let least = if self.is_low { low_limit(limit) } else { limit };
+        in_flight.acquire(least).ok_or_else(|| match self.is_low {
+            true => shed_low(&what.to_string(), limit),
+            false => shed(&what.to_string(), limit),
+        })
     }
 
     /// Count an attempt that begins now.

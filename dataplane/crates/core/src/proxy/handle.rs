@@ -22,7 +22,6 @@ use super::method::{self, Kind, Streaming};
 use super::verdict::{Last, Next};
 use super::worker::{SeenState, Worker};
 use crate::call::head::{self, shortened};
-use crate::call::limit::shed;
 use crate::call::responder::Responder;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
@@ -72,11 +71,13 @@ impl Call {
         self.check_admin()?;
         hops::count(&mut self.headers)?;
         self.caller_deadline = head::timeout(&self.headers)?;
-        let Some(_permit) = shared.in_flight.acquire(limits.max_in_flight) else {
+        self.is_low = metadata::is_low_priority(&self.headers);
+        let (in_flight, limit) = (&shared.in_flight, limits.max_in_flight);
+        let permit = self.permit(in_flight, "the access service", limit);
+        let _permit = permit.inspect_err(|_| {
             let stats = &shared.server.stats;
             stats.shed_in_flight.fetch_add(1, Ordering::Relaxed);
-            return Err(shed("the access service", limits.max_in_flight));
-        };
+        })?;
         let mut timer = std::pin::pin!(tokio::time::sleep_until(
             self.started + Duration::from_secs(86_400)
         ));
@@ -164,12 +165,11 @@ impl Call {
         loop {
             let Share { cluster, settings } = &share;
             self.set_deadline(&share, clock);
-            let permit = cluster.in_flight.acquire(settings.max_in_flight);
-            if permit.is_none() {
+            let what = format_args!("cluster {}", cluster.name);
+            let permit = self.permit(&cluster.in_flight, what, settings.max_in_flight);
+            let permit = permit.inspect_err(|_| {
                 cluster.stats.shed.fetch_add(1, Ordering::Relaxed);
-                let what = format!("cluster {}", cluster.name);
-                return Err(shed(&what, settings.max_in_flight));
-            }
+            })?;
             if !is_other {
                 cluster.budget.request();
                 if settings.hedge {
