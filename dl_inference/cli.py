@@ -17,6 +17,7 @@ from dl_inference.commands import (
     simulate,
     status,
     version,
+    why,
 )
 from dl_inference.serving import ending
 
@@ -51,6 +52,7 @@ for command in (
     describe.describe,
     check.check,
     status.status,
+    why.why,
     simulate.simulate,
     version.version,
 ):

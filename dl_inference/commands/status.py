@@ -33,18 +33,18 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def fetch(admin: str) -> dict[str, Any]:
-    """Return /status of the admin port at ``host:port`` or ``unix:/path``.
+def ask(admin: str, path: str) -> tuple[int, dict[str, Any]]:
+    """Return HTTP status and document of a page of the admin port at ``host:port`` or ``unix:/path``.
 
     Raises:
-        StatusError: nobody answers there, or something else does.
+        StatusError: nobody answers there, or not with a document.
     """
     # http.client and not urllib.request: a proxy from the environment has no business here.
     is_unix = admin.startswith("unix:")
     try:
         connection = _UnixConnection(admin[5:]) if is_unix else http.client.HTTPConnection(admin, timeout=TIMEOUT_S)
         try:
-            connection.request("GET", "/status")
+            connection.request("GET", path)
             response = connection.getresponse()
             body = response.read()
         finally:
@@ -53,9 +53,21 @@ def fetch(admin: str) -> dict[str, Any]:
     except (OSError, http.client.HTTPException, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         remedy = f"is a service running there? Name its admin port: --admin, here {admin}"
-        raise StatusError(f"no status from {admin}: {why}; {remedy}") from error
-    if response.status != 200 or not isinstance(document, dict):
+        raise StatusError(f"no {path[1:].partition('/')[0]} from {admin}: {why}; {remedy}") from error
+    if not isinstance(document, dict):
         raise StatusError(f"{admin} answers HTTP {response.status}: is it the admin port of an access service?")
+    return response.status, document
+
+
+def fetch(admin: str) -> dict[str, Any]:
+    """Return /status of the admin port at ``host:port`` or ``unix:/path``.
+
+    Raises:
+        StatusError: nobody answers there, or something else does.
+    """
+    code, document = ask(admin, "/status")
+    if code != 200:
+        raise StatusError(f"{admin} answers HTTP {code}: is it the admin port of an access service?")
     return document
 
 

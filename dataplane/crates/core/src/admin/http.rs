@@ -46,6 +46,13 @@ pub trait AdminPages: Send + Sync {
     fn status_json(&self) -> String;
     /// Whether calls are welcome; the reason when not.
     fn ready(&self) -> Result<(), String>;
+    /// The last calls that are remembered, or the one with this request id, as JSON; none where there is no such page.
+    ///
+    /// # Errors
+    /// The id is unknown; the document says how far back the memory goes.
+    fn calls_json(&self, _request_id: Option<&str>) -> Option<Result<String, String>> {
+        None
+    }
     /// What else a reader of /ready should know, one line each; it changes nothing.
     fn remarks(&self) -> Vec<String> {
         Vec::new()

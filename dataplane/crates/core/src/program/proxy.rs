@@ -187,6 +187,12 @@ impl AdminPages for Control {
         self.status()
     }
 
+    fn calls_json(&self, request_id: Option<&str>) -> Option<Result<String, String>> {
+        let recorder = &self.shared.recorder;
+        let found = request_id.map_or_else(|| Ok(recorder.held()), |id| recorder.find(id));
+        Some(found.map(|it| it.to_string()).map_err(|it| it.to_string()))
+    }
+
     fn ready(&self) -> Result<(), String> {
         self.shared.ready()
     }

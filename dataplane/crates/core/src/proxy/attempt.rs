@@ -14,6 +14,7 @@ use super::cluster::{Endpoint, Lease, Share};
 use super::exchange::{Answering, Exchange};
 use super::failure::Failure;
 use super::method::Method;
+use super::recorder::Why;
 use super::relay::Relay;
 use super::retry;
 use super::settings::Settings;
@@ -32,6 +33,7 @@ pub struct Attempt {
     /// None once it is over.
     pub lease: Option<Lease>,
     pub started: Instant,
+    pub why: Why,
     pub exchange: Option<Exchange>,
     /// What the endpoint said of its load.
     pub load: Option<LoadReport>,
@@ -188,11 +190,12 @@ impl Call {
 
 impl Attempt {
     /// An attempt that begins now.
-    pub fn new(lease: Lease) -> Self {
+    pub fn new(lease: Lease, why: Why) -> Self {
         Self {
             endpoint: lease.endpoint.clone(),
             lease: Some(lease),
             started: Instant::now(),
+            why,
             exchange: None,
             load: None,
         }

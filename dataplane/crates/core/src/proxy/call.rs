@@ -13,6 +13,7 @@ use super::body::Inbound;
 use super::cluster::{Cluster, Endpoint, Share};
 use super::listing::Listing;
 use super::method::{Method, Streaming};
+use super::recorder::{Flight, LEGS, Leg, Short, Why};
 use super::retry;
 use super::route_key::RouteKey;
 use super::split::Split;
@@ -40,6 +41,8 @@ pub struct Call {
     /// What the access service adds to the answer, if that lists versions.
     pub listing: Option<Rc<Listing>>,
     pub attempts: u32,
+    /// Why the next attempt is made.
+    pub why: Why,
     /// Shed first.
     pub is_low: bool,
     /// An endpoint was full, and the call has been sent to another for it.
@@ -55,6 +58,7 @@ pub struct Record {
     pub endpoint: Option<Arc<Endpoint>>,
     pub error: Option<ErrorKind>,
     pub bytes_out: usize,
+    pub legs: [Option<Leg>; LEGS],
 }
 
 // === impl Call ===
@@ -79,6 +83,7 @@ impl Call {
             split: None,
             listing: None,
             attempts: 0,
+            why: Why::First,
             is_low: false,
             has_met_full: false,
             record: Record {
@@ -88,6 +93,7 @@ impl Call {
                 endpoint: None,
                 error: None,
                 bytes_out: 0,
+                legs: [const { None }; LEGS],
             },
             worker,
         }
@@ -160,6 +166,20 @@ impl Call {
         if let Some(log) = &self.worker.shared.access_log {
             self.log(log, code, duration);
         }
+        let Record {
+            key, error, legs, ..
+        } = self.record;
+        self.worker.ring.write(Flight {
+            id: Short::new(self.responder.request_id().to_str().unwrap_or_default()),
+            model: Short::new(key.model.as_deref().unwrap_or_default()),
+            method: self.method,
+            started: self.started,
+            took: duration.into(),
+            code,
+            error,
+            attempts: self.attempts,
+            legs,
+        });
     }
 
     /// Write the call's line; off the request path, as the caller has its answer.

@@ -204,7 +204,7 @@ impl Call {
         let picked = self.pick(&share.cluster, clock).await;
         let mut lease = picked.map_err(|error| Last::Error(error, false))?;
         loop {
-            let mut attempt = Attempt::new(lease);
+            let mut attempt = Attempt::new(lease, self.why);
             clock.set_attempt(attempt.end(&share.settings));
             self.begin_attempt(&attempt.endpoint);
             let ended = self.attempt(&mut attempt, &mut tried, share, clock).await;

@@ -18,6 +18,7 @@ use super::cluster::{Endpoint, Share};
 use super::exchange::{Answering, Exchange};
 use super::failure::{Expired, Failure, cancelled};
 use super::method::Streaming;
+use super::recorder::Why;
 use crate::balance::Outcome;
 use crate::code::Code;
 use crate::error::Error;
@@ -111,7 +112,7 @@ impl Call {
                 HedgeResult::Won
             });
             self.name_endpoint(&attempt.endpoint);
-            lose(&mut second.attempt, delay);
+            self.lose(&mut second.attempt, delay);
             tried.push(second.attempt.endpoint);
             return begun;
         }
@@ -240,7 +241,7 @@ impl Call {
             cluster.stats.hedges.add(HedgeResult::NoBudget);
             return None;
         }
-        let attempt = Attempt::new(cluster.pick(&tried)?);
+        let attempt = Attempt::new(cluster.pick(&tried)?, Why::Hedge);
         let upstream = self.worker.upstream(&attempt.endpoint.address)?;
         self.begin_attempt(&attempt.endpoint);
         // The endpoint is told the time that this attempt has; the clock goes on with the first one's.
@@ -250,6 +251,24 @@ impl Call {
         let opening = Box::pin(async move { Exchange::open(&upstream, head).await });
         let stage = Stage::Opening(opening);
         Some(Second { attempt, stage })
+    }
+
+    /// End the attempt that lost. That it was slow counts against its endpoint only where it was slow indeed; else a
+    /// hedge would punish every second-fastest.
+    fn lose(&mut self, attempt: &mut Attempt, delay: Duration) {
+        let is_late = attempt.started.elapsed() > 2 * delay;
+        let outcome = if is_late {
+            Outcome::Failure
+        } else {
+            Outcome::Neutral
+        };
+        attempt.endpoint.stats.failed(Code::Cancelled);
+        self.note(attempt, Code::Cancelled, outcome);
+        if let Some(lease) = attempt.lease.take() {
+            lease.finish(outcome);
+        }
+        // Dropped, its stream is reset: CANCEL.
+        attempt.exchange = None;
     }
 
     /// The stream of an attempt that is the only one now.
@@ -298,23 +317,6 @@ fn is_answer(begun: &Begun, share: &Share) -> bool {
         }
         Err(_) => false,
     }
-}
-
-/// End the attempt that lost. That it was slow counts against its endpoint only where it was slow indeed; else a hedge
-/// would punish every second-fastest.
-fn lose(attempt: &mut Attempt, delay: Duration) {
-    let is_late = attempt.started.elapsed() > 2 * delay;
-    let outcome = if is_late {
-        Outcome::Failure
-    } else {
-        Outcome::Neutral
-    };
-    attempt.endpoint.stats.failed(Code::Cancelled);
-    if let Some(lease) = attempt.lease.take() {
-        lease.finish(outcome);
-    }
-    // Dropped, its stream is reset: CANCEL.
-    attempt.exchange = None;
 }
 
 /// The same failure for the other attempt.

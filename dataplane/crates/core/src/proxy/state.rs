@@ -12,6 +12,7 @@ use super::access_log::AccessLog;
 use super::address::Address;
 use super::cluster::Cluster;
 use super::method;
+use super::recorder::Recorder;
 use super::route::{Model, Routes};
 use super::settings::Settings;
 use super::split::Split;
@@ -46,6 +47,7 @@ pub struct Shared {
     /// What the operator has been told of endpoints.
     pub watch: Watch,
     pub access_log: Option<AccessLog>,
+    pub recorder: Recorder,
     /// Shown under `control` in /status.
     control_status: Mutex<serde_json::Value>,
     /// States applied so far.
@@ -82,6 +84,7 @@ impl Shared {
         };
         Ok(Self {
             access_log,
+            recorder: Recorder::default(),
             config,
             server,
             state: ArcSwap::default(),

@@ -12,6 +12,7 @@ use super::call::Call;
 use super::clock::Clock;
 use super::cluster::{Endpoint, Lease, Share};
 use super::failure::{Expired, Failure};
+use super::recorder::{LEGS, Leg, Why};
 use crate::balance::Outcome;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
@@ -70,6 +71,7 @@ impl Call {
         } else {
             stats.failed(code);
         }
+        self.note(attempt, code, outcome);
         if let Some(lease) = attempt.lease.take() {
             lease.finish(outcome);
         }
@@ -121,6 +123,20 @@ impl Call {
                 (code, outcome, Next::Done(Some(kind)))
             }
         }
+    }
+
+    /// Remember an attempt that is over; of many the first ones and the last.
+    pub fn note(&mut self, attempt: &Attempt, code: Code, outcome: Outcome) {
+        let legs = &mut self.record.legs;
+        let free = legs.iter().position(Option::is_none).unwrap_or(LEGS - 1);
+        legs[free] = Some(Leg {
+            endpoint: attempt.endpoint.clone(),
+            started: (attempt.started - self.started).into(),
+            took: attempt.started.elapsed().into(),
+            code,
+            outcome,
+            why: attempt.why,
+        });
     }
 
     /// The error of a failure, and whether the endpoint is to blame (design.md, error table, last column).
@@ -213,6 +229,7 @@ impl Call {
             return Ok(None);
         };
         cluster.stats.retries.add(cause);
+        self.why = Why::Retry(cause);
         Ok(Some(Another {
             lease,
             is_repeat: !is_other,
@@ -241,6 +258,7 @@ impl Call {
         let other = Share::new(other.clone());
         let cause = self.retry_cause(share, &other, last)?;
         share.cluster.stats.retries.add(cause);
+        self.why = Why::Retry(cause);
         Some(other)
     }
 

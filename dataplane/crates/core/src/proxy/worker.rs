@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::address::Address;
 use super::cluster::Cluster;
 use super::pool::{Pool, Upstream};
+use super::recorder::Ring;
 use super::state::{Shared, State};
 use crate::local::services::LocalServices;
 
@@ -21,6 +22,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     pub pool: Pool,
     pub local: LocalServices,
+    /// The last calls of this worker.
+    pub ring: Arc<Ring>,
     /// As this worker last saw it.
     state: RefCell<SeenState>,
 }
@@ -32,6 +35,7 @@ impl Worker {
         let worker = Self {
             pool: Pool::new(shared.config.clone()),
             local,
+            ring: shared.recorder.ring(),
             state: RefCell::new(Rc::new(shared.state.load_full())),
             shared,
         };

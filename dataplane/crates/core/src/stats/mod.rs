@@ -4,6 +4,6 @@ mod counters;
 mod histogram;
 mod totals;
 
-pub use counters::{ClosedReason, HedgeResult, RefusedReason, RetryCause};
+pub use counters::{ClosedReason, HedgeResult, Label, RefusedReason, RetryCause};
 pub use histogram::{BOUNDS, Histogram, Snapshot};
 pub use totals::{CallStats, ClusterStats, EndpointStats, ProcessStats, StageStats};

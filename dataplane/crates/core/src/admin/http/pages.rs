@@ -19,7 +19,11 @@ type Page = Response<Full<Bytes>>;
 /// Answer one request; its body is never read.
 pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
     let path = request.uri().path();
-    if !matches!(path, "/" | "/metrics" | "/ready" | "/live" | "/status") {
+    let calls = path.strip_prefix("/calls").and_then(|rest| match rest {
+        "" => pages.calls_json(None),
+        id => pages.calls_json(Some(id.strip_prefix('/')?)),
+    });
+    if calls.is_none() && !matches!(path, "/" | "/metrics" | "/ready" | "/live" | "/status") {
         return page(
             StatusCode::NOT_FOUND,
             TEXT,
@@ -36,6 +40,13 @@ pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
             .headers_mut()
             .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
+    }
+    if let Some(calls) = calls {
+        let (status, json) = match calls {
+            Ok(json) => (StatusCode::OK, json),
+            Err(json) => (StatusCode::NOT_FOUND, json),
+        };
+        return page(status, "application/json", json);
     }
     match path {
         "/metrics" => {

@@ -1,0 +1,228 @@
+//! The flight recorder: what became of the last calls, call by call, in a memory that does not grow. Each worker writes
+//! its own ring, once for each call, when that has ended; the admin port reads them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::cluster::Endpoint;
+use super::method::Method;
+use crate::balance::Outcome;
+use crate::code::Code;
+use crate::error::ErrorKind;
+use crate::stats::{Label, RetryCause};
+
+/// Calls that one worker remembers: a quarter of a second of 16,000 calls/s, an hour of one each second; 1 MiB.
+const CALLS: usize = 4096;
+/// Attempts of a call that are remembered: the first ones, and the last.
+pub const LEGS: usize = 3;
+/// Bytes of a model's name that are remembered.
+const MODEL_BYTES: usize = 47;
+/// As long as request ids may be.
+const ID_BYTES: usize = 64;
+
+/// A text of at most `N` bytes; what is beyond is cut.
+#[derive(Clone, Copy)]
+pub struct Short<const N: usize> {
+    length: u8,
+    bytes: [u8; N],
+}
+
+/// Why an attempt was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    First,
+    Retry(RetryCause),
+    /// The first attempt took long.
+    Hedge,
+}
+
+/// One attempt that is over.
+#[derive(Clone)]
+pub struct Leg {
+    pub endpoint: Arc<Endpoint>,
+    /// Since the call's start.
+    pub started: Microseconds,
+    pub took: Microseconds,
+    pub code: Code,
+    pub outcome: Outcome,
+    pub why: Why,
+}
+
+/// Up to 71 minutes; longer times are cut to that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Microseconds(u32);
+
+/// One call that is over.
+pub struct Flight {
+    pub id: Short<ID_BYTES>,
+    pub model: Short<MODEL_BYTES>,
+    pub method: &'static Method,
+    pub started: Instant,
+    pub took: Microseconds,
+    pub code: Code,
+    pub error: Option<ErrorKind>,
+    pub attempts: u32,
+    pub legs: [Option<Leg>; LEGS],
+}
+
+/// The last calls of one worker.
+#[derive(Default)]
+pub struct Ring {
+    flights: Mutex<Flights>,
+}
+
+#[derive(Default)]
+struct Flights {
+    kept: Vec<Flight>,
+    /// The oldest, which the next one replaces, once there are `CALLS`.
+    next: usize,
+}
+
+/// The rings of all workers.
+#[derive(Default)]
+pub struct Recorder {
+    rings: Mutex<Vec<Arc<Ring>>>,
+}
+
+// === impl Recorder ===
+
+impl Recorder {
+    /// A ring for one worker.
+    pub fn ring(&self) -> Arc<Ring> {
+        let ring = Arc::new(Ring::default());
+        lock(&self.rings).push(ring.clone());
+        ring
+    }
+
+    /// The call with this request id, the newest if there are several, as JSON; else what the recorder holds.
+    ///
+    /// # Errors
+    /// `{"held": calls, "oldest_s": age of the oldest, null without calls}`.
+    pub fn find(&self, id: &str) -> Result<Value, Value> {
+        let rings = lock(&self.rings).clone();
+        let found = rings.iter().filter_map(|ring| ring.find(id));
+        let newest = found.max_by_key(|(started, _)| *started);
+        newest.map(|(_, call)| call).ok_or_else(|| self.held())
+    }
+
+    /// How many calls there are, and how far they go back.
+    pub fn held(&self) -> Value {
+        let rings = lock(&self.rings).clone();
+        let (mut held, mut oldest): (usize, Option<Instant>) = (0, None);
+        for ring in rings {
+            let flights = lock(&ring.flights);
+            held += flights.kept.len();
+            let ring_oldest = flights.kept.iter().map(|flight| flight.started).min();
+            oldest = oldest.into_iter().chain(ring_oldest).min();
+        }
+        json!({"held": held, "oldest_s": oldest.map(|at| at.elapsed().as_secs_f64())})
+    }
+}
+
+// === impl Ring ===
+
+impl Ring {
+    /// Remember a call, in place of the oldest.
+    pub fn write(&self, flight: Flight) {
+        let mut flights = lock(&self.flights);
+        if flights.kept.len() < CALLS {
+            if flights.kept.is_empty() {
+                flights.kept.reserve_exact(CALLS);
+            }
+            flights.kept.push(flight);
+            return;
+        }
+        let next = flights.next;
+        flights.kept[next] = flight;
+        flights.next = (next + 1) % CALLS;
+    }
+
+    fn find(&self, id: &str) -> Option<(Instant, Value)> {
+        let flights = lock(&self.flights);
+        let same = flights.kept.iter().filter(|flight| flight.id.text() == id);
+        let newest = same.max_by_key(|flight| flight.started)?;
+        Some((newest.started, newest.json()))
+    }
+}
+
+// === impl Flight ===
+
+impl Flight {
+    fn json(&self) -> Value {
+        let started = SystemTime::now().checked_sub(self.started.elapsed());
+        let since_1970 = started.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        json!({
+            "request_id": self.id.text(),
+            "model": self.model.text(),
+            "method": self.method.path.trim_start_matches('/'),
+            "started_unix_s": since_1970.map(|time| time.as_secs_f64()),
+            "duration_ms": self.took.milliseconds(),
+            "code": self.code.name(),
+            "error": self.error.map(ErrorKind::name),
+            "attempts": self.attempts,
+            "legs": self.legs.iter().flatten().map(Leg::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl Leg {
+    fn json(&self) -> Value {
+        let (why, cause) = match self.why {
+            Why::First => ("first", None),
+            Why::Retry(cause) => ("retry", Some(RetryCause::value(cause.index()))),
+            Why::Hedge => ("hedge", None),
+        };
+        json!({
+            "endpoint": self.endpoint.address.text,
+            "started_ms": self.started.milliseconds(),
+            "duration_ms": self.took.milliseconds(),
+            "code": self.code.name(),
+            "outcome": format!("{:?}", self.outcome).to_lowercase(),
+            "why": why,
+            "cause": cause,
+        })
+    }
+}
+
+// === impl Microseconds, Short ===
+
+impl From<Duration> for Microseconds {
+    fn from(time: Duration) -> Self {
+        Self(u32::try_from(time.as_micros()).unwrap_or(u32::MAX))
+    }
+}
+
+impl Microseconds {
+    fn milliseconds(self) -> f64 {
+        f64::from(self.0) / 1e3
+    }
+}
+
+impl<const N: usize> Short<N> {
+    pub fn new(text: &str) -> Self {
+        let end = text.floor_char_boundary(N.min(255));
+        let mut bytes = [0; N];
+        bytes[..end].copy_from_slice(&text.as_bytes()[..end]);
+        Self {
+            length: end as u8,
+            bytes,
+        }
+    }
+
+    fn text(&self) -> &str {
+        // It was text, and is cut between two characters.
+        std::str::from_utf8(&self.bytes[..self.length.into()]).unwrap_or_default()
+    }
+}
+
+/// What is guarded is whole at any time: a panic cannot leave half a call.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[path = "recorder_tests.rs"]
+mod tests;
