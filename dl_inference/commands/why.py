@@ -24,7 +24,7 @@ def why(
     admin: Annotated[str, typer.Option(metavar="ADDRESS", help="Address of the admin port.")] = "127.0.0.1:8502",
     as_json: Annotated[bool, typer.Option("--json", help="Print what the recorder has as it is.")] = False,
 ) -> None:
-    """Say in one sentence where a call went, how often it was tried and why.
+    """Tell where a call went, how often and why.
 
     The access service remembers the last 4,096 calls of each worker.
     """

@@ -20,7 +20,7 @@ mod nearest;
 mod pool;
 pub mod recorder;
 mod relay;
-mod retry;
+pub mod retry;
 pub mod route;
 mod route_key;
 mod settings;

@@ -49,6 +49,8 @@ pub struct Leg {
     pub code: Code,
     pub outcome: Outcome,
     pub why: Why,
+    /// How long the endpoint says that the call waited there, and was worked on.
+    pub times: Option<(Microseconds, Microseconds)>,
 }
 
 /// Up to 71 minutes; longer times are cut to that.
@@ -183,6 +185,8 @@ impl Leg {
             "outcome": format!("{:?}", self.outcome).to_lowercase(),
             "why": why,
             "cause": cause,
+            "queue_ms": self.times.map(|(queue, _)| queue.milliseconds()),
+            "compute_ms": self.times.map(|(_, compute)| compute.milliseconds()),
         })
     }
 }
@@ -196,6 +200,11 @@ impl From<Duration> for Microseconds {
 }
 
 impl Microseconds {
+    pub fn from_milliseconds(milliseconds: f64) -> Self {
+        // The cast saturates at both ends.
+        Self((milliseconds * 1e3) as u32)
+    }
+
     fn milliseconds(self) -> f64 {
         f64::from(self.0) / 1e3
     }

@@ -12,7 +12,7 @@ use super::call::Call;
 use super::clock::Clock;
 use super::cluster::{Endpoint, Lease, Share};
 use super::failure::{Expired, Failure};
-use super::recorder::{LEGS, Leg, Why};
+use super::recorder::{LEGS, Leg, Microseconds, Why};
 use crate::balance::Outcome;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
@@ -127,6 +127,9 @@ impl Call {
 
     /// Remember an attempt that is over; of many the first ones and the last.
     pub fn note(&mut self, attempt: &Attempt, code: Code, outcome: Outcome) {
+        let ms = Microseconds::from_milliseconds;
+        let said = attempt.load.filter(|load| load.compute_ms > 0.0);
+        let times = said.map(|load| (ms(load.queue_ms), ms(load.compute_ms)));
         let legs = &mut self.record.legs;
         let free = legs.iter().position(Option::is_none).unwrap_or(LEGS - 1);
         legs[free] = Some(Leg {
@@ -136,6 +139,7 @@ impl Call {
             code,
             outcome,
             why: attempt.why,
+            times,
         });
     }
 
