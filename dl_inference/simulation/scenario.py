@@ -35,44 +35,55 @@ def load(scenario: str) -> dict[str, Any]:
         return tomllib.loads((FOLDER / f"{scenario}.toml").read_text())
     path = Path(scenario)
     try:
-        text = path.read_text()
-    except FileNotFoundError:
-        known = ", ".join(names())
-        raise ScenarioError(f"no scenario {scenario} and no such file; scenarios: {known}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScenarioError(f"cannot read the scenario {scenario}: {error}") from error
-    try:
-        if path.suffix == ".toml":
-            return tomllib.loads(text)
-        return _json(text)
-    except ValueError as error:  # of TOML, JSON and times alike
-        raise ScenarioError(f"{scenario}: {error}") from error
+        return _from_file(path)
+    except FileNotFoundError as error:
+        known = "" if path.exists() else f"no scenario {scenario}; scenarios: {', '.join(names())}; "
+        raise ScenarioError(f"{known}no file {error.filename}") from None
+    except (OSError, ValueError) as error:  # the latter of TOML, JSON, times and what is not UTF-8 alike
+        raise ScenarioError(f"cannot read {scenario}: {error}") from error
 
 
-def _json(text: str) -> dict[str, Any]:
-    """Return a scenario in JSON, or made of the lines of an access log."""
-    try:
-        document = json.loads(text)
-    except ValueError:
-        document = None
-    if isinstance(document, dict) and "duration_ms" not in document:
-        return document
-    lines = [_call(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    if not lines:
-        raise ValueError("neither a scenario nor an access log: it is empty")
-    start = min(began for began, _ in lines)
-    calls = [(round(began - start, 6), took) for began, took in lines]
-    duration_s = max(at for at, _ in calls) + 1
-    about = f"{len(calls)} recorded calls"
-    return {"about": about, "duration_s": round(duration_s, 3), **RECORDED, "load": {"calls": calls}}
+def _from_file(path: Path) -> dict[str, Any]:
+    text = path.read_text()
+    if path.suffix == ".toml":
+        document: dict[str, Any] = tomllib.loads(text)
+    else:
+        try:
+            document = json.loads(text)
+        except ValueError:
+            document = {}
+        if not isinstance(document, dict) or "load" not in document:
+            calls = _calls(path)
+            about = f"{len(calls)} recorded calls"
+            return {"about": about, "duration_s": _duration_s(calls), **RECORDED, "load": {"calls": calls}}
+    load = document.get("load")
+    if isinstance(load, dict) and "file" in load:
+        calls = _calls(path.parent / str(load["file"]))
+        rest = {key: value for key, value in load.items() if key != "file"}
+        return {"duration_s": _duration_s(calls), **document, "load": {**rest, "calls": calls}}
+    return document
 
 
-def _call(number: int, line: str) -> tuple[float, float]:
+def _duration_s(calls: list[tuple[float, float]]) -> float:
+    return round(max(at for at, _ in calls) + 1, 3)
+
+
+def _calls(path: Path) -> list[tuple[float, float]]:
+    """Return the calls of an access log: when each began, in s after the first, and how long it took, in ms."""
+    lines = enumerate(path.read_text().splitlines(), 1)
+    calls = [_call(path.name, number, line) for number, line in lines if line.strip()]
+    if not calls:
+        raise ValueError(f"{path.name} is neither a scenario nor an access log: it is empty")
+    start = min(began for began, _ in calls)
+    return [(round(began - start, 6), took_ms) for began, took_ms in calls]
+
+
+def _call(name: str, number: int, line: str) -> tuple[float, float]:
     """Return when a call of the log began, in s, and how long it took, in ms."""
     try:
         entry = json.loads(line)
         ended = datetime.fromisoformat(entry["time"]).timestamp()
         took_ms = float(entry["duration_ms"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"line {number} is no line of an access log: {error}") from error
+        raise ValueError(f"{name}, line {number}: no line of an access log: {error}") from error
     return ended - took_ms / 1e3, took_ms
