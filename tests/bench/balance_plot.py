@@ -87,6 +87,10 @@ def _timelines(result: dict[str, Any]) -> Figure:
             _lines(axes, result, scenario, key)
             axes.set_title(f"{name}: {title}", loc="left")
         places[0].set_yscale("log")
+        places[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        places[0].yaxis.set_minor_formatter(NullFormatter())
+        places[0].grid(axis="y", which="both", color="#eeeeee")
+        places[1].set_ylim(0, max(1, places[1].get_ylim()[1]))
         if row == 0:
             figure.legend(*places[0].get_legend_handles_labels(), loc="outside upper center", ncols=7, frameon=False)
     return figure

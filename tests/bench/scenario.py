@@ -31,6 +31,7 @@ BEGINS = {
     "half": "half",
     "garbage": "garbage",
     "close": "close",
+    "half-close": "half-close",
     "nostatus": "nostatus",
     "goaway": "goaway-every 20",
 }

@@ -52,6 +52,7 @@ def test_it_answers_what_it_was_asked(call: Callable[[], bytes], endpoint: Endpo
         ("close", grpc.StatusCode.UNAVAILABLE),
         ("garbage", grpc.StatusCode.UNAVAILABLE),
         ("unlisten", grpc.StatusCode.UNAVAILABLE),
+        ("half-close", grpc.StatusCode.UNAVAILABLE),
     ],
 )
 def test_each_fault_is_what_a_client_sees_and_ends_with_ok(

@@ -29,6 +29,8 @@ pub enum Mode {
     Close,
     /// Close open connections, and send bytes on new ones that are no HTTP/2.
     Garbage,
+    /// Send a FIN on open connections and on new ones, and keep them open for what the other side sends.
+    HalfClose,
     /// Close the listening sockets and open connections: connects are refused by the system.
     Unlisten,
     /// GOAWAY each connection, end the open calls, refuse connects: what a server does that is told to stop.
@@ -46,6 +48,8 @@ pub enum Event {
     GoawayNow,
     /// TCP reset.
     Reset,
+    /// FIN; nothing is sent or read any more.
+    HalfClose,
 }
 
 /// One line of the control channel.
@@ -80,6 +84,7 @@ impl FromStr for Command {
             "hang-headers" => Mode::HangHeaders,
             "close" => Mode::Close,
             "garbage" => Mode::Garbage,
+            "half-close" => Mode::HalfClose,
             "unlisten" => Mode::Unlisten,
             "restart" => Mode::Restart,
             "goaway-every" => Mode::GoawayEvery(number::<u64>(name, &words, 0)?.max(1)),

@@ -4,6 +4,7 @@
 
 pub mod arguments;
 pub mod arrivals;
+pub mod broken;
 pub mod calls;
 pub mod console;
 pub mod fault;

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 
+use crate::broken;
 use crate::fault::{Command, Event, Mode};
 use crate::socket::{Listener, Stream};
 use crate::station::{Served, Station};
@@ -112,6 +113,7 @@ impl Endpoint {
                 self.mode.set(mode);
                 match mode {
                     Mode::Close | Mode::Garbage | Mode::Unlisten => Some(Event::Reset),
+                    Mode::HalfClose => Some(Event::HalfClose),
                     Mode::Restart => Some(Event::Goaway),
                     // Wakes a listener that waits to bind again.
                     _ => None,
@@ -164,8 +166,13 @@ impl Endpoint {
         self.connections.set(self.connections.get() + 1);
         spawn_local(async move {
             match self.mode.get() {
-                Mode::Close => reset(stream),
-                Mode::Garbage => garbage(stream).await,
+                Mode::Close => broken::reset(stream),
+                Mode::Garbage => broken::garbage(stream).await,
+                Mode::HalfClose => {
+                    if let Ok(socket) = stream.resetter() {
+                        broken::half_close(socket, self.signal.subscribe()).await;
+                    }
+                }
                 _ => self.serve(stream).await,
             }
         });
@@ -197,6 +204,9 @@ impl Endpoint {
                 },
                 _ = signal.changed() => {
                     let event = *signal.borrow_and_update();
+                    if event == Some(Event::HalfClose) {
+                        return broken::half_close(resetter, signal).await;
+                    }
                     if !self.happen(event, &mut connection) {
                         // A failure here leaves an orderly end in place of the reset.
                         let _ = resetter.arm();
@@ -213,7 +223,7 @@ impl Endpoint {
             None => {}
             Some(Event::Goaway) => connection.graceful_shutdown(),
             Some(Event::GoawayNow) => connection.abrupt_shutdown(Reason::NO_ERROR),
-            Some(Event::Reset) => return false,
+            Some(Event::Reset | Event::HalfClose) => return false,
         }
         true
     }
@@ -376,21 +386,4 @@ fn http_status(mut respond: SendResponse<Bytes>, status: u16) -> Result<(), h2::
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     respond.send_response(response, true).map(|_| ())
-}
-
-fn reset(stream: Stream) {
-    if let Ok(resetter) = stream.resetter() {
-        // A failure leaves an orderly end in place of the reset.
-        let _ = resetter.arm();
-    }
-}
-
-async fn garbage(mut stream: Stream) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    // No frame of this type and length is legal; the other side may be gone already.
-    if stream.write_all(&[0xa5; 4096]).await.is_ok() {
-        // Its own bytes are read so that our close is no reset, which could overtake the garbage.
-        let mut ignored = [0; 4096];
-        while matches!(stream.read(&mut ignored).await, Ok(1..)) {}
-    }
 }

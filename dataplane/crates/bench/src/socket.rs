@@ -110,6 +110,16 @@ impl Resetter {
             socket.set_linger(Some(std::time::Duration::ZERO))
         })
     }
+
+    /// Send a FIN: the other side may still send, and is told of no error.
+    ///
+    /// # Errors
+    /// As the system reports them.
+    pub fn finish(&self) -> io::Result<()> {
+        self.0
+            .as_ref()
+            .map_or(Ok(()), |socket| socket.shutdown(std::net::Shutdown::Write))
+    }
 }
 
 impl AsyncRead for Stream {
