@@ -14,6 +14,13 @@ from dl_inference.commands.console import err, out
 from dl_inference.commands.status import StatusError, ask
 from dl_inference.commands.words import ago, plain
 
+# What the balancer learned of the endpoint; of a success or a neutral end nothing is said.
+_BLAME = {
+    "failure": ", which counts against it",
+    "hard": ", which counts against it",
+    "soft": ", which counts against it if it goes on",
+    "full": ", as it was full",
+}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -73,7 +80,7 @@ def sentence(call: Mapping[str, Any], now: float) -> str:
     legs = call["legs"]
     if not legs:
         return f"{head}: no endpoint had it."
-    parts = [_leg(leg, is_last=leg is legs[-1], is_won=_is_won(leg, legs)) for leg in legs]
+    parts = [_leg(leg, is_won=_is_won(leg, legs)) for leg in legs]
     if call["attempts"] > len(legs):
         parts.insert(-1, f"{call['attempts'] - len(legs)} more attempts followed")
     return f"{head}: {'; '.join(parts)}."
@@ -84,7 +91,7 @@ def _is_won(leg: Mapping[str, Any], legs: list[Any]) -> bool:
     return leg["code"] == "CANCELLED" and any(each is not leg and each["code"] != "CANCELLED" for each in legs)
 
 
-def _leg(leg: Mapping[str, Any], *, is_last: bool, is_won: bool) -> str:
+def _leg(leg: Mapping[str, Any], *, is_won: bool) -> str:
     causes = {
         "first": "had it first",
         "hedge": f"was asked, too, after {_ms(leg['started_ms'])}, because that took long",
@@ -96,8 +103,7 @@ def _leg(leg: Mapping[str, Any], *, is_last: bool, is_won: bool) -> str:
         end = f"answered after {_ms(leg['duration_ms'])}{_times(leg)}"
     else:
         end = f"ended it with {leg['code']} after {_ms(leg['duration_ms'])}{_times(leg)}"
-    blame = "" if leg["outcome"] in ("success", "neutral") else ", which counts against it"
-    return f"{plain(leg['endpoint'])} {causes[leg['why']]} and {end}{blame}"
+    return f"{plain(leg['endpoint'])} {causes[leg['why']]} and {end}{_BLAME.get(leg['outcome'], '')}"
 
 
 def _times(leg: Mapping[str, Any]) -> str:
