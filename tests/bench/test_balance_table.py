@@ -44,3 +44,4 @@ def test_what_never_came_and_a_late_load_are_said() -> None:
 def test_a_simulated_figure_far_from_the_real_one_is_named() -> None:
     assert "in 1 of 1 scenarios" in verdict(result(ours=contender([20], {"p99_ms": 22})))
     assert "in 0 of 1 scenarios; not in heal x1.50" in verdict(result(ours=contender([20], {"p99_ms": 30})))
+    assert verdict(result(ours=contender([20], {}))) == "nothing to compare with the simulator"

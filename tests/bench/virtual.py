@@ -44,6 +44,8 @@ def verdict(result: dict[str, Any]) -> str:
         each = scenario["contenders"].get("ours", {})
         if "p99_ms" in each.get("simulated", {}):
             ratios[name] = each["simulated"]["p99_ms"] / each["p99_ms"]["median"]
+    if not ratios:
+        return "nothing to compare with the simulator"
     near = [name for name, ratio in ratios.items() if abs(ratio - 1) <= BAR]
     far = ", ".join(f"{name} x{ratio:.2f}" for name, ratio in ratios.items() if name not in near)
     text = f"simulated p99 of dl-inference within {BAR:.0%} of the real one in {len(near)} of {len(ratios)} scenarios"
