@@ -36,18 +36,23 @@ def test_another_seed_gives_other_calls():
     assert len({one["calls"] for one in reports(SHORT, ["dwrr"], range(5))}) > 1
 
 
-@pytest.mark.parametrize("name", scenario.names())
-def test_each_scenario_that_comes_with_the_program_runs(name):
-    document = scenario.load(name)
-    (outcome,) = simulate(document, ["dwrr"], [1])
-    assert outcome.reports[0]["calls"] > 100
-    assert not [goal for goal in document.get("goals", {}) if goal not in outcome.reports[0] and "_p99_ms" not in goal]
-
-
 def test_what_fails_fast_draws_a_rule_that_counts_connections_alone():
     blind, ours = simulate(scenario.load("heal"), ["nginx-least-conn", "dwrr"], [1])
     assert blind.span("errors_percent").median > 10
     assert ours.span("errors_percent") == Span(0, 0, 0)
+
+
+def test_reports_of_load_are_what_a_weighted_rule_goes_by():
+    endpoints = {"count": 2, "slots": 4, "speeds": [1, 3]}
+    document = {**SHORT, "duration_s": 10, "faults": []}
+    told, untold = (
+        simulate({**document, "endpoints": known}, ["grpc-weighted"], [1])[0].reports[0]["course"]["attempts"]
+        for known in ({**endpoints, "reports": True}, endpoints)
+    )
+    slow, fast = (sum(bins[30:]) for bins in told)
+    assert fast / slow == pytest.approx(3, rel=0.15)
+    slow, fast = (sum(bins[30:]) for bins in untold)
+    assert fast / slow == pytest.approx(1, rel=0.01)
 
 
 def test_a_goal_that_is_not_met_is_named_with_its_figure():

@@ -54,6 +54,16 @@ pub struct Finished {
     pub has_headers: bool,
 }
 
+/// What an endpoint says of its load with an answer (ORCA): the share of its slots that is busy, the calls that wait,
+/// and the calls and errors a second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Report {
+    pub utilization: f64,
+    pub queue: u32,
+    pub rps: f64,
+    pub eps: f64,
+}
+
 /// Waits between tries to connect, in seconds: the first, how much longer each next one is, the longest.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
@@ -108,6 +118,8 @@ pub trait Rule {
     fn finish(&mut self, slot: usize, finished: &Finished, now: Nanos);
     /// Whether a call that ended so is worth another attempt.
     fn retries(&self, end: End) -> bool;
+    /// An answer came with a report.
+    fn reported(&mut self, _slot: usize, _report: &Report, _now: Nanos) {}
     fn tick(&mut self, _now: Nanos) {}
     /// After what time a call is slow; None: not known, or never.
     fn hedge_delay(&self) -> Option<Nanos> {

@@ -47,6 +47,9 @@ pub struct Endpoints {
     pub speeds: Vec<f64>,
     #[serde(default)]
     pub queue: Option<usize>,
+    /// Answers tell of the endpoint's load.
+    #[serde(default)]
+    pub reports: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]

@@ -2,6 +2,7 @@
 
 mod envoy;
 mod grpc;
+mod grpc_weighted;
 mod linkerd;
 mod nginx;
 mod ours;
@@ -19,6 +20,7 @@ pub const OTHERS: &[&str] = &[
     "envoy",
     "envoy-least-request",
     "grpc",
+    "grpc-weighted",
     "linkerd",
     "linkerd-breaker",
     "prequal",
@@ -36,6 +38,7 @@ pub fn rule(name: &str, seed: u64) -> Result<Box<dyn Rule>, String> {
         "envoy" => Box::new(envoy::Envoy::new(false, seed)),
         "envoy-least-request" => Box::new(envoy::Envoy::new(true, seed)),
         "grpc" => Box::new(grpc::RoundRobin::new(seed)),
+        "grpc-weighted" => Box::new(grpc_weighted::Weighted::new(seed)),
         "linkerd" => Box::new(linkerd::Linkerd::new(false, seed)),
         "linkerd-breaker" => Box::new(linkerd::Linkerd::new(true, seed)),
         "prequal" => Box::new(prequal::Prequal::new(seed)),

@@ -162,6 +162,11 @@ impl Run<'_> {
         }
         let (call, slot, has_headers) = (attempt.call, attempt.slot, attempt.has_headers);
         self.close(number, end);
+        if self.scenario.endpoints.reports && matches!(end, End::Status(_)) {
+            let report = self.stations[slot].report();
+            let now = self.now;
+            self.proxy_of(call).rule.reported(slot, &report, now);
+        }
         self.calls[call].tried.push(slot);
         if end.is_ok() {
             return self.end(call, Code::Ok);

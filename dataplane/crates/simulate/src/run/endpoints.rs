@@ -44,6 +44,7 @@ impl Run<'_> {
             return self.answer(number, End::Lost, 0);
         }
         let fate = self.fate(slot, class);
+        self.stations[slot].pass(self.now);
         let attempt = &mut self.attempts[number];
         attempt.is_there = true;
         attempt.epoch = self.stations[slot].epoch;
@@ -88,6 +89,9 @@ impl Run<'_> {
 
     fn answer(&mut self, attempt: usize, end: End, after: Nanos) {
         let at = self.now + after + self.way;
+        let slot = self.attempts[attempt].slot;
+        self.stations[slot].pass(self.now);
+        self.stations[slot].answered(end.is_ok());
         self.events.at(at, Event::Ended(attempt, end));
     }
 
@@ -113,6 +117,7 @@ impl Run<'_> {
         if let Some(thaw) = self.timeline.thaw(slot, self.now) {
             return self.events.at(thaw, Event::Served(number));
         }
+        self.stations[slot].pass(self.now);
         if !attempt.is_over {
             self.recent[slot].remember(in_flight, self.now - came);
             self.answer(number, End::Status(Code::Ok), 0);
