@@ -135,21 +135,28 @@ impl Upstream {
         &self.config.upstream
     }
 
-    /// A connection with room for one more stream. Waits for a connect that is under way, or due.
+    /// A connection with room for one more stream. Waits for a connect that is under way, or due. Where that fails, or
+    /// no more may be opened, the call queues for the connection with the fewest streams.
     ///
     /// # Errors
-    /// `connect_failed` when that connect fails.
+    /// `connect_failed` when that connect fails and there is no connection.
     pub async fn channel(self: &Rc<Self>) -> Result<Channel, Error> {
-        loop {
-            if let Some(connection) = self.usable() {
-                return Ok(Channel::new(connection, self.clone()));
-            }
-            if !self.connected(Instant::now()).await {
-                let reason = self.last_error.borrow();
-                let message = format!("endpoint {}: {reason}", self.address.text);
-                return Err(Error::new(ErrorKind::ConnectFailed, message));
-            }
+        if !self.has_room() {
+            self.connected(Instant::now()).await;
         }
+        let connections = self.connections.borrow();
+        let best = match &connections[..] {
+            [only] => Some(only),
+            several => several
+                .iter()
+                .min_by_key(|connection| (connection.is_full(), connection.streams())),
+        };
+        let Some(connection) = best else {
+            let reason = self.last_error.borrow();
+            let message = format!("endpoint {}: {reason}", self.address.text);
+            return Err(Error::new(ErrorKind::ConnectFailed, message));
+        };
+        Ok(Channel::new(connection.clone(), self.clone()))
     }
 
     /// Connect now, whatever the wait after the last failure.
@@ -157,12 +164,12 @@ impl Upstream {
         self.wanted.notify_one();
     }
 
-    /// [Connect now](Self::want), and wait for it. True when there is a connection; false when a connect
-    /// that was begun after `asked` has failed.
+    /// [Connect now](Self::want), and wait for it. True when a connection has room, or no more may be opened; false when
+    /// a connect that was begun after `asked` has failed.
     pub async fn connected(&self, asked: Instant) -> bool {
         loop {
             let changed = self.changed.notified();
-            if !self.connections.borrow().is_empty() {
+            if self.has_room() {
                 return true;
             }
             let has_failed = self.failed.get().is_some_and(|begun| begun >= asked);
@@ -174,16 +181,11 @@ impl Upstream {
         }
     }
 
-    /// The connection with the fewest streams, if there is one; asks for another when all are full.
-    pub fn usable(&self) -> Option<Rc<Connection>> {
+    /// Whether a call need not wait for another connection.
+    fn has_room(&self) -> bool {
         let connections = self.connections.borrow();
-        let best = connections
-            .iter()
-            .min_by_key(|connection| connection.streams())?;
-        if connections.len() < self.limits().max_connections_per_endpoint && best.is_full() {
-            self.wanted.notify_one();
-        }
-        Some(best.clone())
+        connections.len() >= self.most_connections()
+            || connections.iter().any(|connection| !connection.is_full())
     }
 
     /// Stop using a connection: its peer said GOAWAY, or it broke. Its streams go on as long as they can.
@@ -218,7 +220,7 @@ impl Upstream {
     async fn keep_connected(self: Rc<Self>) {
         let mut backoff = FIRST_BACKOFF;
         while !self.retired.get() {
-            if !self.wants_connection() {
+            if self.has_room() {
                 self.wanted.notified().await;
                 continue;
             }
@@ -239,13 +241,6 @@ impl Upstream {
                 }
             }
         }
-    }
-
-    fn wants_connection(&self) -> bool {
-        let connections = self.connections.borrow();
-        connections.is_empty()
-            || (connections.len() < self.limits().max_connections_per_endpoint
-                && connections.iter().all(|connection| connection.is_full()))
     }
 
     /// Open one connection and let a task drive it.
@@ -330,6 +325,10 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
+        let was_full = self.connection.is_full();
         self.connection.remove_stream();
+        if was_full {
+            self.upstream.changed.notify_waiters();
+        }
     }
 }

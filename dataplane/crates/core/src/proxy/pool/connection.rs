@@ -18,9 +18,6 @@ use crate::config::{ProxyConfig, UpstreamLimits};
 use crate::net::buffered::{Buffered, Flush, buffered};
 use crate::net::stream::{self, Awaited, Broken, Head, Sender};
 
-/// Servers allow 100 streams or more; below that the exact limit need not be asked for.
-const SURE_STREAMS: usize = 64;
-
 /// The largest window there is (RFC 9113#6.9.1). All calls of a connection share its window: what a few callers do not
 /// take must never close it. Each stream's window, and `max_unread_bytes`, bound what is kept.
 const MAX_WINDOW: u32 = (1 << 31) - 1;
@@ -115,7 +112,8 @@ impl Connection {
     /// Whether the peer takes no more streams now.
     pub fn is_full(&self) -> bool {
         let streams = self.streams.get();
-        streams >= SURE_STREAMS && streams >= self.sender.borrow().current_max_send_streams()
+        // Asked each time: a peer may lower its limit at any moment.
+        streams > 0 && streams >= self.sender.borrow().current_max_send_streams()
     }
 }
 
