@@ -471,6 +471,25 @@ def test_a_goaway_that_excludes_the_call_sends_it_again_on_a_new_connection(
     assert access.weight(endpoint.address) == 1.0
 
 
+def test_an_attempt_that_no_endpoint_worked_on_does_not_count_towards_max_attempts(
+    start_access: StartAccess, start_scripted: StartScripted, connect: Connect
+) -> None:
+    def serve(stream: Stream) -> None:
+        seen = sum(len(endpoint.calls) for endpoint in endpoints)
+        if seen == 1:
+            return stream.reset(7)  # REFUSED_STREAM
+        if seen == 2:
+            return stream.send_headers([(":status", "200"), ("grpc-status", "14")], end=True)
+        return echo(stream)
+
+    endpoints = [start_scripted(serve) for _ in range(3)]
+    addresses = [each.address for each in endpoints]
+    access = start_access(cluster(addresses, max_attempts=2))
+    access.wait_live(*addresses)
+    got = ask(connect(access.address))
+    assert (got.code, got.attempts) == (Code.OK, 3)
+
+
 # --- calls that were sent, and broke before the answer's headers
 
 

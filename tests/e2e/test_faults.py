@@ -88,6 +88,15 @@ def test_no_call_fails_when_an_endpoint_is_killed_and_started_again(scene: Calla
     assert_none_failed(it.end())
 
 
+def test_no_call_fails_over_a_rolling_restart_of_all_endpoints(scene: Callable[..., Scene]) -> None:
+    it = scene(1024)
+    for endpoint in it.endpoints * 2:
+        endpoint.kill()
+        endpoint.restart()
+        it.served_by(endpoint, 10)
+    assert_none_failed(it.end())
+
+
 @SIZES
 def test_no_call_fails_while_an_endpoint_breaks_every_call(scene: Callable[..., Scene], size: int) -> None:
     it = scene(size)

@@ -7,6 +7,7 @@ import threading
 from random import Random
 
 import grpc
+from fixtures.access_process import wait_until
 
 from access import state
 from access.config.sections import AccessConfig
@@ -29,6 +30,39 @@ def test_a_call_that_comes_before_the_first_state_waits_for_it(start_endpoint):
             assert not _ends(early, 0.3)
             proxy.apply(json.dumps(state.routing(config, {}).state))
             assert early.result() == body
+    finally:
+        proxy.stop()
+
+
+def test_a_thousand_states_under_load_fail_no_call_and_forget_no_weight(start_endpoint, start_load):
+    bad, *good = [start_endpoint("--echo", "yes") for _ in range(5)]
+    bad.tell("status 14")
+    document = {"listen": "127.0.0.1:0", "admin": None, "models": {"m": {"cluster": "fleet"}}}
+
+    def config(number: int) -> AccessConfig:
+        """Give each state endpoints and settings of its own; the bad one and two others always stay."""
+        chosen = [each.address for index, each in enumerate(good) if number % 3 != index + 1]
+        listed = [{"address": bad.address, "weight": 1}, *({"address": each, "weight": 1} for each in chosen)]
+        fleet = {"endpoints": listed, "timeout_ms": 5000 + number, "retry_budget_cap": 1e6}
+        return AccessConfig.model_validate({**document, "clusters": {"fleet": fleet}})
+
+    def weight() -> float:
+        fleet = json.loads(proxy.status())["clusters"][0]
+        return next(each["effective_weight"] for each in fleet["endpoints"] if each["address"] == bad.address)
+
+    proxy = Proxy(json.dumps(state.process(config(0))), messages.DESCRIPTORS)
+    (address,) = proxy.start()
+    try:
+        proxy.apply(json.dumps(state.routing(config(0), {}).state))
+        options = ("--rate", "200", "--seconds", "60", "--deadline-ms", "2000", "--echo", "yes")
+        load = start_load(address, "/tensorflow.serving.PredictionService/Predict", b"\n\x03\n\x01m", *options)
+        wait_until(lambda: weight() < 0.1, "the bad endpoint is known")
+        for number in range(1, 1001):
+            proxy.apply(json.dumps(state.routing(config(number), {}).state))
+            assert weight() < 0.5, f"after {number} states"
+        report = load.stop()
+        assert report["failed"] == 0, report["failures"]
+        assert report["calls"] > 100
     finally:
         proxy.stop()
 

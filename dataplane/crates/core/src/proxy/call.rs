@@ -45,6 +45,8 @@ pub struct Call {
     pub why: Why,
     /// Shed first.
     pub is_low: bool,
+    /// Those of them that no endpoint worked on: they do not count towards `max_attempts`.
+    pub unreached: u32,
     /// An endpoint was full, and the call has been sent to another for it.
     pub has_met_full: bool,
     pub record: Record,
@@ -85,6 +87,7 @@ impl Call {
             attempts: 0,
             why: Why::First,
             is_low: false,
+            unreached: 0,
             has_met_full: false,
             record: Record {
                 stats: worker.shared.unrouted.clone(),

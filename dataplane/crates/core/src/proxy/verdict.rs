@@ -101,6 +101,7 @@ impl Call {
             Ended::Failed(failure) => {
                 let is_attempt_timeout = matches!(failure, Failure::Expired(Expired::Attempt));
                 let (error, outcome) = self.judge(failure, attempt);
+                self.unreached += u32::from(error.kind.never_reached());
                 (
                     error.kind.code(),
                     outcome,
@@ -302,7 +303,7 @@ impl Call {
     /// Whether another attempt of a call that may have been processed is possible and affordable.
     fn may_send_again(&self, to: &Share) -> bool {
         let is_possible = self.is_idempotent(to)
-            && self.attempts < to.settings.max_attempts
+            && self.attempts.saturating_sub(self.unreached) < to.settings.max_attempts
             && self.inbound.is_replayable()
             && self.has_time_in(to);
         let is_retried_already = metadata::previous_attempts(&self.headers) > 0;
