@@ -1,14 +1,20 @@
-"""What callers that misbehave cost the others: nothing."""
+"""What callers, endpoints and networks that misbehave cost other calls: nothing."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import grpc
 import pytest
 from e2e.calls import FOR_M, ask, tfs_request
 from fixtures.access_process import TFS, Access, cluster, wait_until
 from fixtures.http2_peer import Endpoint, Peer, Stream, dial, echo, message, request_head, unary
+from fixtures.lacking import lacking
+from fixtures.processes import Endpoint as Program
+from fixtures.processes import Load, Process
 
 MIB = 1 << 20
 UNREAD = message(tfs_request("m", 200_000))
@@ -87,3 +93,101 @@ def test_a_late_reader_gets_what_came_before_the_endpoint_broke_off(
     unreading.act(lambda h2: h2.update_settings({4: len(UNREAD)}))
     status = stream.status()
     assert (status["grpc-status"], status["access-error"]) == ("14", "stream_reset")
+
+
+# --- calls that the access service ends
+
+
+def test_calls_that_run_out_of_time_never_end_their_connection(
+    start_access: Callable[..., Access],
+    start_endpoint: Callable[..., Program],
+    start_load: Callable[..., Load],
+    connect: Callable[[str], grpc.Channel],
+) -> None:
+    endpoint = start_endpoint("--echo", "yes")
+    access = start_access(cluster([endpoint.address], timeout_ms=100))
+    access.wait_live(endpoint.address)
+    connections = endpoint.counts()[1]
+    endpoint.tell("hang")
+    # Libraries end a connection after 1,024 streams that they reset themselves, or 1,000 at a time.
+    options = ("--rate", "1500", "--seconds", "2", "--deadline-ms", "10000")
+    report = start_load(access.address, TFS, tfs_request("m"), *options).report()
+    assert report["codes"] == {"DEADLINE_EXCEEDED": report["calls"]}
+    endpoint.tell("ok")
+    access.configure(cluster([endpoint.address], timeout_ms=20_000))
+    assert ask(connect(access.address)).code is grpc.StatusCode.OK
+    assert endpoint.counts()[1] == connections
+
+
+def test_trailers_of_a_mebibyte_fail_their_call_and_not_the_next(
+    start_access: Callable[..., Access], endpoint: Endpoint, connect: Callable[[str], grpc.Channel]
+) -> None:
+    def say_too_much(stream: Stream) -> None:
+        stream.read_all()
+        stream.send_headers(OK_HEAD)
+        stream.send(message(b""))
+        stream.send_headers([("grpc-status", "0"), ("much", "." * MIB)], end=True)
+
+    access = start_access(cluster([endpoint.address]))
+    access.wait_live(endpoint.address)
+    endpoint.serve = say_too_much
+    channel = connect(access.address)
+    got = ask(channel)
+    assert got.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL)
+    assert endpoint.address in got.message
+    endpoint.serve = echo
+    assert ask(channel).code is grpc.StatusCode.OK
+
+
+# --- a network that loses everything
+
+
+@pytest.fixture
+def far_away(run: Callable[..., Process]) -> Iterator[tuple[Callable[..., Process], str, Callable[[], None]]]:
+    """A network of its own: how to start programs there, its address, and how to cut it off."""
+    name = f"n{os.getpid() % 100_000}"
+
+    def ip(*words: str, check: bool = False) -> int:
+        return subprocess.run(["ip", *words], capture_output=True, timeout=20, check=check).returncode
+
+    if ip("netns", "add", name) != 0:
+        lacking("no network namespaces: ip netns add needs root")
+    try:
+        ip("link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b", check=True)
+        ip("link", "set", f"{name}b", "netns", name, check=True)
+        ip("addr", "add", "198.18.77.1/30", "dev", f"{name}a", check=True)
+        ip("link", "set", f"{name}a", "up", check=True)
+        ip("-n", name, "addr", "add", "198.18.77.2/30", "dev", f"{name}b", check=True)
+        ip("-n", name, "link", "set", f"{name}b", "up", check=True)
+
+        def start(command: list[str], **options: object) -> Process:
+            return run(["ip", "netns", "exec", name, *command], **options)
+
+        def cut() -> None:
+            ip("-n", name, "link", "set", f"{name}b", "down", check=True)
+
+        yield start, "198.18.77.2", cut
+    finally:
+        ip("link", "delete", f"{name}a")
+        ip("netns", "delete", name)
+
+
+def test_calls_at_an_endpoint_that_is_gone_without_a_word_move_to_another(
+    start_access: Callable[..., Access],
+    start_endpoint: Callable[..., Program],
+    far_away: tuple[Callable[..., Process], str, Callable[[], None]],
+    connect: Callable[[str], grpc.Channel],
+) -> None:
+    start, host, cut = far_away
+    near = start_endpoint("--echo", "yes")
+    far = Program(start, Path(near.process.command[0]), ("--echo", "yes"), host)
+    limits = {"tcp_user_timeout_ms": 500, "connect_timeout_ms": 500}
+    access = start_access({**cluster([far.address, near.address]), "limits": limits})
+    access.wait_live(far.address, near.address)
+    channel = connect(access.address)
+    met = {ask(channel).trailers["access-endpoint"] for _ in range(20)}
+    assert met == {far.address, near.address}
+    cut()
+    answers = [channel.unary_unary(TFS).future(FOR_M, timeout=20) for _ in range(10)]
+    assert [each.code() for each in answers] == [grpc.StatusCode.OK] * 10
+    wait_until(lambda: not access.endpoint(far.address)["live"], "it is found dead")
