@@ -16,7 +16,7 @@ from fixtures.access_process import TFS, Access, cluster
 from fixtures.http2_peer import WAIT_S, Endpoint, Gone, Peer, Stream, dial, message, request_head, unary
 
 SEED = int(os.environ.get("TEST_SEED", "20261129"))
-CALLS = 600
+CALLS = 300
 AT_ONCE = 12
 MAX_ATTEMPTS = 2
 OK_HEAD = [(":status", "200"), ("content-type", "application/grpc")]

@@ -119,26 +119,6 @@ def test_calls_that_run_out_of_time_never_end_their_connection(
     assert endpoint.counts()[1] == connections
 
 
-def test_trailers_of_a_mebibyte_fail_their_call_and_not_the_next(
-    start_access: Callable[..., Access], endpoint: Endpoint, connect: Callable[[str], grpc.Channel]
-) -> None:
-    def say_too_much(stream: Stream) -> None:
-        stream.read_all()
-        stream.send_headers(OK_HEAD)
-        stream.send(message(b""))
-        stream.send_headers([("grpc-status", "0"), ("much", "." * MIB)], end=True)
-
-    access = start_access(cluster([endpoint.address]))
-    access.wait_live(endpoint.address)
-    endpoint.serve = say_too_much
-    channel = connect(access.address)
-    got = ask(channel)
-    assert got.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL)
-    assert endpoint.address in got.message
-    endpoint.serve = echo
-    assert ask(channel).code is grpc.StatusCode.OK
-
-
 # --- a network that loses everything
 
 

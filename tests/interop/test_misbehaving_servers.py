@@ -127,6 +127,7 @@ def test_calls_beyond_an_endpoints_streams_open_another_connection_and_do_not_qu
     call: Call, endpoint: Endpoint, access: Access
 ) -> None:
     limit = {h2.settings.SettingCodes.MAX_CONCURRENT_STREAMS: 1}
+    wait_until(lambda: endpoint.peers, "the endpoint knows of its connection")
     endpoint.peers[0].act(lambda it: it.update_settings(limit))
     all_there = threading.Barrier(3)
 
