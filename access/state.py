@@ -23,7 +23,7 @@ from access.config.sections import (
     Target,
 )
 from access.discovery.base import ANY_MODEL, Entry, Snapshot, SourceConfig
-from access.fields import EndpointConfig
+from access.fields import EndpointConfig, Section
 from access.released import released
 from dl_inference.address import normal
 from dl_inference.problem import Problem
@@ -285,4 +285,6 @@ def _failure_codes(settings: ClusterSettings) -> dict[str, list[str]]:
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, Section):
+        return value.model_dump()
     return list(value) if isinstance(value, tuple) else value

@@ -149,6 +149,17 @@ class Metrics(Section):
     )
 
 
+class HealthCheck(Section):
+    """How endpoints are asked for their health, by grpc.health.v1. One that does not offer it is not asked again."""
+
+    enabled: bool = Field(True, description="whether they are asked")
+    interval_ms: Milliseconds = Field(
+        5000, description="between two questions, ms; 500 at most while an endpoint does not serve"
+    )
+    timeout_ms: Milliseconds = Field(1000, description="how long an answer is waited for, ms; none says nothing")
+    service: str = Field("", max_length=256, description="what is asked for, a model's name; empty: the whole server")
+
+
 class ClusterSettings(Section):
     """How calls to the endpoints of a cluster are made."""
 
@@ -178,6 +189,9 @@ class ClusterSettings(Section):
     )
     hedge_budget_ratio: Annotated[float, Field(ge=0, le=1)] = Field(
         0.05, description="hedges that each call adds to their budget, at most 20: 0.05 lets hedges add 5 % of load"
+    )
+    health_check: HealthCheck = Field(
+        HealthCheck(), description="how endpoints are asked for their health: [health.md](health.md)"
     )
     retry_codes: Codes = Field(("UNAVAILABLE",), description="gRPC codes that are tried on another endpoint")
     failure_codes: Annotated[Codes, AfterValidator(_never_resource_exhausted)] | None = Field(

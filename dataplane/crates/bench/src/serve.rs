@@ -21,6 +21,9 @@ use crate::station::{Served, Station};
 
 /// gRPC's RESOURCE_EXHAUSTED.
 const FULL: u16 = 8;
+/// gRPC's UNIMPLEMENTED, and what it is answered to.
+const UNIMPLEMENTED: u16 = 12;
+const HEALTH: &str = "/grpc.health.v1.Health/";
 /// Metadata that says what a call is: its class, its cost (1: ordinary), and a code to answer it with.
 const CLASS: &str = "bench-class";
 const COST: &str = "bench-cost";
@@ -192,6 +195,10 @@ impl Endpoint {
             tokio::select! {
                 biased;
                 accepted = connection.accept() => match accepted {
+                    // It offers no health, and a question for it is none of the calls that are counted.
+                    Some(Ok((request, respond))) if request.uri().path().starts_with(HEALTH) => {
+                        let _ = self.refuse(respond, UNIMPLEMENTED);
+                    }
                     Some(Ok((request, respond))) => {
                         calls += 1;
                         self.calls.set(self.calls.get() + 1);

@@ -121,6 +121,8 @@ pub struct ClusterConfig {
     pub hedge: bool,
     /// Hedges that each request adds to their budget (0.05 = hedges may add 5 % load).
     pub hedge_budget_ratio: f64,
+    /// How its endpoints are asked for their health.
+    pub health_check: HealthCheckConfig,
     /// gRPC codes, by name, that are tried on another endpoint.
     pub retry_codes: Vec<String>,
     /// gRPC codes, by name, that count against the endpoint, by the protocol of the method called.
@@ -132,6 +134,17 @@ pub struct ClusterConfig {
     pub retry_budget_per_second: f64,
     /// Most tokens, and how many there are at the start.
     pub retry_budget_cap: f64,
+}
+
+/// Calls of grpc.health.v1 to endpoints.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[serde(deny_unknown_fields)]
+pub struct HealthCheckConfig {
+    pub enabled: bool,
+    pub interval_ms: u64,
+    pub timeout_ms: u64,
+    /// What is asked for; empty for the server as a whole.
+    pub service: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -192,6 +192,7 @@ fn cluster(cluster: &Cluster) -> Value {
                 "weight": weight,
                 "effective_weight": f64::from(effective_weight) / 256.0,
                 "live": endpoint.address.is_live(),
+                "health": endpoint.health.get().name(),
                 "in_flight": stats.in_flight.load(Ordering::Relaxed),
                 "requests": requests,
                 "errors": requests - good,

@@ -49,6 +49,8 @@ pub struct Call {
     pub unreached: u32,
     /// An endpoint was full, and the call has been sent to another for it.
     pub has_met_full: bool,
+    /// The endpoint that did not have the model, after which the call went to another one.
+    pub lacking: Option<Arc<Endpoint>>,
     pub record: Record,
 }
 
@@ -89,6 +91,7 @@ impl Call {
             is_low: false,
             unreached: 0,
             has_met_full: false,
+            lacking: None,
             record: Record {
                 stats: worker.shared.unrouted.clone(),
                 key: RouteKey::default(),

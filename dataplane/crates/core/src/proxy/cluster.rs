@@ -11,10 +11,13 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
 use super::address::{Address, User};
+use super::health::{Health, Reported};
+use super::loaded::Loaded;
 use super::retry::RetryBudget;
 use super::settings::Settings;
 use crate::balance::{self, Entry, Outcome, Picker};
 use crate::call::limit::InFlight;
+use crate::config::HealthCheckConfig;
 use crate::local::health::Changes;
 use crate::stats::{ClusterStats, EndpointStats};
 
@@ -30,6 +33,7 @@ pub struct Cluster {
     pub budget: RetryBudget,
     pub hedge_budget: RetryBudget,
     pub in_flight: InFlight,
+    pub loaded: Loaded,
     settings: ArcSwap<Settings>,
     set: Mutex<Set>,
     /// Woken when an endpoint becomes live or is found dead.
@@ -52,6 +56,7 @@ struct Set {
 pub struct Endpoint {
     pub address: Arc<Address>,
     pub stats: EndpointStats,
+    pub health: Reported,
     cluster: Weak<Cluster>,
     /// Position in the cluster's picker; [`Endpoint::REMOVED`] once it has left.
     slot: AtomicUsize,
@@ -95,6 +100,7 @@ impl Cluster {
             ),
             hedge_budget: RetryBudget::new(config.hedge_budget_ratio, 0.0, MOST_HEDGES, started),
             in_flight: InFlight::default(),
+            loaded: Loaded::new(started),
             set: Mutex::new(set),
             settings: ArcSwap::from_pointee(settings.clone()),
             changed: Notify::new(),
@@ -152,6 +158,7 @@ impl Cluster {
             set.note_weight(slot, endpoint);
         }
         set.endpoints = endpoints;
+        set.mask();
         set.weights = addresses.iter().map(|(_, weight)| *weight).collect();
         drop(set);
         self.changed.notify_waiters();
@@ -218,6 +225,15 @@ impl Cluster {
             .collect()
     }
 
+    /// How the endpoints are asked for their health.
+    pub fn health_check(&self) -> HealthCheckConfig {
+        self.settings.load().config.health_check.clone()
+    }
+
+    pub fn members(&self) -> Vec<Arc<Endpoint>> {
+        self.lock().endpoints.clone()
+    }
+
     pub fn policy(&self) -> String {
         self.lock().policy.clone()
     }
@@ -254,15 +270,9 @@ impl Cluster {
         addresses.cloned().collect()
     }
 
-    /// The address's connectivity changed.
-    fn refresh(&self, endpoint: &Endpoint) {
-        {
-            let mut set = self.lock();
-            let slot = endpoint.slot();
-            if slot != Endpoint::REMOVED {
-                set.picker.set_live(slot, endpoint.address.is_live());
-            }
-        }
+    /// An endpoint's connectivity or health changed.
+    fn refresh(&self) {
+        self.lock().mask();
         self.health.bump();
         self.changed.notify_waiters();
     }
@@ -323,6 +333,17 @@ impl Cluster {
 }
 
 impl Set {
+    /// Let calls go to endpoints that are well, and where no live one is, to any that is live.
+    fn mask(&mut self) {
+        let is_well = |endpoint: &Endpoint| endpoint.health.get().is_well();
+        let mut live = self.endpoints.iter().filter(|it| it.address.is_live());
+        let has_well = live.any(|endpoint| is_well(endpoint));
+        for (slot, endpoint) in self.endpoints.iter().enumerate() {
+            let may_be_picked = endpoint.address.is_live() && (!has_well || is_well(endpoint));
+            self.picker.set_live(slot, may_be_picked);
+        }
+    }
+
     fn note_weight(&self, slot: usize, endpoint: &Endpoint) {
         endpoint
             .is_full
@@ -350,6 +371,7 @@ impl Endpoint {
         let endpoint = Arc::new(Self {
             address,
             stats: EndpointStats::default(),
+            health: Reported::default(),
             cluster,
             slot: AtomicUsize::new(Self::REMOVED),
             is_full: AtomicBool::new(true),
@@ -357,6 +379,20 @@ impl Endpoint {
         let user: Weak<dyn User> = Arc::<Self>::downgrade(&endpoint);
         endpoint.address.add_user(user);
         endpoint
+    }
+
+    /// What the endpoint's server says of itself.
+    pub fn set_health(&self, health: Health) {
+        if self.health.set_server(health) {
+            self.connectivity_changed();
+        }
+    }
+
+    /// Whether it loads a model that others have.
+    pub fn set_loading(&self, is_loading: bool) {
+        if self.health.set_loading(is_loading) {
+            self.connectivity_changed();
+        }
     }
 
     fn slot(&self) -> usize {
@@ -372,7 +408,7 @@ impl Endpoint {
 impl User for Endpoint {
     fn connectivity_changed(&self) {
         if let Some(cluster) = self.cluster.upgrade() {
-            cluster.refresh(self);
+            cluster.refresh();
         }
     }
 }

@@ -210,6 +210,9 @@ impl Call {
             let ended = self.attempt(&mut attempt, &mut tried, share, clock).await;
             let last = match self.settle(&mut attempt, ended, clock) {
                 (code, Next::Done(error)) => {
+                    if code == Code::Ok && error.is_none() {
+                        self.model_answered(share, attempt.started);
+                    }
                     self.record.error = error;
                     return Ok(code);
                 }

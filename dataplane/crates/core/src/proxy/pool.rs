@@ -164,6 +164,17 @@ impl Upstream {
         self.wanted.notify_one();
     }
 
+    /// Wait until there is a connection, or until there is none.
+    pub async fn until_connected(&self, is_connected: bool) {
+        loop {
+            let changed = self.changed.notified();
+            if self.connections.borrow().is_empty() != is_connected {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// [Connect now](Self::want), and wait for it. True when a connection has room, or no more may be opened; false when
     /// a connect that was begun after `asked` has failed.
     pub async fn connected(&self, asked: Instant) -> bool {

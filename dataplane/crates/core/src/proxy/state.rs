@@ -1,7 +1,7 @@
 //! What the whole process shares, the routing state that is swapped whole.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -44,6 +44,8 @@ pub struct Shared {
     pub health: Arc<Changes>,
     pub reflection: Arc<Reflection>,
     pub started: Instant,
+    /// Gives each worker its number.
+    pub workers_started: AtomicUsize,
     /// What the operator has been told of endpoints.
     pub watch: Watch,
     pub access_log: Option<AccessLog>,
@@ -95,6 +97,7 @@ impl Shared {
             health: Arc::default(),
             reflection: Arc::new(reflection),
             started: Instant::now(),
+            workers_started: AtomicUsize::new(0),
             watch: Watch::default(),
             control_status: Mutex::default(),
             applied: AtomicU64::new(0),

@@ -275,11 +275,16 @@ impl Call {
                     RetryCause::UpstreamStatus
                 } else if answer::is_full(*code, headers) && !self.has_met_full {
                     RetryCause::Full
+                } else if self.lacking.is_none() && self.may_be_loading(*code, to) {
+                    RetryCause::NotLoaded
                 } else {
                     return None;
                 };
                 let may = self.allows(answer::pushback(headers), to) && self.may_send_again(to);
                 self.has_met_full |= may && cause == RetryCause::Full;
+                if may && cause == RetryCause::NotLoaded {
+                    self.lacking.clone_from(&self.record.endpoint);
+                }
                 (may, cause)
             }
             Last::Error(error, is_attempt_timeout) => {

@@ -3,11 +3,13 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arc_swap::Guard;
 use tokio::time::Instant;
 
 use super::address::Address;
+use super::checks::Checks;
 use super::cluster::Cluster;
 use super::pool::{Pool, Upstream};
 use super::recorder::Ring;
@@ -24,6 +26,7 @@ pub struct Worker {
     pub local: LocalServices,
     /// The last calls of this worker.
     pub ring: Arc<Ring>,
+    checks: Checks,
     /// As this worker last saw it.
     state: RefCell<SeenState>,
 }
@@ -32,7 +35,9 @@ pub struct Worker {
 
 impl Worker {
     pub fn new(shared: Arc<Shared>, local: LocalServices) -> Self {
+        let index = shared.workers_started.fetch_add(1, Ordering::Relaxed);
         let worker = Self {
+            checks: Checks::new(index, shared.config.workers),
             pool: Pool::new(shared.config.clone()),
             local,
             ring: shared.recorder.ring(),
@@ -53,9 +58,11 @@ impl Worker {
         seen.clone()
     }
 
-    /// Connect to what the routing state names, and let the old one go.
+    /// Connect to what the routing state names, ask for its health, and let the old one go.
     pub fn state_changed(&self) {
-        self.pool.reconcile(&self.state().addresses);
+        let state = self.state();
+        self.pool.reconcile(&state.addresses);
+        self.checks.reconcile(&state.clusters, &self.pool);
     }
 
     /// Connect to all of a cluster's endpoints now. Ready when a connect to each of them has failed, or one is there.

@@ -45,22 +45,25 @@ pub enum RetryCause {
     UpstreamStatus,
     /// The endpoint answered RESOURCE_EXHAUSTED because it is full.
     Full,
+    /// The endpoint has no such model, and another has.
+    NotLoaded,
 }
 
 impl Label for RetryCause {
-    const COUNT: usize = ErrorKind::COUNT + 2;
+    const COUNT: usize = ErrorKind::COUNT + 3;
     fn index(self) -> usize {
         match self {
             Self::Error(kind) => kind.index(),
             Self::UpstreamStatus => ErrorKind::COUNT,
             Self::Full => ErrorKind::COUNT + 1,
+            Self::NotLoaded => ErrorKind::COUNT + 2,
         }
     }
     fn value(index: usize) -> &'static str {
         if index < ErrorKind::COUNT {
             <ErrorKind as Label>::value(index)
         } else {
-            ["upstream_status", "full"][index - ErrorKind::COUNT]
+            ["upstream_status", "full", "not_loaded"][index - ErrorKind::COUNT]
         }
     }
 }
@@ -224,6 +227,10 @@ mod tests {
             "UNAUTHENTICATED"
         );
         assert_eq!(RetryCause::value(RetryCause::Full.index()), "full");
+        assert_eq!(
+            RetryCause::value(RetryCause::NotLoaded.index()),
+            "not_loaded"
+        );
         assert_eq!(
             RefusedReason::value(RefusedReason::AcceptError.index()),
             "accept_error"
