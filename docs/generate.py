@@ -62,6 +62,7 @@ The status of an endpoint is passed on unchanged: code, text, details and traile
 | a code of `failure_codes` | by `retry_codes` | yes |
 | RESOURCE_EXHAUSTED, unless it is about the message's size | once, idempotent methods, on another endpoint | never |
 | RESOURCE_EXHAUSTED about the size: `message_too_large`, or a text of gRPC's libraries | by `retry_codes` | never |
+| NOT_FOUND, FAILED_PRECONDITION, if another endpoint has answered for the model lately | once, as above | never |
 | any status with `grpc-retry-pushback-ms` | after that time, if the deadline leaves it; negative: never | as its code |
 | any status with the trailer `access-error: hook` | by `retry_codes` | no: the user's code failed, not the endpoint |
 | DEADLINE_EXCEEDED or CANCELLED after 90 % of the attempt's time | as `deadline_exceeded` | as `deadline_exceeded` |
