@@ -15,6 +15,7 @@ from access.config.sections import (
     AccessConfig,
     ClusterConfig,
     ClusterSettings,
+    HealthCheck,
     Limits,
     Metrics,
     ModelConfig,
@@ -55,6 +56,7 @@ def _sections() -> Iterator[str]:
     yield from _section("metrics", Metrics)
     yield from _section("cluster_defaults", ClusterSettings)
     yield "The same keys are allowed in every cluster, and in every target with its own `endpoints` or `discovery`.\n"
+    yield from _section("health_check", HealthCheck)
     yield from _section("clusters.NAME", ClusterConfig, ClusterSettings)
     yield from _section("Endpoints", EndpointConfig)
     yield from _section("models.NAME", ModelConfig, ClusterSettings)
