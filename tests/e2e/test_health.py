@@ -31,7 +31,7 @@ class Endpoint:
         self.answers: dict[str, bytes | tuple[grpc.StatusCode, str]] = {TFS: b"", OIP: b"", SELDON: b""}
         self._counts: dict[str, int] = {}
         self._lock = threading.Lock()
-        self._server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[self])  # type: ignore[list-item]
+        self._server = grpc.server(futures.ThreadPoolExecutor(2), handlers=[self])
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
 
