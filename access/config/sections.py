@@ -163,7 +163,31 @@ class HealthCheck(Section):
 class ClusterSettings(Section):
     """How calls to the endpoints of a cluster are made."""
 
-    policy: Annotated[str, AfterValidator(_known_policy)] = Field("dwrr", description="balancing policy")
+    policy: Annotated[str, AfterValidator(_known_policy)] = Field(
+        "dwrr", description=f"balancing policy: {', '.join(f'`{name}`' for name in POLICIES)}"
+    )
+    compare_in_flight: bool = Field(
+        True,
+        description="`dwrr`: a call goes to an endpoint with fewer calls in flight for its weight, where there is one; "
+        "`false`: shares follow the weights alone",
+    )
+    avoid_slow: bool = Field(True, description="endpoints that are much slower than the others get fewer calls")
+    eject: bool = Field(
+        True, description="an endpoint that fails far more often than the others gets no calls for 1 to 5 seconds"
+    )
+    admit_by_deadline: bool = Field(
+        True, description="a call that no endpoint would answer within its deadline is shed at once"
+    )
+    use_load_reports: bool = Field(True, description="loads that endpoints report (ORCA) change their shares")
+    slow_start_ms: MillisecondsOrOff = Field(
+        3000, description="an endpoint that comes back has its whole share after this time, ms; 0: at once"
+    )
+    slow_start_new_ms: MillisecondsOrOff = Field(
+        10_000, description="the same for an endpoint that is added to a cluster, ms; 0: at once"
+    )
+    max_in_flight_per_endpoint: Count | None = Field(
+        None, description="calls in flight at one endpoint; more go elsewhere or are shed; null: no limit"
+    )
     protocol: Protocol | None = Field(
         None, description="`tfs`, `seldon` or `oip`: whose `failure_codes` hold; null: by the method called"
     )

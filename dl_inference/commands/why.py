@@ -16,7 +16,6 @@ from dl_inference.commands.words import ago, plain
 
 # What the balancer learned of the endpoint; of a success or a neutral end nothing is said.
 _BLAME = {
-    "failure": ", which counts against it",
     "hard": ", which counts against it",
     "soft": ", which counts against it if it goes on",
     "full": ", as it was full",

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-CORE = Path(__file__).parents[2] / "dataplane" / "crates" / "core" / "src"
+CRATES = Path(__file__).parents[2] / "dataplane" / "crates"
+CORE = CRATES / "core" / "src"
+# A crate of its own, with no dependency that could do more than compute: one room of the core.
+BALANCE = CRATES / "balance" / "src"
 
 Module = tuple[str, ...]
 Sources = Mapping[Module, str]
@@ -30,7 +33,7 @@ ROOMS = {
     "proxy": {"balance", "call", "code", "config", "error", "grpc", "local", "net", "notice", "stats"},
     "worker": {"call", "code", "config", "error", "grpc", "local", "net", "stats"},
     "admin": {"net", "stats"},
-    "program": {"admin", "code", "config", "local", "net", "notice", "proxy", "stats", "worker"},
+    "program": {"admin", "balance", "code", "config", "local", "net", "notice", "proxy", "stats", "worker"},
 }
 
 # Where the HTTP/2 library is known: the request path sees a head, a reader of chunks and a sender of ours.
@@ -40,14 +43,15 @@ HTTP2_DOORS = (("net",), ("proxy", "pool"))
 IMPURE = ("tokio::", "std::time", "std::net", "std::fs", "std::thread", "fastrand::")
 
 
-def read(root: Path = CORE) -> dict[Module, str]:
-    """Return the source of each module, without its tests."""
+def read() -> dict[Module, str]:
+    """Return the source of each module, without its tests; those of the balancer's crate below ``balance``."""
     found = {}
-    for path in sorted(root.rglob("*.rs")):
-        if path.stem in ("lib", "testing", "tests") or path.stem.endswith("_tests"):
-            continue
-        parts = path.relative_to(root).with_suffix("").parts
-        found[parts[:-1] if parts[-1] == "mod" else parts] = product(path.read_text())
+    for root, room in ((CORE, ()), (BALANCE, ("balance",))):
+        for path in sorted(root.rglob("*.rs")):
+            if path.stem in ("lib", "testing", "tests") or path.stem.endswith("_tests"):
+                continue
+            parts = path.relative_to(root).with_suffix("").parts
+            found[(*room, *(parts[:-1] if parts[-1] == "mod" else parts))] = product(path.read_text())
     return found
 
 
@@ -171,7 +175,7 @@ def test_the_data_plane_keeps_the_rule(check):
         (strangers, ("net", "stream"), "use crate::call::limit;"),
         (strangers, ("proxy", "handle"), "let page = crate::admin::metrics::render(view);"),
         (strangers, ("worker", "front"), "use crate::{error::Error, proxy::handle::handle};"),
-        (strangers, ("balance", "dwrr"), "use super::super::error::ErrorKind;"),
+        (strangers, ("balance", "policy"), "use super::super::error::ErrorKind;"),
         (strangers, ("attic",), ""),
         (circles, ("proxy", "attempt"), "use super::handle;"),
         (circles, ("net", "accept"), "use super::{drain, serve::Serving};"),
@@ -179,7 +183,7 @@ def test_the_data_plane_keeps_the_rule(check):
         (doors, ("call", "responder"), "fn reset(reason: h2::Reason) {}"),
         (doors, ("worker", "front"), "use h2 as wire;"),
         (doors, ("net", "stream"), "pub use h2::Reason;"),
-        (impure, ("balance", "dwrr"), "use std::time::Instant;"),
+        (impure, ("balance", "policy"), "use std::time::Instant;"),
         (handwritten, ("local", "oip"), '#[prost(bool, tag = "1")]'),
     ],
 )

@@ -107,6 +107,20 @@ pub struct ClusterConfig {
     pub name: String,
     /// One of [`crate::balance::NAMES`].
     pub policy: String,
+    /// `dwrr`: a call goes to an endpoint with fewer calls in flight for its weight, where there is one.
+    pub compare_in_flight: bool,
+    /// Endpoints that are slower than the others get less.
+    pub avoid_slow: bool,
+    /// Endpoints that fail far more than the others get no calls for some seconds.
+    pub eject: bool,
+    /// Calls that no endpoint would answer within their deadline are shed at once.
+    pub admit_by_deadline: bool,
+    pub use_load_reports: bool,
+    /// An endpoint that comes back, or is new, has its whole share after this time; 0 = at once.
+    pub slow_start_ms: u64,
+    pub slow_start_new_ms: u64,
+    /// Calls in flight at one endpoint; no such limit when null.
+    pub max_in_flight_per_endpoint: Option<u32>,
     pub endpoints: Vec<EndpointConfig>,
     /// Most that a call may take, ms; a caller's own deadline can only shorten it.
     pub timeout_ms: u64,

@@ -85,7 +85,7 @@ impl ErrorKind {
     /// depends on how long the endpoint held the call, which is not decided here.
     pub const fn outcome(self) -> Outcome {
         match self.row().blame {
-            Blame::Yes => Outcome::Failure,
+            Blame::Yes => Outcome::Hard,
             Blame::No | Blame::IfHeld | Blame::AsStatus => Outcome::Neutral,
         }
     }

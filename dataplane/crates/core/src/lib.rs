@@ -32,12 +32,11 @@ pub use program::{Control, ModelServer, Proxy};
 
 /// What the simulator runs in virtual time: the balancing of the request path.
 pub mod balancing {
-    pub use crate::balance::{Entry, Outcome, Picker, picker};
+    pub use crate::balance::{
+        Ask, Balancer, Done, Entry, Nanos, Outcome, Picked, Refusal, Settings, View,
+    };
     pub use crate::code::Code;
     pub use crate::proxy::retry::RetryBudget;
-
-    /// Nanoseconds of a clock that only goes forward, real or virtual.
-    pub type Nanos = u64;
 }
 
 /// What the model server's requests are made of, and their answers.

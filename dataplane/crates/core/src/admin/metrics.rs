@@ -102,7 +102,7 @@ fn attempts(page: &mut Exposition, view: &MetricsView<'_>) {
 fn endpoints(page: &mut Exposition, view: &MetricsView<'_>) {
     let mut family = page.family("dl_in_flight", Kind::Gauge, "Attempts going on.");
     for_each_endpoint(view, |labels, endpoint| {
-        family.sample(labels, endpoint.stats.in_flight.load(Relaxed));
+        family.sample(labels, endpoint.in_flight);
     });
     let mut family = page.family(
         "dl_effective_weight",
@@ -111,6 +111,41 @@ fn endpoints(page: &mut Exposition, view: &MetricsView<'_>) {
     );
     for_each_endpoint(view, |labels, endpoint| {
         family.sample(labels, f64::from(endpoint.effective_weight) / 256.0);
+    });
+    let mut family = page.family(
+        "dl_pick_weight",
+        Kind::Gauge,
+        "The weight by which the endpoint is picked: less than the effective weight while it is slow or new, 0 while \
+         it gets no calls.",
+    );
+    for_each_endpoint(view, |labels, endpoint| {
+        family.sample(labels, f64::from(endpoint.pick_weight) / 256.0);
+    });
+    let mut family = page.family(
+        "dl_endpoint_ejected",
+        Kind::Gauge,
+        "1 while the endpoint gets no calls because it failed, else 0.",
+    );
+    for_each_endpoint(view, |labels, endpoint| {
+        family.sample(labels, u8::from(endpoint.ejected));
+    });
+    let mut family = page.family(
+        "dl_ejections_total",
+        Kind::Counter,
+        "How often the endpoint was ejected.",
+    );
+    for_each_endpoint(view, |labels, endpoint| {
+        family.sample(labels, endpoint.ejections);
+    });
+    let mut family = page.family(
+        "dl_endpoint_latency_seconds",
+        Kind::Gauge,
+        "Typical time of an answer, as the balancer estimates it (a geometric mean of the last ones).",
+    );
+    for_each_endpoint(view, |labels, endpoint| {
+        if let Some(latency) = endpoint.latency_s {
+            family.sample(labels, latency);
+        }
     });
     let mut family = page.family(
         "dl_endpoint_live",

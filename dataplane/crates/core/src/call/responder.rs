@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -26,6 +27,8 @@ pub struct Responder {
     attempts: Option<u32>,
     endpoint: Option<HeaderValue>,
     load: Option<HeaderValue>,
+    /// When the caller may try again (gRFC A6).
+    pushback: Option<HeaderValue>,
     is_answered: bool,
 }
 
@@ -39,6 +42,7 @@ impl Responder {
             attempts: None,
             endpoint: None,
             load: None,
+            pushback: None,
             is_answered: false,
         }
     }
@@ -56,6 +60,12 @@ impl Responder {
     /// Let the trailers carry a load report.
     pub fn tell_load(&mut self, report: HeaderValue) {
         self.load = Some(report);
+    }
+
+    /// Ask the caller to wait so long before it tries again.
+    pub fn push_back(&mut self, wait: Duration) {
+        let milliseconds = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+        self.pushback = Some(HeaderValue::from(milliseconds.max(1)));
     }
 
     /// Ready when the caller has given the call up.
@@ -116,7 +126,11 @@ impl Responder {
 
     /// Answer with a status and nothing else.
     pub fn fail(&mut self, status: &Status) {
-        self.finish_with(status_of(Some(status), self.request_id()));
+        let mut headers = status_of(Some(status), self.request_id());
+        if let Some(pushback) = self.pushback.take() {
+            headers.insert(metadata::RETRY_PUSHBACK, pushback);
+        }
+        self.finish_with(headers);
     }
 
     /// Answer with the headers of a status, and nothing else.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::admin::metrics::{Buckets, ClusterView, EndpointView, MetricsView, SourceView, render};
+use crate::balance::{Nanos, Reason, State, View};
 use crate::code::Code;
 use crate::net::drain::Phase;
 use crate::proxy::cluster::Cluster;
@@ -75,7 +76,7 @@ pub fn metrics(shared: &Shared) -> String {
     let weights: Vec<_> = state
         .clusters
         .iter()
-        .map(|cluster| cluster.weights())
+        .map(|cluster| cluster.endpoints())
         .collect();
     let clusters = state
         .clusters
@@ -87,11 +88,16 @@ pub fn metrics(shared: &Shared) -> String {
             retry_budget_tokens: cluster.budget.tokens(),
             endpoints: endpoints
                 .iter()
-                .map(|(endpoint, _, effective_weight)| EndpointView {
+                .map(|(endpoint, _, view)| EndpointView {
                     address: &endpoint.address.text,
                     stats: &endpoint.stats,
-                    effective_weight: *effective_weight,
+                    effective_weight: view.effective_weight,
+                    pick_weight: view.pick_weight,
                     live: endpoint.address.is_live(),
+                    ejected: view.state != State::Warm,
+                    ejections: view.ejections,
+                    latency_s: view.latency.map(|time| time as f64 / 1e9),
+                    in_flight: view.in_flight,
                 })
                 .collect(),
         });
@@ -180,20 +186,26 @@ fn split(split: &Split) -> Value {
 }
 
 fn cluster(cluster: &Cluster) -> Value {
+    let now = cluster.now();
     let endpoints: Vec<_> = cluster
-        .weights()
+        .endpoints()
         .into_iter()
-        .map(|(endpoint, weight, effective_weight)| {
+        .map(|(endpoint, weight, view)| {
             let stats = &endpoint.stats;
             let good = stats.codes.get(Code::Ok);
             let requests = stats.codes.total();
             json!({
                 "address": endpoint.address.text,
                 "weight": weight,
-                "effective_weight": f64::from(effective_weight) / 256.0,
+                "effective_weight": f64::from(view.effective_weight) / 256.0,
+                "pick_weight": f64::from(view.pick_weight) / 256.0,
                 "live": endpoint.address.is_live(),
-                "health": endpoint.health.get().name(),
-                "in_flight": stats.in_flight.load(Ordering::Relaxed),
+                "health": view.health.name(),
+                "state": state_text(&view, now),
+                "last_ejection": view.last_ejection.map(|it| ejection(it, now)),
+                "ejections": view.ejections,
+                "latency_ms": milliseconds(view.latency.map(|time| time as f64 / 1e9)),
+                "in_flight": view.in_flight,
                 "requests": requests,
                 "errors": requests - good,
                 "p50_ms": milliseconds(stats.seconds.quantile(0.5)),
@@ -209,6 +221,28 @@ fn cluster(cluster: &Cluster) -> Value {
         "in_flight": cluster.in_flight.count(),
         "endpoints": endpoints,
     })
+}
+
+/// Whether the balancer gives the endpoint calls, and if not, until when.
+fn state_text(view: &View, now: Nanos) -> String {
+    match view.state {
+        State::Ejected { until } => format!("ejected for {:.1} s", seconds(now, until)),
+        State::HalfOpen { .. } => "half-open".to_owned(),
+        State::Warm => "warm".to_owned(),
+    }
+}
+
+fn ejection((at, reason): (Nanos, Reason), now: Nanos) -> Value {
+    let reason = match reason {
+        Reason::Streak(count) => format!("{count} failures in a row"),
+        Reason::Rate => "it failed far more often than the others".to_owned(),
+        Reason::Probe => "the call that was to find out whether it had healed failed".to_owned(),
+    };
+    json!({"seconds_ago": seconds(at, now).round(), "reason": reason})
+}
+
+fn seconds(from: Nanos, to: Nanos) -> f64 {
+    to.saturating_sub(from) as f64 / 1e9
 }
 
 /// Seconds to milliseconds with microsecond digits; null without samples.

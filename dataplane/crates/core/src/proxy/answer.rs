@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 
 use crate::code::Code;
 use crate::error::ErrorKind;
 use crate::grpc::{metadata, status};
-
-/// Trailer: how long to wait before the call is sent again, ms. gRFC A6, "Pushback": what is negative or no number
-/// means never.
-const PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// Parts of the texts with which gRPC's own libraries answer RESOURCE_EXHAUSTED to a message or metadata beyond a
 /// limit. "larger than max": C++, Python, Go and JavaScript; "exceeds ": Java, C# and the C core's texts on metadata;
@@ -34,7 +30,7 @@ pub enum Pushback {
 
 /// When the endpoint that answered so wants the call to be sent again.
 pub fn pushback(headers: &HeaderMap) -> Pushback {
-    let Some(value) = headers.get(&PUSHBACK) else {
+    let Some(value) = headers.get(&metadata::RETRY_PUSHBACK) else {
         return Pushback::Unsaid;
     };
     let text = value.to_str().ok();
@@ -70,7 +66,7 @@ mod tests {
 
     fn told(text: &'static str) -> Pushback {
         pushback(&HeaderMap::from_iter([(
-            PUSHBACK,
+            metadata::RETRY_PUSHBACK,
             HeaderValue::from_static(text),
         )]))
     }

@@ -8,6 +8,7 @@ use http::uri::{self, Scheme};
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use tokio::time::Instant;
 
+use super::answer;
 use super::call::Call;
 use super::clock::Clock;
 use super::cluster::{Endpoint, Lease, Share};
@@ -247,6 +248,9 @@ fn outcome_of(code: Code, headers: &HeaderMap, method: &Method, settings: &Setti
     // The user's own hook failed, not the endpoint.
     if metadata::hook_failed(headers) {
         return Outcome::Neutral;
+    }
+    if answer::is_full(code, headers) {
+        return Outcome::Full;
     }
     retry::status_outcome(code, settings.failure_codes(method.protocol))
 }

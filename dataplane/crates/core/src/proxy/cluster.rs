@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -11,13 +11,16 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
 use super::address::{Address, User};
-use super::health::{Health, Reported};
+use super::health::Reported;
 use super::loaded::Loaded;
 use super::retry::RetryBudget;
 use super::settings::Settings;
-use crate::balance::{self, Entry, Outcome, Picker};
+use crate::balance::{
+    self, Ask, Balancer, Done, Entry, Health, Nanos, Outcome, Picked, Refusal, State, View,
+};
 use crate::call::limit::InFlight;
 use crate::config::HealthCheckConfig;
+use crate::grpc::load_report::LoadReport;
 use crate::local::health::Changes;
 use crate::stats::{ClusterStats, EndpointStats};
 
@@ -40,13 +43,14 @@ pub struct Cluster {
     changed: Notify,
     waiting: AtomicUsize,
     order: RandomState,
+    /// Where the balancer's time begins.
+    started: Instant,
     /// The process's; an endpoint's liveness is the health of models.
     health: Arc<Changes>,
 }
 
 struct Set {
-    picker: Box<dyn Picker>,
-    policy: String,
+    balancer: Balancer,
     endpoints: Vec<Arc<Endpoint>>,
     /// Configured weights, in the order of `endpoints`.
     weights: Vec<u32>,
@@ -58,10 +62,8 @@ pub struct Endpoint {
     pub stats: EndpointStats,
     pub health: Reported,
     cluster: Weak<Cluster>,
-    /// Position in the cluster's picker; [`Endpoint::REMOVED`] once it has left.
+    /// Position in the cluster's balancer; [`Endpoint::REMOVED`] once it has left.
     slot: AtomicUsize,
-    /// Its effective weight is full, so that one more success changes nothing.
-    is_full: AtomicBool,
 }
 
 /// A cluster as one call uses it: with the settings that applied when the call came to it.
@@ -70,11 +72,28 @@ pub struct Share {
     pub settings: Arc<Settings>,
 }
 
+/// What the balancer has to know of a call.
+#[derive(Clone, Copy, Default)]
+pub struct Need {
+    /// To the deadline; none for a call without one.
+    pub left: Option<Duration>,
+    /// The call may be sent to another endpoint if this one fails.
+    pub can_probe: bool,
+    pub is_low: bool,
+    pub is_stream: bool,
+    pub is_hedge: bool,
+    pub key: Option<u64>,
+}
+
 /// The right to use an endpoint for one attempt: counts it in flight, and reports its outcome when finished.
 /// Dropped unfinished (the caller went away), it reports a neutral outcome.
 pub struct Lease {
     pub endpoint: Arc<Endpoint>,
     cluster: Arc<Cluster>,
+    started: Nanos,
+    is_probe: bool,
+    is_stream: bool,
+    is_finished: bool,
 }
 
 // === impl Cluster ===
@@ -82,10 +101,11 @@ pub struct Lease {
 impl Cluster {
     pub fn new(settings: &Settings, started: Instant, health: Arc<Changes>) -> Arc<Self> {
         let config = &settings.config;
-        let picker = balance::picker(&config.policy).expect("Settings::new checked the name");
+        let order = RandomState::new();
+        // Each process begins elsewhere: proxies that start together must not pick in step.
+        let balancer = Balancer::new(&settings.balance, order.hash_one(&config.name));
         let set = Set {
-            picker,
-            policy: config.policy.clone(),
+            balancer,
             endpoints: Vec::new(),
             weights: Vec::new(),
         };
@@ -105,7 +125,8 @@ impl Cluster {
             settings: ArcSwap::from_pointee(settings.clone()),
             changed: Notify::new(),
             waiting: AtomicUsize::new(0),
-            order: RandomState::new(),
+            order,
+            started,
             health,
         })
     }
@@ -122,7 +143,7 @@ impl Cluster {
         );
         self.hedge_budget
             .configure(config.hedge_budget_ratio, 0.0, MOST_HEDGES);
-        let policy = config.policy.clone();
+        let (balance, now) = (settings.balance.clone(), self.now());
         self.settings.store(Arc::new(settings));
         let mut set = self.lock();
         let mut old: FxHashMap<u64, Arc<Endpoint>> = set
@@ -140,10 +161,6 @@ impl Cluster {
         for removed in old.values() {
             removed.set_slot(Endpoint::REMOVED);
         }
-        if policy != set.policy {
-            set.picker = balance::picker(&policy).expect("Settings::new checked the name");
-            set.policy = policy;
-        }
         let entries: Vec<_> = addresses
             .iter()
             .map(|(address, weight)| Entry {
@@ -152,31 +169,62 @@ impl Cluster {
                 live: address.is_live(),
             })
             .collect();
-        set.picker.update(&entries);
+        set.balancer.configure(&balance, now);
+        set.balancer.update(&entries, now);
         for (slot, endpoint) in endpoints.iter().enumerate() {
             endpoint.set_slot(slot);
-            set.note_weight(slot, endpoint);
         }
         set.endpoints = endpoints;
-        set.mask();
+        set.mask(now);
         set.weights = addresses.iter().map(|(_, weight)| *weight).collect();
         drop(set);
         self.changed.notify_waiters();
     }
 
-    /// Take the next endpoint that is live and was not tried by this call.
-    pub fn pick(self: &Arc<Self>, tried: &[Arc<Endpoint>]) -> Option<Lease> {
-        let endpoint = {
+    /// Take the next endpoint that was not tried by this call.
+    ///
+    /// # Errors
+    /// None is live, or none would answer in time.
+    pub fn pick(self: &Arc<Self>, tried: &[Arc<Endpoint>], need: &Need) -> Result<Lease, Refusal> {
+        let mut slots = [Endpoint::REMOVED; 8];
+        let tried = &tried[tried.len().saturating_sub(slots.len())..];
+        let nanos = |left: Duration| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
+        let now = self.now();
+        let (picked, endpoint) = {
             let mut set = self.lock();
-            let mut slots = [Endpoint::REMOVED; 8];
-            let tried = &tried[tried.len().saturating_sub(slots.len())..];
             for (slot, endpoint) in slots.iter_mut().zip(tried) {
                 *slot = endpoint.slot();
             }
-            let slot = set.picker.pick(&slots[..tried.len()])?;
-            set.endpoints[slot].clone()
+            let ask = Ask {
+                tried: &slots[..tried.len()],
+                left: need.left.map(nanos),
+                can_probe: need.can_probe,
+                is_low: need.is_low,
+                key: need.key,
+                is_stream: need.is_stream,
+                is_hedge: need.is_hedge,
+            };
+            let picked = set.balancer.pick(&ask, now)?;
+            (picked, set.endpoints[picked.slot].clone())
         };
-        Some(self.lease(endpoint))
+        Ok(self.leased(endpoint, picked, need.is_stream, now))
+    }
+
+    fn leased(
+        self: &Arc<Self>,
+        endpoint: Arc<Endpoint>,
+        picked: Picked,
+        is_stream: bool,
+        now: Nanos,
+    ) -> Lease {
+        Lease {
+            endpoint,
+            cluster: self.clone(),
+            started: now,
+            is_probe: picked.is_probe,
+            is_stream,
+            is_finished: false,
+        }
     }
 
     /// Whether an endpoint is live that was not tried by this call.
@@ -188,22 +236,24 @@ impl Cluster {
             .any(|endpoint| endpoint.address.is_live() && !is_tried(endpoint))
     }
 
-    /// Use an endpoint again although it was tried: it never saw the call, and no other is live.
-    pub fn lease(self: &Arc<Self>, endpoint: Arc<Endpoint>) -> Lease {
-        endpoint.stats.in_flight.fetch_add(1, Ordering::Relaxed);
-        Lease {
-            endpoint,
-            cluster: self.clone(),
-        }
+    /// Use an endpoint again although it was tried: it never saw the call, and no other is live. None once it has left.
+    pub fn lease(self: &Arc<Self>, endpoint: Arc<Endpoint>, need: &Need) -> Option<Lease> {
+        let now = self.now();
+        let picked = self
+            .lock()
+            .balancer
+            .repeat(endpoint.slot(), need.is_stream, now)?;
+        Some(self.leased(endpoint, picked, need.is_stream, now))
     }
 
-    /// Endpoints, by address, with their configured and effective weights (256 = a weight of 1).
-    pub fn weights(&self) -> Vec<(Arc<Endpoint>, u32, u32)> {
-        let set = self.lock();
+    /// Endpoints, by address, with their configured weights and what the balancer says of them.
+    pub fn endpoints(&self) -> Vec<(Arc<Endpoint>, u32, View)> {
+        let (set, now) = (self.lock(), self.now());
         let rows = set.endpoints.iter().zip(&set.weights).enumerate();
         let mut rows: Vec<_> = rows
-            .map(|(slot, (endpoint, weight))| {
-                (endpoint.clone(), *weight, set.picker.effective_weight(slot))
+            .filter_map(|(slot, (endpoint, weight))| {
+                let view = set.balancer.view(slot, now)?;
+                Some((endpoint.clone(), *weight, view))
             })
             .collect();
         drop(set);
@@ -211,16 +261,23 @@ impl Cluster {
         rows
     }
 
-    /// The ids of addresses whose effective weight is below the full one, and whether it is at its least.
+    /// Time since the balancer's beginning, as it counts.
+    pub fn now(&self) -> Nanos {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The ids of addresses whose effective weight is below the full one, and whether they get next to nothing: the
+    /// weight is at its least, or they are ejected.
     pub fn weak(&self) -> Vec<(u64, bool)> {
-        let set = self.lock();
+        let (set, now) = (self.lock(), self.now());
         let slots = set.endpoints.iter().zip(&set.weights).enumerate();
         slots
-            .filter(|(slot, _)| !set.picker.is_full(*slot))
-            .map(|(slot, (endpoint, weight))| {
+            .filter(|(slot, _)| !set.balancer.is_full(*slot))
+            .filter_map(|(slot, (endpoint, weight))| {
+                let view = set.balancer.view(slot, now)?;
                 // 1/256 of a configured weight is the least that a policy leaves.
-                let is_least = set.picker.effective_weight(slot) <= *weight;
-                (endpoint.address.id, is_least)
+                let is_least = view.effective_weight <= *weight || view.state != State::Warm;
+                Some((endpoint.address.id, is_least))
             })
             .collect()
     }
@@ -235,18 +292,12 @@ impl Cluster {
     }
 
     pub fn policy(&self) -> String {
-        self.lock().policy.clone()
+        self.settings.load().balance.policy.clone()
     }
 
     /// The time that 95 % of the attempts take at most, once there were enough of them.
     pub fn hedge_delay(&self) -> Option<Duration> {
-        let set = self.lock();
-        let slow = |endpoint: &Arc<Endpoint>| {
-            let times = endpoint.stats.seconds.snapshot();
-            (times.count() >= 50).then(|| times.quantile(0.95))?
-        };
-        let least = set.endpoints.iter().filter_map(slow).reduce(f64::min);
-        least.map(Duration::from_secs_f64)
+        self.lock().balancer.hedge_delay().map(Duration::from_nanos)
     }
 
     pub fn is_live(&self) -> bool {
@@ -272,7 +323,9 @@ impl Cluster {
 
     /// An endpoint's connectivity or health changed.
     fn refresh(&self) {
-        self.lock().mask();
+        let mut set = self.lock();
+        set.mask(self.now());
+        drop(set);
         self.health.bump();
         self.changed.notify_waiters();
     }
@@ -311,43 +364,20 @@ impl Cluster {
         found.unwrap_or(false)
     }
 
-    fn report(&self, endpoint: &Endpoint, outcome: Outcome) {
-        // The common case changes nothing: a success of an endpoint whose weight is full.
-        if outcome == Outcome::Neutral
-            || (outcome == Outcome::Success && endpoint.is_full.load(Ordering::Relaxed))
-        {
-            return;
-        }
-        let mut set = self.lock();
-        let slot = endpoint.slot();
-        if slot != Endpoint::REMOVED {
-            set.picker.report(slot, outcome);
-            set.note_weight(slot, endpoint);
-        }
-    }
-
-    /// A few integers are guarded; a panic cannot leave them half-written in a harmful way.
+    /// Numbers are guarded; a panic cannot leave them half-written in a harmful way.
     fn lock(&self) -> MutexGuard<'_, Set> {
         self.set.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Set {
-    /// Let calls go to endpoints that are well, and where no live one is, to any that is live.
-    fn mask(&mut self) {
-        let is_well = |endpoint: &Endpoint| endpoint.health.get().is_well();
-        let mut live = self.endpoints.iter().filter(|it| it.address.is_live());
-        let has_well = live.any(|endpoint| is_well(endpoint));
+    /// Tell the balancer who is connected, and what they say of themselves.
+    fn mask(&mut self, now: Nanos) {
         for (slot, endpoint) in self.endpoints.iter().enumerate() {
-            let may_be_picked = endpoint.address.is_live() && (!has_well || is_well(endpoint));
-            self.picker.set_live(slot, may_be_picked);
+            let live = endpoint.address.is_live();
+            self.balancer.set_live(slot, live, now);
+            self.balancer.set_health(slot, endpoint.health.get(), now);
         }
-    }
-
-    fn note_weight(&self, slot: usize, endpoint: &Endpoint) {
-        endpoint
-            .is_full
-            .store(self.picker.is_full(slot), Ordering::Relaxed);
     }
 }
 
@@ -374,7 +404,6 @@ impl Endpoint {
             health: Reported::default(),
             cluster,
             slot: AtomicUsize::new(Self::REMOVED),
-            is_full: AtomicBool::new(true),
         });
         let user: Weak<dyn User> = Arc::<Self>::downgrade(&endpoint);
         endpoint.address.add_user(user);
@@ -416,17 +445,42 @@ impl User for Endpoint {
 // === impl Lease ===
 
 impl Lease {
-    /// End the attempt and let the balancer learn from it.
-    pub fn finish(self, outcome: Outcome) {
-        self.cluster.report(&self.endpoint, outcome);
+    /// End the attempt and let the balancer learn from it. `is_timed`: the endpoint answered, so that its time says how
+    /// fast it is. `load`: what it said of its load.
+    pub fn finish(mut self, outcome: Outcome, is_timed: bool, load: Option<&LoadReport>) {
+        self.end(outcome, is_timed, load);
+    }
+
+    fn end(&mut self, outcome: Outcome, is_timed: bool, load: Option<&LoadReport>) {
+        self.is_finished = true;
+        let done = Done {
+            outcome,
+            started: self.started,
+            is_probe: self.is_probe,
+            is_timed,
+            is_stream: self.is_stream,
+        };
+        let now = self.cluster.now();
+        let mut set = self.cluster.lock();
+        // `REMOVED` is no slot: there is nothing to learn about then.
+        let slot = self.endpoint.slot();
+        set.balancer.finish(slot, &done, now);
+        if let Some(load) = load {
+            let report = balance::LoadReport {
+                utilization: load.utilization,
+                queue: load.queue as u32, // saturates
+                rps: load.rps,
+                eps: load.eps,
+            };
+            set.balancer.report_load(slot, &report, now);
+        }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.endpoint
-            .stats
-            .in_flight
-            .fetch_sub(1, Ordering::Relaxed);
+        if !self.is_finished {
+            self.end(Outcome::Neutral, false, None);
+        }
     }
 }

@@ -21,6 +21,7 @@ use super::local;
 use super::method::{self, Kind, Streaming};
 use super::verdict::{Last, Next};
 use super::worker::{SeenState, Worker};
+use crate::balance::Refusal;
 use crate::call::head::{self, shortened};
 use crate::call::responder::Responder;
 use crate::code::Code;
@@ -201,7 +202,7 @@ impl Call {
     /// Try a cluster's endpoints until one answers, a limit is reached, or another attempt is not allowed.
     async fn attempts(&mut self, share: &Share, clock: &mut Clock<'_>) -> Result<Code, Last> {
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-        let picked = self.pick(&share.cluster, clock).await;
+        let picked = self.pick(share, clock).await;
         let mut lease = picked.map_err(|error| Last::Error(error, false))?;
         loop {
             let mut attempt = Attempt::new(lease, self.why);
@@ -256,33 +257,54 @@ impl Call {
 
     /// The endpoint of the first attempt. Where none is live, connects are tried now, and the call waits for them; if
     /// another share of its route may take it, for none but the first ever.
-    async fn pick(
-        &mut self,
-        cluster: &Arc<Cluster>,
-        clock: &mut Clock<'_>,
-    ) -> Result<Lease, Error> {
-        if let Some(lease) = cluster.pick(&[]) {
-            return Ok(lease);
+    async fn pick(&mut self, share: &Share, clock: &mut Clock<'_>) -> Result<Lease, Error> {
+        let cluster = &share.cluster;
+        match cluster.pick(&[], &self.need(share)) {
+            Err(Refusal::NoneLive) => {}
+            picked => return self.picked(cluster, picked),
         }
         let worker = self.worker.clone();
         let limit = Duration::from_millis(worker.shared.config.upstream.connect_timeout_ms);
         let other = self.split.as_ref().and_then(|split| split.another(cluster));
+        let is_only = other.is_none();
         let connects = async {
-            if other.is_none() {
+            if is_only {
                 worker.connect(cluster).await;
             }
         };
         let live = std::pin::pin!(cluster.wait_live(limit, connects));
-        match clock.limit(live, &mut self.responder).await {
-            Ok(true) => {
-                if let Some(lease) = cluster.pick(&[]) {
-                    return Ok(lease);
-                }
-            }
+        let is_live = match clock.limit(live, &mut self.responder).await {
             Err(Failure::Caller(error)) => return Err(error),
-            Ok(false) | Err(_) => {}
-        }
-        let message = format!("cluster {} has no live endpoint", cluster.name);
-        Err(Error::new(ErrorKind::NoEndpoints, message))
+            Ok(is_live) => is_live,
+            Err(_) => false,
+        };
+        let again = is_live.then(|| cluster.pick(&[], &self.need(share)));
+        self.picked(cluster, again.unwrap_or(Err(Refusal::NoneLive)))
+    }
+
+    /// What it means for the call that there is no endpoint for it.
+    fn picked(
+        &mut self,
+        cluster: &Cluster,
+        picked: Result<Lease, Refusal>,
+    ) -> Result<Lease, Error> {
+        picked.map_err(|refusal| match refusal {
+            Refusal::NoneLive => {
+                let message = format!("cluster {} has no live endpoint", cluster.name);
+                Error::new(ErrorKind::NoEndpoints, message)
+            }
+            Refusal::Overloaded { retry_after } => {
+                cluster.stats.shed.fetch_add(1, Ordering::Relaxed);
+                let wait = Duration::from_nanos(retry_after);
+                self.responder.push_back(wait);
+                let message = format!(
+                    "cluster {} is overloaded: no endpoint would answer within the call's deadline; try again in {} \
+                     ms, or send less (admit_by_deadline)",
+                    cluster.name,
+                    wait.as_millis()
+                );
+                Error::new(ErrorKind::Shed, message)
+            }
+        })
     }
 }

@@ -2,17 +2,14 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
-/// What is known of an endpoint's health.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Health {
-    /// It was not asked yet, cannot be asked, or does not know.
-    #[default]
-    Unknown,
-    Serving,
-    NotServing,
-    /// It loads or unloads a model that others have.
-    Loading,
-}
+pub use crate::balance::Health;
+
+const ALL: [Health; 4] = [
+    Health::Unknown,
+    Health::Serving,
+    Health::NotServing,
+    Health::Loading,
+];
 
 /// An endpoint's health, as it was last told.
 #[derive(Debug, Default)]
@@ -23,37 +20,11 @@ pub struct Reported {
     is_asked: AtomicBool,
 }
 
-// === impl Health ===
-
-impl Health {
-    const ALL: [Self; 4] = [
-        Self::Unknown,
-        Self::Serving,
-        Self::NotServing,
-        Self::Loading,
-    ];
-
-    /// As /status spells it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Serving => "serving",
-            Self::NotServing => "not_serving",
-            Self::Loading => "loading",
-        }
-    }
-
-    /// Whether there is no reason to prefer another endpoint.
-    pub fn is_well(self) -> bool {
-        matches!(self, Self::Unknown | Self::Serving)
-    }
-}
-
 // === impl Reported ===
 
 impl Reported {
     pub fn get(&self) -> Health {
-        let server = Health::ALL[usize::from(self.server.load(Relaxed)) % Health::ALL.len()];
+        let server = ALL[usize::from(self.server.load(Relaxed)) % ALL.len()];
         match server {
             Health::NotServing => server,
             _ if self.is_loading.load(Relaxed) => Health::Loading,

@@ -14,7 +14,7 @@ use super::answer;
 use super::attempt::{Attempt, Ended};
 use super::call::Call;
 use super::clock::Clock;
-use super::cluster::{Endpoint, Share};
+use super::cluster::{Endpoint, Need, Share};
 use super::exchange::{Answering, Exchange};
 use super::failure::{Expired, Failure, cancelled};
 use super::method::Streaming;
@@ -241,7 +241,12 @@ impl Call {
             cluster.stats.hedges.add(HedgeResult::NoBudget);
             return None;
         }
-        let attempt = Attempt::new(cluster.pick(&tried)?, Why::Hedge);
+        let need = Need {
+            is_hedge: true,
+            can_probe: false,
+            ..self.need(share)
+        };
+        let attempt = Attempt::new(cluster.pick(&tried, &need).ok()?, Why::Hedge);
         let upstream = self.worker.upstream(&attempt.endpoint.address)?;
         self.begin_attempt(&attempt.endpoint);
         // The endpoint is told the time that this attempt has; the clock goes on with the first one's.
@@ -258,14 +263,14 @@ impl Call {
     fn lose(&mut self, attempt: &mut Attempt, delay: Duration) {
         let is_late = attempt.started.elapsed() > 2 * delay;
         let outcome = if is_late {
-            Outcome::Failure
+            Outcome::Soft
         } else {
             Outcome::Neutral
         };
         attempt.endpoint.stats.failed(Code::Cancelled);
         self.note(attempt, Code::Cancelled, outcome);
         if let Some(lease) = attempt.lease.take() {
-            lease.finish(outcome);
+            lease.finish(outcome, false, None);
         }
         // Dropped, its stream is reset: CANCEL.
         attempt.exchange = None;

@@ -49,7 +49,7 @@ pub fn status_outcome(code: Code, failure_codes: CodeSet) -> Outcome {
     match code {
         Code::Ok => Outcome::Success,
         Code::ResourceExhausted => Outcome::Neutral,
-        code if failure_codes.contains(code) => Outcome::Failure,
+        code if failure_codes.contains(code) => Outcome::Hard,
         _ => Outcome::Neutral,
     }
 }
@@ -58,7 +58,7 @@ pub fn status_outcome(code: Code, failure_codes: CodeSet) -> Outcome {
 /// its median latency (or 10 ms), else a caller's short deadlines would be an attack on the weights.
 pub fn time_outcome(held: Duration, median: Duration) -> Outcome {
     if held >= median.max(LEAST_HELD) {
-        Outcome::Failure
+        Outcome::Soft
     } else {
         Outcome::Neutral
     }

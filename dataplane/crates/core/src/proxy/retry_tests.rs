@@ -13,7 +13,7 @@ fn a_status_counts_by_its_code_and_resource_exhausted_never() {
     for code in Code::ALL {
         let expected = match code {
             Code::Ok => Outcome::Success,
-            Code::Unavailable | Code::Unknown => Outcome::Failure,
+            Code::Unavailable | Code::Unknown => Outcome::Hard,
             _ => Outcome::Neutral,
         };
         assert_eq!(status_outcome(code, failure_codes), expected, "{code:?}");
@@ -23,9 +23,9 @@ fn a_status_counts_by_its_code_and_resource_exhausted_never() {
 #[test]
 fn a_deadline_counts_only_when_the_endpoint_held_the_call_long_enough() {
     assert_eq!(time_outcome(ms(9), ms(1)), Outcome::Neutral);
-    assert_eq!(time_outcome(ms(10), ms(1)), Outcome::Failure);
+    assert_eq!(time_outcome(ms(10), ms(1)), Outcome::Soft);
     assert_eq!(time_outcome(ms(49), ms(50)), Outcome::Neutral);
-    assert_eq!(time_outcome(ms(50), ms(50)), Outcome::Failure);
+    assert_eq!(time_outcome(ms(50), ms(50)), Outcome::Soft);
 }
 
 #[test]

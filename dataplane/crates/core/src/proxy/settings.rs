@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::method::Protocol;
 use super::retry::CodeSet;
-use crate::balance;
+use crate::balance::{self, MILLISECOND};
 use crate::config::ClusterConfig;
 
 #[derive(Clone)]
@@ -18,6 +18,7 @@ pub struct Settings {
     pub retry_codes: CodeSet,
     pub max_in_flight: usize,
     failure_codes: [CodeSet; 3],
+    pub balance: balance::Settings,
     pub config: ClusterConfig,
 }
 
@@ -62,6 +63,7 @@ impl Settings {
                 codes(&failure.oip)?,
             ],
             max_in_flight: config.max_in_flight,
+            balance: balance_settings(config),
             config: config.clone(),
         })
     }
@@ -77,5 +79,23 @@ impl Settings {
             Protocol::Seldon => 1,
             Protocol::Oip => 2,
         }]
+    }
+}
+
+/// What the balancer may do; the original's rule stands alone.
+fn balance_settings(config: &ClusterConfig) -> balance::Settings {
+    if config.policy == "dl" {
+        return balance::Settings::original();
+    }
+    balance::Settings {
+        policy: config.policy.clone(),
+        in_flight: config.compare_in_flight,
+        latency: config.avoid_slow,
+        ejection: config.eject,
+        admission: config.admit_by_deadline,
+        load_reports: config.use_load_reports,
+        slow_start: config.slow_start_ms.saturating_mul(MILLISECOND),
+        slow_start_new: config.slow_start_new_ms.saturating_mul(MILLISECOND),
+        max_in_flight: config.max_in_flight_per_endpoint,
     }
 }

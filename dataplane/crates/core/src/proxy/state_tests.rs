@@ -4,6 +4,7 @@ use super::*;
 use crate::balance::Outcome;
 use crate::config::StateConfig;
 use crate::error::{Error, ErrorKind};
+use crate::proxy::cluster::Need;
 use crate::proxy::route::VersionUse;
 use crate::proxy::route_key::RouteKey;
 
@@ -33,6 +34,9 @@ fn cluster(name: &str, endpoints: &[(&str, u32)]) -> Value {
         "stream_idle_timeout_ms": 1000, "max_attempts": 2, "idempotent": true, "hedge": false, "hedge_budget_ratio": 0.05, "retry_codes": ["UNAVAILABLE"],
         "failure_codes": {"tfs": [], "seldon": [], "oip": []}, "max_in_flight": 10, "retry_budget_ratio": 0.2,
         "retry_budget_per_second": 10.0, "retry_budget_cap": 100.0,
+        "compare_in_flight": true, "avoid_slow": true, "eject": true, "admit_by_deadline": true,
+        "use_load_reports": true, "slow_start_ms": 3000, "slow_start_new_ms": 10_000,
+        "max_in_flight_per_endpoint": null,
     })
 }
 
@@ -66,11 +70,12 @@ fn a_reload_keeps_clusters_endpoints_learned_weights_and_statistics() {
         .expect("good");
     let before = shared.state.load_full();
     let cluster_before = before.clusters[0].clone();
-    let endpoint = cluster_before.weights()[0].0.clone();
+    let endpoint = cluster_before.endpoints()[0].0.clone();
     let address = endpoint.address.text.clone();
     cluster_before
-        .lease(endpoint.clone())
-        .finish(Outcome::Failure);
+        .lease(endpoint.clone(), &Need::default())
+        .expect("it is there")
+        .finish(Outcome::Hard, false, None);
 
     let second = [("127.0.0.1:3", 1), (&*address, 2)];
     shared
@@ -79,11 +84,11 @@ fn a_reload_keeps_clusters_endpoints_learned_weights_and_statistics() {
     let after = shared.state.load_full();
 
     assert!(Arc::ptr_eq(&cluster_before, &after.clusters[0]));
-    let weights = after.clusters[0].weights();
+    let weights = after.clusters[0].endpoints();
     let kept = weights.iter().find(|(one, ..)| Arc::ptr_eq(one, &endpoint));
-    let (_, weight, effective) = kept.expect("the endpoint is the same object");
+    let (_, weight, view) = kept.expect("the endpoint is the same object");
     assert_eq!(
-        (*weight, *effective),
+        (*weight, view.effective_weight),
         (2, 256),
         "half of its new full weight"
     );
@@ -120,7 +125,7 @@ fn a_wrong_state_is_refused_whole_with_its_place() {
         (
             with("policy", json!("rr")),
             json!([]),
-            "unknown policy rr; known: dwrr",
+            "unknown policy rr; known: dwrr, p2c, ",
         ),
         (with("retry_codes", json!(["NOPE"])), json!([]), "NOPE"),
         (vec![cluster("a", &[("nowhere", 1)])], json!([]), "nowhere"),
@@ -173,7 +178,7 @@ fn a_share_whose_endpoints_are_all_dead_goes_to_the_heaviest_of_the_others() {
     let state = shared.state.load_full();
     let addresses: Vec<_> = state.clusters[..3]
         .iter()
-        .map(|cluster| cluster.weights()[0].0.address.clone())
+        .map(|cluster| cluster.endpoints()[0].0.address.clone())
         .collect();
     let counts = || {
         let mut counts = [0_u32; 4];

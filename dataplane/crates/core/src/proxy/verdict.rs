@@ -10,8 +10,9 @@ use super::answer::{self, Pushback};
 use super::attempt::{Attempt, Ended};
 use super::call::Call;
 use super::clock::Clock;
-use super::cluster::{Endpoint, Lease, Share};
+use super::cluster::{Endpoint, Lease, Need, Share};
 use super::failure::{Expired, Failure};
+use super::method::Streaming;
 use super::recorder::{LEGS, Leg, Microseconds, Why};
 use crate::balance::Outcome;
 use crate::code::Code;
@@ -66,14 +67,15 @@ impl Call {
     ) -> (Code, Next) {
         let (code, outcome, next) = self.conclude(ended, attempt, clock);
         let stats = &attempt.endpoint.stats;
-        if next.is_answer() {
+        let is_answer = next.is_answer();
+        if is_answer {
             stats.answered(code, attempt.started.elapsed());
         } else {
             stats.failed(code);
         }
         self.note(attempt, code, outcome);
         if let Some(lease) = attempt.lease.take() {
-            lease.finish(outcome);
+            lease.finish(outcome, is_answer, attempt.load.as_ref());
         }
         (code, next)
     }
@@ -225,10 +227,10 @@ impl Call {
         };
         self.wait_as_told(last, clock).await?;
         let lease = if is_other {
-            let picked = cluster.pick(tried);
+            let picked = cluster.pick(tried, &self.need(share)).ok();
             picked.filter(|lease| self.has_time_at(&lease.endpoint, share))
         } else {
-            Some(cluster.lease(endpoint.clone()))
+            cluster.lease(endpoint.clone(), &self.need(share))
         };
         let Some(lease) = lease else {
             return Ok(None);
@@ -321,6 +323,21 @@ impl Call {
             Pushback::Unsaid => true,
             Pushback::Never => false,
             Pushback::After(pause) => self.has_time_for(pause, to),
+        }
+    }
+
+    /// What the balancer has to know of the call in a share.
+    pub fn need(&self, share: &Share) -> Need {
+        let deadline = self.deadline_in(share);
+        let can_probe = self.is_idempotent(share)
+            && self.attempts + 1 < share.settings.max_attempts
+            && self.inbound.is_replayable();
+        Need {
+            left: deadline.map(|at| at.saturating_duration_since(Instant::now())),
+            can_probe,
+            is_low: self.is_low,
+            is_stream: self.method.streaming == Streaming::Bidi,
+            ..Need::default()
         }
     }
 

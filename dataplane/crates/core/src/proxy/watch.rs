@@ -143,8 +143,7 @@ impl Told {
         let notice = match seen.condition {
             Condition::Up => Notice::info(format!("endpoint {address} is up again{more}")),
             Condition::Failing => Notice::warning(format!(
-                "endpoint {address} fails its calls: in cluster {reason} it gets 1/256 of its share until they \
-                 succeed{more}"
+                "endpoint {address} fails its calls: in cluster {reason} it gets next to none until one succeeds{more}"
             )),
             Condition::Down => {
                 Notice::warning(format!("endpoint {address} is down: {reason}{more}"))

@@ -79,8 +79,6 @@ pub struct EndpointStats {
     pub codes: CodeCounters,
     /// Of the attempts that were answered.
     pub seconds: Histogram,
-    /// Attempts going on; the lease adds and subtracts.
-    pub in_flight: AtomicU64,
     pub load: LoadStats,
 }
 

@@ -44,7 +44,14 @@ pub struct EndpointView<'a> {
     pub stats: &'a EndpointStats,
     /// In 1/256 of a configured weight of 1, as the picker gives it.
     pub effective_weight: u32,
+    /// In the same unit: what it is picked by; 0 when it is not.
+    pub pick_weight: u32,
     pub live: bool,
+    pub ejected: bool,
+    pub ejections: u64,
+    /// Typical time of an answer.
+    pub latency_s: Option<f64>,
+    pub in_flight: u32,
 }
 
 /// One discovery source on a page.

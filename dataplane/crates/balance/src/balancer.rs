@@ -1,0 +1,468 @@
+//! The endpoints of one cluster: who may get a call, who gets it, and what its end teaches.
+
+use rustc_hash::FxHashMap;
+
+use super::ejection::{eject, may_eject, restore, streak_limit};
+use super::endpoint::{Endpoint, Reason, State, View};
+use super::policy::{Fleet, Policy};
+use super::quantile::Quantile;
+use super::random::Random;
+use super::settings::Settings;
+use super::share::Share;
+use super::weight::Weight;
+use super::{
+    Ask, Done, Entry, Health, LoadReport, MILLISECOND, Nanos, Outcome, Picked, Refusal, SECOND,
+};
+
+/// How long what was learned of a removed endpoint is kept, and of how many.
+const KEPT: Nanos = 60 * SECOND;
+const MOST_KEPT: usize = 1000;
+/// Part of a call's time left that a queue may take, and for calls of low priority and hedges.
+const PATIENCE: f64 = 0.8;
+const LOW_PATIENCE: f64 = 0.4;
+/// Calls in flight that an endpoint may always have, however slow it was.
+const LEAST_ROOM: f64 = 8.0;
+/// How long an endpoint that said it is full is asked last.
+const FULL: Nanos = 50 * MILLISECOND;
+/// Time-outs count for ejection only where nothing succeeded for so long: a busy endpoint makes progress.
+const NO_PROGRESS: Nanos = 2 * SECOND;
+
+#[derive(Debug)]
+pub struct Balancer {
+    pub(super) settings: Settings,
+    pub(super) endpoints: Vec<Endpoint>,
+    policy: Policy,
+    random: Random,
+    in_flight: u32,
+    /// Sum of the configured weights of endpoints that have a share.
+    weight: u64,
+    /// Largest share of one.
+    heaviest: u32,
+    /// Endpoints that wait for a call that finds out how they are.
+    pub(super) due: u32,
+    refresh_at: Nanos,
+    slow: Quantile,
+    /// Removed endpoints, and when.
+    gone: Vec<(Endpoint, Nanos)>,
+    /// Kept for its capacity.
+    pub(super) scratch: Vec<f64>,
+}
+
+impl Balancer {
+    /// A balancer of no endpoints. The seed decides what is random: order of first picks, samples, jitter.
+    pub fn new(settings: &Settings, seed: u64) -> Self {
+        Self {
+            policy: Policy::new(&settings.policy, &[]),
+            settings: settings.clone(),
+            endpoints: Vec::new(),
+            random: Random::new(seed),
+            in_flight: 0,
+            weight: 0,
+            heaviest: 0,
+            due: 0,
+            refresh_at: 0,
+            slow: Quantile::new(0.95),
+            gone: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Take new settings; what was learned stays, but for effective weights when their scale changes.
+    pub fn configure(&mut self, settings: &Settings, now: Nanos) {
+        if self.settings == *settings {
+            return;
+        }
+        if self.settings.scale() != settings.scale() {
+            for endpoint in &mut self.endpoints {
+                endpoint.weight = Weight::new(endpoint.weight.configured(), settings.scale());
+            }
+            self.gone.clear();
+        }
+        let is_other = self.settings.policy != settings.policy;
+        self.settings = settings.clone();
+        if is_other {
+            self.policy = Policy::new(&settings.policy, &self.endpoints);
+            self.endpoints
+                .iter_mut()
+                .for_each(|endpoint| endpoint.share = 0);
+        }
+        if !settings.ejection {
+            for endpoint in &mut self.endpoints {
+                endpoint.state = State::Warm;
+            }
+        }
+        self.mask(now);
+    }
+
+    /// Replace the whole set; endpoints whose id was there before, or until a minute ago, keep what was learned.
+    pub fn update(&mut self, entries: &[Entry], now: Nanos) {
+        let is_first = self.endpoints.is_empty() && self.gone.is_empty();
+        let mut old: FxHashMap<u64, (Option<usize>, Endpoint)> = FxHashMap::default();
+        self.gone.retain(|(_, at)| now.saturating_sub(*at) < KEPT);
+        for (endpoint, _) in self.gone.drain(..) {
+            old.insert(endpoint.id, (None, endpoint));
+        }
+        for (slot, endpoint) in self.endpoints.drain(..).enumerate() {
+            old.insert(endpoint.id, (Some(slot), endpoint));
+        }
+        let (scale, slow_start) = (self.settings.scale(), self.settings.slow_start_new);
+        let mut places = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let (place, mut endpoint) = old.remove(&entry.id).unwrap_or_else(|| {
+                let weight = Weight::new(entry.weight, scale);
+                let mut endpoint = Endpoint::new(entry.id, weight, entry.live);
+                if !is_first {
+                    endpoint.start_slowly(slow_start, now);
+                }
+                (None, endpoint)
+            });
+            endpoint.weight.reconfigure(entry.weight);
+            endpoint.is_live = entry.live;
+            endpoint.share = 0;
+            self.endpoints.push(endpoint);
+            places.push(place);
+        }
+        self.gone.extend(old.into_values().map(|(_, mut endpoint)| {
+            endpoint.forget_calls();
+            (endpoint, now)
+        }));
+        self.gone.truncate(MOST_KEPT);
+        let before = std::mem::replace(&mut self.policy, Policy::LeastRequest);
+        self.policy = before.renewed(&self.endpoints, &places);
+        self.in_flight = self.endpoints.iter().map(|it| it.in_flight).sum();
+        self.mask(now);
+    }
+
+    /// A connection to the endpoint is there, or none is left.
+    pub fn set_live(&mut self, slot: usize, live: bool, now: Nanos) {
+        let slow_start = self.settings.slow_start;
+        let Some(endpoint) = self.endpoints.get_mut(slot) else {
+            return;
+        };
+        if endpoint.is_live == live {
+            return;
+        }
+        endpoint.is_live = live;
+        if live && endpoint.was_live {
+            endpoint.start_slowly(slow_start, now);
+        }
+        endpoint.was_live |= live;
+        self.mask(now);
+    }
+
+    /// What the endpoint says of its readiness.
+    pub fn set_health(&mut self, slot: usize, health: Health, now: Nanos) {
+        let slow_start = self.settings.slow_start;
+        let Some(endpoint) = self.endpoints.get_mut(slot) else {
+            return;
+        };
+        let before = std::mem::replace(&mut endpoint.health, health);
+        if before == health {
+            return;
+        }
+        if matches!(before, Health::NotServing | Health::Loading) {
+            endpoint.start_slowly(slow_start, now);
+        }
+        self.mask(now);
+    }
+
+    /// What the endpoint says of its load.
+    pub fn report_load(&mut self, slot: usize, report: &LoadReport, now: Nanos) {
+        if let Some(endpoint) = self.endpoints.get_mut(slot) {
+            let sane = |value: f64| {
+                if value.is_finite() {
+                    value.max(0.0)
+                } else {
+                    0.0
+                }
+            };
+            let report = LoadReport {
+                utilization: sane(report.utilization),
+                queue: report.queue,
+                rps: sane(report.rps),
+                eps: sane(report.eps),
+            };
+            endpoint.load = Some((report, now));
+            // Its own calls are counted here; the rest is of others.
+            endpoint.others = f64::from(report.queue.saturating_sub(endpoint.in_flight));
+        }
+    }
+
+    /// Choose the endpoint of an attempt and count it in flight there.
+    ///
+    /// # Errors
+    /// There is none, or none that would answer in time.
+    pub fn pick(&mut self, ask: &Ask<'_>, now: Nanos) -> Result<Picked, Refusal> {
+        if now >= self.refresh_at {
+            self.refresh_at = now + Settings::refresh_interval(self.endpoints.len());
+            self.refresh(now);
+        }
+        if self.due > 0
+            && ask.can_probe
+            && !ask.is_stream
+            && let Some(slot) = self.take_due(ask)
+        {
+            let is_probe = self.endpoints[slot].state != State::Warm;
+            return Ok(self.begin(slot, is_probe, ask, now));
+        }
+        let fleet = Fleet {
+            endpoints: &self.endpoints,
+            in_flight: self.in_flight,
+            weight: self.weight,
+            heaviest: self.heaviest,
+            compares: self.settings.in_flight,
+            now,
+        };
+        let chosen = self.policy.choose(&fleet, ask, &mut self.random);
+        let mut slot = chosen.ok_or(Refusal::NoneLive)?;
+        if !self.has_room(slot, ask, now) {
+            slot = self.roomiest(ask, now)?;
+        }
+        Ok(self.begin(slot, false, ask, now))
+    }
+
+    fn begin(&mut self, slot: usize, is_probe: bool, ask: &Ask<'_>, now: Nanos) -> Picked {
+        self.endpoints[slot].begin(ask.is_stream, now);
+        self.in_flight += 1;
+        Picked { slot, is_probe }
+    }
+
+    /// Use an endpoint again although it was tried: it never saw the call.
+    pub fn repeat(&mut self, slot: usize, is_stream: bool, now: Nanos) -> Option<Picked> {
+        self.endpoints.get(slot)?;
+        let ask = Ask {
+            is_stream,
+            ..Ask::default()
+        };
+        Some(self.begin(slot, false, &ask, now))
+    }
+
+    /// An endpoint that waits for a call to find out how it is.
+    fn take_due(&mut self, ask: &Ask<'_>) -> Option<usize> {
+        let slot = (0..self.endpoints.len()).find(|slot| {
+            let endpoint = &self.endpoints[*slot];
+            endpoint.is_due && endpoint.may_answer() && !ask.tried.contains(slot)
+        })?;
+        // Where it is the only one, a failure has nowhere else to go.
+        let is_other = |(other, it): (usize, &Endpoint)| other != slot && it.share > 0;
+        if !self.endpoints.iter().enumerate().any(is_other) {
+            return None;
+        }
+        let endpoint = &mut self.endpoints[slot];
+        endpoint.is_due = false;
+        if let State::HalfOpen { is_probed, .. } = &mut endpoint.state {
+            *is_probed = true;
+        }
+        self.due = self.due.saturating_sub(1);
+        Some(slot)
+    }
+
+    /// How many calls an endpoint may have so that one more ends in time; without end where that is not known.
+    fn room(&self, slot: usize, ask: &Ask<'_>, now: Nanos) -> f64 {
+        let endpoint = &self.endpoints[slot];
+        let most = self.settings.max_in_flight.map_or(f64::INFINITY, f64::from);
+        if !self.settings.admission {
+            return most;
+        }
+        let rate = endpoint.capacity.per_second(endpoint.in_flight > 0, now);
+        let is_second = ask.is_low || ask.is_hedge;
+        let patience = if is_second { LOW_PATIENCE } else { PATIENCE };
+        match (ask.left, rate) {
+            (Some(left), Some(rate)) => {
+                let in_time = patience * left as f64 / SECOND as f64 * rate;
+                in_time.max(LEAST_ROOM * patience / PATIENCE).min(most)
+            }
+            _ => most,
+        }
+    }
+
+    fn has_room(&self, slot: usize, ask: &Ask<'_>, now: Nanos) -> bool {
+        f64::from(self.endpoints[slot].in_flight) < self.room(slot, ask, now)
+    }
+
+    /// The endpoint with the most room, when the chosen one has none.
+    fn roomiest(&self, ask: &Ask<'_>, now: Nanos) -> Result<usize, Refusal> {
+        let used = |slot: usize| {
+            f64::from(self.endpoints[slot].in_flight) / self.room(slot, ask, now).max(1e-9)
+        };
+        let slots = 0..self.endpoints.len();
+        let may = |slot: &usize| self.endpoints[*slot].share > 0 && !ask.tried.contains(slot);
+        let best = slots
+            .filter(may)
+            .min_by(|a, b| used(*a).total_cmp(&used(*b)));
+        let slot = best.ok_or(Refusal::NoneLive)?;
+        if used(slot) < 1.0 {
+            return Ok(slot);
+        }
+        let rate = self.endpoints[slot].capacity.per_second(true, now);
+        let over = f64::from(self.endpoints[slot].in_flight) - self.room(slot, ask, now) + 1.0;
+        let wait = rate.map_or(0.1, |rate| (over / rate).clamp(0.01, 1.0));
+        Err(Refusal::Overloaded {
+            retry_after: (wait * SECOND as f64) as Nanos,
+        })
+    }
+
+    /// End an attempt and learn from it.
+    pub fn finish(&mut self, slot: usize, done: &Done, now: Nanos) {
+        let Some(endpoint) = self.endpoints.get_mut(slot) else {
+            return;
+        };
+        endpoint.end(done.started, done.is_stream, done.is_timed, now);
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if done.is_timed && !done.is_stream {
+            let took = now.saturating_sub(done.started);
+            if done.outcome == Outcome::Success {
+                endpoint.speed.record(took, now);
+                self.slow.record(took);
+            }
+            endpoint
+                .neutral
+                .record(done.outcome == Outcome::Neutral, now);
+        }
+        let outcome = match done.outcome {
+            // Far more of these than the others have: the model is missing there.
+            Outcome::Neutral if done.is_timed && endpoint.is_suspect => Outcome::Soft,
+            outcome => outcome,
+        };
+        match outcome {
+            Outcome::Success => self.succeeded(slot, now),
+            Outcome::Hard => self.failed(slot, true, now),
+            Outcome::Soft => self.failed(slot, false, now),
+            Outcome::Full => endpoint.full_until = now + FULL,
+            Outcome::Neutral => {}
+        }
+        if done.is_probe {
+            self.probed(slot, outcome, done.is_timed, now);
+        }
+        self.reweigh(slot, now);
+    }
+
+    fn succeeded(&mut self, slot: usize, now: Nanos) {
+        let endpoint = &mut self.endpoints[slot];
+        endpoint.weight.succeed();
+        endpoint.streak = 0;
+        endpoint.last_success = now;
+        endpoint.answers.record(true, now);
+    }
+
+    fn failed(&mut self, slot: usize, is_hard: bool, now: Nanos) {
+        let endpoint = &mut self.endpoints[slot];
+        endpoint.weight.fail();
+        if is_hard {
+            endpoint.answers.record(false, now);
+        }
+        if is_hard || now.saturating_sub(endpoint.last_success) > NO_PROGRESS {
+            endpoint.streak += 1;
+        }
+        let streak = endpoint.streak;
+        if streak >= 5 && streak >= streak_limit(self.health_without(slot)) {
+            self.eject(slot, Reason::Streak(streak), now);
+        }
+    }
+
+    /// How well the other usable endpoints do, 0..1: what is left of their weights, or how many of their calls succeed,
+    /// whichever is less. Weights follow at once, and are noisy; rates are steady, and late.
+    fn health_without(&self, slot: usize) -> f64 {
+        let others = self.endpoints.iter().enumerate();
+        let others = others.filter(|(other, it)| *other != slot && it.is_usable());
+        let (mut count, mut weights, mut answers) = (0, 0.0, Share::default());
+        for (_, it) in others {
+            count += 1;
+            weights += it.weight.fraction();
+            answers.add(&it.answers);
+        }
+        (weights / f64::from(count.max(1))).min(answers.ratio())
+    }
+
+    /// The call that was to find out whether an endpoint has healed is over.
+    fn probed(&mut self, slot: usize, outcome: Outcome, is_answer: bool, now: Nanos) {
+        let (slow_start, endpoint) = (self.settings.slow_start, &mut self.endpoints[slot]);
+        match outcome {
+            Outcome::Success => restore(endpoint, slow_start, now),
+            Outcome::Neutral | Outcome::Full if is_answer => restore(endpoint, slow_start, now),
+            Outcome::Hard | Outcome::Soft => {
+                eject(endpoint, Reason::Probe, &mut self.random, now);
+            }
+            // The caller went away: it says nothing, and the next call may tell.
+            Outcome::Neutral | Outcome::Full => {
+                endpoint.state = State::HalfOpen {
+                    since: now,
+                    is_probed: false,
+                };
+            }
+        }
+        self.mask(now);
+    }
+
+    pub(super) fn eject(&mut self, slot: usize, reason: Reason, now: Nanos) {
+        if !self.settings.ejection
+            || self.endpoints[slot].state != State::Warm
+            || !may_eject(&self.endpoints)
+        {
+            return;
+        }
+        eject(&mut self.endpoints[slot], reason, &mut self.random, now);
+        self.mask(now);
+    }
+
+    /// Decide who has a share: those that are usable; where none is, all that are connected.
+    fn mask(&mut self, now: Nanos) {
+        let is_panic = !self.endpoints.iter().any(Endpoint::is_usable);
+        self.weight = 0;
+        self.heaviest = 0;
+        for slot in 0..self.endpoints.len() {
+            let endpoint = &mut self.endpoints[slot];
+            let is_in = endpoint.is_usable() || (is_panic && endpoint.is_live);
+            if !is_in {
+                endpoint.share = 0;
+                self.policy.set_weight(slot, 0, &mut self.random);
+                continue;
+            }
+            self.weight += u64::from(endpoint.weight.configured());
+            endpoint.share = self.policy.weight_of(endpoint, now);
+            let share = endpoint.share;
+            self.heaviest = self.heaviest.max(share);
+            self.policy.set_weight(slot, share, &mut self.random);
+        }
+    }
+
+    /// Take a changed weight into account.
+    fn reweigh(&mut self, slot: usize, now: Nanos) {
+        let endpoint = &mut self.endpoints[slot];
+        if endpoint.share == 0 {
+            return;
+        }
+        let share = self.policy.weight_of(endpoint, now);
+        if share != endpoint.share {
+            endpoint.share = share;
+            self.policy.set_weight(slot, share, &mut self.random);
+        }
+    }
+
+    pub(super) fn reweigh_all(&mut self, now: Nanos) {
+        (0..self.endpoints.len()).for_each(|slot| self.reweigh(slot, now));
+        self.heaviest = self.endpoints.iter().map(|it| it.share).max().unwrap_or(0);
+    }
+
+    /// The time that 95 % of the cluster's calls take at most, once there were enough of them.
+    pub fn hedge_delay(&self) -> Option<Nanos> {
+        self.slow.get()
+    }
+
+    /// What people are told of an endpoint.
+    pub fn view(&self, slot: usize, now: Nanos) -> Option<View> {
+        self.endpoints.get(slot).map(|endpoint| endpoint.view(now))
+    }
+
+    /// Whether the endpoint's effective weight is full.
+    pub fn is_full(&self, slot: usize) -> bool {
+        self.endpoints
+            .get(slot)
+            .is_none_or(|it| it.weight.is_full())
+    }
+
+    /// Attempts in flight.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+}

@@ -1,0 +1,67 @@
+//! How fast an endpoint answers, in logarithms: a few very long calls among many move a mean of times, and hardly a mean
+//! of their logarithms; an endpoint that is k times slower moves it by ln k, whatever it serves.
+
+use super::{Nanos, SECOND};
+
+/// Weight of one sample, once there are 20.
+const ALPHA: f64 = 0.05;
+/// Most weight of a sample that comes after a long time without any.
+const SPARSE_ALPHA: f64 = 0.25;
+/// What was learned is forgotten by a factor of e in this time, so that a slow endpoint is tried again.
+const MEMORY: f64 = 5.0 * SECOND as f64;
+/// Samples before an estimate says anything.
+const ENOUGH: u32 = 5;
+/// Variance that is assumed before there are samples: times of one model that differ by a factor of 1.65.
+const PRIOR_VARIANCE: f64 = 0.25;
+const PRIOR_SAMPLES: f64 = 4.0;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Speed {
+    mean: f64,
+    variance: f64,
+    samples: u32,
+    at: Nanos,
+}
+
+impl Speed {
+    /// Learn from a call that took so long.
+    pub fn record(&mut self, took: Nanos, now: Nanos) {
+        let sample = ln(took);
+        if self.samples == 0 {
+            self.mean = sample;
+        }
+        self.samples = self.samples.saturating_add(1);
+        let gap = now.saturating_sub(self.at) as f64 / (4.0 * SECOND as f64);
+        let alpha = (1.0 / f64::from(self.samples)).max(ALPHA.max(gap.min(SPARSE_ALPHA)));
+        let off = sample - self.mean;
+        self.mean += alpha * off;
+        self.variance = (1.0 - alpha) * (self.variance + alpha * off * off);
+        self.at = now;
+    }
+
+    /// Mean of the logarithms, once there are enough samples.
+    pub fn mean(&self) -> Option<f64> {
+        (self.samples >= ENOUGH).then_some(self.mean)
+    }
+
+    /// A typical time (the geometric mean), for people.
+    pub fn typical(&self) -> Option<Nanos> {
+        (self.samples > 0).then(|| self.mean.exp() as Nanos)
+    }
+
+    /// By how much (as a logarithm) it is surely slower than `median`: two standard errors are the benefit of doubt, and
+    /// what is old counts less.
+    pub fn excess(&self, median: f64, now: Nanos) -> f64 {
+        let Some(mean) = self.mean() else { return 0.0 };
+        let count = f64::from(self.samples).min(2.0 / ALPHA - 1.0);
+        let variance =
+            (self.variance * count + PRIOR_VARIANCE * PRIOR_SAMPLES) / (count + PRIOR_SAMPLES);
+        let sure = mean - median - 2.0 * (variance / count).sqrt();
+        sure.max(0.0) * (-(now.saturating_sub(self.at) as f64) / MEMORY).exp()
+    }
+}
+
+/// Logarithm of a time, which is at least a microsecond: what is faster is not told apart.
+pub fn ln(time: Nanos) -> f64 {
+    (time.max(1000) as f64).ln()
+}
