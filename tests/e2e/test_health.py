@@ -148,14 +148,14 @@ def test_a_model_that_one_endpoint_still_loads_is_answered_by_another(
 ) -> None:
     method, body, question, loading, available = case
     ready, late = two
-    access = start_access(cluster([ready.address, late.address]))
+    access = start_access(cluster([ready.address, late.address], slow_start_ms=0))
     access.wait_live(ready.address, late.address)
     channel = connect(access.address)
     call(channel, method=method, body=body)
     late.answers[method] = MISSING
     late.answers[question] = loading.SerializeToString()
     call(channel, 4, method, body)
-    assert access.counter("dl_retries_total", kind="not_loaded") == 1
+    assert access.counter("dl_retries_total", kind="not_loaded") >= 1
     wait_health(access, late, "loading")
     wait_until(lambda: late.count(question) >= 2, "it is asked again")
     before = late.count(method)

@@ -420,6 +420,7 @@ impl Balancer {
             }
             self.weight += u64::from(endpoint.weight.configured());
             endpoint.share = self.policy.weight_of(endpoint, now);
+            endpoint.room = endpoint.room_weight(now);
             let share = endpoint.share;
             self.heaviest = self.heaviest.max(share);
             self.policy.set_weight(slot, share, &mut self.random);
@@ -433,6 +434,7 @@ impl Balancer {
             return;
         }
         let share = self.policy.weight_of(endpoint, now);
+        endpoint.room = endpoint.room_weight(now);
         if share != endpoint.share {
             endpoint.share = share;
             self.policy.set_weight(slot, share, &mut self.random);

@@ -68,6 +68,7 @@ pub struct Endpoint {
     pub others: f64,
     /// Factors of the pick weight, as the last refresh found them.
     pub speed_factor: f64,
+    pub room_factor: f64,
     pub load_factor: f64,
     /// Weight in place of the effective one while all endpoints fail, 0..1 of the full one.
     pub common: Option<f64>,
@@ -75,6 +76,9 @@ pub struct Endpoint {
     pub is_due: bool,
     /// Weight by which it is picked; 0: it is not.
     pub share: u32,
+    /// Weight by which its calls in flight are compared with those of others: as `share`, but milder to the slow, which
+    /// are to be used before the others have queues.
+    pub room: u32,
 }
 
 /// What people are told of an endpoint.
@@ -94,8 +98,11 @@ pub struct View {
     pub utilization: Option<f64>,
 }
 
-/// Smallest part of its share that a slow endpoint keeps.
+/// Smallest part of its share that a slow endpoint keeps, and one that loads a model.
 const LEAST_FACTOR: f64 = 1.0 / 64.0;
+
+/// Power of slowness by which a slow endpoint's share falls: few of its calls are to be among the slowest percent.
+const POWER: f64 = 3.0;
 
 impl Endpoint {
     pub fn new(id: u64, weight: Weight, is_live: bool) -> Self {
@@ -126,10 +133,12 @@ impl Endpoint {
             load: None,
             others: 0.0,
             speed_factor: 1.0,
+            room_factor: 1.0,
             load_factor: 1.0,
             common: None,
             is_due: false,
             share: 0,
+            room: 0,
         }
     }
 
@@ -145,10 +154,20 @@ impl Endpoint {
 
     /// The weight by which it is picked while it is usable: at least 1.
     pub fn pick_weight(&self, now: Nanos) -> u32 {
+        self.weight_with(self.speed_factor, now)
+    }
+
+    /// The weight by which its calls in flight are compared: a time that is k times longer makes each count k times.
+    pub fn room_weight(&self, now: Nanos) -> u32 {
+        self.weight_with(self.room_factor, now)
+    }
+
+    /// The weight with another factor in place of that for its speed.
+    pub fn weight_with(&self, speed_factor: f64, now: Nanos) -> u32 {
         let full = f64::from(self.weight.full());
         let own = f64::from(self.weight.effective());
         let weight = self.common.map_or(own, |part| own.max(full * part));
-        let factor = self.speed_factor * self.load_factor * self.start_factor(now);
+        let factor = speed_factor * self.load_factor * self.start_factor(now);
         ((weight * factor) as u32).max(1)
     }
 
@@ -159,7 +178,7 @@ impl Endpoint {
 
     fn start_factor(&self, now: Nanos) -> f64 {
         let loading = if self.health == Health::Loading {
-            0.25
+            LEAST_FACTOR
         } else {
             1.0
         };
@@ -226,9 +245,11 @@ impl Endpoint {
         u64::from(self.in_flight) + self.others as u64
     }
 
-    /// The factor for an endpoint whose times are `excess` (a logarithm) above what is tolerated: the inverse square.
-    pub fn slowness_factor(excess: f64) -> f64 {
-        (-2.0 * excess).exp().max(LEAST_FACTOR)
+    /// Set the factors of an endpoint whose times are `excess` (a logarithm) above what is tolerated: the inverse of its
+    /// slowness where calls in flight are compared, the cube of that for its share.
+    pub fn set_slowness(&mut self, excess: f64) {
+        self.room_factor = (-excess).exp().max(LEAST_FACTOR);
+        self.speed_factor = (-POWER * excess).exp().max(LEAST_FACTOR);
     }
 
     /// Whether it is well below its share for what it did, and nobody has asked for a second.

@@ -523,7 +523,7 @@ fn what_loads_a_model_gets_less_and_what_asks_for_nothing_gets_nothing() {
     let mut picks = [0u32; 4];
     (0..9000).for_each(|t| picks[call(&mut balancer, t * 100_000, |_| Outcome::Success)] += 1);
     assert_eq!(picks[0], 0);
-    assert!((900..1100).contains(&picks[1]), "{picks:?}");
+    assert!((20..150).contains(&picks[1]), "{picks:?}");
     (1..4).for_each(|slot| balancer.set_health(slot, Health::NotServing, SECOND));
     assert!(
         balancer.pick(&Ask::default(), SECOND).is_ok(),

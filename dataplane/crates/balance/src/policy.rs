@@ -81,6 +81,8 @@ impl Policy {
         match self {
             Self::RoundRobin(_) => endpoint.configured_share(now),
             Self::Original(_) => endpoint.weight.effective(),
+            // It compares times itself.
+            Self::TwoChoices => endpoint.weight_with(1.0, now),
             _ => endpoint.pick_weight(now),
         }
     }
@@ -204,7 +206,7 @@ impl Fleet<'_> {
         if a_full != b_full {
             return b_full;
         }
-        let cost = |it: &Endpoint, with: &Endpoint| (it.load() + 1) * u64::from(with.share);
+        let cost = |it: &Endpoint, with: &Endpoint| (it.load() + 1) * u64::from(with.room);
         match cost(a, b).cmp(&cost(b, a)) {
             std::cmp::Ordering::Less => true,
             std::cmp::Ordering::Equal => order(one) < order(other),

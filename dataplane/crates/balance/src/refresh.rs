@@ -80,14 +80,14 @@ impl Balancer {
         self.scratch = means;
         let is_on = self.settings.latency;
         for endpoint in &mut self.endpoints {
-            endpoint.speed_factor = match median {
+            endpoint.set_slowness(match median {
                 Some(median) if is_on => {
                     let slow = endpoint.speed.excess(median, now) - TOLERANCE;
                     let stuck = ln(endpoint.standstill(now)) - median - AGE_TOLERANCE;
-                    Endpoint::slowness_factor(slow.max(stuck).max(0.0))
+                    slow.max(stuck).max(0.0)
                 }
-                _ => 1.0,
-            };
+                _ => 0.0,
+            });
         }
     }
 

@@ -11,15 +11,23 @@ const SPARSE_ALPHA: f64 = 0.25;
 const MEMORY: f64 = 5.0 * SECOND as f64;
 /// Samples before an estimate says anything.
 const ENOUGH: u32 = 5;
+/// A sample that is off by more, one after the other on the same side, is no chance: ln 2.
+const JUMP: f64 = 0.693;
+/// Most weight of a sample after several of those.
+const JUMP_ALPHA: f64 = 0.35;
 /// Variance that is assumed before there are samples: times of one model that differ by a factor of 1.65.
 const PRIOR_VARIANCE: f64 = 0.25;
 const PRIOR_SAMPLES: f64 = 4.0;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Speed {
+    /// Mean of the logarithms, which follows a jump at once; and one that does not.
     mean: f64,
+    steady: f64,
     variance: f64,
     samples: u32,
+    /// Samples in a row that were far above the mean; below it, negative.
+    run: i32,
     at: Nanos,
 }
 
@@ -28,13 +36,21 @@ impl Speed {
     pub fn record(&mut self, took: Nanos, now: Nanos) {
         let sample = ln(took);
         if self.samples == 0 {
-            self.mean = sample;
+            (self.mean, self.steady) = (sample, sample);
         }
         self.samples = self.samples.saturating_add(1);
-        let gap = now.saturating_sub(self.at) as f64 / (4.0 * SECOND as f64);
-        let alpha = (1.0 / f64::from(self.samples)).max(ALPHA.max(gap.min(SPARSE_ALPHA)));
         let off = sample - self.mean;
+        let gap = now.saturating_sub(self.at) as f64 / (4.0 * SECOND as f64);
+        let usual = (1.0 / f64::from(self.samples)).max(ALPHA.max(gap.min(SPARSE_ALPHA)));
+        let jump = ALPHA * f64::from(1 + 2 * self.run.abs());
+        let alpha = usual.max(jump.min(JUMP_ALPHA));
+        self.run = match off {
+            off if off > JUMP => self.run.max(0) + 1,
+            off if off < -JUMP => self.run.min(0) - 1,
+            _ => 0,
+        };
         self.mean += alpha * off;
+        self.steady += usual * (sample - self.steady);
         self.variance = (1.0 - alpha) * (self.variance + alpha * off * off);
         self.at = now;
     }
@@ -46,7 +62,7 @@ impl Speed {
 
     /// A typical time (the geometric mean), for people.
     pub fn typical(&self) -> Option<Nanos> {
-        (self.samples > 0).then(|| self.mean.exp() as Nanos)
+        (self.samples > 0).then(|| self.steady.exp() as Nanos)
     }
 
     /// By how much (as a logarithm) it is surely slower than `median`: two standard errors are the benefit of doubt, and

@@ -212,7 +212,9 @@ impl Microseconds {
 
 impl<const N: usize> Short<N> {
     pub fn new(text: &str) -> Self {
-        let end = text.floor_char_boundary(N.min(255));
+        let most = text.len().min(N).min(255);
+        let is_whole = |end: &usize| text.is_char_boundary(*end);
+        let end = (0..=most).rev().find(is_whole).unwrap_or(0);
         let mut bytes = [0; N];
         bytes[..end].copy_from_slice(&text.as_bytes()[..end]);
         Self {
