@@ -9,25 +9,10 @@ from dl_inference.simulation.outcome import missed, simulate
 
 GAPS = {
     "all-refuse": {"errors_after_percent"},
-    "cold-join": {"errors_percent", "p99_ms"},
-    "fast-fail-twenty-proxies": {"eject_s", "restore_s"},
-    "five-of-hundred-slow": {"errors_percent", "p99_ms"},
-    "freezes": {"p99_ms"},
-    "full": {"errors_percent"},
-    "half-errors": {"bad_share_percent"},
-    "hang": {"errors_percent"},
-    "headers-only": {"errors_percent", "p99_ms"},
-    "heavy-requests": {"light_p99_ms"},
-    "moving-slowness": {"errors_percent", "p99_ms"},
-    "one-endpoint-restarts": {"errors_after_percent"},
-    "overload": {"errors_after_percent"},
-    "slow-by-200ms": {"errors_percent", "p99_ms"},
-    "slow-x4-twenty-proxies": {"errors_percent", "p99_ms"},
-    "slow-x8": {"errors_percent", "p99_ms", "p999_ms"},
-    "two-of-sixteen-slow": {"errors_percent", "p99_ms"},
-    "unequal-speeds": {"errors_percent", "p99_ms"},
+    "fast-fail-twenty-proxies": {"eject_s"},
 }
-"""Scenario -> goals that dwrr may miss: it does not look at time or load. Take out what no longer does."""
+"""Scenario -> goals that dwrr may miss. Calls that wait for a connection come all at once when there is one; of twenty
+proxies each has to see an endpoint fail for itself. Take out what no longer misses."""
 
 
 @pytest.mark.parametrize("name", scenario.names())

@@ -22,6 +22,10 @@ const PATIENCE: f64 = 0.8;
 const LOW_PATIENCE: f64 = 0.4;
 /// Calls in flight that an endpoint may always have, however slow it was.
 const LEAST_ROOM: f64 = 8.0;
+/// Failures one after the other that are never chance, whatever the others do; and of an endpoint that has just come back
+/// from an ejection.
+const STREAK: u32 = 5;
+const TRIAL_STREAK: u32 = 2;
 /// How long an endpoint that said it is full is asked last.
 const FULL: Nanos = 50 * MILLISECOND;
 /// Time-outs count for ejection only where nothing succeeded for so long: a busy endpoint makes progress.
@@ -307,6 +311,7 @@ impl Balancer {
         let Some(endpoint) = self.endpoints.get_mut(slot) else {
             return;
         };
+        let before = endpoint.weight;
         endpoint.end(done.started, done.is_stream, done.is_timed, now);
         self.in_flight = self.in_flight.saturating_sub(1);
         if done.is_timed && !done.is_stream {
@@ -334,7 +339,10 @@ impl Balancer {
         if done.is_probe {
             self.probed(slot, outcome, done.is_timed, now);
         }
-        self.reweigh(slot, now);
+        // Everything else that a share depends on is looked at by the refresh.
+        if self.endpoints[slot].weight != before {
+            self.reweigh(slot, now);
+        }
     }
 
     fn succeeded(&mut self, slot: usize, now: Nanos) {
@@ -355,7 +363,10 @@ impl Balancer {
             endpoint.streak += 1;
         }
         let streak = endpoint.streak;
-        if streak >= 5 && streak >= streak_limit(self.health_without(slot)) {
+        // One that has just come back has less credit.
+        let is_on_trial = endpoint.ejections > 0 && endpoint.slow_start.is_some();
+        let least = if is_on_trial { TRIAL_STREAK } else { STREAK };
+        if streak >= least && streak >= streak_limit(self.health_without(slot), least) {
             self.eject(slot, Reason::Streak(streak), now);
         }
     }

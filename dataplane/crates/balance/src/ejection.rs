@@ -6,29 +6,36 @@ use super::random::Random;
 use super::share::Share;
 use super::{Nanos, SECOND};
 
-/// Failures one after the other that are never chance, whatever the others do.
-const LEAST_STREAK: f64 = 5.0;
 /// Chance of a streak of an endpoint that is as good as the others: ln 1e-6.
 const CHANCE: f64 = -13.815_5;
-/// Samples before a rate says anything.
+/// Samples before a rate says anything; and of an endpoint whose peers hardly ever fail.
 const ENOUGH: f64 = 20.0;
+const ENOUGH_AMONG_GOOD: f64 = 8.0;
+const GOOD: f64 = 0.995;
 const FIRST: Nanos = SECOND;
-const LONGEST: Nanos = 5 * SECOND;
+const LONGEST: Nanos = 3 * SECOND;
 /// Health for so long makes earlier ejections forgotten.
 const FORGET: Nanos = 30 * SECOND;
 
-/// Failures in a row that eject an endpoint when the others keep `health` (0..1) of their weight.
-pub fn streak_limit(health: f64) -> u32 {
+/// Failures in a row that eject an endpoint when the others keep `health` (0..1) of their weight; `least` of them are
+/// enough while the others are well.
+pub fn streak_limit(health: f64, least: u32) -> u32 {
     let health = health.clamp(0.001, 0.999);
-    (CHANCE / (1.0 - health).ln()).ceil().max(LEAST_STREAK) as u32
+    let chance = (CHANCE / (1.0 - health).ln()).ceil();
+    (chance as u32).max(least)
 }
 
 /// Whether a rate of successes is far below that of the others: 0.3, and four standard errors of its samples.
 pub fn is_far_below(own: &Share, others: &Share) -> bool {
-    if own.total < ENOUGH || others.total < ENOUGH {
+    let usual = others.ratio();
+    let enough = if usual > GOOD {
+        ENOUGH_AMONG_GOOD
+    } else {
+        ENOUGH
+    };
+    if own.total < enough || others.total < ENOUGH {
         return false;
     }
-    let usual = others.ratio();
     let deviation = (usual * (1.0 - usual) / own.total).sqrt();
     own.ratio() < usual - (4.0 * deviation).max(0.3)
 }

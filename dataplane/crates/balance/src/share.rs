@@ -1,9 +1,13 @@
-//! A share of events over the last seconds, with exponential forgetting.
+//! A share of the last events, with exponential forgetting: by time, and where there are many by number, so that an
+//! endpoint that was busy and well for long is not believed for long when it fails.
 
 use super::{Nanos, SECOND};
 
 /// Time in which what was counted falls to 1/e.
 const MEMORY: f64 = 5.0 * SECOND as f64;
+
+/// Events that are remembered at most.
+const MOST: f64 = 50.0;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Share {
@@ -15,6 +19,11 @@ pub struct Share {
 impl Share {
     pub fn record(&mut self, is_hit: bool, now: Nanos) {
         self.settle(now);
+        if self.total >= MOST {
+            let keep = (MOST - 1.0) / self.total;
+            self.hits *= keep;
+            self.total *= keep;
+        }
         self.total += 1.0;
         self.hits += f64::from(u8::from(is_hit));
     }
