@@ -72,34 +72,44 @@ def endpoints(status: Mapping[str, Any]) -> FittedTable:
     has_folders = "folders" in (status.get("control") or {})
     columns = (
         *(Column("cluster", 10 if has_folders else 0), Column("endpoint"), Column("state")),
-        *(Column("effective", 1, is_number=True), Column("weight", 7, is_number=True)),
+        *(Column("effective", 1, is_number=True), Column("picked by", 1, is_number=True)),
+        Column("weight", 7, is_number=True),
         *(Column("in flight", 2, is_number=True), Column("requests", 3, is_number=True)),
         *(
             Column("errors", 1, is_number=True),
             Column("p50 ms", 5, is_number=True),
             Column("p99 ms", 4, is_number=True),
         ),
+        *(Column("recent ms", 8, is_number=True), Column("last ejected", 9)),
     )
     rows = []
     for cluster in status.get("clusters", ()):
         name = Text(cluster["name"])
         if not cluster["endpoints"] and not has_folders:  # else the folder's state says why
-            rows.append(Row((name, Text("none"), Text("down", "red"), *[Text()] * 7), is_urgent=True))
+            rows.append(Row((name, Text("none"), Text("down", "red"), *[Text()] * 10), is_urgent=True))
         for endpoint in cluster["endpoints"]:
             cells = (
                 name,
                 Text(_short(endpoint["address"])),
-                Text("live", "green") if endpoint["live"] else Text("down", "red"),
+                _state(endpoint),
                 Text(f"{endpoint['effective_weight']:.2f}"),
+                _pick_weight(endpoint),
                 Text(str(endpoint["weight"])),
                 Text(str(endpoint["in_flight"])),
                 Text(str(endpoint["requests"])),
                 _alarming(endpoint["errors"]),
                 _number(endpoint["p50_ms"]),
                 _number(endpoint["p99_ms"]),
+                _number(endpoint.get("latency_ms")),
+                _last_ejection(endpoint),
             )
-            rows.append(Row(cells, not endpoint["live"] or endpoint["errors"] > 0))
+            rows.append(Row(cells, not endpoint["live"] or is_out(endpoint) or endpoint["errors"] > 0))
     return FittedTable(columns, rows)
+
+
+def is_out(endpoint: Mapping[str, Any]) -> bool:
+    """Return whether the endpoint is connected and the balancer has taken it out."""
+    return bool(endpoint["live"]) and endpoint.get("state", "warm") != "warm"
 
 
 def calls(status: Mapping[str, Any], before: Mapping[str, Any], seconds: float) -> FittedTable:
@@ -136,6 +146,27 @@ def _traffic(model: Mapping[str, Any] | None, before: Mapping[str, Any], seconds
     rate = _rate(model["requests"] - earlier[model["name"]], seconds) if model["name"] in earlier else Text()
     times = _number(model["p50_ms"]), _number(model["p99_ms"])
     return Text(str(model["requests"])), rate, _alarming(model["errors"]), *times
+
+
+def _state(endpoint: Mapping[str, Any]) -> Text:
+    if not endpoint["live"]:
+        return Text("down", "red")
+    if is_out(endpoint):
+        return Text(endpoint["state"], "red")
+    health = endpoint.get("health", "unknown")
+    return Text(health.replace("_", " "), "yellow") if health in ("not_serving", "loading") else Text("live", "green")
+
+
+def _pick_weight(endpoint: Mapping[str, Any]) -> Text:
+    """Return the weight by which it is picked where that is not the effective one; one that is down has none."""
+    weight = endpoint.get("pick_weight", endpoint["effective_weight"])
+    differs = endpoint["live"] and f"{weight:.2f}" != f"{endpoint['effective_weight']:.2f}"
+    return Text(f"{weight:.2f}", "yellow") if differs else Text()
+
+
+def _last_ejection(endpoint: Mapping[str, Any]) -> Text:
+    last = endpoint.get("last_ejection")
+    return Text(f"{last['seconds_ago']:.0f} s ago: {last['reason']}") if last else Text()
 
 
 def _labels(model: Mapping[str, Any]) -> Iterator[str]:

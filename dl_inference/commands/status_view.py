@@ -81,6 +81,9 @@ def _problems(status: Mapping[str, Any]) -> Iterator[Text]:
         count = len(cluster["endpoints"])
         if count and not any(endpoint["live"] for endpoint in cluster["endpoints"]):
             yield Text(f"{cluster['name']}: none of {count} endpoints can be reached", style="red")
+        for endpoint in filter(status_tables.is_out, cluster["endpoints"]):
+            reason = (endpoint.get("last_ejection") or {}).get("reason", "reason unknown")
+            yield Text(f"{cluster['name']}: {endpoint['address']} {endpoint['state']}: {plain(reason)}", style="red")
     for source in _followed(control):
         if source["error"]:
             origin = {"saved": "saved state", "fallback": "fallback"}.get(source.get("origin", ""), "last good state")

@@ -107,6 +107,56 @@ def test_an_endpoint_of_serve_has_a_short_name():
     assert any(line.split()[:3] == ["iris@1", "0-iris-1-1", "live"] for line in shown(served(["iris"])))
 
 
+# --- endpoints that the balancer has taken out, or gives less
+
+
+def balanced(width: int = 200, **what: Any) -> tuple[list[str], dict[str, str]]:
+    """Return all lines, and title -> cell of the first of two endpoints, which is like this."""
+    status = document(["fleet"])
+    odd = endpoint("10.0.0.1:8500", state="warm", pick_weight=1.0, last_ejection=None, ejections=0, latency_ms=1.25)
+    status["clusters"][0]["endpoints"] = [odd | what, odd | {"address": "10.0.0.2:8500"}]
+    lines = shown(status, width)
+    head = next(index for index, line in enumerate(lines) if line.startswith("cluster"))
+    titles = [title.strip() for title in lines[head].split("  ") if title.strip()]
+    cells = [cell.strip() for cell in lines[head + 1].split("  ") if cell.strip()]
+    return lines, dict(zip(titles, cells, strict=False))
+
+
+EJECTED = {
+    "state": "ejected for 1.4 s",
+    "pick_weight": 0.0,
+    "effective_weight": 0.25,
+    "last_ejection": {"seconds_ago": 3.2, "reason": "5 failures in a row"},
+}
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_an_ejected_endpoint_is_named_with_its_reason(width):
+    lines, cells = balanced(width, **EJECTED)
+    assert "fleet@1: 10.0.0.1:8500 ejected for 1.4 s: 5 failures in a row" in lines
+    assert cells["state"] == "ejected for 1.4 s"
+    assert max(map(len, lines)) <= width
+
+
+def test_a_wide_terminal_shows_the_last_ejection_after_it_is_over():
+    lines, cells = balanced(**{**EJECTED, "state": "warm", "pick_weight": 0.25})
+    assert cells["last ejected"] == "3 s ago: 5 failures in a row"
+    assert cells["state"] == "live"
+    assert not any("10.0.0.1:8500 warm" in line for line in lines)
+
+
+def test_the_weight_by_which_an_endpoint_is_picked_is_shown_where_it_differs():
+    assert balanced(80, pick_weight=0.5)[1]["picked by"] == "0.50"
+    assert "picked by" not in balanced()[1]
+    assert "picked by" not in balanced(live=False, pick_weight=0.0)[1]
+
+
+def test_an_endpoint_that_answers_no_or_loads_says_so():
+    assert balanced(health="not_serving")[1]["state"] == "not serving"
+    assert balanced(health="loading")[1]["state"] == "loading"
+    assert balanced(health="serving")[1]["recent ms"] == "1.2"
+
+
 def test_where_not_all_rows_have_room_those_with_a_problem_stay():
     names = [f"model-{number:02}" for number in range(60)]
     lines = shown(served(names, **{"model-57": "holds no weights"}), 80, 24)
