@@ -1,5 +1,6 @@
 """access.yaml: every key, default and unit, once. `load` reads files and environment into these models."""
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from pydantic import AfterValidator, Discriminator, Field, Tag
@@ -46,11 +47,22 @@ FAILURE_CODES: dict[Protocol, tuple[str, ...]] = {
     "oip": ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "DATA_LOSS"),
 }
 
+_METADATA_KEY = re.compile(r"[a-z0-9_.-]{1,128}")
+
 
 def _known_policy(policy: str) -> str:
     if policy not in POLICIES:
         raise problem(f"{policy!r} is not a policy", f"use one of {', '.join(POLICIES)}")
     return policy
+
+
+def _metadata_key(name: str) -> str:
+    if not _METADATA_KEY.fullmatch(name) or name.startswith("grpc-"):
+        raise problem(
+            f"{name!r} is not a metadata key that callers set",
+            "use 1 to 128 of a-z, 0-9, `_`, `-` and `.`, and do not begin with `grpc-`",
+        )
+    return name
 
 
 def _never_resource_exhausted(codes: tuple[Code, ...]) -> tuple[Code, ...]:
@@ -166,6 +178,11 @@ class ClusterSettings(Section):
     policy: Annotated[str, AfterValidator(_known_policy)] = Field(
         "dwrr", description=f"balancing policy: {', '.join(f'`{name}`' for name in POLICIES)}"
     )
+    hash_key: Annotated[str, AfterValidator(_metadata_key)] | None = Field(
+        None,
+        description="`maglev`: metadata key, as `x-user`; calls with the same value of it go to the same endpoint, in "
+        "every access service; calls without it go anywhere. null: all do",
+    )
     compare_in_flight: bool = Field(
         True,
         description="`dwrr`: a call goes to an endpoint with fewer calls in flight for its weight, where there is one; "
@@ -173,7 +190,7 @@ class ClusterSettings(Section):
     )
     avoid_slow: bool = Field(True, description="endpoints that are much slower than the others get fewer calls")
     eject: bool = Field(
-        True, description="an endpoint that fails far more often than the others gets no calls for 1 to 5 seconds"
+        True, description="an endpoint that fails far more often than the others gets no calls for 1 to 3 seconds"
     )
     admit_by_deadline: bool = Field(
         True, description="a call that no endpoint would answer within its deadline is shed at once"

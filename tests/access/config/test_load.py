@@ -70,6 +70,11 @@ def test_the_example_of_the_design_is_taken(tmp_path):
         ("models: {m: {endpoints: ['10.0.0.1:1', '[::ffff:10.0.0.1]:1']}}", "appears twice, as 10.0.0.1:1 too"),
         ("models: {m: {endpoints: [{address: a:1, weight: 0}]}}", "0 should be greater than or equal to 1"),
         ("models: {m: {endpoints: [a:1], policy: rr}}", "'rr' is not a policy; use one of"),
+        (
+            "models: {m: {endpoints: [a:1], hash_key: X-User}}",
+            "'X-User' is not a metadata key that callers set; use 1 to",
+        ),
+        ("models: {m: {endpoints: [a:1], hash_key: grpc-timeout}}", "'grpc-timeout' is not a metadata key"),
         ("models: {m: {endpoints: [a:1], retry_codes: [UNAVAILBLE]}}", "'UNAVAILBLE' is not a gRPC code"),
         ("models: {m: {endpoints: [a:1], failure_codes: [RESOURCE_EXHAUSTED]}}", "RESOURCE_EXHAUSTED never counts"),
         ("models: {m: {endpoints: [a:1], max_attempts: 4}}", "4 should be less than or equal to 3"),

@@ -34,11 +34,15 @@ impl Maglev {
                 (offset as usize, skip as usize + 1)
             })
             .collect();
+        // Every process has its own order of endpoints, and all are to have the same table.
+        let mut turns: Vec<usize> = (0..endpoints.len()).collect();
+        turns.sort_unstable_by_key(|&slot| endpoints[slot]);
         let mut credits = vec![0.0; endpoints.len()];
         let mut filled = 0;
         // Each in turn takes the next free row of its own order; a lighter one sits out turns.
         loop {
-            for (slot, &(_, weight)) in endpoints.iter().enumerate() {
+            for &slot in &turns {
+                let weight = endpoints[slot].1;
                 credits[slot] += f64::from(weight) / f64::from(most);
                 if credits[slot] < 1.0 {
                     continue;
@@ -70,5 +74,23 @@ impl Maglev {
         let start = (mix(key) % ROWS as u64) as usize;
         let rows = self.rows.len();
         (0..rows).map(move |step| self.rows[(start + step) % rows] as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Maglev;
+
+    #[test]
+    fn keys_prefer_the_same_endpoints_whatever_their_order() {
+        let one = [(7, 1), (3, 2), (9, 1)];
+        let other = [(3, 2), (9, 1), (7, 1)];
+        let (a, b) = (Maglev::new(&one), Maglev::new(&other));
+        for key in 0..500 {
+            let ids = |table: &Maglev, of: &[(u64, u32)]| -> Vec<u64> {
+                table.order(key).take(20).map(|slot| of[slot].0).collect()
+            };
+            assert_eq!(ids(&a, &one), ids(&b, &other));
+        }
     }
 }

@@ -107,6 +107,8 @@ pub struct ClusterConfig {
     pub name: String,
     /// One of [`crate::balance::NAMES`].
     pub policy: String,
+    /// `maglev`: metadata key whose value keeps calls on one endpoint; calls without it go anywhere.
+    pub hash_key: Option<String>,
     /// `dwrr`: a call goes to an endpoint with fewer calls in flight for its weight, where there is one.
     pub compare_in_flight: bool,
     /// Endpoints that are slower than the others get less.

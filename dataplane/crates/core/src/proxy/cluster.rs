@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
 use super::address::{Address, User};
+use super::affinity::stable_hash;
 use super::health::Reported;
 use super::loaded::Loaded;
 use super::retry::RetryBudget;
@@ -164,7 +165,7 @@ impl Cluster {
         let entries: Vec<_> = addresses
             .iter()
             .map(|(address, weight)| Entry {
-                id: address.id,
+                id: stable_hash(address.text.as_bytes()),
                 weight: *weight,
                 live: address.is_live(),
             })

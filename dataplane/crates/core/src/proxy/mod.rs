@@ -2,6 +2,7 @@
 
 mod access_log;
 mod address;
+mod affinity;
 mod answer;
 mod ask;
 mod attempt;

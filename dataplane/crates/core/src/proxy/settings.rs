@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use http::header::HeaderName;
+
 use super::method::Protocol;
 use super::retry::CodeSet;
 use crate::balance::{self, MILLISECOND};
@@ -17,6 +19,8 @@ pub struct Settings {
     pub hedge: bool,
     pub retry_codes: CodeSet,
     pub max_in_flight: usize,
+    /// Where the policy is `maglev`.
+    pub hash_key: Option<HeaderName>,
     failure_codes: [CodeSet; 3],
     pub balance: balance::Settings,
     pub config: ClusterConfig,
@@ -63,6 +67,7 @@ impl Settings {
                 codes(&failure.oip)?,
             ],
             max_in_flight: config.max_in_flight,
+            hash_key: hash_key(config)?,
             balance: balance_settings(config),
             config: config.clone(),
         })
@@ -80,6 +85,22 @@ impl Settings {
             Protocol::Oip => 2,
         }]
     }
+}
+
+/// The metadata key that `maglev` looks at.
+fn hash_key(config: &ClusterConfig) -> Result<Option<HeaderName>, String> {
+    let Some(name) = config
+        .hash_key
+        .as_ref()
+        .filter(|_| config.policy == "maglev")
+    else {
+        return Ok(None);
+    };
+    HeaderName::from_lowercase(name.as_bytes())
+        .map(Some)
+        .map_err(|_| {
+            format!("cluster {}: hash_key {name} is no metadata key: lower-case letters, digits, `_`, `-` and `.`", config.name)
+        })
 }
 
 /// What the balancer may do; the original's rule stands alone.
