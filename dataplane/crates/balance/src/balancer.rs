@@ -314,8 +314,8 @@ impl Balancer {
         let before = endpoint.weight;
         endpoint.end(done.started, done.is_stream, done.is_timed, now);
         self.in_flight = self.in_flight.saturating_sub(1);
+        let took = now.saturating_sub(done.started);
         if done.is_timed && !done.is_stream {
-            let took = now.saturating_sub(done.started);
             if done.outcome == Outcome::Success {
                 endpoint.speed.record(took, now);
                 self.slow.record(took);
@@ -323,6 +323,9 @@ impl Balancer {
             endpoint
                 .neutral
                 .record(done.outcome == Outcome::Neutral, now);
+        } else if done.outcome == Outcome::Soft && !done.is_stream {
+            // It would have taken longer still.
+            endpoint.speed.record(took, now);
         }
         let outcome = match done.outcome {
             // Far more of these than the others have: the model is missing there.

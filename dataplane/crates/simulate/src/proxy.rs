@@ -76,6 +76,14 @@ impl Proxy {
         take(self.retries.as_ref(), now)
     }
 
+    /// Whether half of the budget for hedges is used up: the rest is for calls that are slower by far.
+    pub fn spares_hedges(&self) -> bool {
+        let half = self.habits.hedges.map_or(0.0, |budget| budget.cap / 2.0);
+        self.hedges
+            .as_ref()
+            .is_some_and(|budget| budget.tokens() < half)
+    }
+
     pub fn may_hedge(&self, now: Nanos) -> bool {
         self.hedges.is_some() && take(self.hedges.as_ref(), now)
     }

@@ -296,9 +296,16 @@ impl Cluster {
         self.settings.load().balance.policy.clone()
     }
 
-    /// The time that 95 % of the attempts take at most, once there were enough of them.
+    /// After what time a call is hedged: what 95 % of them take at most, once there were enough of them. One in twenty
+    /// is that slow on a good day and would use up the budget: its second half is for those that are slower by far.
     pub fn hedge_delay(&self) -> Option<Duration> {
-        self.lock().balancer.hedge_delay().map(Duration::from_nanos)
+        let slow = self
+            .lock()
+            .balancer
+            .hedge_delay()
+            .map(Duration::from_nanos)?;
+        let is_scarce = self.hedge_budget.tokens() < MOST_HEDGES / 2.0;
+        Some(if is_scarce { 3 * slow } else { slow })
     }
 
     pub fn is_live(&self) -> bool {

@@ -96,6 +96,10 @@ impl Rule for Ours {
             let median = self.balancer.view(slot, now).and_then(|view| view.latency);
             now - finished.started >= LEAST_HELD.max(median.unwrap_or(0))
         };
+        let is_late = || {
+            let slow = self.balancer.hedge_delay();
+            slow.is_some_and(|slow| now - finished.started > 2 * slow)
+        };
         let outcome = match finished.end {
             End::Status(Code::Ok) => Outcome::Success,
             End::Status(Code::Unavailable | Code::Internal | Code::Unknown | Code::DataLoss) => {
@@ -104,6 +108,8 @@ impl Rule for Ours {
             End::Status(Code::ResourceExhausted) => Outcome::Full,
             End::Lost | End::Refused => Outcome::Hard,
             End::TimedOut if is_slow() => Outcome::Soft,
+            // A race that was lost by far.
+            End::Cancelled if is_late() => Outcome::Soft,
             End::Status(_) | End::TimedOut | End::Expired | End::Cancelled => Outcome::Neutral,
         };
         let done = Done {

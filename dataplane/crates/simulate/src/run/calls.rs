@@ -77,7 +77,8 @@ impl Run<'_> {
             let expired = Event::Ended(number, End::Expired);
             self.events.at(self.now + limit, expired);
         }
-        let delay = proxy.rule.hedge_delay();
+        let far = if proxy.spares_hedges() { 3 } else { 1 };
+        let delay = proxy.rule.hedge_delay().map(|delay| far * delay);
         let is_hedged = proxy.habits.hedges.is_some() && !is_hedge;
         self.calls[call].sent += 1;
         self.events.at(self.now + self.way, Event::Reach(number));
