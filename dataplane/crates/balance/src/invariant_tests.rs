@@ -653,3 +653,18 @@ fn pick_cost() {
         }
     }
 }
+
+#[test]
+fn a_slow_start_without_end_is_one() {
+    let settings = Settings {
+        slow_start_new: Nanos::MAX,
+        ..Settings::default()
+    };
+    let mut balancer = balancer(&settings, &[1, 1]);
+    balancer.update(&entries(&[1; 3]), SECOND);
+    for t in 0..50 {
+        call(&mut balancer, SECOND + t * SECOND, |_| Outcome::Success);
+    }
+    let view = balancer.view(2, 60 * SECOND).expect("it is there");
+    assert_eq!(view.pick_weight, 256 / 8);
+}

@@ -141,7 +141,7 @@ impl Balancer {
             }
             if endpoint
                 .slow_start
-                .is_some_and(|(since, length)| since + length <= now)
+                .is_some_and(|(since, length)| since.saturating_add(length) <= now)
             {
                 endpoint.slow_start = None;
             }
