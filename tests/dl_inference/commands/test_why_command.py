@@ -41,7 +41,7 @@ def test_a_call_that_was_answered_at_once_is_told_with_its_times():
 
 
 def test_a_retry_is_told_with_its_cause_and_whom_it_counts_against():
-    failed = {**LEG, "code": "UNAVAILABLE", "outcome": "failure", "duration_ms": 300.0}
+    failed = {**LEG, "code": "UNAVAILABLE", "outcome": "hard", "duration_ms": 300.0}
     retried = {**LEG, "endpoint": "b:1", "started_ms": 300.2, "why": "retry", "cause": "stream_reset"}
     told = sentence({**CALL, "attempts": 2, "legs": [failed, retried]}, 110.0)
     assert "10.0.0.1:8500 had it first and ended it with UNAVAILABLE after 300 ms, which counts against it; " in told
