@@ -668,3 +668,49 @@ fn a_slow_start_without_end_is_one() {
     let view = balancer.view(2, 60 * SECOND).expect("it is there");
     assert_eq!(view.pick_weight, 256 / 8);
 }
+
+#[test]
+fn what_is_owed_adds_up_to_nothing_however_often_calls_are_sent_again() {
+    let mut weights = vec![1; 51];
+    weights[0] = 100;
+    let (mut scheduler, mut random) = scheduler(&weights, 9);
+    for t in 0..20_000 {
+        // Calls that have tried others have few left to go to.
+        let tried: Vec<usize> = match t % 10 {
+            0 => (1..51).filter(|slot| slot % 25 != t / 10 % 25).collect(),
+            _ => Vec::new(),
+        };
+        let slot = scheduler.propose(&tried).expect("one is left");
+        scheduler.charge(slot);
+        if t % 100 == 99 {
+            let weight = random.below(100) as u32 + 1;
+            scheduler.set_weight(0, weight, &mut random);
+        }
+        let sum: f64 = (0..51).map(|slot| scheduler.lag(slot)).sum();
+        assert!(sum.abs() <= 1.0, "{sum} picks are owed after {t}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_holds_calls_gets_no_more_of_them_to_find_out_how_it_is() {
+    let mut balancer = balancer(&Settings::default(), &[1; 4]);
+    let ask = Ask {
+        can_probe: true,
+        ..Ask::default()
+    };
+    let mut held = 0;
+    for t in 0..20_000u64 {
+        let now = t * MILLISECOND;
+        let picked = balancer.pick(&ask, now).expect("live");
+        if picked.slot == 2 && now > SECOND {
+            held += 1;
+        } else {
+            let done = Done {
+                is_probe: picked.is_probe,
+                ..done(Outcome::Success, now)
+            };
+            balancer.finish(picked.slot, &done, now + MILLISECOND / 2);
+        }
+    }
+    assert!(held <= 4, "{held} calls in 19 s");
+}

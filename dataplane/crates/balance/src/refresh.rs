@@ -148,7 +148,12 @@ impl Balancer {
             endpoint.is_due = endpoint.may_answer()
                 && match endpoint.state {
                     State::HalfOpen { is_probed, .. } => !is_probed,
-                    State::Warm => self.settings.ejection && endpoint.is_forgotten(now),
+                    // Calls that are there already will tell.
+                    State::Warm => {
+                        self.settings.ejection
+                            && endpoint.in_flight == 0
+                            && endpoint.is_forgotten(now)
+                    }
                     State::Ejected { .. } => false,
                 };
             self.due += u32::from(endpoint.is_due);

@@ -117,6 +117,7 @@ impl Scheduler {
 
     /// The slot whose turn it is, but for those tried; it is not charged yet.
     pub fn propose(&mut self, tried: &[usize]) -> Option<usize> {
+        let now = self.now;
         let found = loop {
             let Some(slot) = self.first() else {
                 break None;
@@ -127,8 +128,12 @@ impl Scheduler {
             self.eligible.remove(slot);
             self.aside.push(slot);
         };
+        if !self.aside.is_empty() {
+            // That time jumped because of those that this one call has tried is no reason to owe all others more.
+            self.now = now;
+        }
         while let Some(slot) = self.aside.pop() {
-            self.eligible.set(slot, self.end(slot));
+            self.place(slot);
         }
         found
     }

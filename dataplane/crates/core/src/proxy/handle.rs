@@ -298,8 +298,8 @@ impl Call {
                 let wait = Duration::from_nanos(retry_after);
                 self.responder.push_back(wait);
                 let message = format!(
-                    "cluster {} is overloaded: no endpoint would answer within the call's deadline; try again in {} \
-                     ms, or send less (admit_by_deadline)",
+                    "cluster {} is overloaded: no endpoint has room for the call in the time that it has left; try \
+                     again in {} ms, or send less (admit_by_deadline, max_in_flight_per_endpoint)",
                     cluster.name,
                     wait.as_millis()
                 );
