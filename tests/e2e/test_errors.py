@@ -287,6 +287,20 @@ def test_calls_of_low_priority_are_shed_first(fleet: Callable[..., Fleet]) -> No
         each.cancel()
 
 
+def test_a_call_that_no_endpoint_has_room_for_is_told_when_to_come_again(fleet: Callable[..., Fleet]) -> None:
+    it = fleet(2, max_in_flight_per_endpoint=1)
+    for endpoint in it.endpoints:
+        endpoint.tell("hang")
+    held = [it.channel.unary_unary(TFS).future(FOR_M, timeout=20) for _ in range(2)]
+    wait_until(lambda: all(each.counts()[0] == 1 for each in it.endpoints), "each endpoint has its call")
+    got = ask(it.channel)
+    assert (got.code, got.error, got.attempts) == (Code.RESOURCE_EXHAUSTED, "shed", 0)
+    assert "cluster fleet is overloaded" in got.message
+    assert 10 <= int(got.trailers["grpc-retry-pushback-ms"]) <= 1000
+    for each in held:
+        each.cancel()
+
+
 def test_a_call_is_shed_when_too_many_bytes_are_held(fleet: Callable[..., Fleet]) -> None:
     it = fleet(limits={"max_held_bytes": 1 << 20, "max_message_bytes": 4 << 20})
     # The name comes last, so that everything before it has to be held.
