@@ -34,7 +34,8 @@ def _ours(**settings: object) -> Start:
         endpoints = [
             {"address": place, "weight": weight} for place, weight in zip(fleet.addresses, fleet.weights, strict=True)
         ]
-        return ours(address, endpoints, folder, settings=settings)
+        limit = {"attempt_timeout_ms": round(fleet.deadline_ms / 2)}
+        return ours(address, endpoints, folder, settings=limit | settings)
 
     return start
 
@@ -132,6 +133,7 @@ def _grpc_go(address: str, fleet: Fleet, folder: Path) -> Contender:
 
 BALANCERS: dict[str, Start] = {
     "ours": _ours(),
+    "ours:hedge=true": _ours(hedge=True),
     "nginx": _nginx("least_conn;"),
     "nginx-wrr": _nginx(""),
     "envoy": _envoy("LEAST_REQUEST"),
