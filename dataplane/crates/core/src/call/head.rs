@@ -5,7 +5,8 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Method, header};
 
 use crate::error::{Error, ErrorKind};
-use crate::grpc::{deadline, metadata};
+use crate::grpc::deadline;
+use crate::grpc::metadata::{self, rare};
 use crate::net::stream::Head;
 
 /// Check that it is a gRPC call, with at most so many metadata fields.
@@ -32,7 +33,7 @@ pub fn check(head: &Head, max_fields: usize) -> Result<(), Error> {
 /// # Errors
 /// `bad_request`.
 pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
-    let value = headers.get(&deadline::GRPC_TIMEOUT);
+    let value = rare(headers, &deadline::GRPC_TIMEOUT);
     value.map(deadline::parse_timeout).transpose()
 }
 

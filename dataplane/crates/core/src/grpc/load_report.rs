@@ -3,6 +3,7 @@
 //!
 //! Source: gRPC's proposal A51; protos/xds/data/orca/v3/orca_load_report.proto.
 
+use super::metadata::rare;
 use base64::Engine;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
@@ -66,7 +67,7 @@ impl LoadReport {
     /// # Errors
     /// It is too large, no base64 or no message.
     pub fn find(trailers: &HeaderMap) -> Result<Option<Self>, Unreadable> {
-        let Some(value) = trailers.get(&LOAD_REPORT) else {
+        let Some(value) = rare(trailers, &LOAD_REPORT) else {
             return Ok(None);
         };
         Self::decode(value.as_bytes()).map(Some)

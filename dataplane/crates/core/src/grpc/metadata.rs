@@ -32,6 +32,18 @@ pub const ACCESS_ENDPOINT: HeaderName = HeaderName::from_static("access-endpoint
 
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 
+/// Up to so many fields comparing each name costs less than the hash of one.
+const FEW: usize = 12;
+
+/// The first value of a field that few calls have: [`HeaderMap::get`], but that it costs next to nothing where the field
+/// is not among a few.
+pub fn rare<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
+    if headers.len() <= FEW && !headers.keys().any(|each| each == name) {
+        return None;
+    }
+    headers.get(name)
+}
+
 /// Let metadata that ask for a label ask for the version that it stands for: the endpoint need not know the label.
 pub fn set_version(headers: &mut HeaderMap, version: &str) {
     if let Some(asked) = headers.get_mut(X_MODEL_VERSION)
@@ -67,28 +79,26 @@ pub fn to_downstream(headers: &mut HeaderMap) {
 
 /// Whether a model server says that a user's hook raised, which is not the endpoint's fault.
 pub fn hook_failed(headers: &HeaderMap) -> bool {
-    headers
-        .get(&ACCESS_ERROR)
-        .is_some_and(|value| value == "hook")
+    rare(headers, &ACCESS_ERROR).is_some_and(|value| value == "hook")
 }
 
 /// Attempts that the caller says were made before this call; 0 where it says nothing, or no number.
 pub fn previous_attempts(headers: &HeaderMap) -> u32 {
-    let value = headers.get(&PREVIOUS_ATTEMPTS);
+    let value = rare(headers, &PREVIOUS_ATTEMPTS);
     let text = value.and_then(|value| value.to_str().ok());
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// Whether the caller says that others matter more.
 pub fn is_low_priority(headers: &HeaderMap) -> bool {
-    headers.get(&X_PRIORITY).is_some_and(|value| value == "low")
+    rare(headers, &X_PRIORITY).is_some_and(|value| value == "low")
 }
 
 /// The caller's request id, if it is one: 1 to 64 of `A-Z a-z 0-9 . _ -`.
 ///
 /// Anything else would end up in logs and headers as it is, so it is not taken over.
 pub fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
-    let value = headers.get(&X_REQUEST_ID)?;
+    let value = rare(headers, &X_REQUEST_ID)?;
     let text = value.as_bytes();
     let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     ((1..=64).contains(&text.len()) && text.iter().all(allowed)).then_some(value)
@@ -201,6 +211,18 @@ mod tests {
         let mut response = map(&kept[1..]);
         to_downstream(&mut response);
         assert_eq!(response, map(&kept[1..]));
+    }
+
+    #[test]
+    fn a_rare_field_is_found_among_few_and_among_many() {
+        let mut headers = map(&[("te", "trailers"), ("x-model", "a"), ("x-model", "b")]);
+        for more in 0..2 * FEW {
+            for name in [X_MODEL, header::TE, X_PRIORITY] {
+                assert_eq!(rare(&headers, &name), headers.get(&name), "{more} more");
+            }
+            let name = HeaderName::try_from(format!("x-{more}")).expect("a name");
+            headers.insert(name, HeaderValue::from_static("c"));
+        }
     }
 
     #[test]

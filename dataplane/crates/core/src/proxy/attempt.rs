@@ -190,12 +190,12 @@ impl Call {
 // === impl Attempt ===
 
 impl Attempt {
-    /// An attempt that begins now.
+    /// An attempt that began with the pick of its endpoint.
     pub fn new(lease: Lease, why: Why) -> Self {
         Self {
             endpoint: lease.endpoint.clone(),
+            started: lease.started,
             lease: Some(lease),
-            started: Instant::now(),
             why,
             exchange: None,
             load: None,

@@ -4,11 +4,12 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::address::{Address, User};
 use super::affinity::stable_hash;
@@ -76,8 +77,8 @@ pub struct Share {
 /// What the balancer has to know of a call.
 #[derive(Clone, Copy, Default)]
 pub struct Need {
-    /// To the deadline; none for a call without one.
-    pub left: Option<Duration>,
+    /// None for a call without one.
+    pub deadline: Option<Instant>,
     /// The call may be sent to another endpoint if this one fails.
     pub can_probe: bool,
     pub is_low: bool,
@@ -90,8 +91,10 @@ pub struct Need {
 /// Dropped unfinished (the caller went away), it reports a neutral outcome.
 pub struct Lease {
     pub endpoint: Arc<Endpoint>,
+    /// When it was picked; the second for the balancer.
+    pub started: Instant,
+    begun: Nanos,
     cluster: Arc<Cluster>,
-    started: Nanos,
     is_probe: bool,
     is_stream: bool,
     is_finished: bool,
@@ -100,7 +103,11 @@ pub struct Lease {
 // === impl Cluster ===
 
 impl Cluster {
-    pub fn new(settings: &Settings, started: Instant, health: Arc<Changes>) -> Arc<Self> {
+    pub fn new(
+        settings: &Settings,
+        started: std::time::Instant,
+        health: Arc<Changes>,
+    ) -> Arc<Self> {
         let config = &settings.config;
         let order = RandomState::new();
         // Each process begins elsewhere: proxies that start together must not pick in step.
@@ -127,7 +134,7 @@ impl Cluster {
             changed: Notify::new(),
             waiting: AtomicUsize::new(0),
             order,
-            started,
+            started: Instant::from_std(started),
             health,
         })
     }
@@ -189,8 +196,8 @@ impl Cluster {
     pub fn pick(self: &Arc<Self>, tried: &[Arc<Endpoint>], need: &Need) -> Result<Lease, Refusal> {
         let mut slots = [Endpoint::REMOVED; 8];
         let tried = &tried[tried.len().saturating_sub(slots.len())..];
-        let nanos = |left: Duration| u64::try_from(left.as_nanos()).unwrap_or(u64::MAX);
-        let now = self.now();
+        let at = Instant::now();
+        let now = self.nanos(at);
         let (picked, endpoint) = {
             let mut set = self.lock();
             for (slot, endpoint) in slots.iter_mut().zip(tried) {
@@ -198,7 +205,7 @@ impl Cluster {
             }
             let ask = Ask {
                 tried: &slots[..tried.len()],
-                left: need.left.map(nanos),
+                left: need.deadline.map(|end| self.nanos(end).saturating_sub(now)),
                 can_probe: need.can_probe,
                 is_low: need.is_low,
                 key: need.key,
@@ -208,7 +215,7 @@ impl Cluster {
             let picked = set.balancer.pick(&ask, now)?;
             (picked, set.endpoints[picked.slot].clone())
         };
-        Ok(self.leased(endpoint, picked, need.is_stream, now))
+        Ok(self.leased(endpoint, picked, need.is_stream, (at, now)))
     }
 
     fn leased(
@@ -216,12 +223,13 @@ impl Cluster {
         endpoint: Arc<Endpoint>,
         picked: Picked,
         is_stream: bool,
-        now: Nanos,
+        (started, begun): (Instant, Nanos),
     ) -> Lease {
         Lease {
             endpoint,
+            started,
+            begun,
             cluster: self.clone(),
-            started: now,
             is_probe: picked.is_probe,
             is_stream,
             is_finished: false,
@@ -239,12 +247,13 @@ impl Cluster {
 
     /// Use an endpoint again although it was tried: it never saw the call, and no other is live. None once it has left.
     pub fn lease(self: &Arc<Self>, endpoint: Arc<Endpoint>, need: &Need) -> Option<Lease> {
-        let now = self.now();
+        let at = Instant::now();
+        let now = self.nanos(at);
         let picked = self
             .lock()
             .balancer
             .repeat(endpoint.slot(), need.is_stream, now)?;
-        Some(self.leased(endpoint, picked, need.is_stream, now))
+        Some(self.leased(endpoint, picked, need.is_stream, (at, now)))
     }
 
     /// Endpoints, by address, with their configured weights and what the balancer says of them.
@@ -264,7 +273,13 @@ impl Cluster {
 
     /// Time since the balancer's beginning, as it counts.
     pub fn now(&self) -> Nanos {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        self.nanos(Instant::now())
+    }
+
+    fn nanos(&self, at: Instant) -> Nanos {
+        let since = at.saturating_duration_since(self.started);
+        // 500 years.
+        since.as_secs() * 1_000_000_000 + u64::from(since.subsec_nanos())
     }
 
     /// The ids of addresses whose effective weight is below the full one, and whether they get next to nothing: the
@@ -453,22 +468,28 @@ impl User for Endpoint {
 // === impl Lease ===
 
 impl Lease {
-    /// End the attempt and let the balancer learn from it. `is_timed`: the endpoint answered, so that its time says how
-    /// fast it is. `load`: what it said of its load.
-    pub fn finish(mut self, outcome: Outcome, is_timed: bool, load: Option<&LoadReport>) {
-        self.end(outcome, is_timed, load);
+    /// End the attempt, now, and let the balancer learn from it. `is_timed`: the endpoint answered, so that its time says
+    /// how fast it is. `load`: what it said of its load.
+    pub fn finish(
+        mut self,
+        outcome: Outcome,
+        is_timed: bool,
+        load: Option<&LoadReport>,
+        now: Instant,
+    ) {
+        self.end(outcome, is_timed, load, now);
     }
 
-    fn end(&mut self, outcome: Outcome, is_timed: bool, load: Option<&LoadReport>) {
+    fn end(&mut self, outcome: Outcome, is_timed: bool, load: Option<&LoadReport>, now: Instant) {
         self.is_finished = true;
         let done = Done {
             outcome,
-            started: self.started,
+            started: self.begun,
             is_probe: self.is_probe,
             is_timed,
             is_stream: self.is_stream,
         };
-        let now = self.cluster.now();
+        let now = self.cluster.nanos(now);
         let mut set = self.cluster.lock();
         // `REMOVED` is no slot: there is nothing to learn about then.
         let slot = self.endpoint.slot();
@@ -488,7 +509,7 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         if !self.is_finished {
-            self.end(Outcome::Neutral, false, None);
+            self.end(Outcome::Neutral, false, None, Instant::now());
         }
     }
 }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::HeaderMap;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 
 use super::answer;
 use super::attempt::{Attempt, Ended};
@@ -261,16 +261,17 @@ impl Call {
     /// End the attempt that lost. That it was slow counts against its endpoint only where it was slow indeed; else a
     /// hedge would punish every second-fastest.
     fn lose(&mut self, attempt: &mut Attempt, delay: Duration) {
-        let is_late = attempt.started.elapsed() > 2 * delay;
+        let now = Instant::now();
+        let is_late = now - attempt.started > 2 * delay;
         let outcome = if is_late {
             Outcome::Soft
         } else {
             Outcome::Neutral
         };
         attempt.endpoint.stats.failed(Code::Cancelled);
-        self.note(attempt, Code::Cancelled, outcome);
+        self.note(attempt, Code::Cancelled, outcome, now);
         if let Some(lease) = attempt.lease.take() {
-            lease.finish(outcome, false, None);
+            lease.finish(outcome, false, None, now);
         }
         // Dropped, its stream is reset: CANCEL.
         attempt.exchange = None;

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::call::head::shortened;
 use crate::error::{Error, ErrorKind};
+use crate::grpc::metadata::rare;
 
 /// Metadata: the access services that a call has passed.
 const HOPS: HeaderName = HeaderName::from_static("x-dl-inference-hops");
@@ -25,7 +26,7 @@ static VALUES: [HeaderValue; 8] = [
 /// # Errors
 /// `too_many_hops`: the call has passed as many as may be; `bad_request`: the metadata hold no such number.
 pub fn count(headers: &mut HeaderMap) -> Result<(), Error> {
-    let passed = match headers.get(&HOPS) {
+    let passed = match rare(headers, &HOPS) {
         None => 0,
         Some(value) => match VALUES.iter().position(|each| each == value) {
             Some(index) => index + 1,

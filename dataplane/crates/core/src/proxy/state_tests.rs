@@ -75,7 +75,7 @@ fn a_reload_keeps_clusters_endpoints_learned_weights_and_statistics() {
     cluster_before
         .lease(endpoint.clone(), &Need::default())
         .expect("it is there")
-        .finish(Outcome::Hard, false, None);
+        .finish(Outcome::Hard, false, None, Instant::now().into());
 
     let second = [("127.0.0.1:3", 1), (&*address, 2)];
     shared

@@ -69,14 +69,15 @@ impl Call {
         let (code, outcome, next) = self.conclude(ended, attempt, clock);
         let stats = &attempt.endpoint.stats;
         let is_answer = next.is_answer();
+        let now = Instant::now();
         if is_answer {
-            stats.answered(code, attempt.started.elapsed());
+            stats.answered(code, now - attempt.started);
         } else {
             stats.failed(code);
         }
-        self.note(attempt, code, outcome);
+        self.note(attempt, code, outcome, now);
         if let Some(lease) = attempt.lease.take() {
-            lease.finish(outcome, is_answer, attempt.load.as_ref());
+            lease.finish(outcome, is_answer, attempt.load.as_ref(), now);
         }
         (code, next)
     }
@@ -129,8 +130,8 @@ impl Call {
         }
     }
 
-    /// Remember an attempt that is over; of many the first ones and the last.
-    pub fn note(&mut self, attempt: &Attempt, code: Code, outcome: Outcome) {
+    /// Remember an attempt that is over now; of many the first ones and the last.
+    pub fn note(&mut self, attempt: &Attempt, code: Code, outcome: Outcome, now: Instant) {
         let ms = Microseconds::from_milliseconds;
         let said = attempt.load.filter(|load| load.compute_ms > 0.0);
         let times = said.map(|load| (ms(load.queue_ms), ms(load.compute_ms)));
@@ -139,7 +140,7 @@ impl Call {
         legs[free] = Some(Leg {
             endpoint: attempt.endpoint.clone(),
             started: (attempt.started - self.started).into(),
-            took: attempt.started.elapsed().into(),
+            took: (now - attempt.started).into(),
             code,
             outcome,
             why: attempt.why,
@@ -335,7 +336,7 @@ impl Call {
             && self.inbound.is_replayable();
         let key = share.settings.hash_key.as_ref();
         Need {
-            left: deadline.map(|at| at.saturating_duration_since(Instant::now())),
+            deadline,
             can_probe,
             is_low: self.is_low,
             is_stream: self.method.streaming == Streaming::Bidi,

@@ -38,15 +38,18 @@ pub enum Change<'a> {
 /// `bad_route_key` for what can be no name.
 pub fn given(headers: &HeaderMap, protocol: Protocol) -> Result<(RouteKey, bool), Error> {
     let (model, version) = (metadata::X_MODEL, metadata::X_MODEL_VERSION);
-    let value = headers.get(&model);
+    let value = metadata::rare(headers, &model);
     let mut key = RouteKey {
         model: name(&model, value)?,
-        version: name(&version, headers.get(&version))?,
+        version: name(&version, metadata::rare(headers, &version))?,
         label: None,
     };
     if key.model.is_none() && protocol == Protocol::Seldon {
         // Seldon's own client can name a deployment nowhere else.
-        key.model = name(&metadata::SELDON, headers.get(metadata::SELDON))?;
+        key.model = name(
+            &metadata::SELDON,
+            metadata::rare(headers, &metadata::SELDON),
+        )?;
     }
     let has_model = value.is_some() || key.model.is_some();
     Ok((key, has_model))
@@ -81,7 +84,7 @@ impl Scan {
     pub fn new(method: &'static Method, headers: &HeaderMap, given: RouteKey) -> Self {
         Self {
             method,
-            encoding: headers.get(metadata::GRPC_ENCODING).cloned(),
+            encoding: metadata::rare(headers, &metadata::GRPC_ENCODING).cloned(),
             given,
             scanner: None,
             is_compressed: false,
