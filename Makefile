@@ -83,6 +83,15 @@ lint: setup  ## Check form and types: ruff, mypy, stubtest, rustfmt, clippy
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 
+# Seconds for each target; `make fuzz FUZZ_TARGETS=wire` runs one.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
+
+.PHONY: fuzz
+fuzz: cargo  ## Fuzz parsers, configuration and balancer, FUZZ_SECONDS (60) each; `make test` runs the corpus
+	@test -n "$(find_python)" || { echo "make: no Python 3.11 or newer found; install python3.11" >&2; exit 1; }
+	$(find_python) dataplane/crates/fuzz/run.py --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
 .PHONY: bench
 bench: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measure the proxy beside Envoy, nginx and grpc.aio
 	PYTHONPATH=tests .peers/bench/bin/python -m bench.proxy $(BENCH_ARGS)
@@ -138,7 +147,7 @@ $(VENV)/.dependencies: pyproject.toml constraints.txt | $(UV)
 	$(UV) pip install $(QUIET) --python $(PY) --constraints constraints.txt --requirements pyproject.toml --extra torch --extra tensorflow --extra zookeeper --extra dns --extra simulate --group dev
 	@touch $@
 
-$(VENV)/.native: $(VENV)/.dependencies $(filter-out dataplane/crates/bench/%,$(RUST_SOURCES)) $(PROTOS) | cargo
+$(VENV)/.native: $(VENV)/.dependencies $(filter-out dataplane/crates/bench/% dataplane/crates/fuzz/%,$(RUST_SOURCES)) $(PROTOS) | cargo
 	@echo "make: compiling the native module, a minute or two; sources of crates are kept in ~/.cargo"
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --uv $(QUIET)
 	@touch $@

@@ -131,6 +131,9 @@ impl Balancer {
             (endpoint, now)
         }));
         self.gone.truncate(MOST_KEPT);
+        if let [only] = &mut self.endpoints[..] {
+            only.state = State::Warm;
+        }
         let before = std::mem::replace(&mut self.policy, Policy::LeastRequest);
         self.policy = before.renewed(&self.endpoints, &places);
         self.in_flight = self.endpoints.iter().map(|it| it.in_flight).sum();
@@ -391,6 +394,10 @@ impl Balancer {
     /// The call that was to find out whether an endpoint has healed is over.
     fn probed(&mut self, slot: usize, outcome: Outcome, is_answer: bool, now: Nanos) {
         let (slow_start, endpoint) = (self.settings.slow_start, &mut self.endpoints[slot]);
+        if endpoint.state == State::Warm {
+            // It was taken back meanwhile: nobody is ejected any more, or it is the only one.
+            return;
+        }
         match outcome {
             Outcome::Success => restore(endpoint, slow_start, now),
             Outcome::Neutral | Outcome::Full if is_answer => restore(endpoint, slow_start, now),
@@ -420,7 +427,7 @@ impl Balancer {
     }
 
     /// Decide who has a share: those that are usable; where none is, all that are connected.
-    fn mask(&mut self, now: Nanos) {
+    pub(super) fn mask(&mut self, now: Nanos) {
         let is_panic = !self.endpoints.iter().any(Endpoint::is_usable);
         self.weight = 0;
         self.heaviest = 0;

@@ -366,6 +366,78 @@ fn calls_that_may_not_be_sent_twice_are_no_probes() {
     );
 }
 
+/// Three endpoints, of which the first has failed until it was ejected, and its time to come back has come.
+fn half_open() -> (Balancer, Nanos) {
+    let mut balancer = balancer(&Settings::default(), &[1, 1, 1]);
+    for t in 0..200 {
+        call(&mut balancer, t * MILLISECOND, |slot| {
+            if slot == 0 {
+                Outcome::Hard
+            } else {
+                Outcome::Success
+            }
+        });
+    }
+    let now = 3 * SECOND;
+    let picked = balancer
+        .pick(&Ask::default(), now)
+        .expect("others are there");
+    balancer.finish(picked.slot, &done(Outcome::Success, now), now);
+    let view = balancer.view(0, now).expect("it is there");
+    assert!(matches!(view.state, State::HalfOpen { .. }), "{view:?}");
+    (balancer, now)
+}
+
+#[test]
+fn an_endpoint_that_no_call_could_probe_gets_calls_again_after_five_seconds() {
+    let (mut balancer, now) = half_open();
+    let now = now + 6 * SECOND;
+    // Nothing but streams: none of them may be a probe.
+    let ask = Ask {
+        is_stream: true,
+        ..Ask::default()
+    };
+    let picks = (0..100).map(|t| {
+        balancer
+            .pick(&ask, now + t * MILLISECOND)
+            .expect("live")
+            .slot
+    });
+    assert!(picks.into_iter().any(|slot| slot == 0));
+}
+
+#[test]
+fn a_probe_that_fails_ejects_nobody_where_that_is_turned_off_or_it_is_the_only_endpoint() {
+    let probe = Ask {
+        can_probe: true,
+        ..Ask::default()
+    };
+    let without = Settings {
+        ejection: false,
+        ..Settings::default()
+    };
+    let turn_off = |balancer: &mut Balancer, now| balancer.configure(&without, now);
+    let leave_alone = |balancer: &mut Balancer, now| balancer.update(&entries(&[1]), now);
+    for change in [&turn_off as &dyn Fn(&mut Balancer, Nanos), &leave_alone] {
+        let (mut balancer, now) = half_open();
+        let picked = balancer.pick(&probe, now).expect("live");
+        assert!(picked.slot == 0 && picked.is_probe);
+        change(&mut balancer, now);
+        balancer.finish(
+            0,
+            &Done {
+                is_probe: true,
+                ..done(Outcome::Hard, now)
+            },
+            now,
+        );
+        assert_eq!(
+            balancer.view(0, now).map(|view| view.state),
+            Some(State::Warm)
+        );
+    }
+}
+
 #[test]
 fn an_endpoint_that_answers_nothing_gets_next_to_nothing() {
     let mut balancer = balancer(&Settings::default(), &[1; 4]);

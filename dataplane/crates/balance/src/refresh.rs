@@ -29,8 +29,11 @@ impl Balancer {
         if self.settings.load_reports {
             self.judge_loads(now);
         }
-        self.return_ejected(now);
-        self.reweigh_all(now);
+        if self.return_ejected(now) {
+            self.mask(now);
+        } else {
+            self.reweigh_all(now);
+        }
     }
 
     /// Successes and neutral answers of all usable endpoints.
@@ -122,9 +125,10 @@ impl Balancer {
         }
     }
 
-    /// Let the time to come back come, and end slow starts.
-    fn return_ejected(&mut self, now: Nanos) {
+    /// Let the time to come back come, and end slow starts. True when an endpoint is usable again.
+    fn return_ejected(&mut self, now: Nanos) -> bool {
         let slow_start = self.settings.slow_start;
+        let mut has_returned = false;
         self.due = 0;
         for endpoint in &mut self.endpoints {
             match endpoint.state {
@@ -136,6 +140,7 @@ impl Balancer {
                 }
                 State::HalfOpen { since, is_probed } if !is_probed && since + UNPROBED <= now => {
                     restore(endpoint, slow_start, now);
+                    has_returned = true;
                 }
                 _ => {}
             }
@@ -158,6 +163,7 @@ impl Balancer {
                 };
             self.due += u32::from(endpoint.is_due);
         }
+        has_returned
     }
 }
 

@@ -48,3 +48,18 @@ pub mod model {
     pub use crate::worker::queue::Call;
     pub use crate::worker::reply::{Content, ReplySlot, Slots};
 }
+
+/// What the fuzz targets (`dataplane/crates/fuzz`) call: the parsers of bytes that others send.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use crate::call::head;
+    pub use crate::error::{Error, ErrorKind};
+    pub use crate::grpc::deadline::{GRPC_TIMEOUT, format_timeout, parse_timeout};
+    pub use crate::grpc::framing::{PREFIX, prefix};
+    pub use crate::grpc::load_report::{LOAD_REPORT, LoadReport};
+    pub use crate::net::frames::{FrameState, Frames};
+    pub use crate::proxy::method::{self, Method};
+    pub use crate::proxy::route_key::{
+        Progress, RouteKey, RouteKeyScanner, insert_version, replace_version,
+    };
+}

@@ -28,7 +28,7 @@ pub mod recorder;
 mod relay;
 pub mod retry;
 pub mod route;
-mod route_key;
+pub mod route_key;
 mod settings;
 pub mod split;
 pub mod state;

@@ -118,7 +118,14 @@ impl Search {
     /// A version that comes after the route was taken would not be the one that was routed.
     fn check_asked(&mut self, asked: &str, is_new: bool) -> Result<(), Error> {
         if asked.is_empty() {
-            return Ok(());
+            // Readers take the last one: they would find that no version is asked for.
+            let known = self.given_version.as_deref();
+            return match known.or(self.found.version_or_label()) {
+                Some(known) => Err(bad(format!(
+                    "the call asks for version {known:?} and the message for an empty one; leave out the empty one"
+                ))),
+                None => Ok(()),
+            };
         }
         if let Some(given) = self
             .given_version

@@ -212,7 +212,16 @@ fn equal_repeats_are_fine_and_a_different_one_is_refused_wherever_it_comes() {
         spec("m", None, Some("b")),
     ];
     assert!(scan(PREDICT, &other_label).is_err());
-    // The last one counts for an endpoint, and it says "no name".
+    // The last one counts for an endpoint: it says "no version", or "no name".
+    let version_then_none = Field::Message(
+        1,
+        vec![
+            text(1, "m"),
+            Field::Message(2, vec![Field::Varint(1, 3)]),
+            text(4, ""),
+        ],
+    );
+    assert!(scan(PREDICT, &[version_then_none]).is_err());
     assert!(
         scan(
             PREDICT,
