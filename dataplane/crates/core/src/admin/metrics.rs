@@ -16,6 +16,8 @@ pub use exposition::Buckets;
 use exposition::{Exposition, Kind};
 pub use view::{ClusterView, EndpointView, MetricsView, SourceView};
 
+use crate::balance::Health;
+
 /// Write the page of /metrics.
 pub fn render(view: &MetricsView<'_>) -> String {
     let mut page = Exposition::default();
@@ -154,6 +156,19 @@ fn endpoints(page: &mut Exposition, view: &MetricsView<'_>) {
     );
     for_each_endpoint(view, |labels, endpoint| {
         family.sample(labels, u8::from(endpoint.live));
+    });
+    let mut family = page.family(
+        "dl_endpoint_health",
+        Kind::Gauge,
+        "1 for the health that the endpoint was last found to have, 0 for the others.",
+    );
+    for_each_endpoint(view, |labels, endpoint| {
+        for health in Health::ALL {
+            family.sample(
+                &[labels[0], labels[1], ("health", health.name())],
+                u8::from(health == endpoint.health),
+            );
+        }
     });
 }
 

@@ -94,6 +94,7 @@ pub fn metrics(shared: &Shared) -> String {
                     effective_weight: view.effective_weight,
                     pick_weight: view.pick_weight,
                     live: endpoint.address.is_live(),
+                    health: view.health,
                     ejected: view.state != State::Warm,
                     ejections: view.ejections,
                     latency_s: view.latency.map(|time| time as f64 / 1e9),

@@ -1,6 +1,7 @@
 //! What a page of metrics is made from.
 
 use super::exposition::Buckets;
+use crate::balance::Health;
 use crate::stats::{CallStats, ClusterStats, EndpointStats, ProcessStats, StageStats};
 
 /// Everything that a page shows. Model names, cluster names and the addresses within a cluster must each
@@ -47,6 +48,7 @@ pub struct EndpointView<'a> {
     /// In the same unit: what it is picked by; 0 when it is not.
     pub pick_weight: u32,
     pub live: bool,
+    pub health: Health,
     pub ejected: bool,
     pub ejections: u64,
     /// Typical time of an answer.
