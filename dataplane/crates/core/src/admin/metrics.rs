@@ -16,8 +16,6 @@ pub use exposition::Buckets;
 use exposition::{Exposition, Kind};
 pub use view::{ClusterView, EndpointView, MetricsView, SourceView};
 
-use crate::balance::Health;
-
 /// Write the page of /metrics.
 pub fn render(view: &MetricsView<'_>) -> String {
     let mut page = Exposition::default();
@@ -163,11 +161,9 @@ fn endpoints(page: &mut Exposition, view: &MetricsView<'_>) {
         "1 for the health that the endpoint was last found to have, 0 for the others.",
     );
     for_each_endpoint(view, |labels, endpoint| {
-        for health in Health::ALL {
-            family.sample(
-                &[labels[0], labels[1], ("health", health.name())],
-                u8::from(health == endpoint.health),
-            );
+        for (health, is_now) in endpoint.health {
+            let labels = [labels[0], labels[1], ("health", health)];
+            family.sample(&labels, u8::from(is_now));
         }
     });
 }

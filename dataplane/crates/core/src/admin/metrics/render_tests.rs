@@ -9,6 +9,10 @@ use crate::stats::{
     StageStats,
 };
 
+fn healths(now: &str) -> [(&'static str, bool); 4] {
+    ["unknown", "serving", "not_serving", "loading"].map(|health| (health, health == now))
+}
+
 /// One of everything, with names that need escaping.
 fn sample_page() -> String {
     let process = ProcessStats::default();
@@ -46,7 +50,7 @@ fn sample_page() -> String {
                     effective_weight: 384,
                     pick_weight: 128,
                     live: true,
-                    health: Health::Loading,
+                    health: healths("loading"),
                     ejected: true,
                     ejections: 3,
                     latency_s: Some(0.25),
@@ -58,7 +62,7 @@ fn sample_page() -> String {
                     effective_weight: 0,
                     pick_weight: 0,
                     live: false,
-                    health: Health::Unknown,
+                    health: healths("unknown"),
                     ejected: false,
                     ejections: 0,
                     latency_s: None,

@@ -1,7 +1,6 @@
 //! What a page of metrics is made from.
 
 use super::exposition::Buckets;
-use crate::balance::Health;
 use crate::stats::{CallStats, ClusterStats, EndpointStats, ProcessStats, StageStats};
 
 /// Everything that a page shows. Model names, cluster names and the addresses within a cluster must each
@@ -48,7 +47,8 @@ pub struct EndpointView<'a> {
     /// In the same unit: what it is picked by; 0 when it is not.
     pub pick_weight: u32,
     pub live: bool,
-    pub health: Health,
+    /// Each health by name, and whether it is the one that the endpoint has.
+    pub health: [(&'static str, bool); 4],
     pub ejected: bool,
     pub ejections: u64,
     /// Typical time of an answer.
