@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::affinity;
 use super::answer::{self, Pushback};
 use super::attempt::{Attempt, Ended};
 use super::call::Call;
@@ -333,13 +332,12 @@ impl Call {
         let can_probe = self.is_idempotent(share)
             && self.attempts + 1 < share.settings.max_attempts
             && self.inbound.is_replayable();
-        let key = share.settings.hash_key.as_ref();
         Need {
             left: deadline.map(|at| at.saturating_duration_since(Instant::now())),
             can_probe,
             is_low: self.is_low,
             is_stream: self.method.streaming == Streaming::Bidi,
-            key: key.and_then(|key| affinity::of_call(&self.headers, key)),
+            key: self.affinity,
             ..Need::default()
         }
     }
