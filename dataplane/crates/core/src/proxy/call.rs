@@ -131,6 +131,11 @@ impl Call {
         self.name_endpoint(endpoint);
     }
 
+    /// Attempts that count towards `max_attempts`: an endpoint has worked on them, or does.
+    pub fn worked(&self) -> u32 {
+        self.attempts.saturating_sub(self.unreached)
+    }
+
     /// Tell, and log, this endpoint as the one that answers.
     pub fn name_endpoint(&mut self, endpoint: &Arc<Endpoint>) {
         self.record.endpoint = Some(endpoint.clone());

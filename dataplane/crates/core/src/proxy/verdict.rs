@@ -310,7 +310,7 @@ impl Call {
     /// Whether another attempt of a call that may have been processed is possible and affordable.
     fn may_send_again(&self, to: &Share) -> bool {
         let is_possible = self.is_idempotent(to)
-            && self.attempts.saturating_sub(self.unreached) < to.settings.max_attempts
+            && self.worked() < to.settings.max_attempts
             && self.inbound.is_replayable()
             && self.has_time_in(to);
         let is_retried_already = metadata::previous_attempts(&self.headers) > 0;
@@ -330,7 +330,7 @@ impl Call {
     pub fn need(&self, share: &Share) -> Need {
         let deadline = self.deadline_in(share);
         let can_probe = self.is_idempotent(share)
-            && self.attempts + 1 < share.settings.max_attempts
+            && self.worked() + 1 < share.settings.max_attempts
             && self.inbound.is_replayable();
         Need {
             left: deadline.map(|at| at.saturating_duration_since(Instant::now())),
