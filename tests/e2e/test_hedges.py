@@ -161,7 +161,7 @@ def test_an_attempt_that_never_reached_an_endpoint_does_not_cost_the_call_its_he
         return stream.reset(REFUSED_STREAM)
 
     full, hangs, answers = start_scripted(serve), start_endpoint("--echo", "yes"), start_endpoint("--echo", "yes")
-    access = start_access(cluster([full.address, hangs.address, answers.address], hedge=True, max_attempts=2))
+    access = start_access(cluster([full.address, hangs.address, answers.address], hedge=True, hedge_budget_ratio=1))
     it = Hedged(access, connect(access.address), [hangs, answers])
     refuses.set()
     hangs.tell("hang")
