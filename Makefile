@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 QUIET := $(shell test -t 2 || echo --quiet)
 
 # Environments that tests and benchmarks use; `make test TEST_PEERS=` goes without (their tests then skip).
-TEST_PEERS ?= tfs seldon triton component mlserver kubernetes go java images
+TEST_PEERS ?= tfs seldon triton component mlserver xds kubernetes go java images
 BENCH_PEERS ?= bench envoy aio grpc-go
 # Processes that run test files side by side. Most tests wait more than they compute: one more than two cores is best.
 PYTEST_WORKERS ?= 3

@@ -149,7 +149,23 @@ class _Builder:
     warnings: list[Problem] = field(default_factory=list)
 
     def add_cluster(self, name: str, given: ClusterSettings, endpoints: tuple[EndpointConfig, ...]) -> None:
-        self.clusters[name] = cluster(self.config.cluster_defaults, name, given, endpoints)
+        self.clusters[name] = made = cluster(self.config.cluster_defaults, name, given, endpoints)
+        self._check_affinity(made, given.model_fields_set)
+
+    def _check_affinity(self, made: Mapping[str, Any], own: set[str]) -> None:
+        """Warn of a policy that has no key, and of a key that the policy does not use."""
+        policy, keys = made["policy"], [key for key in ("hash_key", "hash_field") if made[key] is not None]
+        place = f"cluster {made['name']}" if own & {"policy", *keys} else "cluster_defaults"
+        if policy == "maglev" and not keys:
+            problem = Problem(place, "policy maglev without a key: calls go anywhere", "set hash_key or hash_field")
+        # A default may be meant for those clusters that choose maglev.
+        elif policy != "maglev" and own & set(keys):
+            what = f"{' and '.join(keys)} does nothing with policy {policy}"
+            problem = Problem(place, what, "set policy: maglev, or remove it")
+        else:
+            return
+        if problem not in self.warnings:
+            self.warnings.append(problem)
 
     def add_model(self, name: str, model: ModelConfig) -> None:
         found = self._released_entry(name, model)

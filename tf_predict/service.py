@@ -31,6 +31,7 @@ from dl_inference.messages import (
 )
 from tf_predict import answers
 from tf_predict.errors import RequestError, invalid_argument
+from tf_predict.meter import TRAILER, Meter, Times
 from tf_predict.versions import Versions
 
 _LOGGER = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
         self._versions = versions
         self._max_queue = max_queue
         self._pool = concurrent.futures.ThreadPoolExecutor(threads, "call")
+        self._meter = Meter(threads)
         self._busy = 0
         self._lock = threading.Lock()
 
@@ -90,13 +92,16 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
 
         async def handle(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
             code = grpc.StatusCode.CANCELLED
+            times = Times()
             self.waiting += 1
             try:
-                answer = await self._answer(METHODS[path], data, context)
+                answer = await self._answer(METHODS[path], data, context, times)
                 code = grpc.StatusCode.OK
+                self._tell_load(context, code, times)
                 return answer
             except RequestError as error:
                 code = error.code
+                self._tell_load(context, code, times)
                 await context.abort(error.code, error.text)
                 raise AssertionError("abort raises") from error
             finally:
@@ -105,14 +110,20 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
 
         return grpc.unary_unary_rpc_method_handler(handle)
 
-    async def _answer(self, method: _Method, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    def _tell_load(self, context: grpc.aio.ServicerContext, code: grpc.StatusCode, times: Times) -> None:
+        """Count the call, and let its trailers say how loaded this server is."""
+        self._meter.count(code)
+        if self._versions.settings.load_reports:
+            context.set_trailing_metadata(((TRAILER, self._meter.report(self._busy, times)),))
+
+    async def _answer(self, method: _Method, data: bytes, context: grpc.aio.ServicerContext, times: Times) -> bytes:
         timeout_s = self._versions.settings.timeout_ms / 1000
         left_s = context.time_remaining()
         timeout_s = timeout_s if left_s is None else min(timeout_s, left_s)
         deadline = time.monotonic() + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
-                return await asyncio.wrap_future(self._submit(method, data, deadline))
+                return await asyncio.wrap_future(self._submit(method, data, deadline, times))
         except TimeoutError:
             raise _too_late(f"no answer within {timeout_s * 1000:.0f} ms") from None
         except RequestError:
@@ -122,7 +133,7 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
             _LOGGER.error("request %s failed", request_id, exc_info=error)
             raise RequestError(grpc.StatusCode.INTERNAL, f"internal error; request id {request_id}") from error
 
-    def _submit(self, method: _Method, data: bytes, deadline: float) -> concurrent.futures.Future[bytes]:
+    def _submit(self, method: _Method, data: bytes, deadline: float, times: Times) -> concurrent.futures.Future[bytes]:
         with self._lock:
             if self._busy >= self._max_queue:
                 raise RequestError(
@@ -131,13 +142,23 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no type
                     f"{self._max_queue}: try again later",
                 )
             self._busy += 1
-        future = self._pool.submit(self._run, method, data, deadline)
+        future = self._pool.submit(self._measured, method, data, deadline, times, time.monotonic())
         future.add_done_callback(self._ended)
         return future
 
     def _ended(self, future: concurrent.futures.Future[bytes]) -> None:
         with self._lock:
             self._busy -= 1
+
+    def _measured(self, method: _Method, data: bytes, deadline: float, times: Times, submitted: float) -> bytes:
+        begun = time.monotonic()
+        times.queue_s = begun - submitted
+        self._meter.begin()
+        try:
+            return self._run(method, data, deadline)
+        finally:
+            times.compute_s = time.monotonic() - begun
+            self._meter.end()
 
     def _run(self, method: _Method, data: bytes, deadline: float) -> bytes:
         if time.monotonic() >= deadline:

@@ -24,9 +24,6 @@ class ModelSettings(CommonSettings):
     stream_idle_timeout_ms: int = Field(
         default=300_000, gt=0, description="An OIP stream that brings no message for this time ends, ms."
     )
-    load_reports: bool = Field(
-        default=True, description="Say in the trailers of each call how loaded the model is: docs/health.md."
-    )
     limits: ServerLimits = Field(
         default=ServerLimits(), description="Bounds of messages, connections and calls: docs/limits.md."
     )

@@ -48,6 +48,7 @@ FAILURE_CODES: dict[Protocol, tuple[str, ...]] = {
 }
 
 _METADATA_KEY = re.compile(r"[a-z0-9_.-]{1,128}")
+_HASH_FIELD = re.compile(r"id|(parameters|meta\.tags)\..{1,256}|meta\.puid|model_spec\.signature_name")
 
 
 def _known_policy(policy: str) -> str:
@@ -61,6 +62,16 @@ def _metadata_key(name: str) -> str:
         raise problem(
             f"{name!r} is not a metadata key that callers set",
             "use 1 to 128 of a-z, 0-9, `_`, `-` and `.`, and do not begin with `grpc-`",
+        )
+    return name
+
+
+def _hash_field(name: str) -> str:
+    if not _HASH_FIELD.fullmatch(name):
+        raise problem(
+            f"{name!r} is not a field of a request that calls can be kept on one endpoint by",
+            "use id or parameters.NAME (Open Inference), meta.puid or meta.tags.NAME (Seldon), or "
+            "model_spec.signature_name (TF Serving)",
         )
     return name
 
@@ -182,6 +193,12 @@ class ClusterSettings(Section):
         None,
         description="`maglev`: metadata key, as `x-user`; calls with the same value of it go to the same endpoint, in "
         "every access service; calls without it go anywhere. null: all do",
+    )
+    hash_field: Annotated[str, AfterValidator(_hash_field)] | None = Field(
+        None,
+        description="`maglev`: the same by a field of the request, for calls without that metadata: `id`, "
+        "`parameters.NAME`, `meta.puid`, `meta.tags.NAME` or `model_spec.signature_name` "
+        "([which is which](balancing.md#the-same-key-to-the-same-endpoint)). null: none",
     )
     compare_in_flight: bool = Field(
         True,

@@ -51,6 +51,9 @@ class CommonSettings(BaseModel):
         default=60_000, gt=0, description="Deadline of calls that bring none, and the most any may take, ms."
     )
     max_queue: int = Field(default=1024, gt=0, description="Calls waiting for the model; beyond it RESOURCE_EXHAUSTED.")
+    load_reports: bool = Field(
+        default=True, description="Say in the trailers of each call how loaded the model is: docs/health.md."
+    )
     limits: CommonLimits = Field(
         default=CommonLimits(), description="Bounds of messages and connections: docs/limits.md."
     )

@@ -291,3 +291,28 @@ def test_of_two_sources_with_one_key_the_first_counts_under_a_release_document_t
     assert routes(routing) == {"digits": ([("digits@3", 9), ("digits@4", 1)], ["3", "4"])}
     assert [each["address"] for each in cluster(routing, "digits@3")["endpoints"]] == ["10.0.0.1:5000"]
     assert "another source has it already" in str(routing.warnings[0])
+
+
+def warned(data: dict) -> list[str]:
+    return [str(each) for each in build(data).warnings]
+
+
+def test_maglev_without_a_key_and_a_key_without_maglev_are_warned_of():
+    one = {"endpoints": ["a:1"]}
+    assert warned({"clusters": {"c": {**one, "policy": "maglev"}}}) == [
+        "cluster c: policy maglev without a key: calls go anywhere; set hash_key or hash_field"
+    ]
+    assert warned({"models": {"m": {**one, "hash_key": "x-user", "hash_field": "id"}}}) == [
+        "cluster m: hash_key and hash_field does nothing with policy dwrr; set policy: maglev, or remove it"
+    ]
+    assert warned({"models": {"m": {**one, "policy": "maglev", "hash_field": "meta.tags.user"}}}) == []
+    assert warned({"models": {"m": {**one, "policy": "maglev", "hash_key": "x-user"}}}) == []
+
+
+def test_a_default_is_warned_of_once_and_not_where_only_some_clusters_use_it():
+    clusters = {name: {"endpoints": [f"{name}:1"]} for name in "abc"}
+    assert warned({"cluster_defaults": {"policy": "maglev"}, "clusters": clusters}) == [
+        "cluster_defaults: policy maglev without a key: calls go anywhere; set hash_key or hash_field"
+    ]
+    clusters["a"]["policy"] = "maglev"
+    assert warned({"cluster_defaults": {"hash_key": "x-user"}, "clusters": clusters}) == []

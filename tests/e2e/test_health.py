@@ -70,6 +70,11 @@ def wait_health(access: Access, endpoint: Endpoint, health: str) -> None:
     wait_until(lambda: access.endpoint(endpoint.address)["health"] == health, f"{endpoint.address} is {health}")
 
 
+def wait_said(access: Access, level: str, endpoint: Endpoint, text: str) -> None:
+    line = rf"{level} access: endpoint {endpoint.address} of cluster fleet: health {text}"
+    access.process.wait_line(line, timeout_s=20)  # an endpoint has a line in 10 s
+
+
 def call(channel: grpc.Channel, count: int = 8, method: str = TFS, body: bytes = FOR_M) -> None:
     for _ in range(count):
         channel.unary_unary(method)(body, timeout=10)
@@ -87,10 +92,16 @@ def test_an_endpoint_that_does_not_serve_gets_no_calls_until_it_does(
     channel = connect(access.address)
     call(channel)
     assert (good.count(TFS), bad.count(TFS)) == (8, 0)
+    assert access.counter("dl_endpoint_health", endpoint=bad.address, health="not_serving") == 1
+    assert access.counter("dl_endpoint_health", endpoint=bad.address) == 1
+    wait_said(access, "WARNING", bad, "unknown -> not_serving, by grpc.health.v1")
     bad.health(Health.SERVING)
     wait_health(access, bad, "serving")
     call(channel)
     assert bad.count(TFS) > 0
+    assert access.counter("dl_endpoint_health", endpoint=bad.address, health="serving") == 1
+    wait_said(access, "INFO", bad, "not_serving -> serving, by grpc.health.v1")
+    assert access.process.log.count(": health ") == 2  # that the other one serves is no change to tell
 
 
 def test_where_no_endpoint_serves_calls_go_on(
@@ -157,6 +168,9 @@ def test_a_model_that_one_endpoint_still_loads_is_answered_by_another(
     call(channel, 4, method, body)
     assert access.counter("dl_retries_total", kind="not_loaded") >= 1
     wait_health(access, late, "loading")
+    # Between the call and the first answer the call is all that is known.
+    wait_said(access, "WARNING", late, f"unknown -> loading, by ({question.rpartition('/')[2]}|a call)")
+    assert access.counter("dl_endpoint_health", endpoint=late.address, health="loading") == 1
     wait_until(lambda: late.count(question) >= 2, "it is asked again")
     before = late.count(method)
     call(channel, 8, method, body)

@@ -18,7 +18,7 @@ Code = grpc.StatusCode
 TO_M = [("x-model", "m")]
 # Enough of them that the cluster knows how long its calls take.
 WARM = 120
-CANCEL = 8
+CANCEL, REFUSED_STREAM = 8, 7
 # What the budget holds at first.
 SAVED = 20
 
@@ -148,3 +148,27 @@ def test_a_call_that_may_not_be_made_twice_is_not(
     got = it.ask(path)
     assert (got.code, got.attempts) == (Code.OK, 1)
     assert it.access.counter("dl_hedges_total") == 0
+
+
+def test_an_attempt_that_never_reached_an_endpoint_does_not_cost_the_call_its_hedge(
+    start_access: Any, start_scripted: Any, start_endpoint: Any, connect: Any
+) -> None:
+    refuses = threading.Event()
+
+    def serve(stream: Stream) -> None:
+        if not refuses.is_set():
+            return echo(stream)
+        return stream.reset(REFUSED_STREAM)
+
+    full, hangs, answers = start_scripted(serve), start_endpoint("--echo", "yes"), start_endpoint("--echo", "yes")
+    access = start_access(cluster([full.address, hangs.address, answers.address], hedge=True, hedge_budget_ratio=1))
+    it = Hedged(access, connect(access.address), [hangs, answers])
+    refuses.set()
+    hangs.tell("hang")
+    # Which endpoint comes after the one that refuses is chance: until it was the one that hangs.
+    for _ in range(60):
+        got = ask(it.channel, TFS, FOR_M, metadata=TO_M, timeout_s=5)
+        assert (got.code, got.trailers["access-endpoint"]) == (Code.OK, answers.address)
+        if got.attempts == 3:
+            return
+    raise AssertionError("no call met both")

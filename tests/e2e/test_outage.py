@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import grpc
 from e2e.calls import ask
-from fixtures.access_process import Access, cluster, wait_until
+from fixtures.access_process import WORKERS, Access, cluster, wait_until
 from fixtures.http2_peer import Endpoint, echo
 from fixtures.processes import Endpoint as Program
 
@@ -24,7 +24,7 @@ class Slammer:
     def __init__(self, address: str) -> None:
         self.knocks: list[float] = []
         host, _, port = address.rpartition(":")
-        self._listener = socket.create_server((host, int(port)))
+        self._listener = socket.create_server((host, int(port)), backlog=4096)
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -99,3 +99,29 @@ def test_calls_that_wait_do_not_knock_without_pause(
     made, took_s = len(slammer.knocks) - before, time.monotonic() - started
     slammer.close()
     assert made <= took_s / 0.010 + 2
+
+
+def test_calls_that_wait_for_many_dead_endpoints_do_not_knock_more_than_a_thousand_times_a_second(
+    start_access: Callable[..., Access], free_port: Callable[[], int], connect: Callable[[str], grpc.Channel]
+) -> None:
+    port = free_port()
+    slammer = Slammer(f"0.0.0.0:{port}")  # all of 127.0.0.0/8 is this machine
+    addresses = [f"127.0.1.{number}:{port}" for number in range(1, 201)]
+    access = start_access(cluster(addresses))
+    wait_until(lambda: len(slammer.knocks) >= 2 * WORKERS * len(addresses), "all are found dead")
+    channel = connect(access.address)
+    before, started = len(slammer.knocks), time.monotonic()
+
+    def wait() -> None:
+        while time.monotonic() < started + 3:
+            assert ask(channel, timeout_s=2).code in (Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED)
+
+    callers = [threading.Thread(target=wait) for _ in range(20)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(20)
+    made, took_s = len(slammer.knocks) - before, time.monotonic() - started
+    slammer.close()
+    # What is on its way at the first look may come after it.
+    assert 100 < made <= 1000 * took_s + WORKERS * len(addresses)

@@ -30,6 +30,7 @@ OFFICIAL = {
     "seldon": ["seldon_core.proto.prediction_pb2", "grpc_reflection.v1alpha.reflection_pb2"],
     "triton": ["tritonclient.grpc.service_pb2", "tritonclient.grpc.model_config_pb2"],
     "mlserver": ["mlserver.grpc.model_repository_pb2"],
+    "xds": ["xds.data.orca.v3.orca_load_report_pb2"],
     OWN: ["grpc_health.v1.health_pb2"],
 }
 
@@ -39,6 +40,7 @@ PREFIXES = {
     "seldon": ("seldon.protos.", "grpc.reflection.v1alpha."),
     "triton": ("inference.",),
     "mlserver": ("inference.model_repository.",),
+    "xds": ("xds.data.orca.v3.",),
     OWN: ("grpc.health.v1.",),
 }
 

@@ -75,6 +75,11 @@ def test_the_example_of_the_design_is_taken(tmp_path):
             "'X-User' is not a metadata key that callers set; use 1 to",
         ),
         ("models: {m: {endpoints: [a:1], hash_key: grpc-timeout}}", "'grpc-timeout' is not a metadata key"),
+        (
+            "models: {m: {endpoints: [a:1], hash_field: session}}",
+            "'session' is not a field of a request that calls can be kept on one endpoint by; use id or parameters.N",
+        ),
+        ("models: {m: {endpoints: [a:1], hash_field: meta.tags.}}", "'meta.tags.' is not a field of a request"),
         ("models: {m: {endpoints: [a:1], retry_codes: [UNAVAILBLE]}}", "'UNAVAILBLE' is not a gRPC code"),
         ("models: {m: {endpoints: [a:1], failure_codes: [RESOURCE_EXHAUSTED]}}", "RESOURCE_EXHAUSTED never counts"),
         ("models: {m: {endpoints: [a:1], max_attempts: 4}}", "4 should be less than or equal to 3"),

@@ -73,6 +73,13 @@ pub enum Health {
 }
 
 impl Health {
+    pub const ALL: [Self; 4] = [
+        Self::Unknown,
+        Self::Serving,
+        Self::NotServing,
+        Self::Loading,
+    ];
+
     /// As people read it.
     pub fn name(self) -> &'static str {
         match self {

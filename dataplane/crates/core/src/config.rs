@@ -109,6 +109,8 @@ pub struct ClusterConfig {
     pub policy: String,
     /// `maglev`: metadata key whose value keeps calls on one endpoint; calls without it go anywhere.
     pub hash_key: Option<String>,
+    /// The same of a field of the request, for calls without that metadata.
+    pub hash_field: Option<String>,
     /// `dwrr`: a call goes to an endpoint with fewer calls in flight for its weight, where there is one.
     pub compare_in_flight: bool,
     /// Endpoints that are slower than the others get less.

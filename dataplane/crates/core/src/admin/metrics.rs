@@ -155,6 +155,17 @@ fn endpoints(page: &mut Exposition, view: &MetricsView<'_>) {
     for_each_endpoint(view, |labels, endpoint| {
         family.sample(labels, u8::from(endpoint.live));
     });
+    let mut family = page.family(
+        "dl_endpoint_health",
+        Kind::Gauge,
+        "1 for the health that the endpoint was last found to have, 0 for the others.",
+    );
+    for_each_endpoint(view, |labels, endpoint| {
+        for (health, is_now) in endpoint.health {
+            let labels = [labels[0], labels[1], ("health", health)];
+            family.sample(&labels, u8::from(is_now));
+        }
+    });
 }
 
 fn loads(page: &mut Exposition, view: &MetricsView<'_>) {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::admin::metrics::{Buckets, ClusterView, EndpointView, MetricsView, SourceView, render};
-use crate::balance::{Nanos, Reason, State, View};
+use crate::balance::{Health, Nanos, Reason, State, View};
 use crate::code::Code;
 use crate::net::drain::Phase;
 use crate::proxy::cluster::Cluster;
@@ -94,6 +94,7 @@ pub fn metrics(shared: &Shared) -> String {
                     effective_weight: view.effective_weight,
                     pick_weight: view.pick_weight,
                     live: endpoint.address.is_live(),
+                    health: Health::ALL.map(|each| (each.name(), each == view.health)),
                     ejected: view.state != State::Warm,
                     ejections: view.ejections,
                     latency_s: view.latency.map(|time| time as f64 / 1e9),

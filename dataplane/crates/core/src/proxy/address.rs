@@ -45,6 +45,8 @@ struct Connectivity {
     changes: u64,
     /// Why the last connect failed.
     reason: String,
+    /// What the users know: whether it was live, and whether a connect had ended.
+    told: (bool, bool),
 }
 
 /// Who is told when an address becomes reachable, or is lost: an endpoint.
@@ -132,7 +134,14 @@ impl Address {
             let state = &mut *lock(&self.state);
             let was_live = state.is_live();
             change(state);
-            state.changes += u64::from(state.is_live() != was_live);
+            let is_live = state.is_live();
+            state.changes += u64::from(is_live != was_live);
+            // One that stays dead is no news, however often it is tried. Not compared with `was_live`: that ends by
+            // itself some time after a loss.
+            let told = (is_live, state.attempts > 0);
+            if std::mem::replace(&mut state.told, told) == told {
+                return;
+            }
         }
         let users: Vec<_> = {
             let mut users = lock(&self.users);
@@ -193,6 +202,8 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -232,5 +243,37 @@ mod tests {
         assert!(address.is_live() && !address.is_pending());
         address.connect_failed("refused".to_owned());
         assert_eq!(address.seen(), (false, 2, "refused".to_owned()));
+    }
+
+    #[derive(Default)]
+    struct Counting(AtomicU64);
+
+    impl User for Counting {
+        fn connectivity_changed(&self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn an_address_that_stays_dead_is_told_of_once() {
+        let address = Address::new("127.0.0.1:1").expect("valid");
+        let user = Arc::new(Counting::default());
+        let weak: Weak<dyn User> = Arc::<Counting>::downgrade(&user);
+        address.add_user(weak);
+        let told = |change: &dyn Fn()| {
+            change();
+            user.0.load(Ordering::Relaxed)
+        };
+        let fail = || address.connect_failed("refused".to_owned());
+        assert_eq!(told(&fail), 1);
+        assert_eq!(told(&fail), 1);
+        assert_eq!(told(&|| address.connected()), 2);
+        assert_eq!(
+            told(&|| address.disconnected()),
+            2,
+            "it still counts as live"
+        );
+        assert_eq!(told(&fail), 3);
+        assert_eq!(told(&fail), 3);
     }
 }

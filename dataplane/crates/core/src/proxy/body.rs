@@ -13,6 +13,7 @@ use http::HeaderMap;
 
 use super::clock::Clock;
 use super::failure::cancelled;
+use super::hash_field::FieldSearch;
 use super::method::Method;
 use super::route::VersionUse;
 use super::route_key::{RouteKey, insert_version, replace_version};
@@ -109,6 +110,51 @@ impl Inbound {
                 Err(Error::new(
                     ErrorKind::DeadlineExceeded,
                     "the request's route key did not come in time",
+                ))
+            })
+        })
+        .await
+    }
+
+    /// Read as much of the body as it takes to know the hash of a field, up to a limit; what was read waits to be sent,
+    /// and nothing may have been given away yet.
+    ///
+    /// # Errors
+    /// `message_too_large`, `bad_route_key`, `shed` (too many bytes held in the process), the caller's cancel, or a
+    /// time limit.
+    pub async fn hash(
+        &mut self,
+        mut search: FieldSearch,
+        responder: &mut Responder,
+        clock: &mut Clock<'_>,
+    ) -> Result<Option<u64>, Error> {
+        let mut cursor = 0;
+        poll_fn(|cx| {
+            loop {
+                while let Some(chunk) = self.chunks.get(cursor) {
+                    search.feed(chunk);
+                    cursor += 1;
+                }
+                if search.is_over() || self.has_ended {
+                    return Poll::Ready(Ok(search.hash()));
+                }
+                match self.poll_read(cx) {
+                    Poll::Ready(Ok(Some(chunk))) => {
+                        self.held.grow(chunk.len())?;
+                        self.chunks.push_back(chunk);
+                    }
+                    Poll::Ready(Ok(None)) => {}
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Pending => break,
+                }
+            }
+            if responder.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(cancelled()));
+            }
+            clock.poll(cx, true).map(|_| {
+                Err(Error::new(
+                    ErrorKind::DeadlineExceeded,
+                    "the request's hash_field did not come in time",
                 ))
             })
         })

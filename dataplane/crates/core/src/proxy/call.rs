@@ -51,6 +51,8 @@ pub struct Call {
     pub has_met_full: bool,
     /// The endpoint that did not have the model, after which the call went to another one.
     pub lacking: Option<Arc<Endpoint>>,
+    /// Hash of what keeps calls on one endpoint of the share that the call is in.
+    pub affinity: Option<u64>,
     pub record: Record,
 }
 
@@ -92,6 +94,7 @@ impl Call {
             unreached: 0,
             has_met_full: false,
             lacking: None,
+            affinity: None,
             record: Record {
                 stats: worker.shared.unrouted.clone(),
                 key: RouteKey::default(),
@@ -126,6 +129,11 @@ impl Call {
     pub fn begin_attempt(&mut self, endpoint: &Arc<Endpoint>) {
         self.attempts += 1;
         self.name_endpoint(endpoint);
+    }
+
+    /// Attempts that count towards `max_attempts`: an endpoint has worked on them, or does.
+    pub fn worked(&self) -> u32 {
+        self.attempts.saturating_sub(self.unreached)
     }
 
     /// Tell, and log, this endpoint as the one that answers.

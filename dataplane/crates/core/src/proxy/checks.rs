@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::ask::ask;
 use super::cluster::{Cluster, Endpoint};
-use super::health::Health;
+use super::health::{Health, Source};
 use super::pool::{Pool, Upstream};
 use crate::code::Code;
 use crate::config::HealthCheckConfig;
@@ -74,7 +74,7 @@ impl Checks {
                         .or_default()
                         .push(endpoint);
                 } else if !config.enabled {
-                    endpoint.set_health(Health::Unknown);
+                    endpoint.set_health(Health::Unknown, Source::Config);
                 }
             }
         }
@@ -122,14 +122,14 @@ impl Check {
                 () = self.upstream.until_connected(false) => {}
             }
             // A new connection may be one to a new process.
-            self.say(Health::Unknown);
+            self.say(Health::Unknown, Source::Connection);
         }
     }
 
     /// Ask again and again; never again where the endpoint cannot tell.
     async fn ask_on(&self) {
         while let Some(health) = self.ask().await {
-            self.say(health);
+            self.say(health, Source::HealthCheck);
             let interval = Duration::from_millis(self.config.interval_ms);
             let pause = if health.is_well() {
                 interval
@@ -158,9 +158,9 @@ impl Check {
         }
     }
 
-    fn say(&self, health: Health) {
+    fn say(&self, health: Health, source: Source) {
         for endpoint in self.endpoints.borrow().iter() {
-            endpoint.set_health(health);
+            endpoint.set_health(health, source);
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::address::{Address, User};
 use super::affinity::stable_hash;
-use super::health::Reported;
+use super::health::{Reported, Source};
 use super::loaded::Loaded;
 use super::retry::RetryBudget;
 use super::settings::Settings;
@@ -434,15 +434,15 @@ impl Endpoint {
     }
 
     /// What the endpoint's server says of itself.
-    pub fn set_health(&self, health: Health) {
-        if self.health.set_server(health) {
+    pub fn set_health(&self, health: Health, source: Source) {
+        if self.health.set_server(health, source) {
             self.connectivity_changed();
         }
     }
 
     /// Whether it loads a model that others have.
-    pub fn set_loading(&self, is_loading: bool) {
-        if self.health.set_loading(is_loading) {
+    pub fn set_loading(&self, is_loading: bool, source: Source) {
+        if self.health.set_loading(is_loading, source) {
             self.connectivity_changed();
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::header;
 use tokio::time::Instant;
 
+use super::affinity;
 use super::attempt::Attempt;
 use super::call::Call;
 use super::clock::Clock;
@@ -19,6 +20,7 @@ use super::hops;
 use super::listing::Listing;
 use super::local;
 use super::method::{self, Kind, Streaming};
+use super::settings::Settings;
 use super::verdict::{Last, Next};
 use super::worker::{SeenState, Worker};
 use crate::balance::Refusal;
@@ -178,6 +180,7 @@ impl Call {
                 }
             }
             self.record.cluster = Some(cluster.clone());
+            self.affinity = self.affinity(settings, clock).await?;
             let last = match self.attempts(&share, clock).await {
                 Ok(code) => return Ok(code),
                 Err(last) => last,
@@ -189,6 +192,28 @@ impl Call {
             drop(permit);
             self.wait_as_told(&last, clock).await?;
             (share, is_other) = (other, true);
+        }
+    }
+
+    /// What keeps the call on one endpoint: its metadata, else a field of its message, as far as the share's settings
+    /// name them.
+    async fn affinity(
+        &mut self,
+        settings: &Settings,
+        clock: &mut Clock<'_>,
+    ) -> Result<Option<u64>, Error> {
+        let key = settings.hash_key.as_ref();
+        let hash = key.and_then(|key| affinity::of_call(&self.headers, key));
+        let Some(field) = settings.hash_field.as_ref().filter(|_| hash.is_none()) else {
+            return Ok(hash);
+        };
+        let encoding = self.headers.get(metadata::GRPC_ENCODING);
+        match field.search(self.method, encoding) {
+            Some(search) => {
+                let responder = &mut self.responder;
+                self.inbound.hash(search, responder, clock).await
+            }
+            None => Ok(None),
         }
     }
 

@@ -57,7 +57,7 @@ impl Call {
         let may = share.settings.hedge
             && self.method.streaming == Streaming::Unary
             && self.is_idempotent(share)
-            && self.attempts < share.settings.max_attempts;
+            && self.worked() < share.settings.max_attempts;
         if may {
             share.cluster.hedge_delay()
         } else {

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::ask::ask;
 use super::call::Call;
 use super::cluster::{Endpoint, Share};
+use super::health::Source;
 use super::method::{Kind, Protocol, Streaming};
 use super::pool::Upstream;
 use super::route_key::RouteKey;
@@ -68,7 +69,7 @@ impl Call {
             && let Some(upstream) = self.worker.upstream(&endpoint.address)
             && endpoint.health.begin_asking()
         {
-            endpoint.set_loading(true);
+            endpoint.set_loading(true, Source::Call);
             let (key, protocol) = (self.record.key.clone(), self.method.protocol);
             // Ends by itself; the worker's LocalSet owns it.
             tokio::task::spawn_local(follow(endpoint, upstream, key, protocol));
@@ -88,19 +89,23 @@ async fn follow(
     protocol: Protocol,
 ) {
     let end = Instant::now() + LONGEST;
-    let pause = loop {
+    let source = source(protocol);
+    let (source, pause) = loop {
         match state_of(&upstream, &key, protocol).await {
-            Told::Loading if Instant::now() < end => sleep(PAUSE).await,
-            Told::Loading => break LONGEST,
-            Told::Absent => break UNSAID,
-            Told::Ready => break Duration::ZERO,
+            Told::Loading if Instant::now() < end => {
+                endpoint.set_loading(true, source);
+                sleep(PAUSE).await;
+            }
+            Told::Loading => break (Source::Time, LONGEST),
+            Told::Absent => break (source, UNSAID),
+            Told::Ready => break (source, Duration::ZERO),
             Told::Nothing => {
                 sleep(UNSAID).await;
-                break Duration::ZERO;
+                break (Source::Time, Duration::ZERO);
             }
         }
     };
-    endpoint.set_loading(false);
+    endpoint.set_loading(false, source);
     sleep(pause).await;
     endpoint.health.end_asking();
 }
@@ -110,6 +115,15 @@ async fn state_of(upstream: &Rc<Upstream>, key: &RouteKey, protocol: Protocol) -
         Protocol::Tfs | Protocol::None => tensorflow(upstream, key).await,
         Protocol::Oip => oip(upstream, key).await,
         Protocol::Seldon => seldon(upstream, key).await,
+    }
+}
+
+/// What [`state_of`] asks.
+fn source(protocol: Protocol) -> Source {
+    match protocol {
+        Protocol::Tfs | Protocol::None => Source::ModelStatus,
+        Protocol::Oip => Source::ModelReady,
+        Protocol::Seldon => Source::HealthCheck,
     }
 }
 

@@ -14,6 +14,7 @@ pub mod cluster;
 mod exchange;
 mod failure;
 pub mod handle;
+mod hash_field;
 mod health;
 mod hedge;
 mod hops;

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use rustc_hash::FxHashMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::address::{Address, Target};
 use crate::config::{ProxyConfig, UpstreamLimits};
@@ -21,9 +22,11 @@ use crate::net::stream::{Awaited, Broken, Head, Sender};
 
 mod connection;
 mod lookups;
+pub mod turns;
 
 use connection::Connection;
 use lookups::{Host, Lookups};
+use turns::Turns;
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_FACTOR: f64 = 1.6;
@@ -35,6 +38,7 @@ const LEAST_PAUSE: Duration = Duration::from_millis(10);
 pub struct Pool {
     config: Rc<ProxyConfig>,
     lookups: Rc<Lookups>,
+    turns: Arc<Turns>,
     upstreams: RefCell<FxHashMap<u64, Rc<Upstream>>>,
 }
 
@@ -43,6 +47,8 @@ pub struct Upstream {
     pub address: Arc<Address>,
     config: Rc<ProxyConfig>,
     lookups: Rc<Lookups>,
+    /// The process's.
+    turns: Arc<Turns>,
     host: Host,
     connections: RefCell<Vec<Rc<Connection>>>,
     /// When the last connect that failed was begun.
@@ -64,10 +70,11 @@ pub struct Channel {
 // === impl Pool ===
 
 impl Pool {
-    pub fn new(config: ProxyConfig) -> Self {
+    pub fn new(config: ProxyConfig, turns: Arc<Turns>) -> Self {
         Self {
             config: Rc::new(config),
             lookups: Rc::default(),
+            turns,
             upstreams: RefCell::default(),
         }
     }
@@ -82,7 +89,7 @@ impl Pool {
         if let Some(upstream) = self.get(address) {
             return upstream;
         }
-        let upstream = Upstream::start(address.clone(), self.config.clone(), self.lookups.clone());
+        let upstream = Upstream::start(address.clone(), self);
         self.upstreams
             .borrow_mut()
             .insert(address.id, upstream.clone());
@@ -109,11 +116,12 @@ impl Pool {
 // === impl Upstream ===
 
 impl Upstream {
-    fn start(address: Arc<Address>, config: Rc<ProxyConfig>, lookups: Rc<Lookups>) -> Rc<Self> {
+    fn start(address: Arc<Address>, pool: &Pool) -> Rc<Self> {
         let upstream = Rc::new(Self {
             address,
-            config,
-            lookups,
+            config: pool.config.clone(),
+            lookups: pool.lookups.clone(),
+            turns: pool.turns.clone(),
             host: Host::default(),
             connections: RefCell::default(),
             failed: Cell::default(),
@@ -249,7 +257,19 @@ impl Upstream {
                     let jitter = 0.8 + 0.4 * fastrand::f64();
                     let _ = timeout(backoff.mul_f64(jitter), self.wanted.notified()).await;
                     backoff = backoff.mul_f64(BACKOFF_FACTOR).min(MAX_BACKOFF);
+                    self.turn().await;
                 }
+            }
+        }
+    }
+
+    /// Wait for this address's turn among all that are dead; not for one that another worker has found alive.
+    async fn turn(&self) {
+        let mut turn = pin!(sleep_until(self.turns.take(Instant::now())));
+        while !self.address.is_live() && !self.retired.get() {
+            tokio::select! {
+                () = &mut turn => return,
+                () = self.wanted.notified() => {}
             }
         }
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::header::HeaderName;
 
+use super::hash_field::HashField;
 use super::method::Protocol;
 use super::retry::CodeSet;
 use crate::balance::{self, MILLISECOND};
@@ -21,6 +22,7 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// Where the policy is `maglev`.
     pub hash_key: Option<HeaderName>,
+    pub hash_field: Option<HashField>,
     failure_codes: [CodeSet; 3],
     pub balance: balance::Settings,
     pub config: ClusterConfig,
@@ -68,6 +70,7 @@ impl Settings {
             ],
             max_in_flight: config.max_in_flight,
             hash_key: hash_key(config)?,
+            hash_field: hash_field(config)?,
             balance: balance_settings(config),
             config: config.clone(),
         })
@@ -101,6 +104,16 @@ fn hash_key(config: &ClusterConfig) -> Result<Option<HeaderName>, String> {
         .map_err(|_| {
             format!("cluster {}: hash_key {name} is no metadata key: lower-case letters, digits, `_`, `-` and `.`", config.name)
         })
+}
+
+/// The field of the request that `maglev` looks at.
+fn hash_field(config: &ClusterConfig) -> Result<Option<HashField>, String> {
+    let named = config.hash_field.as_deref();
+    named
+        .filter(|_| config.policy == "maglev")
+        .map(HashField::new)
+        .transpose()
+        .map_err(|error| format!("cluster {}: {error}", config.name))
 }
 
 /// What the balancer may do; the original's rule stands alone.

@@ -12,6 +12,7 @@ use super::access_log::AccessLog;
 use super::address::Address;
 use super::cluster::Cluster;
 use super::method;
+use super::pool::turns::Turns;
 use super::recorder::Recorder;
 use super::route::{Model, Routes};
 use super::settings::Settings;
@@ -44,6 +45,8 @@ pub struct Shared {
     pub health: Arc<Changes>,
     pub reflection: Arc<Reflection>,
     pub started: Instant,
+    /// When to try addresses again that are dead.
+    pub turns: Arc<Turns>,
     /// Gives each worker its number.
     pub workers_started: AtomicUsize,
     /// What the operator has been told of endpoints.
@@ -97,6 +100,7 @@ impl Shared {
             health: Arc::default(),
             reflection: Arc::new(reflection),
             started: Instant::now(),
+            turns: Arc::new(Turns::new(Instant::now().into())),
             workers_started: AtomicUsize::new(0),
             watch: Watch::default(),
             control_status: Mutex::default(),

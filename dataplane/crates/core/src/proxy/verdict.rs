@@ -6,7 +6,6 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::affinity;
 use super::answer::{self, Pushback};
 use super::attempt::{Attempt, Ended};
 use super::call::Call;
@@ -312,7 +311,7 @@ impl Call {
     /// Whether another attempt of a call that may have been processed is possible and affordable.
     fn may_send_again(&self, to: &Share) -> bool {
         let is_possible = self.is_idempotent(to)
-            && self.attempts.saturating_sub(self.unreached) < to.settings.max_attempts
+            && self.worked() < to.settings.max_attempts
             && self.inbound.is_replayable()
             && self.has_time_in(to);
         let is_retried_already = metadata::previous_attempts(&self.headers) > 0;
@@ -332,15 +331,14 @@ impl Call {
     pub fn need(&self, share: &Share) -> Need {
         let deadline = self.deadline_in(share);
         let can_probe = self.is_idempotent(share)
-            && self.attempts + 1 < share.settings.max_attempts
+            && self.worked() + 1 < share.settings.max_attempts
             && self.inbound.is_replayable();
-        let key = share.settings.hash_key.as_ref();
         Need {
             deadline,
             can_probe,
             is_low: self.is_low,
             is_stream: self.method.streaming == Streaming::Bidi,
-            key: key.and_then(|key| affinity::of_call(&self.headers, key)),
+            key: self.affinity,
             ..Need::default()
         }
     }

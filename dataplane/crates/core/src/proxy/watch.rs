@@ -1,4 +1,4 @@
-//! Which endpoints went down or came back since the operator was last told. Their state is compared with what was said
+//! Which endpoints went down, came back or have another health since the operator was last told. Their state is compared with what was said
 //! last, now and then, instead of gathered from events: the request path does nothing for it, and nothing that waits can
 //! grow or get lost. An endpoint that flaps gets a line now and then, with the number of changes.
 
@@ -92,9 +92,29 @@ impl Watch {
             next.insert(address.id, before);
         }
         *told = next;
+        for cluster in clusters {
+            for endpoint in cluster.members() {
+                let Some(change) = endpoint.health.news(now) else {
+                    continue;
+                };
+                if notices.len() >= MOST_LINES {
+                    unsaid += 1;
+                    continue;
+                }
+                let level = if change.to.is_well() {
+                    Notice::info
+                } else {
+                    Notice::warning
+                };
+                notices.push(level(format!(
+                    "endpoint {} of cluster {}: health {change}",
+                    endpoint.address.text, cluster.name
+                )));
+            }
+        }
         if unsaid > 0 {
             notices.push(Notice::warning(format!(
-                "{unsaid} more endpoints went down or came back: /status shows them"
+                "{unsaid} more endpoints went down, came back or have another health: /status shows them"
             )));
         }
         notices

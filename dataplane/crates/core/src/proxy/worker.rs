@@ -38,7 +38,7 @@ impl Worker {
         let index = shared.workers_started.fetch_add(1, Ordering::Relaxed);
         let worker = Self {
             checks: Checks::new(index, shared.config.workers),
-            pool: Pool::new(shared.config.clone()),
+            pool: Pool::new(shared.config.clone(), shared.turns.clone()),
             local,
             ring: shared.recorder.ring(),
             state: RefCell::new(Rc::new(shared.state.load_full())),

@@ -9,6 +9,10 @@ use crate::stats::{
     StageStats,
 };
 
+fn healths(now: &str) -> [(&'static str, bool); 4] {
+    ["unknown", "serving", "not_serving", "loading"].map(|health| (health, health == now))
+}
+
 /// One of everything, with names that need escaping.
 fn sample_page() -> String {
     let process = ProcessStats::default();
@@ -46,6 +50,7 @@ fn sample_page() -> String {
                     effective_weight: 384,
                     pick_weight: 128,
                     live: true,
+                    health: healths("loading"),
                     ejected: true,
                     ejections: 3,
                     latency_s: Some(0.25),
@@ -57,6 +62,7 @@ fn sample_page() -> String {
                     effective_weight: 0,
                     pick_weight: 0,
                     live: false,
+                    health: healths("unknown"),
                     ejected: false,
                     ejections: 0,
                     latency_s: None,
@@ -127,6 +133,9 @@ fn the_page_is_valid_text_with_each_family_together_and_no_series_twice() {
         "dl_endpoint_latency_seconds{cluster=\"fleet\",endpoint=\"127.0.0.1:1\"} 0.25",
         "dl_in_flight{cluster=\"fleet\",endpoint=\"127.0.0.1:1\"} 2",
         "dl_endpoint_live{cluster=\"fleet\",endpoint=\"unix:/x\"} 0",
+        "dl_endpoint_health{cluster=\"fleet\",endpoint=\"127.0.0.1:1\",health=\"loading\"} 1",
+        "dl_endpoint_health{cluster=\"fleet\",endpoint=\"127.0.0.1:1\",health=\"serving\"} 0",
+        "dl_endpoint_health{cluster=\"fleet\",endpoint=\"unix:/x\",health=\"unknown\"} 1",
         "dl_load_reports_total{cluster=\"fleet\",endpoint=\"127.0.0.1:1\",result=\"unreadable\"} 1",
         "dl_endpoint_utilization{cluster=\"fleet\",endpoint=\"127.0.0.1:1\"} 0.75",
         "dl_retries_total{cluster=\"fleet\",kind=\"upstream_status\"} 1",

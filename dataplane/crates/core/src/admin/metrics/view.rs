@@ -47,6 +47,8 @@ pub struct EndpointView<'a> {
     /// In the same unit: what it is picked by; 0 when it is not.
     pub pick_weight: u32,
     pub live: bool,
+    /// Each health by name, and whether it is the one that the endpoint has.
+    pub health: [(&'static str, bool); 4],
     pub ejected: bool,
     pub ejections: u64,
     /// Typical time of an answer.

@@ -50,6 +50,8 @@ pub struct Plan {
     pub(super) label_field: Option<u32>,
     /// The numbers of the fields that lead to the message with the version, which is `decided_by`.
     pub(super) holder: Vec<u32>,
+    /// The numbers of the fields that lead to the message with the key.
+    pub key_holder: Vec<u32>,
 }
 
 impl Plan {
@@ -69,7 +71,11 @@ impl Plan {
             version_field: None,
             label_field: None,
             holder: Vec::new(),
+            key_holder: Vec::new(),
         };
+        if let Some(path) = keys.first() {
+            plan.key_holder = holder(path.split('[').next().unwrap_or_default());
+        }
         if keys.len() > MAX_KEYS {
             return Err(format!(
                 "{} key paths, at most {MAX_KEYS} are possible",
