@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -93,6 +95,108 @@ def test_a_late_reader_gets_what_came_before_the_endpoint_broke_off(
     unreading.act(lambda h2: h2.update_settings({4: len(UNREAD)}))
     status = stream.status()
     assert (status["grpc-status"], status["access-error"]) == ("14", "stream_reset")
+
+
+# --- endpoints that take no requests
+
+
+@pytest.fixture
+def untaking() -> Iterator[Endpoint]:
+    """An endpoint whose streams have no window."""
+    it = Endpoint(hang, window=0)
+    yield it
+    it.close()
+
+
+@pytest.fixture
+def two_models(start_access: Callable[..., Access], endpoint: Endpoint, untaking: Endpoint) -> Access:
+    """Model m is served by the endpoint that takes no requests, n by one that answers."""
+    it = start_access({**two_clusters(untaking.address, endpoint.address), "limits": LIMITS})
+    it.wait_live(untaking.address)
+    wait_until(lambda: it.endpoint(endpoint.address, "other")["live"], "the other is live")
+    return it
+
+
+def two_clusters(bad: str, good: str, **settings: Any) -> dict[str, Any]:
+    """Return a configuration with model m at one endpoint, and n at another."""
+    return {
+        "clusters": {"fleet": {"endpoints": [bad], **settings}, "other": {"endpoints": [good]}},
+        "models": {"m": {"cluster": "fleet"}, "n": {"cluster": "other"}},
+    }
+
+
+def hang(stream: Stream) -> None:
+    """Answer nothing."""
+    stream.wait_gone(60)
+
+
+def leave_untaken(access: Access, caller: Peer, calls: int) -> list[Stream]:
+    """Send requests that the endpoint does not take; each has all come to the access service."""
+    before = access.status()["unsent_bytes"]
+    streams = [unary(caller, request_head(TFS), UNREAD) for _ in range(calls)]
+    # What is sent before the first look at the endpoint's window is some frames.
+    wait_until(lambda: access.status()["unsent_bytes"] - before > calls * 100_000, "the requests have come")
+    return streams
+
+
+def ask_n(caller: Peer, timeout_s: float = 5) -> str:
+    """Return the status of a call for model n, of a size that needs the connection's window."""
+    stream = unary(caller, request_head(TFS), message(tfs_request("n", 200_000)))
+    stream.read_all(timeout_s)
+    return dict(stream.trailers or stream.headers or [])["grpc-status"]
+
+
+def test_requests_that_are_not_taken_leave_the_callers_window_open(two_models: Access) -> None:
+    with dial(two_models.address) as caller:
+        for _ in range(3):
+            # Nearly the whole window of a connection, and it is all open again for others.
+            streams = leave_untaken(two_models, caller, 5)
+            assert ask_n(caller) == "0"
+            for stream in streams:
+                stream.reset(8)
+            wait_until(lambda: two_models.status()["unsent_bytes"] == 0, "nothing is kept of calls that have ended")
+
+
+def test_requests_beyond_what_may_be_kept_wait_and_cost_no_other_caller_anything(two_models: Access) -> None:
+    with dial(two_models.address) as caller, dial(two_models.address) as other:
+        leave_untaken(two_models, caller, 5)
+        late = [caller.open(request_head(TFS)) for _ in range(8)]
+        for stream in late:
+            # As much as the connection's window lets out.
+            room = caller.h2.local_flow_control_window(stream.number)
+            if room:
+                stream.send(UNREAD[:room])
+        assert ask_n(other) == "0"
+        assert 900_000 < two_models.status()["unsent_bytes"] <= MIB
+        assert not [stream for stream in late if stream.gone or stream.headers]
+
+
+def test_a_request_that_was_kept_arrives_unchanged_once_it_is_taken(two_models: Access, untaking: Endpoint) -> None:
+    content = message(tfs_request("m") + bytes([0x7A, 0xE0, 0xA7, 0x12]) + os.urandom(300_000))
+    untaking.serve = echo
+    with dial(two_models.address) as caller:
+        stream = caller.open(request_head(TFS))
+        for start in range(0, len(content), 7_001):
+            stream.send(content[start : start + 7_001])
+        wait_until(lambda: two_models.status()["unsent_bytes"] > 200_000, "it is kept")
+        stream.send(b"", end=True)
+        untaking.last_call().peer.act(lambda h2: h2.update_settings({4: len(content)}))
+        assert stream.read_all() == content
+    assert two_models.status()["unsent_bytes"] == 0
+
+
+def test_requests_that_wait_for_a_connect_leave_the_callers_window_open(
+    start_access: Callable[..., Access], endpoint: Endpoint
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        # Its backlog takes connects, and nobody speaks.
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        limits = {**LIMITS, "connect_timeout_ms": 10_000}
+        access = start_access({**two_clusters(address, endpoint.address), "limits": limits})
+        wait_until(lambda: access.endpoint(endpoint.address, "other")["live"], "the other is live")
+        with dial(access.address) as caller:
+            leave_untaken(access, caller, 5)
+            assert ask_n(caller) == "0"
 
 
 # --- calls that the access service ends

@@ -12,6 +12,9 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 
+/// The largest window there is (RFC 9113#6.9.1).
+pub const MAX_WINDOW: u32 = (1 << 31) - 1;
+
 /// What a request begins with.
 #[derive(Debug)]
 pub struct Head {

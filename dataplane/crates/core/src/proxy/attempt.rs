@@ -75,7 +75,8 @@ impl Call {
             let head = self.upstream_head(attempt, clock);
             let opened = {
                 let connect = std::pin::pin!(Exchange::open(&upstream, head));
-                clock.limit(connect, &mut self.responder).await
+                let caller = (&mut self.inbound, &mut self.responder);
+                clock.limit(connect, caller).await
             };
             match opened {
                 Ok(Ok(opened)) => break opened,

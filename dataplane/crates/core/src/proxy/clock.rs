@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
+use super::body::Inbound;
 use super::failure::{Expired, Failure, cancelled};
 use super::retry;
 use crate::call::messages::MIN_PROGRESS;
@@ -90,7 +91,7 @@ impl<'a> Clock<'a> {
     pub async fn limit<T>(
         &mut self,
         mut future: Pin<&mut impl Future<Output = T>>,
-        responder: &mut Responder,
+        (inbound, responder): (&mut Inbound, &mut Responder),
     ) -> Result<T, Failure> {
         poll_fn(|cx| {
             if let Poll::Ready(value) = future.as_mut().poll(cx) {
@@ -99,6 +100,7 @@ impl<'a> Clock<'a> {
             if responder.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Failure::Caller(cancelled())));
             }
+            inbound.wait(cx);
             self.poll(cx, false)
                 .map(|expired| Err(Failure::Expired(expired)))
         })
@@ -109,11 +111,11 @@ impl<'a> Clock<'a> {
     pub async fn pause(
         &mut self,
         pause: Duration,
-        responder: &mut Responder,
+        caller: (&mut Inbound, &mut Responder),
     ) -> Result<(), Failure> {
         self.set_attempt(None);
         let pause = std::pin::pin!(tokio::time::sleep(pause));
-        self.limit(pause, responder).await
+        self.limit(pause, caller).await
     }
 
     /// Bytes moved, either way.

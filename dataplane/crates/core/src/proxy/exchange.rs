@@ -158,7 +158,10 @@ impl Exchange {
                         self.send = None;
                         break;
                     }
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => {
+                        inbound.wait(cx);
+                        return Poll::Pending;
+                    }
                 }
             }
             let (chunk, is_last) = match inbound.poll_next(cx, &mut self.cursor) {

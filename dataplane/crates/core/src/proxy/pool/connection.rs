@@ -16,11 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::{ProxyConfig, UpstreamLimits};
 use crate::net::buffered::{Buffered, Flush, buffered};
-use crate::net::stream::{self, Awaited, Broken, Head, Sender};
-
-/// The largest window there is (RFC 9113#6.9.1). All calls of a connection share its window: what a few callers do not
-/// take must never close it. Each stream's window, and `max_unread_bytes`, bound what is kept.
-const MAX_WINDOW: u32 = (1 << 31) - 1;
+use crate::net::stream::{self, Awaited, Broken, Head, MAX_WINDOW, Sender};
 
 /// One connection, as its users see it.
 pub struct Connection {
@@ -51,6 +47,8 @@ impl Connection {
         let (sender, mut http2) = client::Builder::new()
             .initial_max_send_streams(0)
             .initial_window_size(config.upstream.stream_window_bytes)
+            // All calls share it: what a few callers do not take must never close it. Each stream's window, and
+            // `max_unread_bytes`, bound what is kept.
             .initial_connection_window_size(MAX_WINDOW)
             .max_frame_size(limits.max_frame_bytes)
             .max_header_list_size(limits.max_metadata_bytes)
