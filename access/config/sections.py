@@ -149,7 +149,9 @@ class Limits(ServerLimits, Section):
         description="HTTP/2 PING to an endpoint that was silent for this time while calls run, ms; 0 = never. "
         "gRPC servers close connections that ping more often than every 5 minutes, unless told otherwise",
     )
-    keepalive_timeout_ms: Milliseconds = Field(20_000, description="how long to wait for the PING's answer, ms")
+    keepalive_timeout_ms: Milliseconds = Field(
+        20_000, description="how long to wait for the PING's answer, and for the rest of a frame, ms"
+    )
 
 
 class Metrics(Section):
