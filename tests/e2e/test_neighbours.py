@@ -156,7 +156,7 @@ def test_requests_that_are_not_taken_leave_the_callers_window_open(two_models: A
     with dial(two_models.address) as caller:
         for _ in range(3):
             # Nearly the whole window of a connection, and it is all open again for others.
-            streams = leave_untaken(two_models, caller, 5)
+            streams = leave_untaken(two_models, caller, 7)
             assert ask_n(caller) == "0"
             for stream in streams:
                 stream.reset(8)
@@ -201,7 +201,7 @@ def test_requests_that_wait_for_a_connect_leave_the_callers_window_open(
         access = start_access({**two_clusters(address, endpoint.address), "limits": limits})
         wait_until(lambda: access.endpoint(endpoint.address, "other")["live"], "the other is live")
         with dial(access.address) as caller:
-            leave_untaken(access, caller, 5)
+            leave_untaken(access, caller, 7)
             assert ask_n(caller) == "0"
 
 
