@@ -274,7 +274,7 @@ impl Call {
         };
         let live = std::pin::pin!(cluster.wait_live(limit, connects));
         let is_live = match clock
-            .limit(live, (&mut self.inbound, &mut self.responder))
+            .limit(live, &mut self.responder, |cx| self.inbound.wait(cx))
             .await
         {
             Err(Failure::Caller(error)) => return Err(error),

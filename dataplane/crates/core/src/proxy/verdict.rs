@@ -252,7 +252,7 @@ impl Call {
         if let Last::Status(_, headers) = last
             && let Pushback::After(pause) = answer::pushback(headers)
             && let Err(Failure::Caller(error)) = clock
-                .pause(pause, (&mut self.inbound, &mut self.responder))
+                .pause(pause, &mut self.responder, |cx| self.inbound.wait(cx))
                 .await
         {
             return Err(error);
