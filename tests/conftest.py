@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 from fixtures.lacking import lacking
-from fixtures.processes import ROOT, Endpoint, Load, Process
+from fixtures.processes import ROOT, Endpoint, Load, Process, built
 
 Run = Callable[..., Process]
 
@@ -67,14 +67,6 @@ def wait_ready() -> Callable[..., None]:
                 ready.cancel()
 
     return wait
-
-
-def built(name: str) -> Path:
-    """Return a program of dataplane/crates/bench, as ``make test`` builds it."""
-    path = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / name
-    if not path.exists():
-        lacking(f"{name} is not built: cargo build --release -p dl-inference-bench")
-    return path
 
 
 @pytest.fixture

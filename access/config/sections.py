@@ -130,8 +130,8 @@ class Limits(ServerLimits, Section):
     )
     connection_window_bytes: WindowBytes = Field(
         32 * MIB,
-        description="flow-control window of one caller's connection, bytes; never below a call's. "
-        "An endpoint's connection, which calls of many share, is never held up by it",
+        description="flow-control window of one caller's connection, bytes; never below a call's. It grows by what is "
+        "kept of requests. An endpoint's connection, which calls of many share, is never held up by it",
     )
     max_frame_bytes: FrameBytes = Field(64 * 1024, description="largest HTTP/2 frame asked for on both sides, bytes")
     tcp_user_timeout_ms: MillisecondsOrOff = Field(
@@ -146,7 +146,8 @@ class Limits(ServerLimits, Section):
     )
     max_unread_bytes: HeldBytes = Field(
         256 * MIB,
-        description="bytes of answers kept in the process for callers that do not take them; beyond it such calls end",
+        description="bytes of answers kept in the process for callers that do not take them; beyond it such calls end. "
+        "As many bytes of requests are kept for endpoints that do not take them; beyond it such calls wait",
     )
     connect_timeout_ms: Milliseconds = Field(
         1000, description="an endpoint's name looked up; and again for its TCP connect and HTTP/2 preface, ms"
@@ -159,7 +160,9 @@ class Limits(ServerLimits, Section):
         description="HTTP/2 PING to an endpoint that was silent for this time while calls run, ms; 0 = never. "
         "gRPC servers close connections that ping more often than every 5 minutes, unless told otherwise",
     )
-    keepalive_timeout_ms: Milliseconds = Field(20_000, description="how long to wait for the PING's answer, ms")
+    keepalive_timeout_ms: Milliseconds = Field(
+        20_000, description="how long to wait for the PING's answer, and for the rest of a frame, ms"
+    )
 
 
 class Metrics(Section):

@@ -59,7 +59,7 @@ def _head(status: Mapping[str, Any]) -> Iterator[Text]:
     text = Text.assemble((state, "bold green" if state == "ready" else "bold red"))
     if "uptime_s" in status:
         text.append(f"  up {_duration(status['uptime_s'])}")
-    counts = ("connections", "in_flight", "queued", "held_bytes", "unread_bytes")
+    counts = ("connections", "in_flight", "queued", "held_bytes", "unread_bytes", "unsent_bytes")
     for key in ("version", "model", "model_version", *counts):
         if key in status:
             text.append(f"  {key.replace('_', ' ')} {status[key]}")

@@ -80,7 +80,8 @@ pub struct UpstreamLimits {
     pub max_retry_bytes: usize,
     /// Flow-control window of one answer. That of an endpoint's connection is as large as can be: calls share it.
     pub stream_window_bytes: u32,
-    /// Bytes of answers kept in the process for callers that do not take them; beyond it their calls end.
+    /// Bytes of answers kept in the process for callers that do not take them; beyond it their calls end. As many of
+    /// requests for endpoints that do not take them; beyond it they wait.
     pub max_unread_bytes: usize,
     /// TCP connect and HTTP/2 preface to an endpoint.
     pub connect_timeout_ms: u64,

@@ -212,7 +212,8 @@ pub const TABLE: [Row; 24] = [
         code: Code::Unavailable,
         retry: Retry::Idempotent,
         blame: Blame::Yes,
-        meaning: "the connection broke after the call was sent; the endpoint may have worked on it",
+        meaning: "the connection broke after the call was sent, or the endpoint broke HTTP/2's rules on it, or stopped in \
+                  the midst of a frame; the endpoint may have worked on the call",
         remedy: "check the endpoint's log: it crashed or was killed, or the network failed",
     },
     Row {
@@ -230,8 +231,9 @@ pub const TABLE: [Row; 24] = [
         code: Code::Internal,
         retry: Retry::Never,
         blame: Blame::Yes,
-        meaning: "the endpoint's answer has no `grpc-status`, or broken framing",
-        remedy: "is it a gRPC server? is there an HTTP-only proxy in between?",
+        meaning: "the endpoint's answer has no `grpc-status`, broken framing, or more metadata than \
+                  `limits.max_metadata_bytes`",
+        remedy: "is it a gRPC server? is there an HTTP-only proxy in between? does it send large trailers?",
     },
     Row {
         kind: ErrorKind::ModelNotFound,

@@ -91,7 +91,7 @@ pub async fn serve<T, S>(
         Ok(Err(_)) => return server.stats.closed.add(ClosedReason::Protocol),
         Err(_) => return server.stats.closed.add(ClosedReason::HeaderTimeout),
     };
-    let connection = Connection::new(peer, load);
+    let connection = Connection::new(peer, load, limits.connection_window_bytes);
     // The ends of connections that began together are spread.
     let jitter = 0.9 + 0.2 * fastrand::f64();
     let age_limit = Duration::from_millis(limits.max_connection_age_ms).mul_f64(jitter);
@@ -199,6 +199,9 @@ where
     }
 
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(window) = self.connection.new_window(cx) {
+            self.http2.set_target_window_size(window);
+        }
         loop {
             match self.http2.poll_accept(cx) {
                 Poll::Ready(Some(Ok(accepted))) => {

@@ -49,12 +49,20 @@ pub struct Frames<T> {
 }
 
 /// Finds frame heads in a stream of bytes that comes in pieces of any size.
-struct Walker {
+pub struct Walker {
     /// Bytes until the next head: preface or payload.
     skip: usize,
     /// The next head as far as it has come; with the length of its padding, where it has one.
     head: [u8; HEAD_LEN + 1],
     filled: usize,
+}
+
+/// The head of one frame.
+pub struct Walked {
+    pub kind: u8,
+    pub flags: u8,
+    pub stream: u32,
+    pub length: usize,
 }
 
 // === impl FrameState ===
@@ -101,7 +109,8 @@ impl FrameState {
 // === impl Walker ===
 
 impl Walker {
-    fn new(skip: usize) -> Self {
+    /// A walker that passes over so many bytes first.
+    pub fn new(skip: usize) -> Self {
         Self {
             skip,
             head: [0; HEAD_LEN + 1],
@@ -109,8 +118,30 @@ impl Walker {
         }
     }
 
-    /// Take the stream's next bytes and name each frame whose head they complete.
-    fn feed(&mut self, mut bytes: &[u8], mut on_frame: impl FnMut(FrameKind)) {
+    /// Take the stream's next bytes and tell the head of each frame that they complete.
+    pub fn walk(&mut self, bytes: &[u8], mut on_frame: impl FnMut(Walked)) {
+        self.each(bytes, |head, length| {
+            let stream = u32::from_be_bytes([head[5] & 0x7f, head[6], head[7], head[8]]);
+            on_frame(Walked {
+                kind: head[3],
+                flags: head[4],
+                stream,
+                length,
+            });
+        });
+    }
+
+    /// Whether a frame has begun and not ended.
+    pub fn is_within(&self) -> bool {
+        self.skip > 0 || self.filled > 0
+    }
+
+    /// As [`walk`](Self::walk), but name what kind of frame it is.
+    fn feed(&mut self, bytes: &[u8], mut on_frame: impl FnMut(FrameKind)) {
+        self.each(bytes, |head, length| on_frame(FrameKind::of(head, length)));
+    }
+
+    fn each(&mut self, mut bytes: &[u8], mut on_head: impl FnMut(&[u8; HEAD_LEN + 1], usize)) {
         while !bytes.is_empty() {
             let skipped = self.skip.min(bytes.len());
             self.skip -= skipped;
@@ -123,7 +154,7 @@ impl Walker {
             // A complete head may turn out to want the length of its padding as well.
             if self.filled >= HEAD_LEN && self.filled == self.wanted() {
                 let length = self.length();
-                on_frame(FrameKind::of(&self.head, length));
+                on_head(&self.head, length);
                 self.skip = length - (self.filled - HEAD_LEN);
                 self.filled = 0;
             }

@@ -1,6 +1,7 @@
 //! Sockets and connections: accept, frame accounting, limits, drain.
 
 pub mod accept;
+pub mod answers;
 pub mod buffered;
 pub mod connection;
 pub mod drain;

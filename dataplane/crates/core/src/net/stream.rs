@@ -12,6 +12,9 @@ use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 
+/// The largest window there is (RFC 9113#6.9.1).
+pub const MAX_WINDOW: u32 = (1 << 31) - 1;
+
 /// What a request begins with.
 #[derive(Debug)]
 pub struct Head {
@@ -28,6 +31,8 @@ pub enum Cause {
     Refused,
     /// The other side reset it.
     Reset,
+    /// What the other side sent on it is against the rules, or its metadata is too large.
+    Malformed,
     /// Its connection is gone.
     Lost,
 }
@@ -73,8 +78,9 @@ pub(crate) fn joined((response, stream): (ResponseFuture, SendStream<Bytes>)) ->
 // === impl Head ===
 
 impl Head {
+    /// All of `:path`: gRPC knows no queries, so one with a query is none of its paths.
     pub fn path(&self) -> &str {
-        self.uri.path()
+        self.uri.path_and_query().map_or("", |it| it.as_str())
     }
 }
 
@@ -96,6 +102,11 @@ impl Broken {
         self.0.is_reset()
     }
 
+    /// Whether the other side broke the rules so badly that its connection is gone.
+    pub fn is_fatal(&self) -> bool {
+        self.0.is_go_away() && self.0.is_library()
+    }
+
     pub fn cause(&self) -> Cause {
         if self.0.is_go_away() && self.0.is_remote() {
             // h2 gives this error to the streams above the GOAWAY's last stream id only: never processed.
@@ -103,6 +114,7 @@ impl Broken {
         } else if self.0.is_reset() {
             match self.0.reason() {
                 Some(Reason::REFUSED_STREAM) => Cause::Refused,
+                _ if self.0.is_library() => Cause::Malformed,
                 _ => Cause::Reset,
             }
         } else {
@@ -137,6 +149,11 @@ impl Body {
     /// As [`poll_chunk`](Self::poll_chunk).
     pub async fn chunk(&mut self) -> Option<Result<Bytes, Broken>> {
         poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// The stream's number on its connection.
+    pub fn number(&self) -> u32 {
+        self.0.stream_id().as_u32()
     }
 
     /// Let the other side send so many bytes more.

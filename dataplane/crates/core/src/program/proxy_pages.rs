@@ -140,6 +140,7 @@ pub fn json(shared: &Shared) -> String {
         "in_flight": shared.in_flight.count(),
         "held_bytes": shared.held.bytes(),
         "unread_bytes": shared.unread.bytes(),
+        "unsent_bytes": shared.unsent.bytes(),
         "models": models.into_iter().map(model).collect::<Vec<_>>(),
         "clusters": state.clusters.iter().map(|it| cluster(it)).collect::<Vec<_>>(),
         "default_cluster": state.routes.default.as_ref().map(|cluster| &*cluster.name),

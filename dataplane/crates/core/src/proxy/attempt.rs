@@ -1,6 +1,7 @@
 //! One attempt at one endpoint: the request goes up, the answer comes down, as far as it comes.
 
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
@@ -75,7 +76,8 @@ impl Call {
             let head = self.upstream_head(attempt, clock);
             let opened = {
                 let connect = std::pin::pin!(Exchange::open(&upstream, head));
-                clock.limit(connect, &mut self.responder).await
+                let wait = |cx: &mut Context<'_>| self.inbound.wait(cx);
+                clock.limit(connect, &mut self.responder, wait).await
             };
             match opened {
                 Ok(Ok(opened)) => break opened,

@@ -1,6 +1,7 @@
 //! The caller's request body: read as it comes, checked, scanned for the route key, and kept as long as a retry
 //! may need it. Chunks are reference-counted; they are never joined.
 
+mod arrivals;
 mod scan;
 
 use std::collections::VecDeque;
@@ -22,11 +23,13 @@ use crate::call::responder::Responder;
 use crate::config::ProxyConfig;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::{Event, Frames, PREFIX};
+use crate::net::guard::Kept;
 use crate::net::stream::Body;
+use arrivals::Arrivals;
 use scan::{Change, Scan};
 
 pub struct Inbound {
-    body: Body,
+    body: Arrivals,
     frames: Frames,
     scan: Option<Scan>,
     /// Read, and not yet sent for good.
@@ -46,9 +49,14 @@ pub struct Inbound {
 // === impl Inbound ===
 
 impl Inbound {
-    pub fn new(body: Body, config: &ProxyConfig, held: &Arc<HeldBytes>) -> Self {
+    /// `held` and `unsent` are the process's budgets for bytes that are read, and for those that endpoints do not take.
+    pub fn new(
+        (body, kept): (Body, Kept),
+        config: &ProxyConfig,
+        (held, unsent): (&Arc<HeldBytes>, &Arc<HeldBytes>),
+    ) -> Self {
         Self {
-            body,
+            body: Arrivals::new(body, kept, unsent),
             frames: Frames::new(config.limits.max_message_bytes),
             scan: None,
             chunks: VecDeque::new(),
@@ -213,6 +221,11 @@ impl Inbound {
         }
     }
 
+    /// The request waits for its endpoint: let no other call of the caller's wait for it.
+    pub fn wait(&mut self, cx: &mut Context<'_>) {
+        self.body.take_off(cx);
+    }
+
     /// Whether another attempt can send the request from its beginning.
     pub fn is_replayable(&self) -> bool {
         !self.has_forgotten
@@ -243,9 +256,8 @@ impl Inbound {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Error>> {
         match std::task::ready!(self.body.poll_chunk(cx)) {
             Some(Ok(chunk)) => {
-                // The stream's window reopens as chunks are taken; they are taken only when they can be sent on,
-                // or within the limits on held bytes.
-                self.body.release(chunk.len());
+                // Chunks are taken, which reopens the stream's window, only when they can be sent on, or within the
+                // limits on held bytes.
                 self.bytes += chunk.len();
                 self.inspect(&chunk)?;
                 self.has_ended = self.body.has_ended();

@@ -79,9 +79,13 @@ impl Call {
     ) -> Self {
         responder.tell_attempts(0, None);
         Self {
-            stream,
             method,
-            inbound: Inbound::new(body, &worker.shared.config, &worker.shared.held),
+            inbound: {
+                let shared = &worker.shared;
+                let budgets = (&shared.held, &shared.unsent);
+                Inbound::new((body, stream.kept()), &shared.config, budgets)
+            },
+            stream,
             headers,
             responder,
             started: Instant::now(),

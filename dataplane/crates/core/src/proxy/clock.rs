@@ -86,11 +86,12 @@ impl<'a> Clock<'a> {
         retry::is_nearly_over(start.elapsed(), end.saturating_duration_since(start))
     }
 
-    /// Wait for `future` as long as the limits allow and the caller stays.
+    /// Wait for `future` as long as the limits allow and the caller stays; `meanwhile` is done whenever it is not ready.
     pub async fn limit<T>(
         &mut self,
         mut future: Pin<&mut impl Future<Output = T>>,
         responder: &mut Responder,
+        mut meanwhile: impl FnMut(&mut Context<'_>),
     ) -> Result<T, Failure> {
         poll_fn(|cx| {
             if let Poll::Ready(value) = future.as_mut().poll(cx) {
@@ -99,6 +100,7 @@ impl<'a> Clock<'a> {
             if responder.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Failure::Caller(cancelled())));
             }
+            meanwhile(cx);
             self.poll(cx, false)
                 .map(|expired| Err(Failure::Expired(expired)))
         })
@@ -110,10 +112,11 @@ impl<'a> Clock<'a> {
         &mut self,
         pause: Duration,
         responder: &mut Responder,
+        meanwhile: impl FnMut(&mut Context<'_>),
     ) -> Result<(), Failure> {
         self.set_attempt(None);
         let pause = std::pin::pin!(tokio::time::sleep(pause));
-        self.limit(pause, responder).await
+        self.limit(pause, responder, meanwhile).await
     }
 
     /// Bytes moved, either way.

@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::body::Inbound;
 use super::clock::Clock;
-use super::failure::{Failure, before_headers, cancelled};
+use super::failure::{Failure, before_headers, cancelled, metadata_too_large};
 use super::pool::{Channel, Upstream};
 use super::relay::Relay;
 use crate::call::responder::Responder;
@@ -125,6 +125,12 @@ impl Exchange {
         poll_fn(|cx| {
             let passed = relay.poll(cx, clock);
             self.is_unread = relay.is_unread;
+            if matches!(passed, Poll::Ready(Ok(_)))
+                && let Some(limit) = self.channel.exceeded_metadata(relay.stream())
+            {
+                let error = metadata_too_large(limit);
+                return Poll::Ready(Err(Failure::Endpoint(error)));
+            }
             if passed.is_ready() {
                 return passed;
             }
@@ -158,7 +164,10 @@ impl Exchange {
                         self.send = None;
                         break;
                     }
-                    Poll::Pending => return Poll::Pending,
+                    Poll::Pending => {
+                        inbound.wait(cx);
+                        return Poll::Pending;
+                    }
                 }
             }
             let (chunk, is_last) = match inbound.poll_next(cx, &mut self.cursor) {

@@ -35,16 +35,41 @@ pub fn before_headers(broken: &Broken) -> Error {
     let kind = match broken.cause() {
         Cause::Refused => ErrorKind::RefusedStream,
         Cause::Reset => ErrorKind::StreamReset,
+        Cause::Malformed => ErrorKind::BadUpstreamResponse,
         Cause::Lost => ErrorKind::ConnectionLost,
     };
-    Error::new(kind, broken.to_string())
+    Error::new(kind, text(broken))
 }
 
 /// The endpoint failed in the midst of its answer.
 pub fn after_headers(broken: &Broken) -> Error {
-    let kind = match broken.is_reset() {
-        true => ErrorKind::StreamReset,
-        false => ErrorKind::ConnectionLost,
+    let kind = match broken.cause() {
+        Cause::Malformed => ErrorKind::BadUpstreamResponse,
+        _ if broken.is_reset() => ErrorKind::StreamReset,
+        _ => ErrorKind::ConnectionLost,
     };
-    Error::new(kind, format!("the answer broke off: {broken}"))
+    Error::new(kind, format!("the answer broke off: {}", text(broken)))
+}
+
+/// A part of the answer's trailers is missing, as they were too large.
+pub fn metadata_too_large(limit: u32) -> Error {
+    let text = format!(
+        "its answer's metadata is larger than {limit} bytes (limits.max_metadata_bytes): send less, or raise the limit"
+    );
+    Error::new(ErrorKind::BadUpstreamResponse, text)
+}
+
+fn text(broken: &Broken) -> String {
+    if broken.cause() == Cause::Malformed {
+        format!(
+            "its answer is against the rules of HTTP/2, or its metadata is larger than limits.max_metadata_bytes \
+             ({broken})"
+        )
+    } else if broken.is_fatal() {
+        format!(
+            "it broke the rules of HTTP/2, or sent metadata many times larger than limits.max_metadata_bytes ({broken})"
+        )
+    } else {
+        broken.to_string()
+    }
 }

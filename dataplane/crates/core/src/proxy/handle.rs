@@ -298,7 +298,10 @@ impl Call {
             }
         };
         let live = std::pin::pin!(cluster.wait_live(limit, connects));
-        let is_live = match clock.limit(live, &mut self.responder).await {
+        let is_live = match clock
+            .limit(live, &mut self.responder, |cx| self.inbound.wait(cx))
+            .await
+        {
             Err(Failure::Caller(error)) => return Err(error),
             Ok(is_live) => is_live,
             Err(_) => false,

@@ -288,7 +288,9 @@ impl Call {
             Stage::Open(response) => Ok(response),
             Stage::Opening(mut opening) => {
                 let opened = clock
-                    .limit(Pin::new(&mut opening), &mut self.responder)
+                    .limit(Pin::new(&mut opening), &mut self.responder, |cx| {
+                        self.inbound.wait(cx)
+                    })
                     .await?;
                 let (exchange, response) = opened.map_err(Failure::Endpoint)?;
                 attempt.exchange = Some(exchange);

@@ -348,6 +348,12 @@ impl Channel {
         self.connection.send(head).await
     }
 
+    /// The limit that the answer's metadata exceeds, if it does. It has come, but not all of it is there.
+    pub fn exceeded_metadata(&self, stream: u32) -> Option<u32> {
+        let limit = self.upstream.config.limits.max_metadata_bytes;
+        self.connection.is_cut(stream).then_some(limit)
+    }
+
     /// No further calls on this connection.
     pub fn discard(&self) {
         self.upstream.discard(&self.connection);

@@ -89,6 +89,11 @@ impl<'a> Relay<'a> {
         }
     }
 
+    /// The number of the endpoint's stream.
+    pub fn stream(&self) -> u32 {
+        self.body.number()
+    }
+
     /// Ready when the caller goes away.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.out.poll_reset(cx)

@@ -41,6 +41,8 @@ pub struct Shared {
     pub held: Arc<HeldBytes>,
     /// Bytes of answers whose callers do not take them.
     pub unread: Arc<HeldBytes>,
+    /// Bytes of requests that endpoints do not take.
+    pub unsent: Arc<HeldBytes>,
     /// Wakes those who watch the health of a model.
     pub health: Arc<Changes>,
     pub reflection: Arc<Reflection>,
@@ -83,6 +85,8 @@ impl Shared {
         let stats = &server.stats;
         let held = HeldBytes::new(config.limits.max_held_bytes, stats.clone());
         let unread = HeldBytes::new(config.upstream.max_unread_bytes, stats.clone());
+        // Of their own, so that endpoints that take nothing cost callers that take nothing no answer.
+        let unsent = HeldBytes::new(config.upstream.max_unread_bytes, stats.clone());
         let access_log = match &config.access_log {
             Some(path) => Some(AccessLog::open(path, stats.access_log_lost.clone())?),
             None => None,
@@ -97,6 +101,7 @@ impl Shared {
             in_flight: InFlight::default(),
             held: Arc::new(held),
             unread: Arc::new(unread),
+            unsent: Arc::new(unsent),
             health: Arc::default(),
             reflection: Arc::new(reflection),
             started: Instant::now(),

@@ -251,7 +251,9 @@ impl Call {
     pub async fn wait_as_told(&mut self, last: &Last, clock: &mut Clock<'_>) -> Result<(), Error> {
         if let Last::Status(_, headers) = last
             && let Pushback::After(pause) = answer::pushback(headers)
-            && let Err(Failure::Caller(error)) = clock.pause(pause, &mut self.responder).await
+            && let Err(Failure::Caller(error)) = clock
+                .pause(pause, &mut self.responder, |cx| self.inbound.wait(cx))
+                .await
         {
             return Err(error);
         }

@@ -15,23 +15,22 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep, timeout};
 
 use crate::config::{ProxyConfig, UpstreamLimits};
+use crate::net::answers::{AnswerState, Answers, Stuck};
 use crate::net::buffered::{Buffered, Flush, buffered};
-use crate::net::stream::{self, Awaited, Broken, Head, Sender};
-
-/// The largest window there is (RFC 9113#6.9.1). All calls of a connection share its window: what a few callers do not
-/// take must never close it. Each stream's window, and `max_unread_bytes`, bound what is kept.
-const MAX_WINDOW: u32 = (1 << 31) - 1;
+use crate::net::stream::{self, Awaited, Broken, Head, MAX_WINDOW, Sender};
 
 /// One connection, as its users see it.
 pub struct Connection {
     sender: RefCell<SendRequest<Bytes>>,
     streams: Cell<usize>,
+    answers: Rc<AnswerState>,
 }
 
 /// What a connection needs to go on.
 pub struct Driver<T> {
-    http2: client::Connection<Buffered<T>, Bytes>,
+    http2: client::Connection<Answers<Buffered<T>>, Bytes>,
     flush: Flush<T>,
+    stuck: Stuck,
     limits: UpstreamLimits,
 }
 
@@ -48,9 +47,13 @@ impl Connection {
     {
         let limits = &config.limits;
         let (io, flush) = buffered(io);
+        let (io, answers) = Answers::new(io, limits.max_metadata_bytes);
+        let patience = Duration::from_millis(config.upstream.keepalive_timeout_ms);
         let (sender, mut http2) = client::Builder::new()
             .initial_max_send_streams(0)
             .initial_window_size(config.upstream.stream_window_bytes)
+            // All calls share it: what a few callers do not take must never close it. Each stream's window, and
+            // `max_unread_bytes`, bound what is kept.
             .initial_connection_window_size(MAX_WINDOW)
             .max_frame_size(limits.max_frame_bytes)
             .max_header_list_size(limits.max_metadata_bytes)
@@ -59,7 +62,7 @@ impl Connection {
             // Our own cancels (deadlines, lost attempts) must never end a healthy connection.
             .max_local_error_reset_streams(None)
             .max_concurrent_reset_streams(1024)
-            .handshake::<Buffered<T>, Bytes>(io)
+            .handshake::<Answers<Buffered<T>>, Bytes>(io)
             .await
             .map_err(io::Error::other)?;
         // The endpoint is usable once its SETTINGS frame has come: a listener whose process hangs accepts too.
@@ -69,10 +72,12 @@ impl Connection {
         let connection = Rc::new(Self {
             sender: RefCell::new(sender),
             streams: Cell::new(0),
+            answers: answers.clone(),
         });
         let driver = Driver {
             http2,
             flush,
+            stuck: Stuck::new(answers, patience),
             limits: config.upstream.clone(),
         };
         Ok((connection, driver))
@@ -94,6 +99,11 @@ impl Connection {
             })
         });
         Ok(stream::joined(sent.await?))
+    }
+
+    /// Whether a part of what a stream brought as metadata was left away.
+    pub fn is_cut(&self, stream: u32) -> bool {
+        self.answers.is_cut(stream)
     }
 
     /// Streams in use.
@@ -128,6 +138,7 @@ where
         let Self {
             mut http2,
             flush,
+            mut stuck,
             limits,
         } = self;
         let ping_pong = http2.ping_pong();
@@ -138,7 +149,7 @@ where
             }
             match flush.poll(cx) {
                 Poll::Ready(Err(_)) => Poll::Ready(()),
-                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+                Poll::Ready(Ok(())) | Poll::Pending => stuck.poll(cx),
             }
         });
         let keepalive = Duration::from_millis(limits.keepalive_ms);
