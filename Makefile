@@ -84,8 +84,9 @@ lint: setup  ## Check form and types: ruff, mypy, stubtest, rustfmt, clippy
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 
 .PHONY: bench
-bench: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measure the proxy beside Envoy, nginx and grpc.aio
+bench: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measure the proxy beside Envoy, nginx and grpc.aio, and picks alone
 	PYTHONPATH=tests .peers/bench/bin/python -m bench.proxy $(BENCH_ARGS)
+	cargo bench --locked $(QUIET) --package dl-inference-balance
 
 .PHONY: bench-steady
 bench-steady: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measure what must not grow: memory, many endpoints, two workers
