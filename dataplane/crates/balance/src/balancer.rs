@@ -20,8 +20,9 @@ const MOST_KEPT: usize = 1000;
 /// Part of a call's time left that a queue may take, and for calls of low priority and hedges.
 const PATIENCE: f64 = 0.8;
 const LOW_PATIENCE: f64 = 0.4;
-/// Calls in flight that an endpoint may always have, however slow it was.
-const LEAST_ROOM: f64 = 8.0;
+/// Calls in flight that an endpoint may always have, however slow it was, and for calls of low priority and hedges.
+const LEAST_ROOM: u32 = 8;
+const LEAST_LOW_ROOM: u32 = 4;
 /// Failures one after the other that are never chance, whatever the others do; and of an endpoint that has just come back
 /// from an ejection.
 const STREAK: u32 = 5;
@@ -48,7 +49,7 @@ pub struct Balancer {
     slow: Quantile,
     /// Removed endpoints, and when.
     gone: Vec<(Endpoint, Nanos)>,
-    /// Kept for its capacity.
+    /// Room for a number of each endpoint.
     pub(super) scratch: Vec<f64>,
 }
 
@@ -131,6 +132,7 @@ impl Balancer {
             (endpoint, now)
         }));
         self.gone.truncate(MOST_KEPT);
+        self.scratch = Vec::with_capacity(self.endpoints.len());
         let before = std::mem::replace(&mut self.policy, Policy::LeastRequest);
         self.policy = before.renewed(&self.endpoints, &places);
         self.in_flight = self.endpoints.iter().map(|it| it.in_flight).sum();
@@ -188,7 +190,7 @@ impl Balancer {
             };
             endpoint.load = Some((report, now));
             // Its own calls are counted here; the rest is of others.
-            endpoint.others = f64::from(report.queue.saturating_sub(endpoint.in_flight));
+            endpoint.others = report.queue.saturating_sub(endpoint.in_flight);
         }
     }
 
@@ -269,19 +271,26 @@ impl Balancer {
             return most;
         }
         let rate = endpoint.capacity.per_second(endpoint.in_flight > 0, now);
-        let is_second = ask.is_low || ask.is_hedge;
-        let patience = if is_second { LOW_PATIENCE } else { PATIENCE };
+        let patience = if ask.is_second() {
+            LOW_PATIENCE
+        } else {
+            PATIENCE
+        };
         match (ask.left, rate) {
             (Some(left), Some(rate)) => {
                 let in_time = patience * left as f64 / SECOND as f64 * rate;
-                in_time.max(LEAST_ROOM * patience / PATIENCE).min(most)
+                in_time.max(f64::from(least_room(ask))).min(most)
             }
             _ => most,
         }
     }
 
     fn has_room(&self, slot: usize, ask: &Ask<'_>, now: Nanos) -> bool {
-        f64::from(self.endpoints[slot].in_flight) < self.room(slot, ask, now)
+        let in_flight = self.endpoints[slot].in_flight;
+        let most = self.settings.max_in_flight.unwrap_or(u32::MAX);
+        // Most of the time so few are there that their times need not be looked at.
+        (in_flight < least_room(ask) && in_flight < most)
+            || f64::from(in_flight) < self.room(slot, ask, now)
     }
 
     /// The endpoint with the most room, when the chosen one has none.
@@ -311,7 +320,7 @@ impl Balancer {
         let Some(endpoint) = self.endpoints.get_mut(slot) else {
             return;
         };
-        let before = endpoint.weight;
+        let before = endpoint.weight.effective();
         endpoint.end(done.started, done.is_stream, done.is_timed, now);
         self.in_flight = self.in_flight.saturating_sub(1);
         let took = now.saturating_sub(done.started);
@@ -333,7 +342,7 @@ impl Balancer {
             outcome => outcome,
         };
         match outcome {
-            Outcome::Success => self.succeeded(slot, now),
+            Outcome::Success => endpoint.succeed(now),
             Outcome::Hard => self.failed(slot, true, now),
             Outcome::Soft => self.failed(slot, false, now),
             Outcome::Full => endpoint.full_until = now + FULL,
@@ -343,17 +352,9 @@ impl Balancer {
             self.probed(slot, outcome, done.is_timed, now);
         }
         // Everything else that a share depends on is looked at by the refresh.
-        if self.endpoints[slot].weight != before {
+        if self.endpoints[slot].weight.effective() != before {
             self.reweigh(slot, now);
         }
-    }
-
-    fn succeeded(&mut self, slot: usize, now: Nanos) {
-        let endpoint = &mut self.endpoints[slot];
-        endpoint.weight.succeed();
-        endpoint.streak = 0;
-        endpoint.last_success = now;
-        endpoint.answers.record(true, now);
     }
 
     fn failed(&mut self, slot: usize, is_hard: bool, now: Nanos) {
@@ -480,5 +481,14 @@ impl Balancer {
     /// Attempts in flight.
     pub fn in_flight(&self) -> u32 {
         self.in_flight
+    }
+}
+
+/// How many calls in flight an endpoint may always have, when one more is this one.
+fn least_room(ask: &Ask<'_>) -> u32 {
+    if ask.is_second() {
+        LEAST_LOW_ROOM
+    } else {
+        LEAST_ROOM
     }
 }

@@ -8,9 +8,9 @@
 
 mod balancer;
 mod capacity;
+mod decay;
 mod ejection;
 mod endpoint;
-mod heap;
 mod maglev;
 mod policy;
 mod quantile;
@@ -21,6 +21,7 @@ mod settings;
 mod share;
 mod speed;
 mod swrr;
+mod turns;
 mod weight;
 
 pub use balancer::Balancer;
@@ -118,6 +119,13 @@ pub struct Ask<'a> {
     pub is_stream: bool,
     /// The second attempt of a call that goes on: it takes no room that is scarce.
     pub is_hedge: bool,
+}
+
+impl Ask<'_> {
+    /// Whether others go first: it is of low priority, or a second attempt that may turn out not to be needed.
+    fn is_second(&self) -> bool {
+        self.is_low || self.is_hedge
+    }
 }
 
 /// The endpoint of an attempt, which counts as in flight there until [`Balancer::finish`].
