@@ -12,9 +12,9 @@ use tokio::sync::Notify;
 
 use super::address::{Address, User};
 use super::affinity::stable_hash;
+use super::budget::RetryBudget;
 use super::health::Reported;
 use super::loaded::Loaded;
-use super::retry::RetryBudget;
 use super::settings::Settings;
 use crate::balance::{
     self, Ask, Balancer, Done, Entry, Health, Nanos, Outcome, Picked, Refusal, State, View,
