@@ -173,4 +173,10 @@ pub const NAMES: &[&str] = &[
 #[cfg(test)]
 mod contract_tests;
 #[cfg(test)]
-mod invariant_tests;
+mod ejection_tests;
+#[cfg(test)]
+mod original_tests;
+#[cfg(test)]
+mod scheduler_tests;
+#[cfg(test)]
+mod time_and_load_tests;
