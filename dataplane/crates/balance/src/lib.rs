@@ -6,12 +6,14 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod balancer;
 mod capacity;
 mod decay;
 mod ejection;
 mod endpoint;
 mod maglev;
+mod members;
 mod policy;
 mod quantile;
 mod random;
