@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use dl_balance::{
@@ -52,7 +52,7 @@ impl Bench {
         };
         for _ in 0..50 * endpoints {
             bench.pick();
-            bench.finish(TOOK);
+            bench.finish(Outcome::Success, TOOK);
         }
         (0..calls * endpoints).for_each(|_| bench.pick());
         bench
@@ -72,13 +72,13 @@ impl Bench {
     }
 
     /// End the oldest call, which has taken so long at least.
-    fn finish(&mut self, took: Nanos) {
+    fn finish(&mut self, outcome: Outcome, took: Nanos) {
         if let Some((slot, started)) = self.calls.pop_front() {
             let done = Done {
-                outcome: Outcome::Success,
+                outcome,
                 started,
                 is_probe: false,
-                is_timed: true,
+                is_timed: outcome == Outcome::Success,
                 is_stream: false,
             };
             self.balancer
@@ -87,43 +87,27 @@ impl Bench {
     }
 }
 
-/// Picks alone: so many in a row as there are endpoints are timed, then they end.
+/// A pick, and the end of the oldest call without anything to learn: a pick has to have an end for the next one to find
+/// the same state. The pick alone takes less.
 fn pick(criterion: &mut Criterion) {
-    for &policy in NAMES {
-        for (load, calls) in LOADS {
-            let mut group = criterion.benchmark_group(format!("pick/{policy}/{load}"));
-            for size in SIZES {
-                group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
-                    let mut bench = Bench::new(policy, size, calls);
-                    bencher.iter_custom(|count| {
-                        let (mut left, mut spent) = (count, Duration::ZERO);
-                        while left > 0 {
-                            let picks = left.min(size as u64);
-                            let start = Instant::now();
-                            (0..picks).for_each(|_| bench.pick());
-                            spent += start.elapsed();
-                            (0..picks).for_each(|_| bench.finish(0));
-                            left -= picks;
-                        }
-                        spent
-                    });
-                });
-            }
-        }
-    }
+    each(criterion, "pick", Outcome::Neutral);
 }
 
 /// A pick, and the success of the oldest call.
 fn pick_and_finish(criterion: &mut Criterion) {
+    each(criterion, "pick-and-finish", Outcome::Success);
+}
+
+fn each(criterion: &mut Criterion, name: &str, outcome: Outcome) {
     for &policy in NAMES {
         for (load, calls) in LOADS {
-            let mut group = criterion.benchmark_group(format!("pick-and-finish/{policy}/{load}"));
+            let mut group = criterion.benchmark_group(format!("{name}/{policy}/{load}"));
             for size in SIZES {
                 group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
                     let mut bench = Bench::new(policy, size, calls);
                     bencher.iter(|| {
                         bench.pick();
-                        bench.finish(0);
+                        bench.finish(outcome, 0);
                     });
                 });
             }
@@ -140,7 +124,7 @@ fn refresh(criterion: &mut Criterion) {
             bencher.iter(|| {
                 bench.now += 100 * MILLISECOND;
                 bench.pick();
-                bench.finish(0);
+                bench.finish(Outcome::Success, 0);
             });
         });
     }
