@@ -1,7 +1,5 @@
 //! The endpoints of one cluster: who may get a call, who gets it, and what its end teaches.
 
-use rustc_hash::FxHashMap;
-
 use super::ejection::{eject, may_eject, restore, streak_limit};
 use super::endpoint::{Endpoint, Reason, State, View};
 use super::policy::{Fleet, Policy};
@@ -9,19 +7,8 @@ use super::quantile::Quantile;
 use super::random::Random;
 use super::settings::Settings;
 use super::share::Share;
-use super::weight::Weight;
-use super::{
-    Ask, Done, Entry, Health, LoadReport, MILLISECOND, Nanos, Outcome, Picked, Refusal, SECOND,
-};
+use super::{Ask, Done, LoadReport, MILLISECOND, Nanos, Outcome, Picked, Refusal, SECOND};
 
-/// How long what was learned of a removed endpoint is kept, and of how many.
-const KEPT: Nanos = 60 * SECOND;
-const MOST_KEPT: usize = 1000;
-/// Part of a call's time left that a queue may take, and for calls of low priority and hedges.
-const PATIENCE: f64 = 0.8;
-const LOW_PATIENCE: f64 = 0.4;
-/// Calls in flight that an endpoint may always have, however slow it was.
-const LEAST_ROOM: f64 = 8.0;
 /// Failures one after the other that are never chance, whatever the others do; and of an endpoint that has just come back
 /// from an ejection.
 const STREAK: u32 = 5;
@@ -35,20 +22,20 @@ const NO_PROGRESS: Nanos = 2 * SECOND;
 pub struct Balancer {
     pub(super) settings: Settings,
     pub(super) endpoints: Vec<Endpoint>,
-    policy: Policy,
-    random: Random,
-    in_flight: u32,
+    pub(super) policy: Policy,
+    pub(super) random: Random,
+    pub(super) in_flight: u32,
     /// Sum of the configured weights of endpoints that have a share.
-    weight: u64,
+    pub(super) weight: u64,
     /// Largest share of one.
-    heaviest: u32,
+    pub(super) heaviest: u32,
     /// Endpoints that wait for a call that finds out how they are.
     pub(super) due: u32,
     refresh_at: Nanos,
     slow: Quantile,
     /// Removed endpoints, and when.
-    gone: Vec<(Endpoint, Nanos)>,
-    /// Kept for its capacity.
+    pub(super) gone: Vec<(Endpoint, Nanos)>,
+    /// Room for a number of each endpoint.
     pub(super) scratch: Vec<f64>,
 }
 
@@ -71,108 +58,6 @@ impl Balancer {
         }
     }
 
-    /// Take new settings; what was learned stays, but for effective weights when their scale changes.
-    pub fn configure(&mut self, settings: &Settings, now: Nanos) {
-        if self.settings == *settings {
-            return;
-        }
-        if self.settings.scale() != settings.scale() {
-            for endpoint in &mut self.endpoints {
-                endpoint.weight = Weight::new(endpoint.weight.configured(), settings.scale());
-            }
-            self.gone.clear();
-        }
-        let is_other = self.settings.policy != settings.policy;
-        self.settings = settings.clone();
-        if is_other {
-            self.policy = Policy::new(&settings.policy, &self.endpoints);
-            self.endpoints
-                .iter_mut()
-                .for_each(|endpoint| endpoint.share = 0);
-        }
-        if !settings.ejection {
-            for endpoint in &mut self.endpoints {
-                endpoint.state = State::Warm;
-            }
-        }
-        self.mask(now);
-    }
-
-    /// Replace the whole set; endpoints whose id was there before, or until a minute ago, keep what was learned.
-    pub fn update(&mut self, entries: &[Entry], now: Nanos) {
-        let is_first = self.endpoints.is_empty() && self.gone.is_empty();
-        let mut old: FxHashMap<u64, (Option<usize>, Endpoint)> = FxHashMap::default();
-        self.gone.retain(|(_, at)| now.saturating_sub(*at) < KEPT);
-        for (endpoint, _) in self.gone.drain(..) {
-            old.insert(endpoint.id, (None, endpoint));
-        }
-        for (slot, endpoint) in self.endpoints.drain(..).enumerate() {
-            old.insert(endpoint.id, (Some(slot), endpoint));
-        }
-        let (scale, slow_start) = (self.settings.scale(), self.settings.slow_start_new);
-        let mut places = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let (place, mut endpoint) = old.remove(&entry.id).unwrap_or_else(|| {
-                let weight = Weight::new(entry.weight, scale);
-                let mut endpoint = Endpoint::new(entry.id, weight, entry.live);
-                if !is_first {
-                    endpoint.start_slowly(slow_start, now);
-                }
-                (None, endpoint)
-            });
-            endpoint.weight.reconfigure(entry.weight);
-            endpoint.is_live = entry.live;
-            endpoint.share = 0;
-            self.endpoints.push(endpoint);
-            places.push(place);
-        }
-        self.gone.extend(old.into_values().map(|(_, mut endpoint)| {
-            endpoint.forget_calls();
-            (endpoint, now)
-        }));
-        self.gone.truncate(MOST_KEPT);
-        if let [only] = &mut self.endpoints[..] {
-            only.state = State::Warm;
-        }
-        let before = std::mem::replace(&mut self.policy, Policy::LeastRequest);
-        self.policy = before.renewed(&self.endpoints, &places);
-        self.in_flight = self.endpoints.iter().map(|it| it.in_flight).sum();
-        self.mask(now);
-    }
-
-    /// A connection to the endpoint is there, or none is left.
-    pub fn set_live(&mut self, slot: usize, live: bool, now: Nanos) {
-        let slow_start = self.settings.slow_start;
-        let Some(endpoint) = self.endpoints.get_mut(slot) else {
-            return;
-        };
-        if endpoint.is_live == live {
-            return;
-        }
-        endpoint.is_live = live;
-        if live && endpoint.was_live {
-            endpoint.start_slowly(slow_start, now);
-        }
-        endpoint.was_live |= live;
-        self.mask(now);
-    }
-
-    /// What the endpoint says of its readiness.
-    pub fn set_health(&mut self, slot: usize, health: Health, now: Nanos) {
-        let slow_start = self.settings.slow_start;
-        let Some(endpoint) = self.endpoints.get_mut(slot) else {
-            return;
-        };
-        let before = std::mem::replace(&mut endpoint.health, health);
-        if before == health {
-            return;
-        }
-        if matches!(before, Health::NotServing | Health::Loading) {
-            endpoint.start_slowly(slow_start, now);
-        }
-        self.mask(now);
-    }
-
     /// What the endpoint says of its load.
     pub fn report_load(&mut self, slot: usize, report: &LoadReport, now: Nanos) {
         if let Some(endpoint) = self.endpoints.get_mut(slot) {
@@ -191,7 +76,7 @@ impl Balancer {
             };
             endpoint.load = Some((report, now));
             // Its own calls are counted here; the rest is of others.
-            endpoint.others = f64::from(report.queue.saturating_sub(endpoint.in_flight));
+            endpoint.others = report.queue.saturating_sub(endpoint.in_flight);
         }
     }
 
@@ -264,57 +149,12 @@ impl Balancer {
         Some(slot)
     }
 
-    /// How many calls an endpoint may have so that one more ends in time; without end where that is not known.
-    fn room(&self, slot: usize, ask: &Ask<'_>, now: Nanos) -> f64 {
-        let endpoint = &self.endpoints[slot];
-        let most = self.settings.max_in_flight.map_or(f64::INFINITY, f64::from);
-        if !self.settings.admission {
-            return most;
-        }
-        let rate = endpoint.capacity.per_second(endpoint.in_flight > 0, now);
-        let is_second = ask.is_low || ask.is_hedge;
-        let patience = if is_second { LOW_PATIENCE } else { PATIENCE };
-        match (ask.left, rate) {
-            (Some(left), Some(rate)) => {
-                let in_time = patience * left as f64 / SECOND as f64 * rate;
-                in_time.max(LEAST_ROOM * patience / PATIENCE).min(most)
-            }
-            _ => most,
-        }
-    }
-
-    fn has_room(&self, slot: usize, ask: &Ask<'_>, now: Nanos) -> bool {
-        f64::from(self.endpoints[slot].in_flight) < self.room(slot, ask, now)
-    }
-
-    /// The endpoint with the most room, when the chosen one has none.
-    fn roomiest(&self, ask: &Ask<'_>, now: Nanos) -> Result<usize, Refusal> {
-        let used = |slot: usize| {
-            f64::from(self.endpoints[slot].in_flight) / self.room(slot, ask, now).max(1e-9)
-        };
-        let slots = 0..self.endpoints.len();
-        let may = |slot: &usize| self.endpoints[*slot].share > 0 && !ask.tried.contains(slot);
-        let best = slots
-            .filter(may)
-            .min_by(|a, b| used(*a).total_cmp(&used(*b)));
-        let slot = best.ok_or(Refusal::NoneLive)?;
-        if used(slot) < 1.0 {
-            return Ok(slot);
-        }
-        let rate = self.endpoints[slot].capacity.per_second(true, now);
-        let over = f64::from(self.endpoints[slot].in_flight) - self.room(slot, ask, now) + 1.0;
-        let wait = rate.map_or(0.1, |rate| (over / rate).clamp(0.01, 1.0));
-        Err(Refusal::Overloaded {
-            retry_after: (wait * SECOND as f64) as Nanos,
-        })
-    }
-
     /// End an attempt and learn from it.
     pub fn finish(&mut self, slot: usize, done: &Done, now: Nanos) {
         let Some(endpoint) = self.endpoints.get_mut(slot) else {
             return;
         };
-        let before = endpoint.weight;
+        let before = endpoint.weight.effective();
         endpoint.end(done.started, done.is_stream, done.is_timed, now);
         self.in_flight = self.in_flight.saturating_sub(1);
         let took = now.saturating_sub(done.started);
@@ -336,7 +176,7 @@ impl Balancer {
             outcome => outcome,
         };
         match outcome {
-            Outcome::Success => self.succeeded(slot, now),
+            Outcome::Success => endpoint.succeed(now),
             Outcome::Hard => self.failed(slot, true, now),
             Outcome::Soft => self.failed(slot, false, now),
             Outcome::Full => endpoint.full_until = now + FULL,
@@ -346,17 +186,9 @@ impl Balancer {
             self.probed(slot, outcome, done.is_timed, now);
         }
         // Everything else that a share depends on is looked at by the refresh.
-        if self.endpoints[slot].weight != before {
+        if self.endpoints[slot].weight.effective() != before {
             self.reweigh(slot, now);
         }
-    }
-
-    fn succeeded(&mut self, slot: usize, now: Nanos) {
-        let endpoint = &mut self.endpoints[slot];
-        endpoint.weight.succeed();
-        endpoint.streak = 0;
-        endpoint.last_success = now;
-        endpoint.answers.record(true, now);
     }
 
     fn failed(&mut self, slot: usize, is_hard: bool, now: Nanos) {
@@ -424,28 +256,6 @@ impl Balancer {
         }
         eject(&mut self.endpoints[slot], reason, &mut self.random, now);
         self.mask(now);
-    }
-
-    /// Decide who has a share: those that are usable; where none is, all that are connected.
-    pub(super) fn mask(&mut self, now: Nanos) {
-        let is_panic = !self.endpoints.iter().any(Endpoint::is_usable);
-        self.weight = 0;
-        self.heaviest = 0;
-        for slot in 0..self.endpoints.len() {
-            let endpoint = &mut self.endpoints[slot];
-            let is_in = endpoint.is_usable() || (is_panic && endpoint.is_live);
-            if !is_in {
-                endpoint.share = 0;
-                self.policy.set_weight(slot, 0, &mut self.random);
-                continue;
-            }
-            self.weight += u64::from(endpoint.weight.configured());
-            endpoint.share = self.policy.weight_of(endpoint, now);
-            endpoint.room = endpoint.room_weight(now);
-            let share = endpoint.share;
-            self.heaviest = self.heaviest.max(share);
-            self.policy.set_weight(slot, share, &mut self.random);
-        }
     }
 
     /// Take a changed weight into account.

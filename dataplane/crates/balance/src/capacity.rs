@@ -1,5 +1,6 @@
 //! How many calls a second an endpoint ends while it has any: how long a queue in front of it takes.
 
+use super::decay::kept;
 use super::{Nanos, SECOND};
 
 /// Busy time in which what was counted falls to 1/e.
@@ -25,7 +26,7 @@ impl Capacity {
     /// A call ended, answered or not; `is_answer`: it did.
     pub fn end(&mut self, is_answer: bool, now: Nanos) {
         let busy = now.saturating_sub(self.since) as f64;
-        let keep = kept(busy / MEMORY);
+        let keep = kept(busy * (1.0 / MEMORY));
         self.ended = self.ended * keep + f64::from(u8::from(is_answer));
         self.busy = self.busy * keep + busy;
         self.since = now;
@@ -40,14 +41,5 @@ impl Capacity {
         };
         let busy = (self.busy + more).max(1.0);
         (self.ended >= ENOUGH).then(|| self.ended / busy * SECOND as f64)
-    }
-}
-
-/// e^-x; for a small one the first terms of its series, which are enough and cost less.
-fn kept(x: f64) -> f64 {
-    if x < 0.01 {
-        1.0 - x + x * x / 2.0
-    } else {
-        (-x).exp()
     }
 }

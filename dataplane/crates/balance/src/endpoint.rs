@@ -38,7 +38,7 @@ pub struct Endpoint {
     /// Attempts in flight, and of those that are no streams the number and the sum of the start times.
     pub in_flight: u32,
     pub timed: u32,
-    pub starts: u128,
+    pub starts: u64,
     pub speed: Speed,
     pub capacity: Capacity,
     /// Successes among successes and hard failures.
@@ -65,7 +65,7 @@ pub struct Endpoint {
     pub was_live: bool,
     pub load: Option<(LoadReport, Nanos)>,
     /// Requests of other callers that wait there, as it said last.
-    pub others: f64,
+    pub others: u32,
     /// Factors of the pick weight, as the last refresh found them.
     pub speed_factor: f64,
     pub room_factor: f64,
@@ -131,7 +131,7 @@ impl Endpoint {
             slow_start: None,
             was_live: is_live,
             load: None,
-            others: 0.0,
+            others: 0,
             speed_factor: 1.0,
             room_factor: 1.0,
             load_factor: 1.0,
@@ -202,7 +202,7 @@ impl Endpoint {
         self.in_flight += 1;
         if !is_stream {
             self.timed += 1;
-            self.starts += u128::from(now);
+            self.starts = self.starts.wrapping_add(now);
         }
         self.last_pick = now;
         self.is_due = false;
@@ -212,12 +212,24 @@ impl Endpoint {
         self.in_flight = self.in_flight.saturating_sub(1);
         if !is_stream {
             self.timed = self.timed.saturating_sub(1);
-            self.starts = self.starts.saturating_sub(u128::from(started));
+            self.starts = if self.timed == 0 {
+                0
+            } else {
+                self.starts.wrapping_sub(started)
+            };
         }
         self.capacity.end(is_answer, now);
         if is_answer {
             self.last_answer = now;
         }
+    }
+
+    /// A call succeeded.
+    pub fn succeed(&mut self, now: Nanos) {
+        self.weight.succeed();
+        self.streak = 0;
+        self.last_success = now;
+        self.answers.record(true, now);
     }
 
     /// Its calls in flight end elsewhere: it has left the set.
@@ -235,19 +247,24 @@ impl Endpoint {
         if self.timed == 0 {
             return 0;
         }
-        let mean = self.starts / u128::from(self.timed);
-        let mean = u64::try_from(mean).unwrap_or(u64::MAX);
-        now.saturating_sub(mean.max(self.last_answer))
+        // Both sums may have wrapped; their difference, the sum of the ages, has not.
+        let timed = u64::from(self.timed);
+        let ages = now.wrapping_mul(timed).wrapping_sub(self.starts);
+        (ages / timed).min(now.saturating_sub(self.last_answer))
     }
 
     /// Requests that wait at it or are worked on, with those of other callers as far as they are known.
     pub fn load(&self) -> u64 {
-        u64::from(self.in_flight) + self.others as u64
+        u64::from(self.in_flight) + u64::from(self.others)
     }
 
     /// Set the factors of an endpoint whose times are `excess` (a logarithm) above what is tolerated: the inverse of its
     /// slowness where calls in flight are compared, the cube of that for its share.
     pub fn set_slowness(&mut self, excess: f64) {
+        if excess == 0.0 {
+            (self.room_factor, self.speed_factor) = (1.0, 1.0);
+            return;
+        }
         self.room_factor = (-excess).exp().max(LEAST_FACTOR);
         self.speed_factor = (-POWER * excess).exp().max(LEAST_FACTOR);
     }

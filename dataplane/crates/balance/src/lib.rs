@@ -6,12 +6,14 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod balancer;
 mod capacity;
+mod decay;
 mod ejection;
 mod endpoint;
-mod heap;
 mod maglev;
+mod members;
 mod policy;
 mod quantile;
 mod random;
@@ -21,6 +23,7 @@ mod settings;
 mod share;
 mod speed;
 mod swrr;
+mod turns;
 mod weight;
 
 pub use balancer::Balancer;
@@ -127,6 +130,13 @@ pub struct Ask<'a> {
     pub is_hedge: bool,
 }
 
+impl Ask<'_> {
+    /// Whether others go first: it is of low priority, or a second attempt that may turn out not to be needed.
+    fn is_second(&self) -> bool {
+        self.is_low || self.is_hedge
+    }
+}
+
 /// The endpoint of an attempt, which counts as in flight there until [`Balancer::finish`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Picked {
@@ -172,4 +182,10 @@ pub const NAMES: &[&str] = &[
 #[cfg(test)]
 mod contract_tests;
 #[cfg(test)]
-mod invariant_tests;
+mod ejection_tests;
+#[cfg(test)]
+mod original_tests;
+#[cfg(test)]
+mod scheduler_tests;
+#[cfg(test)]
+mod time_and_load_tests;

@@ -10,8 +10,8 @@ use super::{Ask, Nanos};
 /// Up to so many endpoints all are compared, of more a random sample.
 const SMALL: usize = 16;
 const SAMPLE: usize = 8;
-/// Most calls in flight at an endpoint, relative to its share of all.
-const BOUND: f64 = 1.25;
+/// Most calls in flight at an endpoint, relative to its share of all: 5/4.
+const BOUND: (u64, u64) = (5, 4);
 /// Time that is assumed of an endpoint that has not answered yet, where only relations count.
 const UNKNOWN_TIME: f64 = 1e6;
 
@@ -43,6 +43,28 @@ pub struct Fleet<'a> {
     /// Whether calls in flight decide (`dwrr`).
     pub compares: bool,
     pub now: Nanos,
+}
+
+/// An endpoint as calls in flight are compared.
+#[derive(Clone, Copy)]
+struct Candidate {
+    slot: usize,
+    /// It has said so.
+    is_full: bool,
+    /// In flight, with one more.
+    calls: u64,
+    room: u64,
+}
+
+impl Candidate {
+    /// Whether it has fewer calls for its room; of equals the lower `order` is better.
+    fn is_better(&self, other: &Self, order: impl Fn(usize) -> u64) -> bool {
+        if self.is_full != other.is_full {
+            return other.is_full;
+        }
+        let (own, others) = (self.calls * other.room, other.calls * self.room);
+        own < others || (own == others && order(self.slot) < order(other.slot))
+    }
 }
 
 impl Policy {
@@ -174,54 +196,50 @@ impl Fleet<'_> {
         &self,
         start: usize,
         tried: &[usize],
-        order: impl Fn(usize) -> u128,
+        order: impl Fn(usize) -> u64,
         random: &mut Random,
     ) -> usize {
         let all = self.endpoints.len();
-        let mut best = start;
+        let mut best = self.candidate(start);
         let mut look = |slot: usize| {
-            if slot != best && self.may_take(slot, tried) && self.is_better(slot, best, &order) {
-                best = slot;
+            let one = self.candidate(slot);
+            if one.is_better(&best, &order) && self.may_take(slot, tried) {
+                best = one;
             }
         };
         if all <= SMALL {
             (0..all).for_each(look);
-            return best;
+            return best.slot;
         }
         (0..SAMPLE).for_each(|_| look(random.below(all)));
-        if self.is_over(best) {
-            let mut look = |slot: usize| {
-                if self.may_take(slot, tried) && self.is_better(slot, best, &order) {
-                    best = slot;
+        if self.is_over(best.slot) {
+            (0..all).for_each(|slot| {
+                let one = self.candidate(slot);
+                if one.is_better(&best, &order) && self.may_take(slot, tried) {
+                    best = one;
                 }
-            };
-            (0..all).for_each(&mut look);
+            });
         }
-        best
+        best.slot
     }
 
-    fn is_better(&self, one: usize, other: usize, order: impl Fn(usize) -> u128) -> bool {
-        let (a, b) = (&self.endpoints[one], &self.endpoints[other]);
-        let (a_full, b_full) = (a.full_until > self.now, b.full_until > self.now);
-        if a_full != b_full {
-            return b_full;
-        }
-        let cost = |it: &Endpoint, with: &Endpoint| (it.load() + 1) * u64::from(with.room);
-        match cost(a, b).cmp(&cost(b, a)) {
-            std::cmp::Ordering::Less => true,
-            std::cmp::Ordering::Equal => order(one) < order(other),
-            std::cmp::Ordering::Greater => false,
+    fn candidate(&self, slot: usize) -> Candidate {
+        let endpoint = &self.endpoints[slot];
+        Candidate {
+            slot,
+            is_full: endpoint.full_until > self.now,
+            calls: endpoint.load() + 1,
+            room: u64::from(endpoint.room),
         }
     }
 
     /// Whether one more call would be more than a quarter above the endpoint's share of all calls in flight.
     pub fn is_over(&self, slot: usize) -> bool {
         let endpoint = &self.endpoints[slot];
-        let share = f64::from(endpoint.weight.configured()) / self.weight.max(1) as f64;
-        let bound = (BOUND * f64::from(self.in_flight + 1) * share)
-            .ceil()
-            .max(1.0);
-        f64::from(endpoint.in_flight + 1) > bound
+        let (own, all) = (u64::from(endpoint.in_flight), u64::from(self.in_flight) + 1);
+        // One more than `own` is above a bound that is rounded up where `own` has reached it.
+        let share = u64::from(endpoint.weight.configured());
+        own > 0 && own * self.weight * BOUND.1 >= all * share * BOUND.0
     }
 
     /// Nothing waits there, and it has not just said that it is full.

@@ -86,8 +86,12 @@ impl Balancer {
             endpoint.set_slowness(match median {
                 Some(median) if is_on => {
                     let slow = endpoint.speed.excess(median, now) - TOLERANCE;
-                    let stuck = ln(endpoint.standstill(now)) - median - AGE_TOLERANCE;
-                    slow.max(stuck).max(0.0)
+                    if endpoint.timed == 0 {
+                        slow.max(0.0)
+                    } else {
+                        let stuck = ln(endpoint.standstill(now)) - median - AGE_TOLERANCE;
+                        slow.max(stuck).max(0.0)
+                    }
                 }
                 _ => 0.0,
             });
@@ -120,7 +124,7 @@ impl Balancer {
                 _ => 1.0,
             };
             if fresh(endpoint).is_none() {
-                endpoint.others = 0.0;
+                endpoint.others = 0;
             }
         }
     }

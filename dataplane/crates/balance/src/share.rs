@@ -1,6 +1,7 @@
 //! A share of the last events, with exponential forgetting: by time, and where there are many by number, so that an
 //! endpoint that was busy and well for long is not believed for long when it fails.
 
+use super::decay::kept;
 use super::{Nanos, SECOND};
 
 /// Time in which what was counted falls to 1/e.
@@ -20,9 +21,8 @@ impl Share {
     pub fn record(&mut self, is_hit: bool, now: Nanos) {
         self.settle(now);
         if self.total >= MOST {
-            let keep = (MOST - 1.0) / self.total;
-            self.hits *= keep;
-            self.total *= keep;
+            self.hits *= 1.0 - 1.0 / MOST;
+            self.total *= 1.0 - 1.0 / MOST;
         }
         self.total += 1.0;
         self.hits += f64::from(u8::from(is_hit));
@@ -33,7 +33,7 @@ impl Share {
         let gap = now.saturating_sub(self.at);
         // Within a millisecond nothing is forgotten that matters.
         if gap > 1_000_000 {
-            let keep = (-(gap as f64) / MEMORY).exp();
+            let keep = kept(gap as f64 * (1.0 / MEMORY));
             self.total *= keep;
             self.hits *= keep;
             self.at = now;

@@ -1,12 +1,15 @@
 //! How fast an endpoint answers, in logarithms: a few very long calls among many move a mean of times, and hardly a mean
 //! of their logarithms; an endpoint that is k times slower moves it by ln k, whatever it serves.
 
+use super::decay;
 use super::{Nanos, SECOND};
 
 /// Weight of one sample, once there are 20.
 const ALPHA: f64 = 0.05;
 /// Most weight of a sample that comes after a long time without any.
 const SPARSE_ALPHA: f64 = 0.25;
+/// Time without samples that adds 1 to the weight of the next one.
+const SPARSE: f64 = 4.0 * SECOND as f64;
 /// What was learned is forgotten by a factor of e in this time, so that a slow endpoint is tried again.
 const MEMORY: f64 = 5.0 * SECOND as f64;
 /// Samples before an estimate says anything.
@@ -40,7 +43,7 @@ impl Speed {
         }
         self.samples = self.samples.saturating_add(1);
         let off = sample - self.mean;
-        let gap = now.saturating_sub(self.at) as f64 / (4.0 * SECOND as f64);
+        let gap = now.saturating_sub(self.at) as f64 * (1.0 / SPARSE);
         let usual = (1.0 / f64::from(self.samples)).max(ALPHA.max(gap.min(SPARSE_ALPHA)));
         let jump = ALPHA * f64::from(1 + 2 * self.run.abs());
         let alpha = usual.max(jump.min(JUMP_ALPHA));
@@ -73,11 +76,14 @@ impl Speed {
         let variance =
             (self.variance * count + PRIOR_VARIANCE * PRIOR_SAMPLES) / (count + PRIOR_SAMPLES);
         let sure = mean - median - 2.0 * (variance / count).sqrt();
-        sure.max(0.0) * (-(now.saturating_sub(self.at) as f64) / MEMORY).exp()
+        if sure <= 0.0 {
+            return 0.0;
+        }
+        sure * decay::kept(now.saturating_sub(self.at) as f64 * (1.0 / MEMORY))
     }
 }
 
 /// Logarithm of a time, which is at least a microsecond: what is faster is not told apart.
 pub fn ln(time: Nanos) -> f64 {
-    (time.max(1000) as f64).ln()
+    decay::ln(time.max(1000) as f64)
 }

@@ -6,6 +6,7 @@ pub const SCALE: u32 = 256;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Weight {
     scale: u32,
+    configured: u32,
     /// Configured weight x scale.
     full: u32,
     effective: u32,
@@ -14,16 +15,18 @@ pub struct Weight {
 impl Weight {
     /// Full weight. Configuration allows 1..=65535 only; a weight beyond it must not overflow, one of 0 not divide.
     pub fn new(configured: u32, scale: u32) -> Self {
-        let full = configured.clamp(1, 65535) * scale;
+        let configured = configured.clamp(1, 65535);
+        let full = configured * scale;
         Self {
             scale,
+            configured,
             full,
             effective: full,
         }
     }
 
     pub fn configured(self) -> u32 {
-        self.full / self.scale
+        self.configured
     }
 
     pub fn full(self) -> u32 {
@@ -59,7 +62,9 @@ impl Weight {
     }
 
     pub fn succeed(&mut self) {
-        self.effective += (self.full - self.effective).div_ceil(2);
+        if !self.is_full() {
+            self.effective += (self.full - self.effective).div_ceil(2);
+        }
     }
 
     pub fn fail(&mut self) {
@@ -76,7 +81,7 @@ impl Weight {
         let (before, next) = (u64::from(self.full), Self::new(configured, self.scale));
         let scaled = (u64::from(self.effective) * u64::from(next.full) + before / 2) / before;
         let scaled = u32::try_from(scaled).unwrap_or(next.full);
-        self.full = next.full;
+        (self.configured, self.full) = (next.configured, next.full);
         self.effective = scaled.clamp(self.floor(), self.full);
     }
 }

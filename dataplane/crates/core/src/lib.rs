@@ -3,7 +3,7 @@
 //! This crate knows no Python.
 //!
 //! Rooms, from the bottom up (tests/project/test_layout_rust.py says who may use whom): `code`, `balance`, `error`, `config`,
-//! `notice` (lines for the log), `stats` · `grpc`, `net` (sockets, connections, streams) · `call` (the answering end of one call) · `local` (what a
+//! `notice` (lines for the log), `stats`, `sync` · `grpc`, `net` (sockets, connections, streams) · `call` (the answering end of one call) · `local` (what a
 //! program answers itself) · `proxy` and `worker` (the two request paths) · `admin` (what is shown) · `program`.
 #![forbid(unsafe_code)]
 
@@ -20,6 +20,7 @@ mod notice;
 mod program;
 mod proxy;
 mod stats;
+mod sync;
 #[cfg(test)]
 mod testing;
 mod worker;
@@ -36,7 +37,7 @@ pub mod balancing {
         Ask, Balancer, Done, Entry, Nanos, Outcome, Picked, Refusal, Settings, View,
     };
     pub use crate::code::Code;
-    pub use crate::proxy::retry::RetryBudget;
+    pub use crate::proxy::budget::RetryBudget;
 }
 
 /// What the model server's requests are made of, and their answers.

@@ -1,23 +1,14 @@
 //! Bounds on what is in hand at one time: calls in flight, and request bytes held. Both are counters with RAII
 //! shares, so that no way out of a call (error, cancel, panic) can leave something counted.
 
+pub use super::in_flight::{InFlight, Permit};
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use super::in_flight::add_within;
 use crate::error::{Error, ErrorKind};
 use crate::stats::ProcessStats;
-
-/// Calls in flight, of a cluster or of the process.
-#[derive(Clone, Debug, Default)]
-pub struct InFlight {
-    calls: Arc<AtomicUsize>,
-}
-
-/// One call in flight, until it is dropped.
-#[derive(Debug)]
-pub struct Permit {
-    calls: Arc<AtomicUsize>,
-}
 
 /// Request bytes that the whole process holds: of messages being read, scanned, worked on, or kept for a retry.
 #[derive(Debug)]
@@ -33,29 +24,6 @@ pub struct HeldBytes {
 pub struct Held {
     budget: Arc<HeldBytes>,
     bytes: usize,
-}
-
-// === impl InFlight ===
-
-impl InFlight {
-    /// Count one more call; `None` when there are `limit` already. The limit comes with each call because a
-    /// reload may change it.
-    pub fn acquire(&self, limit: usize) -> Option<Permit> {
-        add_within(&self.calls, 1, limit).then(|| Permit {
-            calls: self.calls.clone(),
-        })
-    }
-
-    /// Calls in flight now.
-    pub fn count(&self) -> usize {
-        self.calls.load(Relaxed)
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.calls.fetch_sub(1, Relaxed);
-    }
 }
 
 // === impl HeldBytes ===
@@ -147,13 +115,6 @@ pub fn shed_low(what: &str, limit: usize) -> Error {
     Error::new(ErrorKind::Shed, text)
 }
 
-/// Add to a counter unless it would exceed the limit. Never above it, not even for a moment: an optimistic add
-/// that is taken back could refuse another caller for whom there was room.
-fn add_within(counter: &AtomicUsize, amount: usize, limit: usize) -> bool {
-    let add = |now: usize| now.checked_add(amount).filter(|&sum| sum <= limit);
-    counter.fetch_update(Relaxed, Relaxed, add).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,65 +124,11 @@ mod tests {
     }
 
     #[test]
-    fn permits_are_given_up_to_the_limit_and_come_back_when_dropped() {
-        let in_flight = InFlight::default();
-        let first = in_flight.acquire(2).expect("room");
-        let _second = in_flight.acquire(2).expect("room");
-        assert!(in_flight.acquire(2).is_none());
-        drop(first);
-        assert_eq!(in_flight.count(), 1);
-        assert!(in_flight.acquire(2).is_some());
-        assert_eq!(in_flight.count(), 1);
-    }
-
-    #[test]
-    fn a_lower_limit_waits_for_the_calls_in_flight() {
-        let in_flight = InFlight::default();
-        let mut permits: Vec<_> = (0..5).filter_map(|_| in_flight.acquire(5)).collect();
-        permits.truncate(3);
-        assert!(in_flight.acquire(3).is_none());
-        permits.truncate(2);
-        assert!(in_flight.acquire(3).is_some());
-        assert!(in_flight.acquire(0).is_none());
-    }
-
-    #[test]
     fn calls_of_low_priority_get_seven_tenths_and_at_least_one() {
         for (limit, low) in [(0, 0), (1, 1), (3, 3), (10, 7), (15, 11), (1024, 717)] {
             assert_eq!(low_limit(limit), low, "of {limit}");
         }
         assert!(low_limit(usize::MAX) < usize::MAX);
-    }
-
-    #[test]
-    fn a_panic_gives_its_permit_back() {
-        let in_flight = InFlight::default();
-        let copy = in_flight.clone();
-        let result = std::thread::spawn(move || {
-            let _permit = copy.acquire(1).expect("room");
-            panic!("the call fails");
-        })
-        .join();
-        assert!(result.is_err());
-        assert_eq!(in_flight.count(), 0);
-    }
-
-    #[test]
-    fn threads_never_exceed_the_limit_and_leave_nothing_counted() {
-        let (in_flight, most) = (InFlight::default(), AtomicUsize::new(0));
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..10_000 {
-                        let permit = in_flight.acquire(2);
-                        most.fetch_max(in_flight.count(), Relaxed);
-                        drop(permit);
-                    }
-                });
-            }
-        });
-        assert!(most.into_inner() <= 2);
-        assert_eq!(in_flight.count(), 0);
     }
 
     #[test]

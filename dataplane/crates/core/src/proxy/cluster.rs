@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 use super::address::{Address, User};
 use super::affinity::stable_hash;
+use super::budget::RetryBudget;
 use super::health::{Reported, Source};
 use super::loaded::Loaded;
-use super::retry::RetryBudget;
 use super::settings::Settings;
 use crate::balance::{
     self, Ask, Balancer, Done, Entry, Health, Nanos, Outcome, Picked, Refusal, State, View,
@@ -43,7 +43,7 @@ pub struct Cluster {
     set: Mutex<Set>,
     /// Woken when an endpoint becomes live or is found dead.
     changed: Notify,
-    waiting: AtomicUsize,
+    waiting: InFlight,
     order: RandomState,
     /// Where the balancer's time begins.
     started: Instant,
@@ -132,7 +132,7 @@ impl Cluster {
             set: Mutex::new(set),
             settings: ArcSwap::from_pointee(settings.clone()),
             changed: Notify::new(),
-            waiting: AtomicUsize::new(0),
+            waiting: InFlight::default(),
             order,
             started: Instant::from_std(started),
             health,
@@ -356,10 +356,10 @@ impl Cluster {
     /// Wait until an endpoint may be picked, as long as `connects` to them last or one of them has not even been tried
     /// yet. Returns whether another pick is worth it.
     pub async fn wait_live(&self, limit: Duration, connects: impl Future<Output = ()>) -> bool {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= MAX_WAITING {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        // Given back also by a call whose caller goes away meanwhile.
+        let Some(_waiting) = self.waiting.acquire(MAX_WAITING) else {
             return false;
-        }
+        };
         let mut connects = std::pin::pin!(connects);
         let found = tokio::time::timeout(limit, async {
             let mut have_ended = false;
@@ -383,7 +383,6 @@ impl Cluster {
             }
         })
         .await;
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
         found.unwrap_or(false)
     }
 

@@ -7,6 +7,7 @@ mod answer;
 mod ask;
 mod attempt;
 mod body;
+pub mod budget;
 mod call;
 mod checks;
 mod clock;
@@ -36,3 +37,6 @@ pub mod state;
 mod verdict;
 pub mod watch;
 pub mod worker;
+
+#[cfg(test)]
+mod budget_tests;

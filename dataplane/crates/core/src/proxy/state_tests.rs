@@ -381,3 +381,20 @@ fn a_label_that_could_be_a_version_is_refused() {
         );
     }
 }
+
+#[tokio::test]
+async fn calls_that_are_given_up_while_they_wait_for_a_connection_leave_room_for_others_to_wait() {
+    let shared = shared();
+    let models = json!([model("m", &[("a", 1)])]);
+    shared
+        .apply(&state(&[cluster("a", &[("127.0.0.1:1", 1)])], models))
+        .expect("good");
+    let cluster = shared.state.load().clusters[0].clone();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    // More than may wait at one time.
+    for given_up in 0..2000 {
+        let wait = cluster.wait_live(std::time::Duration::from_secs(60), std::future::pending());
+        let wait = std::pin::pin!(wait);
+        assert!(wait.poll(&mut context).is_pending(), "after {given_up}");
+    }
+}
