@@ -51,7 +51,7 @@ def test_a_contender_that_never_answers_is_named_with_its_log(tmp_path: Path, mo
 
 def test_a_contender_is_a_name_or_this_product_with_settings() -> None:
     assert find("envoy") is BALANCERS["envoy"]
-    with pytest.raises(ValueError, match="no contender apache; there are ours, nginx"):
+    with pytest.raises(ValueError, match="no contender apache; there are ours, ours:hedge=true, nginx"):
         find("apache")
 
 
@@ -59,4 +59,5 @@ def test_settings_of_a_contender_reach_its_cluster(tmp_path: Path, monkeypatch: 
     seen: list[dict[str, object]] = []
     monkeypatch.setattr("bench.balancers.ours", lambda *_, settings: seen.append(settings))
     find('ours:policy=p2c+max_attempts=1+retry_codes=["INTERNAL"]')("", Fleet([], [], 1000), tmp_path)
-    assert seen == [{"policy": "p2c", "max_attempts": 1, "retry_codes": ["INTERNAL"]}]
+    limit = {"attempt_timeout_ms": 500}  # half of the deadline, as of the others
+    assert seen == [limit | {"policy": "p2c", "max_attempts": 1, "retry_codes": ["INTERNAL"]}]

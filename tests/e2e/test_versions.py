@@ -35,8 +35,8 @@ def tfs(name: str = "m", version: int | None = None, label: str | None = None, s
     return bytes(request.SerializeToString())
 
 
-def multi(*labels: str) -> bytes:
-    """Return a MultiInferenceRequest with a task for each label."""
+def multi(*labels: str | None) -> bytes:
+    """Return a MultiInferenceRequest with a task for each label; None: a task without one."""
     request: Any = message_class("tensorflow.serving.MultiInferenceRequest")()
     for label in labels:
         _say(request.tasks.add().model_spec, "m", None, label)
@@ -259,7 +259,7 @@ def test_a_message_that_x_model_version_cannot_be_put_into_is_refused(access: Ac
         wanted = ("x-model-version", "4")
         zipped = message(gzip.compress(tfs()), compressed=True)
         refused(unary(caller, request_head(TFS, wanted, ("grpc-encoding", "gzip")), zipped), "compressed")
-        refused(unary(caller, request_head(MULTI, wanted), message(multi(""))), "each part")
+        refused(unary(caller, request_head(MULTI, wanted), message(multi(None))), "each part")
         refused(unary(caller, request_head(OIP_STREAM, wanted), message(oip())), "stream")
         # They may say the same themselves.
         zipped = message(gzip.compress(tfs(version=4)), compressed=True)

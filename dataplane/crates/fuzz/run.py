@@ -38,12 +38,20 @@ def compiled(target_dir: Path) -> Path:
         sys.exit("make fuzz: no C++ compiler found, which libFuzzer needs; install g++ or clang, or set CXX")
     versions = subprocess.run(["rustc", "-vV"], check=True, capture_output=True, text=True).stdout
     host: str = re.findall(r"^host: (.*)$", versions, re.MULTILINE)[0]
-    command = ["cargo", "build", "--locked", "--quiet", "--profile", "fuzz", "--package", "dl-inference-fuzz"]
-    command += ["--features", "libfuzzer", "--bin", "fuzz", "--target", host, "--target-dir", str(target_dir)]
+    command = [
+        "cargo",
+        "build",
+        "--locked",
+        "--quiet",
+        "--release",
+        "--manifest-path",
+        str(FUZZ / "libfuzzer/Cargo.toml"),
+    ]
+    command += ["--target", host, "--target-dir", str(target_dir)]
     flags = {"RUSTFLAGS": " ".join(COVERAGE), "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(COVERAGE)}
     if subprocess.run(command, cwd=ROOT, env=os.environ | flags, check=False).returncode:
         sys.exit("make fuzz: the fuzzer does not compile")
-    return target_dir / host / "fuzz" / "fuzz"
+    return target_dir / host / "release" / "fuzz"
 
 
 def fuzz(program: Path, target: str, seconds: int, folder: Path) -> str | None:

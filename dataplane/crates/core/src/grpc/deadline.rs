@@ -1,5 +1,6 @@
 //! The `grpc-timeout` header: a caller's timeout in, the time left out.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -17,6 +18,12 @@ const MICROSECONDS_BELOW: Duration = Duration::from_millis(10);
 
 /// Timeouts from this on need not be exact to a millisecond.
 const COARSE_FROM: Duration = Duration::from_secs(1);
+
+thread_local! {
+    /// The last value that was sent of those that repeat.
+    static LAST: RefCell<(u64, u8, HeaderValue)> =
+        const { RefCell::new((0, b'n', HeaderValue::from_static("0n"))) };
+}
 
 /// Parse `grpc-timeout`: one to eight digits and a unit out of `HMSmun`.
 ///
@@ -57,9 +64,23 @@ fn parse(text: &[u8]) -> Option<Duration> {
 /// ones are marked sensitive: HPACK would push an entry for each into the connection's dynamic table, evicting the
 /// entries that do repeat.
 pub fn format_timeout(timeout: Duration) -> HeaderValue {
-    let is_coarse = timeout >= COARSE_FROM;
     let (value, unit) = in_unit(timeout);
-    let value = if is_coarse { coarse(value) } else { value };
+    if timeout < COARSE_FROM {
+        let mut header = format(value, unit);
+        header.set_sensitive(true);
+        return header;
+    }
+    let value = coarse(value);
+    LAST.with_borrow_mut(|last| {
+        if (last.0, last.1) != (value, unit) {
+            *last = (value, unit, format(value, unit));
+        }
+        last.2.clone()
+    })
+}
+
+/// At most eight digits, and a unit.
+fn format(value: u64, unit: u8) -> HeaderValue {
     let mut text = [0_u8; 9];
     text[8] = unit;
     let mut start = 8;
@@ -74,16 +95,13 @@ pub fn format_timeout(timeout: Duration) -> HeaderValue {
         }
     }
     // Digits and a letter are a valid header value.
-    let mut header =
-        HeaderValue::from_bytes(&text[start..]).unwrap_or_else(|_| HeaderValue::from_static("1m"));
-    header.set_sensitive(!is_coarse);
-    header
+    HeaderValue::from_bytes(&text[start..]).unwrap_or_else(|_| HeaderValue::from_static("1m"))
 }
 
 /// The three leading digits of a value, and zeros.
 fn coarse(value: u64) -> u64 {
     let mut step = 1;
-    while value / step >= 1000 {
+    while value >= 1000 * step {
         step *= 10;
     }
     value - value % step

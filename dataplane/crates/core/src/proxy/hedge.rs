@@ -78,30 +78,11 @@ impl Call {
         if let Some(answer) = self.alone(attempt, &mut response, delay, clock).await {
             return self.begun(attempt, answer, &share.settings);
         }
-        let Some(mut second) = self.second(attempt, share, tried, clock) else {
+        let beside = self.beside(attempt, &mut response, (share, tried), clock);
+        let Some((is_first, begun, mut second)) = beside.await? else {
             return self.rest(attempt, response, share, clock).await;
         };
         let hedges = &share.cluster.stats.hedges;
-        let news = self.news(attempt, &mut response, &mut second, clock).await;
-        let (is_first, answer) = match news {
-            News::First(answer) => (true, answer),
-            News::Second(answer) => (false, answer),
-            News::Both(Failure::Expired(Expired::Attempt)) => {
-                (true, Err(Failure::Expired(Expired::Attempt)))
-            }
-            News::Both(failure) => {
-                hedges.add(HedgeResult::Failed);
-                let other = Ended::Failed(same(&failure));
-                self.settle(&mut second.attempt, other, clock);
-                return Err(Ended::Failed(failure));
-            }
-        };
-        let of = if is_first {
-            &mut *attempt
-        } else {
-            &mut second.attempt
-        };
-        let begun = self.begun(of, answer, &share.settings);
         if is_answer(&begun, share) {
             if !is_first {
                 std::mem::swap(attempt, &mut second.attempt);
@@ -139,6 +120,56 @@ impl Call {
             (true, false) => HedgeResult::Lost,
         });
         begun
+    }
+
+    /// Begin a second attempt, and wait for the first answer or failure of the two: whether it is the first attempt's, what
+    /// it is, and the second attempt; none where there may be no second. A second that never reached its endpoint makes
+    /// room for another.
+    async fn beside(
+        &mut self,
+        attempt: &mut Attempt,
+        response: &mut Awaited,
+        (share, tried): (&Share, &mut Vec<Arc<Endpoint>>),
+        clock: &mut Clock<'_>,
+    ) -> Result<Option<(bool, Begun, Second)>, Ended> {
+        let hedges = &share.cluster.stats.hedges;
+        loop {
+            let Some(mut second) = self.second(attempt, share, tried, clock) else {
+                return Ok(None);
+            };
+            let news = self.news(attempt, response, &mut second, clock).await;
+            let (is_first, answer) = match news {
+                News::First(answer) => (true, answer),
+                News::Second(answer) => (false, answer),
+                News::Both(Failure::Expired(Expired::Attempt)) => {
+                    (true, Err(Failure::Expired(Expired::Attempt)))
+                }
+                News::Both(failure) => {
+                    hedges.add(HedgeResult::Failed);
+                    let other = Ended::Failed(same(&failure));
+                    self.settle(&mut second.attempt, other, clock);
+                    return Err(Ended::Failed(failure));
+                }
+            };
+            let of = if is_first {
+                &mut *attempt
+            } else {
+                &mut second.attempt
+            };
+            let begun = self.begun(of, answer, &share.settings);
+            match begun {
+                Err(Ended::Failed(Failure::Endpoint(error)))
+                    if !is_first && error.kind.never_reached() =>
+                {
+                    hedges.add(HedgeResult::Failed);
+                    let ended = Ended::Failed(Failure::Endpoint(error));
+                    self.settle(&mut second.attempt, ended, clock);
+                    tried.push(second.attempt.endpoint);
+                    self.name_endpoint(&attempt.endpoint);
+                }
+                begun => return Ok(Some((is_first, begun, second))),
+            }
+        }
     }
 
     /// The answer of the first attempt, if it comes, or fails, within the delay.
@@ -262,14 +293,15 @@ impl Call {
     /// hedge would punish every second-fastest.
     fn lose(&mut self, attempt: &mut Attempt, delay: Duration) {
         let now = Instant::now();
-        let is_late = now - attempt.started > 2 * delay;
+        let took = now - attempt.started;
+        let is_late = took > 2 * delay;
         let outcome = if is_late {
             Outcome::Soft
         } else {
             Outcome::Neutral
         };
         attempt.endpoint.stats.failed(Code::Cancelled);
-        self.note(attempt, Code::Cancelled, outcome, now);
+        self.note(attempt, Code::Cancelled, outcome, took);
         if let Some(lease) = attempt.lease.take() {
             lease.finish(outcome, false, None, now);
         }

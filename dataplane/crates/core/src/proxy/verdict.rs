@@ -69,12 +69,13 @@ impl Call {
         let stats = &attempt.endpoint.stats;
         let is_answer = next.is_answer();
         let now = Instant::now();
+        let took = now - attempt.started;
         if is_answer {
-            stats.answered(code, now - attempt.started);
+            stats.answered(code, took);
         } else {
             stats.failed(code);
         }
-        self.note(attempt, code, outcome, now);
+        self.note(attempt, code, outcome, took);
         if let Some(lease) = attempt.lease.take() {
             lease.finish(outcome, is_answer, attempt.load.as_ref(), now);
         }
@@ -129,8 +130,8 @@ impl Call {
         }
     }
 
-    /// Remember an attempt that is over now; of many the first ones and the last.
-    pub fn note(&mut self, attempt: &Attempt, code: Code, outcome: Outcome, now: Instant) {
+    /// Remember an attempt that is over; of many the first ones and the last.
+    pub fn note(&mut self, attempt: &Attempt, code: Code, outcome: Outcome, took: Duration) {
         let ms = Microseconds::from_milliseconds;
         let said = attempt.load.filter(|load| load.compute_ms > 0.0);
         let times = said.map(|load| (ms(load.queue_ms), ms(load.compute_ms)));
@@ -139,7 +140,7 @@ impl Call {
         legs[free] = Some(Leg {
             endpoint: attempt.endpoint.clone(),
             started: (attempt.started - self.started).into(),
-            took: (now - attempt.started).into(),
+            took: took.into(),
             code,
             outcome,
             why: attempt.why,
