@@ -11,8 +11,8 @@ from pathlib import Path
 
 import grpc
 import pytest
-from fixtures.lacking import lacking
-from fixtures.processes import ROOT, Endpoint, Load, Process, built
+from fixtures.lacking import built, lacking
+from fixtures.processes import ROOT, Endpoint, Load, Process
 
 Run = Callable[..., Process]
 

@@ -20,9 +20,9 @@ import pytest
 from e2e.calls import FOR_M, ask, tfs_request
 from fixtures.access_process import TFS, Access, cluster, wait_until
 from fixtures.http2_peer import Endpoint, Peer, Stream, dial, echo, message, request_head, unary
-from fixtures.lacking import lacking
+from fixtures.lacking import built, lacking
 from fixtures.processes import Endpoint as Program
-from fixtures.processes import Load, Process, built
+from fixtures.processes import Load, Process
 
 MIB = 1 << 20
 UNREAD = message(tfs_request("m", 200_000))
