@@ -41,7 +41,7 @@ MAX_SEND_LAG_MS = 10.0
 # A scenario whose fault comes once needs no longer.
 SHORT_S = 12
 # Calls a second, of all contenders that run: beyond it the cores would say how long a call takes, not the endpoints.
-MAX_RATE = 4500
+MAX_RATE = 4800
 # Runs of the simulator, which costs little.
 VIRTUAL_SEEDS = 5
 # Width of one step of the lines over time.
