@@ -97,8 +97,12 @@ def test_an_endpoint_that_does_not_serve_gets_no_calls_until_it_does(
     wait_said(access, "WARNING", bad, "unknown -> not_serving, by grpc.health.v1")
     bad.health(Health.SERVING)
     wait_health(access, bad, "serving")
-    call(channel)
-    assert bad.count(TFS) > 0
+
+    def is_asked() -> bool:
+        call(channel)
+        return bad.count(TFS) > 0
+
+    wait_until(is_asked, "the endpoint, which starts slowly, gets a call")
     assert access.counter("dl_endpoint_health", endpoint=bad.address, health="serving") == 1
     wait_said(access, "INFO", bad, "not_serving -> serving, by grpc.health.v1")
     assert access.process.log.count(": health ") == 2  # that the other one serves is no change to tell

@@ -150,14 +150,17 @@ def test_a_call_that_may_not_be_made_twice_is_not(
     assert it.access.counter("dl_hedges_total") == 0
 
 
+@pytest.mark.parametrize("pause_s", [0.0, 0.3])
 def test_an_attempt_that_never_reached_an_endpoint_does_not_cost_the_call_its_hedge(
-    start_access: Any, start_scripted: Any, start_endpoint: Any, connect: Any
+    pause_s: float, start_access: Any, start_scripted: Any, start_endpoint: Any, connect: Any
 ) -> None:
+    """Whether it is refused before or after the hedge has begun."""
     refuses = threading.Event()
 
     def serve(stream: Stream) -> None:
         if not refuses.is_set():
             return echo(stream)
+        threading.Event().wait(pause_s)
         return stream.reset(REFUSED_STREAM)
 
     full, hangs, answers = start_scripted(serve), start_endpoint("--echo", "yes"), start_endpoint("--echo", "yes")
@@ -168,7 +171,7 @@ def test_an_attempt_that_never_reached_an_endpoint_does_not_cost_the_call_its_he
     it = Hedged(access, connect(access.address), [hangs, answers])
     refuses.set()
     hangs.tell("hang")
-    answered = [ask(it.channel, TFS, FOR_M, metadata=TO_M, timeout_s=5) for _ in range(40)]
+    answered = [ask(it.channel, TFS, FOR_M, metadata=TO_M, timeout_s=5) for _ in range(25)]
     assert {each.code for each in answered} == {Code.OK}
     assert {each.trailers["access-endpoint"] for each in answered} == {answers.address}
     assert max(each.attempts for each in answered) == 3

@@ -186,6 +186,7 @@ def test_a_request_that_was_kept_arrives_unchanged_once_it_is_taken(two_models: 
             stream.send(content[start : start + 7_001])
         wait_until(lambda: two_models.status()["unsent_bytes"] > 200_000, "it is kept")
         stream.send(b"", end=True)
+        wait_until(lambda: bool(untaking.calls), "the call comes")
         untaking.last_call().peer.act(lambda h2: h2.update_settings({4: len(content)}))
         assert stream.read_all() == content
     assert two_models.status()["unsent_bytes"] == 0

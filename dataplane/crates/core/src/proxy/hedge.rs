@@ -123,8 +123,8 @@ impl Call {
     }
 
     /// Begin a second attempt, and wait for the first answer or failure of the two: whether it is the first attempt's, what
-    /// it is, and the second attempt; none where there may be no second. A second that never reached its endpoint makes
-    /// room for another.
+    /// it is, and the second attempt; none where there may be no second. One that never reached its endpoint makes room
+    /// for another.
     async fn beside(
         &mut self,
         attempt: &mut Attempt,
@@ -158,14 +158,29 @@ impl Call {
             };
             let begun = self.begun(of, answer, &share.settings);
             match begun {
-                Err(Ended::Failed(Failure::Endpoint(error)))
-                    if !is_first && error.kind.never_reached() =>
-                {
-                    hedges.add(HedgeResult::Failed);
+                Err(Ended::Failed(Failure::Endpoint(error))) if error.kind.never_reached() => {
+                    let Second {
+                        attempt: mut other,
+                        stage,
+                    } = second;
+                    let mut opened = Ok(());
+                    if is_first {
+                        // The second takes its place.
+                        std::mem::swap(attempt, &mut other);
+                        clock.set_attempt(attempt.end(&share.settings));
+                        let next = self.opened(attempt, stage, clock).await;
+                        opened = next.map(|next| *response = next);
+                    }
+                    hedges.add(if is_first {
+                        HedgeResult::Won
+                    } else {
+                        HedgeResult::Failed
+                    });
                     let ended = Ended::Failed(Failure::Endpoint(error));
-                    self.settle(&mut second.attempt, ended, clock);
-                    tried.push(second.attempt.endpoint);
+                    self.settle(&mut other, ended, clock);
+                    tried.push(other.endpoint);
                     self.name_endpoint(&attempt.endpoint);
+                    opened.map_err(Ended::Failed)?;
                 }
                 begun => return Ok(Some((is_first, begun, second))),
             }
