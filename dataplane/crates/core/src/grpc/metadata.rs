@@ -9,9 +9,9 @@ use super::deadline::GRPC_TIMEOUT;
 pub const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// How the messages of the other direction may be compressed.
 pub const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-/// Attempts made before this one.
 /// How long to wait before the call is sent again, ms. gRFC A6, "Pushback": what is negative or no number means never.
 pub const RETRY_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+/// Attempts made before this one.
 pub const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 /// A call's id: the caller's, or made here; sent upstream, in trailers, log and INTERNAL messages.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

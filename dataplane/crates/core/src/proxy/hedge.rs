@@ -171,7 +171,7 @@ impl Call {
                         let next = self.opened(attempt, stage, clock).await;
                         opened = next.map(|next| *response = next);
                     }
-                    hedges.add(if is_first {
+                    hedges.add(if is_first && opened.is_ok() {
                         HedgeResult::Won
                     } else {
                         HedgeResult::Failed
