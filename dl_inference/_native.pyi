@@ -151,8 +151,13 @@ class Item:
 class Batch:
     """Requests handed to Python together. Dropped without a reply, each unanswered item gets INTERNAL."""
 
+    items: list[Item]
+    """A new list of all of them."""
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Item: ...
+    def is_gone(self, index: int) -> bool:
+        """Say whether nobody waits for an answer to an item: it is answered, its caller has gone, or it is too late."""
+
     def reply(self, index: int, kind: str, value: Any, names: list[str]) -> None:
         """Answer one item.
 
@@ -202,8 +207,19 @@ class Worker:
     def next_batch(self, timeout_ms: int) -> Batch | None:
         """Wait, without the GIL, for requests; None on time-out or when drained and empty."""
 
-    def measured(self, preprocess_s: float, model_s: float, postprocess_s: float) -> None:
-        """Count how long one call's stages took, in seconds, for ``dl_stage_seconds``."""
+    def measured(self, calls: int, rows: int, preprocess_s: float, model_s: float, postprocess_s: float) -> None:
+        """Count one call of the model.
+
+        Args:
+            calls: how many requests it was for, each of which counts in ``dl_stage_seconds``.
+            rows: what it got for them.
+            preprocess_s: seconds that each of them was in this stage.
+            model_s: the same.
+            postprocess_s: the same.
+        """
+
+    def left_out(self, calls: int) -> None:
+        """Count items that were not given to the model, as nobody waited for their answers any more."""
 
     def notices(self) -> list[tuple[str, str]]:
         """As Proxy.notices: callers of another protocol."""

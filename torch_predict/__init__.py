@@ -5,5 +5,6 @@ A hook may raise `InvalidInput` or `Error`; their text is the only one that reac
 
 from dl_inference.code import Code
 from torch_predict.errors import Error, InvalidInput
+from torch_predict.marks import batched, joined
 
-__all__ = ["Code", "Error", "InvalidInput"]
+__all__ = ["Code", "Error", "InvalidInput", "batched", "joined"]

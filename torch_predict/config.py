@@ -6,11 +6,52 @@ Defaults and units live here and in `dl_inference.serving`; the native front get
 from __future__ import annotations
 
 import os
+from typing import Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dl_inference.serving.limits import ServerLimits
 from dl_inference.serving.settings import CommonSettings, ProcessSettings
+
+
+class PadSettings(BaseModel):
+    """How requests that differ in the size of one axis are made equal, so that they can be joined."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    axis: int = Field(ge=1, le=31, description="Which; 0 are the rows.")
+    value: float = Field(default=0, description="What is put behind the shorter ones.")
+
+
+class BatchingSettings(BaseModel):
+    """How requests are joined for one call of the model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mode: Literal["auto", "always", "never"] = Field(
+        default="auto",
+        description="Join requests where the model shows that its answers are made row by row; always; never.",
+    )
+    max_rows: int = Field(default=64, ge=1, le=65_536, description="Most rows of one call of the model.")
+    max_delay_ms: int | None = Field(
+        default=None,
+        ge=0,
+        le=60_000,
+        description="How long a request waits for others, ms; default: as long as it pays, which the server learns.",
+    )
+    allowed_rows: tuple[int, ...] = Field(
+        default=(), description="Sizes that batches are rounded up to, ascending, max_rows last; default: any."
+    )
+    pad: PadSettings | None = Field(
+        default=None, description="The axis in which requests may differ, {axis, value}; default: none."
+    )
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> BatchingSettings:
+        sizes = self.allowed_rows
+        if sizes and (list(sizes) != sorted({*sizes}) or sizes[0] < 1 or sizes[-1] != self.max_rows):
+            raise ValueError(f"allowed_rows {[*sizes]} must ascend from 1 or more to max_rows, {self.max_rows}")
+        return self
 
 
 class ModelSettings(CommonSettings):
@@ -21,6 +62,9 @@ class ModelSettings(CommonSettings):
         default=None, description="data.names of every answer of rank >= 2; default t:0, t:1 ..."
     )
     max_batch: int = Field(default=64, gt=0, description="Most requests that Python gets at once.")
+    batching: BatchingSettings = Field(
+        default=BatchingSettings(), description="How requests are joined for one call of the model: docs/batching.md."
+    )
     stream_idle_timeout_ms: int = Field(
         default=300_000, gt=0, description="An OIP stream that brings no message for this time ends, ms."
     )

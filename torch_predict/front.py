@@ -28,6 +28,7 @@ class WorkerConfig(BaseModel):
     outputs: list[dict[str, Any]]
     max_queue: int
     max_batch: int
+    batching: dict[str, Any]
     timeout_ms: int
     stream_idle_timeout_ms: int
     load_reports: bool
@@ -35,7 +36,9 @@ class WorkerConfig(BaseModel):
     limits: ServerLimits
 
 
-def worker_config(options: ServeOptions, folder: ModelFolder, version: Version, metadata: Signature) -> WorkerConfig:
+def worker_config(
+    options: ServeOptions, folder: ModelFolder, version: Version, metadata: Signature, *, joins: bool
+) -> WorkerConfig:
     """Return what the front of one served version is told.
 
     Args:
@@ -43,6 +46,7 @@ def worker_config(options: ServeOptions, folder: ModelFolder, version: Version, 
         folder: the model's.
         version: the one that is served.
         metadata: inputs and outputs for ModelMetadata.
+        joins: whether the model is called once for the requests of a batch.
     """
     settings = folder.settings
     return WorkerConfig(
@@ -57,6 +61,11 @@ def worker_config(options: ServeOptions, folder: ModelFolder, version: Version, 
         outputs=[asdict(spec) for spec in metadata.outputs],
         max_queue=settings.max_queue,
         max_batch=settings.max_batch,
+        batching={
+            "joins": joins,
+            "max_rows": settings.batching.max_rows,
+            "max_delay_ms": settings.batching.max_delay_ms if joins else None,
+        },
         timeout_ms=settings.timeout_ms,
         stream_idle_timeout_ms=settings.stream_idle_timeout_ms,
         load_reports=settings.load_reports,

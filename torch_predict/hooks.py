@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from dl_inference.serving.load_error import LoadError
+from torch_predict.errors import BadAnswer
+from torch_predict.marks import Mode, mode_of
 from torch_predict.modules import import_from
 from torch_predict.sources import HOOKS, misnamed, misnaming
 
@@ -46,6 +48,10 @@ class Hooks:
     preprocess: Callable[[Any, Meta], Any] | None = None
     run_model: Callable[[Any, Any, Meta], Any] | None = None
     postprocess: Callable[[Any, Meta], Any] | None = None
+    modes: Mapping[str, Mode] = field(default_factory=dict)
+    """How each of them wants to be called, by its name."""
+    batched: Mapping[str, Callable[..., list[Any]]] = field(default_factory=dict)
+    """Those that take lists, by name: of payloads and of metas, `run_model` of a model before."""
 
 
 def load(folder: Path) -> Hooks:
@@ -60,34 +66,59 @@ def load(folder: Path) -> Hooks:
     own = [name for name, value in vars(module).items() if inspect.isfunction(value)]
     for name, hook in misnamed(own):
         raise LoadError(module.__file__, *misnaming(name, hook))
+    modes: dict[str, Mode] = {}
+    batched: dict[str, Callable[..., list[Any]]] = {}
     return Hooks(
-        preprocess=_unary(module, "preprocess"),
-        run_model=_run_model(module),
-        postprocess=_unary(module, "postprocess"),
+        preprocess=_hook(module, "preprocess", 0, modes, batched),
+        run_model=_hook(module, "run_model", 1, modes, batched),
+        postprocess=_hook(module, "postprocess", 0, modes, batched),
+        modes=modes,
+        batched=batched,
     )
 
 
-def _unary(module: ModuleType, name: str) -> Callable[[Any, Meta], Any] | None:
+def _hook(
+    module: ModuleType,
+    name: str,
+    before: int,
+    modes: dict[str, Mode],
+    batched: dict[str, Callable[..., list[Any]]],
+) -> Callable[..., Any] | None:
+    """Return a hook that takes one request: `before` other arguments, what it brought, its meta."""
     function = _exported(module, name)
     if function is None:
         return None
-    if _takes_meta(module, name, function, 1):
-        return lambda x, meta: function(x, meta=meta)
-    return lambda x, meta: function(x)
-
-
-def _run_model(module: ModuleType) -> Callable[[Any, Any, Meta], Any] | None:
-    function = _exported(module, "run_model")
-    if function is None:
-        return None
-    if not inspect.isfunction(function):
+    if name == "run_model" and not inspect.isfunction(function):
         _LOGGER.warning(
             "%s: run_model is a %s, not a plain function, so it is not used", module.__file__, type(function).__name__
         )
         return None
-    if _takes_meta(module, "run_model", function, 2):
-        return lambda model, x, meta: function(model, x, meta=meta)
-    return lambda model, x, meta: function(model, x)
+    mode = modes[name] = mode_of(function)
+    keyword = "metas" if mode == "batched" else "meta"
+    takes_meta = _takes(module, name, function, before + 1, keyword)
+    if mode != "batched":
+        if before:
+            return (
+                (lambda model, x, meta: function(model, x, meta=meta))
+                if takes_meta
+                else (lambda model, x, meta: function(model, x))
+            )
+        return (lambda x, meta: function(x, meta=meta)) if takes_meta else (lambda x, meta: function(x))
+
+    def of_many(*arguments: Any) -> list[Any]:
+        return function(*arguments[:-1], **({"metas": arguments[-1]} if takes_meta else {}))  # type: ignore[no-any-return]
+
+    def of_one(*arguments: Any) -> Any:
+        *others, x, meta = arguments
+        results = of_many(*others, [x], [meta])
+        if not isinstance(results, list | tuple) or len(results) != 1:
+            raise BadAnswer(f"{name} is batched, and returned no list with one result for one request")
+        if isinstance(results[0], BaseException):
+            raise results[0]
+        return results[0]
+
+    batched[name] = of_many
+    return of_one
 
 
 def _exported(module: ModuleType, name: str) -> Any:
@@ -102,7 +133,7 @@ def _exported(module: ModuleType, name: str) -> Any:
     return function
 
 
-def _takes_meta(module: ModuleType, name: str, function: Callable[..., Any], positional: int) -> bool:
+def _takes(module: ModuleType, name: str, function: Callable[..., Any], positional: int, keyword: str) -> bool:
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise LoadError(module.__file__, f"{name} is async", f"define {HOOKS[name]} without async")
     try:
@@ -111,7 +142,7 @@ def _takes_meta(module: ModuleType, name: str, function: Callable[..., Any], pos
         return False
     arguments = [None] * positional
     try:
-        signature.bind(*arguments, meta={})
+        signature.bind(*arguments, **{keyword: {}})
     except TypeError:
         pass
     else:

@@ -37,6 +37,7 @@ def load_predictor(
     import torch  # noqa: PLC0415  (takes seconds: not before the folder is known to be good)
 
     from torch_predict.predictor import Predictor  # noqa: PLC0415  (torch)
+    from torch_predict.proof import prove  # noqa: PLC0415  (torch)
     from torch_predict.warmup import warm_up  # noqa: PLC0415  (torch)
 
     torch.set_num_threads(settings.torch_threads)
@@ -54,6 +55,8 @@ def load_predictor(
     if warmed.samples:
         _LOGGER.info("warmed up with %d samples in %.1f s", warmed.samples, time.monotonic() - started)
     predictor.learn(warmed.inputs, warmed.outputs)
+    predictor.joining = prove(predictor, folder.settings.batching, folder.path)
+    _LOGGER.info("%s", predictor.joining.reason)
     return predictor
 
 

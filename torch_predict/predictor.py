@@ -9,17 +9,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from torch_predict import oip, outputs
+from torch_predict.answering import Counts, answer
+from torch_predict.arrays import array_of
 from torch_predict.blame import place_of
 from torch_predict.calling import Model
 from torch_predict.errors import BadAnswer, BadInput, RequestError, status_of, words_of
 from torch_predict.hooks import Hooks, Meta
+from torch_predict.joining import Joining
 from torch_predict.seldon import Answer, answer_of, payload_of, plain
 from torch_predict.signature import Signature, TensorSpec
 
@@ -29,8 +33,18 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 
-Measured = Callable[[float, float, float], None]
-"""Takes the seconds of one item's preprocess, model and postprocess."""
+
+class _Nobody:
+    """Is told how batches went where nobody wants to know."""
+
+    def measured(self, calls: int, rows: int, preprocess_s: float, model_s: float, postprocess_s: float) -> None:
+        """Forget it."""
+
+    def left_out(self, calls: int) -> None:
+        """Forget it."""
+
+
+NOBODY = _Nobody()
 
 _MAX_TOLD = 64
 """Places of failures that are remembered; a model has a few."""
@@ -56,34 +70,101 @@ class Predictor:
             class_names: data.names of every answer of rank >= 2; None: ``t:0``, ``t:1`` ...
             signature: what the model's runtime knows of it; None: the names of its arguments.
         """
-        self._model = Model(model, device, signature)
-        self._hooks = hooks
+        self.model = Model(model, device, signature)
+        self.hooks = hooks
         self._class_names = class_names
+        self.joining = Joining()
+        """Whether requests are joined: not before somebody has seen that they may be."""
         self._model_at = self._result_at = 0.0  # when the last item came to the model, and left it
         self.metadata = self._own_metadata()
         """What callers are told of inputs and outputs."""
         self._told: set[tuple[object, ...]] = set()
         """Kinds of failures whose traceback is in the log."""
 
-    def answer(self, batch: Batch, measured: Measured = lambda preprocess_s, model_s, postprocess_s: None) -> None:
+    def answer(self, batch: Batch, counts: Counts = NOBODY) -> None:
         """Answer every item of a batch, each with its own result or its own error.
 
         Args:
             batch: of the front.
-            measured: told how long the stages of each answered item took; `Worker.measured`.
+            counts: told how it went.
         """
-        for index in range(len(batch)):
-            item = batch[index]
+        if self.is_joining:
+            answer(self, batch, counts)
+            return
+        for index, item in enumerate(batch.items):
+            if batch.is_gone(index):
+                counts.left_out(1)
+                continue
             began = time.perf_counter()
             try:
                 _reply(batch, index, self.predict(item))
                 model_at, result_at = self._model_at, self._result_at
-                measured(model_at - began, result_at - model_at, time.perf_counter() - result_at)
+                rows = len(item.value) if isinstance(item.value, np.ndarray) and item.value.ndim else 1
+                after = time.perf_counter() - result_at
+                counts.measured(1, rows, model_at - began, result_at - model_at, after)
             except BaseException as error:  # whatever a hook raises, the next item is still answered
-                # Before the caller knows of it, who may look for it at once. A handler of the hook's own may fail, too.
-                with contextlib.suppress(BaseException):
-                    self._log(error, item.request_id)
-                batch.fail(index, *status_of(error, item.request_id))
+                self.fail(batch, index, error, item.request_id)
+
+    @property
+    def is_program(self) -> bool:
+        """Whether the model is a program that knows its own shapes."""
+        return self.model.signature.arrange is not None
+
+    @property
+    def is_joining(self) -> bool:
+        """Whether a batch is more than its requests one after the other."""
+        return self.joining.is_on or bool(self.hooks.batched)
+
+    def fail(self, batch: Batch, index: int, error: BaseException, request_id: str) -> None:
+        """Answer an item with an error; the log has what the caller may not see."""
+        # Before the caller knows of it, who may look for it at once. A handler of the hook's own may fail, too.
+        with contextlib.suppress(BaseException):
+            self._log(error, request_id)
+        batch.fail(index, *status_of(error, request_id))
+
+    def reply(self, batch: Batch, index: int, result: Any, kind: str) -> None:
+        """Answer an item with what its last stage made."""
+        sent = self._sent(result, kind)
+        if kind == "infer":
+            _reply(batch, index, Answer(kind, oip.outputs_of(sent), []))
+        else:
+            _reply(batch, index, answer_of(sent, kind, self._class_names))
+
+    def payload_of(self, item: Item | Sample) -> Any:
+        """Return what the first stage gets of an item.
+
+        Raises:
+            InvalidInput: there is no such thing in it.
+        """
+        if item.kind != "infer":
+            return payload_of(item)
+        return oip.hook_input_of(item.value) if self._has_input_hook else item.value
+
+    def call(self, x: Any, meta: Meta, kind: str) -> Any:
+        """Return what `run_model`, or the model, makes of what the first stage made."""
+        run_model = self.hooks.run_model
+        if run_model is not None:
+            return run_model(self.model.module, x, meta)
+        if kind == "infer" and not self._has_input_hook:
+            return self.model.call(self.model.signature.bind(x), {})
+        return self._call_model(x, meta, kind)
+
+    def plain(self, result: Any) -> Any:
+        """Return a model's result as it is split: one that no hook wants as an array, which is cheaper."""
+        is_models_own = self.hooks.run_model is None and self.hooks.postprocess is None
+        return array_of(result) if is_models_own and isinstance(result, torch.Tensor) else result
+
+    def tags_key(self, meta: Meta) -> Hashable:
+        """Return what the metas of requests that are joined must have in common."""
+        tags = meta.get("tags")
+        return repr(sorted(tags.items())) if tags else None
+
+    def join_no_more(self) -> None:
+        """Call the model for each request from now on: its answers have shown that they are not made row by row."""
+        if self.joining.is_on:
+            reason = "an answer of the model has not one row for each row of its input"
+            _LOGGER.warning("requests are not joined any more: %s", reason)
+            self.joining = replace(self.joining, is_on=False, reason=reason)
 
     def predict(self, item: Item | Sample) -> Answer:
         """Return one item's answer; raises what its hooks raise.
@@ -107,8 +188,8 @@ class Predictor:
         if self._has_input_hook:
             inputs = [oip.seen_input("input", payload, None)]
         else:  # which gets a dict in JSON by the names of its own inputs
-            dtype = str(self._model.dtype).removeprefix("torch.")
-            named = self._model.named(payload, sample.kind)
+            dtype = str(self.model.dtype).removeprefix("torch.")
+            named = self.model.named(payload, sample.kind)
             inputs = [oip.seen_input(name, array, dtype) for name, array in named.items()]
         return inputs, oip.seen_outputs(oip.outputs_of(self._sent(result, "infer")))
 
@@ -119,26 +200,26 @@ class Predictor:
 
     def _own_metadata(self) -> Signature:
         # Where a hook stands in between, what the model takes or gives is not what callers send or get.
-        is_changed = self._hooks.run_model is not None or self._hooks.postprocess is not None
-        known = self._model.signature
+        is_changed = self.hooks.run_model is not None or self.hooks.postprocess is not None
+        known = self.model.signature
         inputs = () if self._has_input_hook else known.inputs
         return Signature(None, inputs, () if is_changed else known.outputs)
 
     @property
     def _has_input_hook(self) -> bool:
         """Whether a hook gets what a request brings, and not the model itself."""
-        return self._hooks.preprocess is not None or self._hooks.run_model is not None
+        return self.hooks.preprocess is not None or self.hooks.run_model is not None
 
     @torch.no_grad()
     def _infer(self, inputs: dict[str, np.ndarray[Any, Any]], meta: Meta) -> Any:
         """Return what hooks and model make of an OIP request's inputs."""
         if self._has_input_hook:
             return self.run(oip.hook_input_of(inputs), meta, "infer")
-        given = self._model.signature.bind(inputs)
+        given = self.model.signature.bind(inputs)
         self._model_at = time.perf_counter()
-        x = self._model.call(given, {})
+        x = self.model.call(given, {})
         self._result_at = time.perf_counter()
-        postprocess = self._hooks.postprocess
+        postprocess = self.hooks.postprocess
         return self._sent(x if postprocess is None else postprocess(x, meta), "infer")
 
     def run(self, x: Any, meta: Meta, kind: str) -> Any:
@@ -147,19 +228,19 @@ class Predictor:
 
     def _sent(self, result: Any, kind: str) -> Any:
         # What a hook returned is sent as it is, as in the original: a tensor is an error then.
-        is_models_own = self._hooks.run_model is None and self._hooks.postprocess is None
+        is_models_own = self.hooks.run_model is None and self.hooks.postprocess is None
         return outputs.sent(result, kind) if is_models_own else result
 
     # no_grad as the original has it; inference_mode would be a little cheaper, but a run_model that turns
     # gradients on for a moment, or writes in place to what it kept, fails under it.
     @torch.no_grad()
     def _result(self, x: Any, meta: Meta, kind: str) -> Any:
-        hooks = self._hooks
+        hooks = self.hooks
         if hooks.preprocess is not None:
             x = hooks.preprocess(x, meta)
         run_model = hooks.run_model
         self._model_at = time.perf_counter()
-        x = self._call_model(x, meta, kind) if run_model is None else run_model(self._model.module, x, meta)
+        x = self._call_model(x, meta, kind) if run_model is None else run_model(self.model.module, x, meta)
         self._result_at = time.perf_counter()
         return x if hooks.postprocess is None else hooks.postprocess(x, meta)
 
@@ -169,10 +250,10 @@ class Predictor:
         # original passed all of them, the key too.
         if kind == "infer" or len(tags) <= 1:
             tags = {}
-        self._model.check_tags(tags)
-        if self._hooks.preprocess is None:  # as the caller sent it, and so the caller's mistake where it does not fit
-            return self._model.call(self._model.named(x, kind), tags)
-        return self._model.call_made(x, tags, is_named=kind == "infer")
+        self.model.check_tags(tags)
+        if self.hooks.preprocess is None:  # as the caller sent it, and so the caller's mistake where it does not fit
+            return self.model.call(self.model.named(x, kind), tags)
+        return self.model.call_made(x, tags, is_named=kind == "infer")
 
     def _log(self, error: BaseException, request_id: str) -> None:
         """Log a failure; those that callers can bring about have their traceback in the log once for each place."""

@@ -73,7 +73,9 @@ def serve(
             announcement = Announcement(options.registration or registry.read(os.environ), "torch_predict")
             announcement.check(options.listen, served)
             predictor = load_predictor(folder, chosen, allow_pickle=options.allow_pickle, settings=settings)
-            document = worker_config(options, folder, chosen, predictor.metadata).model_dump_json()
+            document = worker_config(
+                options, folder, chosen, predictor.metadata, joins=predictor.is_joining
+            ).model_dump_json()
             worker = make_worker(document, DESCRIPTORS)
             bound = _start(worker)
             announcement.open(bound)
@@ -145,7 +147,7 @@ def _run(
             batch = worker.next_batch(POLL_MS)
             listened_at = _listen(worker, listened_at)
             if batch is not None:
-                predictor.answer(batch, worker.measured)
+                predictor.answer(batch, worker)
             elif draining.is_set():
                 ended.wait(0.01)  # a drained front has nothing to wait for and says so at once
         except BaseException:

@@ -52,6 +52,8 @@ class Signature:
     outputs: tuple[TensorSpec, ...] = ()
     sizes: Mapping[tuple[str, int], Size] = field(default_factory=dict)
     """By input and axis, for axes that vary within bounds."""
+    rows: str = ""
+    """What the program calls the first axis, where all inputs and outputs share one that was left open."""
     arrange: Callable[[Mapping[str, Any]], tuple[Sequence[Any], Mapping[str, Any]]] | None = None
     """Makes positional and keyword arguments of inputs by name; None: by the arguments' order."""
 

@@ -61,6 +61,7 @@ def config(**changes: Any) -> str:
         "outputs": [],
         "max_queue": 100,
         "max_batch": 16,
+        "batching": {"joins": False, "max_rows": 64, "max_delay_ms": None},
         "timeout_ms": 20000,
         "stream_idle_timeout_ms": 20000,
         "load_reports": True,
@@ -673,12 +674,15 @@ def test_without_an_admin_port_http1_is_told_so(serve: Any) -> None:
 def test_the_stages_of_calls_are_in_the_metrics(serve: Any) -> None:
     served = serve(admin="127.0.0.1:0").answer(echo)
     served.call(seldon())
-    served.worker.measured(0.002, 0.05, float("nan"))
+    served.worker.measured(2, 3, 0.002, 0.05, float("nan"))
+    served.worker.left_out(1)
     with urllib.request.urlopen(f"http://{served.addresses[1]}/metrics", timeout=10) as response:
         page = response.read().decode()
     counts = re.findall(r'dl_stage_seconds_count{stage="(\w+)"} (\d+)', page)
-    assert counts == [("queue", "1"), ("preprocess", "1"), ("model", "1"), ("postprocess", "1")]
-    assert 'dl_stage_seconds_sum{stage="model"} 0.05\n' in page
+    assert counts == [("queue", "1"), ("preprocess", "2"), ("model", "2"), ("postprocess", "2")]
+    assert 'dl_stage_seconds_sum{stage="model"} 0.1\n' in page
+    assert "dl_model_calls_total 1\ndl_model_rows_total 3\n" in re.sub("#.*\n", "", page)
+    assert 'dl_calls_left_total{place="batch"} 1\n' in page
 
 
 def test_a_unix_socket_is_served(serve: Any, tmp_path: Any) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -589,10 +590,12 @@ def test_the_stages_of_each_answered_item_are_measured_and_none_of_one_that_fail
 
     hooks = Hooks(preprocess=hook(slow), run_model=lambda model, x, meta: x * model(x), postprocess=None)
     measured = []
+    counts = SimpleNamespace(measured=lambda *told: measured.append(told))
     predictor = Predictor(lambda x: slow(slow(x)), hooks, CPU)
     batch = FakeBatch(FakeItem("tensor", np.ones((1, 2))), FakeItem("strData", "x"))
-    predictor.answer(batch, lambda *stages: measured.append(stages))
-    ((preprocess_s, model_s, postprocess_s),) = measured
+    predictor.answer(batch, counts)
+    ((calls, rows, preprocess_s, model_s, postprocess_s),) = measured
+    assert (calls, rows) == (1, 1)
     assert 0.02 <= preprocess_s < model_s
     assert model_s >= 0.04
     assert postprocess_s >= 0

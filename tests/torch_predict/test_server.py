@@ -56,8 +56,11 @@ class FakeWorker:
     def stop(self):
         self.calls.append("stop")
 
-    def measured(self, preprocess_s, model_s, postprocess_s):
-        self.stages.append((preprocess_s, model_s, postprocess_s))
+    def measured(self, calls, rows, preprocess_s, model_s, postprocess_s):
+        self.stages.append((calls, rows))
+
+    def left_out(self, calls):
+        self.stages.append("left")
 
     def notices(self):
         return []

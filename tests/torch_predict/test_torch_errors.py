@@ -11,7 +11,7 @@ from torch_predict.errors import status_of
 
 
 def test_the_public_names_are_complete():
-    assert torch_predict.__all__ == ["Code", "Error", "InvalidInput"]
+    assert torch_predict.__all__ == ["Code", "Error", "InvalidInput", "batched", "joined"]
 
 
 def test_codes_are_grpcs():

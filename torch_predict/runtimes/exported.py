@@ -104,7 +104,8 @@ class Exported(Runtime):
         arguments = tuple(Argument(name) for name, value in inputs if hasattr(value, "shape"))
         specs = _specs([(name, value) for name, value in inputs if hasattr(value, "shape")])
         sizes = _sizes(inputs, getattr(model, "range_constraints", None) or {})
-        return Signature(arguments, specs, _sent(_specs(outputs)), sizes, _arranged(inputs, structure))
+        rows = _shared_axis([value for _, value in inputs if hasattr(value, "shape")] + [value for _, value in outputs])
+        return Signature(arguments, specs, _sent(_specs(outputs)), sizes, rows, _arranged(inputs, structure))
 
 
 def _declared(program: dict[str, Any]) -> Signature:
@@ -186,6 +187,13 @@ def _sizes(inputs: list[tuple[str, Any]], ranges: Any) -> dict[tuple[str, int], 
                 lowest, highest = (0, None) if bounds is None else (_number(bounds.lower), _number(bounds.upper))
                 sizes[name, axis] = Size(lowest or 0, highest, str(size))
     return sizes
+
+
+def _shared_axis(values: list[Any]) -> str:
+    """Return the symbol of the first axis of all tensors; empty where they do not share an open one."""
+    firsts = [next(iter(getattr(value, "shape", ())), 0) for value in values]
+    names = {"" if isinstance(first, int) else str(first) for first in firsts}
+    return names.pop() if len(names) == 1 else ""
 
 
 def _number(bound: Any) -> int | None:

@@ -231,6 +231,7 @@ pub struct WorkerConfig {
     pub max_queue: usize,
     /// Most requests of one batch.
     pub max_batch: usize,
+    pub batching: BatchingConfig,
     /// Deadline of calls that bring none.
     pub timeout_ms: u64,
     /// A stream that brings no message for this time ends.
@@ -240,6 +241,18 @@ pub struct WorkerConfig {
     /// Bounds of the histograms in /metrics, as near as may be; ascending.
     pub latency_buckets_ms: Vec<f64>,
     pub limits: Limits,
+}
+
+/// How a model server makes batches.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchingConfig {
+    /// Whether Python calls the model once for the requests of a batch.
+    pub joins: bool,
+    /// Most rows of a batch of several requests.
+    pub max_rows: usize,
+    /// How long the oldest request of a batch waits for others; absent: as the server learns.
+    pub max_delay_ms: Option<u64>,
 }
 
 /// One input or output of a model, as ModelMetadata describes it.

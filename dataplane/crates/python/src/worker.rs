@@ -6,7 +6,7 @@ use dl_core::ModelServer;
 use dl_core::model::{Call, ReplySlot, Slots};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyDict, PyList};
 
 use crate::convert::{self, invalid};
 use crate::{lines, native};
@@ -69,6 +69,12 @@ impl Batch {
         item.ok_or_else(|| PyIndexError::new_err(format!("no item {index}")))
     }
 
+    #[getter]
+    fn items(&self, py: Python<'_>) -> PyResult<Py<PyList>> {
+        let items = self.items.iter().map(|item| item.clone_ref(py));
+        Ok(PyList::new(py, items)?.unbind())
+    }
+
     fn reply(
         &self,
         index: usize,
@@ -79,6 +85,10 @@ impl Batch {
         convert::with_answer(kind, value, &mut |content| {
             self.slots.answer(index, content, &names).map_err(invalid)
         })
+    }
+
+    fn is_gone(&self, index: usize) -> bool {
+        self.slots.is_gone(index)
     }
 
     fn fail(&self, index: usize, code: u8, message: String, kind: &str) -> PyResult<()> {
@@ -107,11 +117,22 @@ impl Worker {
         Some(Batch::new(py, calls))
     }
 
-    fn measured(&self, preprocess_s: f64, model_s: f64, postprocess_s: f64) {
+    fn measured(
+        &self,
+        calls: usize,
+        rows: usize,
+        preprocess_s: f64,
+        model_s: f64,
+        postprocess_s: f64,
+    ) {
         // What is no time (a clock that was set back) counts as none.
         let time = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        self.front
-            .measured(time(preprocess_s), time(model_s), time(postprocess_s));
+        let stages = [preprocess_s, model_s, postprocess_s].map(time);
+        self.front.measured(calls, rows, stages);
+    }
+
+    fn left_out(&self, calls: u64) {
+        self.front.left_out(calls);
     }
 
     fn notices(&self, py: Python<'_>) -> Vec<(&'static str, String)> {

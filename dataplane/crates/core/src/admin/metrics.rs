@@ -73,6 +73,28 @@ fn stages(page: &mut Exposition, view: &MetricsView<'_>) {
     for (stage, seconds) in stages.all() {
         family.histogram(&[("stage", stage)], &seconds.snapshot(), &view.buckets);
     }
+    for (name, help, count) in [
+        (
+            "dl_model_calls_total",
+            "How often the model was called.",
+            &stages.model_calls,
+        ),
+        (
+            "dl_model_rows_total",
+            "Rows that the model was called with.",
+            &stages.model_rows,
+        ),
+    ] {
+        let mut family = page.family(name, Kind::Counter, help);
+        family.sample(&[], count.load(Relaxed));
+    }
+    let mut family = page.family(
+        "dl_calls_left_total",
+        Kind::Counter,
+        "Calls whose caller went, or whose deadline passed, before they came to the model.",
+    );
+    family.sample(&[("place", "queue")], view.left_in_queue);
+    family.sample(&[("place", "batch")], stages.left_in_hand.load(Relaxed));
 }
 
 fn attempts(page: &mut Exposition, view: &MetricsView<'_>) {

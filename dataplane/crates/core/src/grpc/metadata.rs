@@ -89,9 +89,31 @@ pub fn previous_attempts(headers: &HeaderMap) -> u32 {
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
+/// How much a call matters beside others, as its caller says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Priority {
+    High,
+    #[default]
+    Normal,
+    Low,
+}
+
+impl Priority {
+    pub const COUNT: usize = 3;
+}
+
+/// What the caller says of it; anything but `high` and `low` is normal.
+pub fn priority(headers: &HeaderMap) -> Priority {
+    match rare(headers, &X_PRIORITY).map(HeaderValue::as_bytes) {
+        Some(b"high") => Priority::High,
+        Some(b"low") => Priority::Low,
+        _ => Priority::Normal,
+    }
+}
+
 /// Whether the caller says that others matter more.
 pub fn is_low_priority(headers: &HeaderMap) -> bool {
-    rare(headers, &X_PRIORITY).is_some_and(|value| value == "low")
+    priority(headers) == Priority::Low
 }
 
 /// The caller's request id, if it is one: 1 to 64 of `A-Z a-z 0-9 . _ -`.
@@ -239,6 +261,13 @@ mod tests {
             assert!(!is_low_priority(&map(&[("x-priority", other)])), "{other}");
         }
         assert!(!is_low_priority(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_call_is_of_high_priority_only_where_it_says_exactly_that() {
+        assert_eq!(priority(&map(&[("x-priority", "high")])), Priority::High);
+        assert_eq!(priority(&map(&[("x-priority", "High")])), Priority::Normal);
+        assert_eq!(priority(&HeaderMap::new()), Priority::Normal);
     }
 
     #[test]

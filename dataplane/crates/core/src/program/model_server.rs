@@ -2,6 +2,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,15 @@ use crate::worker::state::Shared;
 pub struct ModelServer {
     shared: Arc<Shared>,
     running: Mutex<Option<Running>>,
+    /// What Python works on.
+    in_hand: Mutex<Option<Taken>>,
+}
+
+/// A batch that was given to Python.
+struct Taken {
+    at: Instant,
+    calls: usize,
+    rows: usize,
 }
 
 struct Running {
@@ -50,12 +60,14 @@ impl ModelServer {
         if config.listen.is_empty() {
             return Err("listen must not be empty".to_owned());
         }
-        if config.max_batch == 0 || config.max_queue == 0 {
-            return Err("max_batch and max_queue must be at least 1".to_owned());
+        if config.max_batch == 0 || config.max_queue == 0 || config.batching.max_rows == 0 {
+            let text = "max_batch, max_queue and batching.max_rows must be at least 1";
+            return Err(text.to_owned());
         }
         Ok(Self {
             shared: Arc::new(Shared::new(config, descriptors)?),
             running: Mutex::default(),
+            in_hand: Mutex::default(),
         })
     }
 
@@ -99,9 +111,20 @@ impl ModelServer {
     pub fn next_batch(&self, timeout: Duration) -> Option<Vec<Call>> {
         let most = self.shared.config.max_batch;
         // Whoever asks for calls has done with those before.
-        self.shared.meter.set_busy(false, Instant::now());
+        let now = Instant::now();
+        self.shared.meter.set_busy(false, now);
+        if let Some(taken) = self.in_hand().take() {
+            let took = now.saturating_duration_since(taken.at);
+            self.shared.queue.served(taken.calls, taken.rows, took);
+        }
         let mut batch = self.shared.queue.next_batch(most, timeout)?;
         let now = Instant::now();
+        let rows = batch.iter().map(|call| call.payload.rows()).sum();
+        *self.in_hand() = Some(Taken {
+            at: now,
+            calls: batch.len(),
+            rows,
+        });
         self.shared.meter.set_busy(true, now);
         for call in &mut batch {
             let waited = now.saturating_duration_since(call.queued);
@@ -116,12 +139,24 @@ impl ModelServer {
         self.shared.server.strangers.notices(Instant::now())
     }
 
-    /// Count how long one call's hooks and model took.
-    pub fn measured(&self, preprocess: Duration, model: Duration, postprocess: Duration) {
-        let stages = &self.shared.stages;
-        stages.preprocess.record(preprocess);
-        stages.model.record(model);
-        stages.postprocess.record(postprocess);
+    /// Count one call of the model, for so many calls with so many rows, and how long each of these was in each stage.
+    pub fn measured(&self, calls: usize, rows: usize, stages: [Duration; 3]) {
+        let stats = &self.shared.stages;
+        stats.model_calls.fetch_add(1, Relaxed);
+        stats.model_rows.fetch_add(rows as u64, Relaxed);
+        for (histogram, took) in [&stats.preprocess, &stats.model, &stats.postprocess]
+            .into_iter()
+            .zip(stages)
+        {
+            for _ in 0..calls {
+                histogram.record(took);
+            }
+        }
+    }
+
+    /// Count calls that Python left out: nobody waits for their answers any more.
+    pub fn left_out(&self, calls: u64) {
+        self.shared.stages.left_in_hand.fetch_add(calls, Relaxed);
     }
 
     /// Say NOT_SERVING, close the listeners, say GOAWAY, and wait for the calls in flight, which Python goes on
@@ -149,6 +184,10 @@ impl ModelServer {
                 admin.stop();
             }
         }
+    }
+
+    fn in_hand(&self) -> MutexGuard<'_, Option<Taken>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn running(&self) -> MutexGuard<'_, Option<Running>> {

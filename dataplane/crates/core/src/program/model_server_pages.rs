@@ -23,6 +23,7 @@ impl AdminPages for Pages {
             methods: &methods,
             models: vec![(&self.0.config.model, &self.0.calls)],
             stages: Some(&self.0.stages),
+            left_in_queue: self.0.queue.left(),
             buckets: Buckets::nearest(&self.0.config.latency_buckets_ms),
             clusters: Vec::new(),
             sources: Vec::new(),

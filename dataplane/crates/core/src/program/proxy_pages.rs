@@ -116,6 +116,7 @@ pub fn metrics(shared: &Shared) -> String {
         methods: &methods,
         models,
         stages: None,
+        left_in_queue: 0,
         buckets: Buckets::nearest(&shared.config.latency_buckets_ms),
         clusters: clusters.collect(),
         sources: sources(&shared.control_status()),

@@ -59,6 +59,11 @@ pub struct StageStats {
     pub preprocess: Histogram,
     pub model: Histogram,
     pub postprocess: Histogram,
+    /// How often the model was called, and with how many rows.
+    pub model_calls: AtomicU64,
+    pub model_rows: AtomicU64,
+    /// Calls that Python had, and did not give to the model: nobody waited for them any more.
+    pub left_in_hand: AtomicU64,
 }
 
 impl StageStats {

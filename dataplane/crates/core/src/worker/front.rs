@@ -23,7 +23,7 @@ use crate::call::responder::Responder;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::load_report::LoadReport;
-use crate::grpc::metadata;
+use crate::grpc::metadata::{self, Priority};
 use crate::grpc::status::Status;
 use crate::local::call::LocalCall;
 use crate::local::services::LocalServices;
@@ -135,6 +135,7 @@ impl Front {
         request: Request,
         deadline: Instant,
         request_id: HeaderValue,
+        priority: Priority,
     ) -> Result<Waiting, Error> {
         let max_bytes = self.shared.config.limits.max_message_bytes;
         let queue = &self.shared.queue;
@@ -144,6 +145,7 @@ impl Front {
             meta: request.meta,
             method: method.path(),
             request_id,
+            priority,
             slot,
             queued: std::time::Instant::now(),
         };

@@ -17,6 +17,7 @@ use super::stream;
 use crate::call::head;
 use crate::call::limit::Permit;
 use crate::call::responder::Responder;
+use crate::grpc::metadata;
 use crate::grpc::status::Status;
 use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Head};
@@ -78,7 +79,13 @@ async fn serve(
     let _held = message.held;
     drop(message.bytes);
     let id = responder.request_id().clone();
-    let waiting = front.submit(method, request, deadline, id)?;
+    let waiting = front.submit(
+        method,
+        request,
+        deadline,
+        id,
+        metadata::priority(&head.headers),
+    )?;
     let (answer, times) = wait(waiting, deadline, responder).await?;
     Ok((answer, times, deadline, permit))
 }

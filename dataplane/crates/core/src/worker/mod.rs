@@ -11,3 +11,5 @@ pub mod queue;
 pub mod reply;
 pub mod state;
 mod stream;
+mod times;
+pub mod tuner;

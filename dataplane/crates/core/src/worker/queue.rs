@@ -1,8 +1,8 @@
-//! Calls on their way from the front's thread to Python's. The front pushes and never waits; Python takes
-//! batches and waits for the first call only, so a lone request waits for no batch.
+//! Calls on their way from the front's thread to Python's. The front pushes and never waits; Python takes batches, and
+//! the tuner says when. A call whose caller goes, or whose time is over, leaves at once.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,9 @@ use http::HeaderValue;
 
 use super::codec::{Meta, Payload};
 use super::reply::{Envelope, ReplySlot, Waiting, expired};
+use super::tuner::{Batching, Pending, Plan, Tuner};
 use crate::error::{Error, ErrorKind};
+use crate::grpc::metadata::Priority;
 
 /// A decoded request and the slot that its answer goes to.
 #[derive(Debug)]
@@ -21,6 +23,7 @@ pub struct Call {
     /// Path of the gRPC method.
     pub method: &'static str,
     pub request_id: HeaderValue,
+    pub priority: Priority,
     pub slot: ReplySlot,
     /// When it came into the queue.
     pub queued: Instant,
@@ -32,40 +35,52 @@ pub struct Queue {
     state: Mutex<State>,
     arrived: Condvar,
     capacity: usize,
-    /// Callers that went while their call was not yet answered. Not exact at any one moment; it only says
-    /// whether looking for calls to throw out is worth the time.
-    abandoned: Arc<AtomicUsize>,
+    next_id: AtomicU64,
+    /// Calls that left before they were handed out: their callers had gone, or their deadlines had passed.
+    left: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    calls: VecDeque<Call>,
+    /// By priority, the highest first; each oldest first.
+    calls: [VecDeque<Call>; Priority::COUNT],
+    tuner: Tuner,
+    /// Reused for each plan.
+    pending: Vec<Pending>,
     is_closed: bool,
 }
 
 // === impl Queue ===
 
 impl Queue {
-    pub fn new(capacity: usize) -> Self {
+    pub fn new(capacity: usize, batching: Batching) -> Self {
+        let state = State {
+            calls: Default::default(),
+            tuner: Tuner::new(batching),
+            pending: Vec::new(),
+            is_closed: false,
+        };
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(state),
             arrived: Condvar::new(),
             capacity,
-            abandoned: Arc::default(),
+            next_id: AtomicU64::new(0),
+            left: AtomicU64::new(0),
         }
     }
 
     /// Make the two ends of an answer to a call of this queue.
     pub fn slot(
-        &self,
+        self: &Arc<Self>,
         deadline: Instant,
         envelope: impl Into<Envelope>,
         max_bytes: usize,
     ) -> (ReplySlot, Waiting) {
-        ReplySlot::new(deadline, envelope.into(), max_bytes, self.abandoned.clone())
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        ReplySlot::new(id, deadline, envelope.into(), max_bytes, self.clone())
     }
 
-    /// Append a call.
+    /// Append a call. Where the queue is full, the newest call of a lower priority makes room.
     ///
     /// # Errors
     /// Shed when full, Draining when closed; the call's slot has then been answered INTERNAL, to be ignored.
@@ -77,43 +92,69 @@ impl Queue {
                 "the model server is stopping",
             ));
         }
-        if state.calls.len() >= self.capacity && self.abandoned.load(Ordering::Relaxed) > 0 {
-            state.calls.retain(|call| !call.slot.is_abandoned());
+        let mut displaced = None;
+        if state.len() >= self.capacity {
+            let lower = &mut state.calls[call.priority as usize + 1..];
+            displaced = lower.iter_mut().rev().find_map(VecDeque::pop_back);
+            if displaced.is_none() {
+                return Err(self.full());
+            }
         }
-        if state.calls.len() >= self.capacity {
-            let text = format!(
-                "{} requests wait for the model (max_queue); try again later",
-                self.capacity
-            );
-            return Err(Error::new(ErrorKind::Shed, text));
-        }
-        state.calls.push_back(call);
+        state.tuner.arrived(call.queued);
+        state.calls[call.priority as usize].push_back(call);
         drop(state);
         self.arrived.notify_one();
+        if let Some(displaced) = displaced {
+            displaced.slot.fail(self.full().into());
+        }
         Ok(())
     }
 
-    /// Wait up to `timeout` for calls and take at most `max` of them, oldest first. Calls whose caller has
-    /// gone are skipped, those whose deadline has passed are answered DEADLINE_EXCEEDED.
+    /// Wait up to `timeout` for calls, and take those that are to go to the model together, at most `max` of them.
+    /// Calls whose caller has gone are skipped, those whose deadline has passed are answered DEADLINE_EXCEEDED.
     ///
     /// `None` on time-out, or at once when the queue is closed and empty.
     pub fn next_batch(&self, max: usize, timeout: Duration) -> Option<Vec<Call>> {
         let give_up = Instant::now().checked_add(timeout);
         let mut state = self.lock();
         loop {
-            let batch = take_live(&mut state.calls, max, Instant::now());
-            if !batch.is_empty() {
-                return Some(batch);
+            let now = Instant::now();
+            state.drop_dead(now, &self.left);
+            let mut wake = give_up;
+            match state.plan(now, max) {
+                Some(Plan::Take(positions)) => return Some(state.take(&positions)),
+                Some(Plan::Hold(until)) => wake = wake.map(|end| end.min(until)).or(Some(until)),
+                None if state.is_closed => return None,
+                None => {}
             }
-            if state.is_closed {
+            let now = Instant::now();
+            if give_up.is_some_and(|end| end <= now) {
                 return None;
             }
-            let left = give_up.map_or(timeout, |end| end.saturating_duration_since(Instant::now()));
-            if left.is_zero() {
-                return None;
-            }
+            let left = wake.map_or(timeout, |end| end.saturating_duration_since(now));
             let waited = self.arrived.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Say how long a batch that was taken kept the model busy.
+    pub fn served(&self, calls: usize, rows: usize, took: Duration) {
+        self.lock().tuner.served(calls, rows, took);
+    }
+
+    /// Take out a call whose caller waits no more.
+    pub(super) fn leave(&self, id: u64) {
+        let mut state = self.lock();
+        let mut gone = None;
+        for calls in &mut state.calls {
+            if let Some(position) = calls.iter().position(|call| call.slot.id() == id) {
+                gone = calls.remove(position);
+                break;
+            }
+        }
+        drop(state);
+        if gone.is_some() {
+            self.left.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -127,7 +168,7 @@ impl Queue {
     pub fn abort(&self) {
         self.close();
         let calls = std::mem::take(&mut self.lock().calls);
-        for call in calls {
+        for call in calls.into_iter().flatten() {
             call.slot
                 .fail(Error::new(ErrorKind::Draining, "the model server has stopped").into());
         }
@@ -135,7 +176,20 @@ impl Queue {
 
     /// Calls that wait.
     pub fn len(&self) -> usize {
-        self.lock().calls.len()
+        self.lock().len()
+    }
+
+    /// Calls that left before they were handed out.
+    pub fn left(&self) -> u64 {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    fn full(&self) -> Error {
+        let text = format!(
+            "{} requests wait for the model (max_queue); try again later",
+            self.capacity
+        );
+        Error::new(ErrorKind::Shed, text)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -144,21 +198,66 @@ impl Queue {
     }
 }
 
-fn take_live(calls: &mut VecDeque<Call>, max: usize, now: Instant) -> Vec<Call> {
-    let mut batch = Vec::new();
-    while batch.len() < max
-        && let Some(call) = calls.pop_front()
-    {
-        if call.slot.is_abandoned() {
-            continue;
-        }
-        if call.slot.deadline() <= now {
-            call.slot.fail(expired());
-        } else {
-            batch.push(call);
+// === impl State ===
+
+impl State {
+    fn len(&self) -> usize {
+        self.calls.iter().map(VecDeque::len).sum()
+    }
+
+    fn drop_dead(&mut self, now: Instant, left: &AtomicU64) {
+        for calls in &mut self.calls {
+            let is_dead = |call: &Call| call.slot.is_abandoned() || call.slot.deadline() <= now;
+            if !calls.iter().any(is_dead) {
+                continue;
+            }
+            let (dead, live): (VecDeque<Call>, VecDeque<Call>) = calls.drain(..).partition(is_dead);
+            *calls = live;
+            left.fetch_add(dead.len() as u64, Ordering::Relaxed);
+            for call in dead {
+                call.slot.fail(expired());
+            }
         }
     }
-    batch
+
+    /// `None` where nothing waits.
+    fn plan(&mut self, now: Instant, max: usize) -> Option<Plan> {
+        self.pending.clear();
+        let pending = |call: &Call| Pending {
+            rows: call.payload.rows(),
+            arrived: call.queued,
+            deadline: call.slot.deadline(),
+        };
+        self.pending
+            .extend(self.calls.iter().flatten().map(pending));
+        if self.pending.is_empty() {
+            return None;
+        }
+        let plan = self.tuner.plan(now, &self.pending, max);
+        let all = || Plan::Take((0..self.pending.len().min(max)).collect());
+        Some(if self.is_closed && matches!(plan, Plan::Hold(_)) {
+            all()
+        } else {
+            plan
+        })
+    }
+
+    /// Take out the calls at ascending positions.
+    fn take(&mut self, positions: &[usize]) -> Vec<Call> {
+        let mut batch = Vec::with_capacity(positions.len());
+        let mut wanted = positions.iter().copied().peekable();
+        let mut begins = 0;
+        for calls in &mut self.calls {
+            let ends = begins + calls.len();
+            let mut removed = 0;
+            while let Some(position) = wanted.next_if(|&position| position < ends) {
+                batch.extend(calls.remove(position - begins - removed));
+                removed += 1;
+            }
+            begins = ends;
+        }
+        batch
+    }
 }
 
 #[cfg(test)]

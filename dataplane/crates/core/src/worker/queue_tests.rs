@@ -4,7 +4,17 @@ use crate::grpc::status::Status;
 use crate::worker::codec::Answer;
 use crate::worker::reply::Reply;
 
-fn call(queue: &Queue, id: &'static str, timeout: Duration) -> (Call, Waiting) {
+const BATCHING: Batching = Batching {
+    joins: true,
+    max_rows: 64,
+    max_delay: None,
+};
+
+fn queue(capacity: usize) -> Arc<Queue> {
+    Arc::new(Queue::new(capacity, BATCHING))
+}
+
+fn call(queue: &Arc<Queue>, id: &'static str, timeout: Duration) -> (Call, Waiting) {
     let (slot, waiting) = queue.slot(Instant::now() + timeout, Vec::new(), 1000);
     let request_id = HeaderValue::from_static(id);
     let call = Call {
@@ -12,13 +22,14 @@ fn call(queue: &Queue, id: &'static str, timeout: Duration) -> (Call, Waiting) {
         meta: Meta::default(),
         method: "/a/B",
         request_id,
+        priority: Priority::Normal,
         slot,
         queued: Instant::now(),
     };
     (call, waiting)
 }
 
-fn push(queue: &Queue, id: &'static str) -> Waiting {
+fn push(queue: &Arc<Queue>, id: &'static str) -> Waiting {
     let (call, waiting) = call(queue, id, Duration::from_secs(60));
     queue.push(call).unwrap();
     waiting
@@ -43,7 +54,7 @@ const LONG: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_batch_has_at_most_max_calls_oldest_first() {
-    let queue = Queue::new(8);
+    let queue = queue(8);
     let _waiting = ["1", "2", "3"].map(|id| push(&queue, id));
     assert_eq!(ids(&queue.next_batch(2, NOW).unwrap()), ["1", "2"]);
     assert_eq!(ids(&queue.next_batch(2, NOW).unwrap()), ["3"]);
@@ -52,7 +63,7 @@ fn a_batch_has_at_most_max_calls_oldest_first() {
 
 #[test]
 fn a_waiting_thread_gets_a_lone_call_at_once() {
-    let queue = Queue::new(8);
+    let queue = queue(8);
     std::thread::scope(|scope| {
         let taker = scope.spawn(|| queue.next_batch(64, LONG).map(|batch| batch.len()));
         let _waiting = push(&queue, "1");
@@ -62,7 +73,7 @@ fn a_waiting_thread_gets_a_lone_call_at_once() {
 
 #[test]
 fn a_full_queue_sheds() {
-    let queue = Queue::new(1);
+    let queue = queue(1);
     let _first = push(&queue, "1");
     let (second, _waiting) = call(&queue, "2", LONG);
     let error = queue.push(second).unwrap_err();
@@ -75,25 +86,23 @@ fn a_full_queue_sheds() {
 
 #[test]
 fn calls_whose_caller_has_gone_make_room_in_a_full_queue() {
-    let queue = Queue::new(1);
+    let queue = queue(1);
     drop(push(&queue, "1"));
     let _second = push(&queue, "2");
     assert_eq!(ids(&queue.next_batch(2, NOW).unwrap()), ["2"]);
-    assert_eq!(queue.abandoned.load(Ordering::Relaxed), 0);
 }
 
 #[test]
 fn a_call_whose_caller_has_gone_is_not_handed_out() {
-    let queue = Queue::new(8);
+    let queue = queue(8);
     drop(push(&queue, "1"));
     let _second = push(&queue, "2");
     assert_eq!(ids(&queue.next_batch(1, NOW).unwrap()), ["2"]);
-    assert_eq!(queue.abandoned.load(Ordering::Relaxed), 0);
 }
 
 #[test]
 fn an_expired_call_is_answered_and_not_handed_out() {
-    let queue = Queue::new(8);
+    let queue = queue(8);
     let (expired, waiting) = call(&queue, "1", Duration::ZERO);
     queue.push(expired).unwrap();
     assert!(queue.next_batch(8, NOW).is_none());
@@ -102,7 +111,7 @@ fn an_expired_call_is_answered_and_not_handed_out() {
 
 #[test]
 fn a_dropped_call_is_answered_internal() {
-    let queue = Queue::new(8);
+    let queue = queue(8);
     let waiting = push(&queue, "1");
     drop(queue.next_batch(8, NOW));
     assert_eq!(wait(waiting).unwrap_err(), Status::internal());
@@ -110,16 +119,14 @@ fn a_dropped_call_is_answered_internal() {
 
 #[test]
 fn an_answer_arrives_once_and_is_counted_right_when_nobody_waits() {
-    let queue = Queue::new(8);
+    let queue = queue(8);
     let waiting = push(&queue, "1");
     let abandoned = push(&queue, "2");
     let mut batch = queue.next_batch(8, NOW).unwrap();
     drop(abandoned);
-    assert_eq!(queue.abandoned.load(Ordering::Relaxed), 1);
     for call in batch.drain(..) {
         call.slot.answer(&Answer::StrData("x"), &[]);
     }
-    assert_eq!(queue.abandoned.load(Ordering::Relaxed), 0);
     assert_eq!(
         wait(waiting).unwrap(),
         b"\x00\x00\x00\x00\x05\x12\x00\x2a\x01x"[..]
@@ -128,18 +135,17 @@ fn an_answer_arrives_once_and_is_counted_right_when_nobody_waits() {
 
 #[test]
 fn an_answer_that_came_before_its_caller_went_is_not_counted() {
-    let queue = Queue::new(8);
+    let queue = queue(8);
     let waiting = push(&queue, "1");
     for call in queue.next_batch(8, NOW).unwrap() {
         call.slot.answer(&Answer::StrData("x"), &[]);
     }
     drop(waiting);
-    assert_eq!(queue.abandoned.load(Ordering::Relaxed), 0);
 }
 
 #[test]
 fn an_answer_above_the_limit_becomes_resource_exhausted() {
-    let queue = Queue::new(8);
+    let queue = queue(8);
     let waiting = push(&queue, "1");
     for call in queue.next_batch(8, NOW).unwrap() {
         call.slot.answer(&Answer::BinData(&[0; 2000]), &[]);
@@ -149,7 +155,7 @@ fn an_answer_above_the_limit_becomes_resource_exhausted() {
 
 #[test]
 fn a_closed_queue_gives_what_it_holds_and_then_none_at_once() {
-    let queue = Queue::new(8);
+    let queue = queue(8);
     let _waiting = push(&queue, "1");
     queue.close();
     let (late, _late_waiting) = call(&queue, "2", LONG);
@@ -160,7 +166,7 @@ fn a_closed_queue_gives_what_it_holds_and_then_none_at_once() {
 
 #[test]
 fn closing_wakes_a_waiting_thread() {
-    let queue = Queue::new(8);
+    let queue = queue(8);
     std::thread::scope(|scope| {
         let taker = scope.spawn(|| queue.next_batch(64, LONG).is_none());
         queue.close();
@@ -170,8 +176,104 @@ fn closing_wakes_a_waiting_thread() {
 
 #[test]
 fn an_aborted_queue_answers_unavailable() {
-    let queue = Queue::new(8);
+    let queue = queue(8);
     let waiting = push(&queue, "1");
     queue.abort();
     assert_eq!(wait(waiting).unwrap_err().code, Code::Unavailable);
+}
+
+fn push_of(queue: &Arc<Queue>, id: &'static str, priority: Priority) -> Waiting {
+    let (mut call, waiting) = call(queue, id, LONG);
+    call.priority = priority;
+    queue.push(call).unwrap();
+    waiting
+}
+
+#[test]
+fn calls_of_high_priority_go_first_and_those_of_low_last() {
+    let queue = queue(8);
+    let ids_of = [
+        ("1", Priority::Low),
+        ("2", Priority::Normal),
+        ("3", Priority::High),
+        ("4", Priority::High),
+    ];
+    let _waiting = ids_of.map(|(id, priority)| push_of(&queue, id, priority));
+    assert_eq!(ids(&queue.next_batch(3, NOW).unwrap()), ["3", "4", "2"]);
+    assert_eq!(ids(&queue.next_batch(3, NOW).unwrap()), ["1"]);
+}
+
+#[test]
+fn in_a_full_queue_the_newest_call_of_a_lower_priority_makes_room() {
+    let queue = queue(2);
+    let _first = push_of(&queue, "1", Priority::Low);
+    let second = push_of(&queue, "2", Priority::Low);
+    let _third = push_of(&queue, "3", Priority::Normal);
+    assert_eq!(wait(second).unwrap_err().kind, Some(ErrorKind::Shed));
+    let (fourth, _waiting) = call(&queue, "4", LONG);
+    queue.push(fourth).unwrap();
+    let (fifth, _waiting) = call(&queue, "5", LONG);
+    assert_eq!(queue.push(fifth).unwrap_err().kind, ErrorKind::Shed);
+    assert_eq!(ids(&queue.next_batch(8, NOW).unwrap()), ["3", "4"]);
+}
+
+#[test]
+fn a_call_whose_caller_goes_leaves_the_queue_at_once() {
+    let queue = queue(8);
+    let first = push(&queue, "1");
+    let _second = push(&queue, "2");
+    drop(first);
+    assert_eq!((queue.len(), queue.left()), (1, 1));
+}
+
+#[test]
+fn a_batch_is_held_for_the_time_that_is_set_and_goes_when_it_is_full() {
+    let held = Batching {
+        max_rows: 2,
+        max_delay: Some(Duration::from_millis(200)),
+        ..BATCHING
+    };
+    let queue = Arc::new(Queue::new(8, held));
+    let began = Instant::now();
+    let _first = push(&queue, "1");
+    assert_eq!(queue.next_batch(8, LONG).unwrap().len(), 1);
+    assert!(began.elapsed() >= Duration::from_millis(200));
+    let _more = ["2", "3"].map(|id| push(&queue, id));
+    let began = Instant::now();
+    assert_eq!(queue.next_batch(8, LONG).unwrap().len(), 2);
+    assert!(began.elapsed() < Duration::from_millis(200));
+}
+
+#[test]
+fn a_closed_queue_holds_nothing_back() {
+    let held = Batching {
+        max_delay: Some(LONG),
+        ..BATCHING
+    };
+    let queue = Arc::new(Queue::new(8, held));
+    let _first = push(&queue, "1");
+    queue.close();
+    assert_eq!(queue.next_batch(8, LONG).unwrap().len(), 1);
+}
+
+#[test]
+fn what_python_has_is_seen_to_have_gone() {
+    let queue = queue(8);
+    let [first, _second] = ["1", "2"].map(|id| push(&queue, id));
+    let (late, _waiting) = call(&queue, "3", Duration::from_millis(30));
+    queue.push(late).unwrap();
+    let slots = queue
+        .next_batch(8, NOW)
+        .unwrap()
+        .into_iter()
+        .map(|call| call.slot);
+    let slots = crate::worker::reply::Slots::new(slots.collect());
+    let gone = || [0, 1, 2, 3].map(|index| slots.is_gone(index));
+    assert_eq!(gone(), [false, false, false, true]);
+    drop(first);
+    let limit = Instant::now() + LONG;
+    while gone() != [true, false, true, true] && Instant::now() < limit {
+        std::thread::yield_now();
+    }
+    assert_eq!(gone(), [true, false, true, true]);
 }

@@ -1,6 +1,5 @@
 //! The answer's way back from Python to the call that waits for it.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use tokio::sync::oneshot;
 
 use super::codec::oip::{self, InferEnvelope, InferOutput};
 use super::codec::{self, Answer};
+use super::queue::Queue;
 use crate::grpc::status::Status;
 
 /// A framed message, or why there is none.
@@ -41,8 +41,9 @@ pub enum Envelope {
 /// Answers one call, once. Dropped before that, it answers INTERNAL: never silence.
 #[derive(Debug)]
 pub struct ReplySlot {
+    /// Of the queue's calls.
+    id: u64,
     sender: Option<oneshot::Sender<(Reply, Times)>>,
-    abandoned: Arc<AtomicUsize>,
     deadline: Instant,
     /// When it was taken out of the queue, and how long it had waited there.
     taken: Option<(Instant, Duration)>,
@@ -59,8 +60,9 @@ pub struct Slots {
 /// The waiting side of a [`ReplySlot`].
 #[derive(Debug)]
 pub struct Waiting {
+    id: u64,
     receiver: oneshot::Receiver<(Reply, Times)>,
-    abandoned: Arc<AtomicUsize>,
+    queue: Arc<Queue>,
     has_ended: bool,
     times: Times,
 }
@@ -73,25 +75,26 @@ pub fn expired() -> Status {
 // === impl ReplySlot ===
 
 impl ReplySlot {
-    /// A slot and its waiting side. `abandoned` counts callers that have gone while their call waits in a
-    /// queue.
+    /// A slot and its waiting side, which takes the call out of the queue when it goes.
     pub(super) fn new(
+        id: u64,
         deadline: Instant,
         envelope: Envelope,
         max_bytes: usize,
-        abandoned: Arc<AtomicUsize>,
+        queue: Arc<Queue>,
     ) -> (Self, Waiting) {
         let (sender, receiver) = oneshot::channel();
         let waiting = Waiting {
+            id,
             receiver,
-            abandoned: abandoned.clone(),
+            queue,
             has_ended: false,
             times: Times::default(),
         };
         (
             Self {
+                id,
                 sender: Some(sender),
-                abandoned,
                 deadline,
                 taken: None,
                 envelope,
@@ -99,6 +102,10 @@ impl ReplySlot {
             },
             waiting,
         )
+    }
+
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     pub fn deadline(&self) -> Instant {
@@ -145,10 +152,8 @@ impl ReplySlot {
             queue,
             compute: at.elapsed(),
         });
-        if sender.send((reply, times)).is_err() {
-            // The caller is gone; its Waiting counted itself when it went.
-            self.abandoned.fetch_sub(1, Ordering::Relaxed);
-        }
+        // Where the caller has gone, nobody reads it.
+        let _ = sender.send((reply, times));
     }
 }
 
@@ -206,6 +211,14 @@ impl Slots {
         Ok(())
     }
 
+    /// Whether nobody waits for the answer of a call any more: it is answered, or its caller has gone, or its deadline
+    /// has passed.
+    pub fn is_gone(&self, index: usize) -> bool {
+        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.get(index).and_then(Option::as_ref);
+        slot.is_none_or(|slot| slot.is_abandoned() || slot.deadline <= Instant::now())
+    }
+
     /// Take the slot of a call that is not answered yet, and that fits the content.
     fn take(&self, index: usize, content: Option<Content<'_>>) -> Result<ReplySlot, String> {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
@@ -247,14 +260,10 @@ impl Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if self.has_ended {
-            return;
-        }
-        self.abandoned.fetch_add(1, Ordering::Relaxed);
-        self.receiver.close();
-        if self.receiver.try_recv().is_ok() {
-            // The answer came just before: its slot has gone already and will not count down.
-            self.abandoned.fetch_sub(1, Ordering::Relaxed);
+        if !self.has_ended {
+            // First, so that whoever has the call by then sees that nobody waits for it.
+            self.receiver.close();
+            self.queue.leave(self.id);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -10,6 +10,7 @@ use super::codec::oip::shown;
 use super::meter::Meter;
 use super::method::Method;
 use super::queue::Queue;
+use super::tuner::Batching;
 use crate::call::limit::{HeldBytes, InFlight};
 use crate::call::task_id::task_id_of;
 use crate::config::WorkerConfig;
@@ -56,7 +57,7 @@ impl Shared {
         let server = Arc::new(Server::new(config.limits.clone()));
         let held = HeldBytes::new(config.limits.max_held_bytes, server.stats.clone());
         Ok(Self {
-            queue: Arc::new(Queue::new(config.max_queue)),
+            queue: Arc::new(Queue::new(config.max_queue, batching(&config))),
             stages: StageStats::default(),
             calls: CallStats::new(Method::ALL.len() + 1),
             meter: Meter::new(Instant::now()),
@@ -139,6 +140,15 @@ impl Shared {
     pub fn start_drain(&self) {
         self.server.drain.begin();
         self.health.bump();
+    }
+}
+
+fn batching(config: &WorkerConfig) -> Batching {
+    let batching = &config.batching;
+    Batching {
+        joins: batching.joins,
+        max_rows: batching.max_rows,
+        max_delay: batching.max_delay_ms.map(Duration::from_millis),
     }
 }
 

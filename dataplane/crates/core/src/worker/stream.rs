@@ -19,6 +19,7 @@ use crate::call::limit::{Held, Permit};
 use crate::call::messages::{Message, Messages};
 use crate::call::responder::{Responder, text};
 use crate::error::{Error, ErrorKind};
+use crate::grpc::metadata::{self, Priority};
 use crate::grpc::status::Status;
 use crate::net::drain::Phase;
 use crate::net::guard::StreamGuard;
@@ -47,6 +48,7 @@ struct Stream<'a> {
     front: &'a Front,
     messages: Messages,
     request_id: HeaderValue,
+    priority: Priority,
     /// The caller's own.
     deadline: Option<Instant>,
     /// Longest time without a message.
@@ -87,6 +89,7 @@ pub async fn serve(
         front,
         messages: front.messages(&head.headers, body),
         request_id: responder.request_id().clone(),
+        priority: metadata::priority(&head.headers),
         deadline: asked.map(|asked| started + asked),
         idle: Duration::from_millis(front.shared.config.stream_idle_timeout_ms),
         waiting: VecDeque::new(),
@@ -198,7 +201,8 @@ impl Stream<'_> {
                 envelope: Envelope::Infer(envelope.clone()),
             };
             let id = self.request_id.clone();
-            let waiting = front.submit(Method::StreamInfer, request, deadline, id)?;
+            let waiting =
+                front.submit(Method::StreamInfer, request, deadline, id, self.priority)?;
             Ok((waiting, permit))
         });
         self.waiting.push_back(Pending {

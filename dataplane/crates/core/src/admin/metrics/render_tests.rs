@@ -71,6 +71,7 @@ fn sample_page() -> String {
             ],
         }],
         stages: Some(&stages),
+        left_in_queue: 3,
         buckets: Buckets::nearest(&[1.0, 2.0, 5.0, 10.0]),
         sources: vec![SourceView {
             name: "zookeeper zk:2181/x".to_owned(),

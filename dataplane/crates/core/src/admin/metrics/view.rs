@@ -16,6 +16,8 @@ pub struct MetricsView<'a> {
     pub models: Vec<(&'a str, &'a CallStats)>,
     /// Of a model server.
     pub stages: Option<&'a StageStats>,
+    /// Calls that left a model server's queue unanswered.
+    pub left_in_queue: u64,
     pub clusters: Vec<ClusterView<'a>>,
     /// Bounds of all histograms.
     pub buckets: Buckets,

@@ -44,6 +44,18 @@ pub enum Payload {
 }
 
 impl Payload {
+    /// How many rows it brings a model: the first size of its first tensor; 1 where it has none.
+    pub fn rows(&self) -> usize {
+        let shape = match self {
+            Self::Tensor(tensor) => tensor.shape.first(),
+            Self::TfTensor(tensor) => tensor.shape.first(),
+            Self::Infer(inputs) => inputs.first().and_then(|(_, tensor)| tensor.shape.first()),
+            Self::NdArray(values) => return values.len().max(1),
+            _ => None,
+        };
+        shape.map_or(1, |&rows| rows.max(1))
+    }
+
     /// The name that Python knows the kind by.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -1,0 +1,270 @@
+"""A batch of requests on its way through hooks and model: joined where they may be, each with its own answer or error.
+
+Stage by stage: what a hook does to one request concerns no other. Where joined requests fail, they are tried again by
+halves, so that the one to blame fails alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from torch_predict import joining
+from torch_predict.errors import BadAnswer
+from torch_predict.hooks import Meta
+
+if TYPE_CHECKING:
+    from dl_inference._native import Batch, Item
+    from torch_predict.predictor import Predictor
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Counts(Protocol):
+    """What is told how batches went: the native front."""
+
+    def measured(self, calls: int, rows: int, preprocess_s: float, model_s: float, postprocess_s: float) -> None: ...  # noqa: D102
+
+    def left_out(self, calls: int) -> None: ...  # noqa: D102
+
+
+class Work:
+    """One request of a batch."""
+
+    __slots__ = ("index", "item", "kind", "meta", "rows", "x")
+
+    def __init__(self, index: int, item: Item) -> None:
+        self.index = index
+        self.item = item
+        self.meta: Meta = item.meta
+        self.kind = item.kind
+        self.x: Any = None
+        """What the last stage made of it."""
+        self.rows = 1
+
+
+Group = list[Work]
+
+
+class Answering:
+    """One batch, once."""
+
+    def __init__(self, predictor: Predictor, batch: Batch, counts: Counts) -> None:
+        self._predictor = predictor
+        self._hooks = predictor.hooks
+        self._joining = predictor.joining
+        self._batch = batch
+        self._counts = counts
+        self._began = self._prepared = 0.0
+
+    def run(self) -> None:
+        """Answer every request of the batch."""
+        self._began = time.perf_counter()
+        works = [Work(index, item) for index, item in enumerate(self._batch.items)]
+        works = self._prepare(works)
+        self._prepared = time.perf_counter()
+        for group in [works] if "run_model" in self._hooks.batched else self._groups(works):
+            self._answer(group)
+
+    def _prepare(self, works: Group) -> Group:
+        """Give each request what the first hook makes of it; return those that did not fail."""
+        payload_of = self._predictor.payload_of
+        works = self._each(works, lambda work: payload_of(work.item))
+        hook = self._hooks.preprocess
+        if hook is None:
+            return works
+        mode = self._hooks.modes.get("preprocess")
+        if mode == "batched":
+            return self._batched(works, self._hooks.batched["preprocess"])
+        if mode == "joined":
+            done: Group = []
+            for group in self._groups(works):
+                done += self._halved(group, lambda group: self._joined_hook(group, hook))
+            return done
+        return self._each(works, lambda work: hook(work.x, work.meta))
+
+    def _groups(self, works: Group) -> list[Group]:
+        """Return the requests that may be joined together, and each other one alone."""
+        if not self._joining.is_on or len(works) == 1:
+            return [[work] for work in works]
+        groups: dict[Hashable, Group] = {}
+        alone: list[Group] = []
+        for work in works:
+            key = joining.key_of(work.x, self._joining.pad)
+            rows = joining.rows_of(work.x)
+            if key is None or rows is None or not self._joining.least_rows <= rows <= self._joining.max_rows:
+                alone.append([work])
+                continue
+            work.rows = rows
+            groups.setdefault((work.kind == "infer", self._predictor.tags_key(work.meta), key), []).append(work)
+        return [*(part for group in groups.values() for part in self._sized(group)), *alone]
+
+    def _sized(self, group: Group) -> list[Group]:
+        """Return a group in parts of at most `max_rows`."""
+        parts: list[Group] = [[]]
+        rows = 0
+        for work in group:
+            if parts[-1] and rows + work.rows > self._joining.max_rows:
+                parts.append([])
+                rows = 0
+            parts[-1].append(work)
+            rows += work.rows
+        return parts
+
+    def _answer(self, group: Group) -> None:
+        live = [work for work in group if not self._batch.is_gone(work.index)]
+        if len(live) < len(group):
+            self._counts.left_out(len(group) - len(live))
+        if not live:
+            return
+        began = time.perf_counter()
+        done = self._halved(live, self._call_model)
+        ended = time.perf_counter()
+        answered = self._finish(done)
+        if answered:
+            count = len(answered)
+            rows = sum(work.rows for work in answered)
+            # Each waits for the others: its stage is as long as theirs together.
+            before, after = self._prepared - self._began, time.perf_counter() - ended
+            self._counts.measured(count, rows, before, ended - began, after)
+
+    def _call_model(self, group: Group) -> None:
+        predictor = self._predictor
+        run_batch = self._hooks.batched.get("run_model")
+        if run_batch is not None:
+            self._spread(group, run_batch(predictor.model.module, [w.x for w in group], [w.meta for w in group]))
+            return
+        first = group[0]
+        call: Callable[[Any], Any] = lambda x: predictor.call(x, first.meta, first.kind)  # noqa: E731
+        self._share(group, call)
+
+    def _joined_hook(self, group: Group, hook: Callable[[Any, Meta], Any]) -> None:
+        self._share(group, lambda x: hook(x, group[0].meta))
+
+    def _share(self, group: Group, call: Callable[[Any], Any]) -> None:
+        """Give each request of a group its part of what a call with all of them returns."""
+        plan = self._joining
+        if len(group) == 1 and not self._is_cut(group[0]):
+            group[0].x = call(group[0].x)
+            return
+        x = joining.joined([work.x for work in group], plan.pad)
+        try:
+            total = joining.rows_of(x) or 0
+            if total > plan.max_rows:
+                result = joining.put_together([call(piece) for piece in joining.pieces(x, plan.max_rows)])
+            else:
+                rows = plan.rounded(total)
+                result = call(joining.filled(x, rows) if rows != total else x)
+                total = rows
+            lengths = self._lengths(group)
+            parts = joining.split(self._predictor.plain(result), [work.rows for work in group], total, lengths)
+        except joining.NotByRowError:
+            self._predictor.join_no_more()
+            if len(group) > 1:
+                raise
+            parts = [call(x)]
+        for work, part in zip(group, parts, strict=True):
+            work.x = part
+
+    def _is_cut(self, work: Work) -> bool:
+        """Say whether a request that is alone gets another number of rows than it brought."""
+        if not self._joining.is_on:
+            return False
+        rows = joining.rows_of(work.x)
+        if rows is None or joining.key_of(work.x) is None:
+            return False
+        work.rows = rows
+        return rows > self._joining.max_rows or self._joining.rounded(rows) != rows
+
+    def _lengths(self, group: Group) -> tuple[int, Sequence[int]] | None:
+        pad = self._joining.pad
+        if pad is None:
+            return None
+        firsts = [next(iter(work.x.values())) if isinstance(work.x, dict) else work.x for work in group]
+        sizes = [first.shape[pad.axis] if first.ndim > pad.axis else 0 for first in firsts]
+        return (pad.axis, sizes) if len(set(sizes)) > 1 else None
+
+    def _finish(self, works: Group) -> Group:
+        hook = self._hooks.postprocess
+        if hook is not None:
+            mode = self._hooks.modes.get("postprocess")
+            if mode == "batched":
+                works = self._batched(works, self._hooks.batched["postprocess"])
+            elif mode == "joined":
+                for work in works:
+                    work.rows = joining.rows_of(work.x) or 1
+                works = [
+                    work
+                    for group in self._groups(works)
+                    for work in self._halved(group, lambda group: self._joined_hook(group, hook))
+                ]
+            else:
+                works = self._each(works, lambda work: hook(work.x, work.meta))
+        return self._each(works, self._reply)
+
+    def _reply(self, work: Work) -> None:
+        self._predictor.reply(self._batch, work.index, work.x, work.kind)
+
+    def _each(self, works: Group, step: Callable[[Work], Any]) -> Group:
+        """Take a step with each request; return those with which it did not fail."""
+        done = []
+        for work in works:
+            try:
+                work.x = step(work)
+                done.append(work)
+            except BaseException as error:  # whatever a hook raises, the next request is still answered
+                self._fail(work, error)
+        return done
+
+    def _batched(self, works: Group, hook: Callable[[list[Any], list[Meta]], Any]) -> Group:
+        return self._halved(
+            works, lambda works: self._spread(works, hook([work.x for work in works], [work.meta for work in works]))
+        )
+
+    def _spread(self, works: Group, results: Any) -> None:
+        """Give each request its result of a hook for batches."""
+        if not isinstance(results, list | tuple) or len(results) != len(works):
+            what = f"{len(results)} results" if isinstance(results, list | tuple) else f"a {type(results).__name__}"
+            raise BadAnswer(f"a batched hook returned {what} for {len(works)} requests; return a list of as many")
+        for work, result in zip(works, results, strict=True):
+            work.x = result
+
+    def _halved(self, works: Group, step: Callable[[Group], None]) -> Group:
+        """Take a step with requests together, by halves where it fails; return those with which it did not fail."""
+        if not works:
+            return []
+        before = [work.x for work in works]
+        try:
+            step(works)
+        except BaseException as error:
+            if len(works) == 1:
+                self._fail(works[0], error)
+                return []
+            has_failed = True
+        else:
+            has_failed = False
+        if has_failed:  # outside of the handler: the halves' errors are not consequences of this one
+            for work, x in zip(works, before, strict=True):
+                work.x = x
+            middle = len(works) // 2
+            return [*self._halved(works[:middle], step), *self._halved(works[middle:], step)]
+        done = []
+        for work in works:
+            if isinstance(work.x, BaseException):  # of a batched hook
+                self._fail(work, work.x)
+            else:
+                done.append(work)
+        return done
+
+    def _fail(self, work: Work, error: BaseException) -> None:
+        self._predictor.fail(self._batch, work.index, error, work.item.request_id)
+
+
+@torch.no_grad()
+def answer(predictor: Predictor, batch: Batch, counts: Counts) -> None:
+    """Answer every request of a batch, each with its own result or its own error."""
+    Answering(predictor, batch, counts).run()
