@@ -15,11 +15,11 @@ import torch
 
 from torch_predict import joining
 from torch_predict.errors import BadAnswer
-from torch_predict.hooks import Meta
+from torch_predict.hooks import Hooks, Meta
 
 if TYPE_CHECKING:
     from dl_inference._native import Batch, Item
-    from torch_predict.predictor import Predictor
+    from torch_predict.calling import Model
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -30,6 +30,22 @@ class Counts(Protocol):
     def measured(self, calls: int, rows: int, preprocess_s: float, model_s: float, postprocess_s: float) -> None: ...  # noqa: D102
 
     def left_out(self, calls: int) -> None: ...  # noqa: D102
+
+
+class Stages(Protocol):
+    """What happens to one request, or to joined ones: a predictor."""
+
+    model: Model
+    hooks: Hooks
+    joining: joining.Joining
+
+    def payload_of(self, item: Item) -> Any: ...  # noqa: D102
+    def tags_key(self, meta: Meta) -> Hashable: ...  # noqa: D102
+    def call(self, x: Any, meta: Meta, kind: str) -> Any: ...  # noqa: D102
+    def plain(self, result: Any) -> Any: ...  # noqa: D102
+    def join_no_more(self) -> None: ...  # noqa: D102
+    def reply(self, batch: Batch, index: int, result: Any, kind: str) -> None: ...  # noqa: D102
+    def fail(self, batch: Batch, index: int, error: BaseException, request_id: str) -> None: ...  # noqa: D102
 
 
 class Work:
@@ -53,7 +69,7 @@ Group = list[Work]
 class Answering:
     """One batch, once."""
 
-    def __init__(self, predictor: Predictor, batch: Batch, counts: Counts) -> None:
+    def __init__(self, predictor: Stages, batch: Batch, counts: Counts) -> None:
         self._predictor = predictor
         self._hooks = predictor.hooks
         self._joining = predictor.joining
@@ -265,6 +281,6 @@ class Answering:
 
 
 @torch.no_grad()
-def answer(predictor: Predictor, batch: Batch, counts: Counts) -> None:
+def answer(predictor: Stages, batch: Batch, counts: Counts) -> None:
     """Answer every request of a batch, each with its own result or its own error."""
     Answering(predictor, batch, counts).run()

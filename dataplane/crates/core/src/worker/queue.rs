@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 
 use super::codec::{Meta, Payload};
-use super::reply::{Envelope, ReplySlot, Waiting, expired};
+use super::reply::{Envelope, Leave, ReplySlot, Waiting, expired};
 use super::tuner::{Batching, Pending, Plan, Tuner};
 use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata::Priority;
@@ -142,22 +142,6 @@ impl Queue {
         self.lock().tuner.served(calls, rows, took);
     }
 
-    /// Take out a call whose caller waits no more.
-    pub(super) fn leave(&self, id: u64) {
-        let mut state = self.lock();
-        let mut gone = None;
-        for calls in &mut state.calls {
-            if let Some(position) = calls.iter().position(|call| call.slot.id() == id) {
-                gone = calls.remove(position);
-                break;
-            }
-        }
-        drop(state);
-        if gone.is_some() {
-            self.left.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
     /// Take no more calls; those that wait can still be taken.
     pub fn close(&self) {
         self.lock().is_closed = true;
@@ -195,6 +179,23 @@ impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code under the lock leaves the state half changed, so a panic there poisons nothing.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Leave for Queue {
+    fn leave(&self, id: u64) {
+        let mut state = self.lock();
+        let mut gone = None;
+        for calls in &mut state.calls {
+            if let Some(position) = calls.iter().position(|call| call.slot.id() == id) {
+                gone = calls.remove(position);
+                break;
+            }
+        }
+        drop(state);
+        if gone.is_some() {
+            self.left.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -8,7 +8,6 @@ use tokio::sync::oneshot;
 
 use super::codec::oip::{self, InferEnvelope, InferOutput};
 use super::codec::{self, Answer};
-use super::queue::Queue;
 use crate::grpc::status::Status;
 
 /// A framed message, or why there is none.
@@ -57,12 +56,17 @@ pub struct Slots {
     slots: Mutex<Vec<Option<ReplySlot>>>,
 }
 
+/// Where a call waits for its turn.
+pub(super) trait Leave: Send + Sync {
+    /// Take out a call whose caller waits no more.
+    fn leave(&self, id: u64);
+}
+
 /// The waiting side of a [`ReplySlot`].
-#[derive(Debug)]
 pub struct Waiting {
     id: u64,
     receiver: oneshot::Receiver<(Reply, Times)>,
-    queue: Arc<Queue>,
+    queue: Arc<dyn Leave>,
     has_ended: bool,
     times: Times,
 }
@@ -81,7 +85,7 @@ impl ReplySlot {
         deadline: Instant,
         envelope: Envelope,
         max_bytes: usize,
-        queue: Arc<Queue>,
+        queue: Arc<dyn Leave>,
     ) -> (Self, Waiting) {
         let (sender, receiver) = oneshot::channel();
         let waiting = Waiting {
