@@ -6,11 +6,13 @@ halves, so that the one to blame fails alone.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 
 from torch_predict import joining
@@ -76,6 +78,10 @@ class Answering:
         self._batch = batch
         self._counts = counts
         self._began = self._prepared = 0.0
+        self._hooks_s = [0.0, 0.0]
+        """Seconds of the joined hooks before and after the model, which are called with it."""
+        self._is_one_call = "run_model" not in self._hooks.batched
+        """Whether joined hooks and the model are one call: nothing is split between them."""
 
     def run(self) -> None:
         """Answer every request of the batch."""
@@ -83,40 +89,46 @@ class Answering:
         works = [Work(index, item) for index, item in enumerate(self._batch.items)]
         works = self._prepare(works)
         self._prepared = time.perf_counter()
-        for group in [works] if "run_model" in self._hooks.batched else self._groups(works):
+        for group in self._groups(works) if self._is_one_call else [works]:
             self._answer(group)
 
     def _prepare(self, works: Group) -> Group:
-        """Give each request what the first hook makes of it; return those that did not fail."""
+        """Give each request what comes before it may be joined; return those that did not fail."""
         payload_of = self._predictor.payload_of
-        works = self._each(works, lambda work: payload_of(work.item))
         hook = self._hooks.preprocess
-        if hook is None:
-            return works
-        mode = self._hooks.modes.get("preprocess")
+        mode = self._hooks.modes.get("preprocess", "each")
+        if hook is not None and mode == "each":
+            return self._each(works, lambda work: hook(payload_of(work.item), work.meta))
+        works = self._each(works, lambda work: payload_of(work.item))
         if mode == "batched":
             return self._batched(works, self._hooks.batched["preprocess"])
-        if mode == "joined":
-            done: Group = []
-            for group in self._groups(works):
-                done += self._halved(group, lambda group: self._joined_hook(group, hook))
-            return done
-        return self._each(works, lambda work: hook(work.x, work.meta))
+        if hook is not None and not self._is_one_call:
+            step = lambda group: self._share(group, lambda x: hook(x, group[0].meta))  # noqa: E731
+            return [work for group in self._groups(works) for work in self._halved(group, step)]
+        return works
 
     def _groups(self, works: Group) -> list[Group]:
         """Return the requests that may be joined together, and each other one alone."""
-        if not self._joining.is_on or len(works) == 1:
+        plan = self._joining
+        if not plan.is_on or len(works) == 1:
             return [[work] for work in works]
         groups: dict[Hashable, Group] = {}
         alone: list[Group] = []
+        last: Work | None = None
+        same: Group = []
         for work in works:
-            key = joining.key_of(work.x, self._joining.pad)
+            if last is not None and _is_alike(last, work):
+                work.rows = last.rows
+                same.append(work)
+                continue
+            key = joining.key_of(work.x, plan.pad)
             rows = joining.rows_of(work.x)
-            if key is None or rows is None or not self._joining.least_rows <= rows <= self._joining.max_rows:
+            if key is None or rows is None or not plan.least_rows <= rows <= plan.max_rows:
                 alone.append([work])
                 continue
-            work.rows = rows
-            groups.setdefault((work.kind == "infer", self._predictor.tags_key(work.meta), key), []).append(work)
+            last, work.rows = work, rows
+            same = groups.setdefault((work.kind == "infer", self._predictor.tags_key(work.meta), key), [])
+            same.append(work)
         return [*(part for group in groups.values() for part in self._sized(group)), *alone]
 
     def _sized(self, group: Group) -> list[Group]:
@@ -138,6 +150,7 @@ class Answering:
         if not live:
             return
         began = time.perf_counter()
+        self._hooks_s = [0.0, 0.0]
         done = self._halved(live, self._call_model)
         ended = time.perf_counter()
         answered = self._finish(done)
@@ -145,8 +158,9 @@ class Answering:
             count = len(answered)
             rows = sum(work.rows for work in answered)
             # Each waits for the others: its stage is as long as theirs together.
-            before, after = self._prepared - self._began, time.perf_counter() - ended
-            self._counts.measured(count, rows, before, ended - began, after)
+            before = self._prepared - self._began + self._hooks_s[0]
+            after = time.perf_counter() - ended + self._hooks_s[1]
+            self._counts.measured(count, rows, before, ended - began - sum(self._hooks_s), after)
 
     def _call_model(self, group: Group) -> None:
         predictor = self._predictor
@@ -154,12 +168,22 @@ class Answering:
         if run_batch is not None:
             self._spread(group, run_batch(predictor.model.module, [w.x for w in group], [w.meta for w in group]))
             return
-        first = group[0]
-        call: Callable[[Any], Any] = lambda x: predictor.call(x, first.meta, first.kind)  # noqa: E731
-        self._share(group, call)
+        self._share(group, functools.partial(self._joined_stages, group[0]))
 
-    def _joined_hook(self, group: Group, hook: Callable[[Any, Meta], Any]) -> None:
-        self._share(group, lambda x: hook(x, group[0].meta))
+    def _joined_stages(self, first: Work, x: Any) -> Any:
+        """Return what the model, and the joined hooks beside it, make of what a group brought."""
+        hooks = self._hooks
+        began = time.perf_counter()
+        if hooks.preprocess is not None and hooks.modes.get("preprocess") == "joined":
+            x = hooks.preprocess(x, first.meta)
+        prepared = time.perf_counter()
+        x = self._predictor.call(x, first.meta, first.kind)
+        called = time.perf_counter()
+        if hooks.postprocess is not None and hooks.modes.get("postprocess") == "joined":
+            x = hooks.postprocess(x, first.meta)
+        self._hooks_s[0] += prepared - began
+        self._hooks_s[1] += time.perf_counter() - called
+        return x
 
     def _share(self, group: Group, call: Callable[[Any], Any]) -> None:
         """Give each request of a group its part of what a call with all of them returns."""
@@ -207,18 +231,15 @@ class Answering:
     def _finish(self, works: Group) -> Group:
         hook = self._hooks.postprocess
         if hook is not None:
-            mode = self._hooks.modes.get("postprocess")
+            mode = self._hooks.modes.get("postprocess", "each")
             if mode == "batched":
                 works = self._batched(works, self._hooks.batched["postprocess"])
-            elif mode == "joined":
+            elif mode == "joined" and not self._is_one_call:
                 for work in works:
                     work.rows = joining.rows_of(work.x) or 1
-                works = [
-                    work
-                    for group in self._groups(works)
-                    for work in self._halved(group, lambda group: self._joined_hook(group, hook))
-                ]
-            else:
+                step = lambda group: self._share(group, lambda x: hook(x, group[0].meta))  # noqa: E731
+                works = [work for group in self._groups(works) for work in self._halved(group, step)]
+            elif mode == "each":
                 works = self._each(works, lambda work: hook(work.x, work.meta))
         return self._each(works, self._reply)
 
@@ -278,6 +299,18 @@ class Answering:
 
     def _fail(self, work: Work, error: BaseException) -> None:
         self._predictor.fail(self._batch, work.index, error, work.item.request_id)
+
+
+def _is_alike(one: Work, other: Work) -> bool:
+    """Say whether two requests can be joined, as most can: plain arrays of one shape."""
+    x, y = one.x, other.x
+    return (
+        type(x) is type(y) is np.ndarray
+        and x.shape == y.shape
+        and x.dtype == y.dtype
+        and one.kind == other.kind
+        and one.meta.get("tags") == other.meta.get("tags")
+    )
 
 
 @torch.no_grad()

@@ -25,7 +25,8 @@ def bfloat16() -> np.dtype[Any] | None:
 
 def is_bfloat16(array: np.ndarray[Any, Any] | np.generic) -> bool:
     """Say whether it is of ml_dtypes' type, which numpy does not count among the numbers."""
-    return array.dtype.name == "bfloat16"
+    # By its kind first, which is at hand: numpy makes a name anew each time.
+    return array.dtype.kind == "V" and array.dtype.name == "bfloat16"
 
 
 def array_of(tensor: Any) -> np.ndarray[Any, Any]:
@@ -68,9 +69,11 @@ def as_array(result: Any) -> np.ndarray[Any, Any]:
     Raises:
         BadAnswer: it is a ragged list.
     """
+    if isinstance(result, np.ndarray):
+        return result
     try:
         array = np.asarray(result)
-        if array.dtype.kind in "SU" and not isinstance(result, np.ndarray):
+        if array.dtype.kind in "SU":
             objects = np.array(result, object)  # numpy's own types of text know no zeros at the end
             if all(isinstance(each, str | bytes) for each in objects.flat):
                 return objects

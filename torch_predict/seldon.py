@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch_predict.samples import Sample
 
 _DATA_KINDS = frozenset({"tensor", "ndarray", "tftensor"})
+_NUMBERS = "iufcm"  # np.number's: times that have passed are numbers, too
 _JSON_DTYPES = "biufUO"  # what a ListValue can hold: bool, int, float, str; of objects the front checks each one
 
 
@@ -120,7 +121,7 @@ def _array_answer(result: Any, asked: str, class_names: list[str] | None) -> Ans
     if is_bfloat16(array) and asked != "tftensor":
         array = array.astype(np.float32)
     numeric_kind = asked if asked in _DATA_KINDS else "tensor"
-    kind = numeric_kind if np.issubdtype(array.dtype, np.number) or is_bfloat16(array) else "ndarray"
+    kind = numeric_kind if array.dtype.kind in _NUMBERS or is_bfloat16(array) else "ndarray"
     names = _names(array, class_names)
     if kind == "tensor":
         if array.dtype.kind == "c":
