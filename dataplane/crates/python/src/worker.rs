@@ -1,6 +1,6 @@
 //! `Worker`, `Batch`, `Item`: the model server's front. Documented in `_native.pyi`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dl_core::ModelServer;
 use dl_core::model::{Call, ReplySlot, Slots};
@@ -11,13 +11,22 @@ use pyo3::types::PyDict;
 use crate::convert::{self, invalid};
 use crate::{lines, native};
 
-#[pyclass(module = "dl_inference._native", frozen, get_all)]
+#[pyclass(module = "dl_inference._native", frozen)]
 pub struct Item {
+    #[pyo3(get)]
     kind: &'static str,
+    #[pyo3(get)]
     value: Py<PyAny>,
+    #[pyo3(get)]
     meta: Py<PyDict>,
+    #[pyo3(get)]
     method: &'static str,
+    #[pyo3(get)]
     request_id: String,
+    /// None where no input has any, as hardly one does: an empty dict for each call would cost more than all else here.
+    #[pyo3(get)]
+    inputs: Option<Py<PyDict>>,
+    deadline: Instant,
 }
 
 #[pyclass(module = "dl_inference._native", frozen)]
@@ -38,6 +47,11 @@ impl Item {
             value: convert::payload(py, call.payload)?.unbind(),
             meta: convert::dict(py, &call.meta.fields)?.unbind(),
             method: call.method,
+            inputs: match &*call.meta.inputs {
+                [] => None,
+                inputs => Some(convert::dict(py, inputs)?.unbind()),
+            },
+            deadline: call.slot.deadline(),
             // Only visible ASCII is let in as a request id.
             request_id: call.request_id.to_str().unwrap_or_default().to_owned(),
         };
@@ -52,6 +66,14 @@ impl Batch {
         let (items, slots) = calls.into_iter().flat_map(item).unzip();
         let slots = Slots::new(slots);
         Self { items, slots }
+    }
+}
+
+#[pymethods]
+impl Item {
+    fn remaining_s(&self) -> f64 {
+        let now = Instant::now();
+        self.deadline.saturating_duration_since(now).as_secs_f64()
     }
 }
 
@@ -81,8 +103,17 @@ impl Batch {
         })
     }
 
-    fn fail(&self, index: usize, code: u8, message: String, kind: &str) -> PyResult<()> {
-        self.slots.fail(index, code, message, kind).map_err(invalid)
+    #[pyo3(signature = (index, code, message, kind, number=None))]
+    fn fail(
+        &self,
+        index: usize,
+        code: u8,
+        message: String,
+        kind: &str,
+        number: Option<i32>,
+    ) -> PyResult<()> {
+        let failed = self.slots.fail(index, code, message, kind, number);
+        failed.map_err(invalid)
     }
 }
 
@@ -112,6 +143,10 @@ impl Worker {
         let time = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default();
         self.front
             .measured(time(preprocess_s), time(model_s), time(postprocess_s));
+    }
+
+    fn show_metrics(&self, text: String) {
+        self.front.show_metrics(text);
     }
 
     fn notices(&self, py: Python<'_>) -> Vec<(&'static str, String)> {
