@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from dl_inference.serving.limits import ServerLimits
 from dl_inference.serving.settings import CommonSettings, ProcessSettings
@@ -23,6 +23,9 @@ class ModelSettings(CommonSettings):
     max_batch: int = Field(default=64, gt=0, description="Most requests that Python gets at once.")
     stream_idle_timeout_ms: int = Field(
         default=300_000, gt=0, description="An OIP stream that brings no message for this time ends, ms."
+    )
+    settings: dict[str, JsonValue] = Field(
+        default={}, description="What processor.py reads with torch_predict.settings(); whatever JSON can hold."
     )
     limits: ServerLimits = Field(
         default=ServerLimits(), description="Bounds of messages, connections and calls: docs/limits.md."

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from dl_inference.serving.load_error import LoadError
-from torch_predict.modules import import_from
-from torch_predict.sources import HOOKS, misnamed, misnaming
+from torch_predict import methods
+from torch_predict.context import settings
+from torch_predict.modules import import_from, place_of
+from torch_predict.sources import HOOKS, LIFE_HOOKS, misnamed, misnaming
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -41,11 +43,26 @@ class Hooks:
             ``model(x)`` is called.
         postprocess: Turns the model's result into the answer. Return an array, a list, a dict that JSON can hold,
             str or bytes. Without it, tensors become numpy arrays.
+        initialise: Is called once with the loaded model, on its device, before the warm-up. It may take the keyword
+            argument ``settings``: those of model.yaml. Return a model to use in place of this one, or None.
+        finish: Is called once at the end, after the last answer, in the thread that ran the hooks. It has 5 seconds.
+        methods: By name, the functions that ``torch_predict.method`` marks.
     """
 
     preprocess: Callable[[Any, Meta], Any] | None = None
     run_model: Callable[[Any, Any, Meta], Any] | None = None
     postprocess: Callable[[Any, Meta], Any] | None = None
+    initialise: Callable[[Callable[..., Any]], Any] | None = None
+    finish: Callable[[], Any] | None = None
+    methods: Mapping[str, Callable[[Any, Any, Meta], Any]] = field(default_factory=dict)
+
+    def method_of(self, meta: Meta) -> Callable[[Any, Any, Meta], Any] | None:
+        """Return the method that a request names; None where it names none.
+
+        Raises:
+            InvalidInput: the model has methods, but not this one.
+        """
+        return methods.chosen(self.methods, meta.get("tags", {})) if self.methods else None
 
 
 def load(folder: Path) -> Hooks:
@@ -64,6 +81,9 @@ def load(folder: Path) -> Hooks:
         preprocess=_unary(module, "preprocess"),
         run_model=_run_model(module),
         postprocess=_unary(module, "postprocess"),
+        initialise=_initialise(module),
+        finish=_finish(module),
+        methods={name: _with_model(module, name, each) for name, each in methods.marked(module).items()},
     )
 
 
@@ -85,9 +105,58 @@ def _run_model(module: ModuleType) -> Callable[[Any, Any, Meta], Any] | None:
             "%s: run_model is a %s, not a plain function, so it is not used", module.__file__, type(function).__name__
         )
         return None
-    if _takes_meta(module, "run_model", function, 2):
+    return _with_model(module, "run_model", function)
+
+
+def _with_model(module: ModuleType, name: str, function: Callable[..., Any]) -> Callable[[Any, Any, Meta], Any]:
+    """Return run_model, or a method, as the predictor calls it."""
+    if _takes_meta(module, name, function, 2):
         return lambda model, x, meta: function(model, x, meta=meta)
     return lambda model, x, meta: function(model, x)
+
+
+def _initialise(module: ModuleType) -> Callable[[Callable[..., Any]], Any] | None:
+    function = _life_hook(module, "initialise", lambda each: _binds(each, None) or _takes_settings(each))
+    if function is None:
+        return None
+    given = {"settings": settings()} if _takes_settings(function) else {}
+
+    def initialise(model: Callable[..., Any]) -> Any:
+        try:
+            return function(model, **given)
+        except BaseException as error:  # sys.exit() in it must not end the server without a word
+            place = place_of(Path(str(module.__file__)), error)
+            text = f"initialise failed: {type(error).__name__}: {error}"
+            raise LoadError(place, text, "correct this line of the file") from error
+
+    return initialise
+
+
+def _finish(module: ModuleType) -> Callable[[], Any] | None:
+    return _life_hook(module, "finish", _binds)
+
+
+def _takes_settings(function: Callable[..., Any]) -> bool:
+    return _binds(function, None, settings=None)
+
+
+def _life_hook(module: ModuleType, name: str, fits: Callable[[Callable[..., Any]], bool]) -> Callable[..., Any] | None:
+    """Return a hook of the process; None where there is none, or one of older days that happens to be called so."""
+    function = _exported(module, name)
+    if function is None:
+        return None
+    if not inspect.isfunction(function) or inspect.iscoroutinefunction(function) or not fits(function):
+        _LOGGER.warning("%s: %s is not used as a hook: define %s", module.__file__, name, LIFE_HOOKS[name])
+        return None
+    return function
+
+
+def _binds(function: Callable[..., Any], *arguments: object, **named: object) -> bool:
+    try:
+        inspect.signature(function).bind(*arguments, **named)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _exported(module: ModuleType, name: str) -> Any:
@@ -95,7 +164,7 @@ def _exported(module: ModuleType, name: str) -> Any:
     if public is not None and name not in public:
         return None
     function = getattr(module, name, None)
-    if function is not None and not callable(function):
+    if function is not None and not callable(function) and name in HOOKS:
         raise LoadError(
             module.__file__, f"{name} is a {type(function).__name__}, not a function", f"define {HOOKS[name]}"
         )
@@ -104,7 +173,7 @@ def _exported(module: ModuleType, name: str) -> Any:
 
 def _takes_meta(module: ModuleType, name: str, function: Callable[..., Any], positional: int) -> bool:
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise LoadError(module.__file__, f"{name} is async", f"define {HOOKS[name]} without async")
+        raise LoadError(module.__file__, f"{name} is async", f"define {_usual(name)} without async")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a builtin tells nothing about its arguments, and takes no meta
@@ -120,6 +189,10 @@ def _takes_meta(module: ModuleType, name: str, function: Callable[..., Any], pos
         signature.bind(*arguments)
     except TypeError as error:
         raise LoadError(
-            module.__file__, f"{name}{signature} cannot be called as a hook: {error}", f"define {HOOKS[name]}"
+            module.__file__, f"{name}{signature} cannot be called as a hook: {error}", f"define {_usual(name)}"
         ) from None
     return False
+
+
+def _usual(name: str) -> str:
+    return HOOKS.get(name, f"{name}(model, x, **kwargs)")

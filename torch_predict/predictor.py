@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from torch_predict import oip, outputs
+from torch_predict import context, oip, outputs
 from torch_predict.blame import place_of
 from torch_predict.calling import Model
 from torch_predict.errors import BadAnswer, BadInput, RequestError, status_of, words_of
@@ -62,6 +62,8 @@ class Predictor:
         self._model_at = self._result_at = 0.0  # when the last item came to the model, and left it
         self.metadata = self._own_metadata()
         """What callers are told of inputs and outputs."""
+        self.finish = hooks.finish
+        """To be called at the end of the process, if there is one."""
         self._told: set[tuple[object, ...]] = set()
         """Kinds of failures whose traceback is in the log."""
 
@@ -74,6 +76,7 @@ class Predictor:
         """
         for index in range(len(batch)):
             item = batch[index]
+            context.enter(item)
             began = time.perf_counter()
             try:
                 _reply(batch, index, self.predict(item))
@@ -84,6 +87,7 @@ class Predictor:
                 with contextlib.suppress(BaseException):
                     self._log(error, item.request_id)
                 batch.fail(index, *status_of(error, item.request_id))
+        context.enter(None)
 
     def predict(self, item: Item | Sample) -> Answer:
         """Return one item's answer; raises what its hooks raise.
@@ -101,6 +105,7 @@ class Predictor:
 
         Raises: as `predict`.
         """
+        context.enter(sample)
         payload = payload_of(sample)
         result = self._result(payload, sample.meta, sample.kind)
         answer_of(self._sent(result, sample.kind), sample.kind, self._class_names)
@@ -132,7 +137,7 @@ class Predictor:
     @torch.no_grad()
     def _infer(self, inputs: dict[str, np.ndarray[Any, Any]], meta: Meta) -> Any:
         """Return what hooks and model make of an OIP request's inputs."""
-        if self._has_input_hook:
+        if self._has_input_hook or self._hooks.method_of(meta) is not None:
             return self.run(oip.hook_input_of(inputs), meta, "infer")
         given = self._model.signature.bind(inputs)
         self._model_at = time.perf_counter()
@@ -155,6 +160,12 @@ class Predictor:
     @torch.no_grad()
     def _result(self, x: Any, meta: Meta, kind: str) -> Any:
         hooks = self._hooks
+        method = hooks.method_of(meta)
+        if method is not None:  # a whole run of its own
+            self._model_at = time.perf_counter()
+            x = outputs.sent(method(self._model.module, x, meta), kind)
+            self._result_at = time.perf_counter()
+            return x
         if hooks.preprocess is not None:
             x = hooks.preprocess(x, meta)
         run_model = hooks.run_model

@@ -16,13 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from torch_predict import repository
+from torch_predict import context, repository
 from torch_predict.config import ServerSettings
 from torch_predict.errors import RequestError
 from torch_predict.loading import load_predictor
 from torch_predict.seldon import plain
 
 _LOGGER = logging.getLogger(__name__)
+
+_METHOD = "/seldon.protos.Model/Predict"
 
 
 class HookFailed(RuntimeError):
@@ -66,10 +68,15 @@ class SeldonComponent:
         if isinstance(x, np.ndarray) and not x.flags.writeable:
             x = x.copy()  # the wrapper's arrays are views of the message; hooks may write into ours
         try:
-            result = self._predictor.run(x, meta or {}, "this payload")
+            # The wrapper tells neither its own request id nor parameters of single inputs.
+            known = meta or {}
+            context.enter(context.Outside(known, _METHOD, str(known.get("puid", ""))))
+            result = self._predictor.run(x, known, "this payload")
             return plain(result) if isinstance(result, dict) else result
         except RequestError:
             raise
         except BaseException as error:  # also what would end the wrapper's process: only this request fails
             _LOGGER.exception("a request failed")
             raise HookFailed("the model failed on this request; its log has the reason") from error
+        finally:
+            context.enter(None)
