@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from torch_predict import context, repository
+from torch_predict import context, metrics, repository
 from torch_predict.config import ServerSettings
 from torch_predict.errors import RequestError
 from torch_predict.loading import load_predictor
@@ -43,6 +44,8 @@ class SeldonComponent:
         """
         self._folder = Path(model_dir).resolve()
         self._allow_pickle = allow_pickle
+        self._counted: dict[tuple[str, tuple[str, ...]], float] = {}
+        self._counting = threading.Lock()
 
     def load(self) -> None:
         """Load the version that is served: the latest of those that model.yaml names.
@@ -80,3 +83,22 @@ class SeldonComponent:
             raise HookFailed("the model failed on this request; its log has the reason") from error
         finally:
             context.enter(None)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return what hooks have counted since the last call, for the wrapper, which asks after every request.
+
+        A counter is told by what was added to it, as the wrapper adds it up. It has no form for histograms.
+        """
+        found: list[dict[str, Any]] = []
+        with self._counting:
+            for family in metrics.changed() or ():
+                if family.kind == "histogram":
+                    continue
+                name, kind = family.name.removesuffix("_total"), family.kind.upper()
+                for sample in family.samples:
+                    series = (family.name, tuple(sample.labels.values()))
+                    before, self._counted[series] = self._counted.get(series), sample.value
+                    value = sample.value - (before or 0.0) if kind == "COUNTER" else sample.value
+                    if sample.value != before:
+                        found.append({"type": kind, "key": name, "value": value, "tags": dict(sample.labels)})
+        return found

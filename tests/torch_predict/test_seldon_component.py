@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import torch_predict
+from torch_predict import metrics
 from torch_predict.errors import InvalidInput
 from torch_predict.seldon_component import HookFailed, SeldonComponent
 
@@ -82,3 +83,22 @@ def test_a_method_is_addressed_by_its_tag_under_the_wrapper_too(component):
     assert component.predict(x, [], meta={"tags": {"method": "plain"}}).tolist() == [[11.0]]
     with pytest.raises(InvalidInput, match="name one of plain"):
         component.predict(x, [], meta={"tags": {"method": "other"}})
+
+
+def test_metrics_are_told_as_the_wrapper_adds_them_up(component, monkeypatch):
+    monkeypatch.setattr(metrics, "_metrics", {})
+    cats, length = metrics.counter("cats", "x", ["size"]), metrics.gauge("length", "x")
+    metrics.histogram("no_form", "x", [1]).observe(1)
+    cats.inc(2, size="big")
+    length.set(7)
+    assert component.metrics() == [
+        {"type": "COUNTER", "key": "model_cats", "value": 2, "tags": {"size": "big"}},
+        {"type": "GAUGE", "key": "model_length", "value": 7, "tags": {}},
+    ]
+    assert component.metrics() == []
+    cats.inc(3, size="big")
+    cats.inc(size="small")
+    assert component.metrics() == [
+        {"type": "COUNTER", "key": "model_cats", "value": 3, "tags": {"size": "big"}},
+        {"type": "COUNTER", "key": "model_cats", "value": 1, "tags": {"size": "small"}},
+    ]
