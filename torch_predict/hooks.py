@@ -77,6 +77,8 @@ def load(folder: Path) -> Hooks:
     own = [name for name, value in vars(module).items() if inspect.isfunction(value)]
     for name, hook in misnamed(own):
         raise LoadError(module.__file__, *misnaming(name, hook))
+    if "initialize" in own and "initialise" not in own:
+        _LOGGER.warning("%s: initialize is not a hook's name: the hook is initialise", module.__file__)
     return Hooks(
         preprocess=_unary(module, "preprocess"),
         run_model=_run_model(module),

@@ -100,8 +100,8 @@ class Predictor:
             return Answer(item.kind, oip.outputs_of(self._infer(item.value, item.meta)), [])
         return answer_of(self.run(payload_of(item), item.meta, item.kind), item.kind, self._class_names)
 
-    def observe(self, sample: Sample) -> tuple[list[TensorSpec], list[TensorSpec]]:
-        """Answer a sample, and return which inputs and outputs the same request has in OIP.
+    def observe(self, sample: Sample) -> tuple[list[TensorSpec], list[TensorSpec]] | None:
+        """Answer a sample, and return which inputs and outputs the same request has in OIP; None of a method's.
 
         Raises: as `predict`.
         """
@@ -109,6 +109,8 @@ class Predictor:
         payload = payload_of(sample)
         result = self._result(payload, sample.meta, sample.kind)
         answer_of(self._sent(result, sample.kind), sample.kind, self._class_names)
+        if self._hooks.method_of(sample.meta) is not None:  # it shows nothing of the calls that name none
+            return None
         if self._has_input_hook:
             inputs = [oip.seen_input("input", payload, None)]
         else:  # which gets a dict in JSON by the names of its own inputs

@@ -22,6 +22,7 @@ from dl_inference import messages as m
 from dl_inference.client.errors import Aborted, InvalidArgument
 
 SELDON, OIP = "/seldon.protos.Seldon/Predict", "/inference.GRPCInferenceService/ModelInfer"
+METADATA = "/inference.GRPCInferenceService/ModelMetadata"
 MODEL_PY = "import torch\nclass Model(torch.nn.Linear):\n    def __init__(self): super().__init__(2, 1)\n"
 SERVE = """
 import sys
@@ -29,6 +30,11 @@ from dl_inference.serving.options import ServeOptions
 from torch_predict.server import serve
 sys.exit(serve(ServeOptions(model_dir=sys.argv[1], listen=["127.0.0.1:0"], admin="127.0.0.1:0")))
 """
+# The first is of a method: what metadata say is what the second one shows.
+SAMPLES = [
+    {"request": {"data": {"ndarray": [[1, 2]]}, "meta": {"tags": {"method": "plain"}}}},
+    {"request": {"strData": "request"}},
+]
 SETTINGS = {"threshold": 0.5, "is_loud": True, "words": {"yes": ["oui", "ja"]}}
 PROCESSOR = """
 import threading
@@ -106,7 +112,7 @@ class Server:
         (folder / "processor.py").write_text(PROCESSOR)
         (folder / "model.yaml").write_text(json.dumps({"settings": SETTINGS}))
         (folder / "samples").mkdir()
-        (folder / "samples" / "expected.json").write_text('[{"request": {"strData": "request"}}]')
+        (folder / "samples" / "expected.json").write_text(json.dumps(SAMPLES))
         torch.save({"weight": torch.tensor([[1.0, 10.0]]), "bias": torch.zeros(1)}, folder / "model.pt")
         env = {"DL_INFERENCE_TORCH_THREADS": "1", "DL_INFERENCE_DRAIN_TIMEOUT_MS": "5000"}
         self.process = Process([sys.executable, "-c", SERVE, folder], env=env)
@@ -173,6 +179,15 @@ def test_a_hook_sees_parameters_of_an_oip_request_and_of_its_inputs(server):
     assert (found["method"], found["parameters"]) == (OIP, {"n": 7})
     assert found["inputs"] == {"strData": {"tokenizer": "fast", "pad": True}}
     assert told(server.infer(text_request("request")))["inputs"] == {}
+
+
+def test_a_hook_has_a_request_in_the_warm_up_and_a_methods_sample_tells_nothing_of_other_calls(server):
+    assert "case" not in server.process.log  # of a sample that failed
+    call = server.channel.unary_unary(
+        METADATA, m.ModelMetadataRequest.SerializeToString, m.ModelMetadataResponse.FromString
+    )
+    found = call(m.ModelMetadataRequest(name="m"), timeout=20)
+    assert [each.name for each in [*found.inputs, *found.outputs]] == ["strData", "jsonData"]
 
 
 def test_there_is_no_request_in_a_thread_of_the_hooks_own(server):

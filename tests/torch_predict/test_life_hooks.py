@@ -10,7 +10,7 @@ import pytest
 
 from dl_inference.serving.load_error import LoadError
 from torch_predict import context, hooks, modules
-from torch_predict.errors import InvalidInput
+from torch_predict.errors import Error, InvalidInput, status_of
 from torch_predict.finishing import finish
 from torch_predict.methods import method
 
@@ -60,6 +60,11 @@ def test_a_function_of_older_days_that_only_has_such_a_name_is_let_alone_and_tol
     found = load(write, definition)
     assert (found.initialise, found.finish) == (None, None)
     assert "is not used as a hook: define" in caplog.text
+
+
+def test_the_other_spelling_is_told(write, caplog):
+    assert load(write, "def initialize(model): pass").initialise is None
+    assert "the hook is initialise" in caplog.text
 
 
 @pytest.mark.parametrize("what", ["raise KeyError('a')", "import sys; sys.exit(3)"])
@@ -137,3 +142,21 @@ sys.exit(finishing.finish(lambda: threading.Event().wait(60), int(sys.argv[1])) 
         )
         assert ended.returncode == status
         assert "finish is still busy after 0.1 s: stopping without it" in ended.stderr
+
+
+@pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 1.0, "1", True])
+def test_an_errors_number_is_an_int32(number):
+    with pytest.raises(ValueError, match="cannot be an error's number: use an int from -2147483648 to 2147483647"):
+        Error("ABORTED", "text", number=number)
+    for fits in (2**31 - 1, -(2**31), 0):
+        assert status_of(Error("ABORTED", "text", number=fits), "id").number == fits
+
+
+def test_an_errors_own_class_with_an_odd_number_is_a_failure_like_any_other():
+    class Odd(Error):
+        def __init__(self) -> None:
+            super().__init__("ABORTED", "text")
+            self.number = 2**40
+
+    status = status_of(Odd(), "id")
+    assert (status.code, status.message, status.number) == (13, "the model failed on this request; request id id", None)
