@@ -60,12 +60,12 @@ def marked(module: ModuleType) -> dict[str, Callable[..., Any]]:
 
 
 def chosen(methods: Mapping[str, Callable[..., Any]], tags: Mapping[str, Any]) -> Callable[..., Any] | None:
-    """Return the method that a request names; None where it names none, or the model has none.
+    """Return the one of a model's methods that a request names; None where it names none.
 
     Raises:
         InvalidInput: the model has others.
     """
-    if not methods or TAG not in tags:
+    if TAG not in tags:
         return None
     name = tags[TAG]
     found = methods.get(name) if isinstance(name, str) else None

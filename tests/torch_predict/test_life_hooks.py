@@ -6,13 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from fixtures.torch_fakes import FakeBatch, FakeItem
 
 from dl_inference.serving.load_error import LoadError
 from torch_predict import context, hooks, modules
 from torch_predict.errors import Error, InvalidInput, status_of
 from torch_predict.finishing import finish
 from torch_predict.methods import method
+from torch_predict.predictor import Predictor
 
 MARK = "@torch_predict.method"
 
@@ -160,3 +164,21 @@ def test_an_errors_own_class_with_an_odd_number_is_a_failure_like_any_other():
 
     status = status_of(Odd(), "id")
     assert (status.code, status.message, status.number) == (13, "the model failed on this request; request id id", None)
+
+
+def test_a_method_gets_oip_inputs_as_a_hook_does_where_the_model_has_no_hooks():
+    seen = []
+
+    def own(model, x, meta):
+        seen.append(x.tolist())
+        return x
+
+    predictor = Predictor(lambda x: x, hooks.Hooks(methods={"own": own}), torch.device("cpu"))
+    value = {"strange": np.arange(2)}
+    batch = FakeBatch(
+        FakeItem("infer", value, {"tags": {"method": "own"}}), FakeItem("infer", value, {"tags": {"method": "none"}})
+    )
+    predictor.answer(batch)
+    assert seen == [[0, 1]]
+    assert batch.answers[0][1]["output"].tolist() == [0, 1]
+    assert batch.failures[1][0] == 3
