@@ -31,6 +31,7 @@ class DataPlane(Protocol):
     def start(self) -> list[str]: ...  # noqa: D102
     def apply(self, state_json: str) -> None: ...  # noqa: D102
     def set_control_status(self, status_json: str) -> None: ...  # noqa: D102
+    def show_metrics(self, text: str) -> None: ...  # noqa: D102
     def count_reload(self, source: str, ok: bool) -> None: ...  # noqa: D102
     def status(self) -> str: ...  # noqa: D102
     def notices(self) -> list[tuple[str, str]]: ...  # noqa: D102
@@ -90,7 +91,7 @@ class Control:
         self._make, self._log = make, log
         self._plane: DataPlane | None = None
         self._applied = ""
-        self._shown = ""
+        self._shown = self._shown_metrics = ""
         self._listened_at = float("-inf")
         self.refused: str | None = None
         self.warnings: tuple[str, ...] = ()
@@ -174,6 +175,12 @@ class Control:
         if document != self._shown:
             self._started().set_control_status(document)
             self._shown = document
+
+    def show_metrics(self, text: str) -> None:
+        """Add metrics of models' own code, in Prometheus' text format, to /metrics, if they are new."""
+        if text != self._shown_metrics:
+            self._started().show_metrics(text)
+            self._shown_metrics = text
 
     def count(self, name: str, ok: bool) -> None:
         """Count one reading of a file or a source; before the start nobody counts."""

@@ -108,6 +108,9 @@ class Proxy:
         used; 0 when absent).
         """
 
+    def show_metrics(self, text: str) -> None:
+        """As Worker.show_metrics, of all models that are served behind this."""
+
     def count_reload(self, source: str, ok: bool) -> None:
         """Count one reload of a configuration or discovery source, for ``dl_reloads_total{source,result}``."""
 
@@ -146,6 +149,14 @@ class Item:
     method: str
     """Path of the gRPC method."""
     request_id: str
+    inputs: dict[str, dict[str, Any]] | None
+    """Of infer: parameters of single inputs by the input's name; None where no input has any."""
+
+    def remaining_s(self) -> float:
+        """Return the seconds until nobody waits for the answer any more; not below 0."""
+
+    def is_gone(self) -> bool:
+        """As `Batch.is_gone`; True as well when its batch is."""
 
 @final
 class Batch:
@@ -176,8 +187,15 @@ class Batch:
                 item, or it is answered already.
         """
 
-    def fail(self, index: int, code: int, message: str, kind: str) -> None:
-        """Answer one item with a gRPC status; kind goes into the trailer ``access-error``.
+    def fail(self, index: int, code: int, message: str, kind: str, number: int | None = None) -> None:
+        """Answer one item with a gRPC status.
+
+        Args:
+            index: position in the batch.
+            code: of the status, 1 to 16.
+            message: what the caller reads.
+            kind: for the trailer ``access-error``.
+            number: an int32, for the trailer ``access-error-number``.
 
         Raises:
             ValueError: there is no such item, it is answered already, or code is not 1 to 16.
@@ -220,6 +238,9 @@ class Worker:
 
     def left_out(self, calls: int) -> None:
         """Count items that were not given to the model, as nobody waited for their answers any more."""
+
+    def show_metrics(self, text: str) -> None:
+        """Show metrics of the model's own code, in Prometheus' text format, after ours in /metrics."""
 
     def notices(self) -> list[tuple[str, str]]:
         """As Proxy.notices: callers of another protocol."""

@@ -11,8 +11,10 @@ from typing import Any
 
 import dl_inference
 import torch_predict
+from torch_predict.context import Request
 from torch_predict.hooks import Hooks
-from torch_predict.sources import HOOKS
+from torch_predict.metrics import Counter, Gauge, Histogram
+from torch_predict.sources import HOOKS, LIFE_HOOKS
 
 _HEAD = """\
 # Python API
@@ -40,7 +42,7 @@ _FILL = 120
 
 def api_page() -> str:
     """Return docs/api.md. tests/project/test_docs.py says which public name it lacks."""
-    return "\n".join([_HEAD, *_client(), *_results(), *_errors(), *_hooks(), ""])
+    return "\n".join([_HEAD, *_client(), *_results(), *_errors(), *_hooks()]).rstrip() + "\n"
 
 
 def _client() -> Iterator[str]:
@@ -97,7 +99,7 @@ def _hooks() -> Iterator[str]:
     yield "## Hooks of the PyTorch server\n"
     yield f"{_parts(Hooks)['']}\n"
     meanings = dict(_listed(_parts(Hooks)["Attributes"]))
-    for name, usual in HOOKS.items():
+    for name, usual in {**HOOKS, **LIFE_HOOKS}.items():
         yield f"### {name}\n"
         yield f"```python\ndef {usual}: ...\n```\n"
         yield f"{textwrap.fill(meanings[name], _FILL)}\n"
@@ -107,7 +109,38 @@ def _hooks() -> Iterator[str]:
         yield _signature(found.__init__, found.__name__)
         yield from _arguments(found)
     yield from _class("Code", torch_predict.Code)
-    yield textwrap.fill(", ".join(f"{code.name} {code.value}" for code in torch_predict.Code) + ".", _FILL)
+    yield textwrap.fill(", ".join(f"{code.name} {code.value}" for code in torch_predict.Code) + ".", _FILL) + "\n"
+    yield from _functions()
+
+
+def _functions() -> Iterator[str]:
+    """Yield what hooks call, and what that returns."""
+    for function in (torch_predict.settings, torch_predict.cancelled, torch_predict.request):
+        yield from _function(function)
+    yield "| attribute | meaning |\n|---|---|"
+    yield from _properties(Request)
+    yield ""
+    for function, made in (
+        (torch_predict.counter, Counter),
+        (torch_predict.gauge, Gauge),
+        (torch_predict.histogram, Histogram),
+    ):
+        yield from _function(function)
+        (use,) = (each for name, each in vars(made).items() if isinstance(each, FunctionType) and name[0] != "_")
+        yield f"A {made.__name__} has one method:\n"
+        yield _signature(use, use.__name__)
+        yield f"{_parts(use)['']}\n"
+        yield from _arguments(use)
+    for function in (torch_predict.joined, torch_predict.batched, torch_predict.method):
+        yield from _function(function)
+
+
+def _function(function: Any) -> Iterator[str]:
+    yield f"### {function.__name__}\n"
+    if function not in (torch_predict.joined, torch_predict.batched, torch_predict.method):  # their signatures say less
+        yield _signature(function, function.__name__)
+    yield f"{_parts(function)['']}\n"
+    yield from _arguments(function)
 
 
 def _class(name: str, found: type) -> Iterator[str]:
@@ -148,7 +181,7 @@ def _signature(function: Any, name: str) -> str:
     """Return the signature as it is written in the source; a long one with a line for each argument."""
     node = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     assert isinstance(node, ast.FunctionDef)
-    node.args.args = node.args.args[1:]  # self
+    node.args.args = [each for each in node.args.args if each.arg != "self"]
     arguments = re.split(r", (?![^\[]*\])", ast.unparse(node.args))
     arguments = [re.sub(r"^(\w+: .+?)=", r"\1 = ", each) for each in arguments]
     result = f" -> {name}" if node.name == "__init__" else f" -> {ast.unparse(node.returns)}" if node.returns else ""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from torch_predict import joining
+from torch_predict import context, joining, methods
 from torch_predict.errors import BadAnswer
 from torch_predict.hooks import Hooks, Meta
 
@@ -47,6 +47,7 @@ class Stages(Protocol):
     def plain(self, result: Any) -> Any: ...  # noqa: D102
     def join_no_more(self) -> None: ...  # noqa: D102
     def reply(self, batch: Batch, index: int, result: Any, kind: str) -> None: ...  # noqa: D102
+    def answer_alone(self, batch: Batch, index: int, item: Item, counts: Counts) -> None: ...  # noqa: D102
     def fail(self, batch: Batch, index: int, error: BaseException, request_id: str) -> None: ...  # noqa: D102
 
 
@@ -87,10 +88,22 @@ class Answering:
         """Answer every request of the batch."""
         self._began = time.perf_counter()
         works = [Work(index, item) for index, item in enumerate(self._batch.items)]
+        if self._hooks.methods:
+            works = self._without_named(works)
         works = self._prepare(works)
         self._prepared = time.perf_counter()
         for group in self._groups(works) if self._is_one_call else [works]:
             self._answer(group)
+
+    def _without_named(self, works: Group) -> Group:
+        """Answer requests that name a method, each by itself; return the others."""
+        others = []
+        for work in works:
+            if methods.TAG in work.meta.get("tags", {}):
+                self._predictor.answer_alone(self._batch, work.index, work.item, self._counts)
+            else:
+                others.append(work)
+        return others
 
     def _prepare(self, works: Group) -> Group:
         """Give each request what comes before it may be joined; return those that did not fail."""
@@ -250,6 +263,7 @@ class Answering:
         """Take a step with each request; return those with which it did not fail."""
         done = []
         for work in works:
+            context.enter(work.item)
             try:
                 work.x = step(work)
                 done.append(work)
@@ -275,6 +289,7 @@ class Answering:
         if not works:
             return []
         before = [work.x for work in works]
+        context.enter(works[0].item if len(works) == 1 else None)
         try:
             step(works)
         except BaseException as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from dl_inference.serving.limits import ServerLimits
 from dl_inference.serving.settings import CommonSettings, ProcessSettings
@@ -67,6 +67,9 @@ class ModelSettings(CommonSettings):
     )
     stream_idle_timeout_ms: int = Field(
         default=300_000, gt=0, description="An OIP stream that brings no message for this time ends, ms."
+    )
+    settings: dict[str, JsonValue] = Field(
+        default={}, description="What processor.py reads with torch_predict.settings(); whatever JSON can hold."
     )
     limits: ServerLimits = Field(
         default=ServerLimits(), description="Bounds of messages, connections and calls: docs/limits.md."

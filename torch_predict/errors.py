@@ -18,6 +18,9 @@ class RequestError(Exception):
     code = Code.INTERNAL
     kind = "hook"
 
+    number: int | None = None
+    """The model's own, for programs: the trailer ``access-error-number``."""
+
     def __init__(self, text: object) -> None:
         super().__init__(text)
         self.text = words_of(text)
@@ -40,14 +43,16 @@ class Error(RequestError):
     Args:
         code: a `Code`, its number or its name, or a ``grpc.StatusCode``; not OK.
         text: what the caller reads.
+        number: of your own, for the caller's program: an int32, in the trailer ``access-error-number``.
 
     Raises:
-        ValueError: the code does not exist, or it is OK.
+        ValueError: the code does not exist, or it is OK, or the number is no int32.
     """
 
-    def __init__(self, code: object, text: object) -> None:
+    def __init__(self, code: object, text: object, number: int | None = None) -> None:
         super().__init__(text)
         self.code = _code(code)
+        self.number = _number(number)
 
 
 class BadAnswer(Exception):
@@ -65,6 +70,7 @@ class Status(NamedTuple):
     message: str
     kind: str
     """Goes into the trailer ``access-error``; ``hook`` keeps it from counting against the endpoint."""
+    number: int | None = None
 
 
 def status_of(error: BaseException, request_id: str) -> Status:
@@ -78,7 +84,8 @@ def status_of(error: BaseException, request_id: str) -> Status:
         if isinstance(error, RequestError):
             # A subclass of the user's may have left out our __init__, or set what it likes.
             kind = InvalidInput.kind if isinstance(error, InvalidInput) else RequestError.kind
-            return Status(int(_code(error.code)), words_of(getattr(error, "text", error)), kind)
+            text, number = words_of(getattr(error, "text", error)), _number(error.number)
+            return Status(int(_code(error.code)), text, kind, number)
         if isinstance(error, BadAnswer):
             text = f"the model's answer cannot be sent: {words_of(error)}; request id {request_id}"
             return failed._replace(message=text)
@@ -109,6 +116,14 @@ class PickleNotAllowed(LoadError):
             "export it (torch.export, model.pt2); if you trust the file, allow it explicitly: --allow-pickle, or "
             "'allow_pickle: true' in model.yaml",
         )
+
+
+def _number(number: object) -> int | None:
+    if number is None:
+        return None
+    if not isinstance(number, int) or isinstance(number, bool) or not -(2**31) <= number < 2**31:
+        raise ValueError(f"{number!r} cannot be an error's number: use an int from -2147483648 to 2147483647")
+    return int(number)
 
 
 def _code(code: object) -> Code:

@@ -15,10 +15,12 @@ from types import ModuleType
 from typing import Any
 
 from dl_inference.serving.load_error import LoadError
+from torch_predict import methods
+from torch_predict.context import settings
 from torch_predict.errors import BadAnswer
 from torch_predict.marks import Mode, mode_of
-from torch_predict.modules import import_from
-from torch_predict.sources import HOOKS, misnamed, misnaming
+from torch_predict.modules import import_from, place_of
+from torch_predict.sources import HOOKS, LIFE_HOOKS, misnamed, misnaming
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -43,6 +45,10 @@ class Hooks:
             ``model(x)`` is called.
         postprocess: Turns the model's result into the answer. Return an array, a list, a dict that JSON can hold,
             str or bytes. Without it, tensors become numpy arrays.
+        initialise: Is called once with the loaded model, on its device, before the warm-up. It may take the keyword
+            argument ``settings``: those of model.yaml. Return a model to use in place of this one, or None.
+        finish: Is called once at the end, after the last answer, in the thread that ran the hooks. It has 5 seconds.
+        methods: By name, the functions that ``torch_predict.method`` marks.
     """
 
     preprocess: Callable[[Any, Meta], Any] | None = None
@@ -52,6 +58,17 @@ class Hooks:
     """How each of them wants to be called, by its name."""
     batched: Mapping[str, Callable[..., list[Any]]] = field(default_factory=dict)
     """Those that take lists, by name: of payloads and of metas, `run_model` of a model before."""
+    initialise: Callable[[Callable[..., Any]], Any] | None = None
+    finish: Callable[[], Any] | None = None
+    methods: Mapping[str, Callable[[Any, Any, Meta], Any]] = field(default_factory=dict)
+
+    def method_of(self, meta: Meta) -> Callable[[Any, Any, Meta], Any] | None:
+        """Return the method that a request names; None where it names none.
+
+        Raises:
+            InvalidInput: the model has methods, but not this one.
+        """
+        return methods.chosen(self.methods, meta.get("tags", {})) if self.methods else None
 
 
 def load(folder: Path) -> Hooks:
@@ -66,6 +83,8 @@ def load(folder: Path) -> Hooks:
     own = [name for name, value in vars(module).items() if inspect.isfunction(value)]
     for name, hook in misnamed(own):
         raise LoadError(module.__file__, *misnaming(name, hook))
+    if "initialize" in own and "initialise" not in own:
+        _LOGGER.warning("%s: initialize is not a hook's name: the hook is initialise", module.__file__)
     modes: dict[str, Mode] = {}
     batched: dict[str, Callable[..., list[Any]]] = {}
     return Hooks(
@@ -74,6 +93,9 @@ def load(folder: Path) -> Hooks:
         postprocess=_hook(module, "postprocess", 0, modes, batched),
         modes=modes,
         batched=batched,
+        initialise=_initialise(module),
+        finish=_finish(module),
+        methods={name: _with_model(module, name, each) for name, each in methods.marked(module).items()},
     )
 
 
@@ -121,12 +143,63 @@ def _hook(
     return of_one
 
 
+def _with_model(module: ModuleType, name: str, function: Callable[..., Any]) -> Callable[[Any, Any, Meta], Any]:
+    """Return run_model, or a method, as the predictor calls it."""
+    if _takes(module, name, function, 2, "meta"):
+        return lambda model, x, meta: function(model, x, meta=meta)
+    return lambda model, x, meta: function(model, x)
+
+
+def _initialise(module: ModuleType) -> Callable[[Callable[..., Any]], Any] | None:
+    function = _life_hook(module, "initialise", lambda each: _binds(each, None) or _takes_settings(each))
+    if function is None:
+        return None
+    given = {"settings": settings()} if _takes_settings(function) else {}
+
+    def initialise(model: Callable[..., Any]) -> Any:
+        try:
+            return function(model, **given)
+        except BaseException as error:  # sys.exit() in it must not end the server without a word
+            place = place_of(Path(str(module.__file__)), error)
+            text = f"initialise failed: {type(error).__name__}: {error}"
+            raise LoadError(place, text, "correct this line of the file") from error
+
+    return initialise
+
+
+def _finish(module: ModuleType) -> Callable[[], Any] | None:
+    return _life_hook(module, "finish", _binds)
+
+
+def _takes_settings(function: Callable[..., Any]) -> bool:
+    return _binds(function, None, settings=None)
+
+
+def _life_hook(module: ModuleType, name: str, fits: Callable[[Callable[..., Any]], bool]) -> Callable[..., Any] | None:
+    """Return a hook of the process; None where there is none, or one of older days that happens to be called so."""
+    function = _exported(module, name)
+    if function is None:
+        return None
+    if not inspect.isfunction(function) or inspect.iscoroutinefunction(function) or not fits(function):
+        _LOGGER.warning("%s: %s is not used as a hook: define %s", module.__file__, name, LIFE_HOOKS[name])
+        return None
+    return function
+
+
+def _binds(function: Callable[..., Any], *arguments: object, **named: object) -> bool:
+    try:
+        inspect.signature(function).bind(*arguments, **named)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def _exported(module: ModuleType, name: str) -> Any:
     public = getattr(module, "__all__", None)
     if public is not None and name not in public:
         return None
     function = getattr(module, name, None)
-    if function is not None and not callable(function):
+    if function is not None and not callable(function) and name in HOOKS:
         raise LoadError(
             module.__file__, f"{name} is a {type(function).__name__}, not a function", f"define {HOOKS[name]}"
         )
@@ -135,7 +208,7 @@ def _exported(module: ModuleType, name: str) -> Any:
 
 def _takes(module: ModuleType, name: str, function: Callable[..., Any], positional: int, keyword: str) -> bool:
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise LoadError(module.__file__, f"{name} is async", f"define {HOOKS[name]} without async")
+        raise LoadError(module.__file__, f"{name} is async", f"define {_usual(name)} without async")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # a builtin tells nothing about its arguments, and takes no meta
@@ -151,6 +224,10 @@ def _takes(module: ModuleType, name: str, function: Callable[..., Any], position
         signature.bind(*arguments)
     except TypeError as error:
         raise LoadError(
-            module.__file__, f"{name}{signature} cannot be called as a hook: {error}", f"define {HOOKS[name]}"
+            module.__file__, f"{name}{signature} cannot be called as a hook: {error}", f"define {_usual(name)}"
         ) from None
     return False
+
+
+def _usual(name: str) -> str:
+    return HOOKS.get(name, f"{name}(model, x, **kwargs)")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from dl_inference.serving.load_error import LoadError
 from dl_inference.variables import variable
-from torch_predict import hooks, modules, repository
-from torch_predict.arguments import Form
+from torch_predict import context, hooks, modules, repository
+from torch_predict.arguments import Form, arguments_of
 from torch_predict.config import ServerSettings
 from torch_predict.signature import Signature
 
@@ -43,15 +43,22 @@ def load_predictor(
     torch.set_num_threads(settings.torch_threads)
     device = _device(settings.torch_device)
     modules.enter(version.path)
+    context.use_settings(folder.settings.settings)
     model = repository.load(folder, version, allow_pickle=allow_pickle, device=device)
     signature = version.runtime.signature(model)
     own = hooks.load(version.path)
+    if own.initialise is not None and (replacement := own.initialise(model)) is not None:
+        if not callable(replacement):
+            text = f"initialise returned a {type(replacement).__name__}, which cannot be called"
+            raise LoadError(version.path / "processor.py", text, "return a model, or None")
+        model, signature = replacement, Signature(arguments_of(replacement))
     if own.preprocess is None and own.run_model is None:
         _check_callable(version.file, signature)
     predictor = Predictor(model, own, device, folder.settings.class_names, signature)
     _LOGGER.info("loaded on %s in %.1f s", device, time.monotonic() - started)
     started = time.monotonic()
     warmed = warm_up(predictor, folder.path)
+    context.enter(None)
     if warmed.samples:
         _LOGGER.info("warmed up with %d samples in %.1f s", warmed.samples, time.monotonic() - started)
     predictor.learn(warmed.inputs, warmed.outputs)

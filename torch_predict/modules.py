@@ -63,7 +63,7 @@ def import_from(folder: Path, name: str) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:  # a file that calls exit() must not end the server without a word
         del sys.modules[name]
-        raise LoadError(_place(file, error), f"{type(error).__name__}: {error}", _remedy(error)) from error
+        raise LoadError(place_of(file, error), f"{type(error).__name__}: {error}", _remedy(error)) from error
     return module
 
 
@@ -82,7 +82,8 @@ def _remedy(error: BaseException) -> str:
     return "correct this line of the file"
 
 
-def _place(file: Path, error: BaseException) -> str:
+def place_of(file: Path, error: BaseException) -> str:
+    """Return the file, with the last line of it that an exception came through."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}:{error.lineno}"
     lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(file)]

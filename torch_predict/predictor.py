@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from torch_predict import oip, outputs
+from torch_predict import context, oip, outputs
 from torch_predict.answering import Counts, answer
 from torch_predict.arrays import array_of
 from torch_predict.blame import place_of
@@ -78,6 +78,8 @@ class Predictor:
         self._model_at = self._result_at = 0.0  # when the last item came to the model, and left it
         self.metadata = self._own_metadata()
         """What callers are told of inputs and outputs."""
+        self.finish = hooks.finish
+        """To be called at the end of the process, if there is one."""
         self._told: set[tuple[object, ...]] = set()
         """Kinds of failures whose traceback is in the log."""
 
@@ -90,20 +92,25 @@ class Predictor:
         """
         if self.is_joining:
             answer(self, batch, counts)
+        else:
+            for index, item in enumerate(batch.items):
+                self.answer_alone(batch, index, item, counts)
+        context.enter(None)
+
+    def answer_alone(self, batch: Batch, index: int, item: Item, counts: Counts = NOBODY) -> None:
+        """Answer one item of a batch, unless nobody waits for it."""
+        if batch.is_gone(index):
+            counts.left_out(1)
             return
-        for index, item in enumerate(batch.items):
-            if batch.is_gone(index):
-                counts.left_out(1)
-                continue
-            began = time.perf_counter()
-            try:
-                _reply(batch, index, self.predict(item))
-                model_at, result_at = self._model_at, self._result_at
-                rows = len(item.value) if isinstance(item.value, np.ndarray) and item.value.ndim else 1
-                after = time.perf_counter() - result_at
-                counts.measured(1, rows, model_at - began, result_at - model_at, after)
-            except BaseException as error:  # whatever a hook raises, the next item is still answered
-                self.fail(batch, index, error, item.request_id)
+        context.enter(item)
+        began = time.perf_counter()
+        try:
+            _reply(batch, index, self.predict(item))
+            model_at, result_at = self._model_at, self._result_at
+            rows = len(item.value) if isinstance(item.value, np.ndarray) and item.value.ndim else 1
+            counts.measured(1, rows, model_at - began, result_at - model_at, time.perf_counter() - result_at)
+        except BaseException as error:  # whatever a hook raises, the next item is still answered
+            self.fail(batch, index, error, item.request_id)
 
     @property
     def is_program(self) -> bool:
@@ -177,14 +184,17 @@ class Predictor:
             return Answer(item.kind, oip.outputs_of(self._infer(item.value, item.meta)), [])
         return answer_of(self.run(payload_of(item), item.meta, item.kind), item.kind, self._class_names)
 
-    def observe(self, sample: Sample) -> tuple[list[TensorSpec], list[TensorSpec]]:
-        """Answer a sample, and return which inputs and outputs the same request has in OIP.
+    def observe(self, sample: Sample) -> tuple[list[TensorSpec], list[TensorSpec]] | None:
+        """Answer a sample, and return which inputs and outputs the same request has in OIP; None of a method's.
 
         Raises: as `predict`.
         """
+        context.enter(sample)
         payload = payload_of(sample)
         result = self._result(payload, sample.meta, sample.kind)
         answer_of(self._sent(result, sample.kind), sample.kind, self._class_names)
+        if self.hooks.method_of(sample.meta) is not None:  # it shows nothing of the calls that name none
+            return None
         if self._has_input_hook:
             inputs = [oip.seen_input("input", payload, None)]
         else:  # which gets a dict in JSON by the names of its own inputs
@@ -213,7 +223,7 @@ class Predictor:
     @torch.no_grad()
     def _infer(self, inputs: dict[str, np.ndarray[Any, Any]], meta: Meta) -> Any:
         """Return what hooks and model make of an OIP request's inputs."""
-        if self._has_input_hook:
+        if self._has_input_hook or self.hooks.method_of(meta) is not None:
             return self.run(oip.hook_input_of(inputs), meta, "infer")
         given = self.model.signature.bind(inputs)
         self._model_at = time.perf_counter()
@@ -236,6 +246,12 @@ class Predictor:
     @torch.no_grad()
     def _result(self, x: Any, meta: Meta, kind: str) -> Any:
         hooks = self.hooks
+        method = hooks.method_of(meta)
+        if method is not None:  # a whole run of its own
+            self._model_at = time.perf_counter()
+            x = outputs.sent(method(self.model.module, x, meta), kind)
+            self._result_at = time.perf_counter()
+            return x
         if hooks.preprocess is not None:
             x = hooks.preprocess(x, meta)
         run_model = hooks.run_model

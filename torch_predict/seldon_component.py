@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from torch_predict import repository
+from torch_predict import context, metrics, repository
 from torch_predict.config import ServerSettings
 from torch_predict.errors import RequestError
 from torch_predict.loading import load_predictor
 from torch_predict.seldon import plain
 
 _LOGGER = logging.getLogger(__name__)
+
+_METHOD = "/seldon.protos.Model/Predict"
 
 
 class HookFailed(RuntimeError):
@@ -41,6 +44,8 @@ class SeldonComponent:
         """
         self._folder = Path(model_dir).resolve()
         self._allow_pickle = allow_pickle
+        self._counted: dict[tuple[str, tuple[str, ...]], float] = {}
+        self._counting = threading.Lock()
 
     def load(self) -> None:
         """Load the version that is served: the latest of those that model.yaml names.
@@ -66,10 +71,34 @@ class SeldonComponent:
         if isinstance(x, np.ndarray) and not x.flags.writeable:
             x = x.copy()  # the wrapper's arrays are views of the message; hooks may write into ours
         try:
-            result = self._predictor.run(x, meta or {}, "this payload")
+            # The wrapper tells neither its own request id nor parameters of single inputs.
+            known = meta or {}
+            context.enter(context.Outside(known, _METHOD, str(known.get("puid", ""))))
+            result = self._predictor.run(x, known, "this payload")
             return plain(result) if isinstance(result, dict) else result
         except RequestError:
             raise
         except BaseException as error:  # also what would end the wrapper's process: only this request fails
             _LOGGER.exception("a request failed")
             raise HookFailed("the model failed on this request; its log has the reason") from error
+        finally:
+            context.enter(None)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return what hooks have counted since the last call, for the wrapper, which asks after every request.
+
+        A counter is told by what was added to it, as the wrapper adds it up. It has no form for histograms.
+        """
+        found: list[dict[str, Any]] = []
+        with self._counting:
+            for family in metrics.changed() or ():
+                if family.kind == "histogram":
+                    continue
+                name, kind = family.name.removesuffix("_total"), family.kind.upper()
+                for sample in family.samples:
+                    series = (family.name, tuple(sample.labels.values()))
+                    before, self._counted[series] = self._counted.get(series), sample.value
+                    value = sample.value - (before or 0.0) if kind == "COUNTER" else sample.value
+                    if sample.value != before:
+                        found.append({"type": kind, "key": name, "value": value, "tags": dict(sample.labels)})
+        return found

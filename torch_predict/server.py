@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dl_inference._native import NativeError, Worker
@@ -26,8 +27,10 @@ from dl_inference.serving.settings import ModelFolderError
 from dl_inference.serving.signals import Signals
 from torch_predict import repository
 from torch_predict.config import ServerSettings
+from torch_predict.finishing import finish
 from torch_predict.front import worker_config
 from torch_predict.loading import load_predictor
+from torch_predict.publishing import Publisher
 
 if TYPE_CHECKING:
     from torch_predict.predictor import Predictor
@@ -38,7 +41,7 @@ POLL_MS = 500
 """How long one wait for a batch may last; nothing depends on it but how soon a stop is seen without traffic."""
 
 LISTEN_S = 0.5
-"""How often the front is asked what the log should say."""
+"""How often the front is asked what the log should say, and told of the model's own metrics."""
 
 STUCK_S = 1.0
 """How long a hook may still be busy when the time to drain is over."""
@@ -87,7 +90,8 @@ def serve(
         _LOGGER.info("serving %s version %d on %s", name, chosen.number, ", ".join(bound))
         announcement.tell([served])
         try:
-            return _run(worker, predictor, signals, announcement, settings.drain_timeout_ms)
+            status = _run(worker, predictor, signals, announcement, settings.drain_timeout_ms, options.metrics_file)
+            return finish(predictor.finish, status)
         finally:
             announcement.close()
 
@@ -100,13 +104,14 @@ def _start(worker: Worker) -> list[str]:
     return bound
 
 
-def _listen(worker: Worker, listened_at: float) -> float:
-    """Log what the front has noticed, at most once in `LISTEN_S`; return when it was asked last."""
+def _listen(worker: Worker, listened_at: float, publisher: Publisher) -> float:
+    """Log what the front has noticed and publish metrics, at most once in `LISTEN_S`; return when that was last."""
     now = time.monotonic()
     if now - listened_at < LISTEN_S:
         return listened_at
     for level, text in worker.notices():
         _LOGGER.log(logging.getLevelNamesMapping()[level], "%s", text)
+    publisher.step()
     return now
 
 
@@ -115,8 +120,13 @@ def _served(names: tuple[str, ...], version: int, labels: Mapping[str, int]) -> 
     return Served(names, "seldon", str(version), labels=own)
 
 
-def _run(
-    worker: Worker, predictor: Predictor, signals: Signals, announcement: Announcement, drain_timeout_ms: int
+def _run(  # noqa: PLR0913, PLR0917  (the parts of one server, which nothing else holds together)
+    worker: Worker,
+    predictor: Predictor,
+    signals: Signals,
+    announcement: Announcement,
+    drain_timeout_ms: int,
+    metrics_file: Path | None,
 ) -> int:
     """Answer batches until the drain that the first signal starts has ended."""
     draining, ended, stopped = threading.Event(), threading.Event(), threading.Event()
@@ -142,10 +152,11 @@ def _run(
 
     signals.handle(drain, stop_at_once)
     listened_at = 0.0
+    publisher = Publisher(worker, metrics_file)
     while not ended.is_set():
         try:
             batch = worker.next_batch(POLL_MS)
-            listened_at = _listen(worker, listened_at)
+            listened_at = _listen(worker, listened_at, publisher)
             if batch is not None:
                 predictor.answer(batch, worker)
             elif draining.is_set():

@@ -23,7 +23,10 @@ HOOKS = {
     "run_model": "run_model(model, x, **kwargs)",
     "postprocess": "postprocess(x, **kwargs)",
 }
-"""Each hook, and how it is usually written."""
+"""Each hook of a request, and how it is usually written."""
+
+LIFE_HOOKS = {"initialise": "initialise(model, **kwargs)", "finish": "finish()"}
+"""Each hook of a process, likewise. They came later: a function of that name that cannot be one is let alone."""
 
 _ALIKE = 0.85
 """As difflib counts: ``postproces`` and ``preprocessing`` are like a hook's name, ``preprocess_image`` is not."""
@@ -59,7 +62,7 @@ def hooks_in(folder: Path) -> list[str]:
     if tree is None:
         return []
     names = {node.name for node in tree.body if isinstance(node, _Function)} | set(_bound(tree))
-    return [name for name in (*HOOKS, "*") if name in names]
+    return [name for name in (*HOOKS, *LIFE_HOOKS, "*") if name in names]
 
 
 def problems(folder: Path, *, needs_model_py: bool, model_file: str) -> list[Problem]:

@@ -42,7 +42,8 @@ def warm_up(predictor: Predictor, folder: Path) -> WarmUp:
     seen: list[tuple[list[TensorSpec], list[TensorSpec]]] = []
     for sample in samples:
         try:
-            seen.append(predictor.observe(sample))
+            if (found := predictor.observe(sample)) is not None:
+                seen.append(found)
         except RequestError as error:
             if not sample.is_refused:  # samples of bad input are samples too
                 _LOGGER.warning("warm-up: case %d of %s failed: %s: %s", sample.case, FILE, error.code.name, error.text)

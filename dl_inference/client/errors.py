@@ -53,6 +53,13 @@ class CallError(Exception):
         return self.trailers.get("access-error", "")
 
     @property
+    def number(self) -> int | None:
+        """The number that the model's own code gave the error (`torch_predict.Error`); None if it gave none."""
+        text = self.trailers.get("access-error-number", "")
+        digits = text.removeprefix("-")
+        return int(text) if digits.isascii() and digits.isdigit() and len(digits) <= 10 else None
+
+    @property
     def endpoint(self) -> str | None:
         """The endpoint of the last attempt; None unless the access service sets ``expose_endpoints``."""
         return self.trailers.get("access-endpoint")
@@ -69,7 +76,9 @@ class CallError(Exception):
 
     def __str__(self) -> str:
         """Return all that is known, in one line."""
-        kind = f" ({self.kind})" if self.kind else ""
+        number = "" if self.number is None else f"number {self.number}"
+        known = ", ".join(filter(None, (self.kind, number)))
+        kind = f" ({known})" if known else ""
         where = f" [{self.address}, after {self.took_ms:.0f} ms, request {self.request_id}]" if self.address else ""
         remedy = f"; {self.remedy}" if self.remedy else ""
         return f"{self.code}{kind}: {self.message}{remedy}{where}"

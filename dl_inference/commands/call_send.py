@@ -148,10 +148,18 @@ def _tag(text: str) -> tuple[str, Any]:
 def show_failure(error: CallError, address: str, as_json: bool) -> None:
     """Print why a call failed."""
     if as_json:
-        fields = {"code": error.code, "kind": error.kind, "details": error.message, "trailers": dict(error.trailers)}
+        fields = {
+            "code": error.code,
+            "kind": error.kind,
+            "number": error.number,
+            "details": error.message,
+            "trailers": dict(error.trailers),
+        }
         print(json.dumps({"error": fields}))
         return
-    kind = f" ({error.kind})" if error.kind else ""
+    number = "" if error.number is None else f"number {error.number}"
+    known = ", ".join(filter(None, (error.kind, number)))
+    kind = f" ({known})" if known else ""
     err.print(Text.assemble((f"{error.code}{kind}", "bold red"), f" from {address}: {error.message}"), soft_wrap=True)
     for trailer in ("access-endpoint", "access-attempts", "x-request-id"):
         if trailer in error.trailers:

@@ -14,7 +14,7 @@ from dl_inference.local.child import spawn
 from dl_inference.local.fork import Template
 from dl_inference.local.layout import Layout
 from dl_inference.local.locked_folders import SOCKET_NAME_BYTES
-from dl_inference.local.processes import ModelProcess, State
+from dl_inference.local.processes import ModelProcess, State, metrics_file
 from dl_inference.registry.variables import is_about_registry
 from dl_inference.serving.folder import Kind
 from dl_inference.serving.options import ServeOptions
@@ -90,12 +90,14 @@ class Launcher:
         self._count += 1
         tail = f"-{version}-{self._count}"
         socket = self._sockets / f"{layout.name[: max(1, SOCKET_NAME_BYTES - len(tail))]}{tail}"
+        address = f"unix:{socket}"
         options = ServeOptions(
             model_dir=layout.path,
-            listen=(f"unix:{socket}",),
+            listen=(address,),
             name=layout.name,
             version=version,
             allow_pickle=self._allow_pickle,
+            metrics_file=metrics_file(address),
         )
         return ModelProcess(f"{layout.name}@{version}/{index}", self._launch(layout, version, options), socket)
 

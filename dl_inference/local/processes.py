@@ -39,6 +39,11 @@ _TAIL_LINES = 60
 _REASON_LINES = 8
 
 
+def metrics_file(address: str) -> Path:
+    """Return where a process keeps metrics of the model's own code, if it has any: beside the socket of its address."""
+    return Path(f"{address.removeprefix('unix:')}.metrics")
+
+
 class State(enum.Enum):
     """Where a process stands."""
 
@@ -144,6 +149,7 @@ class ModelProcess:
         self._close_health()
         self._reader.join(0.2)  # its last words; a grandchild may hold the pipe open
         self._socket.unlink(missing_ok=True)
+        metrics_file(self.address).unlink(missing_ok=True)
         self.reason = f"not ready within {self._ready_s:g} s" if status is None else self._why(status)
 
     def _why(self, status: int) -> str:

@@ -23,6 +23,7 @@ from dl_inference.local.folders import Change, ModelsDir
 from dl_inference.local.launch import Launcher
 from dl_inference.local.layout import FolderError
 from dl_inference.local.leaving import Leaving, has_ended
+from dl_inference.local.model_metrics import ModelMetrics
 from dl_inference.local.models import Group, Model
 from dl_inference.local.processes import ModelProcess, State
 from dl_inference.local.routes import routing
@@ -37,8 +38,8 @@ BUSY_S = 0.05
 SHOW_S = 1.0
 OPEN_S = 60.0
 """The port opens when the models found at the start are warm or have failed, and after this time in any case."""
-END_S = 5.0
-"""How long a process may take to end beyond the time in which calls drain."""
+END_S = 8.0
+"""How long a process may take to end beyond the time in which calls drain; a model's `finish` alone may take 5 s."""
 
 
 class View(Protocol):
@@ -76,6 +77,7 @@ class LocalService:
         self._withdrawn: dict[str, float] = {}
         self._leaving = Leaving(config.drain_timeout_ms / 1000 + END_S)
         self._released: list[Group] = []
+        self._metrics = ModelMetrics()
         self._events = Events()
         self._control = Control(make, log)
         self._watcher = FolderWatcher(lambda: self.post(Event.CHANGED), recursive=True)
@@ -196,6 +198,7 @@ class LocalService:
         self._control.warn(routes.warnings)
         is_applied = self._control.apply(routes.state)
         self._control.show(self._status())
+        self._control.show_metrics(self._metrics.text(self._models.values()))
         self._control.listen()
         if is_applied:
             if self._announcement.is_on:

@@ -32,6 +32,9 @@ class ServeOptions(BaseModel):
     limits: dict[str, str] = Field(
         default={}, description="Limits and other numbers of model.yaml that win over it and the environment."
     )
+    metrics_file: Path | None = Field(
+        default=None, description="Where metrics of the model's own code are kept for `serve`."
+    )
     registration: Registration | None = Field(
         default=None,
         exclude=True,  # it may hold a password; who hands options over as text leaves it to the environment

@@ -172,7 +172,8 @@ def test_a_content_type_of_a_subtype_passes(line: Line) -> None:
 def test_what_is_tied_to_a_connection_or_ours_to_say_does_not_pass(line: Line) -> None:
     def tell(stream: Stream) -> None:
         stream.read_all()
-        ours = [("access-error", "hook"), ("access-attempts", "77"), ("access-endpoint", "elsewhere")]
+        of_error = [("access-error", "hook"), ("access-error-number", "-7")]
+        ours = [*of_error, ("access-attempts", "77"), ("access-endpoint", "elsewhere")]
         stream.send_headers([*OK_HEAD, *ours, ("kept", "1")])
         stream.send(message(b""))
         stream.send_headers([("grpc-status", "0"), *ours, ("kept-too", "1")], end=True)
@@ -187,6 +188,7 @@ def test_what_is_tied_to_a_connection_or_ours_to_say_does_not_pass(line: Line) -
     ]
     assert fields_of(stream.headers) == [
         ("access-error", "hook"),
+        ("access-error-number", "-7"),
         ("content-type", "application/grpc"),
         ("kept", "1"),
     ]
@@ -196,6 +198,7 @@ def test_what_is_tied_to_a_connection_or_ours_to_say_does_not_pass(line: Line) -
         "grpc-status": "0",
         "kept-too": "1",
         "access-error": "hook",
+        "access-error-number": "-7",
         "access-attempts": "1",
         "access-endpoint": line.endpoint.address,
     }

@@ -18,6 +18,7 @@ import pytest
 from component.processor import ERRORS, RESULTS
 from fixtures.access_process import SELDON, Access
 from fixtures.processes import ROOT, Process
+from google.protobuf.json_format import MessageToDict
 from safetensors.numpy import save_file
 from seldon_requests import DESCRIBED, ECHOED, KINDS, payload, tensor
 
@@ -127,6 +128,7 @@ def stage(
         save_file(weights, folder / "model.safetensors")
     hooks = (Path(__file__).parent / "component" / "processor.py").read_text()
     (folders["hooks"] / "processor.py").write_text(hooks)
+    (folders["hooks"] / "model.yaml").write_text("settings: {words: [a, b]}")
     (folders["plain"] / "model.yaml").write_text("class_names: [a, b, c]")
     command = [peer_python("component"), Path(__file__).parent / "component" / "wrappers.py", *folders.values()]
     # Only the repository is on the path: the wrapper's environment holds nothing of ours.
@@ -181,6 +183,22 @@ def test_every_payload_comes_back_the_same(stage: Stage) -> None:
 
 def test_hooks_get_the_same_values_types_shapes_and_meta(stage: Stage) -> None:
     assert differences(stage, DESCRIBED, REFUSED) == {}
+
+
+def test_hooks_can_ask_for_the_same(stage: Stage) -> None:
+    asked = payload("tensor", ask="all", more=2.0)
+    assert differences(stage, {"asked": asked, "method": payload("tensor", method="double")}, {}) == {}
+    found = MessageToDict(stage.call("wrapped", asked).jsonData)
+    assert found == {
+        "parameters": {"ask": "all", "more": 2.0},
+        "inputs": {},
+        "loaded": ["Linear", 1.0],
+        "words": ["a", "b"],
+    }
+    doubled = [
+        stage.call("wrapped", payload("tensor", **tags)).data.tensor.values for tags in ({}, {"method": "double"})
+    ]
+    assert list(doubled[1]) == [2 * each for each in doubled[0]]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,6 +8,7 @@ import pytest
 
 import torch_predict
 from dl_inference.serving.options import ServeOptions
+from dl_inference.serving.settings import ModelFolderError, read_model_settings
 from torch_predict.config import ModelSettings, ServerSettings
 from torch_predict.front import worker_config
 from torch_predict.repository import ModelFolder, Version
@@ -61,3 +62,24 @@ def test_settings_come_from_the_environment():
 def test_a_wrong_variable_is_named():
     with pytest.raises(ValueError, match="DL_INFERENCE_TORCH_THREADS=0: Input should be greater than 0"):
         ServerSettings.from_environment({"DL_INFERENCE_TORCH_THREADS": "0"})
+
+
+def test_settings_for_hooks_may_be_whatever_json_can_hold(tmp_path):
+    (tmp_path / "model.yaml").write_text("settings: {a: true, b: [1, 2.5, null], c: {d: text}}\n")
+    found = read_model_settings(tmp_path / "model.yaml", ModelSettings).settings
+    assert found == {"a": True, "b": [1, 2.5, None], "c": {"d": "text"}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ("{since: 2024-01-01}", "model.yaml:1: settings.since"),
+        ("{a: {1: x}}", "settings.a"),
+        ("[a]", "should be a valid dictionary"),
+        ("&a {b: *a}", "cyclic reference detected"),
+    ],
+)
+def test_settings_for_hooks_that_json_cannot_hold_are_refused_with_their_place(tmp_path, settings, words):
+    (tmp_path / "model.yaml").write_text(f"settings: {settings}\n")
+    with pytest.raises(ModelFolderError, match=words):
+        read_model_settings(tmp_path / "model.yaml", ModelSettings)

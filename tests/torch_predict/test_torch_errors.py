@@ -11,7 +11,8 @@ from torch_predict.errors import status_of
 
 
 def test_the_public_names_are_complete():
-    assert torch_predict.__all__ == ["Code", "Error", "InvalidInput", "batched", "joined"]
+    expected = "Code Error InvalidInput batched cancelled counter gauge histogram joined method request settings"
+    assert torch_predict.__all__ == expected.split()
 
 
 def test_codes_are_grpcs():
@@ -36,7 +37,7 @@ def test_codes_are_grpcs():
     ],
 )
 def test_every_failure_has_its_status(error, code, message, kind):
-    assert status_of(error, "r-1") == (code, message, kind)
+    assert status_of(error, "r-1")[:3] == (code, message, kind)
 
 
 class Mute(Exception):

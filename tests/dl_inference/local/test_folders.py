@@ -180,6 +180,10 @@ def test_labels_change_no_key_and_settings_of_the_process_do(tmp_path: Path):
     assert keys(models) == before
     (tmp_path / "m" / "model.yaml").write_text("timeout_ms: 5\n")
     assert keys(models) != before
+    (tmp_path / "m" / "model.yaml").write_text("settings: {words: [a, b]}\n")
+    before = keys(models)
+    (tmp_path / "m" / "model.yaml").write_text("settings: {words: [a, c]}\n")
+    assert keys(models) != before
 
 
 def test_what_model_yaml_says_is_served(tmp_path: Path):

@@ -99,7 +99,23 @@ def run_model(model, x, **kwargs):
         x[0] = tags["write"]
     if "describe" in tags:
         return describe(x, kwargs)
+    if "ask" in tags:
+        request = torch_predict.request()
+        asked = {"parameters": request.parameters, "inputs": request.inputs, "loaded": LOADED}
+        return {**asked, "words": list(torch_predict.settings()["words"])}
     return x
+
+
+LOADED = []
+
+
+def initialise(model, settings):
+    LOADED[:] = [type(model).__name__, len(settings)]
+
+
+@torch_predict.method
+def double(model, x):
+    return 2 * x
 
 
 def describe(x, kwargs):

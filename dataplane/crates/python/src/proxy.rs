@@ -41,6 +41,10 @@ impl Proxy {
         Ok(())
     }
 
+    fn show_metrics(&self, text: String) {
+        self.control.show_metrics(text);
+    }
+
     fn count_reload(&self, py: Python<'_>, source: &str, ok: bool) {
         py.detach(|| self.control.count_reload(source, ok));
     }

@@ -1,6 +1,7 @@
 //! `Worker`, `Batch`, `Item`: the model server's front. Documented in `_native.pyi`.
 
-use std::time::Duration;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use dl_core::ModelServer;
 use dl_core::model::{Call, ReplySlot, Slots};
@@ -11,19 +12,30 @@ use pyo3::types::{PyDict, PyList};
 use crate::convert::{self, invalid};
 use crate::{lines, native};
 
-#[pyclass(module = "dl_inference._native", frozen, get_all)]
+#[pyclass(module = "dl_inference._native", frozen)]
 pub struct Item {
+    #[pyo3(get)]
     kind: &'static str,
+    #[pyo3(get)]
     value: Py<PyAny>,
+    #[pyo3(get)]
     meta: Py<PyDict>,
+    #[pyo3(get)]
     method: &'static str,
+    #[pyo3(get)]
     request_id: String,
+    /// None where no input has any, as hardly one does: an empty dict for each call would cost more than all else here.
+    #[pyo3(get)]
+    inputs: Option<Py<PyDict>>,
+    deadline: Instant,
+    /// Where it is in its batch.
+    place: OnceLock<(Weak<Slots>, usize)>,
 }
 
 #[pyclass(module = "dl_inference._native", frozen)]
 pub struct Batch {
     items: Vec<Py<Item>>,
-    slots: Slots,
+    slots: Arc<Slots>,
 }
 
 #[pyclass(module = "dl_inference._native", frozen)]
@@ -38,6 +50,12 @@ impl Item {
             value: convert::payload(py, call.payload)?.unbind(),
             meta: convert::dict(py, &call.meta.fields)?.unbind(),
             method: call.method,
+            inputs: match &*call.meta.inputs {
+                [] => None,
+                inputs => Some(convert::dict(py, inputs)?.unbind()),
+            },
+            deadline: call.slot.deadline(),
+            place: OnceLock::new(),
             // Only visible ASCII is let in as a request id.
             request_id: call.request_id.to_str().unwrap_or_default().to_owned(),
         };
@@ -49,9 +67,28 @@ impl Batch {
     fn new(py: Python<'_>, calls: Vec<Call>) -> Self {
         // A call that fails here (out of memory, most likely) drops its slot, which answers INTERNAL.
         let item = |call| Item::new(py, call).map_err(|error| error.write_unraisable(py, None));
-        let (items, slots) = calls.into_iter().flat_map(item).unzip();
-        let slots = Slots::new(slots);
+        let (items, slots): (Vec<Py<Item>>, Vec<ReplySlot>) =
+            calls.into_iter().flat_map(item).unzip();
+        let slots = Arc::new(Slots::new(slots));
+        for (index, item) in items.iter().enumerate() {
+            let _ = item.get().place.set((Arc::downgrade(&slots), index));
+        }
         Self { items, slots }
+    }
+}
+
+#[pymethods]
+impl Item {
+    fn remaining_s(&self) -> f64 {
+        let now = Instant::now();
+        self.deadline.saturating_duration_since(now).as_secs_f64()
+    }
+
+    fn is_gone(&self) -> bool {
+        let Some((slots, index)) = self.place.get() else {
+            return true;
+        };
+        slots.upgrade().is_none_or(|slots| slots.is_gone(*index))
     }
 }
 
@@ -91,8 +128,17 @@ impl Batch {
         self.slots.is_gone(index)
     }
 
-    fn fail(&self, index: usize, code: u8, message: String, kind: &str) -> PyResult<()> {
-        self.slots.fail(index, code, message, kind).map_err(invalid)
+    #[pyo3(signature = (index, code, message, kind, number=None))]
+    fn fail(
+        &self,
+        index: usize,
+        code: u8,
+        message: String,
+        kind: &str,
+        number: Option<i32>,
+    ) -> PyResult<()> {
+        let failed = self.slots.fail(index, code, message, kind, number);
+        failed.map_err(invalid)
     }
 }
 
@@ -133,6 +179,10 @@ impl Worker {
 
     fn left_out(&self, calls: u64) {
         self.front.left_out(calls);
+    }
+
+    fn show_metrics(&self, text: String) {
+        self.front.show_metrics(text);
     }
 
     fn notices(&self, py: Python<'_>) -> Vec<(&'static str, String)> {

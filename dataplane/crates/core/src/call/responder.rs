@@ -189,6 +189,9 @@ fn status_of(failed: Option<&Status>, request_id: &HeaderValue) -> HeaderMap {
     if let Some(kind) = failed.kind {
         let name = HeaderValue::from_static(kind.name());
         headers.insert(metadata::ACCESS_ERROR, name);
+        if let Some(number) = failed.number {
+            headers.insert(metadata::ACCESS_ERROR_NUMBER, number.into());
+        }
         if kind == ErrorKind::UnsupportedEncoding {
             let (name, value) = ACCEPTED;
             headers.insert(name, value);

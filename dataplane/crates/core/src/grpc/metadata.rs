@@ -25,6 +25,8 @@ pub const SELDON: HeaderName = HeaderName::from_static("seldon");
 pub const X_PRIORITY: HeaderName = HeaderName::from_static("x-priority");
 /// Trailer: what went wrong, in the words of the error table.
 pub const ACCESS_ERROR: HeaderName = HeaderName::from_static("access-error");
+/// Trailer: the number that a model's own code gives an error.
+pub const ACCESS_ERROR_NUMBER: HeaderName = HeaderName::from_static("access-error-number");
 /// Trailer: how many attempts the call took.
 pub const ACCESS_ATTEMPTS: HeaderName = HeaderName::from_static("access-attempts");
 /// Trailer: the endpoint that answered.
@@ -70,10 +72,12 @@ pub fn to_upstream(headers: &mut HeaderMap) {
 
 /// Turn an endpoint's response headers or trailers into those for the caller.
 ///
-/// Of its `access-*` only `access-error` stays: it says what the status is about, a user's hook for one.
+/// Of its `access-*` only `access-error` and `access-error-number` stay: they say what the status is about, a user's
+/// hook for one.
 pub fn to_downstream(headers: &mut HeaderMap) {
     remove_where(headers, |name| {
-        (is_ours_or_hop_by_hop(name) && *name != ACCESS_ERROR) || *name == header::TE
+        let is_of_error = *name == ACCESS_ERROR || *name == ACCESS_ERROR_NUMBER;
+        (is_ours_or_hop_by_hop(name) && !is_of_error) || *name == header::TE
     });
 }
 
@@ -196,6 +200,7 @@ mod tests {
             ("te", "gzip"),
             ("access-error", "hook"),
             ("access-error", "again"),
+            ("access-error-number", "-7"),
             ("access-attempts", "7"),
         ];
         let mut request = map(&hop_by_hop);
@@ -206,7 +211,11 @@ mod tests {
 
         let mut response = map(&hop_by_hop);
         to_downstream(&mut response);
-        let hook = [("access-error", "hook"), ("access-error", "again")];
+        let hook = [
+            ("access-error", "hook"),
+            ("access-error", "again"),
+            ("access-error-number", "-7"),
+        ];
         assert_eq!(response, map(&hook));
     }
 

@@ -20,6 +20,8 @@ pub struct Status {
     pub message: Cow<'static, str>,
     /// Goes into the trailer `access-error`; none where the code is the answer, as NOT_FOUND is of a health check.
     pub kind: Option<ErrorKind>,
+    /// A model's own number of the error: the trailer `access-error-number`.
+    pub number: Option<i32>,
 }
 
 /// Return the code in `grpc-status`.
@@ -74,6 +76,7 @@ impl Status {
             code,
             message: message.into(),
             kind: None,
+            number: None,
         }
     }
 
@@ -81,7 +84,12 @@ impl Status {
     ///
     /// # Errors
     /// Says that there is no such code, that it is OK, or that there is no such kind.
-    pub fn named(code: u8, message: String, kind: &str) -> Result<Self, String> {
+    pub fn named(
+        code: u8,
+        message: String,
+        kind: &str,
+        number: Option<i32>,
+    ) -> Result<Self, String> {
         let code = match Code::from_u8(code) {
             None | Some(Code::Ok) => {
                 return Err(format!("code {code} is not a gRPC error, 1 to 16"));
@@ -94,6 +102,7 @@ impl Status {
             code,
             message: message.into(),
             kind: Some(kind),
+            number,
         })
     }
 
@@ -123,6 +132,7 @@ impl From<Error> for Status {
             code: error.kind.code(),
             message: error.message,
             kind: Some(error.kind),
+            number: None,
         }
     }
 }

@@ -134,6 +134,11 @@ impl ModelServer {
         Some(batch)
     }
 
+    /// Show metrics of the model's own code, in Prometheus' text format, after ours.
+    pub fn show_metrics(&self, text: String) {
+        self.shared.server.show_metrics(text);
+    }
+
     /// What is new for the operator's log.
     pub fn notices(&self) -> Vec<Notice> {
         self.shared.server.strangers.notices(Instant::now())

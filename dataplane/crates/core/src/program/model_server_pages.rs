@@ -17,7 +17,7 @@ impl AdminPages for Pages {
     fn metrics(&self) -> String {
         let methods = Method::ALL.iter().map(|method| &method.path()[1..]);
         let methods: Vec<&str> = methods.chain([""]).collect();
-        render(&MetricsView {
+        let own = render(&MetricsView {
             version: env!("CARGO_PKG_VERSION"),
             process: &self.0.server.stats,
             methods: &methods,
@@ -30,7 +30,8 @@ impl AdminPages for Pages {
             connections: self.0.server.limiter.count() as u64,
             held_bytes: self.0.held.bytes() as u64,
             draining: self.0.is_draining(),
-        })
+        });
+        self.0.server.with_shown_metrics(own)
     }
 
     fn status_json(&self) -> String {

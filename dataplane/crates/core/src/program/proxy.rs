@@ -163,6 +163,11 @@ impl Control {
         self.shared.set_control_status(status);
     }
 
+    /// Show metrics of the models' own code, in Prometheus' text format, after ours.
+    pub fn show_metrics(&self, text: String) {
+        self.shared.server.show_metrics(text);
+    }
+
     /// What is new for the operator's log.
     pub fn notices(&self) -> Vec<Notice> {
         let (shared, now) = (&self.shared, Instant::now());
@@ -180,7 +185,9 @@ impl Control {
 
 impl AdminPages for Control {
     fn metrics(&self) -> String {
-        pages::metrics(&self.shared)
+        self.shared
+            .server
+            .with_shown_metrics(pages::metrics(&self.shared))
     }
 
     fn status_json(&self) -> String {

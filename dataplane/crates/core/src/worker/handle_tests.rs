@@ -347,7 +347,7 @@ fn a_failure_from_python_keeps_its_code_text_and_kind() {
         let python = std::thread::spawn(move || {
             for call in queue.next_batch(8, Duration::from_secs(60)).unwrap() {
                 call.slot
-                    .fail(Status::named(10, "été\n".to_owned(), "hook").unwrap());
+                    .fail(Status::named(10, "été\n".to_owned(), "hook", Some(-7)).unwrap());
             }
         });
         let outcome = fixture.call(b"").await;
@@ -356,6 +356,7 @@ fn a_failure_from_python_keeps_its_code_text_and_kind() {
             (outcome.code, &*outcome.text, outcome.kind.as_deref()),
             (Some(Code::Aborted), "été\n", Some("hook"))
         );
+        assert_eq!(outcome.headers["access-error-number"], "-7");
     });
 }
 

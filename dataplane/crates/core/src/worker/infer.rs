@@ -45,6 +45,7 @@ fn try_decode(shared: &Shared, body: &Bytes, is_stream: bool) -> Inference {
         let meta = Meta {
             fields,
             answer: Vec::new(),
+            inputs: request.input_parameters,
         };
         (Payload::Infer(request.inputs), meta)
     });

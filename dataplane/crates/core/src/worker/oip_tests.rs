@@ -121,7 +121,7 @@ fn echo(fixture: &Fixture) -> std::thread::JoinHandle<usize> {
                 let outputs = [InferOutput { name: "y", tensor }];
                 if elements == &[13] {
                     call.slot
-                        .fail(Status::named(10, "unlucky".to_owned(), "hook").unwrap());
+                        .fail(Status::named(10, "unlucky".to_owned(), "hook", None).unwrap());
                 } else {
                     call.slot.answer(Content::Infer(&outputs), &[]);
                 }

@@ -209,8 +209,15 @@ impl Slots {
     ///
     /// # Errors
     /// Says that there is no such call, that it is answered, or that `code` or `kind` is none.
-    pub fn fail(&self, index: usize, code: u8, message: String, kind: &str) -> Result<(), String> {
-        let status = Status::named(code, message, kind)?;
+    pub fn fail(
+        &self,
+        index: usize,
+        code: u8,
+        message: String,
+        kind: &str,
+        number: Option<i32>,
+    ) -> Result<(), String> {
+        let status = Status::named(code, message, kind, number)?;
         self.take(index, None)?.fail(status);
         Ok(())
     }

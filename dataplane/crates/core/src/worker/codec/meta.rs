@@ -11,6 +11,8 @@ pub struct Meta {
     pub fields: Vec<(String, Value)>,
     /// Encoded content of the answer's meta: the request's without routing.
     pub answer: Vec<u8>,
+    /// OIP's parameters of single inputs, by the input's name; only of those that have any.
+    pub inputs: Vec<(String, Value)>,
 }
 
 impl Meta {
@@ -48,7 +50,11 @@ impl Meta {
         if !metrics.is_empty() {
             fields.push(("metrics".to_owned(), Value::List(metrics)));
         }
-        Ok(Self { fields, answer })
+        Ok(Self {
+            fields,
+            answer,
+            inputs: Vec::new(),
+        })
     }
 }
 

@@ -32,6 +32,8 @@ pub struct InferRequest {
     /// The outputs that the answer is to have, in this order; empty: all.
     pub outputs: Vec<String>,
     pub parameters: Vec<(String, Value)>,
+    /// Parameters of single inputs, by the input's name; only of those that have any.
+    pub input_parameters: Vec<(String, Value)>,
 }
 
 impl<'a> InferHead<'a> {
@@ -87,10 +89,15 @@ impl<'a> InferHead<'a> {
             )));
         }
         let mut inputs: Vec<(String, TfTensor)> = Vec::with_capacity(self.inputs.len());
+        let mut input_parameters = Vec::new();
         for (index, message) in self.inputs.iter().enumerate() {
-            let input = decode_input(message, self.raw.get(index).copied(), max_strings_bytes)?;
+            let raw = self.raw.get(index).copied();
+            let (input, parameters) = decode_input(message, raw, max_strings_bytes)?;
             if inputs.iter().any(|(name, _)| *name == input.0) {
                 return Err(bad(format!("input {} comes twice", shown(&input.0))));
+            }
+            if !parameters.is_empty() {
+                input_parameters.push((input.0.clone(), Value::Struct(parameters)));
             }
             inputs.push(input);
         }
@@ -106,6 +113,7 @@ impl<'a> InferHead<'a> {
             inputs,
             outputs,
             parameters: self.parameters()?,
+            input_parameters,
         })
     }
 
@@ -117,27 +125,30 @@ impl<'a> InferHead<'a> {
     }
 }
 
+type NamedTensor = (String, TfTensor);
+
+/// Decode one input: its name and tensor, and its own parameters.
 fn decode_input(
     message: &[u8],
     raw: Option<&[u8]>,
     max_strings_bytes: usize,
-) -> Result<(String, TfTensor), Error> {
+) -> Result<(NamedTensor, Vec<(String, Value)>), Error> {
     let (mut name, mut datatype, mut dimensions) = (String::new(), String::new(), Vec::new());
     let mut contents = Oneof::default();
-    let mut is_shared = false;
+    let mut parameters = Vec::new();
     let mut reader = Reader::new(message);
     while let Some((number, field)) = reader.next()? {
         match (number, field) {
             (1, Field::Bytes(bytes)) => name = text(bytes)?,
             (2, Field::Bytes(bytes)) => datatype = text(bytes)?,
             (3, field) => varints(field, |value| dimensions.push(value as i64))?,
-            (4, Field::Bytes(bytes)) => is_shared |= decode_parameter(bytes)?.0 == SHARED_MEMORY,
+            (4, Field::Bytes(bytes)) => add_parameter(&mut parameters, bytes)?,
             (5, Field::Bytes(bytes)) => contents.set(5, bytes),
             _ => {}
         }
     }
     let label = format!("input {}", shown(&name));
-    if is_shared {
+    if parameters.iter().any(|(name, _)| name == SHARED_MEMORY) {
         return Err(bad(format!("{label}: {NO_SHARED_MEMORY}")));
     }
     let Some(dtype) = DType::from_oip_name(&datatype) else {
@@ -169,7 +180,7 @@ fn decode_input(
     if dtype == DType::BFloat16 {
         tensor.widen();
     }
-    Ok((name, tensor))
+    Ok(((name, tensor), parameters))
 }
 
 /// Triton's parameters of inputs and outputs that change what is sent: refused, since ignoring them would
@@ -198,6 +209,17 @@ fn decode_output(message: &[u8]) -> Result<String, Error> {
         return Err(bad(format!("output {}: {reason}", shown(&name))));
     }
     Ok(name)
+}
+
+/// Add an entry of an input's parameters, as bounded as a request's.
+fn add_parameter(parameters: &mut Vec<(String, Value)>, message: &[u8]) -> Result<(), Error> {
+    if parameters.len() == MAX_ENTRIES {
+        return Err(bad(format!(
+            "an input has more than {MAX_ENTRIES} parameters"
+        )));
+    }
+    parameters.push(decode_parameter(message)?);
+    Ok(())
 }
 
 /// Decode an entry of a `map<string, InferParameter>`.

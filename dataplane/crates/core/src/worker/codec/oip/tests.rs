@@ -476,6 +476,35 @@ fn a_model_without_inputs_gets_none() {
 }
 
 #[test]
+fn parameters_of_single_inputs_are_kept_for_those_that_have_any() {
+    let with = |name: &str, count: usize| {
+        let parameters = (0..count).map(|index| Parameter {
+            key: format!("p{index}"),
+            value: Some(Choices {
+                choice: Some(Choice::Uint64(u64::MAX)),
+            }),
+        });
+        Input {
+            name: name.into(),
+            parameters: parameters.collect(),
+            ..input("INT8", &[1], None)
+        }
+    };
+    let two = request(vec![with("a", 0), with("b", 1)], vec![vec![1], vec![1]]);
+    let expected = Value::Struct(vec![(
+        "p0".to_owned(),
+        Value::Integer(i128::from(u64::MAX)),
+    )]);
+    let found = decoded(&two).expect("a request").input_parameters;
+    assert_eq!(found, [("b".to_owned(), expected)]);
+    let many = request(vec![with("x", MAX_ENTRIES + 1)], vec![vec![1]]);
+    assert_eq!(
+        fault(decoded(&many)),
+        "an input has more than 1024 parameters"
+    );
+}
+
+#[test]
 fn requests_that_contradict_themselves_are_refused() {
     let one = || input("INT8", &[1], None);
     let shared = Parameter {
