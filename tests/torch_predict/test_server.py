@@ -59,6 +59,9 @@ class FakeWorker:
     def measured(self, preprocess_s, model_s, postprocess_s):
         self.stages.append((preprocess_s, model_s, postprocess_s))
 
+    def show_metrics(self, text):
+        pass
+
     def notices(self):
         return []
 
