@@ -223,7 +223,7 @@ class Predictor:
     @torch.no_grad()
     def _infer(self, inputs: dict[str, np.ndarray[Any, Any]], meta: Meta) -> Any:
         """Return what hooks and model make of an OIP request's inputs."""
-        if self._has_input_hook or self.hooks.method_of(meta) is not None:
+        if self._has_input_hook or (self.hooks.methods and self.hooks.method_of(meta) is not None):
             return self.run(oip.hook_input_of(inputs), meta, "infer")
         given = self.model.signature.bind(inputs)
         self._model_at = time.perf_counter()
@@ -246,7 +246,7 @@ class Predictor:
     @torch.no_grad()
     def _result(self, x: Any, meta: Meta, kind: str) -> Any:
         hooks = self.hooks
-        method = hooks.method_of(meta)
+        method = hooks.method_of(meta) if hooks.methods else None
         if method is not None:  # a whole run of its own
             self._model_at = time.perf_counter()
             x = outputs.sent(method(self.model.module, x, meta), kind)

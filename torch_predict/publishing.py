@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dl_inference.serving import own_metrics
 from torch_predict import metrics
 
-if TYPE_CHECKING:
-    from dl_inference._native import Worker
+SHARE = 0.02
+"""Most of its time that the thread of the hooks spends on this: thousands of series are told less often."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -18,30 +19,34 @@ _LOGGER = logging.getLogger(__name__)
 class Publisher:
     """Says what has changed since it was last asked, and each thing that goes wrong once."""
 
-    def __init__(self, worker: Worker, file: Path | None) -> None:
+    def __init__(self, show: Callable[[str], None] | None, file: Path | None) -> None:
         """Take where they go.
 
         Args:
-            worker: whose admin page shows them.
+            show: shows them on the admin page; None: there is none.
             file: where they are kept for `serve`; None: nowhere.
         """
-        self._worker, self._file = worker, file
+        self._show, self._file = show, file
+        self._not_before = float("-inf")
         self._told: set[str] = set()
 
     def step(self) -> None:
         """Publish the metrics, if one has changed."""
-        families = metrics.changed()
-        if families is None:
+        began = time.monotonic()
+        if began < self._not_before or (families := metrics.changed()) is None:
             return
-        text, left_out = own_metrics.render(families)
-        self._worker.show_metrics(text)
-        if left_out:
-            self._warn(f"{', '.join(left_out)} would make /metrics larger than {own_metrics.MAX_BYTES} bytes")
+        if self._show is not None:
+            text, left_out = own_metrics.render(families)
+            self._show(text)
+            if left_out:
+                self._warn(f"{', '.join(left_out)} would make /metrics larger than {own_metrics.MAX_BYTES} bytes")
         if self._file is not None:
             try:
                 own_metrics.write(self._file, families)
             except (OSError, ValueError) as error:
                 self._warn(f"they do not reach the access service: {error}")
+        now = time.monotonic()
+        self._not_before = now + (now - began) / SHARE
 
     def _warn(self, text: str) -> None:
         if text not in self._told and len(self._told) < metrics.MAX_METRICS:

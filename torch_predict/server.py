@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dl_inference._native import NativeError, Worker
@@ -90,7 +89,8 @@ def serve(
         _LOGGER.info("serving %s version %d on %s", name, chosen.number, ", ".join(bound))
         announcement.tell([served])
         try:
-            status = _run(worker, predictor, signals, announcement, settings.drain_timeout_ms, options.metrics_file)
+            publisher = Publisher(worker.show_metrics if options.admin else None, options.metrics_file)
+            status = _run(worker, predictor, signals, announcement, settings.drain_timeout_ms, publisher)
             return finish(predictor.finish, status)
         finally:
             announcement.close()
@@ -126,7 +126,7 @@ def _run(  # noqa: PLR0913, PLR0917  (the parts of one server, which nothing els
     signals: Signals,
     announcement: Announcement,
     drain_timeout_ms: int,
-    metrics_file: Path | None,
+    publisher: Publisher,
 ) -> int:
     """Answer batches until the drain that the first signal starts has ended."""
     draining, ended, stopped = threading.Event(), threading.Event(), threading.Event()
@@ -152,7 +152,6 @@ def _run(  # noqa: PLR0913, PLR0917  (the parts of one server, which nothing els
 
     signals.handle(drain, stop_at_once)
     listened_at = 0.0
-    publisher = Publisher(worker, metrics_file)
     while not ended.is_set():
         try:
             batch = worker.next_batch(POLL_MS)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 PREFIX = "model_"
 """Begins every name, so that none is taken for one of ours (``dl_``) or of the process's (``process_``)."""
@@ -24,23 +25,24 @@ Kind = Literal["counter", "gauge", "histogram"]
 _LabelName = Annotated[str, Field(pattern=r"^[a-zA-Z][a-zA-Z0-9_]*$")]
 
 
-class Sample(BaseModel):
+# What a model process makes many times a second is checked only where it is read, in another process.
+@dataclass(frozen=True, slots=True)
+class Sample:
     """One line: the family's name with a suffix (``_bucket``), labels, value."""
 
     # Files are written and read by the same program: what no JSON holds (NaN, infinity) may be in it.
-    model_config = ConfigDict(frozen=True, ser_json_inf_nan="constants")
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_inf_nan="constants")
 
-    suffix: Literal["", "_bucket", "_sum", "_count"] = ""
-    labels: dict[_LabelName, str] = {}
     value: float
+    suffix: Literal["", "_bucket", "_sum", "_count"] = ""
+    labels: dict[_LabelName, str] = field(default_factory=dict)
 
 
-class Family(BaseModel):
+@dataclass(frozen=True, slots=True)
+class Family:
     """One metric with all its series."""
 
-    model_config = ConfigDict(frozen=True)
-
-    name: str = Field(pattern=rf"^{PREFIX}[a-zA-Z0-9_]+$")
+    name: Annotated[str, Field(pattern=rf"^{PREFIX}[a-zA-Z0-9_]+$")]
     kind: Kind
     help: str
     samples: list[Sample]
@@ -88,14 +90,12 @@ def merged(found: Iterable[tuple[Mapping[str, str], Iterable[Family]]]) -> tuple
     problems = []
     for labels, own in found:
         for each in own:
-            known = families.setdefault(each.name, each.model_copy(update={"samples": []}))
+            known = families.setdefault(each.name, replace(each, samples=[]))
             if known.kind != each.kind:
                 where = ", ".join(labels.values())
                 problems.append(f"{each.name} is a {each.kind} in {where}, and a {known.kind} elsewhere: rename one")
                 continue
-            known.samples.extend(
-                sample.model_copy(update={"labels": {**labels, **sample.labels}}) for sample in each.samples
-            )
+            known.samples.extend(Sample(s.value, s.suffix, {**labels, **s.labels}) for s in each.samples)
     return list(families.values()), problems
 
 
@@ -131,4 +131,4 @@ def number(value: float) -> str:
     """Return a number as Prometheus reads it, whole ones without a fraction."""
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
-    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)

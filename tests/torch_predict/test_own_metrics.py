@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from dl_inference.serving import own_metrics
 from dl_inference.serving.own_metrics import Family, Sample
-from torch_predict import metrics
+from torch_predict import metrics, publishing
 from torch_predict.publishing import Publisher
 
 
@@ -19,14 +18,7 @@ from torch_predict.publishing import Publisher
 def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "_metrics", {})
     monkeypatch.setattr(metrics, "_is_changed", False)
-
-
-class FakeWorker:
-    def __init__(self) -> None:
-        self.shown: list[str] = []
-
-    def show_metrics(self, text: str) -> None:
-        self.shown.append(text)
+    monkeypatch.setattr(publishing, "SHARE", float("inf"))
 
 
 def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -188,28 +180,28 @@ def test_text_of_a_label_may_count_by_itself():
 
 
 def test_metrics_are_published_only_when_something_has_changed(tmp_path: Path):
-    worker: Any = FakeWorker()
-    publisher = Publisher(worker, tmp_path / "file")
+    pages: list[str] = []
+    publisher = Publisher(pages.append, tmp_path / "file")
     publisher.step()
-    assert worker.shown == []
+    assert pages == []
     gauge = metrics.gauge("g", "x")
     gauge.set(float("nan"))
     publisher.step()
     publisher.step()
-    assert len(worker.shown) == 1
-    assert own_metrics.render(own_metrics.read(tmp_path / "file"))[0] == worker.shown[0]
+    assert len(pages) == 1
+    assert own_metrics.render(own_metrics.read(tmp_path / "file"))[0] == pages[0]
     gauge.set(float("-inf"))
     publisher.step()
-    assert samples(worker.shown[1]) == {("model_g", ()): float("-inf")}
+    assert samples(pages[1]) == {("model_g", ()): float("-inf")}
 
 
 def test_metrics_that_cannot_be_kept_are_told_once_and_shown_all_the_same(tmp_path: Path, caplog):
-    worker: Any = FakeWorker()
-    publisher = Publisher(worker, tmp_path / "no folder" / "file")
+    pages: list[str] = []
+    publisher = Publisher(pages.append, tmp_path / "no folder" / "file")
     for value in range(3):
         metrics.gauge("g", "x").set(value)
         publisher.step()
-    assert len(worker.shown) == 3
+    assert len(pages) == 3
     assert caplog.text.count("they do not reach the access service") == 1
 
 
@@ -243,3 +235,25 @@ def test_a_file_that_would_break_the_page_is_refused(tmp_path: Path, document):
     (tmp_path / "file").write_text(document)
     with pytest.raises(ValueError, match="validation error"):
         own_metrics.read(tmp_path / "file")
+
+
+def test_publishing_takes_only_a_share_of_the_time_and_loses_nothing(monkeypatch):
+    monkeypatch.setattr(publishing, "SHARE", 0.02)
+    now = [0.0]
+    monkeypatch.setattr(publishing.time, "monotonic", lambda: now[0])
+    pages: list[str] = []
+
+    def show(text: str) -> None:
+        pages.append(text)
+        now[0] += 0.1
+
+    publisher = Publisher(show, None)
+    gauge = metrics.gauge("g", "x")
+    publisher.step()
+    gauge.set(7)
+    now[0] += 4.9
+    publisher.step()
+    assert len(pages) == 1
+    now[0] += 0.2
+    publisher.step()
+    assert [samples(page)["model_g", ()] for page in pages] == [0, 7]

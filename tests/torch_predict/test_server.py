@@ -62,6 +62,9 @@ class FakeWorker:
     def left_out(self, calls):
         self.stages.append("left")
 
+    def show_metrics(self, text):
+        pass
+
     def notices(self):
         return []
 

@@ -14,7 +14,7 @@ from fixtures.serve_process import is_running
 
 from dl_inference.local import child as local_child
 from dl_inference.local.child import spawn
-from dl_inference.local.processes import ModelProcess, State
+from dl_inference.local.processes import ModelProcess, State, metrics_file
 
 
 @pytest.fixture
@@ -66,6 +66,14 @@ def test_a_process_that_was_killed_has_ended_and_may_be_looked_at(start):
     process = start("import time; time.sleep(100)")
     process.kill()
     assert (process.state, process.step(), process.reason) == (State.ENDED, State.ENDED, "killed by SIGKILL")
+
+
+def test_nothing_is_left_of_the_metrics_of_a_process_that_has_ended(start):
+    process = start("import time; time.sleep(100)")
+    file = metrics_file(process.address)
+    file.write_text("[]")
+    process.kill()
+    assert not file.exists()
 
 
 def test_a_process_that_somebody_else_reaped_has_ended(start):
