@@ -130,6 +130,8 @@ pub struct ClusterConfig {
     /// Most that a call may take, ms; a caller's own deadline can only shorten it.
     pub timeout_ms: u64,
     pub attempt_timeout_ms: Option<u64>,
+    /// How long a call may wait where no endpoint is left for it and another one is being started; 0 = not at all.
+    pub restart_wait_ms: u64,
     /// A stream with no message either way for this time ends.
     pub stream_idle_timeout_ms: u64,
     /// Attempts of one call, the first included; at least 1.
