@@ -24,6 +24,11 @@ class ModelSettings(CommonSettings):
     stream_idle_timeout_ms: int = Field(
         default=300_000, gt=0, description="An OIP stream that brings no message for this time ends, ms."
     )
+    poison_ms: int = Field(
+        default=600_000,
+        gt=0,
+        description="Under `serve`: how long a request is refused that has killed two processes, ms.",
+    )
     limits: ServerLimits = Field(
         default=ServerLimits(), description="Bounds of messages, connections and calls: docs/limits.md."
     )

@@ -242,6 +242,18 @@ pub struct WorkerConfig {
     /// Bounds of the histograms in /metrics, as near as may be; ascending.
     pub latency_buckets_ms: Vec<f64>,
     pub limits: Limits,
+    /// Where the processes of this version tell each other which calls they have; none when null.
+    pub hands: Option<HandsConfig>,
+}
+
+/// How a request is found that kills the processes that run it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandsConfig {
+    /// A file, of this version's processes alone; made where there is none.
+    pub path: String,
+    /// How long a request is suspected, and refused once it has killed again.
+    pub poison_ms: u64,
 }
 
 /// One input or output of a model, as ModelMetadata describes it.

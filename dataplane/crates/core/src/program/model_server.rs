@@ -2,7 +2,8 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::spawn_local;
@@ -17,6 +18,7 @@ use crate::net::serve::{Serving, bind};
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
 use crate::worker::front::Front;
+use crate::worker::hand::Hand;
 use crate::worker::handle::handle;
 use crate::worker::queue::Call;
 use crate::worker::state::Shared;
@@ -25,6 +27,9 @@ use crate::worker::state::Shared;
 pub struct ModelServer {
     shared: Arc<Shared>,
     running: Mutex<Option<Running>>,
+    /// From the start on, where there are other processes to tell; or why not.
+    hand: OnceLock<Result<Hand, String>>,
+    is_no_hand_told: AtomicBool,
 }
 
 struct Running {
@@ -56,6 +61,8 @@ impl ModelServer {
         Ok(Self {
             shared: Arc::new(Shared::new(config, descriptors)?),
             running: Mutex::default(),
+            hand: OnceLock::new(),
+            is_no_hand_told: AtomicBool::new(false),
         })
     }
 
@@ -71,6 +78,10 @@ impl ModelServer {
         }
         let config = &self.shared.config;
         let (listeners, mut addresses) = bind(&config.listen)?;
+        if let Some(hands) = &config.hands {
+            // A model is served without it, too.
+            let _ = self.hand.set(Hand::open(hands, config.max_batch));
+        }
         let mut admin = None;
         if let Some(address) = &config.admin {
             let (bound, started) =
@@ -100,7 +111,11 @@ impl ModelServer {
         let most = self.shared.config.max_batch;
         // Whoever asks for calls has done with those before.
         self.shared.meter.set_busy(false, Instant::now());
-        let mut batch = self.shared.queue.next_batch(most, timeout)?;
+        let queue = &self.shared.queue;
+        let mut batch = match self.hand() {
+            Some(hand) => hand.next_batch(queue, most, timeout)?,
+            None => queue.next_batch(most, timeout)?,
+        };
         let now = Instant::now();
         self.shared.meter.set_busy(true, now);
         for call in &mut batch {
@@ -113,7 +128,19 @@ impl ModelServer {
 
     /// What is new for the operator's log.
     pub fn notices(&self) -> Vec<Notice> {
-        self.shared.server.strangers.notices(Instant::now())
+        let mut notices = self.shared.server.strangers.notices(Instant::now());
+        let trouble = self.hand.get().and_then(|hand| match hand {
+            Ok(hand) => hand.trouble(),
+            Err(text) => {
+                (!self.is_no_hand_told.swap(true, Ordering::Relaxed)).then(|| text.clone())
+            }
+        });
+        notices.extend(trouble.map(|text| {
+            Notice::warning(format!(
+                "requests that kill processes are not found: {text}"
+            ))
+        }));
+        notices
     }
 
     /// Count how long one call's hooks and model took.
@@ -141,6 +168,9 @@ impl ModelServer {
     /// End everything now and join the threads: calls that are not answered yet see their connection close.
     pub fn stop(&self) {
         self.shared.queue.abort();
+        if let Some(hand) = self.hand() {
+            hand.abort();
+        }
         self.shared.server.drain.advance(Phase::Stopped);
         let running = self.running().take();
         if let Some(running) = running {
@@ -149,6 +179,10 @@ impl ModelServer {
                 admin.stop();
             }
         }
+    }
+
+    fn hand(&self) -> Option<&Hand> {
+        self.hand.get()?.as_ref().ok()
     }
 
     fn running(&self) -> MutexGuard<'_, Option<Running>> {

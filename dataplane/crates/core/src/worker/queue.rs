@@ -21,6 +21,8 @@ pub struct Call {
     /// Path of the gRPC method.
     pub method: &'static str,
     pub request_id: HeaderValue,
+    /// What tells it from others; 0 where nobody asks ([`super::hand`]).
+    pub fingerprint: u64,
     pub slot: ReplySlot,
     /// When it came into the queue.
     pub queued: Instant,

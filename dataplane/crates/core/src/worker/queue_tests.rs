@@ -12,6 +12,7 @@ fn call(queue: &Queue, id: &'static str, timeout: Duration) -> (Call, Waiting) {
         meta: Meta::default(),
         method: "/a/B",
         request_id,
+        fingerprint: 0,
         slot,
         queued: Instant::now(),
     };
