@@ -41,6 +41,14 @@ class Hands:
         self._label = label
         self._told: set[tuple[str, bool]] = set()
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether a process has made the file; none can where the disk is full, or its file system has no locks."""
+        try:
+            return self._path.stat().st_size > 0
+        except OSError:
+            return False
+
     def look(self) -> list[dict[str, Any]]:
         """Return the requests that are suspected or refused now, and log those that are new.
 

@@ -65,7 +65,8 @@ class Group:
 
         Only where a request that kills processes is found: else it would go round all of them.
         """
-        return self.hands is not None and any(replica.is_ready or replica.was_ready for replica in self.replicas)
+        is_found = self.hands is not None and self.hands.is_kept
+        return is_found and any(replica.is_ready or replica.was_ready for replica in self.replicas)
 
     @property
     def suspects(self) -> list[dict[str, Any]]:

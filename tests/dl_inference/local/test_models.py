@@ -399,7 +399,8 @@ def test_a_model_is_not_announced_while_its_process_is_dead(stage, clock):
 
 
 def test_calls_wait_for_the_successor_of_a_process_that_was_ready_and_for_no_other(clock, tmp_path):
-    stage = Stage(hands=tmp_path / "hands")
+    hands = tmp_path / "hands"
+    stage = Stage(hands=hands)
 
     def wait_ms() -> int:
         (cluster,) = routing(AccessConfig(), [stage.model]).state["clusters"]
@@ -410,6 +411,8 @@ def test_calls_wait_for_the_successor_of_a_process_that_was_ready_and_for_no_oth
     assert wait_ms() == 0  # it may never be ready
     stage.started[-1].ready()
     stage.step()
+    assert wait_ms() == 0  # a request that kills processes would not be found
+    hands.write_bytes(b"as a process makes it")
     assert wait_ms() == 1000
     stage.started[-1].end("killed by SIGABRT")
     stage.step()

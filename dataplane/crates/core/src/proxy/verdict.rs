@@ -222,7 +222,10 @@ impl Call {
         let was_repeated = tried.len() > 1 && Arc::ptr_eq(endpoint, &tried[tried.len() - 2]);
         let may_repeat = !was_repeated
             && matches!(last, Last::Error(error, _) if error.kind == ErrorKind::RefusedStream);
-        let may_wait = !share.settings.restart_wait.is_zero() && matches!(last, Last::Error(..));
+        // What a process that lives did to the call is not mended by another process.
+        let may_wait = !share.settings.restart_wait.is_zero()
+            && matches!(last, Last::Error(error, _)
+                if matches!(error.kind, ErrorKind::ConnectionLost | ErrorKind::ConnectFailed));
         if !is_other && !may_repeat && !may_wait {
             return Ok(None);
         }

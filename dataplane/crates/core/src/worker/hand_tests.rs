@@ -67,7 +67,11 @@ impl Drop for Board {
 
 impl Process {
     fn push(&self, fingerprint: u64) -> Asked {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        self.push_for(fingerprint, Duration::from_secs(60))
+    }
+
+    fn push_for(&self, fingerprint: u64, limit: Duration) -> Asked {
+        let deadline = Instant::now() + limit;
         let (slot, waiting) = self.queue.slot(deadline, Vec::new(), 1000);
         let call = Call {
             payload: Payload::None,
@@ -108,9 +112,12 @@ impl Process {
 impl Asked {
     fn reply(mut self) -> Reply {
         let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
             .build()
             .unwrap();
-        runtime.block_on(self.waiting.reply())
+        let reply =
+            async { tokio::time::timeout(Duration::from_secs(30), self.waiting.reply()).await };
+        runtime.block_on(reply).expect("an answer")
     }
 }
 
@@ -152,7 +159,14 @@ fn a_call_that_died_with_its_process_runs_alone_until_it_is_answered() {
     assert_eq!(calls(&batch), [1, 5], "in the process that answered it");
     answer(batch);
     let third = board.start();
-    assert_eq!(calls(&third.take(&[1, 6])), [1, 6], "in every process");
+    let batch = third.take(&[1, 6]);
+    assert_eq!(calls(&batch), [1, 6], "in every process");
+    third.die(batch);
+    assert_eq!(
+        calls(&other.take(&[1, 3])),
+        [3],
+        "until it dies with one again"
+    );
 }
 
 #[test]
@@ -238,6 +252,33 @@ fn a_suspect_that_another_process_answers_waits_no_longer() {
     answer(alone);
     assert!(second.next().is_empty());
     assert_eq!(calls(&third.next()), [7, 7]);
+}
+
+#[test]
+fn a_process_that_dies_is_seen_by_those_that_knew_it_alive() {
+    let board = Board::new();
+    let (process, other) = (board.start(), board.start());
+    answer(other.take(&[9]));
+    let batch = process.take(&[1, 2]);
+    answer(other.take(&[9]));
+    process.die(batch);
+    assert_eq!(calls(&other.take(&[1, 3])), [3]);
+}
+
+#[test]
+fn suspects_whose_callers_have_gone_or_are_late_are_not_run() {
+    let board = Board::new();
+    let process = board.start();
+    death(&board, &[7, 8]);
+    let batch = process.take(&[1]);
+    let gone = process.push(7);
+    let late = process.push_for(8, Duration::from_millis(200));
+    assert!(process.next().is_empty());
+    drop(gone);
+    std::thread::sleep(Duration::from_millis(210));
+    answer(batch);
+    assert!(process.next().is_empty());
+    assert_eq!(late.reply().unwrap_err().code, Code::DeadlineExceeded);
 }
 
 #[test]

@@ -128,12 +128,13 @@ impl Board {
         self.write(STARTS, &[header[2].wrapping_add(1)])
     }
 
-    /// Whether a process has started or died since the last look, so that the verdicts may be others. What every batch
-    /// pays: a read, and a question for the lock of each other process.
+    /// Whether a process has died since the last look, so that the verdicts may be others. What every batch pays: a
+    /// read, and a question for the lock of each other process.
     pub fn look(&mut self) -> io::Result<bool> {
         let mut starts = [0];
         self.read(STARTS, &mut starts)?;
         if starts[0] != self.starts {
+            // The dead as well: what they had has not been seen yet.
             self.alive = (0..self.slots()?)
                 .filter(|slot| *slot != self.slot)
                 .collect();
@@ -148,9 +149,8 @@ impl Board {
             })
         });
         failed?;
-        let has_changed = starts[0] != self.starts || self.alive.len() != before;
         self.starts = starts[0];
-        Ok(has_changed)
+        Ok(self.alive.len() != before)
     }
 
     /// What is known of the calls that dead processes had in their hands; [`look`](Self::look) says who is dead.
