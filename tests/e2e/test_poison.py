@@ -37,7 +37,7 @@ def preprocess(x, **kwargs):
             file.write(f"{os.getpid()}\\\\n")
         time.sleep(600)
     if what == "wait":
-        open(where + ".waiting", "x").close()
+        open(where + ".waiting", "a").close()  # again, where an answer was lost with the process
         while not os.path.exists(where):
             time.sleep(0.01)
     return x
@@ -110,8 +110,9 @@ def test_a_request_that_kills_its_process_kills_two_and_fails_alone(serve, tmp_p
     assert traffic.failures == {}
     assert version_of(started)["restarts"] == 2
     assert started.process.log.count("killed by SIGABRT") == 2
-    (found,) = wait_until(lambda: version_of(started)["suspects"], "the poison is in /status", 10)
-    assert found["is_refused"]
+    # Beside it those that were answered already when their batch killed the process, and have not come again.
+    suspects = wait_until(lambda: version_of(started)["suspects"], "the poison is in /status", 10)
+    (found,) = (each for each in suspects if each["is_refused"])
     assert 0 < found["for_s"] <= 600
     assert f"request {found['fingerprint']} is refused for another" in text
     told = [line for line in started.process.log.splitlines() if f"request {found['fingerprint']}" in line]
