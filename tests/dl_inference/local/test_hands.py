@@ -66,3 +66,11 @@ def test_a_file_that_nobody_has_written_yet_says_nothing(tmp_path, content):
     if content is not None:
         (tmp_path / "x").write_bytes(content)
     assert Hands(tmp_path / "x", "m@1").look() == []
+
+
+def test_a_file_of_another_version_says_nothing(tmp_path):
+    hands = written(tmp_path / "x", slot(time.time(), [0xA]))
+    assert len(hands.look()) == 1
+    with (tmp_path / "x").open("r+b") as file:
+        file.write(b"dlhands2")
+    assert hands.look() == []
