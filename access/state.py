@@ -125,6 +125,7 @@ def cluster(
         "name": name,
         "endpoints": [{"address": each.address, "weight": each.weight} for each in endpoints],
         "failure_codes": _failure_codes(settings),
+        "restart_wait_ms": 0,  # nobody here starts endpoints
         **{key: _plain(getattr(settings, key)) for key in _SAME},
     }
 

@@ -71,6 +71,11 @@ class ModelSettings(CommonSettings):
     settings: dict[str, JsonValue] = Field(
         default={}, description="What processor.py reads with torch_predict.settings(); whatever JSON can hold."
     )
+    poison_ms: int = Field(
+        default=600_000,
+        gt=0,
+        description="Under `serve`: how long a request is refused that has killed two processes, ms.",
+    )
     limits: ServerLimits = Field(
         default=ServerLimits(), description="Bounds of messages, connections and calls: docs/limits.md."
     )

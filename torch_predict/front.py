@@ -34,6 +34,7 @@ class WorkerConfig(BaseModel):
     load_reports: bool
     latency_buckets_ms: tuple[float, ...]
     limits: ServerLimits
+    hands: dict[str, Any] | None
 
 
 def worker_config(
@@ -71,4 +72,5 @@ def worker_config(
         load_reports=settings.load_reports,
         latency_buckets_ms=LATENCY_BUCKETS_MS,
         limits=settings.limits,
+        hands={"path": str(options.hands), "poison_ms": settings.poison_ms} if options.hands is not None else None,
     )

@@ -77,6 +77,7 @@ def _problems(status: Mapping[str, Any]) -> Iterator[Text]:
     for folder in control.get("folders") or ():
         if folder["reason"]:
             yield Text(f"{folder['name']}: {'; '.join(map(plain, folder['reason'].splitlines()))}", style="red")
+        yield from _suspects(folder)
     for cluster in status.get("clusters", ()):
         count = len(cluster["endpoints"])
         if count and not any(endpoint["live"] for endpoint in cluster["endpoints"]):
@@ -98,6 +99,20 @@ def _problems(status: Mapping[str, Any]) -> Iterator[Text]:
     if errors := status.get("errors"):
         counts = ", ".join(f"{kind} {count}" for kind, count in sorted(errors.items()))
         yield Text(f"errors since the start: {counts}", style="yellow")
+
+
+def _suspects(folder: Mapping[str, Any]) -> Iterator[Text]:
+    """Yield the requests that processes died with."""
+    for version in folder["versions"]:
+        found = version.get("suspects") or ()
+        label = f"{folder['name']}@{version['version']}"
+        for each in found:
+            if each["is_refused"]:
+                text = f"{label}: request {each['fingerprint']} killed two processes: refused for {each['for_s']} s"
+                yield Text(text, style="red")
+        suspects = [each["fingerprint"] for each in found if not each["is_refused"]]
+        if suspects:
+            yield Text(f"{label}: runs alone, as a process died with it: {', '.join(suspects)}", style="yellow")
 
 
 def _tables(status: Mapping[str, Any], before: Mapping[str, Any], seconds: float) -> Iterator[FittedTable]:

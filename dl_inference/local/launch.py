@@ -98,8 +98,13 @@ class Launcher:
             version=version,
             allow_pickle=self._allow_pickle,
             metrics_file=metrics_file(address),
+            hands=self.hands(layout, version),
         )
         return ModelProcess(f"{layout.name}@{version}/{index}", self._launch(layout, version, options), socket)
+
+    def hands(self, layout: Layout, version: int) -> Path | None:
+        """Return the file in which the processes of a version say which calls they have; None: they say nothing."""
+        return self._sockets / f"{layout.keys[version]}.hands" if layout.kind == "PyTorch" else None
 
     def end(self) -> None:
         """End the template."""

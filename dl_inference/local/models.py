@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from dl_inference.local.hands import Hands
 from dl_inference.local.layout import FolderError, Layout
 from dl_inference.local.processes import ModelProcess
 from dl_inference.local.replica import Replica
@@ -20,6 +22,9 @@ log = logging.getLogger("serve")
 
 Start = Callable[[Layout, int, int], ModelProcess]
 """Start a process: of which folder, which version, the how manieth replica of it."""
+
+WrittenIn = Callable[[Layout, int], Path | None]
+"""The file in which the processes of a version say which calls they have, if they do."""
 
 
 @dataclass(eq=False)
@@ -31,6 +36,7 @@ class Group:
         key: what they are made from (`Layout.keys`).
         replicas: the processes.
         aliases: further names of the model that they answer to.
+        hands: which requests processes died with; None: nobody writes that down.
         is_adopted: calls go here, or have gone.
         may_start: the files are still those that it is made from, so that a process that ended may be started again.
     """
@@ -39,6 +45,7 @@ class Group:
     key: str
     replicas: list[Replica]
     aliases: tuple[str, ...]
+    hands: Hands | None = None
     is_adopted: bool = False
     may_start: bool = True
 
@@ -51,6 +58,21 @@ class Group:
     def has_failed(self) -> bool:
         """Whether a process has ended although nobody asked it to, and no other one came up since."""
         return any(replica.reason for replica in self.replicas)
+
+    @property
+    def is_coming_back(self) -> bool:
+        """Whether a call may wait for a process: one that died was ready before, and nothing is known to keep it down.
+
+        Only where a request that kills processes is found: else it would go round all of them.
+        """
+        is_found = self.hands is not None and self.hands.is_kept
+        return is_found and any(replica.is_ready or replica.was_ready for replica in self.replicas)
+
+    @property
+    def suspects(self) -> list[dict[str, Any]]:
+        """Return the requests that are suspected or refused now; there are none before a process has died."""
+        has_died = any(replica.restarts for replica in self.replicas)
+        return self.hands.look() if self.hands is not None and has_died else []
 
     @property
     def addresses(self) -> list[str]:
@@ -75,7 +97,9 @@ class Model:
     groups: list[Group] = field(default_factory=list)
     _default: Group | None = None
 
-    def want(self, layout: Layout, replicas: int, start: Start) -> None:
+    def want(
+        self, layout: Layout, replicas: int, start: Start, hands: WrittenIn = lambda layout, version: None
+    ) -> None:
         """Take what the folder asks for now; processes that it needs no other files for stay."""
         self.layout, self.problem = layout, ""
         for group in self.groups:
@@ -84,7 +108,9 @@ class Model:
             key = layout.keys[version]
             if not any((group.version, group.key) == (version, key) for group in self.groups):
                 replicas_of = _replicas(layout, version, replicas, start)
-                self.groups.append(Group(version, key, replicas_of, layout.aliases))
+                path = hands(layout, version)
+                written = Hands(path, f"{layout.name}@{version}") if path is not None else None
+                self.groups.append(Group(version, key, replicas_of, layout.aliases, written))
         for group in self.groups:
             for replica in group.replicas:
                 replica.retry_now()
@@ -164,6 +190,7 @@ class Model:
                     "ready": group.ready,
                     "replicas": len(group.replicas),
                     "restarts": sum(replica.restarts for replica in group.replicas),
+                    "suspects": group.suspects,
                     "pids": [replica.process.pid for replica in group.replicas if replica.process],
                 }
                 for group in self.groups

@@ -33,6 +33,8 @@ class Replica:
         self.restarts = 0
         self.failures = 0
         """Ends in a row without having run well."""
+        self.was_ready = False
+        """Whether the last process that ended had been ready."""
         self.reason = ""
         """Why the last process ended; empty once its successor is ready."""
         self._start = start
@@ -81,6 +83,7 @@ class Replica:
             self.failures = 0
         crashes = self.failures if process.ready_at > 0 else self.failures + 1
         self.restarts += 1
+        self.was_ready = process.ready_at > 0
         self._fail(f"process {process.pid}: {process.reason}", crashes=crashes)
         self.reason = process.reason
 

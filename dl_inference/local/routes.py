@@ -11,6 +11,10 @@ from access.fields import EndpointConfig
 from access.state import cluster
 from dl_inference.local.models import Model
 
+# A call is sent again as often as the process dies that has it: a request that kills two, and others that do so at the
+# same time. Those that were in the dead process all come at once.
+_WHERE_PROCESSES_DIE = {"max_attempts": 6, "retry_budget_cap": 10_000.0, "retry_budget_per_second": 1_000.0}
+
 
 @dataclass(frozen=True)
 class Routes:
@@ -59,6 +63,8 @@ def _model(config: AccessConfig, model: Model, clusters: dict[str, dict[str, Any
         addresses = serving[version].addresses if version in serving else ()
         endpoints = [EndpointConfig(address=address) for address in addresses]
         clusters[name] = cluster(config.cluster_defaults, name, settings, endpoints)
+        if version in serving and serving[version].is_coming_back:
+            clusters[name] |= {**_WHERE_PROCESSES_DIE, "restart_wait_ms": clusters[name]["timeout_ms"]}
         return [{"cluster": name, "weight": 1}]
 
     default = model.default.version if model.default is not None else model.layout.default

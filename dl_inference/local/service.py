@@ -168,7 +168,7 @@ class LocalService:
         else:
             versions = ", ".join(map(str, found.served))
             log.info("%s (%s): %s, version %s", name, because, found.kind, versions)
-            model.want(found, self._launcher.replicas, self._launcher.start)
+            model.want(found, self._launcher.replicas, self._launcher.start, self._launcher.hands)
 
     def _step(self) -> None:
         for name in [name for name, gone_at in self._withdrawn.items() if time.monotonic() >= gone_at]:

@@ -29,6 +29,9 @@ class ServeOptions(BaseModel):
         default=None, description="The one version to serve; default: those that model.yaml names, else the latest."
     )
     allow_pickle: bool = Field(default=False, description="Load a whole pickled model, which runs the code inside it.")
+    hands: Path | None = Field(
+        default=None, description="A file in which the processes of this version say which calls they have."
+    )
     limits: dict[str, str] = Field(
         default={}, description="Limits and other numbers of model.yaml that win over it and the environment."
     )

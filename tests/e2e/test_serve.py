@@ -184,9 +184,10 @@ def test_versions_labels_and_aliases_are_routed_and_a_new_version_takes_over(ser
     assert [text[:9] for text in calls["39"].failures] in ([], ["NOT_FOUND"])  # the alias went with model.yaml
 
 
-def test_a_killed_process_is_started_again_and_no_call_fails(serve, models):
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_killed_process_is_started_again_and_no_call_fails(serve, models, replicas):
     write_model(models / "m", "A")
-    started = serve("--replicas", "2")
+    started = serve("--replicas", str(replicas))
     with calls_to(started.address, "m") as calls:
         calls["m"].wait_for("A")
         for victim in started.pids("m"):
@@ -194,14 +195,14 @@ def test_a_killed_process_is_started_again_and_no_call_fails(serve, models):
 
             def has_successor(victim=victim):
                 (found,) = started.folder("m")["versions"]
-                return found["ready"] == 2 and victim not in found["pids"]
+                return found["ready"] == replicas and victim not in found["pids"]
 
             wait_until(has_successor, "the killed process has a successor", START_S)
             calls["m"].wait_for("A")
     assert calls["m"].failures == {}
     (found,) = started.folder("m")["versions"]
-    assert found["restarts"] == 2
-    assert started.process.log.count("killed by SIGKILL; starts again in 0 s") == 2
+    assert found["restarts"] == replicas
+    assert started.process.log.count("killed by SIGKILL; starts again in 0 s") == replicas
 
 
 def test_a_process_that_dies_again_and_again_is_started_ever_later(serve, models):

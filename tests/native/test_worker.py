@@ -9,6 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -706,3 +707,14 @@ def test_an_address_in_use_is_a_native_error_that_names_it(serve: Any) -> None:
     address = serve().address
     with pytest.raises(NativeError, match=f"cannot listen on {address}"):
         Worker(config(listen=[address]), messages.DESCRIPTORS).start()
+
+
+def test_a_model_is_served_without_the_file_that_tells_who_has_which_call(serve: Any, tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "hands"
+    served = serve(hands={"path": str(path), "poison_ms": 1000}).answer(
+        lambda batch: batch.reply(0, "strData", "fine", [])
+    )
+    assert served.call(messages.SeldonMessage(strData="a")).strData == "fine"
+    ((level, text),) = served.worker.notices()
+    assert (level, served.worker.notices()) == ("WARNING", [])
+    assert text.startswith(f"requests that kill processes are not found: {path}: No such file or directory")

@@ -65,6 +65,9 @@ class PretendLauncher:
         self.started.append(PretendProcess(f"{layout.name}@{version}/{index}"))
         return self.started[-1]
 
+    def hands(self, layout: Layout, version: int) -> None:
+        return None
+
     def end(self) -> None:
         pass
 

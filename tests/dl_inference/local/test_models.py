@@ -62,13 +62,14 @@ def clock(monkeypatch):
 class Stage:
     """A model whose processes are pretended."""
 
-    def __init__(self, replicas: int = 1) -> None:
+    def __init__(self, replicas: int = 1, hands: Path | None = None) -> None:
         self.model = Model("m")
         self.started: list[Pretend] = []
         self._replicas = replicas
+        self._hands = hands
 
     def want(self, wanted: Layout) -> None:
-        self.model.want(wanted, self._replicas, self._start)
+        self.model.want(wanted, self._replicas, self._start, lambda *_: self._hands)
         self.step()
 
     def step(self) -> list[Pretend]:
@@ -395,3 +396,36 @@ def test_a_model_is_not_announced_while_its_process_is_dead(stage, clock):
     stage.started[1].ready()
     stage.step()
     assert list(announced(stage.model)) == ["m"]
+
+
+def test_calls_wait_for_the_successor_of_a_process_that_was_ready_and_for_no_other(clock, tmp_path):
+    hands = tmp_path / "hands"
+    stage = Stage(hands=hands)
+
+    def wait_ms() -> int:
+        (cluster,) = routing(AccessConfig(), [stage.model]).state["clusters"]
+        assert cluster["max_attempts"] == (6 if cluster["restart_wait_ms"] else 2)
+        return cluster["restart_wait_ms"]
+
+    stage.want(layout(1))
+    assert wait_ms() == 0  # it may never be ready
+    stage.started[-1].ready()
+    stage.step()
+    assert wait_ms() == 0  # a request that kills processes would not be found
+    hands.write_bytes(b"as a process makes it")
+    assert wait_ms() == 1000
+    stage.started[-1].end("killed by SIGABRT")
+    stage.step()
+    assert wait_ms() == 1000
+    stage.step()
+    stage.started[-1].end("cannot be loaded")
+    stage.step()
+    assert wait_ms() == 0
+
+
+def test_no_call_waits_where_nobody_finds_the_request_that_kills_processes(stage):
+    stage.want(layout(1))
+    stage.started[-1].ready()
+    stage.step()
+    (cluster,) = routing(AccessConfig(), [stage.model]).state["clusters"]
+    assert (cluster["restart_wait_ms"], cluster["max_attempts"]) == (0, 2)

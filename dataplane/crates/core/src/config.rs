@@ -130,6 +130,8 @@ pub struct ClusterConfig {
     /// Most that a call may take, ms; a caller's own deadline can only shorten it.
     pub timeout_ms: u64,
     pub attempt_timeout_ms: Option<u64>,
+    /// How long a call may wait where no endpoint is left for it and another one is being started; 0 = not at all.
+    pub restart_wait_ms: u64,
     /// A stream with no message either way for this time ends.
     pub stream_idle_timeout_ms: u64,
     /// Attempts of one call, the first included; at least 1.
@@ -241,6 +243,18 @@ pub struct WorkerConfig {
     /// Bounds of the histograms in /metrics, as near as may be; ascending.
     pub latency_buckets_ms: Vec<f64>,
     pub limits: Limits,
+    /// Where the processes of this version tell each other which calls they have; none when null.
+    pub hands: Option<HandsConfig>,
+}
+
+/// How a request is found that kills the processes that run it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HandsConfig {
+    /// A file, of this version's processes alone; made where there is none.
+    pub path: String,
+    /// How long a request is suspected, and refused once it has killed again.
+    pub poison_ms: u64,
 }
 
 /// How a model server makes batches.

@@ -34,6 +34,7 @@ pub enum ErrorKind {
     ModelNotFound,
     ModelNotReady,
     Hook,
+    Poison,
     Cancelled,
     Internal,
 }

@@ -62,7 +62,7 @@ fn cluster(name: &str) -> Value {
         "idempotent": true, "hedge": false, "hedge_budget_ratio": 0.05,
         "health_check": {"enabled": true, "interval_ms": 5000, "timeout_ms": 1000, "service": ""},
         "retry_codes": ["UNAVAILABLE"], "failure_codes": {"tfs": ["INTERNAL"], "seldon": [], "oip": []},
-        "max_in_flight": 10, "retry_budget_ratio": 0.2, "retry_budget_per_second": 10.0, "retry_budget_cap": 100.0,
+        "max_in_flight": 10, "retry_budget_ratio": 0.2, "retry_budget_per_second": 10.0, "retry_budget_cap": 100.0, "restart_wait_ms": 0,
     })
 }
 

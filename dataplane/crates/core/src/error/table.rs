@@ -46,7 +46,7 @@ pub struct Row {
 }
 
 /// Every kind, each at its number.
-pub const TABLE: [Row; 24] = [
+pub const TABLE: [Row; 25] = [
     Row {
         kind: ErrorKind::UnknownMethod,
         name: "unknown_method",
@@ -261,6 +261,17 @@ pub const TABLE: [Row; 24] = [
         blame: Blame::No,
         meaning: "the model's code failed, or refused the request; a hook may choose another code and text",
         remedy: "the model server's log has the traceback under the request id",
+    },
+    Row {
+        kind: ErrorKind::Poison,
+        name: "poison",
+        code: Code::FailedPrecondition,
+        retry: Retry::AsStatus,
+        blame: Blame::AsStatus,
+        meaning: "two processes of the model died while they had this request, the second while it had nothing else; \
+                  every process of the model version refuses it for `poison_ms`. Only under `serve`",
+        remedy: "correct the request, or the model: the log says how its processes ended, and a changed folder is \
+                 asked again at once",
     },
     Row {
         kind: ErrorKind::Cancelled,

@@ -2,8 +2,8 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::spawn_local;
@@ -18,6 +18,7 @@ use crate::net::serve::{Serving, bind};
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
 use crate::worker::front::Front;
+use crate::worker::hand::Hand;
 use crate::worker::handle::handle;
 use crate::worker::queue::Call;
 use crate::worker::state::Shared;
@@ -28,6 +29,9 @@ pub struct ModelServer {
     running: Mutex<Option<Running>>,
     /// What Python works on.
     in_hand: Mutex<Option<Taken>>,
+    /// From the start on, where there are other processes to tell; or why not.
+    hand: OnceLock<Result<Hand, String>>,
+    is_no_hand_told: AtomicBool,
 }
 
 /// A batch that was given to Python.
@@ -68,6 +72,8 @@ impl ModelServer {
             shared: Arc::new(Shared::new(config, descriptors)?),
             running: Mutex::default(),
             in_hand: Mutex::default(),
+            hand: OnceLock::new(),
+            is_no_hand_told: AtomicBool::new(false),
         })
     }
 
@@ -83,6 +89,10 @@ impl ModelServer {
         }
         let config = &self.shared.config;
         let (listeners, mut addresses) = bind(&config.listen)?;
+        if let Some(hands) = &config.hands {
+            // A model is served without it, too.
+            let _ = self.hand.set(Hand::open(hands, config.max_batch));
+        }
         let mut admin = None;
         if let Some(address) = &config.admin {
             let (bound, started) =
@@ -117,7 +127,11 @@ impl ModelServer {
             let took = now.saturating_duration_since(taken.at);
             self.shared.queue.served(taken.calls, taken.rows, took);
         }
-        let mut batch = self.shared.queue.next_batch(most, timeout)?;
+        let queue = &self.shared.queue;
+        let mut batch = match self.hand() {
+            Some(hand) => hand.next_batch(queue, most, timeout)?,
+            None => queue.next_batch(most, timeout)?,
+        };
         let now = Instant::now();
         let rows = batch.iter().map(|call| call.payload.rows()).sum();
         *self.in_hand() = Some(Taken {
@@ -141,7 +155,19 @@ impl ModelServer {
 
     /// What is new for the operator's log.
     pub fn notices(&self) -> Vec<Notice> {
-        self.shared.server.strangers.notices(Instant::now())
+        let mut notices = self.shared.server.strangers.notices(Instant::now());
+        let trouble = self.hand.get().and_then(|hand| match hand {
+            Ok(hand) => hand.trouble(),
+            Err(text) => {
+                (!self.is_no_hand_told.swap(true, Ordering::Relaxed)).then(|| text.clone())
+            }
+        });
+        notices.extend(trouble.map(|text| {
+            Notice::warning(format!(
+                "requests that kill processes are not found: {text}"
+            ))
+        }));
+        notices
     }
 
     /// Count one call of the model, for so many calls with so many rows, and how long each of these was in each stage.
@@ -181,6 +207,9 @@ impl ModelServer {
     /// End everything now and join the threads: calls that are not answered yet see their connection close.
     pub fn stop(&self) {
         self.shared.queue.abort();
+        if let Some(hand) = self.hand() {
+            hand.abort();
+        }
         self.shared.server.drain.advance(Phase::Stopped);
         let running = self.running().take();
         if let Some(running) = running {
@@ -193,6 +222,10 @@ impl ModelServer {
 
     fn in_hand(&self) -> MutexGuard<'_, Option<Taken>> {
         self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hand(&self) -> Option<&Hand> {
+        self.hand.get()?.as_ref().ok()
     }
 
     fn running(&self) -> MutexGuard<'_, Option<Running>> {

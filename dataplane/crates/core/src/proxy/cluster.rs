@@ -386,6 +386,21 @@ impl Cluster {
         found.unwrap_or(false)
     }
 
+    /// Wait for a live endpoint that was not tried by this call, as long as the caller waits for this. Returns whether
+    /// there is one.
+    pub async fn wait_untried(&self, tried: &[Arc<Endpoint>]) -> bool {
+        let Some(_waiting) = self.waiting.acquire(MAX_WAITING) else {
+            return false;
+        };
+        loop {
+            let changed = self.changed.notified();
+            if self.has_untried(tried) {
+                return true;
+            }
+            changed.await;
+        }
+    }
+
     /// Numbers are guarded; a panic cannot leave them half-written in a harmful way.
     fn lock(&self) -> MutexGuard<'_, Set> {
         self.set.lock().unwrap_or_else(PoisonError::into_inner)

@@ -2,6 +2,7 @@
 //! here, in the order in which a call meets them.
 
 use std::cell::OnceCell;
+use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -281,7 +282,8 @@ impl Call {
     }
 
     /// The endpoint of the first attempt. Where none is live, connects are tried now, and the call waits for them; if
-    /// another share of its route may take it, for none but the first ever.
+    /// another share of its route may take it, for none but the first ever. Where another one is being started in place of
+    /// those that died, the call waits for that.
     async fn pick(&mut self, share: &Share, clock: &mut Clock<'_>) -> Result<Lease, Error> {
         let cluster = &share.cluster;
         match cluster.pick(&[], &self.need(share)) {
@@ -292,11 +294,16 @@ impl Call {
         let limit = Duration::from_millis(worker.shared.config.upstream.connect_timeout_ms);
         let other = self.split.as_ref().and_then(|split| split.another(cluster));
         let is_only = other.is_none();
+        let restart_wait = share.settings.restart_wait;
         let connects = async {
             if is_only {
                 worker.connect(cluster).await;
             }
+            if !restart_wait.is_zero() {
+                pending().await
+            }
         };
+        let limit = limit.max(restart_wait);
         let live = std::pin::pin!(cluster.wait_live(limit, connects));
         let is_live = match clock
             .limit(live, &mut self.responder, |cx| self.inbound.wait(cx))

@@ -14,6 +14,7 @@ use crate::config::ClusterConfig;
 pub struct Settings {
     pub timeout: Duration,
     pub attempt_timeout: Option<Duration>,
+    pub restart_wait: Duration,
     pub stream_idle_timeout: Duration,
     pub max_attempts: u32,
     pub idempotent: bool,
@@ -58,6 +59,7 @@ impl Settings {
         Ok(Self {
             timeout: Duration::from_millis(config.timeout_ms),
             attempt_timeout: config.attempt_timeout_ms.map(Duration::from_millis),
+            restart_wait: Duration::from_millis(config.restart_wait_ms),
             stream_idle_timeout: Duration::from_millis(config.stream_idle_timeout_ms),
             max_attempts: config.max_attempts.max(1),
             idempotent: config.idempotent,

@@ -1,10 +1,11 @@
 //! What the end of an attempt means: for the endpoint's weight, and for the call (design.md, error table).
 
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use http::HeaderMap;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::answer::{self, Pushback};
 use super::attempt::{Attempt, Ended};
@@ -201,7 +202,7 @@ impl Call {
     /// The endpoint of another attempt, where one is allowed, possible and affordable.
     ///
     /// Where every live endpoint has been tried, a call that the last one never saw goes there once more, on a
-    /// new connection.
+    /// new connection; another one waits where an endpoint is being started.
     ///
     /// # Errors
     /// The caller went while the call waited, as the last endpoint had asked.
@@ -221,13 +222,24 @@ impl Call {
         let was_repeated = tried.len() > 1 && Arc::ptr_eq(endpoint, &tried[tried.len() - 2]);
         let may_repeat = !was_repeated
             && matches!(last, Last::Error(error, _) if error.kind == ErrorKind::RefusedStream);
-        if !is_other && !may_repeat {
+        // What a process that lives did to the call is not mended by another process.
+        let may_wait = !share.settings.restart_wait.is_zero()
+            && matches!(last, Last::Error(error, _)
+                if matches!(error.kind, ErrorKind::ConnectionLost | ErrorKind::ConnectFailed));
+        if !is_other && !may_repeat && !may_wait {
             return Ok(None);
         }
         let Some(cause) = self.retry_cause(share, share, last) else {
             return Ok(None);
         };
         self.wait_as_told(last, clock).await?;
+        let is_other = is_other || {
+            // In a box, so that the many calls that never wait have no room for it.
+            !may_repeat && Box::pin(self.wait_untried(share, tried, clock)).await?
+        };
+        if !is_other && !may_repeat {
+            return Ok(None);
+        }
         let lease = if is_other {
             let picked = cluster.pick(tried, &self.need(share)).ok();
             picked.filter(|lease| self.has_time_at(&lease.endpoint, share))
@@ -243,6 +255,29 @@ impl Call {
             lease,
             is_repeat: !is_other,
         }))
+    }
+
+    /// Wait for an endpoint that is being started in place of one that died. Returns whether there is one.
+    ///
+    /// # Errors
+    /// The caller went.
+    async fn wait_untried(
+        &mut self,
+        share: &Share,
+        tried: &[Arc<Endpoint>],
+        clock: &mut Clock<'_>,
+    ) -> Result<bool, Error> {
+        clock.set_attempt(None);
+        let found = timeout(
+            share.settings.restart_wait,
+            share.cluster.wait_untried(tried),
+        );
+        let found = std::pin::pin!(found);
+        let wait = |cx: &mut Context<'_>| self.inbound.wait(cx);
+        match clock.limit(found, &mut self.responder, wait).await {
+            Err(Failure::Caller(error)) => Err(error),
+            found => Ok(matches!(found, Ok(Ok(true)))),
+        }
     }
 
     /// Wait as long as the endpoint that answered asked for before another attempt.

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::codec::{self, Meta, Payload};
+use super::hand;
 use super::infer::{self, Inference};
 use super::local;
 use super::method::Method;
@@ -39,6 +40,8 @@ pub struct Request {
     pub payload: Payload,
     pub meta: Meta,
     pub envelope: Envelope,
+    /// As in [`Call`].
+    pub fingerprint: u64,
 }
 
 // === impl Front ===
@@ -114,6 +117,7 @@ impl Front {
                 payload,
                 meta,
                 envelope: Envelope::Infer(envelope),
+                fingerprint: self.fingerprint(method, message),
             });
         }
         let mut request = decode_seldon(message, self.shared.config.limits.max_message_bytes)?;
@@ -122,7 +126,18 @@ impl Front {
             payload: request.payload,
             meta: request.meta,
             envelope,
+            fingerprint: self.fingerprint(method, message),
         })
+    }
+
+    /// What tells a message from others, where processes tell each other of the calls that they have.
+    pub fn fingerprint(&self, method: Method, message: &[u8]) -> u64 {
+        let is_asked = self.shared.config.hands.is_some();
+        if is_asked {
+            hand::fingerprint(method, message)
+        } else {
+            0
+        }
     }
 
     /// Put a request into the model's queue.
@@ -146,6 +161,7 @@ impl Front {
             method: method.path(),
             request_id,
             priority,
+            fingerprint: request.fingerprint,
             slot,
             queued: std::time::Instant::now(),
         };

@@ -187,7 +187,7 @@ pub(super) async fn outcome(response: Response<RecvStream>) -> Outcome {
     }
 }
 
-fn text_message(text: &str) -> Vec<u8> {
+pub(super) fn text_message(text: &str) -> Vec<u8> {
     codec::encode(&Answer::StrData(text), &[], &[], usize::MAX).unwrap()[framing::PREFIX..].to_vec()
 }
 

@@ -2,6 +2,7 @@
 
 pub mod codec;
 pub mod front;
+pub mod hand;
 pub mod handle;
 mod infer;
 mod local;

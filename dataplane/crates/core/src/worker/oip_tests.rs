@@ -4,9 +4,11 @@ use prost::Message;
 
 use super::tests::{
     Fixture, Outcome, config, fixture, fixture_with, on_front_thread, outcome, request,
+    text_message,
 };
 use super::*;
 use crate::code::Code;
+use crate::config::{HandsConfig, WorkerConfig};
 use crate::grpc::framing::PREFIX;
 use crate::net::drain::Phase;
 use crate::testing::frame;
@@ -14,6 +16,7 @@ use crate::worker::codec::Payload;
 use crate::worker::codec::TfData;
 use crate::worker::codec::oip::InferOutput;
 use crate::worker::codec::{DType, TensorRef, TfDataRef};
+use crate::worker::hand::fingerprint;
 use crate::worker::reply::Content;
 
 const STREAM: &str = Method::StreamInfer.path();
@@ -169,6 +172,41 @@ fn an_inference_is_answered_under_the_models_own_name_and_version() {
         }
         fixture.front.shared.queue.close();
         assert_eq!(python.join().unwrap(), asked.len());
+    });
+}
+
+#[test]
+fn requests_have_fingerprints_where_processes_tell_each_other_of_them() {
+    on_front_thread(false, || async {
+        let told = HandsConfig {
+            path: "unused".to_owned(),
+            poison_ms: 1,
+        };
+        let (text, message) = (text_message("a"), infer("m", "1", "7", &[5]));
+        for hands in [None, Some(told)] {
+            let is_told = hands.is_some();
+            let fixture = fixture_with(WorkerConfig { hands, ..config() }).await;
+            let queue = fixture.front.shared.queue.clone();
+            let python = std::thread::spawn(move || {
+                let mut found = Vec::new();
+                while let Some(batch) = queue.next_batch(1, Duration::from_secs(60)) {
+                    found.extend(batch.iter().map(|call| call.fingerprint));
+                }
+                found
+            });
+            let predict = request(Method::Predict.path());
+            fixture.send(predict, frame(&text)).await;
+            ask(&fixture, "ModelInfer", &message).await;
+            ask(&fixture, "ModelStreamInfer", &message).await;
+            fixture.front.shared.queue.close();
+            let expected = [
+                fingerprint(Method::Predict, &text),
+                fingerprint(Method::Infer, &message),
+                fingerprint(Method::StreamInfer, &message),
+            ];
+            let expected = if is_told { expected } else { [0; 3] };
+            assert_eq!(python.join().unwrap(), expected);
+        }
     });
 }
 

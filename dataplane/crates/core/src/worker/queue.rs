@@ -24,6 +24,8 @@ pub struct Call {
     pub method: &'static str,
     pub request_id: HeaderValue,
     pub priority: Priority,
+    /// What tells it from others; 0 where nobody asks ([`super::hand`]).
+    pub fingerprint: u64,
     pub slot: ReplySlot,
     /// When it came into the queue.
     pub queued: Instant,

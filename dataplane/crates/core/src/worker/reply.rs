@@ -48,6 +48,8 @@ pub struct ReplySlot {
     taken: Option<(Instant, Duration)>,
     envelope: Envelope,
     max_bytes: usize,
+    /// Gone with the slot: Python has it no longer in its hand.
+    in_hand: Option<Arc<()>>,
 }
 
 /// The slots of a batch, each to be taken once. Dropping it answers the rest INTERNAL.
@@ -103,6 +105,7 @@ impl ReplySlot {
                 taken: None,
                 envelope,
                 max_bytes,
+                in_hand: None,
             },
             waiting,
         )
@@ -119,6 +122,11 @@ impl ReplySlot {
     /// It leaves the queue, where it has `waited`.
     pub fn take_up(&mut self, now: Instant, waited: Duration) {
         self.taken = Some((now, waited));
+    }
+
+    /// Keep a token for as long as it is not answered.
+    pub fn hold(&mut self, token: Arc<()>) {
+        self.in_hand = Some(token);
     }
 
     /// Whether the caller has gone: nobody would read an answer.

@@ -199,6 +199,7 @@ impl Stream<'_> {
                 payload,
                 meta,
                 envelope: Envelope::Infer(envelope.clone()),
+                fingerprint: front.fingerprint(Method::StreamInfer, &message.bytes),
             };
             let id = self.request_id.clone();
             let waiting =
