@@ -6,11 +6,16 @@ Defaults and units live here and in `dl_inference.serving`; the native front get
 from __future__ import annotations
 
 import os
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from dl_inference.serving.limits import ServerLimits
 from dl_inference.serving.settings import CommonSettings, ProcessSettings
+
+MAX_INSTANCES = 64
+
+Device = Annotated[str, StringConstraints(pattern=r"^(auto|[a-z]+(:\d+)?)$")]
 
 
 class ModelSettings(CommonSettings):
@@ -20,6 +25,12 @@ class ModelSettings(CommonSettings):
     class_names: list[str] | None = Field(
         default=None, description="data.names of every answer of rank >= 2; default t:0, t:1 ..."
     )
+    instances: int | None = Field(
+        default=None, ge=1, le=MAX_INSTANCES, description="Processes of each version; default: one, or --replicas."
+    )
+    device: Device | Annotated[list[Device], Field(min_length=1)] = Field(
+        default="auto", description="cpu, cuda, cuda:1 ...; of a list, each process gets the next one."
+    )
     max_batch: int = Field(default=64, gt=0, description="Most requests that Python gets at once.")
     stream_idle_timeout_ms: int = Field(
         default=300_000, gt=0, description="An OIP stream that brings no message for this time ends, ms."
@@ -27,6 +38,11 @@ class ModelSettings(CommonSettings):
     limits: ServerLimits = Field(
         default=ServerLimits(), description="Bounds of messages, connections and calls: docs/limits.md."
     )
+
+    def device_of(self, instance: int) -> str:
+        """Return the device of one of the processes, counted from 0."""
+        devices = [self.device] if isinstance(self.device, str) else self.device
+        return devices[instance % len(devices)]
 
 
 class ServerSettings(ProcessSettings):

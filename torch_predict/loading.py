@@ -30,7 +30,7 @@ def load_predictor(
     Changes the working directory and ``sys.path`` of the process to the version's folder.
 
     Raises:
-        LoadError: model, model.py or processor.py are not what they should be.
+        LoadError: model, model.py or processor.py are not what they should be, or the device is not there.
     """
     started = time.monotonic()
     _LOGGER.info("loading %s (%s)", version.file, version.runtime.name)
@@ -70,9 +70,13 @@ def _check_callable(file: Path, signature: Signature) -> None:
 def _device(name: str) -> torch.device:
     import torch  # noqa: PLC0415  (as above)
 
+    gpus = torch.cuda.device_count()
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if gpus else "cpu"
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ValueError(f"{variable('torch_device')}={name}: {error}") from None
+    except (RuntimeError, AssertionError, ImportError) as error:  # torch without CUDA asserts
+        there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(gpus))])
+        remedy = f"here is {there}: correct device in model.yaml, or {variable('torch_device')}"
+        text = str(error).partition("\n")[0]
+        raise LoadError(f"device {name}", f"is not on this machine: {text}", remedy) from None

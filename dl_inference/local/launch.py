@@ -34,7 +34,7 @@ class Launcher:
 
     Args:
         sockets: a private folder, with a short path.
-        replicas: processes of each version, among which the cores are divided.
+        replicas: processes of each version, where the folder does not say.
         program: command line of a model server, up to its options (`ServeOptions`, JSON).
         uses_template: fork PyTorch processes from one that has imported torch; `program` is ours.
         allow_pickle: passed on.
@@ -50,7 +50,7 @@ class Launcher:
         self._allow_pickle = allow_pickle
         self._template: Template | None = None
         self._count = 0
-        self._environment = environment(replicas)
+        self._environment = environment()
 
     def step(self, kinds: Collection[Kind], processes: Iterable[ModelProcess]) -> None:
         """Look after the template, and reap what nobody else does.
@@ -96,6 +96,8 @@ class Launcher:
             name=layout.name,
             version=version,
             allow_pickle=self._allow_pickle,
+            instance=index,
+            threads=max(1, state.cores() // (layout.instances or self.replicas)),
         )
         return ModelProcess(f"{layout.name}@{version}/{index}", self._launch(layout, version, options), socket)
 
@@ -128,15 +130,9 @@ class Launcher:
                 os.waitpid(ended.si_pid, 0)
 
 
-def environment(replicas: int) -> dict[str, str]:
-    """Return the variables of a model process: this process's, without those that are about a port or a registry.
-
-    Args:
-        replicas: processes among which the cores are divided, unless a variable says how many threads there are.
-    """
-    threads = str(max(1, state.cores() // replicas))
-    shared = {variable(name): threads for name in ("torch_threads", "tensorflow_threads")}
+def environment() -> dict[str, str]:
+    """Return the variables of a model process: this process's, without those that are about a port or a registry."""
     inherited = {
         name: text for name, text in os.environ.items() if name not in _SHARED_PORT and not is_about_registry(name)
     }
-    return {**shared, **inherited, "PYTHONUNBUFFERED": "1"}
+    return {**inherited, "PYTHONUNBUFFERED": "1"}

@@ -41,6 +41,7 @@ class Layout:
         labels: label -> version, one of `served`.
         aliases: further names of the model.
         timeout_ms: most that a call may take.
+        instances: processes of each version; None: as many as the command line says.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Layout:
     labels: Mapping[str, int]
     aliases: tuple[str, ...]
     timeout_ms: int
+    instances: int | None = None
 
 
 def inspect(folder: Path, seen: Look) -> Layout:
@@ -100,6 +102,7 @@ def inspect(folder: Path, seen: Look) -> Layout:
         labels=settings.labels,
         aliases=tuple(settings.aliases),
         timeout_ms=settings.timeout_ms,
+        instances=found.settings.instances if isinstance(found, repository.ModelFolder) else None,
     )
 
 

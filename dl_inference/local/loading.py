@@ -108,7 +108,7 @@ def _heard() -> Iterator[_Log]:
 
 def _start(command: Sequence[str], label: str, socket: Path, ready_s: float) -> ModelProcess:
     # What native code was doing when it crashed is all that a crash leaves.
-    variables = {**environment(1), "PYTHONFAULTHANDLER": "1"}
+    variables = {**environment(), "PYTHONFAULTHANDLER": "1"}
 
     def launch(output: int) -> int:
         with open(os.devnull) as nothing:

@@ -76,14 +76,20 @@ class Model:
     _default: Group | None = None
 
     def want(self, layout: Layout, replicas: int, start: Start) -> None:
-        """Take what the folder asks for now; processes that it needs no other files for stay."""
+        """Take what the folder asks for now; processes that it needs no other files for stay.
+
+        Args:
+            layout: what it asks for.
+            replicas: processes of each version, where the folder does not say.
+            start: starts one.
+        """
         self.layout, self.problem = layout, ""
         for group in self.groups:
             group.may_start = layout.keys.get(group.version) == group.key
         for version in layout.served:
             key = layout.keys[version]
             if not any((group.version, group.key) == (version, key) for group in self.groups):
-                replicas_of = _replicas(layout, version, replicas, start)
+                replicas_of = _replicas(layout, version, layout.instances or replicas, start)
                 self.groups.append(Group(version, key, replicas_of, layout.aliases))
         for group in self.groups:
             for replica in group.replicas:
@@ -103,8 +109,8 @@ class Model:
         """Look at every process; start those that are due, and let groups take over that are warm."""
         for index in range(max((len(group.replicas) for group in self.groups), default=0)):
             for group in self.groups:
-                replica = group.replicas[index]
-                replica.step(may_start=group.may_start and may_start())
+                for replica in group.replicas[index : index + 1]:  # not all have as many
+                    replica.step(may_start=group.may_start and may_start())
         for group in self.groups:
             if not group.is_adopted and self._is_wanted(group):
                 # All of them, so that a swap loses no capacity; the first one, where nobody answers otherwise.

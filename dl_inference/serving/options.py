@@ -29,6 +29,10 @@ class ServeOptions(BaseModel):
         default=None, description="The one version to serve; default: those that model.yaml names, else the latest."
     )
     allow_pickle: bool = Field(default=False, description="Load a whole pickled model, which runs the code inside it.")
+    instance: int = Field(default=0, description="Which of the processes of this version it is: picks its device.")
+    threads: int | None = Field(
+        default=None, description="Threads of one operator, where no variable says; default: the number of cores."
+    )
     limits: dict[str, str] = Field(
         default={}, description="Limits and other numbers of model.yaml that win over it and the environment."
     )

@@ -61,3 +61,29 @@ def test_settings_come_from_the_environment():
 def test_a_wrong_variable_is_named():
     with pytest.raises(ValueError, match="DL_INFERENCE_TORCH_THREADS=0: Input should be greater than 0"):
         ServerSettings.from_environment({"DL_INFERENCE_TORCH_THREADS": "0"})
+
+
+def test_each_process_gets_the_next_device_of_the_list():
+    several = ModelSettings(device=["cuda:0", "cuda:1", "cpu"])
+    assert [several.device_of(instance) for instance in range(5)] == ["cuda:0", "cuda:1", "cpu", "cuda:0", "cuda:1"]
+    assert ModelSettings(device="cuda").device_of(7) == "cuda"
+    assert ModelSettings().device_of(1) == "auto"
+
+
+@pytest.mark.parametrize("wrong", ["", "GPU 0", "cuda:", [], ["cpu", "1"], 0, True])
+def test_what_cannot_be_a_device_is_refused(wrong):
+    with pytest.raises(ValueError, match="device"):
+        ModelSettings(device=wrong)
+
+
+@pytest.mark.parametrize("wrong", [0, 65, True])
+def test_instances_are_bounded(wrong):
+    with pytest.raises(ValueError, match="instances"):
+        ModelSettings(instances=wrong)
+
+
+def test_a_variable_wins_over_model_yaml_and_that_over_the_default():
+    said = ServerSettings.from_environment({"DL_INFERENCE_TORCH_DEVICE": "cpu"})
+    completed = said.completed(torch_device="cuda:1", torch_threads=3)
+    assert (completed.torch_device, completed.torch_threads) == ("cpu", 3)
+    assert said.completed(torch_threads=None).torch_threads == said.torch_threads

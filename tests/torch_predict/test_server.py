@@ -186,7 +186,9 @@ def test_a_setting_that_does_not_fit_is_told(folder, caplog, monkeypatch):
 def test_a_device_that_is_not_there_is_told(folder, caplog, monkeypatch):
     monkeypatch.setenv("DL_INFERENCE_TORCH_DEVICE", "cuda:99")
     assert serve(folder, terminate)[0] == 1
-    assert "DL_INFERENCE_TORCH_DEVICE=cuda:99" in caplog.text
+    assert "device cuda:99: is not on this machine: " in caplog.text
+    assert "here is cpu" in caplog.text
+    assert "correct device in model.yaml, or DL_INFERENCE_TORCH_DEVICE" in caplog.text
 
 
 def test_samples_warm_the_model_up_before_it_is_ready(folder, caplog):

@@ -115,6 +115,21 @@ def test_the_old_process_goes_when_the_new_one_is_warm_and_not_before(stage):
     assert (stage.state, stage.serves()) == ("serving", {1: [new.address]})
 
 
+def test_a_folder_that_says_how_many_instances_gets_so_many_and_may_change_its_mind(stage):
+    stage.want(layout(1, instances=3))
+    assert len(stage.started) == 3
+    for process in stage.started:
+        process.ready()
+    stage.step()
+    assert len(stage.serves()[1]) == 3
+    stage.want(layout(1, keys={1: "one only"}, instances=1))
+    old, new = stage.started[:3], stage.started[3:]
+    assert (len(new), stage.step()) == (1, [])
+    new[0].ready()
+    assert stage.step() == old
+    assert stage.serves() == {1: [new[0].address]}
+
+
 def test_all_replicas_are_warm_before_they_take_over(clock):
     stage = Stage(2)
     stage.want(layout(1))
