@@ -96,6 +96,7 @@ class Launcher:
             name=layout.name,
             version=version,
             allow_pickle=self._allow_pickle,
+            limits=dict(layout.limits),
             instance=index,
             threads=max(1, state.cores() // (layout.instances or self.replicas)),
         )

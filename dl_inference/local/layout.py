@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from dl_inference.local.look import Look
@@ -42,6 +42,7 @@ class Layout:
         aliases: further names of the model.
         timeout_ms: most that a call may take.
         instances: processes of each version; None: as many as the command line says.
+        limits: numbers that win over those of model.yaml and of the environment.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Layout:
     aliases: tuple[str, ...]
     timeout_ms: int
     instances: int | None = None
+    limits: Mapping[str, str] = field(default_factory=dict)
 
 
 def inspect(folder: Path, seen: Look) -> Layout:

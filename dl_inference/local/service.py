@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from access import state
 from access.config.sections import AccessConfig
+from access.errors import StartError
 from access.following.watch import FolderWatcher
 from access.plane import Control, DataPlane, Event, Events, ready
 from dl_inference.local.announce import served
@@ -24,6 +25,7 @@ from dl_inference.local.launch import Launcher
 from dl_inference.local.layout import FolderError
 from dl_inference.local.leaving import Leaving, has_ended
 from dl_inference.local.models import Group, Model
+from dl_inference.local.one_folder import OneFolder
 from dl_inference.local.processes import ModelProcess, State
 from dl_inference.local.routes import routing
 from dl_inference.registry.announcing.registration import Announcement
@@ -51,7 +53,7 @@ class LocalService:
     """Everything on one machine. Constructing starts nothing.
 
     Args:
-        models_dir: the folder of model folders.
+        models: the folder of model folders; or the one to serve, where a failed start ends the service.
         config: the access service's settings, without routes.
         launcher: starts model processes.
         make: makes the data plane from the ProxyConfig document.
@@ -60,7 +62,7 @@ class LocalService:
 
     def __init__(
         self,
-        models_dir: Path,
+        models: Path | OneFolder,
         config: AccessConfig,
         launcher: Launcher,
         make: Callable[[str], DataPlane],
@@ -69,8 +71,9 @@ class LocalService:
         self._config = config
         self._launcher = launcher
         self._announcement = announcement
-        self._folders = ModelsDir(models_dir)
-        self._models_dir = models_dir
+        self._must_serve = isinstance(models, OneFolder)
+        self._folders = models if isinstance(models, OneFolder) else ModelsDir(models)
+        self._models_dir = models.path if isinstance(models, OneFolder) else models
         self._models: dict[str, Model] = {}
         self._unreadable = ""
         self._withdrawn: dict[str, float] = {}
@@ -95,7 +98,8 @@ class LocalService:
             Whether every call in flight ended within the drain time.
 
         Raises:
-            StartError: an address cannot be bound, or the data plane refused the first state.
+            StartError: an address cannot be bound, the data plane refused the first state, or the only folder there is
+                cannot be served.
         """
         # A process that ended wants what a changed file wants: a look at everything.
         former = signal.signal(signal.SIGCHLD, lambda number, frame: self.post(Event.CHANGED))
@@ -124,7 +128,7 @@ class LocalService:
             self._step()
             if self._control.is_started:
                 self._apply()
-            elif self._is_decided() or time.monotonic() >= opens_at:
+            elif self._is_decided() or (time.monotonic() >= opens_at and not self._must_serve):
                 self._open()
             self._leaving.step()
             if view is not None:
@@ -186,6 +190,9 @@ class LocalService:
     # --- the data plane
 
     def _open(self) -> None:
+        reason = "\n".join(model.reason for model in self._models.values())
+        if self._must_serve and reason:
+            raise StartError(reason)
         addresses = self._control.start(state.process(self._config))
         self._announcement.open(addresses)
         self._apply()
