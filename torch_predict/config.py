@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import ByteSize, Field, StringConstraints
 
 from dl_inference.serving.limits import ServerLimits
 from dl_inference.serving.settings import CommonSettings, ProcessSettings
@@ -35,9 +35,29 @@ class ModelSettings(CommonSettings):
     stream_idle_timeout_ms: int = Field(
         default=300_000, gt=0, description="An OIP stream that brings no message for this time ends, ms."
     )
+    hang_timeout_ms: int | None = Field(
+        default=None,
+        ge=0,
+        description="A process that works for this time and answers nothing is replaced, ms; 0: never; default: "
+        "10 x timeout_ms.",
+    )
+    max_memory: ByteSize | None = Field(
+        default=None,
+        ge=1024**2,
+        description="A process that is larger is replaced: 4GiB, 500MB ...; its children count.",
+    )
+    max_age_s: int | None = Field(default=None, gt=0, description="A process that is older is replaced, s.")
     limits: ServerLimits = Field(
         default=ServerLimits(), description="Bounds of messages, connections and calls: docs/limits.md."
     )
+
+    def hang_ms(self) -> int:
+        """Return how long a process may work and answer nothing, ms; 0: as long as it likes.
+
+        By then every call that it works on has been answered by its deadline ten times over, while a model that is
+        merely slow, or compiles, goes on.
+        """
+        return 10 * self.timeout_ms if self.hang_timeout_ms is None else self.hang_timeout_ms
 
     def device_of(self, instance: int) -> str:
         """Return the device of one of the processes, counted from 0."""

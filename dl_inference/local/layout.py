@@ -11,8 +11,10 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dl_inference.local.look import Look
+from dl_inference.local.upkeep import NO_LIMITS, Limits
 from dl_inference.names import NAME_RULE, is_name
 from dl_inference.problem import Problem
 from dl_inference.serving.folder import PYTORCH_FILES, Kind, kind_of
@@ -42,6 +44,7 @@ class Layout:
         aliases: further names of the model.
         timeout_ms: most that a call may take.
         instances: processes of each version; None: as many as the command line says.
+        upkeep: when a process is replaced.
         limits: numbers that win over those of model.yaml and of the environment.
     """
 
@@ -57,6 +60,7 @@ class Layout:
     timeout_ms: int
     instances: int | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
+    upkeep: Limits = NO_LIMITS
 
 
 def inspect(folder: Path, seen: Look) -> Layout:
@@ -104,8 +108,16 @@ def inspect(folder: Path, seen: Look) -> Layout:
         labels=settings.labels,
         aliases=tuple(settings.aliases),
         timeout_ms=settings.timeout_ms,
-        instances=found.settings.instances if isinstance(found, repository.ModelFolder) else None,
+        **_of_processes(found),
     )
+
+
+def _of_processes(found: repository.ModelFolder | saved_models.ModelFolder) -> dict[str, Any]:
+    """Return what a PyTorch model's folder says of its processes."""
+    if not isinstance(found, repository.ModelFolder):
+        return {}
+    settings = found.settings
+    return {"instances": settings.instances, "upkeep": Limits(settings.max_memory, settings.max_age_s)}
 
 
 def _pytorch_models(places: Iterable[Path]) -> list[Problem]:

@@ -211,11 +211,12 @@ class LocalService:
 
     def _dismiss(self) -> None:
         """End the processes that no route leads to any more; calls that are in them are answered."""
-        for group in self._released:
-            for replica in group.replicas:
-                if replica.process is not None:
-                    self._leaving.add(replica.process)
+        gone = [process for group in self._released for replica in group.replicas for process in replica.processes]
         self._released = []
+        for model in self._models.values():
+            gone += model.retire()
+        for process in gone:
+            self._leaving.add(process)
 
     def _status(self) -> dict[str, Any]:
         """Return what /status shows under `control`."""
@@ -271,4 +272,4 @@ class LocalService:
 
     def _processes(self) -> list[ModelProcess]:
         replicas = (replica for group in self._groups() for replica in group.replicas)
-        return [*self._leaving.processes, *(each.process for each in replicas if each.process)]
+        return [*self._leaving.processes, *(process for each in replicas for process in each.processes)]

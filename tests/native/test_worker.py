@@ -63,6 +63,7 @@ def config(**changes: Any) -> str:
         "max_batch": 16,
         "timeout_ms": 20000,
         "stream_idle_timeout_ms": 20000,
+        "hang_timeout_ms": 0,
         "load_reports": True,
         "latency_buckets_ms": [1, 10, 100],
         "limits": LIMITS,

@@ -87,3 +87,16 @@ def test_a_variable_wins_over_model_yaml_and_that_over_the_default():
     completed = said.completed(torch_device="cuda:1", torch_threads=3)
     assert (completed.torch_device, completed.torch_threads) == ("cpu", 3)
     assert said.completed(torch_threads=None).torch_threads == said.torch_threads
+
+
+def test_a_process_hangs_after_ten_deadlines_unless_model_yaml_says_otherwise():
+    assert ModelSettings(timeout_ms=500).hang_ms() == 5000
+    assert ModelSettings(timeout_ms=500, hang_timeout_ms=7).hang_ms() == 7
+    assert ModelSettings(hang_timeout_ms=0).hang_ms() == 0
+
+
+def test_memory_is_given_as_people_write_it():
+    assert ModelSettings(max_memory="1.5GiB").max_memory == 1536 * 2**20
+    for wrong in ("2 apples", "5B", True):
+        with pytest.raises(ValueError, match="max_memory"):
+            ModelSettings(max_memory=wrong)

@@ -27,12 +27,16 @@ class Pretend:
         self.label = f"m@{version}/{index}"
         self.address = f"unix:/{version}-{self.pid}"
         self.state = State.STARTING
-        self.reason = ""
+        self.reason = self.sickness = ""
         self.started_at = self.ready_at = 0.0
         self.well = False
 
     def step(self) -> State:
         return self.state
+
+    @property
+    def is_healthy(self) -> bool:
+        return self.state is State.READY and not self.sickness
 
     def ran_well(self) -> bool:
         return self.well

@@ -122,6 +122,7 @@ impl ModelServer {
         stages.preprocess.record(preprocess);
         stages.model.record(model);
         stages.postprocess.record(postprocess);
+        self.shared.meter.move_on(Instant::now());
     }
 
     /// Say NOT_SERVING, close the listeners, say GOAWAY, and wait for the calls in flight, which Python goes on
