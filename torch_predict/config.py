@@ -31,6 +31,11 @@ class ModelSettings(CommonSettings):
     device: Device | Annotated[list[Device], Field(min_length=1)] = Field(
         default="auto", description="cpu, cuda, cuda:1 ...; of a list, each process gets the next one."
     )
+    python: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Interpreter of its processes, with packages of its own; relative to the model folder.",
+    )
     max_batch: int = Field(default=64, gt=0, description="Most requests that Python gets at once.")
     stream_idle_timeout_ms: int = Field(
         default=300_000, gt=0, description="An OIP stream that brings no message for this time ends, ms."

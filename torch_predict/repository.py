@@ -19,7 +19,7 @@ from dl_inference.problem import Problem
 from dl_inference.serving import folder, foreign, requirements
 from dl_inference.serving.given import NOTHING, Given
 from dl_inference.serving.load_error import LoadError
-from dl_inference.serving.settings import ModelFolderError
+from dl_inference.serving.settings import FILE, ModelFolderError
 from torch_predict import samples, sources
 from torch_predict.config import ModelSettings
 from torch_predict.errors import PickleNotAllowed
@@ -71,6 +71,8 @@ def check(path: Path, given: Given = NOTHING, *, allow_pickle: bool = False) -> 
         allow_pickle: whether the server would be started with ``--allow-pickle``.
     """
     found, problems = _inspect(path.resolve(), given)
+    # What is installed in another interpreter is not known here.
+    has_own_packages = found is not None and found.settings.python is not None
     for version in found.versions if found is not None else ():
         if (
             version.runtime.runs_code(version.file)
@@ -81,13 +83,17 @@ def check(path: Path, given: Given = NOTHING, *, allow_pickle: bool = False) -> 
         if version.runtime.name == "pickled":
             problems += sources.pickled_problems(version.file)
         problems += sources.problems(
-            version.path, needs_model_py=version.runtime.needs_model_py, model_file=version.file.name
+            version.path,
+            needs_model_py=version.runtime.needs_model_py,
+            model_file=version.file.name,
+            has_own_packages=has_own_packages,
         )
-        problems += sources.hidden_modules(version.path)
-        problems += requirements.problems(version.path)
+        if not has_own_packages:
+            problems += sources.hidden_modules(version.path)
+            problems += requirements.problems(version.path)
     if found is not None:
         problems += samples.read(found.path)[1] + foreign.odd_versions(found.path)
-        problems += requirements.problems(found.path)
+        problems += [] if has_own_packages else requirements.problems(found.path)
     return list(dict.fromkeys(problems))
 
 
@@ -101,6 +107,14 @@ def load(found: ModelFolder, version: Version, *, allow_pickle: bool, device: to
     if version.runtime.runs_code(version.file) and not (allow_pickle or found.settings.allow_pickle):
         raise PickleNotAllowed(version.file)
     return version.runtime.load(version.file, device)
+
+
+def interpreter(path: Path, settings: ModelSettings) -> Path | None:
+    """Return the interpreter that a folder's processes run in; None: the server's own.
+
+    Links are not followed: by its place an interpreter knows its environment.
+    """
+    return None if settings.python is None else path / settings.python
 
 
 def _inspect(path: Path, given: Given) -> tuple[ModelFolder | None, list[Problem]]:
@@ -118,9 +132,18 @@ def _inspect(path: Path, given: Given) -> tuple[ModelFolder | None, list[Problem
             versions.append(Version(number, place, file, _runtime_of(file)))
         except LoadError as error:
             problems.append(error.problem)
+    problems += _python_problems(path, settings)
     if versions:
         problems += folder.missing_versions(path, settings, versions)
     return (ModelFolder(path.name, path, settings, tuple(versions)) if versions else None), problems
+
+
+def _python_problems(path: Path, settings: ModelSettings) -> list[Problem]:
+    python = interpreter(path, settings)
+    if python is None or (python.is_file() and os.access(python, os.X_OK)):
+        return []
+    text = f"python: {python} " + ("cannot be executed" if python.exists() else "is not there")
+    return [Problem(f"{path / FILE}", text, "make it: docs/serve.md, 'Packages of its own'")]
 
 
 def _version_folders(path: Path, problems: list[Problem]) -> dict[int, Path]:

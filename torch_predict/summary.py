@@ -34,6 +34,8 @@ def of(found: ModelFolder) -> dict[str, str]:
     parts["device"] = ", ".join("cuda where there is one, else cpu" if each == "auto" else each for each in devices)
     if found.settings.instances is not None:
         parts["instances"] = str(count)
+    if found.settings.python is not None:
+        parts["python"] = found.settings.python
     return parts
 
 

@@ -45,6 +45,7 @@ class Layout:
         timeout_ms: most that a call may take.
         instances: processes of each version; None: as many as the command line says.
         upkeep: when a process is replaced.
+        python: interpreter of its processes; None: the server's own.
         limits: numbers that win over those of model.yaml and of the environment.
     """
 
@@ -61,6 +62,7 @@ class Layout:
     instances: int | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
     upkeep: Limits = NO_LIMITS
+    python: Path | None = None
 
 
 def inspect(folder: Path, seen: Look) -> Layout:
@@ -117,7 +119,11 @@ def _of_processes(found: repository.ModelFolder | saved_models.ModelFolder) -> d
     if not isinstance(found, repository.ModelFolder):
         return {}
     settings = found.settings
-    return {"instances": settings.instances, "upkeep": Limits(settings.max_memory, settings.max_age_s)}
+    return {
+        "instances": settings.instances,
+        "upkeep": Limits(settings.max_memory, settings.max_age_s),
+        "python": repository.interpreter(found.path, settings),
+    }
 
 
 def _pytorch_models(places: Iterable[Path]) -> list[Problem]:

@@ -35,7 +35,7 @@ def needs_supervisor(options: ServeOptions) -> bool:
         ModelFolderError: it cannot be served.
     """
     settings = repository.find(options.model_dir, options.given(os.environ)).settings
-    return (settings.instances or 1) > 1
+    return (settings.instances or 1) > 1 or settings.python is not None
 
 
 def layout_of(options: ServeOptions) -> tuple[Layout, repository.ModelFolder]:

@@ -176,10 +176,15 @@ class LocalService:
         for name in [name for name, gone_at in self._withdrawn.items() if time.monotonic() >= gone_at]:
             del self._withdrawn[name]
             self._models[name].drop()
-        kinds = {model.layout.kind for model in self._models.values() if model.layout is not None}
-        self._launcher.step(kinds, self._processes())
-        for model in self._models.values():
-            kind = model.layout.kind if model.layout is not None else None
+        # What runs in an interpreter of its own needs no template of ours.
+        kinds = {
+            name: model.layout.kind
+            for name, model in self._models.items()
+            if model.layout is not None and model.layout.python is None
+        }
+        self._launcher.step({*kinds.values()}, self._processes())
+        for name, model in self._models.items():
+            kind = kinds.get(name)
             model.step(lambda kind=kind: self._launcher.may_start(kind, self._processes()))  # type: ignore[misc]
             self._released += model.release()
         self._models = {
