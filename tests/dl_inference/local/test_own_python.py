@@ -43,6 +43,7 @@ def test_an_interpreter_that_is_too_old_says_so():
 def test_our_packages_are_found_there_and_nothing_that_lies_beside_them():
     code = f"""
 import importlib.util, runpy, sys
+sys.path.insert(0, {str(Path(own_python.__file__).parent)!r})  # as for a file that is run
 runpy.run_path({own_python.__file__!r}, run_name="elsewhere")
 names = ["dl_inference.problem", "torch_predict", "access", "tf_predict", "tests", "own_python", "child"]
 print([name for name in names if importlib.util.find_spec(name)])
