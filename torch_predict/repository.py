@@ -22,7 +22,6 @@ from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.settings import FILE, ModelFolderError
 from torch_predict import samples, sources
 from torch_predict.config import ModelSettings
-from torch_predict.errors import PickleNotAllowed
 from torch_predict.runtimes import RUNTIMES, Runtime
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def check(path: Path, given: Given = NOTHING, *, allow_pickle: bool = False) -> 
             and found is not None
             and not (allow_pickle or found.settings.allow_pickle)
         ):
-            problems.append(PickleNotAllowed(version.file).problem)
+            problems.append(version.runtime.refusal(version.file).problem)
         if version.runtime.name == "pickled":
             problems += sources.pickled_problems(version.file)
         problems += sources.problems(
@@ -101,11 +100,11 @@ def load(found: ModelFolder, version: Version, *, allow_pickle: bool, device: to
     """Load one version's model for inference; its folder must have been entered before (modules.enter).
 
     Raises:
-        PickleNotAllowed: loading it runs code inside it, and neither the argument nor model.yaml allows that.
-        LoadError: the file's content is wrong.
+        LoadError: the file's content is wrong; or loading it runs code inside it, and neither the argument nor
+            model.yaml allows that.
     """
     if version.runtime.runs_code(version.file) and not (allow_pickle or found.settings.allow_pickle):
-        raise PickleNotAllowed(version.file)
+        raise version.runtime.refusal(version.file)
     return version.runtime.load(version.file, device)
 
 

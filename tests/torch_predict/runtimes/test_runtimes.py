@@ -502,14 +502,3 @@ def test_what_only_a_guard_tells_reaches_the_caller_and_complex_inputs_the_model
     for array in (np.array([1 + 2j, 3j], np.complex64), np.array([1.0, 0.0])):
         assert answered(*known, array).answers[0][1].tolist() == array.real.tolist()
     assert answered(*known, np.ones(3, np.complex64)).failures[0][0] == 3
-
-
-def test_a_package_of_aotinductor_says_what_to_save_instead(tmp_path):
-    file = tmp_path / "model.pt2"
-    with zipfile.ZipFile(file, "w") as archive:
-        for name in ("archive_format", "archive_version", "data/aotinductor/model/model.wrapper.so"):
-            archive.writestr(f"model/{name}", "pt2")
-    exported = next(runtime for runtime in RUNTIMES if runtime.name == "exported")
-    assert exported.recognises(file)
-    with pytest.raises(LoadError, match=r"is a package of AOTInductor.*torch.export.save\(program, 'model.pt2'\)"):
-        exported.load(file, CPU)
