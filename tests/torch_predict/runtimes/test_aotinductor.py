@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fixtures.compiled_model import MAX_ROWS, compiled
 
 from dl_inference.serving.load_error import LoadError
 from torch_predict import repository
@@ -50,44 +51,53 @@ def test_what_cannot_be_loaded_says_what_to_do(tmp_path: Path):
         AotInductor().load(archive(tmp_path / "model.pt2"), CPU)
 
 
-class Two(torch.nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = torch.nn.Linear(4, 2)
-
-    def forward(self, x: torch.Tensor, y: torch.Tensor, *, scale: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {"sum": self.layer(x) + y * scale}
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Two]:
-    if shutil.which("g++") is None:
-        pytest.skip("no C++ compiler: nothing can be compiled")
-    model = Two().eval()
-    rows = torch.export.Dim("rows", min=1, max=64)
-    given = (torch.ones(2, 4), torch.ones(2, 2)), {"scale": torch.ones(1)}
-    with torch.no_grad():
-        program = torch.export.export(model, *given, dynamic_shapes={"x": {0: rows}, "y": {0: rows}, "scale": None})
-        file = tmp_path_factory.mktemp("compiled") / "model.pt2"
-        torch._inductor.aoti_compile_and_package(program, package_path=str(file))
-    return file, model
-
-
 @pytest.mark.timeout(COMPILE_S)
-@pytest.mark.filterwarnings("default")  # of the compiler
-def test_machine_code_answers_as_the_model_and_refuses_what_does_not_fit(package):
-    file, model = package
-    assert AotInductor().recognises(file)
-    loaded = AotInductor().load(file, CPU)
+def test_machine_code_is_sent_only_what_it_was_compiled_for(tmp_path: Path):
+    torch.manual_seed(0)  # as in test_runtimes.py: it is compiled once for both
+    (tmp_path / "model.pt2").write_bytes(compiled(torch.nn.Linear(3, 2)))
+    loaded = AotInductor().load(tmp_path / "model.pt2", CPU)
     called = Model(loaded, CPU, AotInductor().signature(loaded))
-    x, y, scale = np.ones((3, 4)), np.ones((3, 2)), np.full(1, 2.0)
-    given = called.signature.bind({"x_0": x, "x_1": y, "scale": scale})
-    with torch.no_grad():
-        wanted = model(*(torch.from_numpy(each).float() for each in (x, y)), scale=torch.full((1,), 2.0))["sum"]
-    assert torch.allclose(called.call(given, {})["sum"], wanted)
-    for wrong in ({"x_0": np.ones((3, 5))}, {"x_0": np.ones((3, 4), np.int64)}, {"x_1": np.ones((99, 2))}):
-        with pytest.raises(InvalidInput, match="this model cannot take"):
-            called.call(called.signature.bind({"x_0": x, "x_1": y, "scale": scale, **wrong}), {})
-    meta = torch.device("meta")
+    assert called.call(called.named(np.ones((MAX_ROWS, 3)), "data"), {}).shape == (MAX_ROWS, 2)
+    for wrong in (np.ones((3, 5)), np.ones((3, 3), np.int64), np.ones((MAX_ROWS + 1, 3)), np.ones(3)):
+        with pytest.raises(InvalidInput, match="this model cannot take 'x'"):
+            called.call(called.named(wrong, "data"), {})
     with pytest.raises(LoadError, match="is compiled for cpu, and is to run on meta"):
-        AotInductor().load(file, meta)
+        AotInductor().load(tmp_path / "model.pt2", torch.device("meta"))
+
+
+class Pretend:
+    """Stands in for a loaded package."""
+
+    def __init__(self, positional: int, keywords: list[str], *, inner: int = 0) -> None:
+        leaf = {"children_spec": [{}] * inner}
+        by_name = {"context": json.dumps(keywords), "children_spec": [leaf] * len(keywords)}
+        self.spec = [1, {"children_spec": [{"children_spec": [leaf] * positional}, by_name]}]
+        self.loader = self
+
+    def get_call_spec(self) -> list[str]:
+        return [json.dumps(self.spec)]
+
+    def get_metadata(self) -> dict[str, str]:
+        return {}
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        return args, kwargs
+
+
+@pytest.mark.parametrize(
+    ("package", "names"),
+    [(Pretend(1, []), ["x"]), (Pretend(2, ["scale"]), ["x_0", "x_1", "scale"]), (Pretend(0, ["b", "a"]), ["b", "a"])],
+)
+def test_inputs_are_named_by_their_place_or_their_keyword(monkeypatch, tmp_path: Path, package, names):
+    monkeypatch.setattr("torch._inductor.aoti_load_package", lambda *_, **__: package)
+    loaded = AotInductor().load(tmp_path / "model.pt2", CPU)
+    signature = AotInductor().signature(loaded)
+    assert [argument.name for argument in signature.arguments] == names
+    positional, keywords = signature.call(loaded, {name: name for name in names}, {})
+    assert [*positional, *keywords] == names
+
+
+def test_a_package_that_takes_more_than_tensors_is_refused(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr("torch._inductor.aoti_load_package", lambda *_, **__: Pretend(1, [], inner=2))
+    with pytest.raises(LoadError, match="it takes tuples, lists or dicts of tensors"):
+        AotInductor().load(tmp_path / "model.pt2", CPU)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixtures.compiled_model import compiled
 from fixtures.torch_fakes import FakeBatch, FakeItem
 
 import torch_predict.runtimes
@@ -23,6 +24,8 @@ from torch_predict.hooks import Hooks
 from torch_predict.predictor import Predictor
 from torch_predict.runtimes import RUNTIMES
 from torch_predict.signature import TensorSpec
+
+pytestmark = pytest.mark.timeout(400)  # a compiler is run
 
 CPU = torch.device("cpu")
 MODEL_PY = """
@@ -69,7 +72,12 @@ def save_pickled(model, file):
     torch.save(model, file)
 
 
+def save_compiled(model, file):
+    file.write_bytes(compiled(model.linear))
+
+
 SAVERS = {
+    "aotinductor": save_compiled,
     "exported": save_exported,
     "torchscript": save_torchscript,
     "safetensors": save_safetensors,
