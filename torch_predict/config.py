@@ -36,6 +36,9 @@ class ModelSettings(CommonSettings):
         min_length=1,
         description="Interpreter of its processes, with packages of its own; relative to the model folder.",
     )
+    compile: bool = Field(
+        default=False, description="Compile the model by torch.compile, with the samples, before it is ready."
+    )
     max_batch: int = Field(default=64, gt=0, description="Most requests that Python gets at once.")
     stream_idle_timeout_ms: int = Field(
         default=300_000, gt=0, description="An OIP stream that brings no message for this time ends, ms."

@@ -36,6 +36,7 @@ def load_predictor(
     _LOGGER.info("loading %s (%s)", version.file, version.runtime.name)
     import torch  # noqa: PLC0415  (takes seconds: not before the folder is known to be good)
 
+    from torch_predict.compiling import Compilation  # noqa: PLC0415  (torch)
     from torch_predict.predictor import Predictor  # noqa: PLC0415  (torch)
     from torch_predict.warmup import warm_up  # noqa: PLC0415  (torch)
 
@@ -47,12 +48,17 @@ def load_predictor(
     own = hooks.load(version.path)
     if own.preprocess is None and own.run_model is None:
         _check_callable(version.file, signature)
+    compilation = Compilation() if folder.settings.compile else None
+    if compilation is not None:
+        model = compilation.of(model)
     predictor = Predictor(model, own, device, folder.settings.class_names, signature)
     _LOGGER.info("loaded on %s in %.1f s", device, time.monotonic() - started)
     started = time.monotonic()
     warmed = warm_up(predictor, folder.path)
     if warmed.samples:
         _LOGGER.info("warmed up with %d samples in %.1f s", warmed.samples, time.monotonic() - started)
+    if compilation is not None:
+        compilation.check(version.file)
     predictor.learn(warmed.inputs, warmed.outputs)
     return predictor
 
