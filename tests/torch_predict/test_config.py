@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
 import torch_predict
 from dl_inference.serving.options import ServeOptions
+from torch_predict import repository, summary
 from torch_predict.config import ModelSettings, ServerSettings
 from torch_predict.front import worker_config
 from torch_predict.repository import ModelFolder, Version
@@ -93,6 +95,14 @@ def test_a_process_hangs_after_ten_deadlines_unless_model_yaml_says_otherwise():
     assert ModelSettings(timeout_ms=500).hang_ms() == 5000
     assert ModelSettings(timeout_ms=500, hang_timeout_ms=7).hang_ms() == 7
     assert ModelSettings(hang_timeout_ms=0).hang_ms() == 0
+
+
+def test_check_shows_processes_devices_and_interpreter(tmp_path: Path):
+    (tmp_path / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    yaml = f"{{instances: 3, device: ['cuda:0', 'cuda:1'], python: {sys.executable}}}"
+    (tmp_path / "model.yaml").write_text(yaml)
+    shown = summary.of(repository.find(tmp_path))
+    assert (shown["instances"], shown["device"], shown["python"]) == ("3", "cuda:0, cuda:1", sys.executable)
 
 
 def test_memory_is_given_as_people_write_it():
