@@ -114,6 +114,7 @@ def _load(options: ServeOptions, settings: ServerSettings | None, load: Load) ->
             admin.check(options.admin)
         options = options.checked()
         given = options.given(os.environ)
+        settings = settings.completed(tensorflow_threads=options.threads)
         folder = repository.find(options.model_dir, given)
         chosen = folder.chosen(options.version)
         versions = Versions(options.name or folder.name, folder.settings)

@@ -120,10 +120,15 @@ class Model:
     def _tensor(self, name: str, array: Array) -> torch.Tensor:
         """Return a tensor on the device in the type that the model takes, or, of floats, that its weights have."""
         tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
-        dtype = self.signature.dtype_of(name)
-        if dtype is not None:
-            return tensor.to(self._device, getattr(torch, dtype))
-        return tensor.to(self._device, self.dtype) if tensor.is_floating_point() else tensor.to(self._device)
+        known = self.signature.dtype_of(name)
+        dtype = (
+            getattr(torch, known) if known is not None else self.dtype if tensor.is_floating_point() else tensor.dtype
+        )
+        if self._device.type != "cuda":
+            return tensor.to(self._device, dtype)
+        # From pinned memory a GPU takes it by itself, while Python goes on to the next input; torch keeps the pinned
+        # memory for that long, and for the next time.
+        return tensor.to(dtype).pin_memory().to(self._device, non_blocking=True)
 
 
 def _like(tensor: torch.Tensor) -> Array:

@@ -6,12 +6,16 @@ Defaults and units live here and in `dl_inference.serving`; the native front get
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 from dl_inference.serving.limits import ServerLimits
 from dl_inference.serving.settings import CommonSettings, ProcessSettings
+
+MAX_INSTANCES = 64
+
+Device = Annotated[str, StringConstraints(pattern=r"^(auto|[a-z]+(:\d+)?)$")]
 
 
 class PadSettings(BaseModel):
@@ -61,6 +65,20 @@ class ModelSettings(CommonSettings):
     class_names: list[str] | None = Field(
         default=None, description="data.names of every answer of rank >= 2; default t:0, t:1 ..."
     )
+    instances: int | None = Field(
+        default=None, ge=1, le=MAX_INSTANCES, description="Processes of each version; default: one, or --replicas."
+    )
+    device: Device | Annotated[list[Device], Field(min_length=1)] = Field(
+        default="auto", description="cpu, cuda, cuda:1 ...; of a list, each process gets the next one."
+    )
+    python: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Interpreter of its processes, with packages of its own; relative to the model folder.",
+    )
+    compile: bool = Field(
+        default=False, description="Compile the model by torch.compile, with the samples, before it is ready."
+    )
     max_batch: int = Field(default=64, gt=0, description="Most requests that Python gets at once.")
     batching: BatchingSettings = Field(
         default=BatchingSettings(), description="How requests are joined for one call of the model: docs/batching.md."
@@ -76,9 +94,34 @@ class ModelSettings(CommonSettings):
         gt=0,
         description="Under `serve`: how long a request is refused that has killed two processes, ms.",
     )
+    hang_timeout_ms: int | None = Field(
+        default=None,
+        ge=0,
+        description="A process that works for this time and answers nothing is replaced, ms; 0: never; default: "
+        "10 x timeout_ms.",
+    )
+    max_memory: ByteSize | None = Field(
+        default=None,
+        ge=1024**2,
+        description="A process that is larger is replaced: 4GiB, 500MB ...; its children count.",
+    )
+    max_age_s: int | None = Field(default=None, gt=0, description="A process that is older is replaced, s.")
     limits: ServerLimits = Field(
         default=ServerLimits(), description="Bounds of messages, connections and calls: docs/limits.md."
     )
+
+    def hang_ms(self) -> int:
+        """Return how long a process may work and answer nothing, ms; 0: as long as it likes.
+
+        By then every call that it works on has been answered by its deadline ten times over, while a model that is
+        merely slow, or compiles, goes on.
+        """
+        return 10 * self.timeout_ms if self.hang_timeout_ms is None else self.hang_timeout_ms
+
+    def device_of(self, instance: int) -> str:
+        """Return the device of one of the processes, counted from 0."""
+        devices = [self.device] if isinstance(self.device, str) else self.device
+        return devices[instance % len(devices)]
 
 
 class ServerSettings(ProcessSettings):

@@ -31,6 +31,7 @@ class WorkerConfig(BaseModel):
     batching: dict[str, Any]
     timeout_ms: int
     stream_idle_timeout_ms: int
+    hang_timeout_ms: int
     load_reports: bool
     latency_buckets_ms: tuple[float, ...]
     limits: ServerLimits
@@ -69,6 +70,7 @@ def worker_config(
         },
         timeout_ms=settings.timeout_ms,
         stream_idle_timeout_ms=settings.stream_idle_timeout_ms,
+        hang_timeout_ms=settings.hang_ms(),
         load_reports=settings.load_reports,
         latency_buckets_ms=LATENCY_BUCKETS_MS,
         limits=settings.limits,

@@ -30,12 +30,13 @@ def load_predictor(
     Changes the working directory and ``sys.path`` of the process to the version's folder.
 
     Raises:
-        LoadError: model, model.py or processor.py are not what they should be.
+        LoadError: model, model.py or processor.py are not what they should be, or the device is not there.
     """
     started = time.monotonic()
     _LOGGER.info("loading %s (%s)", version.file, version.runtime.name)
     import torch  # noqa: PLC0415  (takes seconds: not before the folder is known to be good)
 
+    from torch_predict.compiling import Compilation  # noqa: PLC0415  (torch)
     from torch_predict.predictor import Predictor  # noqa: PLC0415  (torch)
     from torch_predict.proof import prove  # noqa: PLC0415  (torch)
     from torch_predict.warmup import warm_up  # noqa: PLC0415  (torch)
@@ -54,6 +55,9 @@ def load_predictor(
         model, signature = replacement, Signature(arguments_of(replacement))
     if own.preprocess is None and own.run_model is None:
         _check_callable(version.file, signature)
+    compilation = Compilation() if folder.settings.compile else None
+    if compilation is not None:
+        model = compilation.of(model)
     predictor = Predictor(model, own, device, folder.settings.class_names, signature)
     _LOGGER.info("loaded on %s in %.1f s", device, time.monotonic() - started)
     started = time.monotonic()
@@ -61,6 +65,8 @@ def load_predictor(
     context.enter(None)
     if warmed.samples:
         _LOGGER.info("warmed up with %d samples in %.1f s", warmed.samples, time.monotonic() - started)
+    if compilation is not None:
+        compilation.check(version.file)
     predictor.learn(warmed.inputs, warmed.outputs)
     predictor.joining = prove(predictor, folder.settings.batching, folder.path)
     _LOGGER.info("%s", predictor.joining.reason)
@@ -80,9 +86,13 @@ def _check_callable(file: Path, signature: Signature) -> None:
 def _device(name: str) -> torch.device:
     import torch  # noqa: PLC0415  (as above)
 
+    gpus = torch.cuda.device_count()
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if gpus else "cpu"
     try:
         return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ValueError(f"{variable('torch_device')}={name}: {error}") from None
+    except (RuntimeError, AssertionError, ImportError) as error:  # torch without CUDA asserts
+        there = ", ".join(["cpu", *(f"cuda:{index}" for index in range(gpus))])
+        remedy = f"here is {there}: correct device in model.yaml, or {variable('torch_device')}"
+        text = str(error).partition("\n")[0]
+        raise LoadError(f"device {name}", f"is not on this machine: {text}", remedy) from None

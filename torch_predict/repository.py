@@ -19,10 +19,9 @@ from dl_inference.problem import Problem
 from dl_inference.serving import folder, foreign, requirements
 from dl_inference.serving.given import NOTHING, Given
 from dl_inference.serving.load_error import LoadError
-from dl_inference.serving.settings import ModelFolderError
+from dl_inference.serving.settings import FILE, ModelFolderError
 from torch_predict import samples, sources
 from torch_predict.config import ModelSettings
-from torch_predict.errors import PickleNotAllowed
 from torch_predict.runtimes import RUNTIMES, Runtime
 
 if TYPE_CHECKING:
@@ -71,23 +70,29 @@ def check(path: Path, given: Given = NOTHING, *, allow_pickle: bool = False) -> 
         allow_pickle: whether the server would be started with ``--allow-pickle``.
     """
     found, problems = _inspect(path.resolve(), given)
+    # What is installed in another interpreter is not known here.
+    has_own_packages = found is not None and found.settings.python is not None
     for version in found.versions if found is not None else ():
         if (
             version.runtime.runs_code(version.file)
             and found is not None
             and not (allow_pickle or found.settings.allow_pickle)
         ):
-            problems.append(PickleNotAllowed(version.file).problem)
+            problems.append(version.runtime.refusal(version.file).problem)
         if version.runtime.name == "pickled":
             problems += sources.pickled_problems(version.file)
         problems += sources.problems(
-            version.path, needs_model_py=version.runtime.needs_model_py, model_file=version.file.name
+            version.path,
+            needs_model_py=version.runtime.needs_model_py,
+            model_file=version.file.name,
+            has_own_packages=has_own_packages,
         )
-        problems += sources.hidden_modules(version.path)
-        problems += requirements.problems(version.path)
+        if not has_own_packages:
+            problems += sources.hidden_modules(version.path)
+            problems += requirements.problems(version.path)
     if found is not None:
         problems += samples.read(found.path)[1] + foreign.odd_versions(found.path)
-        problems += requirements.problems(found.path)
+        problems += [] if has_own_packages else requirements.problems(found.path)
     return list(dict.fromkeys(problems))
 
 
@@ -95,12 +100,20 @@ def load(found: ModelFolder, version: Version, *, allow_pickle: bool, device: to
     """Load one version's model for inference; its folder must have been entered before (modules.enter).
 
     Raises:
-        PickleNotAllowed: loading it runs code inside it, and neither the argument nor model.yaml allows that.
-        LoadError: the file's content is wrong.
+        LoadError: the file's content is wrong; or loading it runs code inside it, and neither the argument nor
+            model.yaml allows that.
     """
     if version.runtime.runs_code(version.file) and not (allow_pickle or found.settings.allow_pickle):
-        raise PickleNotAllowed(version.file)
+        raise version.runtime.refusal(version.file)
     return version.runtime.load(version.file, device)
+
+
+def interpreter(path: Path, settings: ModelSettings) -> Path | None:
+    """Return the interpreter that a folder's processes run in; None: the server's own.
+
+    Links are not followed: by its place an interpreter knows its environment.
+    """
+    return None if settings.python is None else path / settings.python
 
 
 def _inspect(path: Path, given: Given) -> tuple[ModelFolder | None, list[Problem]]:
@@ -118,9 +131,18 @@ def _inspect(path: Path, given: Given) -> tuple[ModelFolder | None, list[Problem
             versions.append(Version(number, place, file, _runtime_of(file)))
         except LoadError as error:
             problems.append(error.problem)
+    problems += _python_problems(path, settings)
     if versions:
         problems += folder.missing_versions(path, settings, versions)
     return (ModelFolder(path.name, path, settings, tuple(versions)) if versions else None), problems
+
+
+def _python_problems(path: Path, settings: ModelSettings) -> list[Problem]:
+    python = interpreter(path, settings)
+    if python is None or (python.is_file() and os.access(python, os.X_OK)):
+        return []
+    text = f"python: {python} " + ("cannot be executed" if python.exists() else "is not there")
+    return [Problem(f"{path / FILE}", text, "make it: docs/serve.md, 'Packages of its own'")]
 
 
 def _version_folders(path: Path, problems: list[Problem]) -> dict[int, Path]:

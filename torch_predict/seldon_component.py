@@ -54,7 +54,7 @@ class SeldonComponent:
             ModelFolderError, LoadError: the folder or what is in it is not what it should be.
         """
         folder = repository.find(self._folder)
-        settings = ServerSettings.from_environment(os.environ)
+        settings = ServerSettings.from_environment(os.environ).completed(torch_device=folder.settings.device_of(0))
         self._predictor = load_predictor(
             folder, folder.chosen()[-1], allow_pickle=self._allow_pickle, settings=settings
         )

@@ -74,6 +74,9 @@ def serve(
             served = _served((name, *folder.settings.aliases), chosen.number, folder.settings.labels)
             announcement = Announcement(options.registration or registry.read(os.environ), "torch_predict")
             announcement.check(options.listen, served)
+            settings = settings.completed(
+                torch_device=folder.settings.device_of(options.instance), torch_threads=options.threads
+            )
             predictor = load_predictor(folder, chosen, allow_pickle=options.allow_pickle, settings=settings)
             document = worker_config(
                 options, folder, chosen, predictor.metadata, joins=predictor.is_joining

@@ -65,13 +65,14 @@ def hooks_in(folder: Path) -> list[str]:
     return [name for name in (*HOOKS, *LIFE_HOOKS, "*") if name in names]
 
 
-def problems(folder: Path, *, needs_model_py: bool, model_file: str) -> list[Problem]:
+def problems(folder: Path, *, needs_model_py: bool, model_file: str, has_own_packages: bool = False) -> list[Problem]:
     """Return what is wrong with processor.py and model.py of a folder, as far as their text tells.
 
     Args:
         folder: of one version.
         needs_model_py: the model's file holds weights only.
         model_file: its name.
+        has_own_packages: it runs in another interpreter than this one.
     """
     found: list[Problem] = []
     processor = _parsed(folder / "processor.py", found)
@@ -89,7 +90,7 @@ def problems(folder: Path, *, needs_model_py: bool, model_file: str) -> list[Pro
         text = f"is missing: {model_file} holds weights only"
         found.append(Problem(str(folder / "model.py"), text, "write a class Model there"))
     for file, tree in ((folder / "processor.py", processor), (folder / "model.py", model)):
-        found += _import_problems(folder, file, tree) if tree is not None else []
+        found += _import_problems(folder, file, tree) if tree is not None and not has_own_packages else []
     return found
 
 
@@ -211,7 +212,8 @@ def _is_in_site_packages(name: str) -> bool:
 
 def install(name: str) -> str:
     """Return what to do where a module is not there."""
-    return f"install the package that brings it (pip install {name}, if it has the same name)"
+    pip = "pip" if sys.prefix == sys.base_prefix else f"{sys.executable} -m pip"  # whose environment is meant
+    return f"install the package that brings it ({pip} install {name}, if it has the same name)"
 
 
 def _is_installed(name: str) -> bool:

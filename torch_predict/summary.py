@@ -27,8 +27,15 @@ def of(found: ModelFolder) -> dict[str, str]:
     if declared is not None:
         parts |= {"inputs": specs_text(declared.inputs), "outputs": specs_text(declared.outputs)}
     parts["hooks"] = ", ".join(hooks) if hooks else "none: arrays go to the model as they are"
-    device = ServerSettings.from_environment(os.environ).torch_device
-    parts["device"] = "cuda where there is one, else cpu" if device == "auto" else device
+    settings = ServerSettings.from_environment(os.environ)
+    count = found.settings.instances or 1
+    given = (settings.completed(torch_device=found.settings.device_of(index)) for index in range(count))
+    devices = dict.fromkeys(each.torch_device for each in given)
+    parts["device"] = ", ".join("cuda where there is one, else cpu" if each == "auto" else each for each in devices)
+    if found.settings.instances is not None:
+        parts["instances"] = str(count)
+    if found.settings.python is not None:
+        parts["python"] = found.settings.python
     return parts
 
 

@@ -1,5 +1,6 @@
 """`dl-inference predict`: one model folder alone."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +24,9 @@ from dl_inference.commands.options import (
 from dl_inference.local import model_server
 from dl_inference.registry.announcing import registration
 from dl_inference.registry.zookeeper import RegistryError
+from dl_inference.serving.folder import kind_of
 from dl_inference.serving.options import DEFAULT_LISTEN, ServeOptions
+from dl_inference.serving.settings import ModelFolderError
 from dl_inference.variables import variable
 
 
@@ -75,7 +78,7 @@ def predict(  # noqa: PLR0913  (the options of the command)
             limits=_limits(limit or []),
             registration=place,
         )
-        exit_status = model_server.run(options)
+        exit_status = _run(options)
     except RegistryError as error:
         err.print(Text(f"cannot start: {error}", style="red"), soft_wrap=True)
         raise typer.Exit(1) from error
@@ -83,6 +86,20 @@ def predict(  # noqa: PLR0913  (the options of the command)
         err.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from error
     raise typer.Exit(exit_status)
+
+
+def _run(options: ServeOptions) -> int:
+    """Serve in this process, or by several where the folder asks for them; return the exit status."""
+    # What is wrong with the folder, or missing, the server says itself.
+    with contextlib.suppress(ModelFolderError, ModuleNotFoundError):
+        if kind_of(options.model_dir) == "PyTorch":
+            from dl_inference.local import one_folder  # noqa: PLC0415  (numpy: not for the other commands)
+
+            if one_folder.needs_supervisor(options):
+                from dl_inference.commands import predict_run  # noqa: PLC0415  (grpc and the rest, too)
+
+                return predict_run.run(options)
+    return model_server.run(options)
 
 
 def _listed(name: str) -> list[str]:

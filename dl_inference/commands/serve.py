@@ -38,6 +38,13 @@ def serve(  # noqa: PLR0913  (the options of the command)
         typer.Option("--plain", help="Log lines instead of the table; the default if the output is not a terminal."),
     ] = False,
     allow_pickle: AllowPickle = False,
+    make_environments: Annotated[
+        bool,
+        typer.Option(
+            "--make-environments",
+            help="Install the requirements.txt of each PyTorch model folder into an environment of its own.",
+        ),
+    ] = False,
     log_level: LogLevel = None,
     register: Register = None,
     advertise: Advertise = None,
@@ -61,5 +68,5 @@ def serve(  # noqa: PLR0913  (the options of the command)
     if not has_table:
         log.begin()
     registration = {"register": register, "advertise": advertise, "weight": weight, "capacity": capacity}
-    options = serve_run.Options(flags, replicas, allow_pickle, registration)
+    options = serve_run.Options(flags, replicas, allow_pickle, registration, make_environments)
     raise typer.Exit(serve_run.run(models_dir, options, has_table=has_table))

@@ -35,6 +35,7 @@ class Options:
         flags: keys of the configuration.
         replicas: processes of each version of each model.
         allow_pickle: passed on to the model processes.
+        makes_environments: install the requirements.txt of folders.
         registration: options about the registry (`registry.announcing.registration.read`).
     """
 
@@ -42,6 +43,7 @@ class Options:
     replicas: int
     allow_pickle: bool
     registration: Mapping[str, Any]
+    makes_environments: bool = False
 
 
 def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequence[str] = model_server.PROGRAM) -> int:
@@ -74,6 +76,7 @@ def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequenc
                 program,
                 uses_template=program is model_server.PROGRAM,
                 allow_pickle=options.allow_pickle,
+                makes_environments=options.makes_environments,
             )
             service = LocalService(
                 models_dir,

@@ -10,7 +10,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from access import state
+from dl_inference.local import environments, own_python
 from dl_inference.local.child import spawn
+from dl_inference.local.environments import requirements_of, without_ours
 from dl_inference.local.fork import Template
 from dl_inference.local.layout import Layout
 from dl_inference.local.locked_folders import SOCKET_NAME_BYTES
@@ -34,23 +36,32 @@ class Launcher:
 
     Args:
         sockets: a private folder, with a short path.
-        replicas: processes of each version, among which the cores are divided.
+        replicas: processes of each version, where the folder does not say.
         program: command line of a model server, up to its options (`ServeOptions`, JSON).
         uses_template: fork PyTorch processes from one that has imported torch; `program` is ours.
         allow_pickle: passed on.
+        makes_environments: install the requirements.txt of folders.
     """
 
-    def __init__(
-        self, sockets: Path, replicas: int, program: Sequence[str], *, uses_template: bool, allow_pickle: bool
+    def __init__(  # noqa: PLR0913  (what the command line says)
+        self,
+        sockets: Path,
+        replicas: int,
+        program: Sequence[str],
+        *,
+        uses_template: bool,
+        allow_pickle: bool,
+        makes_environments: bool = False,
     ) -> None:
         self.replicas = replicas
         self._sockets = sockets
         self._program = [*program]
         self._uses_template = uses_template
         self._allow_pickle = allow_pickle
+        self._makes_environments = makes_environments
         self._template: Template | None = None
         self._count = 0
-        self._environment = environment(replicas)
+        self._environment = environment()
 
     def step(self, kinds: Collection[Kind], processes: Iterable[ModelProcess]) -> None:
         """Look after the template, and reap what nobody else does.
@@ -99,6 +110,9 @@ class Launcher:
             allow_pickle=self._allow_pickle,
             metrics_file=metrics_file(address),
             hands=self.hands(layout, version),
+            limits=dict(layout.limits),
+            instance=index,
+            threads=max(1, state.cores() // (layout.instances or self.replicas)),
         )
         return ModelProcess(f"{layout.name}@{version}/{index}", self._launch(layout, version, options), socket)
 
@@ -112,15 +126,19 @@ class Launcher:
             self._template.end()
 
     def _launch(self, layout: Layout, version: int, options: ServeOptions) -> Callable[[int], int]:
-        command = [*self._program, options.model_dump_json()]
+        requirements = None
+        if self._makes_environments and layout.kind == "PyTorch":
+            requirements = requirements_of(layout.places[version], layout.path)
+        command, variables = start_of(layout, self._program, options, requirements)
 
         def launch(output: int) -> int:
-            if layout.kind == "PyTorch" and self._template is not None:
+            is_ours = layout.python is None and requirements is None
+            if layout.kind == "PyTorch" and is_ours and self._template is not None:
                 pid = self._template.fork(command, options, layout.places[version], output)
                 if pid is not None:
                     return pid
             with open(os.devnull) as nothing:
-                return spawn(command, self._environment, nothing.fileno(), output)
+                return spawn(command, variables, nothing.fileno(), output)
 
         return launch
 
@@ -135,15 +153,28 @@ class Launcher:
                 os.waitpid(ended.si_pid, 0)
 
 
-def environment(replicas: int) -> dict[str, str]:
-    """Return the variables of a model process: this process's, without those that are about a port or a registry.
-
-    Args:
-        replicas: processes among which the cores are divided, unless a variable says how many threads there are.
-    """
-    threads = str(max(1, state.cores() // replicas))
-    shared = {variable(name): threads for name in ("torch_threads", "tensorflow_threads")}
+def environment() -> dict[str, str]:
+    """Return the variables of a model process: this process's, without those that are about a port or a registry."""
     inherited = {
         name: text for name, text in os.environ.items() if name not in _SHARED_PORT and not is_about_registry(name)
     }
-    return {**shared, **inherited, "PYTHONUNBUFFERED": "1"}
+    return {**inherited, "PYTHONUNBUFFERED": "1"}
+
+
+def start_of(
+    layout: Layout, program: Sequence[str], options: ServeOptions, requirements: Path | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command line of a model process, and its variables.
+
+    Args:
+        layout: of the model folder, which may have an interpreter of its own.
+        program: command line of a model server, up to its options.
+        options: what it is told.
+        requirements: of an environment to make for it.
+    """
+    document, variables = options.model_dump_json(), environment()
+    if layout.python is not None:
+        return [str(layout.python), own_python.__file__, document], without_ours(variables)
+    if requirements is not None:
+        return [*environments.PROGRAM, str(requirements), document], variables
+    return [*program, document], variables

@@ -9,10 +9,12 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from dl_inference.local.look import Look
+from dl_inference.local.upkeep import NO_LIMITS, Limits
 from dl_inference.names import NAME_RULE, is_name
 from dl_inference.problem import Problem
 from dl_inference.serving.folder import PYTORCH_FILES, Kind, kind_of
@@ -41,6 +43,10 @@ class Layout:
         labels: label -> version, one of `served`.
         aliases: further names of the model.
         timeout_ms: most that a call may take.
+        instances: processes of each version; None: as many as the command line says.
+        upkeep: when a process is replaced.
+        python: interpreter of its processes; None: the server's own.
+        limits: numbers that win over those of model.yaml and of the environment.
     """
 
     name: str
@@ -53,6 +59,10 @@ class Layout:
     labels: Mapping[str, int]
     aliases: tuple[str, ...]
     timeout_ms: int
+    instances: int | None = None
+    limits: Mapping[str, str] = field(default_factory=dict)
+    upkeep: Limits = NO_LIMITS
+    python: Path | None = None
 
 
 def inspect(folder: Path, seen: Look) -> Layout:
@@ -100,7 +110,20 @@ def inspect(folder: Path, seen: Look) -> Layout:
         labels=settings.labels,
         aliases=tuple(settings.aliases),
         timeout_ms=settings.timeout_ms,
+        **_of_processes(found),
     )
+
+
+def _of_processes(found: repository.ModelFolder | saved_models.ModelFolder) -> dict[str, Any]:
+    """Return what a PyTorch model's folder says of its processes."""
+    if not isinstance(found, repository.ModelFolder):
+        return {}
+    settings = found.settings
+    return {
+        "instances": settings.instances,
+        "upkeep": Limits(settings.max_memory, settings.max_age_s),
+        "python": repository.interpreter(found.path, settings),
+    }
 
 
 def _pytorch_models(places: Iterable[Path]) -> list[Problem]:

@@ -15,7 +15,7 @@ import grpc
 
 from dl_inference.codec.dtypes import DTYPES
 from dl_inference.local.child import spawn
-from dl_inference.local.launch import environment
+from dl_inference.local.launch import start_of
 from dl_inference.local.layout import Layout
 from dl_inference.local.locked_folders import socket_folder
 from dl_inference.local.model_server import PROGRAM
@@ -62,7 +62,7 @@ def load(layout: Layout, *, allow_pickle: bool, timeout_s: float, program: Seque
                 allow_pickle=allow_pickle,
             )
             try:
-                process = _start([*program, options.model_dump_json()], f"{layout.name}@{version}", socket, timeout_s)
+                process = _start(start_of(layout, program, options), f"{layout.name}@{version}", socket, timeout_s)
             except OSError as error:
                 problems.append(Problem(str(layout.path), f"no process can be started: {error.strerror}"))
                 break
@@ -106,9 +106,9 @@ def _heard() -> Iterator[_Log]:
         logger.level, logger.propagate = before
 
 
-def _start(command: Sequence[str], label: str, socket: Path, ready_s: float) -> ModelProcess:
+def _start(start: tuple[list[str], dict[str, str]], label: str, socket: Path, ready_s: float) -> ModelProcess:
     # What native code was doing when it crashed is all that a crash leaves.
-    variables = {**environment(1), "PYTHONFAULTHANDLER": "1"}
+    command, variables = start[0], {**start[1], "PYTHONFAULTHANDLER": "1"}
 
     def launch(output: int) -> int:
         with open(os.devnull) as nothing:

@@ -24,8 +24,12 @@ class NotInstalledError(Exception):
     """A framework that the model needs is not installed; the message names the extra that brings it."""
 
 
-def run(options: ServeOptions) -> int:
+def run(options: ServeOptions, *, has_own_packages: bool = False) -> int:
     """Serve a model folder until SIGTERM or SIGINT, by the server that it is for.
+
+    Args:
+        options: what to serve.
+        has_own_packages: this interpreter is the model's own, where dl-inference is not installed.
 
     Returns:
         The exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
@@ -50,13 +54,14 @@ def run(options: ServeOptions) -> int:
         extra = _EXTRAS.get(error.name or "")
         if extra is None:  # one that no extra brings is a fault of ours
             raise
-        raise NotInstalledError(f"{error.name} is not installed: pip install 'dl-inference[{extra}]'") from error
+        what = f"'dl-inference[{extra}]'" if not has_own_packages else str(error.name)
+        raise NotInstalledError(f"{error.name} is not installed: pip install {what}") from error
 
 
-def main(document: str) -> int:
+def main(document: str, *, has_own_packages: bool = False) -> int:
     """Serve what a `ServeOptions` document says; return the exit status."""
     try:
-        return run(ServeOptions.model_validate_json(document))
+        return run(ServeOptions.model_validate_json(document), has_own_packages=has_own_packages)
     except NotInstalledError as error:
         print(error, file=sys.stderr)
         return 1

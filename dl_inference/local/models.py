@@ -76,8 +76,11 @@ class Group:
 
     @property
     def addresses(self) -> list[str]:
-        """Return where calls may go: for each replica where it is, or was last."""
-        return [replica.address for replica in self.replicas if replica.address is not None]
+        """Return where calls may go: for each replica where it is, or was last; not to one that hangs, if others do."""
+        known = [replica for replica in self.replicas if replica.address is not None]
+        sound = [each for each in known if each.process is None or not each.process.sickness]
+        has_healthy = any(each.is_healthy for each in sound)
+        return [each.address for each in (sound if has_healthy else known) if each.address is not None]
 
 
 @dataclass(eq=False)
@@ -100,14 +103,21 @@ class Model:
     def want(
         self, layout: Layout, replicas: int, start: Start, hands: WrittenIn = lambda layout, version: None
     ) -> None:
-        """Take what the folder asks for now; processes that it needs no other files for stay."""
+        """Take what the folder asks for now; processes that it needs no other files for stay.
+
+        Args:
+            layout: what it asks for.
+            replicas: processes of each version, where the folder does not say.
+            start: starts one.
+            hands: where the processes of a version say which calls they have.
+        """
         self.layout, self.problem = layout, ""
         for group in self.groups:
             group.may_start = layout.keys.get(group.version) == group.key
         for version in layout.served:
             key = layout.keys[version]
             if not any((group.version, group.key) == (version, key) for group in self.groups):
-                replicas_of = _replicas(layout, version, replicas, start)
+                replicas_of = _replicas(layout, version, layout.instances or replicas, start)
                 path = hands(layout, version)
                 written = Hands(path, f"{layout.name}@{version}") if path is not None else None
                 self.groups.append(Group(version, key, replicas_of, layout.aliases, written))
@@ -129,8 +139,10 @@ class Model:
         """Look at every process; start those that are due, and let groups take over that are warm."""
         for index in range(max((len(group.replicas) for group in self.groups), default=0)):
             for group in self.groups:
-                replica = group.replicas[index]
-                replica.step(may_start=group.may_start and may_start())
+                for replica in group.replicas[index : index + 1]:  # not all have as many
+                    # One at a time: it takes the memory of one more, and processes that are of one age end apart.
+                    alone = not any(each.successor for each in group.replicas)
+                    replica.step(may_start=group.may_start and may_start(), may_replace=alone)
         for group in self.groups:
             if not group.is_adopted and self._is_wanted(group):
                 # All of them, so that a swap loses no capacity; the first one, where nobody answers otherwise.
@@ -139,6 +151,15 @@ class Model:
                     group.is_adopted = True
                     log.info("%s: version %d serves", self.name, group.version)
         self._default = self._choose_default()
+
+    def retire(self) -> list[ModelProcess]:
+        """Take away and return the processes whose place another one has taken."""
+        retired = []
+        for group in self.groups:
+            for replica in group.replicas:
+                retired += replica.retired
+                replica.retired = []
+        return retired
 
     def release(self) -> list[Group]:
         """Take away and return the groups that nothing needs any more."""
@@ -189,8 +210,10 @@ class Model:
                     "serves": group.is_adopted,
                     "ready": group.ready,
                     "replicas": len(group.replicas),
+                    "healthy": sum(replica.is_healthy for replica in group.replicas),
                     "restarts": sum(replica.restarts for replica in group.replicas),
                     "suspects": group.suspects,
+                    "last_reason": max(group.replicas, key=lambda each: each.last_at).last_reason,
                     "pids": [replica.process.pid for replica in group.replicas if replica.process],
                 }
                 for group in self.groups
@@ -236,4 +259,4 @@ def _replicas(layout: Layout, version: int, count: int, start: Start) -> list[Re
     def starter(index: int) -> Callable[[], ModelProcess]:
         return lambda: start(layout, version, index)
 
-    return [Replica(f"{layout.name}@{version}/{index}", starter(index)) for index in range(count)]
+    return [Replica(f"{layout.name}@{version}/{index}", starter(index), layout.upkeep) for index in range(count)]

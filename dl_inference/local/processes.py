@@ -17,12 +17,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import grpc
-
+from dl_inference.local.pulse import Pulse
 from dl_inference.local.relay import LOG_LINE, relay
-from dl_inference.messages import HealthCheckRequest, HealthCheckResponse
 
 READY_S = 600.0
 """A process that is not ready after so long is killed and started again; loading big models takes minutes."""
@@ -33,8 +30,6 @@ WELL_S = 60.0
 UNKNOWN_STATUS = 256
 """Of a process that somebody else has reaped; no process can end with it."""
 
-_HEALTH_S = 5.0
-_HEALTH_EVERY_S = 0.1
 _TAIL_LINES = 60
 _REASON_LINES = 8
 
@@ -74,7 +69,7 @@ class ModelProcess:
         self._socket = socket
         self._ready_s = ready_s
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
-        self._health: _Health | None = None
+        self._pulse: Pulse | None = None
         self._is_leaving = self._is_reaped = False
         output, theirs = os.pipe()
         try:
@@ -104,22 +99,39 @@ class ModelProcess:
                 self._kill_group()
                 self._reap()
                 self._ended(None)
+        elif self._pulse is not None and not self._is_leaving:
+            self._pulse.step()
         return self.state
+
+    @property
+    def sickness(self) -> str:
+        """Why it should be replaced although it runs: it hangs; empty where it does not."""
+        return self._pulse.sickness if self._pulse is not None and self.state is State.READY else ""
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether it is ready, and has answered lately."""
+        return self.state is State.READY and not self.sickness
 
     def ran_well(self) -> bool:
         """Tell whether it was ready for long enough to forgive it a crash."""
         return self.ready_at > 0 and time.monotonic() - self.ready_at >= WELL_S
 
     def terminate(self) -> None:
-        """SIGTERM: answer what is in flight, then end."""
+        """SIGTERM: answer what is in flight, then end. One that hangs answers nothing, and is killed.
+
+        Then the calls that wait in it can still go elsewhere.
+        """
+        if self.sickness:
+            self.kill()
         self._is_leaving = True
-        self._close_health()
+        self._close_pulse()
         if self.state is not State.ENDED:
             os.kill(self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """SIGKILL it and whatever it has started, and wait until it is gone."""
-        self._close_health()
+        self._close_pulse()
         if not self._is_reaped:
             self._kill_group()
             self._ended(self._reap())
@@ -146,7 +158,7 @@ class ModelProcess:
 
     def _ended(self, status: int | None) -> None:
         self.state = State.ENDED
-        self._close_health()
+        self._close_pulse()
         self._reader.join(0.2)  # its last words; a grandchild may hold the pipe open
         self._socket.unlink(missing_ok=True)
         metrics_file(self.address).unlink(missing_ok=True)
@@ -166,54 +178,20 @@ class ModelProcess:
         return "\n".join(words[:_REASON_LINES]) if starts and status == 1 else "\n".join([how, *words])
 
     def _is_serving(self) -> bool:
-        if self._health is None:
+        if self._pulse is None:
             if not self._socket.exists():
                 return False
-            self._health = _Health(self.address)
-        if not self._health.is_serving():
-            return False
-        self._close_health()
-        return True
+            self._pulse = Pulse(self.address)
+        self._pulse.step()
+        return self._pulse.is_serving is True
 
-    def _close_health(self) -> None:
-        if self._health is not None:
-            self._health.close()
-            self._health = None
+    def _close_pulse(self) -> None:
+        if self._pulse is not None:
+            self._pulse.close()
+            self._pulse = None
 
     def _read(self, output: int) -> None:
         relay(output, logging.getLogger(f"serve.{self.label}"), self._tail.append)
-
-
-class _Health:
-    """Asks grpc.health.v1 whether a process is warm, without waiting for the answer."""
-
-    def __init__(self, address: str) -> None:
-        # For a unix socket grpc makes an authority of the path, "%2Ftmp%2F...", which the h2 crate refuses.
-        self._channel = grpc.insecure_channel(
-            address, options=[("grpc.default_authority", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
-        )
-        self._check = self._channel.unary_unary(
-            "/grpc.health.v1.Health/Check",
-            request_serializer=HealthCheckRequest.SerializeToString,
-            response_deserializer=HealthCheckResponse.FromString,
-        )
-        self._call: Any = None
-        self._asked_at = 0.0
-
-    def is_serving(self) -> bool:
-        """Tell what the last question was answered with; ask the next one now and then."""
-        if self._call is not None and self._call.done():
-            call, self._call = self._call, None
-            if call.code() is grpc.StatusCode.OK and call.result().status == HealthCheckResponse.SERVING:
-                return True
-        if self._call is None and time.monotonic() - self._asked_at >= _HEALTH_EVERY_S:
-            self._asked_at = time.monotonic()
-            self._call = self._check.future(HealthCheckRequest(), timeout=_HEALTH_S, wait_for_ready=True)
-        return False
-
-    def close(self) -> None:
-        """End the question and the connection."""
-        self._channel.close()
 
 
 def _signal_name(number: int) -> str:

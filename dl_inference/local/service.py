@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from access import state
 from access.config.sections import AccessConfig
+from access.errors import StartError
 from access.following.watch import FolderWatcher
 from access.plane import Control, DataPlane, Event, Events, ready
 from dl_inference.local.announce import served
@@ -25,6 +26,7 @@ from dl_inference.local.layout import FolderError
 from dl_inference.local.leaving import Leaving, has_ended
 from dl_inference.local.model_metrics import ModelMetrics
 from dl_inference.local.models import Group, Model
+from dl_inference.local.one_folder import OneFolder
 from dl_inference.local.processes import ModelProcess, State
 from dl_inference.local.routes import routing
 from dl_inference.registry.announcing.registration import Announcement
@@ -52,7 +54,7 @@ class LocalService:
     """Everything on one machine. Constructing starts nothing.
 
     Args:
-        models_dir: the folder of model folders.
+        models: the folder of model folders; or the one to serve, where a failed start ends the service.
         config: the access service's settings, without routes.
         launcher: starts model processes.
         make: makes the data plane from the ProxyConfig document.
@@ -61,7 +63,7 @@ class LocalService:
 
     def __init__(
         self,
-        models_dir: Path,
+        models: Path | OneFolder,
         config: AccessConfig,
         launcher: Launcher,
         make: Callable[[str], DataPlane],
@@ -70,8 +72,9 @@ class LocalService:
         self._config = config
         self._launcher = launcher
         self._announcement = announcement
-        self._folders = ModelsDir(models_dir)
-        self._models_dir = models_dir
+        self._must_serve = isinstance(models, OneFolder)
+        self._folders = models if isinstance(models, OneFolder) else ModelsDir(models)
+        self._models_dir = models.path if isinstance(models, OneFolder) else models
         self._models: dict[str, Model] = {}
         self._unreadable = ""
         self._withdrawn: dict[str, float] = {}
@@ -97,7 +100,8 @@ class LocalService:
             Whether every call in flight ended within the drain time.
 
         Raises:
-            StartError: an address cannot be bound, or the data plane refused the first state.
+            StartError: an address cannot be bound, the data plane refused the first state, or the only folder there is
+                cannot be served.
         """
         # A process that ended wants what a changed file wants: a look at everything.
         former = signal.signal(signal.SIGCHLD, lambda number, frame: self.post(Event.CHANGED))
@@ -126,7 +130,7 @@ class LocalService:
             self._step()
             if self._control.is_started:
                 self._apply()
-            elif self._is_decided() or time.monotonic() >= opens_at:
+            elif self._is_decided() or (time.monotonic() >= opens_at and not self._must_serve):
                 self._open()
             self._leaving.step()
             if view is not None:
@@ -174,10 +178,15 @@ class LocalService:
         for name in [name for name, gone_at in self._withdrawn.items() if time.monotonic() >= gone_at]:
             del self._withdrawn[name]
             self._models[name].drop()
-        kinds = {model.layout.kind for model in self._models.values() if model.layout is not None}
-        self._launcher.step(kinds, self._processes())
-        for model in self._models.values():
-            kind = model.layout.kind if model.layout is not None else None
+        # What runs in an interpreter of its own needs no template of ours.
+        kinds = {
+            name: model.layout.kind
+            for name, model in self._models.items()
+            if model.layout is not None and model.layout.python is None
+        }
+        self._launcher.step({*kinds.values()}, self._processes())
+        for name, model in self._models.items():
+            kind = kinds.get(name)
             model.step(lambda kind=kind: self._launcher.may_start(kind, self._processes()))  # type: ignore[misc]
             self._released += model.release()
         self._models = {
@@ -188,6 +197,9 @@ class LocalService:
     # --- the data plane
 
     def _open(self) -> None:
+        reason = "\n".join(model.reason for model in self._models.values())
+        if self._must_serve and reason:
+            raise StartError(reason)
         addresses = self._control.start(state.process(self._config))
         self._announcement.open(addresses)
         self._apply()
@@ -207,11 +219,12 @@ class LocalService:
 
     def _dismiss(self) -> None:
         """End the processes that no route leads to any more; calls that are in them are answered."""
-        for group in self._released:
-            for replica in group.replicas:
-                if replica.process is not None:
-                    self._leaving.add(replica.process)
+        gone = [process for group in self._released for replica in group.replicas for process in replica.processes]
         self._released = []
+        for model in self._models.values():
+            gone += model.retire()
+        for process in gone:
+            self._leaving.add(process)
 
     def _status(self) -> dict[str, Any]:
         """Return what /status shows under `control`."""
@@ -267,4 +280,4 @@ class LocalService:
 
     def _processes(self) -> list[ModelProcess]:
         replicas = (replica for group in self._groups() for replica in group.replicas)
-        return [*self._leaving.processes, *(each.process for each in replicas if each.process)]
+        return [*self._leaving.processes, *(process for each in replicas for process in each.processes)]

@@ -32,6 +32,10 @@ class ServeOptions(BaseModel):
     hands: Path | None = Field(
         default=None, description="A file in which the processes of this version say which calls they have."
     )
+    instance: int = Field(default=0, description="Which of the processes of this version it is: picks its device.")
+    threads: int | None = Field(
+        default=None, description="Threads of one operator, where no variable says; default: the number of cores."
+    )
     limits: dict[str, str] = Field(
         default={}, description="Limits and other numbers of model.yaml that win over it and the environment."
     )

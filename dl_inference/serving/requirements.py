@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from importlib import metadata
 from pathlib import Path
-
-from packaging.requirements import InvalidRequirement, Requirement
+from typing import TYPE_CHECKING
 
 from dl_inference.problem import Problem
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 FILE = "requirements.txt"
 
@@ -17,6 +19,9 @@ def problems(place: Path) -> list[Problem]:
 
     Options (``-r``, ``-e``, ``--hash``) and addresses are passed over: what they ask for is not known without pip.
     """
+    # A model process checks nothing, and its interpreter may not have the package.
+    from packaging.requirements import InvalidRequirement, Requirement  # noqa: PLC0415
+
     file = place / FILE
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
@@ -37,7 +42,7 @@ def problems(place: Path) -> list[Problem]:
             )
             continue
         if message:
-            remedy = f"the server installs nothing: pip install -r {file} where it runs"
+            remedy = f"the server installs nothing: pip install -r {file} where it runs, or serve --make-environments"
             found.append(Problem(f"{file}:{number}", message, remedy))
     return found
 

@@ -110,6 +110,11 @@ class ProcessSettings(BaseModel):
             name = variable(str(first["loc"][0]))
             raise ValueError(f"{name}={environment[name]}: {first['msg']}") from None
 
+    def completed(self, **others: Any) -> Self:
+        """Return these with other values where no variable says anything; None leaves the default."""
+        unsaid = others.keys() - self.model_fields_set
+        return self.model_copy(update={name: others[name] for name in unsaid if others[name] is not None})
+
 
 Settings = TypeVar("Settings", bound=CommonSettings)
 

@@ -130,6 +130,6 @@ def test_a_model_that_cannot_be_served_is_named_with_its_reason(run, tmp_path: P
     process = run([sys.executable, script, example.parent], env={"TMPDIR": str(tmp_path)})
     assert process.wait(LOAD_S) == 1
     assert "the demo failed: models/example cannot be served" in process.log
-    assert "model.pt2: is damaged, or no exported model (8 bytes)" in process.log
+    assert "model.pt2: is damaged, or no aotinductor or exported model (8 bytes)" in process.log
     assert "Traceback" not in process.log
     assert programs(tmp_path) == []

@@ -65,6 +65,7 @@ def config(**changes: Any) -> str:
         "batching": {"joins": False, "max_rows": 64, "max_delay_ms": None},
         "timeout_ms": 20000,
         "stream_idle_timeout_ms": 20000,
+        "hang_timeout_ms": 0,
         "load_reports": True,
         "latency_buckets_ms": [1, 10, 100],
         "limits": LIMITS,

@@ -36,7 +36,16 @@ KNOW_SERVERS = (
     "dl_inference.local",
     *(
         f"dl_inference.commands.{name}"
-        for name in ("access", "access_settings", "check", "check_view", "predict", "registry", "serve_run")
+        for name in (
+            "access",
+            "access_settings",
+            "check",
+            "check_view",
+            "predict",
+            "predict_run",
+            "registry",
+            "serve_run",
+        )
     ),
 )
 

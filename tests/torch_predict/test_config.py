@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import torch_predict
 from dl_inference.serving.options import ServeOptions
 from dl_inference.serving.settings import ModelFolderError, read_model_settings
+from torch_predict import repository, summary
 from torch_predict.config import ModelSettings, ServerSettings
 from torch_predict.front import worker_config
 from torch_predict.repository import ModelFolder, Version
@@ -83,3 +85,50 @@ def test_settings_for_hooks_that_json_cannot_hold_are_refused_with_their_place(t
     (tmp_path / "model.yaml").write_text(f"settings: {settings}\n")
     with pytest.raises(ModelFolderError, match=words):
         read_model_settings(tmp_path / "model.yaml", ModelSettings)
+
+
+def test_each_process_gets_the_next_device_of_the_list():
+    several = ModelSettings(device=["cuda:0", "cuda:1", "cpu"])
+    assert [several.device_of(instance) for instance in range(5)] == ["cuda:0", "cuda:1", "cpu", "cuda:0", "cuda:1"]
+    assert ModelSettings(device="cuda").device_of(7) == "cuda"
+    assert ModelSettings().device_of(1) == "auto"
+
+
+@pytest.mark.parametrize("wrong", ["", "GPU 0", "cuda:", [], ["cpu", "1"], 0, True])
+def test_what_cannot_be_a_device_is_refused(wrong):
+    with pytest.raises(ValueError, match="device"):
+        ModelSettings(device=wrong)
+
+
+@pytest.mark.parametrize("wrong", [0, 65, True])
+def test_instances_are_bounded(wrong):
+    with pytest.raises(ValueError, match="instances"):
+        ModelSettings(instances=wrong)
+
+
+def test_a_variable_wins_over_model_yaml_and_that_over_the_default():
+    said = ServerSettings.from_environment({"DL_INFERENCE_TORCH_DEVICE": "cpu"})
+    completed = said.completed(torch_device="cuda:1", torch_threads=3)
+    assert (completed.torch_device, completed.torch_threads) == ("cpu", 3)
+    assert said.completed(torch_threads=None).torch_threads == said.torch_threads
+
+
+def test_a_process_hangs_after_ten_deadlines_unless_model_yaml_says_otherwise():
+    assert ModelSettings(timeout_ms=500).hang_ms() == 5000
+    assert ModelSettings(timeout_ms=500, hang_timeout_ms=7).hang_ms() == 7
+    assert ModelSettings(hang_timeout_ms=0).hang_ms() == 0
+
+
+def test_check_shows_processes_devices_and_interpreter(tmp_path: Path):
+    (tmp_path / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    yaml = f"{{instances: 3, device: ['cuda:0', 'cuda:1'], python: {sys.executable}}}"
+    (tmp_path / "model.yaml").write_text(yaml)
+    shown = summary.of(repository.find(tmp_path))
+    assert (shown["instances"], shown["device"], shown["python"]) == ("3", "cuda:0, cuda:1", sys.executable)
+
+
+def test_memory_is_given_as_people_write_it():
+    assert ModelSettings(max_memory="1.5GiB").max_memory == 1536 * 2**20
+    for wrong in ("2 apples", "5B", True):
+        with pytest.raises(ValueError, match="max_memory"):
+            ModelSettings(max_memory=wrong)

@@ -71,7 +71,7 @@ def test_other_folders_are_no_versions(model_at):
     [
         ({}, "holds no model; put exactly one of model.pt2, model.pt, model.pth, model.safetensors there"),
         ({"model.pt": "", "model.pth": ""}, "holds two models: model.pt and model.pth; keep one"),
-        ({"model.pt2": "x"}, "is damaged, or no exported model (1 bytes)"),
+        ({"model.pt2": "x"}, "is damaged, or no aotinductor or exported model (1 bytes)"),
         ({"model.pt": "x"}, "is damaged, or no torchscript or eager or pickled model (1 bytes)"),
         ({"saved_model.pb": ""}, "holds a TensorFlow SavedModel"),
         ({"1/model.pt": "", "01/model.pt": ""}, "is version 1 again"),

@@ -192,7 +192,16 @@ def test_a_setting_that_does_not_fit_is_told(folder, caplog, monkeypatch):
 def test_a_device_that_is_not_there_is_told(folder, caplog, monkeypatch):
     monkeypatch.setenv("DL_INFERENCE_TORCH_DEVICE", "cuda:99")
     assert serve(folder, terminate)[0] == 1
-    assert "DL_INFERENCE_TORCH_DEVICE=cuda:99" in caplog.text
+    assert "device cuda:99: is not on this machine: " in caplog.text
+    assert "here is cpu" in caplog.text
+    assert "correct device in model.yaml, or DL_INFERENCE_TORCH_DEVICE" in caplog.text
+
+
+def test_a_process_gets_its_device_and_threads_from_model_yaml_and_its_supervisor(folder, caplog):
+    (folder / "model.yaml").write_text("device: [cuda:98, cuda:99]")
+    assert serve(folder, terminate, instance=3, threads=1)[0] == 1
+    assert "device cuda:99: is not on this machine: " in caplog.text
+    assert torch.get_num_threads() == 1
 
 
 def test_samples_warm_the_model_up_before_it_is_ready(folder, caplog):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dl_inference.serving.load_error import LoadError
 from torch_predict.arguments import arguments_of
+from torch_predict.errors import PickleNotAllowed
 from torch_predict.modules import import_from
 from torch_predict.signature import Signature
 
@@ -38,6 +39,10 @@ class Runtime(ABC):
     def runs_code(self, file: Path) -> bool:
         """Say whether loading this file runs code that is inside it; False for every format made without pickles."""
         return False
+
+    def refusal(self, file: Path) -> LoadError:
+        """Return what is said where a file runs code and nobody has allowed that."""
+        return PickleNotAllowed(file)
 
     def declared(self, file: Path) -> Signature | None:
         """Return the inputs and outputs that a file tells without being loaded; None where it does not."""

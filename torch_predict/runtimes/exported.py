@@ -70,13 +70,6 @@ class Exported(Runtime):
         Raises:
             LoadError: the archive is damaged or of another torch version.
         """
-        names = zip_names(file)
-        if any("/aotinductor/" in name for name in names) and not any(name.endswith(_DOCUMENTS) for name in names):
-            raise LoadError(
-                file,
-                "is a package of AOTInductor: machine code for one kind of machine, which is not served",
-                "save the program that it was compiled from: torch.export.save(program, 'model.pt2')",
-            )
         import torch  # noqa: PLC0415  (base.py, module head)
         from torch.export.passes import move_to_device_pass  # noqa: PLC0415
 

@@ -214,7 +214,7 @@ def test_a_saved_model_is_tensorflows(tmp_path: Path, place):
     ("files", "reason"),
     [
         ({}, "holds no model; put exactly one of model.pt2"),
-        ({"model.pt2": "no zip"}, "is damaged, or no exported model"),
+        ({"model.pt2": "no zip"}, "is damaged, or no aotinductor or exported model"),
         ({"saved_model.pb": "", "model.pt": ""}, "is a PyTorch model beside a SavedModel; keep one"),
         ({"1/saved_model.pb": "", "model.yaml": "versions: [2]"}, "there is no version 2; found: 1"),
         ({"saved_model.pb": "", "model.yaml": "verions: [1]"}, "did you mean 'versions'"),

@@ -12,6 +12,7 @@ from typing import ClassVar
 import pytest
 from fixtures.serve_process import write_model
 
+from access import state
 from dl_inference.local import fork, launch
 from dl_inference.local.folders import ModelsDir
 from dl_inference.local.fork import Template
@@ -137,5 +138,25 @@ def test_a_process_that_is_not_forked_is_told_everything_and_inherits_the_limits
     assert (program, options.model_dir) == ("program", folder.resolve())
     assert options.listen == (f"unix:{tmp_path}/m-3-1",)
     assert (options.name, options.version, options.allow_pickle) == ("m", 3, True)
+    assert (options.instance, options.threads) == (0, state.cores())
     assert environment["DL_INFERENCE_LIMITS__MAX_MESSAGE_BYTES"] == "2048"
     assert "DL_INFERENCE_LISTEN" not in environment
+
+
+def test_the_cores_are_divided_among_the_processes_of_a_version(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(state, "cores", lambda: 8)
+    started = []
+    monkeypatch.setattr(launch, "spawn", lambda command, *_: started.append(command[-1]) or 1)
+    monkeypatch.setattr(launch, "ModelProcess", lambda label, start, socket: start(1))
+    launcher = launch.Launcher(tmp_path, 2, ["program"], uses_template=False, allow_pickle=True)
+    write_model(tmp_path / "models" / "as-the-command-says", "A")
+    write_model(tmp_path / "models" / "more", "A", instances=3)
+    write_model(tmp_path / "models" / "most", "A", instances=64)
+    for change in ModelsDir(tmp_path / "models").look(force=True):
+        launcher.start(change.found, 1, 1)
+    told = map(ServeOptions.model_validate_json, started)
+    assert [(each.name, each.instance, each.threads) for each in told] == [
+        ("as-the-command-says", 1, 4),
+        ("more", 1, 2),
+        ("most", 1, 1),
+    ]

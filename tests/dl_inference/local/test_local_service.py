@@ -28,7 +28,7 @@ class PretendProcess:
     def __init__(self, label: str) -> None:
         self.label, self.pid = label, next(self.pids)
         self.address = f"unix:/{self.pid}"
-        self.state, self.reason = State.STARTING, ""
+        self.state, self.reason, self.sickness = State.STARTING, "", ""
         self.started_at = self.ready_at = time.monotonic()
         self.steps: list[str] = []
 
@@ -36,6 +36,10 @@ class PretendProcess:
         if self.state is State.STARTING:
             self.state = State.READY
         return self.state
+
+    @property
+    def is_healthy(self) -> bool:
+        return self.state is State.READY and not self.sickness
 
     def ran_well(self) -> bool:
         return True

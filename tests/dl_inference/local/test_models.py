@@ -27,12 +27,16 @@ class Pretend:
         self.label = f"m@{version}/{index}"
         self.address = f"unix:/{version}-{self.pid}"
         self.state = State.STARTING
-        self.reason = ""
+        self.reason = self.sickness = ""
         self.started_at = self.ready_at = 0.0
         self.well = False
 
     def step(self) -> State:
         return self.state
+
+    @property
+    def is_healthy(self) -> bool:
+        return self.state is State.READY and not self.sickness
 
     def ran_well(self) -> bool:
         return self.well
@@ -114,6 +118,21 @@ def test_the_old_process_goes_when_the_new_one_is_warm_and_not_before(stage):
     new.ready()
     assert stage.step() == [old]
     assert (stage.state, stage.serves()) == ("serving", {1: [new.address]})
+
+
+def test_a_folder_that_says_how_many_instances_gets_so_many_and_may_change_its_mind(stage):
+    stage.want(layout(1, instances=3))
+    assert len(stage.started) == 3
+    for process in stage.started:
+        process.ready()
+    stage.step()
+    assert len(stage.serves()[1]) == 3
+    stage.want(layout(1, keys={1: "one only"}, instances=1))
+    old, new = stage.started[:3], stage.started[3:]
+    assert (len(new), stage.step()) == (1, [])
+    new[0].ready()
+    assert stage.step() == old
+    assert stage.serves() == {1: [new[0].address]}
 
 
 def test_all_replicas_are_warm_before_they_take_over(clock):

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fixtures.compiled_model import compiled
 from fixtures.torch_fakes import FakeBatch, FakeItem
 
 import torch_predict.runtimes
@@ -23,6 +24,8 @@ from torch_predict.hooks import Hooks
 from torch_predict.predictor import Predictor
 from torch_predict.runtimes import RUNTIMES
 from torch_predict.signature import TensorSpec
+
+pytestmark = pytest.mark.timeout(400)  # a compiler is run
 
 CPU = torch.device("cpu")
 MODEL_PY = """
@@ -69,7 +72,12 @@ def save_pickled(model, file):
     torch.save(model, file)
 
 
+def save_compiled(model, file):
+    file.write_bytes(compiled(model.linear))
+
+
 SAVERS = {
+    "aotinductor": save_compiled,
     "exported": save_exported,
     "torchscript": save_torchscript,
     "safetensors": save_safetensors,
@@ -502,14 +510,3 @@ def test_what_only_a_guard_tells_reaches_the_caller_and_complex_inputs_the_model
     for array in (np.array([1 + 2j, 3j], np.complex64), np.array([1.0, 0.0])):
         assert answered(*known, array).answers[0][1].tolist() == array.real.tolist()
     assert answered(*known, np.ones(3, np.complex64)).failures[0][0] == 3
-
-
-def test_a_package_of_aotinductor_says_what_to_save_instead(tmp_path):
-    file = tmp_path / "model.pt2"
-    with zipfile.ZipFile(file, "w") as archive:
-        for name in ("archive_format", "archive_version", "data/aotinductor/model/model.wrapper.so"):
-            archive.writestr(f"model/{name}", "pt2")
-    exported = next(runtime for runtime in RUNTIMES if runtime.name == "exported")
-    assert exported.recognises(file)
-    with pytest.raises(LoadError, match=r"is a package of AOTInductor.*torch.export.save\(program, 'model.pt2'\)"):
-        exported.load(file, CPU)

@@ -238,6 +238,8 @@ pub struct WorkerConfig {
     pub timeout_ms: u64,
     /// A stream that brings no message for this time ends.
     pub stream_idle_timeout_ms: u64,
+    /// A model that works for so long and answers nothing is not ready; 0 = off.
+    pub hang_timeout_ms: u64,
     /// Say in the trailers of each call how loaded the model is.
     pub load_reports: bool,
     /// Bounds of the histograms in /metrics, as near as may be; ascending.

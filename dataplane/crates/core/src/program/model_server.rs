@@ -183,6 +183,7 @@ impl ModelServer {
                 histogram.record(took);
             }
         }
+        self.shared.meter.move_on(Instant::now());
     }
 
     /// Count calls that Python left out: nobody waits for their answers any more.

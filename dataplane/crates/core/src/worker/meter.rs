@@ -2,7 +2,7 @@
 //! averaged over about a second.
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What lies this long back counts 1/e: long enough for a batch or ten, short enough for a balancer.
 const SECONDS: f64 = 1.0;
@@ -14,6 +14,8 @@ pub struct Meter(Mutex<State>);
 struct State {
     at: Instant,
     is_busy: bool,
+    /// When the model's thread last showed that it goes on.
+    moved_at: Instant,
     load: Load,
 }
 
@@ -34,13 +36,30 @@ impl Meter {
         Self(Mutex::new(State {
             at: now,
             is_busy: false,
+            moved_at: now,
             load: Load::default(),
         }))
     }
 
     /// The model's thread begins to work, or to wait.
     pub fn set_busy(&self, is_busy: bool, now: Instant) {
-        self.advance(now, |state| state.is_busy = is_busy);
+        self.advance(now, |state| {
+            state.is_busy = is_busy;
+            state.moved_at = now;
+        });
+    }
+
+    /// The model's thread has done with one call of those that it works on.
+    pub fn move_on(&self, now: Instant) {
+        self.advance(now, |state| state.moved_at = now);
+    }
+
+    /// For how long the model's thread has worked and got on with nothing.
+    pub fn stuck_for(&self, now: Instant) -> Duration {
+        self.advance(now, |state| match state.is_busy {
+            true => now.saturating_duration_since(state.moved_at),
+            false => Duration::ZERO,
+        })
     }
 
     /// A call ended.
@@ -70,8 +89,6 @@ impl Meter {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -98,6 +115,20 @@ mod tests {
         let meter = Meter::new(start);
         meter.set_busy(true, start);
         assert!(meter.load(start + Duration::from_secs(5)).busy > 0.99);
+    }
+
+    #[test]
+    fn a_thread_is_stuck_while_it_works_and_gets_on_with_nothing() {
+        let start = Instant::now();
+        let after = |s| start + Duration::from_secs(s);
+        let meter = Meter::new(start);
+        assert_eq!(meter.stuck_for(after(100)), Duration::ZERO);
+        meter.set_busy(true, after(100));
+        assert_eq!(meter.stuck_for(after(107)), Duration::from_secs(7));
+        meter.move_on(after(108));
+        assert_eq!(meter.stuck_for(after(109)), Duration::from_secs(1));
+        meter.set_busy(false, after(110));
+        assert_eq!(meter.stuck_for(after(200)), Duration::ZERO);
     }
 
     #[test]

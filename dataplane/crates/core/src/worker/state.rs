@@ -82,6 +82,12 @@ impl Shared {
         if !self.is_ready() {
             return Err("the model is not ready".to_owned());
         }
+        let limit = self.config.hang_timeout_ms;
+        if limit > 0 && self.meter.stuck_for(Instant::now()) > Duration::from_millis(limit) {
+            return Err(format!(
+                "the model's code is stuck: no answer for {limit} ms (hang_timeout_ms)"
+            ));
+        }
         Ok(())
     }
 
@@ -157,8 +163,7 @@ impl HealthSource for Shared {
         if !service.is_empty() && !self.is_name(service) {
             return None;
         }
-        let is_serving = self.is_ready() && !self.is_draining();
-        Some(if is_serving {
+        Some(if self.ready().is_ok() {
             Serving::Serving
         } else {
             Serving::NotServing

@@ -1,0 +1,100 @@
+"""An environment for a model's requirements.txt: `python -m dl_inference.local.environments REQUIREMENTS OPTIONS`.
+
+A model process of `serve --make-environments`: it makes the environment, where there is none for these requirements,
+and goes on as the model server in it. So what pip says is in the model's log, and a failure is the model's. What
+requirements.txt does not bring is found in the server's own environment.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import site
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from dl_inference.local import own_python
+from dl_inference.serving.requirements import FILE
+
+PROGRAM = (sys.executable, "-P", "-m", "dl_inference.local.environments")
+MAKE_S = 540.0
+"""How long pip may take; less than a process may take to be ready."""
+_DONE = "complete"
+
+
+class MakeError(Exception):
+    """Why there is no environment."""
+
+
+def requirements_of(*places: Path) -> Path | None:
+    """Return the first requirements.txt in some folders."""
+    return next((place / FILE for place in places if (place / FILE).is_file()), None)
+
+
+def make(requirements: Path, cache: Path, limit_s: float = MAKE_S) -> Path:
+    """Return the interpreter of an environment with these requirements; make it where there is none.
+
+    Args:
+        requirements: the file; relative paths in it are relative to its folder.
+        cache: where environments are kept, each under a name that tells what is in it.
+        limit_s: how long each step may take.
+
+    Raises:
+        MakeError: it cannot be made.
+        OSError: no room for it.
+    """
+    told = "\0".join((requirements.read_text(encoding="utf-8"), str(requirements.parent), sys.version, sys.prefix))
+    place = cache / f"venv-{hashlib.blake2b(told.encode(), digest_size=12).hexdigest()}"
+    python = place / "bin" / "python"
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(cache / f"{place.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another instance may be making it; it ends with that process
+        if (place / _DONE).exists():
+            return python
+        shutil.rmtree(place, ignore_errors=True)  # half-made by one that was killed
+        print(f"making the environment {place} for {requirements}", flush=True)
+        _run([sys.executable, "-m", "venv", str(place)], requirements, limit_s)
+        install = ["-m", "pip", "--disable-pip-version-check", "--no-input", "install", "-r", requirements.name]
+        _run([str(python), *install], requirements, limit_s)
+        (place / _DONE).touch()
+    return python
+
+
+def without_ours(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return variables for another interpreter: without those that lead it to this one's packages."""
+    return {name: text for name, text in variables.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+
+
+def cache_folder() -> Path:
+    """Return where this user's environments are kept."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base, "dl-inference", "environments")
+
+
+def main(requirements: str, options: str) -> int:
+    """Become the model server in the environment; return an exit status where that fails."""
+    try:
+        python = str(make(Path(requirements), cache_folder()))
+    except (MakeError, OSError, ValueError) as error:
+        print(f"cannot serve the model in an environment of its own:\n{error}", flush=True)
+        return 1
+    beside = {own_python.BESIDE: os.pathsep.join(site.getsitepackages())}
+    os.execve(python, [python, own_python.__file__, options], {**without_ours(os.environ), **beside})
+
+
+def _run(command: Sequence[str], requirements: Path, limit_s: float) -> None:
+    try:
+        done = subprocess.run(command, cwd=requirements.parent, timeout=limit_s, check=False)
+    except subprocess.TimeoutExpired:
+        raise MakeError(f"{requirements}: not installed within {limit_s:g} s: {' '.join(command)}") from None
+    if done.returncode:
+        text = f"{requirements}: cannot be installed (exit status {done.returncode}; the lines above say why)"
+        raise MakeError(f"{text}: correct it, or set python in model.yaml")
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
