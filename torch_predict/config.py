@@ -7,10 +7,20 @@ from __future__ import annotations
 
 import os
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from dl_inference.serving.limits import ServerLimits
 from dl_inference.serving.settings import CommonSettings, ProcessSettings
+
+
+class Golden(BaseModel):
+    """What holds for the expected answers in samples/expected.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    required: bool = Field(default=True, description="Whether a version whose answers differ is kept from calls.")
+    rtol: float = Field(default=1e-3, ge=0, description="What numbers may differ by, as a part of the expected one.")
+    atol: float = Field(default=1e-5, ge=0, description="What they may differ by beside that.")
 
 
 class ModelSettings(CommonSettings):
@@ -23,6 +33,9 @@ class ModelSettings(CommonSettings):
     max_batch: int = Field(default=64, gt=0, description="Most requests that Python gets at once.")
     stream_idle_timeout_ms: int = Field(
         default=300_000, gt=0, description="An OIP stream that brings no message for this time ends, ms."
+    )
+    golden: Golden = Field(
+        default=Golden(), description="Comparison with the expected answers of the samples: docs/safe-releases.md."
     )
     limits: ServerLimits = Field(
         default=ServerLimits(), description="Bounds of messages, connections and calls: docs/limits.md."

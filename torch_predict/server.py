@@ -22,6 +22,7 @@ from dl_inference.registry.zookeeper import RegistryError
 from dl_inference.serving import ending, forked, log
 from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.options import ServeOptions
+from dl_inference.serving.report import Reporter
 from dl_inference.serving.settings import ModelFolderError
 from dl_inference.serving.signals import Signals
 from torch_predict import repository
@@ -62,6 +63,7 @@ def serve(
     Returns: the exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
     """
     log.begin()
+    reporter = Reporter(options.report)
     with Signals() as signals:
         try:
             settings = settings or ServerSettings.from_environment(os.environ)
@@ -72,12 +74,15 @@ def serve(
             served = _served((name, *folder.settings.aliases), chosen.number, folder.settings.labels)
             announcement = Announcement(options.registration or registry.read(os.environ), "torch_predict")
             announcement.check(options.listen, served)
-            predictor = load_predictor(folder, chosen, allow_pickle=options.allow_pickle, settings=settings)
+            predictor = load_predictor(
+                folder, chosen, allow_pickle=options.allow_pickle, settings=settings, reporter=reporter
+            )
             document = worker_config(options, folder, chosen, predictor.metadata).model_dump_json()
             worker = make_worker(document, DESCRIPTORS)
             bound = _start(worker)
             announcement.open(bound)
         except _CANNOT_SERVE as error:
+            reporter.failed(error)
             _LOGGER.error("cannot serve %s:\n%s", options.model_dir, error)
             return 1
         signals.queue()

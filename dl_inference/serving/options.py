@@ -32,6 +32,7 @@ class ServeOptions(BaseModel):
     limits: dict[str, str] = Field(
         default={}, description="Limits and other numbers of model.yaml that win over it and the environment."
     )
+    report: Path | None = Field(default=None, description="Where it tells how far it has come (serving/report.py).")
     registration: Registration | None = Field(
         default=None,
         exclude=True,  # it may hold a password; who hands options over as text leaves it to the environment

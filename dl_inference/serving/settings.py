@@ -63,7 +63,8 @@ class CommonSettings(BaseModel):
     def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         wanted = cls.model_fields[str(info.field_name)].annotation
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-        if info.field_name != "limits" and wanted is not bool and any(isinstance(each, bool) for each in inner):
+        is_section = isinstance(wanted, type) and issubclass(wanted, BaseModel)  # which looks at its own keys
+        if not is_section and wanted is not bool and any(isinstance(each, bool) for each in inner):
             raise ValueError("true and false are neither numbers nor names; put a name in quotes")
         return value
 
