@@ -34,6 +34,9 @@ class ModelSettings(CommonSettings):
     stream_idle_timeout_ms: int = Field(
         default=300_000, gt=0, description="An OIP stream that brings no message for this time ends, ms."
     )
+    allow_signature_change: bool = Field(
+        default=False, description="Let a version take over whose inputs or outputs differ: docs/safe-releases.md."
+    )
     golden: Golden = Field(
         default=Golden(), description="Comparison with the expected answers of the samples: docs/safe-releases.md."
     )

@@ -65,9 +65,15 @@ def load_predictor(
     reporter.at("golden")
     if folder.settings.golden.required:
         require(warmed, folder.path)
+    declared = predictor.metadata
     predictor.learn(warmed.inputs, warmed.outputs)
-    metadata = predictor.metadata
-    reporter.found(metadata.inputs, metadata.outputs, optional=predictor.optional_inputs, nan=warmed.nan)
+    reporter.found(
+        predictor.metadata.inputs,
+        predictor.metadata.outputs,
+        optional=predictor.optional_inputs,
+        learned=("" if declared.inputs else warmed.digest, "" if declared.outputs else warmed.digest),
+        nan=warmed.nan,
+    )
     return predictor
 
 

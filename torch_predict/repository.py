@@ -59,7 +59,7 @@ def find(path: Path, given: Given = NOTHING) -> ModelFolder:
     found, problems = _inspect(path.resolve(), given)
     if found is None or problems:
         raise ModelFolderError(problems)
-    return found
+    return found  # with the faults of single versions, which concern nobody who serves another one
 
 
 def check(path: Path, given: Given = NOTHING, *, allow_pickle: bool = False) -> list[Problem]:
@@ -71,6 +71,7 @@ def check(path: Path, given: Given = NOTHING, *, allow_pickle: bool = False) -> 
         allow_pickle: whether the server would be started with ``--allow-pickle``.
     """
     found, problems = _inspect(path.resolve(), given)
+    problems += [problem for each in (found.faults if found is not None else {}).values() for problem in each]
     for version in found.versions if found is not None else ():
         if (
             version.runtime.runs_code(version.file)
@@ -112,15 +113,17 @@ def _inspect(path: Path, given: Given) -> tuple[ModelFolder | None, list[Problem
     problems: list[Problem] = []
     settings = folder.read_settings(path, ModelSettings, given, problems)
     versions: list[Version] = []
+    faults: dict[int, tuple[Problem, ...]] = {}
     for number, place in _version_folders(path, problems).items():
         try:
             file = _model_file(place)
             versions.append(Version(number, place, file, _runtime_of(file)))
         except LoadError as error:
-            problems.append(error.problem)
-    if versions:
-        problems += folder.missing_versions(path, settings, versions)
-    return (ModelFolder(path.name, path, settings, tuple(versions)) if versions else None), problems
+            faults[number] = (error.problem,)
+    if not versions:
+        return None, problems + [problem for each in faults.values() for problem in each]
+    problems += folder.missing_versions(path, settings, versions, faults)
+    return ModelFolder(path.name, path, settings, tuple(versions), faults), problems
 
 
 def _version_folders(path: Path, problems: list[Problem]) -> dict[int, Path]:

@@ -7,6 +7,7 @@ model takes and gives, where it does not tell; and those that say what is to com
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -40,6 +41,8 @@ class WarmUp(NamedTuple):
     outputs: tuple[TensorSpec, ...]
     nan: dict[str, tuple[str, ...]]
     """Of each answered sample without an expected answer, by its digest: the outputs that hold NaN or infinity."""
+    digest: str
+    """Of all the samples: other ones show other inputs and outputs of the same model."""
     problems: list[str]
     """What differs from the expected answers, or cannot be compared with them."""
 
@@ -71,12 +74,13 @@ def warm_up(predictor: Predictor, folder: Path, settings: Golden | None = None) 
         _LOGGER.warning("warm-up: %s: %s", FILE, text)
     problems += [f"{problem.message}; {problem.remedy}" for problem in unreadable if isinstance(problem, Uncompared)]
     if not seen:
-        return WarmUp(len(samples), (), (), nan, problems)
+        return WarmUp(len(samples), (), (), nan, "", problems)
     # Samples of another kind than the first one's show another way to call the model; metadata has room for one.
     alike = [each for each in seen if _names(each) == _names(seen[0])]
     inputs = tuple(merged(specs) for specs in zip(*(each.inputs for each in alike), strict=True))
     outputs = tuple(merged(specs) for specs in zip(*(each.outputs for each in alike), strict=True))
-    return WarmUp(len(samples), inputs, outputs, nan, problems)
+    digest = hashlib.blake2b("".join(sample.digest for sample in samples).encode(), digest_size=8).hexdigest()
+    return WarmUp(len(samples), inputs, outputs, nan, digest, problems)
 
 
 def require(warmed: WarmUp, folder: Path) -> None:

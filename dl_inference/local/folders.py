@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from dl_inference.local.layout import FolderError, Layout, inspect
 from dl_inference.local.look import Look, difference, look
+from dl_inference.local.quarantine import words
 from dl_inference.serving.folder import is_model_folder
 from dl_inference.serving.settings import ModelFolderError
 
@@ -97,9 +98,9 @@ class ModelsDir:
         try:
             return Change(name, inspect(self._root / name, seen), because)
         except ModelFolderError as error:
-            return Change(name, FolderError(str(error)), because)
+            return Change(name, FolderError(*words(error.problems)), because)
         except Exception as error:  # whatever a file of a stranger's makes a parser raise: the other folders go on
-            return Change(name, FolderError(f"{self._root / name}: {type(error).__name__}: {error}"), because)
+            return Change(name, FolderError(f"{self._root / name}: {type(error).__name__}: {error}", ""), because)
 
 
 def model_names(root: Path) -> set[str]:

@@ -14,7 +14,7 @@ from dl_inference.local.child import spawn
 from dl_inference.local.fork import Template
 from dl_inference.local.layout import Layout
 from dl_inference.local.locked_folders import SOCKET_NAME_BYTES
-from dl_inference.local.processes import ModelProcess, State
+from dl_inference.local.processes import ModelProcess, State, report_file
 from dl_inference.registry.variables import is_about_registry
 from dl_inference.serving.folder import Kind
 from dl_inference.serving.options import ServeOptions
@@ -96,8 +96,15 @@ class Launcher:
             name=layout.name,
             version=version,
             allow_pickle=self._allow_pickle,
+            report=report_file(socket),
         )
-        return ModelProcess(f"{layout.name}@{version}/{index}", self._launch(layout, version, options), socket)
+        return ModelProcess(
+            f"{layout.name}@{version}/{index}",
+            self._launch(layout, version, options),
+            socket,
+            layout.load_timeout_ms / 1000,
+            layout.max_load_memory_bytes,
+        )
 
     def end(self) -> None:
         """End the template."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from dl_inference.local.processes import ModelProcess, State
+from dl_inference.serving.report import Report
 
 FIRST_DELAY_S = 1.0
 MAX_DELAY_S = 60.0
@@ -35,6 +36,10 @@ class Replica:
         """Ends in a row without having run well."""
         self.reason = ""
         """Why the last process ended; empty once its successor is ready."""
+        self.told: Report | None = None
+        """What the last process that was ready had told."""
+        self.failed: Report | None = None
+        """What the last process that ended had told."""
         self._start = start
         self._not_before = 0.0
 
@@ -52,6 +57,14 @@ class Replica:
         """Forget the delay that failures have brought."""
         self._not_before = 0.0
 
+    def refuse(self, report: Report) -> None:
+        """End the process, which no call has got to: it is ready, and may not take over as its files are."""
+        if self.process is not None:
+            self.process.kill()
+            self.process = None
+        self.address, self.reason, self.failed = None, report.reason, report
+        self._not_before = float("inf")
+
     def step(self, *, may_start: bool) -> None:
         """Look at the process, and start the first or the next one when it is time and `may_start`."""
         if self.process is not None:
@@ -67,7 +80,7 @@ class Replica:
     def _look(self, process: ModelProcess) -> None:
         state = process.step()
         if state is State.READY and self.address != process.address:
-            self.address, self.reason = process.address, ""
+            self.address, self.reason, self.told = process.address, "", process.report
             log.info(
                 "%s: ready after %.1f s (process %d)", process.label, process.ready_at - process.started_at, process.pid
             )
@@ -81,7 +94,13 @@ class Replica:
             self.failures = 0
         crashes = self.failures if process.ready_at > 0 else self.failures + 1
         self.restarts += 1
-        self._fail(f"process {process.pid}: {process.reason}", crashes=crashes)
+        self.failed = process.report
+        if process.ready_at == 0 and process.report.is_final:
+            self.failures += 1
+            self._not_before = float("inf")
+            log.error("%s: process %d: %s", self._label, process.pid, process.reason)
+        else:
+            self._fail(f"process {process.pid}: {process.reason}", crashes=crashes)
         self.reason = process.reason
 
     def _fail(self, reason: str, *, crashes: int) -> None:

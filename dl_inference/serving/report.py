@@ -20,6 +20,10 @@ from dl_inference.serving.settings import ModelFolderError
 Step = Literal["find", "signature", "manifest", "load", "warm-up", "golden", "compare"]
 """What a version goes through before calls get to it, in this order."""
 
+FINAL: frozenset[Step] = frozenset({"find", "signature", "manifest", "golden", "compare"})
+"""Steps whose faults are the folder's: they would fail again while its files stay. Loading and warming up may have
+failed for want of memory, of a package or of the network."""
+
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -52,7 +56,9 @@ class Report(BaseModel):
         step: the last one that it began.
         reason: why that one failed; empty where it did not, or had no time to say.
         remedy: what to do about it.
+        is_final: whether it would fail again with the same files.
         inputs, outputs: what callers may know of the model; empty where nothing is known.
+        learned: of both sides, a digest of the samples that showed it; "" where the model itself tells.
         nan: of each sample without an expected answer, by its digest: the outputs that hold NaN or infinity.
     """
 
@@ -61,8 +67,10 @@ class Report(BaseModel):
     step: Step = "load"
     reason: str = ""
     remedy: str = ""
+    is_final: bool = False
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
+    learned: tuple[str, str] = ("", "")
     nan: dict[str, tuple[str, ...]] = {}
 
 
@@ -72,6 +80,11 @@ def read(file: Path) -> Report:
         return Report.model_validate_json(file.read_bytes())
     except (OSError, ValidationError):
         return Report()
+
+
+def new_file(file: Path) -> Path:
+    """Return where the file is written before it is put into its place."""
+    return file.with_name(f"{file.name}.new")
 
 
 class Reporter:
@@ -98,9 +111,10 @@ class Reporter:
             problems = error.problems if isinstance(error, ModelFolderError) else []
         if len(problems) == 1:
             (problem,) = problems
-            self._tell(reason=f"{problem.place}: {problem.message}", remedy=problem.remedy)
+            reason, remedy = f"{problem.place}: {problem.message}", problem.remedy
         else:
-            self._tell(reason=str(error), remedy="")
+            reason, remedy = str(error), ""
+        self._tell(reason=reason, remedy=remedy, is_final=bool(problems) and self._report.step in FINAL)
 
     def found(
         self,
@@ -108,6 +122,7 @@ class Reporter:
         outputs: Iterable[Spec],
         *,
         optional: Iterable[str] = (),
+        learned: tuple[str, str] = ("", ""),
         nan: Mapping[str, tuple[str, ...]],
     ) -> None:
         """Say what the model takes and gives, and which samples' answers hold NaN."""
@@ -115,6 +130,7 @@ class Reporter:
         self._tell(
             inputs=tuple(Tensor(**_plain(each), is_optional=each.name in may_miss) for each in inputs),
             outputs=tuple(Tensor(**_plain(each)) for each in outputs),
+            learned=learned,
             nan=dict(nan),
         )
 
@@ -125,7 +141,7 @@ class Reporter:
     def _write(self) -> None:
         if self._file is None:
             return
-        new = self._file.with_name(f"{self._file.name}.new")
+        new = new_file(self._file)
         try:
             new.write_text(self._report.model_dump_json(), encoding="utf-8")
             os.replace(new, self._file)
