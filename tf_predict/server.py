@@ -116,6 +116,10 @@ def _load(options: ServeOptions, settings: ServerSettings | None, load: Load) ->
             admin.check(options.admin)
         options = options.checked()
         given = options.given(os.environ)
+        if options.trusted_keys is not None:
+            reporter.at("signature")
+            text = "is TensorFlow's, and signatures of such folders are not checked"
+            raise LoadError(options.model_dir, text, "serve it without --trusted-keys, or by tensorflow_model_server")
         folder = repository.find(options.model_dir, given)
         chosen = folder.chosen(options.version)
         versions = Versions(options.name or folder.name, folder.settings)

@@ -19,7 +19,7 @@ from dl_inference.messages import DESCRIPTORS
 from dl_inference.registry.announcing import registration as registry
 from dl_inference.registry.announcing.registration import Announcement, Served
 from dl_inference.registry.zookeeper import RegistryError
-from dl_inference.serving import ending, forked, log
+from dl_inference.serving import ending, forked, log, manifest, trust
 from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.options import ServeOptions
 from dl_inference.serving.report import Reporter
@@ -70,6 +70,15 @@ def serve(
             options = options.checked()
             folder = repository.find(options.model_dir, options.given(os.environ))
             chosen = folder.chosen(options.version)[-1]
+            if options.trusted_keys is not None:
+                copy = trust.checked_copy(folder.path, chosen.path, options.trusted_keys, options.private, reporter)
+                folder = repository.find(copy, options.given(os.environ))
+                chosen = folder.chosen(chosen.number)[-1]
+            else:
+                reporter.at("manifest")
+                others = [each.path for each in folder.versions if each != chosen]
+                for place in dict.fromkeys((folder.path, chosen.path)):
+                    manifest.check(place, others)
             name = options.name or folder.name
             served = _served((name, *folder.settings.aliases), chosen.number, folder.settings.labels)
             announcement = Announcement(options.registration or registry.read(os.environ), "torch_predict")

@@ -17,12 +17,14 @@ from dl_inference.commands.options import (
     Listen,
     LogLevel,
     Register,
+    TrustedKeys,
     Weight,
     whole,
 )
 from dl_inference.local import model_server
 from dl_inference.registry.announcing import registration
 from dl_inference.registry.zookeeper import RegistryError
+from dl_inference.serving import trust
 from dl_inference.serving.options import DEFAULT_LISTEN, ServeOptions
 from dl_inference.variables import variable
 
@@ -44,6 +46,7 @@ def predict(  # noqa: PLR0913  (the options of the command)
         str | None, typer.Option(metavar="NAME", help="Name of the model; default: the folder's name.")
     ] = None,
     allow_pickle: AllowPickle = False,
+    trusted_keys: TrustedKeys = None,
     log_level: LogLevel = None,
     limit: Annotated[
         list[str] | None,
@@ -72,6 +75,7 @@ def predict(  # noqa: PLR0913  (the options of the command)
             name=model_name,
             version=model_version,
             allow_pickle=allow_pickle,
+            trusted_keys=_checked(trusted_keys),
             limits=_limits(limit or []),
             registration=place,
         )
@@ -83,6 +87,17 @@ def predict(  # noqa: PLR0913  (the options of the command)
         err.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from error
     raise typer.Exit(exit_status)
+
+
+def _checked(keys: Path | None) -> Path | None:
+    """Return where the trusted keys are, from wherever the model's code goes."""
+    if keys is None:
+        return None
+    try:
+        trust.check_keys(keys)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--trusted-keys") from error
+    return keys.absolute()
 
 
 def _listed(name: str) -> list[str]:

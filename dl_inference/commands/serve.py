@@ -14,6 +14,7 @@ from dl_inference.commands.options import (
     Listen,
     LogLevel,
     Register,
+    TrustedKeys,
     Weight,
     whole,
 )
@@ -38,6 +39,7 @@ def serve(  # noqa: PLR0913  (the options of the command)
         typer.Option("--plain", help="Log lines instead of the table; the default if the output is not a terminal."),
     ] = False,
     allow_pickle: AllowPickle = False,
+    trusted_keys: TrustedKeys = None,
     log_level: LogLevel = None,
     register: Register = None,
     advertise: Advertise = None,
@@ -61,5 +63,5 @@ def serve(  # noqa: PLR0913  (the options of the command)
     if not has_table:
         log.begin()
     registration = {"register": register, "advertise": advertise, "weight": weight, "capacity": capacity}
-    options = serve_run.Options(flags, replicas, allow_pickle, registration)
+    options = serve_run.Options(flags, replicas, allow_pickle, registration, trusted_keys)
     raise typer.Exit(serve_run.run(models_dir, options, has_table=has_table))

@@ -23,7 +23,7 @@ from dl_inference.local.locked_folders import InUseError, locked, socket_folder
 from dl_inference.local.service import LocalService
 from dl_inference.registry.announcing.registration import Announcement, read
 from dl_inference.registry.zookeeper import RegistryError
-from dl_inference.serving import descriptors, listening
+from dl_inference.serving import descriptors, listening, trust
 from dl_inference.serving.folder import holds_versions, is_model_folder
 
 
@@ -36,12 +36,14 @@ class Options:
         replicas: processes of each version of each model.
         allow_pickle: passed on to the model processes.
         registration: options about the registry (`registry.announcing.registration.read`).
+        trusted_keys: passed on to the model processes.
     """
 
     flags: Mapping[str, Any]
     replicas: int
     allow_pickle: bool
     registration: Mapping[str, Any]
+    trusted_keys: Path | None = None
 
 
 def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequence[str] = model_server.PROGRAM) -> int:
@@ -61,6 +63,8 @@ def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequenc
         config = access_settings.read_without_file({"expose_endpoints": True}, options.flags)
         if fault := _fault(models_dir):
             raise StartError(fault)
+        if options.trusted_keys is not None:
+            trust.check_keys(options.trusted_keys)
         for address in [*config.listen, *([config.admin] if config.admin else [])]:
             listening.check(address)  # before models load for half a minute
         announcement = Announcement(read(os.environ, **options.registration), "dl-inference serve")
@@ -74,6 +78,7 @@ def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequenc
                 program,
                 uses_template=program is model_server.PROGRAM,
                 allow_pickle=options.allow_pickle,
+                trusted_keys=options.trusted_keys.absolute() if options.trusted_keys is not None else None,
             )
             service = LocalService(
                 models_dir,

@@ -14,7 +14,7 @@ from dl_inference.local.child import spawn
 from dl_inference.local.fork import Template
 from dl_inference.local.layout import Layout
 from dl_inference.local.locked_folders import SOCKET_NAME_BYTES
-from dl_inference.local.processes import ModelProcess, State, report_file
+from dl_inference.local.processes import ModelProcess, State, private_folder, report_file
 from dl_inference.registry.variables import is_about_registry
 from dl_inference.serving.folder import Kind
 from dl_inference.serving.options import ServeOptions
@@ -38,16 +38,25 @@ class Launcher:
         program: command line of a model server, up to its options (`ServeOptions`, JSON).
         uses_template: fork PyTorch processes from one that has imported torch; `program` is ours.
         allow_pickle: passed on.
+        trusted_keys: passed on.
     """
 
-    def __init__(
-        self, sockets: Path, replicas: int, program: Sequence[str], *, uses_template: bool, allow_pickle: bool
+    def __init__(  # noqa: PLR0913  (what `serve` was told)
+        self,
+        sockets: Path,
+        replicas: int,
+        program: Sequence[str],
+        *,
+        uses_template: bool,
+        allow_pickle: bool,
+        trusted_keys: Path | None = None,
     ) -> None:
         self.replicas = replicas
         self._sockets = sockets
         self._program = [*program]
         self._uses_template = uses_template
         self._allow_pickle = allow_pickle
+        self._trusted_keys = trusted_keys
         self._template: Template | None = None
         self._count = 0
         self._environment = environment(replicas)
@@ -96,6 +105,8 @@ class Launcher:
             name=layout.name,
             version=version,
             allow_pickle=self._allow_pickle,
+            trusted_keys=self._trusted_keys,
+            private=private_folder(socket),
             report=report_file(socket),
         )
         return ModelProcess(

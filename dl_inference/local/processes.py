@@ -11,6 +11,7 @@ import enum
 import errno
 import logging
 import os
+import shutil
 import signal
 import threading
 import time
@@ -164,6 +165,7 @@ class ModelProcess:
         self.report = read(report_file(self._socket))
         for file in (self._socket, report_file(self._socket), new_file(report_file(self._socket))):
             file.unlink(missing_ok=True)
+        shutil.rmtree(private_folder(self._socket), ignore_errors=True)
         self.reason = reason if status is None else self._why(status)
 
     def _why(self, status: int) -> str:
@@ -201,6 +203,11 @@ class ModelProcess:
 def report_file(socket: Path) -> Path:
     """Return where a process with this socket tells how far it has come."""
     return socket.with_name(f"{socket.name}.report")
+
+
+def private_folder(socket: Path) -> Path:
+    """Return where a process with this socket may keep files of its own; they go with it."""
+    return socket.with_name(f"{socket.name}.files")
 
 
 def resident_bytes(pid: int) -> int:

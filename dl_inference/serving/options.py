@@ -32,6 +32,10 @@ class ServeOptions(BaseModel):
     limits: dict[str, str] = Field(
         default={}, description="Limits and other numbers of model.yaml that win over it and the environment."
     )
+    trusted_keys: Path | None = Field(
+        default=None, description="Public keys (ssh-keygen's ALLOWED SIGNERS); only folders signed by one are loaded."
+    )
+    private: Path | None = Field(default=None, description="Where the checked copy of a signed folder is made.")
     report: Path | None = Field(default=None, description="Where it tells how far it has come (serving/report.py).")
     registration: Registration | None = Field(
         default=None,
