@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -128,6 +130,31 @@ def test_links_that_are_swapped_as_kubernetes_does_are_followed_and_nothing_is_w
         traffic.wait_for("B")
     assert traffic.failures == {}
     assert set(traffic.answers) == {"A", "B"}
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
+def test_with_trusted_keys_only_signed_versions_go_live_and_their_copies_go_with_them(run, models, tmp_path: Path):
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True, capture_output=True)
+    (tmp_path / "trusted").write_text(f"m {key.with_suffix('.pub').read_text()}")
+
+    def sign(folder: Path) -> None:
+        subprocess.run("sha256sum model.pt2 > SHA256SUMS", shell=True, check=True, cwd=folder)
+        command = ["ssh-keygen", "-Y", "sign", "-f", key, "-n", "dl-inference", folder / "SHA256SUMS"]
+        subprocess.run(command, check=True, capture_output=True)
+
+    sign(write_model(models / "m" / "1", "A"))
+    (tmp_path / "t").mkdir()
+    serve = Serve(run, models, "--trusted-keys", str(tmp_path / "trusted"), env={"TMPDIR": str(tmp_path / "t")})
+    with Traffic(serve.address, "m") as traffic:
+        traffic.wait_for("A")
+        write_model(models / "m" / "2", "B")
+        wait_quarantined(serve, "m", 2, "signature", "this server takes signed folders only")
+        sign(models / "m" / "2")
+        traffic.wait_for("B")
+        sockets = Path(re.search(r"serving m version 2 on unix:(\S+)", serve.process.log)[1]).parent
+        wait_until(lambda: len([*sockets.glob("*.files")]) == 1, f"one copy is left: {[*sockets.iterdir()]}", START_S)
+    assert traffic.failures == {}
 
 
 MODEL = "import torch\ndef Model(): return torch.nn.Linear(1, 1)\n"
