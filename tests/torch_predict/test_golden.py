@@ -150,6 +150,12 @@ def test_samples_without_an_expected_answer_tell_where_they_got_nan(load):
     assert sorted(report.nan.values()) == [(), ("jsonData",)]
 
 
+def test_an_array_tells_where_it_holds_nan_or_infinity_too(load):
+    for value, outputs in ((float("nan"), ("output",)), (float("inf"), ("output",)), (1.0, ())):
+        request = {"data": {"tensor": {"shape": [1, 2], "values": [value, 1.0]}}}
+        assert [*load([{"request": request}]).nan.values()] == [outputs]
+
+
 def compared(expect: Any, kind: str, value: Any, **settings: Any) -> str:
     return difference(Sample("strData", "", expect=expect), Answer(kind, value, ["t:0"]), Golden(**settings))
 

@@ -19,7 +19,7 @@ from torch_predict import server
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
 
 LIST = "find . -type f ! -name 'SHA256SUMS*' | sort | xargs sha256sum > SHA256SUMS"
-RAN = "import pathlib\npathlib.Path({!r}).touch()\n"
+RAN = "import pathlib\npathlib.Path({!r}).write_text(__file__)\n"
 
 
 class Signer:
@@ -88,6 +88,7 @@ def test_a_signed_version_is_loaded_from_a_private_copy(serve, folder, signers, 
     report, has_run = serve(folder)
     assert (report.reason, has_run) == ("here it would listen", True)
     copied = {str(each.relative_to(tmp_path / "private")) for each in (tmp_path / "private").rglob("*.p*")}
+    assert (tmp_path / "ran").read_text() == str(tmp_path / "private" / "m" / "2" / "processor.py")
     assert copied == {"m/2/model.pt", "m/2/model.py", "m/2/processor.py"}
     assert (tmp_path / "private").stat().st_mode & 0o777 == 0o700
 

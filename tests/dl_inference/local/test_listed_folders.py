@@ -53,3 +53,5 @@ def test_a_complete_version_is_taken_at_once_whatever_the_others_have(root):
     assert seen(models) == ["2/SHA256SUMS and 1 more"]
     write_model(root / "m" / "1", "C")  # which has no list
     assert seen(models) == []
+    listed(write_model(root / "m" / "3", "D"))
+    assert (seen(models), models.is_settling) == ([], True)

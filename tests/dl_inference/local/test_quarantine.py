@@ -159,6 +159,15 @@ def test_a_new_content_of_a_version_that_is_not_the_default_is_compared_with_the
     assert kept_out(stage) == [(1, "compare")]
 
 
+def test_a_version_that_is_served_beside_the_default_may_differ_from_it(stage):
+    stage.want(layout(2, keys={1: "one", 2: "two"}))
+    ready(stage, 0, IMAGES)
+    stage.want(layout(1, 2, keys={1: "one", 2: "two"}))
+    ready(stage, 1, FEWER)
+    assert kept_out(stage) == []
+    assert sorted(stage.serves()) == [1, 2]
+
+
 def test_nan_where_the_live_version_answers_numbers_keeps_a_version_out(stage):
     stage.want(layout(1))
     ready(stage, 0, Report(nan={"a": (), "b": ("output",)}))
