@@ -17,7 +17,7 @@ from fixtures.serve_process import START_S, Serve, Traffic, is_running, write_mo
 
 pytestmark = pytest.mark.timeout(400)
 
-LOAD_S = 60
+LOAD_S = 120
 
 
 @pytest.fixture
