@@ -1,8 +1,8 @@
 """Write the generated pages of docs/: ``make docs``. tests/project/test_docs.py fails while one of them is stale.
 
 configuration.md comes from `access.config`; errors.md from the native error table and torch_predict's exceptions;
-limits.md from `dl_inference.serving.limits`; registry-schema.md from `dl_inference.registry.schema`; api.md from the
-docstrings of the client and of the hooks (`generate_api.py`).
+limits.md from `dl_inference.serving.limits`; model.schema.json from `torch_predict.config`; registry-schema.md from
+`dl_inference.registry.schema`; api.md from the docstrings of the client and of the hooks (`generate_api.py`).
 """
 
 import inspect
@@ -23,6 +23,7 @@ from dl_inference.registry import schema  # noqa: E402
 from dl_inference.serving.limits import CommonLimits, ServerLimits  # noqa: E402
 from tf_predict.server import ALWAYS  # noqa: E402
 from torch_predict import errors as model_errors  # noqa: E402
+from torch_predict.config import ModelSettings  # noqa: E402
 
 _HEAD = """\
 # Errors
@@ -213,11 +214,19 @@ def limits_page() -> str:
     return _LIMITS + "".join(rows)
 
 
+def model_schema() -> str:
+    """Return docs/model.schema.json: what model.yaml may say, for editors and for checks elsewhere."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **ModelSettings.model_json_schema()}
+    schema |= {"title": "model.yaml", "description": "Settings of a dl-inference model folder: docs/torch_predict.md."}
+    return json.dumps(schema, indent=1) + "\n"
+
+
 PAGES = {
     "api.md": api_page,
     "configuration.md": reference.markdown,
     "errors.md": errors_page,
     "limits.md": limits_page,
+    "model.schema.json": model_schema,
     "registry-schema.md": schema_page,
 }
 

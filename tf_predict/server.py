@@ -23,6 +23,7 @@ from dl_inference.serving import ending, log
 from dl_inference.serving.limits import CommonLimits
 from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.options import ServeOptions
+from dl_inference.serving.report import Reporter
 from dl_inference.serving.settings import ModelFolderError
 from dl_inference.serving.signals import Signals
 from tf_predict import admin, repository
@@ -108,6 +109,7 @@ def serve(options: ServeOptions, *, settings: ServerSettings | None = None, load
 
 def _load(options: ServeOptions, settings: ServerSettings | None, load: Load) -> _Loaded | None:
     """Return what is to be served; None, with the reason in the log, where that cannot be."""
+    reporter = Reporter(options.report)
     try:
         settings = settings or ServerSettings.from_environment(os.environ)
         if options.admin is not None:
@@ -115,15 +117,21 @@ def _load(options: ServeOptions, settings: ServerSettings | None, load: Load) ->
         options = options.checked()
         given = options.given(os.environ)
         settings = settings.completed(tensorflow_threads=options.threads)
+        if options.trusted_keys is not None:
+            reporter.at("signature")
+            text = "is TensorFlow's, and signatures of such folders are not checked"
+            raise LoadError(options.model_dir, text, "serve it without --trusted-keys, or by tensorflow_model_server")
         folder = repository.find(options.model_dir, given)
         chosen = folder.chosen(options.version)
         versions = Versions(options.name or folder.name, folder.settings)
         announcement = Announcement(options.registration or registry.read(os.environ), "tf_predict")
         announcement.check(options.listen, _served(versions, [version.number for version in chosen]))
         loader = Loader(versions, load, settings.tensorflow_threads, given)
+        reporter.at("load")
         for version in chosen:
             loader.load(folder, version)
     except _CANNOT_SERVE as error:
+        reporter.failed(error)
         _LOGGER.error("cannot serve %s:\n%s", options.model_dir, error)
         return None
     followed = folder.path if options.version is None else None

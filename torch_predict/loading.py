@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dl_inference.serving.load_error import LoadError
+from dl_inference.serving.report import Reporter
 from dl_inference.variables import variable
 from torch_predict import context, hooks, modules, repository
 from torch_predict.arguments import Form, arguments_of
@@ -23,15 +24,22 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def load_predictor(
-    folder: repository.ModelFolder, version: repository.Version, *, allow_pickle: bool, settings: ServerSettings
+    folder: repository.ModelFolder,
+    version: repository.Version,
+    *,
+    allow_pickle: bool,
+    settings: ServerSettings,
+    reporter: Reporter | None = None,
 ) -> Predictor:
-    """Load one version with its hooks and warm it up.
+    """Load one version with its hooks, warm it up, and compare its answers with those that the folder expects.
 
     Changes the working directory and ``sys.path`` of the process to the version's folder.
 
     Raises:
-        LoadError: model, model.py or processor.py are not what they should be, or the device is not there.
+        LoadError: model, model.py, processor.py or an answer are not what they should be, or the device is not there.
     """
+    reporter = reporter or Reporter()
+    reporter.at("load")
     started = time.monotonic()
     _LOGGER.info("loading %s (%s)", version.file, version.runtime.name)
     import torch  # noqa: PLC0415  (takes seconds: not before the folder is known to be good)
@@ -39,7 +47,7 @@ def load_predictor(
     from torch_predict.compiling import Compilation  # noqa: PLC0415  (torch)
     from torch_predict.predictor import Predictor  # noqa: PLC0415  (torch)
     from torch_predict.proof import prove  # noqa: PLC0415  (torch)
-    from torch_predict.warmup import warm_up  # noqa: PLC0415  (torch)
+    from torch_predict.warmup import require, warm_up  # noqa: PLC0415  (torch)
 
     torch.set_num_threads(settings.torch_threads)
     device = _device(settings.torch_device)
@@ -61,13 +69,25 @@ def load_predictor(
     predictor = Predictor(model, own, device, folder.settings.class_names, signature)
     _LOGGER.info("loaded on %s in %.1f s", device, time.monotonic() - started)
     started = time.monotonic()
-    warmed = warm_up(predictor, folder.path)
+    reporter.at("warm-up")
+    warmed = warm_up(predictor, folder.path, folder.settings.golden)
     context.enter(None)
     if warmed.samples:
         _LOGGER.info("warmed up with %d samples in %.1f s", warmed.samples, time.monotonic() - started)
     if compilation is not None:
         compilation.check(version.file)
+    reporter.at("golden")
+    if folder.settings.golden.required:
+        require(warmed, folder.path)
+    declared = predictor.metadata
     predictor.learn(warmed.inputs, warmed.outputs)
+    reporter.found(
+        predictor.metadata.inputs,
+        predictor.metadata.outputs,
+        optional=predictor.optional_inputs,
+        learned=("" if declared.inputs else warmed.digest, "" if declared.outputs else warmed.digest),
+        nan=warmed.nan,
+    )
     predictor.joining = prove(predictor, folder.settings.batching, folder.path)
     _LOGGER.info("%s", predictor.joining.reason)
     return predictor

@@ -91,6 +91,21 @@ def seen_outputs(outputs: dict[str, Array]) -> list[TensorSpec]:
     return [TensorSpec(name, _dtype_name(array), array.shape) for name, array in outputs.items()]
 
 
+def not_finite(outputs: dict[str, Array]) -> tuple[str, ...]:
+    """Return the outputs that hold NaN or infinity, as numbers or in JSON."""
+    return tuple(name for name, array in outputs.items() if _is_not_finite(name, array))
+
+
+def _is_not_finite(name: str, array: Array) -> bool:
+    if name == "jsonData":
+        found: list[str] = []
+        json.loads(array.item(), parse_constant=found.append)
+        return bool(found)
+    if array.dtype.kind in "SUOb":
+        return False
+    return not bool(np.isfinite(array.astype(np.float64)).all())
+
+
 def _dtype_name(array: Array) -> str:
     return "object" if array.dtype.kind in "SUO" else array.dtype.name
 

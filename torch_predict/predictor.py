@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -48,6 +48,18 @@ NOBODY = _Nobody()
 
 _MAX_TOLD = 64
 """Places of failures that are remembered; a model has a few."""
+
+
+class Observed(NamedTuple):
+    """What a sample showed: what the same request has in OIP, what it was answered, and where that is no number."""
+
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    answer: Answer
+    nan: tuple[str, ...]
+    """Outputs that hold NaN or infinity."""
+    is_method: bool = False
+    """It named a method, whose inputs and outputs are not those of other calls, and are left out."""
 
 
 class Predictor:
@@ -184,24 +196,30 @@ class Predictor:
             return Answer(item.kind, oip.outputs_of(self._infer(item.value, item.meta)), [])
         return answer_of(self.run(payload_of(item), item.meta, item.kind), item.kind, self._class_names)
 
-    def observe(self, sample: Sample) -> tuple[list[TensorSpec], list[TensorSpec]] | None:
-        """Answer a sample, and return which inputs and outputs the same request has in OIP; None of a method's.
+    @property
+    def optional_inputs(self) -> list[str]:
+        """Return the inputs that callers may leave out."""
+        return [] if self._has_input_hook else self.model.signature.optional()
+
+    def observe(self, sample: Sample) -> Observed:
+        """Answer a sample, and return what it showed.
 
         Raises: as `predict`.
         """
         context.enter(sample)
         payload = payload_of(sample)
         result = self._result(payload, sample.meta, sample.kind)
-        answer_of(self._sent(result, sample.kind), sample.kind, self._class_names)
+        answer = answer_of(self._sent(result, sample.kind), sample.kind, self._class_names)
         if self.hooks.method_of(sample.meta) is not None:  # it shows nothing of the calls that name none
-            return None
+            return Observed([], [], answer, (), is_method=True)
         if self._has_input_hook:
             inputs = [oip.seen_input("input", payload, None)]
         else:  # which gets a dict in JSON by the names of its own inputs
             dtype = str(self.model.dtype).removeprefix("torch.")
             named = self.model.named(payload, sample.kind)
             inputs = [oip.seen_input(name, array, dtype) for name, array in named.items()]
-        return inputs, oip.seen_outputs(oip.outputs_of(self._sent(result, "infer")))
+        outputs = oip.outputs_of(self._sent(result, "infer"))
+        return Observed(inputs, oip.seen_outputs(outputs), answer, oip.not_finite(outputs))
 
     def learn(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         """Fill `metadata` with what samples showed, where nothing better is known."""

@@ -113,7 +113,7 @@ def _shown(predictor: Predictor, plan: Joining, folder: Path) -> str:
 def _inputs(predictor: Predictor, folder: Path) -> Iterator[tuple[Any, Call]]:
     """Yield what the model gets of the folder's samples, and how it is called with that."""
     for sample in samples.read(folder)[0]:
-        if sample.is_refused:
+        if sample.error is not None:
             continue
         try:
             with torch.no_grad():

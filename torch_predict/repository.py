@@ -58,7 +58,7 @@ def find(path: Path, given: Given = NOTHING) -> ModelFolder:
     found, problems = _inspect(path.resolve(), given)
     if found is None or problems:
         raise ModelFolderError(problems)
-    return found
+    return found  # with the faults of single versions, which concern nobody who serves another one
 
 
 def check(path: Path, given: Given = NOTHING, *, allow_pickle: bool = False) -> list[Problem]:
@@ -72,6 +72,7 @@ def check(path: Path, given: Given = NOTHING, *, allow_pickle: bool = False) -> 
     found, problems = _inspect(path.resolve(), given)
     # What is installed in another interpreter is not known here.
     has_own_packages = found is not None and found.settings.python is not None
+    problems += [problem for each in (found.faults if found is not None else {}).values() for problem in each]
     for version in found.versions if found is not None else ():
         if (
             version.runtime.runs_code(version.file)
@@ -125,16 +126,18 @@ def _inspect(path: Path, given: Given) -> tuple[ModelFolder | None, list[Problem
     problems: list[Problem] = []
     settings = folder.read_settings(path, ModelSettings, given, problems)
     versions: list[Version] = []
+    faults: dict[int, tuple[Problem, ...]] = {}
     for number, place in _version_folders(path, problems).items():
         try:
             file = _model_file(place)
             versions.append(Version(number, place, file, _runtime_of(file)))
         except LoadError as error:
-            problems.append(error.problem)
+            faults[number] = (error.problem,)
     problems += _python_problems(path, settings)
-    if versions:
-        problems += folder.missing_versions(path, settings, versions)
-    return (ModelFolder(path.name, path, settings, tuple(versions)) if versions else None), problems
+    if not versions:
+        return None, problems + [problem for each in faults.values() for problem in each]
+    problems += folder.missing_versions(path, settings, versions, faults)
+    return ModelFolder(path.name, path, settings, tuple(versions), faults), problems
 
 
 def _python_problems(path: Path, settings: ModelSettings) -> list[Problem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ FILE = Path("samples") / "expected.json"
 _REMEDY = 'write a list of cases, each {"request": ...} with a SeldonMessage in JSON'
 
 MAX_CASES = 16
-"""More of them warm nothing that these have not."""
+"""More of them, where they expect no answer, warm nothing that these have not."""
 
 
 @dataclass(frozen=True)
@@ -31,35 +32,79 @@ class Sample:
     request_id: str = "warm-up"
     case: int = 0
     """The how manieth of the file."""
-    is_refused: bool = False
-    """Whether it is one that the model should answer with an error."""
+    expect: dict[str, Any] | None = None
+    """The part of the answer that must be there; None where nothing is expected."""
+    error: dict[str, Any] | None = None
+    """In place of it, the error that it must fail with."""
+    tolerance: float = 0.0
+    """By how much numbers may differ."""
+    digest: str = ""
+    """Tells requests apart, whatever their place in the file."""
+
+    @property
+    def is_golden(self) -> bool:
+        """Whether it says what is to come of it."""
+        return self.expect is not None or self.error is not None
+
+
+class Uncompared(Problem):
+    """A problem that keeps an expected answer, or what may be one, from being compared."""
 
 
 def read(folder: Path) -> tuple[list[Sample], list[Problem]]:
-    """Return the first samples of a model folder, and what is wrong with others; nothing without an expected.json."""
+    """Return the samples of a model folder, and what is wrong with others; nothing without an expected.json.
+
+    Of those that expect no answer, only the first few.
+    """
     file = folder / FILE
     if not file.is_file():
         return [], []
     try:
         cases = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        return [], [Problem(str(file), f"cannot be read as JSON: {error}", "correct or remove it")]
+        return [], [Uncompared(str(file), f"cannot be read as JSON: {error}", "correct or remove it")]
     if not isinstance(cases, list):
-        return [], [Problem(str(file), f"holds a {type(cases).__name__}, not a list of cases", _REMEDY)]
-    samples, problems = [], []
-    for index, case in enumerate(cases[:MAX_CASES]):
+        return [], [Uncompared(str(file), f"holds a {type(cases).__name__}, not a list of cases", _REMEDY)]
+    samples: list[Sample] = []
+    problems: list[Problem] = []
+    for index, case in enumerate(cases):
         try:
+            if index >= MAX_CASES and not _is_golden(case):
+                continue
             sample = _sample(case["request"], file.parent)
+            if sample is not None:
+                sample = replace(sample, case=index, **_expected(case), digest=_digest(case["request"]))
         except OSError as error:
             text = f"case {index} names {error.filename}, which cannot be read: {error.strerror}"
-            problems.append(Problem(str(file), text, "put the file there, or correct the case"))
+            problems.append(_problem_of(case)(str(file), text, "put the file there, or correct the case"))
         except (EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
             text = f"case {index} cannot be read: {type(error).__name__}: {error}"
-            problems.append(Problem(str(file), text, _REMEDY))
+            problems.append(_problem_of(case)(str(file), text, _REMEDY))
         else:
             if sample is not None:
-                samples.append(replace(sample, case=index, is_refused="error" in case))
+                samples.append(sample)
     return samples, problems
+
+
+def _is_golden(case: Any) -> bool:
+    return isinstance(case, dict) and ("expect" in case or "error" in case)
+
+
+def _problem_of(case: Any) -> type[Problem]:
+    return Uncompared if _is_golden(case) else Problem
+
+
+def _expected(case: dict[str, Any]) -> dict[str, Any]:
+    """Return what a case says of its answer."""
+    found = {"expect": case.get("expect"), "error": case.get("error"), "tolerance": float(case.get("tolerance", 0.0))}
+    for name in ("expect", "error"):
+        if not isinstance(found[name], dict | None):
+            raise TypeError(f"{name} is a {type(found[name]).__name__}, not an object")
+    return found
+
+
+def _digest(request: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(request, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
 def _sample(request: dict[str, Any], folder: Path) -> Sample | None:

@@ -19,9 +19,10 @@ from dl_inference.messages import DESCRIPTORS
 from dl_inference.registry.announcing import registration as registry
 from dl_inference.registry.announcing.registration import Announcement, Served
 from dl_inference.registry.zookeeper import RegistryError
-from dl_inference.serving import ending, forked, log
+from dl_inference.serving import ending, forked, log, manifest, trust
 from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.options import ServeOptions
+from dl_inference.serving.report import Reporter
 from dl_inference.serving.settings import ModelFolderError
 from dl_inference.serving.signals import Signals
 from torch_predict import repository
@@ -64,12 +65,22 @@ def serve(
     Returns: the exit status: 0 after a clean drain, 1 when the start failed or calls were cut off.
     """
     log.begin()
+    reporter = Reporter(options.report)
     with Signals() as signals:
         try:
             settings = settings or ServerSettings.from_environment(os.environ)
             options = options.checked()
             folder = repository.find(options.model_dir, options.given(os.environ))
             chosen = folder.chosen(options.version)[-1]
+            if options.trusted_keys is not None:
+                copy = trust.checked_copy(folder.path, chosen.path, options.trusted_keys, options.private, reporter)
+                folder = repository.find(copy, options.given(os.environ))
+                chosen = folder.chosen(chosen.number)[-1]
+            else:
+                reporter.at("manifest")
+                others = [each.path for each in folder.versions if each != chosen]
+                for place in dict.fromkeys((folder.path, chosen.path)):
+                    manifest.check(place, others)
             name = options.name or folder.name
             served = _served((name, *folder.settings.aliases), chosen.number, folder.settings.labels)
             announcement = Announcement(options.registration or registry.read(os.environ), "torch_predict")
@@ -77,7 +88,9 @@ def serve(
             settings = settings.completed(
                 torch_device=folder.settings.device_of(options.instance), torch_threads=options.threads
             )
-            predictor = load_predictor(folder, chosen, allow_pickle=options.allow_pickle, settings=settings)
+            predictor = load_predictor(
+                folder, chosen, allow_pickle=options.allow_pickle, settings=settings, reporter=reporter
+            )
             document = worker_config(
                 options, folder, chosen, predictor.metadata, joins=predictor.is_joining
             ).model_dump_json()
@@ -85,6 +98,7 @@ def serve(
             bound = _start(worker)
             announcement.open(bound)
         except _CANNOT_SERVE as error:
+            reporter.failed(error)
             _LOGGER.error("cannot serve %s:\n%s", options.model_dir, error)
             return 1
         signals.queue()

@@ -121,6 +121,10 @@ class Signature:
         name = next(iter(required or takes), None)
         return None if len(required) > 1 or name is None or name.endswith(OPEN) else name
 
+    def optional(self) -> list[str]:
+        """Return the inputs that a request may leave out."""
+        return [name for name, is_required in self._takes(()).items() if not is_required]
+
     @property
     def is_open(self) -> bool:
         """Whether it takes dicts or lists of tensors, whose keys or length only the model knows."""

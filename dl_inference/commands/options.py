@@ -3,11 +3,13 @@
 import enum
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dl_inference.serving import log
+from dl_inference.variables import variable
 
 Level = enum.StrEnum("Level", log.LEVELS)  # type: ignore[misc]  # its members are that list
 
@@ -39,6 +41,16 @@ Listen = Annotated[
 ]
 Admin = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Address of the HTTP admin port: /metrics /ready /live /status.")
+]
+TrustedKeys = Annotated[
+    Path | None,
+    typer.Option(
+        "--trusted-keys",
+        metavar="FILE",
+        envvar=variable("trusted_keys"),
+        show_envvar=False,
+        help="Load only model folders that are signed by one of these public keys (ssh-keygen's ALLOWED SIGNERS).",
+    ),
 ]
 AllowPickle = Annotated[
     bool,

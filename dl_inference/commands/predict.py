@@ -18,12 +18,14 @@ from dl_inference.commands.options import (
     Listen,
     LogLevel,
     Register,
+    TrustedKeys,
     Weight,
     whole,
 )
 from dl_inference.local import model_server
 from dl_inference.registry.announcing import registration
 from dl_inference.registry.zookeeper import RegistryError
+from dl_inference.serving import trust
 from dl_inference.serving.folder import kind_of
 from dl_inference.serving.options import DEFAULT_LISTEN, ServeOptions
 from dl_inference.serving.settings import ModelFolderError
@@ -47,6 +49,7 @@ def predict(  # noqa: PLR0913  (the options of the command)
         str | None, typer.Option(metavar="NAME", help="Name of the model; default: the folder's name.")
     ] = None,
     allow_pickle: AllowPickle = False,
+    trusted_keys: TrustedKeys = None,
     log_level: LogLevel = None,
     limit: Annotated[
         list[str] | None,
@@ -75,6 +78,7 @@ def predict(  # noqa: PLR0913  (the options of the command)
             name=model_name,
             version=model_version,
             allow_pickle=allow_pickle,
+            trusted_keys=_checked(trusted_keys),
             limits=_limits(limit or []),
             registration=place,
         )
@@ -100,6 +104,17 @@ def _run(options: ServeOptions) -> int:
 
                 return predict_run.run(options)
     return model_server.run(options)
+
+
+def _checked(keys: Path | None) -> Path | None:
+    """Return where the trusted keys are, from wherever the model's code goes."""
+    if keys is None:
+        return None
+    try:
+        trust.check_keys(keys)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--trusted-keys") from error
+    return keys.absolute()
 
 
 def _listed(name: str) -> list[str]:

@@ -53,6 +53,7 @@ def run(options: ServeOptions, program: Sequence[str] = model_server.PROGRAM) ->
                 program,
                 uses_template=program is model_server.PROGRAM,
                 allow_pickle=options.allow_pickle,
+                trusted_keys=options.trusted_keys,
             )
             service = LocalService(
                 OneFolder(layout),

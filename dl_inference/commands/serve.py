@@ -14,6 +14,7 @@ from dl_inference.commands.options import (
     Listen,
     LogLevel,
     Register,
+    TrustedKeys,
     Weight,
     whole,
 )
@@ -45,6 +46,7 @@ def serve(  # noqa: PLR0913  (the options of the command)
             help="Install the requirements.txt of each PyTorch model folder into an environment of its own.",
         ),
     ] = False,
+    trusted_keys: TrustedKeys = None,
     log_level: LogLevel = None,
     register: Register = None,
     advertise: Advertise = None,
@@ -68,5 +70,5 @@ def serve(  # noqa: PLR0913  (the options of the command)
     if not has_table:
         log.begin()
     registration = {"register": register, "advertise": advertise, "weight": weight, "capacity": capacity}
-    options = serve_run.Options(flags, replicas, allow_pickle, registration, make_environments)
+    options = serve_run.Options(flags, replicas, allow_pickle, registration, make_environments, trusted_keys)
     raise typer.Exit(serve_run.run(models_dir, options, has_table=has_table))

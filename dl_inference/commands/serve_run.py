@@ -23,7 +23,7 @@ from dl_inference.local.locked_folders import InUseError, locked, socket_folder
 from dl_inference.local.service import LocalService
 from dl_inference.registry.announcing.registration import Announcement, read
 from dl_inference.registry.zookeeper import RegistryError
-from dl_inference.serving import descriptors, listening
+from dl_inference.serving import descriptors, listening, trust
 from dl_inference.serving.folder import holds_versions, is_model_folder
 
 
@@ -37,6 +37,7 @@ class Options:
         allow_pickle: passed on to the model processes.
         makes_environments: install the requirements.txt of folders.
         registration: options about the registry (`registry.announcing.registration.read`).
+        trusted_keys: passed on to the model processes.
     """
 
     flags: Mapping[str, Any]
@@ -44,6 +45,7 @@ class Options:
     allow_pickle: bool
     registration: Mapping[str, Any]
     makes_environments: bool = False
+    trusted_keys: Path | None = None
 
 
 def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequence[str] = model_server.PROGRAM) -> int:
@@ -63,6 +65,8 @@ def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequenc
         config = access_settings.read_without_file({"expose_endpoints": True}, options.flags)
         if fault := _fault(models_dir):
             raise StartError(fault)
+        if options.trusted_keys is not None:
+            trust.check_keys(options.trusted_keys)
         for address in [*config.listen, *([config.admin] if config.admin else [])]:
             listening.check(address)  # before models load for half a minute
         announcement = Announcement(read(os.environ, **options.registration), "dl-inference serve")
@@ -77,6 +81,7 @@ def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequenc
                 uses_template=program is model_server.PROGRAM,
                 allow_pickle=options.allow_pickle,
                 makes_environments=options.makes_environments,
+                trusted_keys=options.trusted_keys.absolute() if options.trusted_keys is not None else None,
             )
             service = LocalService(
                 models_dir,

@@ -53,7 +53,7 @@ def folders(status: Mapping[str, Any], before: Mapping[str, Any], seconds: float
             Text(folder["name"]),
             Text(folder["state"], _STATE_STYLES.get(folder["state"], "red")),
             Text(f"{ready}/{replicas}" if replicas else "", "" if ready == replicas else "red"),
-            Text(", ".join(f"{version['version']}{'' if version['serves'] else ' (new)'}" for version in each)),
+            Text(", ".join(f"{version['version']}{_standing(version)}" for version in each)),
             *_traffic(model, before, seconds),
             _alarming(restarts),
             Text(folder["kind"] or ""),
@@ -167,6 +167,12 @@ def _pick_weight(endpoint: Mapping[str, Any]) -> Text:
 def _last_ejection(endpoint: Mapping[str, Any]) -> Text:
     last = endpoint.get("last_ejection")
     return Text(f"{last['seconds_ago']:.0f} s ago: {last['reason']}") if last else Text()
+
+
+def _standing(version: Mapping[str, Any]) -> str:
+    if version["serves"]:
+        return ""
+    return " (quarantined)" if version.get("state") == "quarantined" else " (new)"
 
 
 def _labels(model: Mapping[str, Any]) -> Iterator[str]:

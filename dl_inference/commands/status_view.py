@@ -75,8 +75,7 @@ def _problems(status: Mapping[str, Any]) -> Iterator[Text]:
     if control.get("refused"):
         yield Text(f"the data plane refused the newest state: {plain(control['refused'])}", style="red")
     for folder in control.get("folders") or ():
-        if folder["reason"]:
-            yield Text(f"{folder['name']}: {'; '.join(map(plain, folder['reason'].splitlines()))}", style="red")
+        yield from _folder_problems(folder)
         yield from _suspects(folder)
     for cluster in status.get("clusters", ()):
         count = len(cluster["endpoints"])
@@ -113,6 +112,22 @@ def _suspects(folder: Mapping[str, Any]) -> Iterator[Text]:
         suspects = [each["fingerprint"] for each in found if not each["is_refused"]]
         if suspects:
             yield Text(f"{label}: runs alone, as a process died with it: {', '.join(suspects)}", style="yellow")
+
+
+def _folder_problems(folder: Mapping[str, Any]) -> Iterator[Text]:
+    for each in folder.get("quarantined", ()):
+        yield Text(f"{folder['name']}: {_quarantine(each)}", style="red")
+    if folder["reason"] and not folder.get("quarantined"):  # of a process that had served
+        yield Text(f"{folder['name']}: {'; '.join(map(plain, folder['reason'].splitlines()))}", style="red")
+
+
+def _quarantine(each: Mapping[str, Any]) -> str:
+    """Return a version that is kept from calls, with everything that is known of why."""
+    what = "the folder" if each["version"] is None else f"version {each['version']}"
+    since = time.strftime("%H:%M:%S", time.localtime(each["since_unix_s"]))
+    remedy = each["remedy"] if each["remedy"] not in each["reason"] else ""
+    text = "; ".join(map(plain, [*each["reason"].splitlines(), *([remedy] if remedy else [])]))
+    return f"{what} quarantined since {since}, step {each['step']}: {text}; tried again {each['next_try']}"
 
 
 def _tables(status: Mapping[str, Any], before: Mapping[str, Any], seconds: float) -> Iterator[FittedTable]:

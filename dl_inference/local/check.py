@@ -78,7 +78,7 @@ def check(folder: Path, *, allow_pickle: bool) -> Checked:
             problems += saved_models.check(folder, given)
         else:
             problems += repository.check(folder, given, allow_pickle=allow_pickle)
-        found, settings = _described(layout, given) if layout is not None else ({}, {})
+        found, settings = _described(layout, given) if layout is not None and not layout.faults else ({}, {})
     except OSError as error:
         problems.append(Problem(str(error.filename or folder), f"cannot be read: {error.strerror}"))
         found, settings = {}, {}

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from dl_inference.local.layout import FolderError, Layout, inspect
 from dl_inference.local.look import Look, difference, look
+from dl_inference.local.quarantine import words
+from dl_inference.serving import manifest
 from dl_inference.serving.folder import is_model_folder
 from dl_inference.serving.settings import ModelFolderError
 
@@ -84,7 +86,17 @@ class ModelsDir:
         # By the file system's clock, one that was renamed in has been still for long; where that clock cannot be
         # believed, or the folder is gone, what counts is how long it was seen like this.
         is_old = seen is not None and time.time() - seen.touched_at >= SETTLE_S
-        return force or is_old or now - since >= SETTLE_S
+        return force or is_old or now - since >= SETTLE_S or self._is_complete(name, seen)
+
+    def _is_complete(self, name: str, seen: Look | None) -> bool:
+        """Tell whether everything that has changed is as a SHA256SUMS says: then there is nothing to wait for."""
+        if seen is None:
+            return False
+        root, before = self._root / name, self._accepted.get(name)
+        former = before.files if before is not None else {}
+        changed = [file for file in seen.files.keys() | former.keys() if seen.files.get(file) != former.get(file)]
+        places = {root / file.partition("/")[0] if _in_version(file) else root for file in changed}
+        return bool(places) and all(map(manifest.is_complete, places))
 
     def _change(self, name: str, *, force: bool) -> Change:
         seen, _ = self._candidates.pop(name)
@@ -97,9 +109,14 @@ class ModelsDir:
         try:
             return Change(name, inspect(self._root / name, seen), because)
         except ModelFolderError as error:
-            return Change(name, FolderError(str(error)), because)
+            return Change(name, FolderError(*words(error.problems)), because)
         except Exception as error:  # whatever a file of a stranger's makes a parser raise: the other folders go on
-            return Change(name, FolderError(f"{self._root / name}: {type(error).__name__}: {error}"), because)
+            return Change(name, FolderError(f"{self._root / name}: {type(error).__name__}: {error}", ""), because)
+
+
+def _in_version(file: str) -> bool:
+    first, slash, _ = file.partition("/")
+    return bool(slash) and first.isascii() and first.isdecimal()
 
 
 def model_names(root: Path) -> set[str]:

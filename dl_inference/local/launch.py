@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import time
@@ -16,7 +17,7 @@ from dl_inference.local.environments import requirements_of, without_ours
 from dl_inference.local.fork import Template
 from dl_inference.local.layout import Layout
 from dl_inference.local.locked_folders import SOCKET_NAME_BYTES
-from dl_inference.local.processes import ModelProcess, State, metrics_file
+from dl_inference.local.processes import ModelProcess, State, metrics_file, private_folder, report_file
 from dl_inference.registry.variables import is_about_registry
 from dl_inference.serving.folder import Kind
 from dl_inference.serving.options import ServeOptions
@@ -41,9 +42,10 @@ class Launcher:
         uses_template: fork PyTorch processes from one that has imported torch; `program` is ours.
         allow_pickle: passed on.
         makes_environments: install the requirements.txt of folders.
+        trusted_keys: passed on.
     """
 
-    def __init__(  # noqa: PLR0913  (what the command line says)
+    def __init__(  # noqa: PLR0913  (what `serve` was told)
         self,
         sockets: Path,
         replicas: int,
@@ -52,6 +54,7 @@ class Launcher:
         uses_template: bool,
         allow_pickle: bool,
         makes_environments: bool = False,
+        trusted_keys: Path | None = None,
     ) -> None:
         self.replicas = replicas
         self._sockets = sockets
@@ -59,6 +62,7 @@ class Launcher:
         self._uses_template = uses_template
         self._allow_pickle = allow_pickle
         self._makes_environments = makes_environments
+        self._trusted_keys = trusted_keys
         self._template: Template | None = None
         self._count = 0
         self._environment = environment()
@@ -113,8 +117,17 @@ class Launcher:
             limits=dict(layout.limits),
             instance=index,
             threads=max(1, state.cores() // (layout.instances or self.replicas)),
+            trusted_keys=self._trusted_keys,
+            private=private_folder(socket),
+            report=report_file(socket),
         )
-        return ModelProcess(f"{layout.name}@{version}/{index}", self._launch(layout, version, options), socket)
+        return ModelProcess(
+            f"{layout.name}@{version}/{index}",
+            self._launch(layout, version, options),
+            socket,
+            layout.load_timeout_ms / 1000,
+            layout.max_load_memory_bytes,
+        )
 
     def hands(self, layout: Layout, version: int) -> Path | None:
         """Return the file in which the processes of a version say which calls they have; None: they say nothing."""
@@ -129,6 +142,10 @@ class Launcher:
         requirements = None
         if self._makes_environments and layout.kind == "PyTorch":
             requirements = requirements_of(layout.places[version], layout.path)
+        if self._trusted_keys is not None and (layout.python is not None or requirements is not None):
+            # It would run before the signature is checked.
+            what = "an interpreter (python)" if layout.python is not None else "packages (requirements.txt)"
+            raise OSError(errno.EPERM, f"the folder names {what}, which --trusted-keys does not allow: remove that")
         command, variables = start_of(layout, self._program, options, requirements)
 
         def launch(output: int) -> int:

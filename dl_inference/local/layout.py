@@ -17,7 +17,7 @@ from dl_inference.local.look import Look
 from dl_inference.local.upkeep import NO_LIMITS, Limits
 from dl_inference.names import NAME_RULE, is_name
 from dl_inference.problem import Problem
-from dl_inference.serving.folder import PYTORCH_FILES, Kind, kind_of
+from dl_inference.serving.folder import PYTORCH_FILES, Kind, chosen_numbers, kind_of, version_folders
 from dl_inference.serving.given import Given
 from dl_inference.serving.settings import FILE, ModelFolderError
 from tf_predict import repository as saved_models
@@ -25,7 +25,16 @@ from torch_predict import repository
 
 
 class FolderError(Exception):
-    """Why a folder cannot be served as it is; every problem on a line of its own."""
+    """Why a folder cannot be served as it is; every problem on a line of its own.
+
+    Args:
+        reason: why.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{reason}; {remedy}" if remedy else reason)
+        self.reason, self.remedy = reason, remedy
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,11 @@ class Layout:
         upkeep: when a process is replaced.
         python: interpreter of its processes; None: the server's own.
         limits: numbers that win over those of model.yaml and of the environment.
+        load_timeout_ms: how long a process may take to be ready.
+        max_load_memory_bytes: most resident memory that it may have until then.
+        allow_signature_change: whether a version may take over whose inputs or outputs differ.
+        faults: those of the versions that cannot be started as their files are -> why.
+        has_fallback: where the default has never served, the latest of the lower versions that does may stand in.
     """
 
     name: str
@@ -63,6 +77,11 @@ class Layout:
     limits: Mapping[str, str] = field(default_factory=dict)
     upkeep: Limits = NO_LIMITS
     python: Path | None = None
+    load_timeout_ms: int = 600_000
+    max_load_memory_bytes: int | None = None
+    allow_signature_change: bool = False
+    faults: Mapping[int, tuple[Problem, ...]] = field(default_factory=dict)
+    has_fallback: bool = False
 
 
 def inspect(folder: Path, seen: Look) -> Layout:
@@ -88,9 +107,10 @@ def inspect(folder: Path, seen: Look) -> Layout:
         found = saved_models.find(path, given) if kind == "TensorFlow" else repository.find(path, given)
     except ModelFolderError as error:
         raise ModelFolderError(problems + error.problems) from None
-    served = [each.number for each in found.chosen()]
     settings = found.settings
     places = {each.number: each.path for each in found.versions}
+    places |= {number: version_folders(path, [])[number] for number in found.faults}
+    served = chosen_numbers(settings, sorted(places))
     if kind == "TensorFlow":
         problems += _pytorch_models([path, *places.values()])
     problems += _wrong_names(folder, settings.labels, settings.aliases)
@@ -98,7 +118,7 @@ def inspect(folder: Path, seen: Look) -> Layout:
         raise ModelFolderError(problems)
     # What a process reads of model.yaml; a label of PyTorch's concerns the routes only, so that one that moves starts
     # nothing.
-    read = settings.model_dump(exclude={"versions", "labels"} if kind == "PyTorch" else {"versions"})
+    read = settings.model_dump(exclude=_NOT_READ | ({"labels"} if kind == "PyTorch" else set()))
     return Layout(
         name=name,
         path=path,
@@ -110,6 +130,11 @@ def inspect(folder: Path, seen: Look) -> Layout:
         labels=settings.labels,
         aliases=tuple(settings.aliases),
         timeout_ms=settings.timeout_ms,
+        load_timeout_ms=settings.load_timeout_ms,
+        max_load_memory_bytes=settings.max_load_memory_bytes,
+        allow_signature_change=getattr(settings, "allow_signature_change", False),  # only PyTorch's tells signatures
+        faults=found.faults,
+        has_fallback=settings.named_versions is None,
         **_of_processes(found),
     )
 
@@ -124,6 +149,12 @@ def _of_processes(found: repository.ModelFolder | saved_models.ModelFolder) -> d
         "upkeep": Limits(settings.max_memory, settings.max_age_s),
         "python": repository.interpreter(found.path, settings),
     }
+
+
+_NOT_READ = {
+    *("versions", "version_policy", "load_timeout_ms", "max_load_memory_bytes", "allow_signature_change", "golden"),
+}
+"""Settings that concern `serve`, or the first moments of a process: where they change, what serves stays."""
 
 
 def _pytorch_models(places: Iterable[Path]) -> list[Problem]:

@@ -8,6 +8,7 @@ one may go; that the routes are changed in between is the caller's business.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,9 @@ from typing import Any
 from dl_inference.local.hands import Hands
 from dl_inference.local.layout import FolderError, Layout
 from dl_inference.local.processes import ModelProcess
+from dl_inference.local.quarantine import Quarantine, words
 from dl_inference.local.replica import Replica
+from dl_inference.local.trial import quarantine, refusal
 
 log = logging.getLogger("serve")
 
@@ -39,6 +42,8 @@ class Group:
         hands: which requests processes died with; None: nobody writes that down.
         is_adopted: calls go here, or have gone.
         may_start: the files are still those that it is made from, so that a process that ended may be started again.
+        is_fallback: it stands in for a default that has never served.
+        quarantine: why it is kept from calls, while it has not taken over.
     """
 
     version: int
@@ -48,6 +53,8 @@ class Group:
     hands: Hands | None = None
     is_adopted: bool = False
     may_start: bool = True
+    is_fallback: bool = False
+    quarantine: Quarantine | None = None
 
     @property
     def ready(self) -> int:
@@ -56,8 +63,15 @@ class Group:
 
     @property
     def has_failed(self) -> bool:
-        """Whether a process has ended although nobody asked it to, and no other one came up since."""
-        return any(replica.reason for replica in self.replicas)
+        """Whether a process has ended although nobody asked it to, and no other one came up since; or cannot start."""
+        return self.quarantine is not None or any(replica.reason for replica in self.replicas)
+
+    @property
+    def state(self) -> str:
+        """Return where it stands: loading, quarantined, serving."""
+        if self.is_adopted:
+            return "serving"
+        return "loading" if self.quarantine is None else "quarantined"
 
     @property
     def is_coming_back(self) -> bool:
@@ -75,6 +89,11 @@ class Group:
         return self.hands.look() if self.hands is not None and has_died else []
 
     @property
+    def last_reason(self) -> str:
+        """Return why a process ended or was replaced last; empty when none ever was."""
+        return max(((each.last_at, each.last_reason) for each in self.replicas), default=(0.0, ""))[1]
+
+    @property
     def addresses(self) -> list[str]:
         """Return where calls may go: for each replica where it is, or was last; not to one that hangs, if others do."""
         known = [replica for replica in self.replicas if replica.address is not None]
@@ -90,15 +109,17 @@ class Model:
     Attributes:
         name: the folder's.
         layout: what it asked for when it could last be served; None: it never could, or it is gone.
-        problem: why it cannot be served as it is now; empty when it can.
+        problem: why nothing of it can be served as it is now; None when something can.
         groups: oldest first.
     """
 
     name: str
     layout: Layout | None = None
-    problem: str = ""
+    problem: Quarantine | None = None
     groups: list[Group] = field(default_factory=list)
     _default: Group | None = None
+    _make: Callable[[int], list[Replica]] = field(default=lambda version: [])
+    _hands: WrittenIn = field(default=lambda layout, version: None)
 
     def want(
         self, layout: Layout, replicas: int, start: Start, hands: WrittenIn = lambda layout, version: None
@@ -111,29 +132,28 @@ class Model:
             start: starts one.
             hands: where the processes of a version say which calls they have.
         """
-        self.layout, self.problem = layout, ""
+        self.layout, self.problem = layout, None
+        self._make = lambda version: _replicas(layout, version, layout.instances or replicas, start)
+        self._hands = hands
         for group in self.groups:
             group.may_start = layout.keys.get(group.version) == group.key
         for version in layout.served:
-            key = layout.keys[version]
-            if not any((group.version, group.key) == (version, key) for group in self.groups):
-                replicas_of = _replicas(layout, version, layout.instances or replicas, start)
-                path = hands(layout, version)
-                written = Hands(path, f"{layout.name}@{version}") if path is not None else None
-                self.groups.append(Group(version, key, replicas_of, layout.aliases, written))
+            self._add(layout, version)
         for group in self.groups:
             for replica in group.replicas:
                 replica.retry_now()
 
     def reject(self, error: FolderError) -> None:
         """The folder cannot be served as it is now: what runs goes on, but is not started again from other files."""
-        self.problem = str(error)
+        since = self.problem.since_unix_s if self.problem is not None else time.time()
+        self.problem = Quarantine(None, "find", error.reason, error.remedy, since)
+        log.error("%s: %s", self.name, self.problem.line)
         for group in self.groups:
             group.may_start = False
 
     def drop(self) -> None:
         """The folder is gone."""
-        self.layout, self.problem, self._default = None, "", None
+        self.layout, self.problem, self._default = None, None, None
 
     def step(self, may_start: Callable[[], bool]) -> None:
         """Look at every process; start those that are due, and let groups take over that are warm."""
@@ -144,13 +164,10 @@ class Model:
                     alone = not any(each.successor for each in group.replicas)
                     replica.step(may_start=group.may_start and may_start(), may_replace=alone)
         for group in self.groups:
-            if not group.is_adopted and self._is_wanted(group):
-                # All of them, so that a swap loses no capacity; the first one, where nobody answers otherwise.
-                enough = len(group.replicas) if any(each.ready for each in self._adopted()) else 1
-                if group.ready >= enough:
-                    group.is_adopted = True
-                    log.info("%s: version %d serves", self.name, group.version)
+            if not group.is_adopted and self._is_wanted(group) and group.replicas:
+                self._try(group)
         self._default = self._choose_default()
+        self._fall_back()
 
     def retire(self) -> list[ModelProcess]:
         """Take away and return the processes whose place another one has taken."""
@@ -186,11 +203,18 @@ class Model:
     def reason(self) -> str:
         """Return why the folder is not served as it is now; empty when it is, or is just loading."""
         if self.problem:
-            return self.problem
-        failed = {
-            replica.reason: group.version for group in self.groups for replica in group.replicas if replica.reason
+            return self.problem.text
+        failed = {group.quarantine.text: group.version for group in self.groups if group.quarantine}
+        failed |= {
+            replica.reason: group.version for group in self._adopted() for replica in group.replicas if replica.reason
         }
         return "\n".join(f"version {version}: {reason}" for reason, version in failed.items())
+
+    @property
+    def quarantined(self) -> list[Quarantine]:
+        """Return what is kept from calls, and why."""
+        found = [group.quarantine for group in self.groups if group.quarantine is not None]
+        return [*([self.problem] if self.problem is not None else []), *found]
 
     def status(self) -> dict[str, Any]:
         """Return what /status shows."""
@@ -204,16 +228,18 @@ class Model:
             "kind": self.layout.kind if self.layout else None,
             "state": state,
             "reason": self.reason,
+            "quarantined": [each.status() for each in self.quarantined],
             "versions": [
                 {
                     "version": group.version,
+                    "state": group.state,
                     "serves": group.is_adopted,
                     "ready": group.ready,
                     "replicas": len(group.replicas),
                     "healthy": sum(replica.is_healthy for replica in group.replicas),
                     "restarts": sum(replica.restarts for replica in group.replicas),
                     "suspects": group.suspects,
-                    "last_reason": max(group.replicas, key=lambda each: each.last_at).last_reason,
+                    "last_reason": group.last_reason,
                     "pids": [replica.process.pid for replica in group.replicas if replica.process],
                 }
                 for group in self.groups
@@ -223,9 +249,71 @@ class Model:
     def _adopted(self) -> list[Group]:
         return [group for group in self.groups if group.is_adopted]
 
+    def _add(self, layout: Layout, version: int, *, is_fallback: bool = False) -> None:
+        """Make a version's group, if there is none of its files; of one that cannot be started, without processes."""
+        key = layout.keys[version]
+        if any((group.version, group.key) == (version, key) for group in self.groups):
+            return
+        problems = layout.faults.get(version, ())
+        path = None if problems else self._hands(layout, version)
+        hands = Hands(path, f"{layout.name}@{version}") if path is not None else None
+        replicas = [] if problems else self._make(version)
+        group = Group(version, key, replicas, layout.aliases, hands, is_fallback=is_fallback)
+        if problems:
+            self._keep_out(group, Quarantine(version, "find", *words(problems), time.time()))
+        self.groups.append(group)
+
+    def _try(self, group: Group) -> None:
+        """Let a group take over whose processes are warm; keep one from calls that fails or may not."""
+        # All of them, so that a swap loses no capacity; the first one, where nobody answers otherwise.
+        enough = len(group.replicas) if any(each.ready for each in self._adopted()) else 1
+        if group.ready >= enough:
+            live = self.serving().get(group.version) or self._live_default(group)
+            may_change = self.layout is not None and self.layout.allow_signature_change
+            refused = refusal(live.replicas if live is not None else [], group.replicas, allow_change=may_change)
+            if refused is None:
+                group.is_adopted, group.quarantine = True, None
+                log.info("%s: version %d serves", self.name, group.version)
+                return
+            for replica in group.replicas:
+                replica.refuse(refused)
+        self._keep_out(group, quarantine(group.version, group.replicas, group.quarantine))
+
+    def _keep_out(self, group: Group, why: Quarantine | None) -> None:
+        if why is not None and why != group.quarantine:
+            log.error("%s: %s", self.name, why.line)
+        group.quarantine = why
+
+    def _live_default(self, group: Group) -> Group | None:
+        """Return the group whose calls a new version would get."""
+        is_next = self.layout is not None and group.version == self.layout.default
+        return self._default if is_next and self._default is not group else None
+
+    def _fall_back(self) -> None:
+        """Where the default has failed and nothing serves, try the latest of the lower versions that has not."""
+        layout = self.layout
+        if layout is None or not layout.has_fallback or self._adopted():
+            return
+        if all(group.has_failed for group in self.groups if self._is_wanted(group)):
+            tried = {group.version for group in self.groups if layout.keys.get(group.version) == group.key}
+            left = [version for version in layout.keys if version < layout.default and version not in tried]
+            if left:
+                log.warning("%s: version %d is tried in its place", self.name, max(left))
+                self._add(layout, max(left), is_fallback=True)
+
     def _is_wanted(self, group: Group) -> bool:
         layout = self.layout
-        return layout is not None and group.version in layout.served and layout.keys[group.version] == group.key
+        if layout is None or layout.keys.get(group.version) != group.key:
+            return False
+        return group.version in layout.served or (group.is_fallback and not self._has_default)
+
+    @property
+    def _has_default(self) -> bool:
+        """Whether the version serves that is wanted as the default."""
+        layout = self.layout
+        return layout is not None and any(
+            (group.version, group.key) == (layout.default, layout.keys[layout.default]) for group in self._adopted()
+        )
 
     def _wanted(self, version: int) -> Group | None:
         return next((group for group in self.groups if group.version == version and self._is_wanted(group)), None)

@@ -11,6 +11,7 @@ import enum
 import errno
 import logging
 import os
+import shutil
 import signal
 import threading
 import time
@@ -20,6 +21,7 @@ from pathlib import Path
 
 from dl_inference.local.pulse import Pulse
 from dl_inference.local.relay import LOG_LINE, relay
+from dl_inference.serving.report import Report, new_file, read
 
 READY_S = 600.0
 """A process that is not ready after so long is killed and started again; loading big models takes minutes."""
@@ -56,18 +58,29 @@ class ModelProcess:
             its standard output and error; returns its id.
         socket: where it will listen.
         ready_s: how long it may take to be ready.
+        load_bytes: most resident memory that it may have until then; None: what there is.
     """
 
-    def __init__(self, label: str, launch: Callable[[int], int], socket: Path, ready_s: float = READY_S) -> None:
+    def __init__(
+        self,
+        label: str,
+        launch: Callable[[int], int],
+        socket: Path,
+        ready_s: float = READY_S,
+        load_bytes: int | None = None,
+    ) -> None:
         self.label = label
         self.address = f"unix:{socket}"
         self.state = State.STARTING
         self.reason = ""
         """Why it ended, once it has."""
+        self.report = Report()
+        """What it has told (serving/report.py), once it is ready or has ended."""
         self.started_at = time.monotonic()
         self.ready_at = 0.0
         self._socket = socket
         self._ready_s = ready_s
+        self._load_bytes = load_bytes
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._pulse: Pulse | None = None
         self._is_leaving = self._is_reaped = False
@@ -95,10 +108,11 @@ class ModelProcess:
             if self._is_serving():
                 self.state = State.READY
                 self.ready_at = time.monotonic()
+                self.report = read(report_file(self._socket))
             elif time.monotonic() - self.started_at > self._ready_s:
-                self._kill_group()
-                self._reap()
-                self._ended(None)
+                self._give_up(f"not ready within {self._ready_s:g} s")
+            elif self._load_bytes is not None and resident_bytes(self.pid) > self._load_bytes:
+                self._give_up(f"needs more than {self._load_bytes} bytes of memory to load")
         elif self._pulse is not None and not self._is_leaving:
             self._pulse.step()
         return self.state
@@ -149,6 +163,11 @@ class ModelProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left, or one has other rights
             os.killpg(self.pid, signal.SIGKILL)
 
+    def _give_up(self, reason: str) -> None:
+        self._kill_group()
+        self._reap()
+        self._ended(None, reason)
+
     def _reap(self) -> int:
         self._is_reaped = True
         try:
@@ -156,13 +175,16 @@ class ModelProcess:
         except ChildProcessError:
             return UNKNOWN_STATUS
 
-    def _ended(self, status: int | None) -> None:
+    def _ended(self, status: int | None, reason: str = "") -> None:
         self.state = State.ENDED
         self._close_pulse()
         self._reader.join(0.2)  # its last words; a grandchild may hold the pipe open
-        self._socket.unlink(missing_ok=True)
+        self.report = read(report_file(self._socket))
+        for file in (self._socket, report_file(self._socket), new_file(report_file(self._socket))):
+            file.unlink(missing_ok=True)
         metrics_file(self.address).unlink(missing_ok=True)
-        self.reason = f"not ready within {self._ready_s:g} s" if status is None else self._why(status)
+        shutil.rmtree(private_folder(self._socket), ignore_errors=True)
+        self.reason = reason if status is None else self._why(status)
 
     def _why(self, status: int) -> str:
         """Say why it ended: what it said after "cannot serve", else its last line, and how it ended."""
@@ -192,6 +214,24 @@ class ModelProcess:
 
     def _read(self, output: int) -> None:
         relay(output, logging.getLogger(f"serve.{self.label}"), self._tail.append)
+
+
+def report_file(socket: Path) -> Path:
+    """Return where a process with this socket tells how far it has come."""
+    return socket.with_name(f"{socket.name}.report")
+
+
+def private_folder(socket: Path) -> Path:
+    """Return where a process with this socket may keep files of its own; they go with it."""
+    return socket.with_name(f"{socket.name}.files")
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process; 0 when it has ended. Pages that it shares with a template count."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
 
 
 def _signal_name(number: int) -> str:

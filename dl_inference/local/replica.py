@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from dl_inference.local.processes import ModelProcess, State
 from dl_inference.local.upkeep import NO_LIMITS, Limits, Upkeep
+from dl_inference.serving.report import Report
 
 FIRST_DELAY_S = 1.0
 MAX_DELAY_S = 60.0
@@ -46,6 +47,10 @@ class Replica:
         self.last_reason = ""
         """Why the last process ended or was replaced; empty when none ever was."""
         self.last_at = 0.0
+        self.told: Report | None = None
+        """What the last process that was ready had told."""
+        self.failed: Report | None = None
+        """What the last process that ended had told."""
         self._start = start
         self._not_before = 0.0
         self._upkeep = Upkeep(limits)
@@ -73,6 +78,14 @@ class Replica:
     def retry_now(self) -> None:
         """Forget the delay that failures have brought."""
         self._not_before = 0.0
+
+    def refuse(self, report: Report) -> None:
+        """End the process, which no call has got to: it is ready, and may not take over as its files are."""
+        for process in self.processes:
+            process.kill()
+        self.process, self.successor, self.retired = None, None, []
+        self.address, self.reason, self.failed = None, report.reason, report
+        self._not_before = float("inf")
 
     def step(self, *, may_start: bool, may_replace: bool = True) -> None:
         """Look at the process, and start the first or the next one when it is time.
@@ -107,7 +120,7 @@ class Replica:
     def _look(self, process: ModelProcess) -> None:
         state = process.step()
         if state is State.READY and self.address != process.address:
-            self.address, self.reason = process.address, ""
+            self.address, self.reason, self.told = process.address, "", process.report
             log.info(
                 "%s: ready after %.1f s (process %d)", process.label, process.ready_at - process.started_at, process.pid
             )
@@ -137,7 +150,13 @@ class Replica:
         crashes = self.failures if process.ready_at > 0 else self.failures + 1
         self.restarts += 1
         self.was_ready = process.ready_at > 0
-        self._fail(f"process {process.pid}: {process.reason}", crashes=crashes)
+        self.failed = process.report
+        if process.ready_at == 0 and process.report.is_final:
+            self.failures += 1
+            self._not_before = float("inf")
+            log.error("%s: process %d: %s", self._label, process.pid, process.reason)
+        else:
+            self._fail(f"process {process.pid}: {process.reason}", crashes=crashes)
         self.reason = process.reason
         self._note(process.reason)
 

@@ -167,7 +167,7 @@ class LocalService:
             # Until then it is served on, for those that have not heard of its goodbye yet.
             self._withdrawn[name] = time.monotonic() + self._announcement.goodbye_s
         elif isinstance(found, FolderError):
-            log.error("%s (%s): cannot be served:\n%s", name, because, found)
+            log.info("%s (%s): cannot be served", name, because)
             model.reject(found)
         else:
             versions = ", ".join(map(str, found.served))

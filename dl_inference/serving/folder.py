@@ -8,14 +8,14 @@ Looks only: no framework is imported, and nothing of a folder is run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, Literal, Protocol, TypeVar
 
 from dl_inference.problem import Problem
 from dl_inference.serving.given import Given
-from dl_inference.serving.settings import FILE, ModelFolderError, Settings, read_model_settings
+from dl_inference.serving.settings import FILE, CommonSettings, ModelFolderError, Settings, read_model_settings
 
 Kind = Literal["PyTorch", "TensorFlow"]
 
@@ -42,30 +42,33 @@ class ModelFolder(Generic[Settings, Version]):
     Attributes:
         name: the folder's, which is the model's unless it is called otherwise.
         versions: every version there is, the latest last.
+        faults: what else is named like a version -> why it cannot be one as its files are.
     """
 
     name: str
     path: Path
     settings: Settings
     versions: tuple[Version, ...]
+    faults: Mapping[int, tuple[Problem, ...]] = field(default_factory=dict)
 
     def chosen(self, number: int | None = None) -> tuple[Version, ...]:
         """Return the versions to serve: that one; None: those that model.yaml names, else the latest.
 
         Raises:
-            ModelFolderError: there is no such version.
+            ModelFolderError: there is no such version, or it cannot be one as its files are.
         """
-        if number is not None:
-            found = tuple(version for version in self.versions if version.number == number)
-            if not found:
-                raise ModelFolderError([_missing(str(self.path), number, self.versions)])
-            return found
-        wanted = self.settings.versions
-        return self.versions[-1:] if wanted is None else tuple(v for v in self.versions if v.number in wanted)
+        there = sorted({*(version.number for version in self.versions), *self.faults})
+        if number is not None and number not in there:
+            raise ModelFolderError([_missing(str(self.path), number, there)])
+        wanted = chosen_numbers(self.settings, there) if number is None else (number,)
+        if problems := [problem for each in wanted for problem in self.faults.get(each, ())]:
+            raise ModelFolderError(problems)
+        return tuple(version for version in self.versions if version.number in wanted)
 
     def versions_text(self) -> str:
         """Return, for people, which versions there are, which are served, and what labels stand for."""
-        served = {each.number for each in self.chosen()} | set(self.settings.labels.values())
+        there = sorted({*(version.number for version in self.versions), *self.faults})
+        served = {*chosen_numbers(self.settings, there), *self.settings.labels.values()}
         text = ", ".join(
             str(each.number) + ("" if each.number in served else " (not served)") for each in self.versions
         )
@@ -131,17 +134,33 @@ def read_settings(path: Path, settings: type[Settings], given: Given, problems: 
         return settings()
 
 
-def missing_versions(path: Path, settings: Settings, versions: Sequence[Numbered]) -> list[Problem]:
-    """Return what a model folder's model.yaml names of versions that are not there."""
-    there = {version.number for version in versions}
-    wanted = {f"versions: {number}": number for number in settings.versions or ()}
+def chosen_numbers(settings: CommonSettings, there: Sequence[int]) -> tuple[int, ...]:
+    """Return which of the versions that there are model.yaml asks for, ascending.
+
+    Args:
+        settings: of model.yaml.
+        there: ascending.
+    """
+    named = settings.named_versions
+    if named is not None:
+        return tuple(number for number in there if number in named)
+    latest = settings.latest_versions
+    return tuple(there if latest is None else there[-latest:])
+
+
+def missing_versions(
+    path: Path, settings: Settings, versions: Sequence[Numbered], faulty: Iterable[int] = ()
+) -> list[Problem]:
+    """Return what a model folder's model.yaml names of versions that are not there; faulty ones are."""
+    there = sorted({*(version.number for version in versions), *faulty})
+    key = "versions" if settings.versions is not None else "version_policy.specific"
+    wanted = {f"{key}: {number}": number for number in settings.named_versions or ()}
     wanted |= {f"labels.{label}: {number}": number for label, number in settings.labels.items()}
-    return [_missing(f"{path / FILE}: {place}", n, versions) for place, n in wanted.items() if n not in there]
+    return [_missing(f"{path / FILE}: {place}", n, there) for place, n in wanted.items() if n not in there]
 
 
-def _missing(place: str, number: int, versions: Iterable[Numbered]) -> Problem:
-    found = ", ".join(str(version.number) for version in versions)
-    return Problem(place, f"there is no version {number}", f"found: {found}")
+def _missing(place: str, number: int, there: Iterable[int]) -> Problem:
+    return Problem(place, f"there is no version {number}", f"found: {', '.join(map(str, there))}")
 
 
 def _numbered_entries(path: Path) -> list[Path]:

@@ -42,6 +42,11 @@ class ServeOptions(BaseModel):
     metrics_file: Path | None = Field(
         default=None, description="Where metrics of the model's own code are kept for `serve`."
     )
+    trusted_keys: Path | None = Field(
+        default=None, description="Public keys (ssh-keygen's ALLOWED SIGNERS); only folders signed by one are loaded."
+    )
+    private: Path | None = Field(default=None, description="Where the checked copy of a signed folder is made.")
+    report: Path | None = Field(default=None, description="Where it tells how far it has come (serving/report.py).")
     registration: Registration | None = Field(
         default=None,
         exclude=True,  # it may hold a password; who hands options over as text leaves it to the environment

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
@@ -37,6 +37,22 @@ class ModelFolderError(Exception):
         self.problems = problems
 
 
+class LatestPolicy(BaseModel):
+    """Serve the latest versions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    latest: int = Field(gt=0, description="How many.")
+
+
+class SpecificPolicy(BaseModel):
+    """Serve certain versions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    specific: list[int] = Field(min_length=1, description="Which.")
+
+
 class CommonSettings(BaseModel):
     """What model.yaml may say, whatever serves the folder."""
 
@@ -45,12 +61,21 @@ class CommonSettings(BaseModel):
     versions: list[int] | None = Field(
         default=None, min_length=1, description="Versions to serve; default: the latest."
     )
+    version_policy: Literal["latest", "all"] | LatestPolicy | SpecificPolicy | None = Field(
+        default=None, description="In place of versions: latest, {latest: 2}, all, or {specific: [1, 3]}."
+    )
     labels: dict[str, int] = Field(default={}, description="Label -> version, for callers that ask by label.")
     aliases: list[str] = Field(default=[], description='Further names of the model, such as "39" for an old taskId.')
     timeout_ms: int = Field(
         default=60_000, gt=0, description="Deadline of calls that bring none, and the most any may take, ms."
     )
     max_queue: int = Field(default=1024, gt=0, description="Calls waiting for the model; beyond it RESOURCE_EXHAUSTED.")
+    load_timeout_ms: int = Field(
+        default=600_000, gt=0, description="How long a version may take to be ready; then it is killed, ms."
+    )
+    max_load_memory_bytes: int | None = Field(
+        default=None, gt=0, description="Most resident memory of a process until it is ready; default: what there is."
+    )
     load_reports: bool = Field(
         default=True, description="Say in the trailers of each call how loaded the model is: docs/health.md."
     )
@@ -63,11 +88,9 @@ class CommonSettings(BaseModel):
     def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
         wanted = cls.model_fields[str(info.field_name)].annotation
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-        if (
-            info.field_name not in ("limits", "settings")
-            and wanted is not bool
-            and any(isinstance(each, bool) for each in inner)
-        ):
+        is_section = isinstance(wanted, type) and issubclass(wanted, BaseModel)  # which looks at its own keys
+        is_free = is_section or wanted is bool or info.field_name == "settings"
+        if not is_free and any(isinstance(each, bool) for each in inner):
             raise ValueError("true and false are neither numbers nor names; put a name in quotes")
         return value
 
@@ -79,11 +102,27 @@ class CommonSettings(BaseModel):
 
     @model_validator(mode="after")
     def _labels_are_served(self) -> CommonSettings:
-        if self.versions is not None:
-            for label, version in self.labels.items():
-                if version not in self.versions:
-                    raise ValueError(f"label {label!r} names version {version}, which is not in versions")
+        if self.versions is not None and self.version_policy is not None:
+            raise ValueError("versions and version_policy say the same thing twice: keep one of the two")
+        named = self.named_versions
+        for label, version in self.labels.items():
+            if named is not None and version not in named:
+                raise ValueError(f"label {label!r} names version {version}, which is not in versions")
         return self
+
+    @property
+    def named_versions(self) -> list[int] | None:
+        """Return the versions that are asked for by number; None: it depends on which there are."""
+        policy = self.version_policy
+        return policy.specific if isinstance(policy, SpecificPolicy) else self.versions
+
+    @property
+    def latest_versions(self) -> int | None:
+        """Return how many of the latest versions are asked for, where none is by number; None: all there are."""
+        policy = self.version_policy
+        if policy == "all":
+            return None
+        return policy.latest if isinstance(policy, LatestPolicy) else 1
 
 
 class ProcessSettings(BaseModel):

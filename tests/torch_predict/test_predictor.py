@@ -499,7 +499,7 @@ def test_inputs_by_name_in_json_go_to_the_models_arguments():
 def test_a_sample_in_json_shows_the_inputs_by_the_models_own_names():
     known = Signature((Argument("a"), Argument("b")))
     predictor = Predictor(lambda a, b: a + b, Hooks(), CPU, None, known)
-    inputs, outputs = predictor.observe(Sample("jsonData", {"a": [[1.0, 2.0]], "b": [[3.0, 4.0]]}))
+    inputs, outputs, *_ = predictor.observe(Sample("jsonData", {"a": [[1.0, 2.0]], "b": [[3.0, 4.0]]}))
     assert inputs == [TensorSpec("a", "float32", (1, 2)), TensorSpec("b", "float32", (1, 2))]
     assert outputs == [TensorSpec("output", "float32", (1, 2))]
 

@@ -222,11 +222,11 @@ def test_samples_warm_the_model_up_before_it_is_ready(folder, caplog):
     assert "case 2 of samples/expected.json failed" in caplog.text
 
 
-def test_wrong_samples_keep_nobody_from_being_served(folder, caplog):
+def test_samples_that_expect_no_answer_keep_nobody_from_being_served(folder, caplog):
     (folder / "samples").mkdir()
-    (folder / "samples" / "expected.json").write_text('{"request": 1}')
+    (folder / "samples" / "expected.json").write_text('[{"request": 1}]')
     assert serve(folder, terminate)[0] == 0
-    assert "holds a dict, not a list of cases" in caplog.text
+    assert "case 0 cannot be read" in caplog.text
 
 
 def test_an_address_in_use_is_told_before_the_model_loads(folder, caplog):

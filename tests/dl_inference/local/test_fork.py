@@ -128,7 +128,7 @@ def test_a_process_that_is_not_forked_is_told_everything_and_inherits_the_limits
     monkeypatch.setenv("DL_INFERENCE_LISTEN", "127.0.0.1:1")
     started = []
     monkeypatch.setattr(launch, "spawn", lambda *arguments: started.append(arguments[:2]) or 1)
-    monkeypatch.setattr(launch, "ModelProcess", lambda label, start, socket: start(1))
+    monkeypatch.setattr(launch, "ModelProcess", lambda label, start, socket, *_: start(1))
     launcher = launch.Launcher(tmp_path, 1, ["program"], uses_template=False, allow_pickle=True)
     folder = write_model(tmp_path / "models" / "m" / "3", "A").parent
     (change,) = ModelsDir(tmp_path / "models").look(force=True)

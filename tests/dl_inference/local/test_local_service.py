@@ -18,6 +18,7 @@ from dl_inference.local.layout import Layout
 from dl_inference.local.processes import State
 from dl_inference.local.service import LocalService
 from dl_inference.registry.announcing.registration import Announcement
+from dl_inference.serving.report import Report
 
 
 class PretendProcess:
@@ -31,6 +32,7 @@ class PretendProcess:
         self.state, self.reason, self.sickness = State.STARTING, "", ""
         self.started_at = self.ready_at = time.monotonic()
         self.steps: list[str] = []
+        self.report = Report()
 
     def step(self) -> State:
         if self.state is State.STARTING:

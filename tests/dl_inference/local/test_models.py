@@ -12,8 +12,12 @@ from dl_inference.local.announce import served
 from dl_inference.local.layout import FolderError, Layout
 from dl_inference.local.models import Model
 from dl_inference.local.processes import State
+from dl_inference.local.quarantine import Quarantine
 from dl_inference.local.replica import MAX_DELAY_S
 from dl_inference.local.routes import routing
+from dl_inference.serving.report import Report
+
+BROKEN = Quarantine(None, "find", "broken", "", 0.0)
 
 
 class Pretend:
@@ -30,6 +34,8 @@ class Pretend:
         self.reason = self.sickness = ""
         self.started_at = self.ready_at = 0.0
         self.well = False
+        self.report = Report()
+        self.was_killed = False
 
     def step(self) -> State:
         return self.state
@@ -40,6 +46,9 @@ class Pretend:
 
     def ran_well(self) -> bool:
         return self.well
+
+    def kill(self) -> None:
+        self.was_killed, self.state = True, State.ENDED
 
     def ready(self) -> None:
         self.state, self.ready_at = State.READY, 1.0
@@ -158,7 +167,7 @@ def test_a_new_content_that_fails_leaves_the_old_one_and_says_why(stage, clock):
     stage.started[1].end("no weights")
     assert stage.step() == []
     assert stage.state == "serving the former"
-    assert stage.model.reason == "version 1: no weights"
+    assert stage.model.reason == "version 1: no weights; see the log of the process"
     assert stage.serves() == {1: [stage.started[0].address]}
     # it is tried again, but the old one, whose files are gone, is not when it ends
     stage.started[0].end("killed")
@@ -266,7 +275,7 @@ def test_a_process_that_the_system_has_no_room_for_is_tried_again(stage, clock):
     for _ in range(2000):  # more failures than a float has doublings
         stage.step()
         clock.now += MAX_DELAY_S
-    assert stage.model.reason == "version 1: cannot be started: Cannot allocate memory"
+    assert stage.model.reason.startswith("version 1: cannot be started: Cannot allocate memory; the system has no room")
     assert stage.state == "failed"
 
 
@@ -283,7 +292,7 @@ def test_versions_labels_and_aliases_lead_to_clusters(clock):
     for process in stage.started:
         process.ready()
     stage.step()
-    other = Model("n", problem="broken")
+    other = Model("n", problem=BROKEN)
     routes = routing(AccessConfig(), [stage.model, other])
     assert names(routes) == {"m": "m@3", "39": "m@3"}
     assert routes.warnings == ("m: the alias n is left out: n has that name",)
@@ -395,7 +404,7 @@ def test_what_answers_is_announced_under_every_name(stage):
         process.ready()
     stage.step()
     expected = ("seldon", "2", ("1",), ("stable",))
-    assert announced(stage.model, Model("n", problem="broken")) == {"m": expected, "39": expected}
+    assert announced(stage.model, Model("n", problem=BROKEN)) == {"m": expected, "39": expected}
     stage.started[2].ready()
     stage.step()
     assert announced(stage.model)["m"] == ("seldon", "2", ("1", "3"), ("stable", "next"))

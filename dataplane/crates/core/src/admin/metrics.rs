@@ -14,7 +14,7 @@ mod view;
 
 pub use exposition::Buckets;
 use exposition::{Exposition, Kind};
-pub use view::{ClusterView, EndpointView, MetricsView, SourceView};
+pub use view::{ClusterView, EndpointView, MetricsView, QuarantineView, SourceView};
 
 /// Write the page of /metrics.
 pub fn render(view: &MetricsView<'_>) -> String {
@@ -26,6 +26,7 @@ pub fn render(view: &MetricsView<'_>) -> String {
     loads(&mut page, view);
     clusters(&mut page, view);
     sources(&mut page, view);
+    quarantined(&mut page, view);
     process_counters(&mut page, view);
     process_gauges(&mut page, view);
     process::write(&mut page);
@@ -306,6 +307,22 @@ fn sources(page: &mut Exposition, view: &MetricsView<'_>) {
     );
     for source in &view.sources {
         family.sample(&[("source", &source.name)], source.skipped);
+    }
+}
+
+fn quarantined(page: &mut Exposition, view: &MetricsView<'_>) {
+    let mut family = page.family(
+        "dl_model_quarantined",
+        Kind::Gauge,
+        "1 for each version of a model folder that is kept from calls, with the step that it failed.",
+    );
+    for each in &view.quarantined {
+        let labels = [
+            ("model", &*each.model),
+            ("version", &*each.version),
+            ("step", &*each.step),
+        ];
+        family.sample(&labels, 1);
     }
 }
 

@@ -27,6 +27,7 @@ impl AdminPages for Pages {
             buckets: Buckets::nearest(&self.0.config.latency_buckets_ms),
             clusters: Vec::new(),
             sources: Vec::new(),
+            quarantined: Vec::new(),
             connections: self.0.server.limiter.count() as u64,
             held_bytes: self.0.held.bytes() as u64,
             draining: self.0.is_draining(),

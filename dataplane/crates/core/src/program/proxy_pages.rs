@@ -1,12 +1,14 @@
 //! The pages of the access service's admin port.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
-use crate::admin::metrics::{Buckets, ClusterView, EndpointView, MetricsView, SourceView, render};
+use crate::admin::metrics::{
+    Buckets, ClusterView, EndpointView, MetricsView, QuarantineView, SourceView, render,
+};
 use crate::balance::{Health, Nanos, Reason, State, View};
 use crate::code::Code;
 use crate::net::drain::Phase;
@@ -66,8 +68,28 @@ fn sources(control: &Value) -> Vec<SourceView> {
     sources.into_values().collect()
 }
 
+/// The versions of model folders that are kept from calls, in what the control plane says.
+fn quarantined(control: &Value) -> Vec<QuarantineView> {
+    let folders = control["folders"].as_array().into_iter().flatten();
+    let found: BTreeSet<_> = folders
+        .flat_map(|folder| {
+            let rows = folder["quarantined"].as_array().into_iter().flatten();
+            rows.map(|row| QuarantineView {
+                model: folder["name"].as_str().unwrap_or_default().to_owned(),
+                version: row["version"]
+                    .as_u64()
+                    .map(|number| number.to_string())
+                    .unwrap_or_default(),
+                step: row["step"].as_str().unwrap_or_default().to_owned(),
+            })
+        })
+        .collect();
+    found.into_iter().collect()
+}
+
 /// The page of /metrics.
 pub fn metrics(shared: &Shared) -> String {
+    let control = shared.control_status();
     let state = shared.state.load_full();
     let methods: Vec<&str> = method::all()
         .iter()
@@ -119,7 +141,8 @@ pub fn metrics(shared: &Shared) -> String {
         left_in_queue: 0,
         buckets: Buckets::nearest(&shared.config.latency_buckets_ms),
         clusters: clusters.collect(),
-        sources: sources(&shared.control_status()),
+        sources: sources(&control),
+        quarantined: quarantined(&control),
         connections: shared.server.limiter.count() as u64,
         held_bytes: shared.held.bytes() as u64,
         draining: shared.server.drain.phase() != Phase::Running,

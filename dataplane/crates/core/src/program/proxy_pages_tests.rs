@@ -51,3 +51,31 @@ fn sources_are_read_from_what_the_control_plane_says_however_little_that_is() {
         ]
     );
 }
+
+#[test]
+fn versions_in_quarantine_are_read_from_what_the_control_plane_says_however_little_that_is() {
+    for nothing in [
+        json!(null),
+        json!({"folders": 3}),
+        json!({"folders": [1, {"name": "m", "quarantined": "x"}]}),
+    ] {
+        assert_eq!(quarantined(&nothing), [], "{nothing}");
+    }
+    let control = json!({"folders": [
+        {"name": "m", "quarantined": [
+            {"version": 2, "step": "golden"},
+            {"version": null, "step": "find"},
+            {"version": 2, "step": "golden"},
+        ]},
+        {"name": "n", "quarantined": []},
+    ]});
+    let view = |version: &str, step: &str| QuarantineView {
+        model: "m".to_owned(),
+        version: version.to_owned(),
+        step: step.to_owned(),
+    };
+    assert_eq!(
+        quarantined(&control),
+        [view("", "find"), view("2", "golden")]
+    );
+}

@@ -23,6 +23,8 @@ pub struct MetricsView<'a> {
     pub buckets: Buckets,
     /// With distinct names.
     pub sources: Vec<SourceView>,
+    /// With distinct labels.
+    pub quarantined: Vec<QuarantineView>,
     /// Open downstream connections.
     pub connections: u64,
     /// Request bytes held for scanning and retries.
@@ -56,6 +58,14 @@ pub struct EndpointView<'a> {
     /// Typical time of an answer.
     pub latency_s: Option<f64>,
     pub in_flight: u32,
+}
+
+/// A version of a model folder that is kept from calls; "" for a folder of which no version can be told.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct QuarantineView {
+    pub model: String,
+    pub version: String,
+    pub step: String,
 }
 
 /// One discovery source on a page.
