@@ -55,7 +55,10 @@ def _client() -> Iterator[str]:
         yield f"{_parts(method)['']}\n"
         yield from _arguments(method)
     yield from _class("AsyncClient", asynchronous)
-    yield "It has the arguments of `Client`, and these methods, with the arguments of `Client`'s, are awaited:"
+    yield (
+        "It has the arguments of `Client`, and these methods, with the arguments of `Client`'s, are awaited; "
+        "`stream_oip` is iterated by `async for`:"
+    )
     names = [name for name in vars(asynchronous) if name[0] != "_"]
     if names != [method.__name__ for method in methods]:
         raise LookupError("AsyncClient has other methods than Client")
