@@ -180,20 +180,10 @@ def test_a_result_does_not_wait_for_the_next_input(echo: Echo, server: tuple[Ech
 
 
 def test_leaving_a_stream_cancels_it(echo: Echo, server: tuple[Echo, str]):
-    takers = set()
-
-    def endless() -> Iterator[dict[str, Any]]:
-        while True:
-            takers.add(threading.current_thread())
-            yield number(0)
-
     with Client(server[1]) as client:
-        for _ in client.stream_oip("m", endless(), max_in_flight=2):
+        for _ in client.stream_oip("m", (number(0) for _ in iter(int, 1)), max_in_flight=2):
             break
         assert echo.cancelled.wait(LONG_S)
-        (taker,) = takers
-        taker.join(LONG_S)
-        assert not taker.is_alive()
 
 
 def test_leaving_an_asynchronous_stream_cancels_it(echo: Echo, server: tuple[Echo, str]):
@@ -226,13 +216,22 @@ def test_a_stream_ends_at_its_deadline(collect: Collect, echo: Echo):
         collect("m", [], timeout_ms=0)
 
 
-def test_closing_the_client_ends_a_stream(echo: Echo, server: tuple[Echo, str]):
+def test_closing_the_client_ends_a_stream_and_its_thread(echo: Echo, server: tuple[Echo, str]):
+    takers = []
+
+    def endless() -> Iterator[dict[str, Any]]:
+        while True:
+            takers.append(threading.current_thread())
+            yield number(0)
+
     client = Client(server[1])
-    stream = client.stream_oip("holds", [number(0)])
+    stream = client.stream_oip("holds", endless(), max_in_flight=1)
     closer = threading.Thread(target=lambda: (echo.waiting.wait(LONG_S), client.close()))
     closer.start()
     with pytest.raises(Cancelled):
         next(stream)
     closer.join(LONG_S)
+    takers[0].join(LONG_S)  # it waited for a result that cannot come
+    assert not takers[0].is_alive()
     with pytest.raises(RuntimeError, match="closed"):
         next(client.stream_oip("m", [number(0)]))
