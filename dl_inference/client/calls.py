@@ -208,7 +208,6 @@ def _read_streamed(model: str, message_id: str, data: bytes, reply: dict[str, An
     """Return what one message of a stream was answered with: in Triton's envelope, or without it as from MLServer."""
     if not data:
         raise BadTensorError("the answer is empty")
-    plain = None
     try:
         wrapped: Any = packed.ModelStreamInferResponse.FromString(data)
         error, message = wrapped.error_message, wrapped.infer_response
@@ -216,9 +215,9 @@ def _read_streamed(model: str, message_id: str, data: bytes, reply: dict[str, An
         error, message = "", None
     if message is None or not message.id:  # older Tritons leave the id out of errors
         with contextlib.suppress(DecodeError):
-            plain = packed.ModelInferResponse.FromString(data)
-    if plain is not None and plain.id:
-        error, message = "", plain
+            plain: Any = packed.ModelInferResponse.FromString(data)
+            if plain.id:  # of the stream's first message, whichever this answers
+                return _oip_prediction(model, plain, reply)
     if message is None:
         raise BadTensorError("it is no ModelStreamInferResponse")
     if message.id not in (message_id, ""):

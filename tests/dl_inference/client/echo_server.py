@@ -124,6 +124,7 @@ class Echo(grpc.GenericRpcHandler):
     def stream(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
         """Answer a stream as Triton does, and as the model's name says; an input ``fail`` is a message's own error."""
         context.add_callback(self.cancelled.set)
+        first = ""
         for count, data in enumerate(requests, 1):
             self.streamed = count
             request: Any = messages.ModelInferRequest.FromString(data)
@@ -139,6 +140,9 @@ class Echo(grpc.GenericRpcHandler):
                 self.go.wait(60)
             if model == "leaves":
                 return
+            if model == "mlserver":  # which has the first message's id in all answers
+                first = first or request.id
+                plain.id = first
             yield bytes((plain if model == "mlserver" else answer).SerializeToString())
             if model == "twice":
                 yield bytes(answer.SerializeToString())

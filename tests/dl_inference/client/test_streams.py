@@ -233,5 +233,6 @@ def test_closing_the_client_ends_a_stream_and_its_thread(echo: Echo, server: tup
     closer.join(LONG_S)
     takers[0].join(LONG_S)  # it waited for a result that cannot come
     assert not takers[0].is_alive()
+    assert len(takers) == 1
     with pytest.raises(RuntimeError, match="closed"):
         next(client.stream_oip("m", [number(0)]))
