@@ -32,6 +32,9 @@ _LOGGER = logging.getLogger(__name__)
 Measured = Callable[[float, float, float], None]
 """Takes the seconds of one item's preprocess, model and postprocess."""
 
+Step = Callable[[Any], Any]
+"""One stage of a request."""
+
 _MAX_TOLD = 64
 """Places of failures that are remembered; a model has a few."""
 
@@ -95,6 +98,21 @@ class Predictor:
         if item.kind == "infer":
             return Answer(item.kind, oip.outputs_of(self._infer(item.value, item.meta)), [])
         return answer_of(self.run(payload_of(item), item.meta, item.kind), item.kind, self._class_names)
+
+    def steps(self, sample: Sample) -> list[tuple[str, Step]]:
+        """Return what `predict` does with a sample, each step with the result of the one before; for `check`."""
+        hooks, meta, kind = self._hooks, sample.meta, sample.kind
+        preprocess, run_model, postprocess = hooks.preprocess, hooks.run_model, hooks.postprocess
+        steps: list[tuple[str, Step]] = [("decode", lambda _: payload_of(sample))]
+        if preprocess is not None:
+            steps.append(("preprocess", lambda x: preprocess(x, meta)))
+        if run_model is None:
+            steps.append(("model", lambda x: self._call_model(x, meta, kind)))
+        else:
+            steps.append(("model", lambda x: run_model(self._model.module, x, meta)))
+        if postprocess is not None:
+            steps.append(("postprocess", lambda x: postprocess(x, meta)))
+        return [*steps, ("encode", lambda x: answer_of(self._sent(x, kind), kind, self._class_names))]
 
     def observe(self, sample: Sample) -> tuple[list[TensorSpec], list[TensorSpec]]:
         """Answer a sample, and return which inputs and outputs the same request has in OIP.
