@@ -40,7 +40,7 @@ def load_predictor(
     from torch_predict.warmup import warm_up  # noqa: PLC0415  (torch)
 
     torch.set_num_threads(settings.torch_threads)
-    device = _device(settings.torch_device)
+    device = device_of(settings.torch_device)
     modules.enter(version.path)
     model = repository.load(folder, version, allow_pickle=allow_pickle, device=device)
     signature = version.runtime.signature(model)
@@ -67,7 +67,12 @@ def _check_callable(file: Path, signature: Signature) -> None:
             )
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Return the device of a setting.
+
+    Raises:
+        ValueError: there is none of this name here.
+    """
     import torch  # noqa: PLC0415  (as above)
 
     if name == "auto":

@@ -6,24 +6,17 @@ in a process of their own. Nothing of the folder runs in this process.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import signal
 import sys
-import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dl_inference.code import Code
 from dl_inference.local.asking import Asked, Reply, ask
-from dl_inference.local.child import spawn
 from dl_inference.local.difference import difference
-from dl_inference.local.launch import environment
 from dl_inference.local.layout import Layout
 from dl_inference.local.loading import Loaded, load
+from dl_inference.local.running import run
 from dl_inference.local.staged import Row, Staged
 from dl_inference.problem import Problem
 from dl_inference.serving.options import ServeOptions
@@ -31,8 +24,6 @@ from torch_predict import samples
 from torch_predict.samples import FILE, Sample
 
 PROGRAM = (sys.executable, "-P", "-m", "torch_predict.stages")
-STEP_S = 0.02
-_LAST_LINES = 3
 _REMEDY = "correct this stage, or the sample; a case that should fail has an 'error' in place of 'expect'"
 
 
@@ -60,7 +51,7 @@ def stage(
     staged = []
     for version, replies in asked.items():
         options = ServeOptions(model_dir=layout.path, name=layout.name, version=version, allow_pickle=allow_pickle)
-        told, end = _run([*program, options.model_dump_json()], timeout_s)
+        told, end = run([*program, options.model_dump_json()], timeout_s)
         rows, wrong = _compared(layout.path, chosen, told, replies, tolerance)
         if end:
             wrong.append(_ended(layout.path, told, end))
@@ -131,42 +122,3 @@ def _ended(folder: Path, told: Sequence[Mapping[str, Any]], end: str) -> Problem
     at = next((line["at"] for line in reversed(told) if "at" in line), None)
     where = "before its samples ran" if at is None else f"in case {at[0]} of {FILE} at stage {at[1]}"
     return Problem(str(folder), f"the process that runs the stages {end} {where}", "look at what this stage does")
-
-
-def _run(command: Sequence[str], timeout_s: float) -> tuple[list[dict[str, Any]], str]:
-    """Run the stages; return the lines they wrote, and how they ended where that was too early."""
-    with tempfile.TemporaryDirectory(prefix="dl-inference-") as place:
-        lines, log = Path(place, "lines"), Path(place, "log")
-        with log.open("wb") as output, open(os.devnull) as nothing:
-            variables = {**environment(1), "PYTHONFAULTHANDLER": "1"}
-            pid = spawn([*command, str(lines)], variables, nothing.fileno(), output.fileno())
-        status = _waited(pid, timeout_s)
-        told = _read(lines)
-        if told and "ended" in told[-1]:
-            return told, ""
-        if status is None:
-            return told, f"did not end within {timeout_s:g} s: it hangs, or needs a longer --timeout-ms,"
-        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with exit status {status}"
-        words = " / ".join(log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
-        return told, f"{how} ({words})" if words else how
-
-
-def _read(lines: Path) -> list[dict[str, Any]]:
-    told = []
-    for line in lines.read_text().splitlines() if lines.exists() else ():
-        with contextlib.suppress(ValueError):  # the process was killed while it wrote this one
-            told.append(json.loads(line))
-    return told
-
-
-def _waited(pid: int, timeout_s: float) -> int | None:
-    """Wait for a process, and end all that it started; return its exit status, None where it took too long."""
-    limit = time.monotonic() + timeout_s
-    is_over = False
-    while not is_over and time.monotonic() < limit:
-        is_over = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        if not is_over:
-            time.sleep(STEP_S)
-    os.killpg(pid, signal.SIGKILL)  # not reaped yet, so its group is its own
-    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return status if is_over else None

@@ -11,7 +11,7 @@ import pytest
 from fixtures.access_process import wait_until
 from fixtures.command_line import command
 
-from dl_inference.local import staging
+from dl_inference.local import running, staging
 from dl_inference.local.difference import difference
 
 LIMIT_S = 4.0  # long enough for Python to start on a busy machine
@@ -121,7 +121,7 @@ with open(sys.argv[-1], "w") as lines:
 open({str(child)!r}, "w").write(str(subprocess.Popen(["sleep", "99"]).pid))
 {does}
 """
-    told, found = staging._run([sys.executable, "-c", program], LIMIT_S)
+    told, found = running.run([sys.executable, "-c", program], LIMIT_S)
     assert told == [{"at": [4, "model"]}]
     assert found.startswith(end)
     problem = staging._ended(tmp_path, told, found)
