@@ -24,9 +24,9 @@ def new(
     ] = None,
     timeout_ms: Annotated[int, typer.Option(min=1, metavar="MS", help="Most time with the model, ms.")] = 600_000,
 ) -> None:
-    """Make a model folder for a model: processor.py with typed hooks, model.yaml and samples.
+    """Make a model folder for a model file.
 
-    The samples are generated inputs and what the model, run in a process of its own, answers.
+    It has a processor.py with typed hooks, a model.yaml and samples. The samples are generated inputs and what the model, run in a process of its own, answers.
     """
     # numpy and grpc double the start of every other command
     from dl_inference.local.drafting import DraftError, draft  # noqa: PLC0415

@@ -20,8 +20,10 @@ from dl_inference.serving.folder import PYTORCH_FILES
 from dl_inference.serving.options import ServeOptions
 from dl_inference.serving.settings import FILE
 from torch_predict import draft_text, repository
+from torch_predict.errors import PickleNotAllowed
 
 PROGRAM = (sys.executable, "-P", "-m", "torch_predict.draft")
+_BY_HAND = "export the model (torch.export.save, model.pt2), or make the folder by hand, with a model.py"
 _INPUT = re.compile(r"([^=\s]+)=([a-z]+\d*)\[([-\d, ]*)\]")
 _DTYPES = (
     *("bool", "uint8", "int8", "int16", "int32", "int64"),
@@ -116,8 +118,10 @@ def _of_source(problem: Problem, file: Path, source: Path) -> Problem:
     """Return a problem with the file that the user named in place of the copy."""
     texts = [text.replace(str(file), str(source)) for text in (problem.place, problem.message, problem.remedy)]
     if Path(problem.place).name == "model.py":  # which is not there: the file holds no program
-        remedy = "export the model (torch.export.save, model.pt2), or make the folder by hand, with a model.py"
-        return Problem(str(source), "holds weights, and no program that could be run: class Model() is missing", remedy)
+        text = "holds weights, and no program that could be run: class Model() is missing"
+        return Problem(str(source), text, _BY_HAND)
+    if problem.message == PickleNotAllowed(file).problem.message:
+        return Problem(str(source), problem.message, _BY_HAND)
     return replace(problem, place=texts[0], message=texts[1], remedy=texts[2])
 
 
