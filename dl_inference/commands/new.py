@@ -26,7 +26,8 @@ def new(
 ) -> None:
     """Make a model folder for a model file.
 
-    It has a processor.py with typed hooks, a model.yaml and samples. The samples are generated inputs and what the model, run in a process of its own, answers.
+    It has a processor.py with typed hooks, a model.yaml and samples: generated inputs and what the model, run in a
+    process of its own, answers.
     """
     # numpy and grpc double the start of every other command
     from dl_inference.local.drafting import DraftError, draft  # noqa: PLC0415
