@@ -238,7 +238,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int64", "bool"])
 @pytest.mark.parametrize("shape", [(), (-1,), (-1, 3, 4)])
-def test_hooks_of_any_single_tensor_pass_the_linter_as_they_are(dtype: str, shape: tuple[int, ...]):
+def test_hooks_of_any_single_tensor_work_as_they_are(dtype: str, shape: tuple[int, ...]):
     spec = TensorSpec("output", dtype, shape)
     source = draft_text.processor("m", [spec], [spec])
     names: dict[str, Any] = {}

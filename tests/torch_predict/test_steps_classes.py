@@ -21,6 +21,8 @@ def test_equal_scores_keep_their_order_and_one_row_may_come_alone():
     found = top_k(np.array([1, 3, 3, 1]), k=9)
     assert [each["class"] for each in found[0]] == ["1", "2", "0", "3"]
     assert top_k(np.zeros((0, 3))) == []
+    many = top_k(np.arange(999) % 2, k=999)[0]
+    assert [each["index"] for each in many] == [*range(1, 999, 2), *range(0, 999, 2)]
 
 
 def test_logits_become_probabilities_without_overflow():
