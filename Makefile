@@ -145,7 +145,7 @@ $(UV):
 $(VENV)/.dependencies: pyproject.toml constraints.txt | $(UV)
 	@echo "make: installing Python packages into $(VENV): about 7.6 GB, some minutes; most is torch, whose wheel on PyPI"
 	@echo "make: holds CUDA, and TensorFlow; downloads are kept in uv's cache (~/.cache/uv) for the next time"
-	$(UV) pip install $(QUIET) --python $(PY) --constraints constraints.txt --requirements pyproject.toml --extra torch --extra tensorflow --extra zookeeper --extra dns --extra simulate --group dev
+	$(UV) pip install $(QUIET) --python $(PY) --constraints constraints.txt --requirements pyproject.toml --extra torch --extra tensorflow --extra zookeeper --extra dns --extra simulate --extra steps --group dev
 	@touch $@
 
 $(VENV)/.native: $(VENV)/.dependencies $(filter-out dataplane/crates/bench/% dataplane/crates/fuzz/%,$(RUST_SOURCES)) $(PROTOS) | cargo

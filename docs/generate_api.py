@@ -5,13 +5,15 @@ import dataclasses
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import dl_inference
 import torch_predict
 from torch_predict.context import Request
+from torch_predict import steps
 from torch_predict.hooks import Hooks
 from torch_predict.metrics import Counter, Gauge, Histogram
 from torch_predict.sources import HOOKS, LIFE_HOOKS
@@ -36,6 +38,7 @@ Import these names from `dl_inference`.
 """
 
 _RESULTS = ("Prediction", "Answer", "Reply", "Signature", "ModelMetadata", "TensorSpec")
+_STEPS = (("images", "decode"), ("classes", "top_k"), ("texts", "tokenizer"), ("texts", "tokenise"))
 _WIDTH = 100
 _FILL = 120
 
@@ -57,7 +60,10 @@ def _client() -> Iterator[str]:
         yield f"{_parts(method)['']}\n"
         yield from _arguments(method)
     yield from _class("AsyncClient", asynchronous)
-    yield "It has the arguments of `Client`, and these methods, with the arguments of `Client`'s, are awaited:"
+    yield (
+        "It has the arguments of `Client`, and these methods, with the arguments of `Client`'s, are awaited; "
+        "`stream_oip` is iterated by `async for`:"
+    )
     names = [name for name in vars(asynchronous) if name[0] != "_"]
     if names != [method.__name__ for method in methods]:
         raise LookupError("AsyncClient has other methods than Client")
@@ -111,6 +117,10 @@ def _hooks() -> Iterator[str]:
     yield from _class("Code", torch_predict.Code)
     yield textwrap.fill(", ".join(f"{code.name} {code.value}" for code in torch_predict.Code) + ".", _FILL) + "\n"
     yield from _functions()
+    yield "## Ready-made steps\n"
+    yield "Import these modules from `torch_predict.steps`.\n"
+    for module, name in _STEPS:
+        yield from _step(module, name)
 
 
 def _functions() -> Iterator[str]:
@@ -143,6 +153,17 @@ def _function(function: Any) -> Iterator[str]:
     yield from _arguments(function)
 
 
+def _step(module: str, name: str) -> Iterator[str]:
+    """Describe a function by its source: the package that its module needs may be missing here."""
+    source = (Path(steps.__path__[0]) / f"{module}.py").read_text()
+    node = next(each for each in ast.parse(source).body if isinstance(each, ast.FunctionDef) and each.name == name)
+    parts = _sections(ast.get_docstring(node) or "")
+    yield f"### {module}.{name}\n"
+    yield _written(node, name)
+    yield f"{parts['']}\n"
+    yield from _described(parts)
+
+
 def _class(name: str, found: type) -> Iterator[str]:
     yield f"### {name}\n"
     yield f"{_parts(found)['']}\n"
@@ -150,7 +171,10 @@ def _class(name: str, found: type) -> Iterator[str]:
 
 def _parts(found: Any) -> dict[str, str]:
     """Return a docstring's text under "", and its sections (Args, Attributes, Raises) by name."""
-    text = inspect.getdoc(found) or ""
+    return _sections(inspect.getdoc(found) or "")
+
+
+def _sections(text: str) -> dict[str, str]:
     pieces = re.split(r"^(Args|Attributes|Raises|Returns):\n", text, flags=re.MULTILINE)
     sections = dict(zip(pieces[1::2], map(textwrap.dedent, pieces[2::2]), strict=True))
     return {"": _markdown(pieces[0].strip()), **{name: section.strip() for name, section in sections.items()}}
@@ -182,6 +206,10 @@ def _signature(function: Any, name: str) -> str:
     node = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     assert isinstance(node, ast.FunctionDef)
     node.args.args = [each for each in node.args.args if each.arg != "self"]
+    return _written(node, name)
+
+
+def _written(node: ast.FunctionDef, name: str) -> str:
     arguments = re.split(r", (?![^\[]*\])", ast.unparse(node.args))
     arguments = [re.sub(r"^(\w+: .+?)=", r"\1 = ", each) for each in arguments]
     result = f" -> {name}" if node.name == "__init__" else f" -> {ast.unparse(node.returns)}" if node.returns else ""
@@ -192,7 +220,10 @@ def _signature(function: Any, name: str) -> str:
 
 
 def _arguments(found: Any) -> Iterator[str]:
-    parts = _parts(found)
+    yield from _described(_parts(found))
+
+
+def _described(parts: Mapping[str, str]) -> Iterator[str]:
     if "Args" in parts:
         yield "| argument | meaning |\n|---|---|"
         yield from (f"| `{name}` | {_cell(meaning)} |" for name, meaning in _listed(parts["Args"]))

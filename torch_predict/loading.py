@@ -50,7 +50,7 @@ def load_predictor(
     from torch_predict.warmup import require, warm_up  # noqa: PLC0415  (torch)
 
     torch.set_num_threads(settings.torch_threads)
-    device = _device(settings.torch_device)
+    device = device_of(settings.torch_device)
     modules.enter(version.path)
     context.use_settings(folder.settings.settings)
     model = repository.load(folder, version, allow_pickle=allow_pickle, device=device)
@@ -103,7 +103,12 @@ def _check_callable(file: Path, signature: Signature) -> None:
             )
 
 
-def _device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """Return the device of a setting.
+
+    Raises:
+        ValueError: there is none of this name here.
+    """
     import torch  # noqa: PLC0415  (as above)
 
     gpus = torch.cuda.device_count()

@@ -46,6 +46,9 @@ class _Nobody:
 
 NOBODY = _Nobody()
 
+Step = Callable[[Any], Any]
+"""One stage of a request."""
+
 _MAX_TOLD = 64
 """Places of failures that are remembered; a model has a few."""
 
@@ -195,6 +198,26 @@ class Predictor:
         if item.kind == "infer":
             return Answer(item.kind, oip.outputs_of(self._infer(item.value, item.meta)), [])
         return answer_of(self.run(payload_of(item), item.meta, item.kind), item.kind, self._class_names)
+
+    def steps(self, sample: Sample) -> list[tuple[str, Step]]:
+        """Return what `predict` does with a sample, each step with the result of the one before; for `check`."""
+        hooks, meta, kind = self.hooks, sample.meta, sample.kind
+        preprocess, run_model, postprocess = hooks.preprocess, hooks.run_model, hooks.postprocess
+        context.enter(sample)
+        if hooks.methods and (method := hooks.method_of(meta)) is not None:
+            run = lambda x: outputs.sent(method(self.model.module, x, meta), kind)  # noqa: E731
+            encode = lambda x: answer_of(x, kind, self._class_names)  # noqa: E731
+            return [("decode", lambda _: payload_of(sample)), ("method", run), ("encode", encode)]
+        steps: list[tuple[str, Step]] = [("decode", lambda _: payload_of(sample))]
+        if preprocess is not None:
+            steps.append(("preprocess", lambda x: preprocess(x, meta)))
+        if run_model is None:
+            steps.append(("model", lambda x: self._call_model(x, meta, kind)))
+        else:
+            steps.append(("model", lambda x: run_model(self.model.module, x, meta)))
+        if postprocess is not None:
+            steps.append(("postprocess", lambda x: postprocess(x, meta)))
+        return [*steps, ("encode", lambda x: answer_of(self._sent(x, kind), kind, self._class_names))]
 
     @property
     def optional_inputs(self) -> list[str]:

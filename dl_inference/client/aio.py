@@ -2,18 +2,21 @@
 # ruff: noqa: PLR0913  (the fields of the protocols' requests)
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
 import numpy.typing as npt
 
-from dl_inference.client import calls
+from dl_inference.client import calls, streams
 from dl_inference.client.calls import Call
 from dl_inference.client.channel import MAX_MESSAGE_BYTES, Metadata, Settings
+from dl_inference.client.errors import CallError
 from dl_inference.client.prediction import Answer, Prediction
 from dl_inference.client.retries import Retries
+from dl_inference.codec import oip
 from dl_inference.codec.oip import ModelMetadata, Parameter
 from dl_inference.codec.seldon import Kind
 from dl_inference.codec.tfs import Signature
@@ -100,6 +103,26 @@ class AsyncClient:
         call = calls.predict_oip(model, inputs, version=version, outputs=outputs, parameters=parameters)
         return await self._run(call, timeout_ms, metadata)
 
+    def stream_oip(
+        self,
+        model: str,
+        inputs: AsyncIterable[Mapping[str, npt.ArrayLike]] | Iterable[Mapping[str, npt.ArrayLike]],
+        *,
+        version: str | int = "",
+        outputs: Sequence[str] = (),
+        parameters: Mapping[str, Parameter] | None = None,
+        max_in_flight: int = 64,
+        timeout_ms: float | None = None,
+        metadata: Metadata = (),
+    ) -> AsyncGenerator[Prediction | CallError, None]:
+        """As `Client.stream_oip`, for ``async for``; the inputs may come from an asynchronous iterable."""
+        make = functools.partial(calls.streamed_oip, model, version=version, outputs=outputs, parameters=parameters)
+        sent = self._settings.prepare(Call(oip.STREAM, b"", lambda data, reply: None), timeout_ms, metadata)
+        window = streams.Window(self._settings, sent, make, max_in_flight)
+        return streams.answers_aio(
+            window, inputs, lambda: self._method(sent.path, is_stream=True), lambda: self._is_closed
+        )
+
     async def signatures_tfs(
         self, model: str, *, version: int | None = None, label: str | None = None, timeout_ms: float | None = None
     ) -> dict[str, Signature]:
@@ -172,7 +195,7 @@ class AsyncClient:
             raise settings.closed(sent) from error
         return settings.read(call, sent, data, await rpc.trailing_metadata())
 
-    def _method(self, path: str) -> Any:
+    def _method(self, path: str, *, is_stream: bool = False) -> Any:
         if self._is_closed:
             raise RuntimeError("this client is closed")
         loop = asyncio.get_running_loop()
@@ -181,7 +204,8 @@ class AsyncClient:
         if self._loop is not loop:
             raise RuntimeError("this client belongs to another event loop: make one in each")
         # Without (de)serializers: bytes pass.
-        return self._methods.get(path) or self._methods.setdefault(path, self._channel.unary_unary(path))
+        make = self._channel.stream_stream if is_stream else self._channel.unary_unary
+        return self._methods.get(path) or self._methods.setdefault(path, make(path))
 
     def _open(self) -> grpc.aio.Channel:
         settings = self._settings

@@ -1,20 +1,23 @@
 """The client for threads; aio.py has the one for asyncio."""
 # ruff: noqa: PLR0913  (the fields of the protocols' requests)
 
+import functools
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
 import numpy.typing as npt
 
-from dl_inference.client import calls
+from dl_inference.client import calls, streams
 from dl_inference.client.calls import Call
 from dl_inference.client.channel import MAX_MESSAGE_BYTES, Metadata, Settings
+from dl_inference.client.errors import CallError
 from dl_inference.client.prediction import Answer, Prediction
 from dl_inference.client.retries import Retries
+from dl_inference.codec import oip
 from dl_inference.codec.oip import ModelMetadata, Parameter
 from dl_inference.codec.seldon import Kind
 from dl_inference.codec.tfs import Signature
@@ -158,6 +161,41 @@ class Client:
         call = calls.predict_oip(model, inputs, version=version, outputs=outputs, parameters=parameters)
         return self._run(call, timeout_ms, metadata)
 
+    def stream_oip(
+        self,
+        model: str,
+        inputs: Iterable[Mapping[str, npt.ArrayLike]],
+        *,
+        version: str | int = "",
+        outputs: Sequence[str] = (),
+        parameters: Mapping[str, Parameter] | None = None,
+        max_in_flight: int = 64,
+        timeout_ms: float | None = None,
+        metadata: Metadata = (),
+    ) -> Generator[Prediction | CallError, None, None]:
+        """Call a model once for each of many inputs, in one stream: GRPCInferenceService/ModelStreamInfer.
+
+        Yields one result for each, in their order: a Prediction, or, where this message failed, the CallError, which
+        ends nothing but that message. What ends the whole stream is raised. Nothing is sent before the first result is
+        asked for. Closing the generator, or leaving a loop over it, cancels the stream.
+
+        Args:
+            model: name of the model. Through an access service the whole stream goes to one endpoint.
+            inputs: the inputs of each message, as for `predict_oip`. They are taken in a thread of the stream's own,
+                as results come, so that they may come slowly. What they raise is raised after the results of those
+                before; so is the InputError of one that the protocol cannot carry.
+            version: version to call; empty: the server's default.
+            outputs: names of the outputs to return; empty: all.
+            parameters: parameters of each message.
+            max_in_flight: most messages without a result, from 1. No further input is taken meanwhile.
+            timeout_ms: deadline of the whole stream, ms; None: the client's.
+            metadata: sent as it is, keys in lower case. A key ``x-request-id`` sets the stream's id.
+        """
+        make = functools.partial(calls.streamed_oip, model, version=version, outputs=outputs, parameters=parameters)
+        sent = self._settings.prepare(Call(oip.STREAM, b"", lambda data, reply: None), timeout_ms, metadata)
+        window = streams.Window(self._settings, sent, make, max_in_flight)
+        return streams.answers(window, inputs, lambda: self._method(sent.path, is_stream=True), lambda: self._is_closed)
+
     def signatures_tfs(
         self, model: str, *, version: int | None = None, label: str | None = None, timeout_ms: float | None = None
     ) -> dict[str, Signature]:
@@ -257,7 +295,7 @@ class Client:
             raise settings.closed(sent) from error  # by another thread, since this one has the method
         return settings.read(call, sent, data, rpc.trailing_metadata())
 
-    def _method(self, path: str) -> Any:
+    def _method(self, path: str, *, is_stream: bool = False) -> Any:
         with self._lock:
             if self._is_closed:
                 raise RuntimeError("this client is closed")
@@ -266,7 +304,8 @@ class Client:
             if self._pid != os.getpid():
                 raise RuntimeError("this client made calls before the process was forked: make one in each process")
             # Without (de)serializers: bytes pass.
-            return self._methods.get(path) or self._methods.setdefault(path, self._channel.unary_unary(path))
+            make = self._channel.stream_stream if is_stream else self._channel.unary_unary
+            return self._methods.get(path) or self._methods.setdefault(path, make(path))
 
     def _open(self) -> grpc.Channel:
         settings = self._settings

@@ -1,11 +1,13 @@
 """The calls that both clients make: each is a path, a request and what is made of the answer."""
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import numpy.typing as npt
+from google.protobuf.message import DecodeError
 
 from dl_inference import messages
 from dl_inference.client.prediction import Answer, Prediction
@@ -95,6 +97,16 @@ def predict_oip(model: str, inputs: Mapping[str, npt.ArrayLike], **fields: Any) 
     """Return the call of `oip.request`."""
     request = oip.request(model, inputs, **fields)
     return Call(oip.INFER, request.SerializeToString(), functools.partial(_read_oip, model))
+
+
+@_raises_input_error
+def streamed_oip(
+    model: str, inputs: Mapping[str, npt.ArrayLike], message_id: str, **fields: Any
+) -> Call[Prediction | str]:
+    """Return the call of one message of a stream; it is answered with a Prediction or with its error's text."""
+    request = oip.request(model, inputs, **fields)
+    request.id = message_id
+    return Call(oip.STREAM, request.SerializeToString(), functools.partial(_read_streamed, model, message_id))
 
 
 @_raises_input_error
@@ -189,7 +201,31 @@ def _read_seldon(model: str, data: bytes, reply: dict[str, Any]) -> Prediction:
 
 def _read_oip(model: str, data: bytes, reply: dict[str, Any]) -> Prediction:
     """Return what a ModelInferResponse says."""
-    message = _parsed(packed.ModelInferResponse, data)
+    return _oip_prediction(model, _parsed(packed.ModelInferResponse, data), reply)
+
+
+def _read_streamed(model: str, message_id: str, data: bytes, reply: dict[str, Any]) -> Prediction | str:
+    """Return what one message of a stream was answered with: in Triton's envelope, or without it as from MLServer."""
+    if not data:
+        raise BadTensorError("the answer is empty")
+    try:
+        wrapped: Any = packed.ModelStreamInferResponse.FromString(data)
+        error, message = wrapped.error_message, wrapped.infer_response
+    except DecodeError:
+        error, message = "", None
+    if message is None or not message.id:  # older Tritons leave the id out of errors
+        with contextlib.suppress(DecodeError):
+            plain: Any = packed.ModelInferResponse.FromString(data)
+            if plain.id:  # of the stream's first message, whichever this answers
+                return _oip_prediction(model, plain, reply)
+    if message is None:
+        raise BadTensorError("it is no ModelStreamInferResponse")
+    if message.id not in (message_id, ""):
+        raise BadTensorError(f"it answers the message {message.id!r} in place of {message_id!r}")
+    return error or _oip_prediction(model, message, reply)
+
+
+def _oip_prediction(model: str, message: Any, reply: dict[str, Any]) -> Prediction:
     outputs = oip.outputs_of(message)
     return Prediction(
         **reply,

@@ -3,8 +3,8 @@
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -13,6 +13,7 @@ from dl_inference.address import fault
 from dl_inference.client import calls
 from dl_inference.client.calls import Call
 from dl_inference.client.errors import BY_CODE, BadAnswer, CallError, Cancelled, Unknown
+from dl_inference.client.prediction import Prediction
 from dl_inference.client.retries import Retries
 from dl_inference.codec.errors import BadTensorError, InputError
 
@@ -43,6 +44,10 @@ class Sent:
     timeout_s: float
     request_id: str
     begin: float
+
+    def begun(self) -> Self:
+        """Return it with the time that begins now: a stream is opened later than it is asked for."""
+        return replace(self, begin=time.perf_counter())
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,26 @@ class Settings:
             raise BadAnswer(
                 text, address=self.address, trailers=texts, request_id=request_id, took_ms=took_ms
             ) from error
+
+    def read_streamed(
+        self, call: Call[Prediction | str], sent: Sent, begin: float, data: bytes
+    ) -> Prediction | CallError:
+        """Return what one message of a stream was answered with, which may be its error.
+
+        Args:
+            call: of this message.
+            sent: the stream.
+            begin: when the message was sent.
+            data: the answer's bytes.
+
+        Raises:
+            BadAnswer: they are none.
+        """
+        found = self.read(call, replace(sent, begin=begin), data, ())
+        if isinstance(found, Prediction):
+            return found
+        took_ms = (time.perf_counter() - begin) * 1000
+        return Unknown(found, address=self.address, request_id=sent.request_id, took_ms=took_ms)
 
     def failure(self, error: Any, sent: Sent) -> CallError:
         """Return our error for gRPC's."""

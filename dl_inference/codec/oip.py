@@ -12,6 +12,7 @@ from dl_inference.codec.errors import BadTensorError, InputError
 from dl_inference.codec.tfs import TensorSpec, named
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
 METADATA = "/inference.GRPCInferenceService/ModelMetadata"
 READY = "/inference.GRPCInferenceService/ModelReady"
 _BY_OIP = {dtype.oip: dtype for dtype in dtypes.DTYPES if dtype.oip}

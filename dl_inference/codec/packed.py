@@ -50,6 +50,7 @@ PredictResponse = _classes("tensorflow.serving.PredictResponse")
 SeldonMessage = _classes("seldon.protos.SeldonMessage")
 ModelInferRequest = _classes("inference.ModelInferRequest")
 ModelInferResponse = _classes("inference.ModelInferResponse")
+ModelStreamInferResponse = _classes("inference.ModelStreamInferResponse")
 
 
 def packed(message: Any, wanted: type[Message]) -> Any:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from access import document
 from access.check import CheckResult
+from dl_inference.commands.stages_view import show_stages
 from dl_inference.commands.words import plain
 from dl_inference.problem import Problem
 
@@ -46,6 +47,7 @@ def show_folder(console: Console, checked: Checked, *, has_all: bool) -> None:
     show_problems(console, checked.problems, "red")
     if has_all or not checked.problems:
         _show_found(console, checked, has_all=has_all)
+    show_stages(console, checked)
 
 
 def show_folders(
@@ -68,6 +70,7 @@ def show_folders(
     for each in every if has_all or has_found else ():
         console.print(Text(f"\n{each.folder.name}", style="bold"))
         _show_found(console, each, has_all=has_all)
+        show_stages(console, each)
 
 
 def _show_found(console: Console, checked: Checked, *, has_all: bool) -> None:

@@ -16,6 +16,7 @@ from dl_inference.local.layout import Layout, inspect
 from dl_inference.local.look import look
 from dl_inference.local.models import Model
 from dl_inference.local.routes import routing
+from dl_inference.local.staged import Staged
 from dl_inference.problem import Problem
 from dl_inference.serving.folder import PYTORCH_FILES, holds_model, holds_versions, kind_of
 from dl_inference.serving.foreign import is_odd_version
@@ -36,6 +37,7 @@ class Checked:
         problems: all of them; those of a folder with a layout keep it from working as it was meant.
         found: what is in it, for people: ``format``, ``versions``, ``inputs`` ...; empty without a layout.
         settings: of model.yaml, as they would apply; versions and labels are in `found`.
+        staged: what its samples showed, by version; empty where they were not run.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class Checked:
     problems: tuple[Problem, ...]
     found: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
+    staged: tuple[Staged, ...] = ()
 
 
 def holds_model_folders(path: Path) -> bool:

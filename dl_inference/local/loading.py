@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -39,7 +39,14 @@ Loaded = tuple[dict[str, str], list[Problem]]
 """What was found, for people, and what is wrong."""
 
 
-def load(layout: Layout, *, allow_pickle: bool, timeout_s: float, program: Sequence[str] = PROGRAM) -> Loaded:
+def load(
+    layout: Layout,
+    *,
+    allow_pickle: bool,
+    timeout_s: float,
+    program: Sequence[str] = PROGRAM,
+    ask: Callable[[str, int], None] = lambda address, version: None,
+) -> Loaded:
     """Load every version that would be served, one after the other, with its samples.
 
     Args:
@@ -47,6 +54,7 @@ def load(layout: Layout, *, allow_pickle: bool, timeout_s: float, program: Seque
         allow_pickle: whether the server would be started with ``--allow-pickle``.
         timeout_s: how long each may take to be ready; one that takes longer is killed.
         program: command line of a model server, up to its options.
+        ask: called with the address and the version of each that is ready, while it is.
     """
     found: dict[str, str] = {}
     problems: list[Problem] = []
@@ -73,6 +81,7 @@ def load(layout: Layout, *, allow_pickle: bool, timeout_s: float, program: Seque
                     found |= _told(process, version, log.lines)
                     found |= _tensors(process.address)
                     problems += _samples(layout, log.lines)
+                    ask(process.address, version)
                 else:
                     problems.append(_failure(layout, version, process.reason, log.lines))
             finally:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from fixtures.access_process import OIP, Access, wait_until
 from fixtures.processes import ROOT, Process
 
-from dl_inference import messages
+from dl_inference import Client, messages
 
 HERE = Path(__file__).parent
 START_S = 200
@@ -155,3 +156,9 @@ def test_its_error_to_a_model_it_lacks_passes_on_as_it_is(
         found.append((caught.value.code(), caught.value.details()))
     assert found[0] == found[1]
     assert found[0][0] is grpc.StatusCode.UNKNOWN
+
+
+def test_our_clients_stream_reads_mlservers_answers(access: Access) -> None:
+    with Client(access.address, timeout_ms=60_000) as client:
+        found = list(client.stream_oip("echo", ({"x": np.float32([[count, 0]])} for count in range(5))))
+    assert [next(iter(each.outputs.values())).tolist() for each in found] == [[[count, 0]] for count in range(5)]

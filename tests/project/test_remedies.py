@@ -36,18 +36,23 @@ ROOMS = {
     "dl_inference/client/": ("call",),
     "dl_inference/codec/": ("call",),
     "dl_inference/commands/": tuple(COMMANDS),
+    "dl_inference/local/drafting.py": ("new",),
     "dl_inference/local/loading.py": ("check",),
+    "dl_inference/local/running.py": ("check", "new"),
+    "dl_inference/local/staging.py": ("check",),
     "dl_inference/local/": ("serve",),
     "dl_inference/registry/announcing/": ("predict", "serve"),
     "dl_inference/registry/": tuple(name for name in COMMANDS if name.startswith(("release", "registry"))),
     "dl_inference/serving/": ("predict",),
     "dl_inference/": tuple(COMMANDS),
     "tf_predict/": ("predict", "serve"),
+    "torch_predict/draft.py": ("new",),
+    "torch_predict/draft_text.py": ("check", "predict"),
     "torch_predict/": ("predict", "serve", "check"),
 }
 """Beginning of a path -> the commands that say what is written there."""
 
-MAY_DIFFER = ("dl_inference/commands/", "dl_inference/registry/", "dl_inference/cli.py")
+MAY_DIFFER = ("dl_inference/commands/", "dl_inference/registry/", "dl_inference/cli.py", "torch_predict/draft_text.py")
 """Where a text is said by one of the commands, not by all of them."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from concurrent import futures
 from typing import Any
 
@@ -28,6 +29,9 @@ class Echo(grpc.GenericRpcHandler):
         self.metadata: dict[str, str] = {}
         self.waiting = threading.Event()
         self.cancelled = threading.Event()
+        self.go = threading.Event()
+        """Set it to let the stream of the model ``holds`` go on."""
+        self.streamed = 0
 
     def service(self, details: Any) -> Any:
         answers = {
@@ -46,6 +50,9 @@ class Echo(grpc.GenericRpcHandler):
             service + "PytorchPredict": self.seldon,
             service + "TisPredict": self.oip,
         }
+        if details.method == oip.STREAM:
+            self.metadata = {key: value for key, value in details.invocation_metadata if isinstance(value, str)}
+            return grpc.stream_stream_rpc_method_handler(self.stream)
         answer = answers.get(details.method)
         if answer is None:
             return None
@@ -113,6 +120,32 @@ class Echo(grpc.GenericRpcHandler):
         for name, value in request.parameters.items():
             answer.parameters[name].CopyFrom(value)
         return bytes(answer.SerializeToString())
+
+    def stream(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        """Answer a stream as Triton does, and as the model's name says; an input ``fail`` is a message's own error."""
+        context.add_callback(self.cancelled.set)
+        first = ""
+        for count, data in enumerate(requests, 1):
+            self.streamed = count
+            request: Any = messages.ModelInferRequest.FromString(data)
+            model, answer = request.model_name, messages.ModelStreamInferResponse()
+            plain = answer.infer_response
+            plain.ParseFromString(self.oip(data, context))
+            plain.id = "other" if model == "mixed up" else request.id
+            if any(tensor.name == "fail" for tensor in request.inputs):
+                answer = messages.ModelStreamInferResponse(error_message="refused")
+                answer.infer_response.id = "" if model == "old triton" else request.id
+            self.waiting.set()
+            if model == "holds":
+                self.go.wait(60)
+            if model == "leaves":
+                return
+            if model == "mlserver":  # which has the first message's id in all answers
+                first = first or request.id
+                plain.id = first
+            yield bytes((plain if model == "mlserver" else answer).SerializeToString())
+            if model == "twice":
+                yield bytes(answer.SerializeToString())
 
     def status(self, data: bytes, context: Any) -> bytes:
         answer: Any = messages.GetModelStatusResponse()

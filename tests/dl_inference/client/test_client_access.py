@@ -28,6 +28,7 @@ from dl_inference import (
     NotFound,
     ResourceExhausted,
     Unavailable,
+    Unknown,
 )
 
 X = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -137,6 +138,27 @@ def test_the_pytorch_server_takes_every_other_kind(client: Client):
     found = client.predict_seldon("double", {"a": [1]}, tags={"who": "me"})
     assert found.value == {"got": {"a": [1.0]}, "meta": {"tags": {"who": "me"}}}
     assert found.tags == {"who": "me"}
+
+
+def test_a_stream_goes_through_the_access_service_and_directly(fleet: Fleet, client: Client):
+    inputs = [
+        {"x": X},
+        {"x": np.array([b"text"], object)},
+        {"x": X.astype(np.int64)},
+        {"strData": np.array([b"raise"], object)},
+    ]
+    with Client(fleet.torch) as direct:
+        for each in (client, direct):
+            first, second, third, fourth = each.stream_oip("double", inputs, version="1")
+            np.testing.assert_array_equal(first.value, X * 2)
+            assert first.value.dtype == np.float32
+            assert second.value.tolist() == [b"text"]
+            assert third.value.dtype == np.int64
+            assert isinstance(fourth, Unknown), fourth
+            assert fourth.request_id in fourth.message
+    with pytest.raises(NotFound) as caught:
+        list(client.stream_oip("doubel", inputs))
+    assert caught.value.kind == "no_route"
 
 
 def test_a_version_of_a_seldon_call_is_answered_or_not_found(client: Client):
