@@ -107,12 +107,28 @@ def summaries(rounds: list[dict[str, float]]) -> dict[str, Any]:
 
 
 def fixed_rate(
-    address: str, work: Work, rate: float, seconds: float, connections: int, *, deadline_ms: int = 1000
+    address: str,
+    work: Work,
+    rate: float,
+    seconds: float,
+    connections: int,
+    *,
+    deadline_ms: int = 1000,
+    may_fail: bool = False,
 ) -> dict[str, float]:
     """Call at a fixed rate, whatever the answers do; return latencies in ms from when each call was due.
 
+    Args:
+        address: where.
+        work: what a call sends.
+        rate: calls/s.
+        seconds: how long.
+        connections: how many; over HTTP/1.1 how many at most.
+        deadline_ms: of each call.
+        may_fail: count calls that fail as ``failed``; their latencies are among the others.
+
     Raises:
-        RuntimeError: a call failed.
+        RuntimeError: a call failed that must not.
     """
     command = [str(TARGET / "load"), address, "--path", work.path, "--body", str(work.message), "--rate", f"{rate:g}"]
     command += ["--seconds", f"{seconds:g}", "--connections", str(connections), "--deadline-ms", f"{deadline_ms}"]
@@ -122,9 +138,10 @@ def fixed_rate(
     if done.returncode != 0:
         raise RuntimeError(f"load on {address} failed: {done.stderr}")
     report = json.loads(done.stdout.splitlines()[-1])
-    if report["failed"]:
+    if report["failed"] and not may_fail:
         raise RuntimeError(
             f"{report['failed']} of {report['calls']} calls on {address} failed: {report['failures'][0]}"
         )
     latency = {f"{name}_ms": value for name, value in report["latency_ms"].items()}
-    return {"calls": report["calls"], "rps": report["calls"] / seconds, **latency}
+    failed = {"failed": report["failed"]} if may_fail else {}
+    return {"calls": report["calls"], "rps": report["calls"] / seconds, **failed, **latency}
