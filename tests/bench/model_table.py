@@ -22,10 +22,10 @@ def table(result: dict[str, Any]) -> str:
     rows = {(each["contender"], each["workload"], each["shape"]): each for each in result["results"]}
     lines = []
     for workload in dict.fromkeys(key[1] for key in rows):
-        lines += ["", f"{workload:12}" + "".join(f"{title:>22}" for title, _, _ in COLUMNS)]
+        lines += ["", f"{workload:12}" + "".join(f"{title:>24}" for title, _, _ in COLUMNS)]
         for who in dict.fromkeys(key[0] for key in rows if key[1] == workload):
             cells = [_cell(rows.get((who, workload, shape), {}).get(figure)) for _, shape, figure in COLUMNS]
-            lines.append(f"{who:12}" + "".join(f"{cell:>22}" for cell in cells))
+            lines.append(f"{who:12}" + "".join(f"{cell:>24}" for cell in cells))
         lines += _batches(rows, workload)
     lines.append("")
     for goal in result["goals"]:

@@ -41,6 +41,7 @@ WARM_UP_CALLS = 256
 MANY_CALLS = 20 * 64
 # The CNN answers 64 calls in a third of a second: its measurements take so many times longer.
 SLOW_TIMES = 4
+BATCH_CALLS = 400
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 # A machine that stalls makes queues run full: such calls are counted and shown, and do not end a run of an hour.
 LIMITS: dict[str, Any] = {"deadline_ms": 10_000, "may_fail": True}
@@ -80,8 +81,12 @@ def main() -> None:
         made = json.loads(_program("make_models", run.folder / "models"))
         for workload in options.only:
             _measure(run, workload)
+            # After each: what a later one breaks off would be lost.
+            result = {**facts, **made, **_result(run)}
+            path = _write(result, options)
             print(f"{workload} done", file=sys.stderr, flush=True)
-        _write({**facts, **made, **_result(run)}, options)
+    print(table(result))
+    print(f"\nwritten: {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path} and .png")
 
 
 def _options() -> argparse.Namespace:
@@ -178,7 +183,7 @@ def _batch_sizes(run: Run, workload: str, server: Server) -> None:
     """One call at a time of more and more rows."""
     for size in BATCHES:
         work = _work(run, workload, server, size)
-        figures = h2load(server.address, work, Shape(LONE, 1, 1), run.options.seconds / len(BATCHES))
+        figures = h2load(server.address, work, Shape(LONE, 1, 1), 60, max(BATCH_CALLS // size, 10))
         run.keep((server.name, workload, f"{size} rows"), {"p50_ms": figures["p50_ms"]})
 
 
@@ -233,14 +238,12 @@ def _result(run: Run) -> dict[str, Any]:
     }
 
 
-def _write(result: dict[str, Any], options: argparse.Namespace) -> None:
+def _write(result: dict[str, Any], options: argparse.Namespace) -> Path:
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / ("models-quick.json" if options.quick else "models.json")
     path.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     draw(result, path.with_suffix(".png"))
-    print(table(result))
-    shown = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-    print(f"\nwritten: {shown} and .png")
+    return path
 
 
 if __name__ == "__main__":
