@@ -11,6 +11,7 @@ from bench.model_table import times_of
 from bench.plot import COLORS, LABELS, Panel, bars
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
@@ -63,5 +64,9 @@ def _against_rows(axes: Axes, result: dict[str, Any]) -> None:
     if axes.lines:
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
+        axes.set_xticks(sorted({size for line in axes.lines for size in line.get_xdata()}))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
         axes.legend(frameon=False)
     axes.grid(color="#dddddd")

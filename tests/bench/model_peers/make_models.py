@@ -52,7 +52,7 @@ def convolutions(channels: int) -> torch.nn.Module:
 
 
 def calibrated() -> int:
-    """Return the channels at which a row takes about CNN_MS here, on one thread."""
+    """Return the channels at which a row takes about CNN_MS of CPU here, on one thread."""
     channels = CHANNEL_STEP
     while (taken := _row_ms(convolutions(channels))) < CNN_MS:
         # Time grows with their square; half of the way, for it does not so where the caches end.
@@ -65,9 +65,9 @@ def _row_ms(model: torch.nn.Module) -> float:
     taken = []
     with torch.inference_mode():
         for _ in range(20):
-            begin = time.perf_counter()
+            begin = time.process_time()  # the same where others use the machine, too
             model(x)
-            taken.append(time.perf_counter() - begin)
+            taken.append(time.process_time() - begin)
     return float(np.median(taken)) * 1000
 
 
