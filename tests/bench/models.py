@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -73,6 +74,8 @@ class Run:
 def main() -> None:
     """Measure as the command line says, write the results, print the tables."""
     options = _options()
+    # The programs that it has started end with it, also where a time limit ends it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     facts = machine.describe()
     if facts["idle_share"] < MIN_IDLE_SHARE:
         print(f"the machine is busy: only {facts['idle_share']:.0%} idle; figures will be too high", file=sys.stderr)

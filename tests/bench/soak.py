@@ -60,6 +60,8 @@ def main() -> None:
     parser.add_argument("--kill-s", type=float, default=60, help="between two kills")
     parser.add_argument("--out", type=Path, help="default: results/soak.json, for short runs soak-quick.json")
     given = parser.parse_args()
+    # The programs that it has started end with it, also where a time limit ends it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     name = "soak.json" if given.seconds >= DEFAULT_SECONDS else "soak-quick.json"
     found = {**machine.describe(), **run(given)}
     wrong = verdict(found)
