@@ -29,6 +29,8 @@ QUIET := $(shell test -t 2 || echo --quiet)
 # Environments that tests and benchmarks use; `make test TEST_PEERS=` goes without (their tests then skip).
 TEST_PEERS ?= tfs seldon triton component mlserver xds kubernetes go java images
 BENCH_PEERS ?= bench envoy aio grpc-go
+# Each with torch, which uv links: they take no room of their own. `make bench-models MODEL_PEERS=` goes without.
+MODEL_PEERS ?= seldon-torch aio-torch mosec litserve mlserver-torch
 # Processes that run test files side by side. Most tests wait more than they compute: one more than two cores is best.
 PYTEST_WORKERS ?= 3
 # seldon-core 1.17.1 and tensorflow have wheels for these.
@@ -105,6 +107,17 @@ bench-steady: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measur
 bench-balance: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Compare balancers while endpoints fail, hang and slow down
 	PYTHONPATH=tests .peers/bench/bin/python -m bench.balance $(BENCH_ARGS)
 
+.PHONY: bench-models
+bench-models: setup model-peers .peers/.debian $(TARGET)/release/load  ## Measure the PyTorch server beside seldon-core, grpc.aio, mosec, LitServe and MLServer
+	PYTHONPATH=tests $(PY) -m bench.models $(BENCH_ARGS)
+
+# Seconds of load; models are swapped and processes killed meanwhile.
+SOAK_SECONDS ?= 600
+
+.PHONY: soak
+soak: setup models $(TARGET)/release/load  ## Serve models under mixed load, SOAK_SECONDS (600): no lost call, flat memory
+	PYTHONPATH=tests $(PY) -m bench.soak --seconds $(SOAK_SECONDS)
+
 .PHONY: docs
 docs: setup  ## Write the generated pages of docs/
 	$(PY) docs/generate.py
@@ -129,6 +142,9 @@ peers: $(TEST_PEERS:%=.peers/%/.installed)  ## Create the environments of the pr
 
 .PHONY: bench-peers
 bench-peers: $(BENCH_PEERS:%=.peers/%/.installed)
+
+.PHONY: model-peers
+model-peers: $(MODEL_PEERS:%=.peers/%/.installed)
 
 .PHONY: clean
 clean:  ## Delete what make made, but the caches of uv and cargo

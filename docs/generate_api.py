@@ -12,8 +12,8 @@ from typing import Any
 
 import dl_inference
 import torch_predict
-from torch_predict.context import Request
 from torch_predict import steps
+from torch_predict.context import Request
 from torch_predict.hooks import Hooks
 from torch_predict.metrics import Counter, Gauge, Histogram
 from torch_predict.sources import HOOKS, LIFE_HOOKS

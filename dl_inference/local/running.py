@@ -37,7 +37,7 @@ def run(command: Sequence[str], timeout_s: float) -> tuple[list[dict[str, Any]],
         lines, log = Path(place, "lines"), Path(place, "log")
         with log.open("wb") as output, open(os.devnull) as nothing:
             # What native code was doing when it crashed is all that a crash leaves.
-            variables = {**environment(1), "PYTHONFAULTHANDLER": "1"}
+            variables = {**environment(), "PYTHONFAULTHANDLER": "1"}
             pid = spawn([*command, str(lines)], variables, nothing.fileno(), output.fileno())
         status = _waited(pid, timeout_s)
         told = _read(lines)

@@ -90,9 +90,9 @@ def _compared(
 def _faults(sample: Sample, line: Mapping[str, Any], served: Asked, tolerance: float) -> list[tuple[str, str]]:
     """Return what is wrong with the answers to a sample: texts and remedies."""
     error = line.get("error")
-    if error and not sample.is_refused:
+    if error and not (sample.error is not None):
         return [(f"of {FILE} failed at stage {error['stage']}: {error['what']}", _REMEDY)]
-    if sample.is_refused and not error:
+    if (sample.error is not None) and not error:
         return [(f"of {FILE} should be refused, but all its stages answered", "correct its 'error', or the hook")]
     if "again" in line and difference(line["answer"]["value"], line["again"]["value"], tolerance):
         return []  # it answers differently each time: there is nothing to compare

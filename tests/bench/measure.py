@@ -36,8 +36,15 @@ class Work:
     """``/package.Service/Method``."""
     message: Path
     body: Path
-    """The message with gRPC's prefix."""
+    """What is sent: the message, with gRPC's prefix where it is gRPC."""
     log: Path
+    content_type: str = "application/grpc"
+    """Any other is sent over HTTP/1.1, where a connection carries one call at a time."""
+
+    @property
+    def is_http1(self) -> bool:
+        """Whether it is not gRPC."""
+        return self.content_type != "application/grpc"
 
 
 def h2load(address: str, work: Work, shape: Shape, seconds: float, calls: int | None = None) -> dict[str, float]:
@@ -71,7 +78,8 @@ def h2load(address: str, work: Work, shape: Shape, seconds: float, calls: int | 
 def h2load_command(work: Work, shape: Shape, amount: list[str]) -> list[str]:
     """Return h2load's command but for its address."""
     command = ["h2load", "-t", "1", "-c", str(shape.connections), "-m", str(shape.streams), *amount]
-    return [*command, "-d", str(work.body), "-H", "content-type: application/grpc", "-H", "te: trailers"]
+    command += ["--h1"] if work.is_http1 else ["-H", "te: trailers"]
+    return [*command, "-d", str(work.body), "-H", f"content-type: {work.content_type}"]
 
 
 def _run(command: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
@@ -98,21 +106,42 @@ def summaries(rounds: list[dict[str, float]]) -> dict[str, Any]:
     return {name: summary([one[name] for one in rounds]) for name in rounds[0]}
 
 
-def fixed_rate(address: str, work: Work, rate: float, seconds: float, connections: int) -> dict[str, float]:
+def fixed_rate(
+    address: str,
+    work: Work,
+    rate: float,
+    seconds: float,
+    connections: int,
+    *,
+    deadline_ms: int = 1000,
+    may_fail: bool = False,
+) -> dict[str, float]:
     """Call at a fixed rate, whatever the answers do; return latencies in ms from when each call was due.
 
+    Args:
+        address: where.
+        work: what a call sends.
+        rate: calls/s.
+        seconds: how long.
+        connections: how many; over HTTP/1.1 how many at most.
+        deadline_ms: of each call.
+        may_fail: count calls that fail as ``failed``; their latencies are among the others.
+
     Raises:
-        RuntimeError: a call failed.
+        RuntimeError: a call failed that must not.
     """
     command = [str(TARGET / "load"), address, "--path", work.path, "--body", str(work.message), "--rate", f"{rate:g}"]
-    command += ["--seconds", f"{seconds:g}", "--connections", str(connections)]
+    command += ["--seconds", f"{seconds:g}", "--connections", str(connections), "--deadline-ms", f"{deadline_ms}"]
+    if work.is_http1:
+        command += ["--http1", "yes", "--header", f"content-type={work.content_type}"]
     done = _run(command, seconds)
     if done.returncode != 0:
         raise RuntimeError(f"load on {address} failed: {done.stderr}")
     report = json.loads(done.stdout.splitlines()[-1])
-    if report["failed"]:
+    if report["failed"] and not may_fail:
         raise RuntimeError(
             f"{report['failed']} of {report['calls']} calls on {address} failed: {report['failures'][0]}"
         )
     latency = {f"{name}_ms": value for name, value in report["latency_ms"].items()}
-    return {"calls": report["calls"], "rps": report["calls"] / seconds, **latency}
+    failed = {"failed": report["failed"]} if may_fail else {}
+    return {"calls": report["calls"], "rps": report["calls"] / seconds, **failed, **latency}

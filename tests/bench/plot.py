@@ -12,8 +12,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 LABELS = {"ours": "dl-inference", "envoy": "Envoy", "nginx": "nginx", "grpc.aio": "grpc.aio", "none": "no proxy"}
+LABELS |= {"ours-batch": "dl-inference, batch hooks", "seldon": "seldon-core", "mosec": "mosec", "litserve": "LitServe"}
+LABELS |= {"mlserver": "MLServer", "torch": "torch in process"}
 # Readable by people who do not tell red from green (Okabe and Ito), the subject in the strongest.
 COLORS = {"ours": "#d55e00", "envoy": "#0072b2", "nginx": "#009e73", "grpc.aio": "#cc79a7", "none": "#999999"}
+COLORS |= {"ours-batch": "#e69f00", "seldon": "#0072b2", "mosec": "#009e73", "litserve": "#56b4e9"}
+COLORS |= {"mlserver": "#f0e442", "torch": "#999999"}
 GROUP_WIDTH = 0.84
 
 
@@ -35,7 +39,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         figure = Figure(figsize=(13, 9), layout="constrained")
         axes = figure.subplots(2, 2).flatten()
         for place, panel in zip(axes, _panels(result), strict=True):
-            _bars(place, result, panel)
+            bars(place, result, panel)
         handles = {label: bar for one in axes for bar, label in zip(*one.get_legend_handles_labels(), strict=True)}
         order = [label for label in LABELS.values() if label in handles]
         figure.legend([handles[one] for one in order], order, loc="outside lower center", ncols=5, frameon=False)
@@ -68,7 +72,8 @@ def _panels(result: dict[str, Any]) -> list[Panel]:
     ]
 
 
-def _bars(axes: Axes, result: dict[str, Any], panel: Panel) -> None:
+def bars(axes: Axes, result: dict[str, Any], panel: Panel) -> None:
+    """Draw one diagram."""
     rows = {(row["contender"], row["payload"], row["shape"]): row for row in result["results"]}
     # Without a proxy there is no proxy's CPU; a bar of 0 has no place on a log scale.
     names = [one for one in LABELS if one in result["contenders"] and (one != "none" or panel.figure != "cpu_us")]

@@ -36,6 +36,7 @@ def reserve() -> socket.socket:
 if __name__ == "__main__":
     sockets = {folder: reserve() for folder in sys.argv[1:]}
     ports = {folder: reserved.getsockname()[1] for folder, reserved in sockets.items()}
+    print("ports", *ports.values(), flush=True)  # before the children write into the same log
     children = []
     for each in sys.argv[1:]:
         child = os.fork()
@@ -43,6 +44,5 @@ if __name__ == "__main__":
             run(each, ports[each])
             sys.exit("the wrapper has ended by itself")
         children.append(child)
-    print("ports", *ports.values(), flush=True)
     for child in children:
         os.waitpid(child, 0)

@@ -17,13 +17,13 @@ use crate::socket::{Stream, connect};
 const MAX_REPEATS: u32 = 3;
 
 /// gRPC codes that this client makes itself.
-const DEADLINE_EXCEEDED: u16 = 4;
+pub(crate) const DEADLINE_EXCEEDED: u16 = 4;
 const RESOURCE_EXHAUSTED: u16 = 8;
 const CANCELLED: u16 = 1;
-const UNKNOWN: u16 = 2;
+pub(crate) const UNKNOWN: u16 = 2;
 const PERMISSION_DENIED: u16 = 7;
 const INTERNAL: u16 = 13;
-const UNAVAILABLE: u16 = 14;
+pub(crate) const UNAVAILABLE: u16 = 14;
 
 /// What every call sends, and where.
 pub struct Target {
@@ -110,6 +110,16 @@ impl Target {
         let timeout = HeaderValue::from_str(&format!("{left}u")).map_err(|e| e.to_string())?;
         headers.insert("grpc-timeout", timeout);
         Ok(request)
+    }
+}
+
+// === impl Class ===
+
+impl Class {
+    /// The message without gRPC's prefix.
+    #[must_use]
+    pub fn message(&self) -> Bytes {
+        self.body.slice(5..)
     }
 }
 
@@ -213,7 +223,7 @@ impl<'a> Channel<'a> {
 // === impl Outcome ===
 
 impl Outcome {
-    fn local(code: u16, message: String) -> Outcome {
+    pub(crate) fn local(code: u16, message: String) -> Outcome {
         Outcome {
             code,
             message,

@@ -8,6 +8,7 @@ pub mod broken;
 pub mod calls;
 pub mod console;
 pub mod fault;
+pub mod http1;
 pub mod report;
 pub mod serve;
 pub mod socket;

@@ -1,6 +1,6 @@
 //! `load ADDRESS --path /pkg.Service/Method --body FILE [--rate 200] [--seconds 10] [--connections 4]
 //! [--deadline-ms 1000] [--header NAME=VALUE]... [--share-by access-endpoint] [--echo yes]
-//! [--arrivals FILE] [--class NAME[,KEY=VALUE]...]... [--records FILE]`
+//! [--arrivals FILE] [--class NAME[,KEY=VALUE]...]... [--records FILE] [--http1 yes]`
 //!
 //! Unary calls at a fixed rate, whatever the answers do (open loop). FILE holds the message without gRPC
 //! prefix. Prints `started UNIX_SECONDS`, and at the end one line of JSON ([`dl_bench::report`]). The line
@@ -9,6 +9,9 @@
 //! With `--arrivals` calls are due as that file says ([`dl_bench::arrivals`]), each of a class: `--class heavy,cost=40`
 //! sends `bench-class: heavy` and `cost: 40`; `deadline-ms` and `body` among its keys replace the options.
 //! `--records` writes a line for each call.
+//!
+//! With `--http1 yes` calls are HTTP/1.1 POSTs of FILE to the path, each on a connection of its own while it lasts:
+//! `--connections` is then the most there are.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -19,12 +22,13 @@ use dl_bench::arguments::Arguments;
 use dl_bench::arrivals::{self, Arrival};
 use dl_bench::calls::{Channel, Class, Target};
 use dl_bench::console::{lines, say};
+use dl_bench::http1::Pool;
 use dl_bench::report::{Record, report, write_records};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 use tokio::task::{JoinSet, LocalSet};
 
-const OPTIONS: [&str; 12] = [
+const OPTIONS: [&str; 13] = [
     "path",
     "body",
     "rate",
@@ -37,6 +41,7 @@ const OPTIONS: [&str; 12] = [
     "arrivals",
     "class",
     "records",
+    "http1",
 ];
 
 struct Plan {
@@ -44,10 +49,18 @@ struct Plan {
     classes: &'static [Class],
     arrivals: Box<dyn Iterator<Item = Arrival> + Send>,
     connections: usize,
+    is_http1: bool,
     /// File for a line of each call.
     records: Option<String>,
     /// What was asked for, for the report.
     told: Value,
+}
+
+/// What a call goes out on.
+#[derive(Clone)]
+enum Way {
+    Grpc(Rc<Channel<'static>>),
+    Http1(Rc<Pool<'static>>),
 }
 
 fn main() -> ExitCode {
@@ -97,6 +110,7 @@ fn plan() -> Result<Plan, String> {
         classes: Vec::leak(classes),
         arrivals,
         connections,
+        is_http1: arguments.text("http1") == Some("yes"),
         records: arguments.text("records").map(str::to_owned),
         told,
     })
@@ -183,9 +197,15 @@ fn run(plan: Plan) -> Result<(), String> {
 
 /// Start each call when it is due; gather all.
 async fn drive(plan: Plan, start: Instant) -> Vec<Record> {
-    let channels: Vec<_> = (0..plan.connections)
-        .map(|_| Rc::new(Channel::new(plan.target)))
-        .collect();
+    let ways: Vec<_> = if plan.is_http1 {
+        vec![Way::Http1(Rc::new(Pool::new(
+            plan.target,
+            plan.connections,
+        )))]
+    } else {
+        let open = |_| Way::Grpc(Rc::new(Channel::new(plan.target)));
+        (0..plan.connections).map(open).collect()
+    };
     let mut due = arrivals::pace(plan.arrivals, start);
     let mut commands = lines();
     let mut open = true;
@@ -195,9 +215,9 @@ async fn drive(plan: Plan, start: Instant) -> Vec<Record> {
         tokio::select! {
             arrival = due.recv() => match arrival {
                 Some((at, class)) => {
-                    let channel = channels[next % channels.len()].clone();
+                    let way = ways[next % ways.len()].clone();
                     next += 1;
-                    calls.spawn_local(call(channel, start, at, (class, &plan.classes[class])));
+                    calls.spawn_local(call(way, start, at, (class, &plan.classes[class])));
                 }
                 None => break,
             },
@@ -212,13 +232,17 @@ async fn drive(plan: Plan, start: Instant) -> Vec<Record> {
 }
 
 async fn call(
-    channel: Rc<Channel<'static>>,
+    way: Way,
     start: Instant,
     due: Duration,
     (number, class): (usize, &'static Class),
 ) -> Record {
     let sent = start.elapsed();
-    let outcome = channel.call(class, start + due + class.deadline).await;
+    let deadline = start + due + class.deadline;
+    let outcome = match way {
+        Way::Grpc(channel) => channel.call(class, deadline).await,
+        Way::Http1(pool) => pool.call(class, deadline).await,
+    };
     Record {
         due_us: us(due),
         sent_us: us(sent),
