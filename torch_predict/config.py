@@ -76,7 +76,10 @@ class ModelSettings(CommonSettings):
         default=None, description="data.names of every answer of rank >= 2; default t:0, t:1 ..."
     )
     instances: int | None = Field(
-        default=None, ge=1, le=MAX_INSTANCES, description="Processes of each version; default: one, or --replicas."
+        default=None,
+        ge=1,
+        le=MAX_INSTANCES,
+        description="Processes of each version; default: one, or what `serve` is told.",
     )
     device: Device | Annotated[list[Device], Field(min_length=1)] = Field(
         default="auto", description="cpu, cuda, cuda:1 ...; of a list, each process gets the next one."

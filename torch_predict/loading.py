@@ -30,6 +30,7 @@ def load_predictor(
     allow_pickle: bool,
     settings: ServerSettings,
     reporter: Reporter | None = None,
+    is_judged: bool = True,
 ) -> Predictor:
     """Load one version with its hooks, warm it up, and compare its answers with those that the folder expects.
 
@@ -77,7 +78,7 @@ def load_predictor(
     if compilation is not None:
         compilation.check(version.file)
     reporter.at("golden")
-    if folder.settings.golden.required:
+    if is_judged and folder.settings.golden.required:
         require(warmed, folder.path)
     declared = predictor.metadata
     predictor.learn(warmed.inputs, warmed.outputs)

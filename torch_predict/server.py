@@ -89,7 +89,12 @@ def serve(
                 torch_device=folder.settings.device_of(options.instance), torch_threads=options.threads
             )
             predictor = load_predictor(
-                folder, chosen, allow_pickle=options.allow_pickle, settings=settings, reporter=reporter
+                folder,
+                chosen,
+                allow_pickle=options.allow_pickle,
+                settings=settings,
+                reporter=reporter,
+                is_judged=options.is_judged,
             )
             document = worker_config(
                 options, folder, chosen, predictor.metadata, joins=predictor.is_joining

@@ -137,7 +137,9 @@ def main(document: str, file: str) -> int:
             folder = repository.find(options.model_dir, options.given(os.environ))
             version = folder.chosen(options.version)[-1]
             settings = ServerSettings.from_environment(os.environ)
-            predictor = load_predictor(folder, version, allow_pickle=options.allow_pickle, settings=settings)
+            predictor = load_predictor(
+                folder, version, allow_pickle=options.allow_pickle, settings=settings, is_judged=False
+            )
         except (ModelFolderError, LoadError, ValueError, OSError) as error:
             print(error, file=sys.stderr)
             return 1

@@ -45,7 +45,7 @@ def load(
     allow_pickle: bool,
     timeout_s: float,
     program: Sequence[str] = PROGRAM,
-    ask: Callable[[str, int], None] = lambda address, version: None,
+    ask: Callable[[str, int], None] | None = None,
 ) -> Loaded:
     """Load every version that would be served, one after the other, with its samples.
 
@@ -54,7 +54,7 @@ def load(
         allow_pickle: whether the server would be started with ``--allow-pickle``.
         timeout_s: how long each may take to be ready; one that takes longer is killed.
         program: command line of a model server, up to its options.
-        ask: called with the address and the version of each that is ready, while it is.
+        ask: called with the address and the version of each that is ready, while it is; it judges the answers.
     """
     found: dict[str, str] = {}
     problems: list[Problem] = []
@@ -68,6 +68,7 @@ def load(
                 name=layout.name,
                 version=version,
                 allow_pickle=allow_pickle,
+                is_judged=ask is None,
             )
             try:
                 process = _start(start_of(layout, program, options), f"{layout.name}@{version}", socket, timeout_s)
@@ -80,8 +81,10 @@ def load(
                 if process.state is State.READY:
                     found |= _told(process, version, log.lines)
                     found |= _tensors(process.address)
-                    problems += _samples(layout, log.lines)
-                    ask(process.address, version)
+                    if ask is None:
+                        problems += _samples(layout, log.lines)
+                    else:
+                        ask(process.address, version)
                 else:
                     problems.append(_failure(layout, version, process.reason, log.lines))
             finally:

@@ -46,6 +46,9 @@ class ServeOptions(BaseModel):
         default=None, description="Public keys (ssh-keygen's ALLOWED SIGNERS); only folders signed by one are loaded."
     )
     private: Path | None = Field(default=None, description="Where the checked copy of a signed folder is made.")
+    is_judged: bool = Field(
+        default=True, description="Not ready where its samples are answered otherwise than expected."
+    )
     report: Path | None = Field(default=None, description="Where it tells how far it has come (serving/report.py).")
     registration: Registration | None = Field(
         default=None,

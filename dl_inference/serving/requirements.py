@@ -42,7 +42,10 @@ def problems(place: Path) -> list[Problem]:
             )
             continue
         if message:
-            remedy = f"the server installs nothing: pip install -r {file} where it runs, or serve --make-environments"
+            remedy = (
+                f"the server installs nothing: pip install -r {file} where it runs, or dl-inference serve"
+                " --make-environments"
+            )
             found.append(Problem(f"{file}:{number}", message, remedy))
     return found
 

@@ -62,7 +62,8 @@ def await_file(file: Path) -> None:
 def test_predict_announces_a_warm_model_and_says_goodbye_before_it_refuses(book, run, tmp_path):
     folder = tmp_path / "wine"
     shutil.copytree(ROOT / "models" / "wine", folder)
-    (folder / "model.yaml").write_text("aliases: [39]\nlabels: {stable: 1}\n")
+    with (folder / "model.yaml").open("a") as settings:
+        settings.write("aliases: [39]\nlabels: {stable: 1}\n")
     # Loading waits at processor.py, which is imported before the warm-up.
     (folder / "processor.py").write_text(
         "import pathlib, time\n"

@@ -59,7 +59,7 @@ def test_versions_that_fail_in_every_way_are_named_and_no_call_fails(run, models
         (bad / "notes.txt").write_text("a model will follow")
         wait_quarantined(serve, "m", 2, "find", "holds no model")
         (bad / "model.pt2").touch()
-        wait_quarantined(serve, "m", 2, "find", "is damaged, or no exported model (0 bytes)")
+        wait_quarantined(serve, "m", 2, "find", "is damaged, or no aotinductor or exported model (0 bytes)")
         whole = write_model(tmp_path / "whole", "B") / "model.pt2"
         (bad / "model.pt2").write_bytes(whole.read_bytes()[:100])
         wait_quarantined(serve, "m", 2, "find", "(100 bytes)")

@@ -28,8 +28,8 @@ pytestmark = pytest.mark.timeout(START_S + 100)
 TOLERANCE = 1e-6
 # Each request this often at once, in an order that puts different ones beside one another.
 REPEATS = 8
-# What makes our server join requests into one call of the model.
-MODEL_YAML = ""
+# A run_model takes one request; what we call ourselves is joined with others.
+JOINED = "batching: {mode: always}\n"
 
 PROCESSOR = """
 import json
@@ -183,8 +183,8 @@ def pairs(
         weights = {"weight": np.float32([[1, 10], [2, 20]]), "bias": np.float32([0.5, -0.5])}
         save_file(weights, folder / "model.safetensors")
         (folder / "processor.py").write_text(processor)
-        if MODEL_YAML:
-            (folder / "model.yaml").write_text(MODEL_YAML)
+        if RUN_MODEL not in processor:
+            (folder / "model.yaml").write_text(JOINED)
     command = [peer_python("component"), Path(__file__).parent / "component" / "wrappers.py", *folders]
     wrappers = run_shared(command, env={"PYTHONPATH": str(ROOT)})
     program = Path(sys.executable).with_name("dl-inference")

@@ -70,7 +70,7 @@ class WithoutOurInit(errors.InvalidInput):
 )
 def test_whatever_an_exception_holds_it_has_a_status_that_can_be_sent(error, status):
     found = status_of(error, "r")
-    assert found == status
+    assert found[:3] == status
     found.message.encode()
 
 

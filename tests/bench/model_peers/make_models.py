@@ -33,8 +33,11 @@ def preprocess(x, **kwargs):
 def postprocess(x, **kwargs):
     return 100 * x.numpy()
 """
-# What makes the same hooks take whole batches in our server.
-BATCH_HOOKS = "batch = True\n"
+
+
+def joined(hooks: str) -> str:
+    """Return the same hooks, for whole batches of our server."""
+    return "import torch_predict\n\n\n" + hooks.replace("def ", "@torch_predict.joined\ndef ")
 
 
 def perceptron() -> torch.nn.Module:
@@ -94,7 +97,7 @@ def main(out: Path) -> None:
     for workload, model in models.items():
         hooks = (ECHO if workload == "echo" else HOOKS).lstrip()
         write(out / workload, workload, model, hooks)
-        write(out / "batch" / workload, workload, model, BATCH_HOOKS + "\n\n" + hooks)
+        write(out / "batch" / workload, workload, model, joined(hooks))
     print(json.dumps({"cnn_channels": channels, "torch": torch.__version__}))
 
 

@@ -147,7 +147,7 @@ def test_the_cores_are_divided_among_the_processes_of_a_version(monkeypatch, tmp
     monkeypatch.setattr(state, "cores", lambda: 8)
     started = []
     monkeypatch.setattr(launch, "spawn", lambda command, *_: started.append(command[-1]) or 1)
-    monkeypatch.setattr(launch, "ModelProcess", lambda label, start, socket: start(1))
+    monkeypatch.setattr(launch, "ModelProcess", lambda label, start, socket, *_: start(1))
     launcher = launch.Launcher(tmp_path, 2, ["program"], uses_template=False, allow_pickle=True)
     write_model(tmp_path / "models" / "as-the-command-says", "A")
     write_model(tmp_path / "models" / "more", "A", instances=3)

@@ -36,7 +36,7 @@ def test_one_version_is_served_under_the_name_and_with_the_numbers_of_the_comman
 def test_the_processes_get_the_numbers_of_the_command(folder, monkeypatch, tmp_path: Path):
     started = []
     monkeypatch.setattr(launch, "spawn", lambda command, *_: started.append(command[-1]) or 1)
-    monkeypatch.setattr(launch, "ModelProcess", lambda label, start, socket: start(1))
+    monkeypatch.setattr(launch, "ModelProcess", lambda label, start, socket, *_: start(1))
     layout, _ = layout_of(ServeOptions(model_dir=folder, limits={"max_queue": "9"}))
     launch.Launcher(tmp_path, 1, ["program"], uses_template=False, allow_pickle=False).start(layout, 3, 1)
     told = ServeOptions.model_validate_json(started[0])

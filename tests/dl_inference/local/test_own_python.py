@@ -81,7 +81,7 @@ def start(folder: Path, monkeypatch: pytest.MonkeyPatch, **options: bool) -> tup
     """Return with what a process of the folder is started; no template may be used for it."""
     started = []
     monkeypatch.setattr(launch, "spawn", lambda command, variables, *_: started.append((command, variables)) or 1)
-    monkeypatch.setattr(launch, "ModelProcess", lambda label, start, socket: start(1))
+    monkeypatch.setattr(launch, "ModelProcess", lambda label, start, socket, *_: start(1))
     monkeypatch.setenv("PYTHONPATH", "/ours")
     (change,) = ModelsDir(folder.parent).look(force=True)
     launcher = launch.Launcher(folder, 1, ["program"], uses_template=True, allow_pickle=False, **options)

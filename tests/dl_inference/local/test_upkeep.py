@@ -14,6 +14,7 @@ from dl_inference.local.models import Model
 from dl_inference.local.processes import State
 from dl_inference.local.replica import FIRST_DELAY_S
 from dl_inference.local.upkeep import NO_LIMITS, Limits, memory_of
+from dl_inference.serving.report import Report
 
 
 class Pretend:
@@ -23,6 +24,7 @@ class Pretend:
         self.pid, self.label, self.address = number, f"m@1/{number}", f"unix:/{number}"
         self.state, self.reason, self.sickness = State.STARTING, "", ""
         self.started_at = self.ready_at = 0.0
+        self.report = Report()
 
     @property
     def is_healthy(self) -> bool:
