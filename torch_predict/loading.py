@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 
-def load_predictor(
+def load_predictor(  # noqa: PLR0913  (what the server was told)
     folder: repository.ModelFolder,
     version: repository.Version,
     *,
