@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,8 @@ RELATIVE = 1e-3
 ABSOLUTE = 1e-5
 
 _PROBES = 4
+_LONGEST_S = 10.0
+"""After this time the inputs that there were are enough: a large model takes seconds for each."""
 _ROWS = 2
 _ON = "'batching: {mode: always}' in model.yaml joins them nevertheless"
 _MARK = "mark it @torch_predict.joined if it takes the rows of several"
@@ -93,15 +96,17 @@ def _shown(predictor: Predictor, plan: Joining, folder: Path) -> str:
     if is_program and not known.rows:
         raise _DoubtError("the program was exported without one open first axis for all inputs and outputs")
     probes = 0
+    end = time.monotonic() + _LONGEST_S
     for x, call in _inputs(predictor, folder):
         probes += _probe(x, call, plan)
-        if probes >= _PROBES:
+        if probes >= _PROBES or (probes and time.monotonic() >= end):
             break
     if not probes and is_program:
         for _ in range(_ROWS):
             made = _made(predictor)
             probes += 0 if made is None else _probe(made, lambda given: predictor.model.call(given, {}), plan)
-    same = f"{probes} inputs gave the same answers alone and joined, within {RELATIVE:g} of the largest number"
+    what = "1 input" if probes == 1 else f"{probes} inputs"
+    same = f"{what} gave the same answers alone and joined, within {RELATIVE:g} of the largest number"
     if is_program:
         axis = f"inputs and outputs share the axis {known.rows}"
         return f"{axis}, and {same}" if probes else axis

@@ -32,6 +32,7 @@ ANSWER_S = 5.0
 _NUMPY = {dtype.oip: dtype.name for dtype in DTYPES if dtype.oip} | {"BYTES": "bytes"}
 _LOADED = re.compile(r"loaded on (\S+) in")
 _WARMED = re.compile(r"warmed up with (\d+ samples)")
+_JOINED = re.compile(r"requests (are (?:not )?joined.*)")
 _FAILED = re.compile(r"warm-up: (.*)")
 _FRAME = re.compile(r' +File "(.+)", line (\d+) in ')
 
@@ -147,7 +148,8 @@ def _told(process: ModelProcess, version: int, lines: list[str]) -> dict[str, st
         status = Path(f"/proc/{process.pid}/status").read_text()
         kib = int(re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[0])
         parts.append(f"{kib / 1024:.0f} MiB of memory")
-    return {f"version {version}": ", ".join(parts)}
+    joined = [match[1] for line in lines if (match := _JOINED.search(line))]
+    return {f"version {version}": ", ".join(parts), **{"requests": each for each in joined}}
 
 
 def _tensors(address: str) -> dict[str, str]:

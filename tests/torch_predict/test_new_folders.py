@@ -101,6 +101,7 @@ def test_a_new_folder_passes_check_and_is_served(tmp_path: Path, run: Callable[.
     result = command("check", models / "iris", "--load", "--timeout-ms", 120_000)
     assert result.exit_code == 0, result.output
     assert "answered 2 samples" in result.output
+    assert "requests are joined, " in " ".join(result.output.split())
     served = Serve(run, models, real=True)
     with Client(served.address, timeout_ms=60_000) as client:
         served.wait_state("iris", "serving")

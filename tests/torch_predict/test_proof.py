@@ -9,7 +9,7 @@ import torch
 from torch.export import Dim, export, save
 
 from dl_inference.serving.load_error import LoadError
-from torch_predict import hooks, repository
+from torch_predict import hooks, proof, repository
 from torch_predict.config import BatchingSettings
 from torch_predict.predictor import Predictor
 from torch_predict.proof import prove
@@ -133,3 +133,10 @@ def test_padding_must_change_no_answer(tmp_path, value, is_on):
     samples(tmp_path, [[1.0, 2.0, 3.0, 4.0]])
     found = proved(tmp_path, Predictor(Attentive(), hooks.Hooks(), CPU), pad={"axis": 1, "value": value})
     assert found.is_on is is_on, found.reason
+
+
+def test_a_slow_model_is_probed_no_longer_than_is_needed(tmp_path, monkeypatch):
+    monkeypatch.setattr(proof, "_LONGEST_S", 0.0)
+    samples(tmp_path, *([[float(number), 1.0, 2.0]] for number in range(5)))
+    found = proved(tmp_path, Predictor(Twice(), hooks.Hooks(), CPU))
+    assert "joined, 64 rows at most: 1 input gave the same answers" in found.reason
