@@ -148,8 +148,11 @@ def _told(process: ModelProcess, version: int, lines: list[str]) -> dict[str, st
         status = Path(f"/proc/{process.pid}/status").read_text()
         kib = int(re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[0])
         parts.append(f"{kib / 1024:.0f} MiB of memory")
-    joined = [match[1] for line in lines if (match := _JOINED.search(line))]
-    return {f"version {version}": ", ".join(parts), **{"requests": each for each in joined}}
+    found = {f"version {version}": ", ".join(parts)}
+    for line in lines:
+        if match := _JOINED.search(line):
+            found["requests"] = match[1]
+    return found
 
 
 def _tensors(address: str) -> dict[str, str]:
