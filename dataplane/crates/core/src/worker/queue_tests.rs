@@ -119,6 +119,20 @@ fn a_dropped_call_is_answered_internal() {
 }
 
 #[test]
+fn a_call_that_is_dropped_because_it_is_late_is_told_so() {
+    let queue = queue(8);
+    let (late, waiting) = call(&queue, "1", Duration::from_millis(30));
+    queue.push(late).unwrap();
+    let batch = queue.next_batch(8, NOW).unwrap();
+    let deadline = batch[0].slot.deadline();
+    while Instant::now() < deadline {
+        std::thread::yield_now();
+    }
+    drop(batch);
+    assert_eq!(wait(waiting).unwrap_err().code, Code::DeadlineExceeded);
+}
+
+#[test]
 fn an_answer_arrives_once_and_is_counted_right_when_nobody_waits() {
     let queue = queue(8);
     let waiting = push(&queue, "1");

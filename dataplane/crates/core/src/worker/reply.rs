@@ -37,7 +37,7 @@ pub enum Envelope {
     Infer(InferEnvelope),
 }
 
-/// Answers one call, once. Dropped before that, it answers INTERNAL: never silence.
+/// Answers one call, once. Dropped before that, it answers INTERNAL, or DEADLINE_EXCEEDED where it is late: never silence.
 #[derive(Debug)]
 pub struct ReplySlot {
     /// Of the queue's calls.
@@ -172,7 +172,14 @@ impl ReplySlot {
 impl Drop for ReplySlot {
     fn drop(&mut self) {
         if let Some(sender) = self.sender.take() {
-            self.deliver(sender, Err(Status::internal()));
+            // Python leaves out what is too late; its caller's own timer may not have run yet.
+            let is_late = self.deadline <= Instant::now();
+            let status = if is_late {
+                expired()
+            } else {
+                Status::internal()
+            };
+            self.deliver(sender, Err(status));
         }
     }
 }
