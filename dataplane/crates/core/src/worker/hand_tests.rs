@@ -114,6 +114,8 @@ impl Process {
     fn die(self, batch: Vec<Call>) {
         drop(self.hand);
         drop(batch);
+        // Callers keep the queue; what waits in it is lost with the process.
+        self.queue.abort();
     }
 }
 
