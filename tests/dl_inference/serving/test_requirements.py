@@ -22,7 +22,7 @@ def test_what_is_not_installed_or_in_another_version_is_told_with_its_line(tmp_p
     assert len(found) == 3
     assert problems(tmp_path)[0].remedy == (
         f"the server installs nothing: pip install -r {tmp_path}/requirements.txt where it runs, "
-        "or serve --make-environments"
+        "or dl-inference serve --make-environments"
     )
 
 
