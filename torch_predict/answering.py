@@ -6,6 +6,7 @@ halves, so that the one to blame fails alone.
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 import time
@@ -179,7 +180,7 @@ class Answering:
         predictor = self._predictor
         run_batch = self._hooks.batched.get("run_model")
         if run_batch is not None:
-            self._spread(group, run_batch(predictor.model.module, [w.x for w in group], [w.meta for w in group]))
+            self._spread(group, run_batch(predictor.model.module, _given(group), [work.meta for work in group]))
             return
         self._share(group, functools.partial(self._joined_stages, group[0]))
 
@@ -273,7 +274,7 @@ class Answering:
 
     def _batched(self, works: Group, hook: Callable[[list[Any], list[Meta]], Any]) -> Group:
         return self._halved(
-            works, lambda works: self._spread(works, hook([work.x for work in works], [work.meta for work in works]))
+            works, lambda works: self._spread(works, hook(_given(works), [work.meta for work in works]))
         )
 
     def _spread(self, works: Group, results: Any) -> None:
@@ -314,6 +315,11 @@ class Answering:
 
     def _fail(self, work: Work, error: BaseException) -> None:
         self._predictor.fail(self._batch, work.index, error, work.item.request_id)
+
+
+def _given(works: Group) -> list[Any]:
+    """Return what a batched hook gets: copies, where it is called again by halves if it fails after it changed some."""
+    return [work.x for work in works] if len(works) == 1 else [copy.deepcopy(work.x) for work in works]
 
 
 def _is_alike(one: Work, other: Work) -> bool:

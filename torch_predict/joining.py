@@ -120,7 +120,7 @@ def filled(x: Any, rows: int) -> Any:
 
 
 def pieces(x: Any, rows: int) -> Iterator[Any]:
-    """Yield an input in pieces of at most so many rows."""
+    """Yield an input in pieces of at most so many rows, copies: what is made of one changes nothing of the whole."""
     total = rows_of(x) or 0
     for begins in range(0, total, rows):
         yield _cut(x, begins, begins + rows)
@@ -129,7 +129,7 @@ def pieces(x: Any, rows: int) -> Iterator[Any]:
 def _cut(x: Any, begins: int, ends: int) -> Any:
     if isinstance(x, dict):
         return {name: _cut(each, begins, ends) for name, each in x.items()}
-    return x[begins:ends]
+    return x[begins:ends].clone() if isinstance(x, torch.Tensor) else x[begins:ends].copy()
 
 
 def put_together(results: Sequence[Any]) -> Any:

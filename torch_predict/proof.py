@@ -68,6 +68,8 @@ def prove(predictor: Predictor, settings: BatchingSettings, folder: Path) -> Joi
         max_rows=min([plan.max_rows, *(size.highest for size in bounds if size.highest)]),
         least_rows=max([plan.least_rows, *(size.lowest for size in bounds)]),
     )
+    # A size that the program does not take is none to round up to.
+    plan = replace(plan, allowed_rows=tuple(rows for rows in plan.allowed_rows if rows <= plan.max_rows))
     if settings.mode == "never":
         return replace(plan, reason="requests are not joined: batching.mode is never")
     is_single = predictor.hooks.run_model is not None and predictor.hooks.modes.get("run_model") == "each"

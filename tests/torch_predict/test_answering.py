@@ -204,6 +204,24 @@ def postprocess(xs):
         it.predict(FakeItem("strData", "b", {}))
 
 
+def test_a_batched_hook_that_changed_its_inputs_and_then_failed_gets_them_again_as_they_were(tmp_path):
+    own = load(
+        tmp_path,
+        """
+@torch_predict.batched
+def preprocess(xs):
+    for x in xs:
+        x += 1
+        if x[0, 0] == 3: raise ValueError("three")
+    return xs
+""",
+    )
+    batch = FakeBatch(*(tensor([float(number)]) for number in range(4)))
+    predictor(own).answer(batch)
+    assert list(batch.failures) == [2]
+    assert {index: answer[1].item() for index, answer in batch.answers.items()} == {0: 2, 1: 4, 3: 8}
+
+
 @pytest.mark.parametrize("returned", ["[x.numpy() for x in xs][:1]", "7"])
 def test_a_batched_hook_that_returns_another_number_of_results_fails_each_by_itself(tmp_path, returned):
     own = load(tmp_path, f"@torch_predict.batched\ndef postprocess(xs):\n    return {returned}\n")

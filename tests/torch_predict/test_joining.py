@@ -95,6 +95,8 @@ def test_a_large_input_is_cut_and_its_results_put_together():
     x = {"a": torch.arange(7)}
     cut = list(joining.pieces(x, 3))
     assert [piece["a"].tolist() for piece in cut] == [[0, 1, 2], [3, 4, 5], [6]]
+    next(joining.pieces(x, 3))["a"][0] = 9
+    assert x["a"][0] == 0
     assert joining.put_together([(piece["a"],) for piece in cut])[0].tolist() == list(range(7))
     with pytest.raises(NotByRowError):
         joining.put_together([torch.tensor(1), torch.tensor(2)])

@@ -140,3 +140,8 @@ def test_a_slow_model_is_probed_no_longer_than_is_needed(tmp_path, monkeypatch):
     samples(tmp_path, *([[float(number), 1.0, 2.0]] for number in range(5)))
     found = proved(tmp_path, Predictor(Twice(), hooks.Hooks(), CPU))
     assert "joined, 64 rows at most: 1 input gave the same answers" in found.reason
+
+
+def test_a_batch_is_not_rounded_up_to_a_size_that_the_program_does_not_take(tmp_path):
+    found = proved(tmp_path, program(tmp_path, Twice()), allowed_rows=(8, 64))
+    assert (found.max_rows, found.allowed_rows, found.rounded(20)) == (32, (8,), 20)
