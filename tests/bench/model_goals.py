@@ -10,7 +10,7 @@ from bench.measure import summary
 Key = tuple[str, str, str]
 Rounds = dict[Key, list[dict[str, float]]]
 """(contender, workload, shape) -> one measurement a round."""
-# Shapes: one call at a time, 64 at once, and 80 % of what that gave in an open loop.
+# Shapes: one call at a time, 64 at once, and in an open loop 80 % of what it takes.
 LONE, FULL, PART, PINNED = "1 stream", "64 streams", "80 %", "pinned"
 
 
