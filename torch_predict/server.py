@@ -97,7 +97,7 @@ def serve(
                 is_judged=options.is_judged,
             )
             document = worker_config(
-                options, folder, chosen, predictor.metadata, joins=predictor.is_joining
+                options, folder, chosen, predictor.metadata, joined=predictor.alike if predictor.is_joining else None
             ).model_dump_json()
             worker = make_worker(document, DESCRIPTORS)
             bound = _start(worker)

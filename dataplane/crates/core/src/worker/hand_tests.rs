@@ -86,6 +86,7 @@ impl Process {
             method: "/a/B",
             request_id: HeaderValue::from_static("r"),
             priority: Priority::Normal,
+            group: 0,
             fingerprint,
             slot,
             queued: Instant::now(),
