@@ -86,7 +86,8 @@ def serve(
             announcement = Announcement(options.registration or registry.read(os.environ), "torch_predict")
             announcement.check(options.listen, served)
             settings = settings.completed(
-                torch_device=folder.settings.device_of(options.instance), torch_threads=options.threads
+                torch_device=folder.settings.device_of(options.instance),
+                torch_threads=folder.settings.threads or options.threads,
             )
             predictor = load_predictor(
                 folder,
