@@ -7,8 +7,6 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::grpc::metadata::Priority;
-
 /// What cannot change while the process runs.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -132,8 +130,8 @@ pub struct ClusterConfig {
     /// Most that a call may take, ms; a caller's own deadline can only shorten it.
     pub timeout_ms: u64,
     pub attempt_timeout_ms: Option<u64>,
-    /// How much its calls matter at most; null: as their callers say.
-    pub priority: Option<Priority>,
+    /// How much its calls matter at most: `high`, `normal` or `low`; null: as their callers say.
+    pub priority: Option<String>,
     /// How long a call may wait where no endpoint is left for it and another one is being started; 0 = not at all.
     pub restart_wait_ms: u64,
     /// A stream with no message either way for this time ends.

@@ -2,7 +2,6 @@
 //! the other, never copied.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use serde::Deserialize;
 
 use super::deadline::GRPC_TIMEOUT;
 
@@ -95,8 +94,7 @@ pub fn previous_attempts(headers: &HeaderMap) -> u32 {
 }
 
 /// How much a call matters beside others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     High,
     #[default]
@@ -107,12 +105,17 @@ pub enum Priority {
 impl Priority {
     pub const COUNT: usize = 3;
 
-    const fn value(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
+    pub fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::High, Self::Normal, Self::Low];
+        all.into_iter().find(|priority| priority.name() == name)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
             Self::High => "high",
             Self::Normal => "normal",
             Self::Low => "low",
-        })
+        }
     }
 }
 
@@ -134,7 +137,7 @@ pub fn is_low_priority(headers: &HeaderMap) -> bool {
 pub fn limit_priority(headers: &mut HeaderMap, given: Priority) {
     let is_asked = rare(headers, &X_PRIORITY).is_some();
     if !is_asked || priority(headers) < given {
-        headers.insert(X_PRIORITY, given.value());
+        headers.insert(X_PRIORITY, HeaderValue::from_static(given.name()));
     }
 }
 

@@ -169,7 +169,7 @@ impl Call {
         loop {
             let Share { cluster, settings } = &share;
             self.set_deadline(&share, clock);
-            if let Some(given) = settings.config.priority {
+            if let Some(given) = settings.priority {
                 metadata::limit_priority(&mut self.headers, given);
                 self.is_low = metadata::is_low_priority(&self.headers);
             }

@@ -123,6 +123,11 @@ fn a_wrong_state_is_refused_whole_with_its_place() {
             "b is not a cluster",
         ),
         (
+            with("priority", json!("urgent")),
+            json!([]),
+            "cluster a: priority urgent is not high, normal or low",
+        ),
+        (
             with("policy", json!("rr")),
             json!([]),
             "unknown policy rr; known: dwrr, p2c, ",
