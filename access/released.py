@@ -7,7 +7,7 @@ from access.config.sections import ClusterSettings
 from access.discovery.base import Announced, Entry
 from access.fields import EndpointConfig
 from dl_inference.problem import Problem
-from dl_inference.registry.schema import ReleaseDocument
+from dl_inference.registry.schema import Release, ReleaseDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def _by_announcement(model: str, entry: Entry, given: ClusterSettings) -> Releas
 
 
 def _by_document(model: str, entry: Entry, document: ReleaseDocument, given: ClusterSettings) -> Released:
-    given = _with(given, timeout_ms=document.timeout_ms, attempt_timeout_ms=document.attempt_timeout_ms)
+    given = _given_by(document, given)
     parts: dict[str, Part] = {}
     split: dict[str, int] = {}
     versions: dict[str, str] = {}
@@ -88,7 +88,7 @@ def _by_document(model: str, entry: Entry, document: ReleaseDocument, given: Clu
         release = document.releases.get(version)
         settings = given
         if release is not None:
-            settings = _with(given, timeout_ms=release.timeout_ms, attempt_timeout_ms=release.attempt_timeout_ms)
+            settings = _given_by(release, given)
         name = f"{model}@{version}"
         unasked = tuple(each for each in entry.endpoints if isinstance(each, Announced) and each.version == version)
         asked = tuple(each for each in entry.endpoints if _answers(each, version))
@@ -148,6 +148,15 @@ def _labelled(entry: Entry) -> dict[str, tuple[EndpointConfig, ...]]:
 
 def _answers(endpoint: EndpointConfig, version: str) -> bool:
     return isinstance(endpoint, Announced) and (endpoint.version == version or version in endpoint.versions)
+
+
+def _given_by(release: ReleaseDocument | Release, given: ClusterSettings) -> ClusterSettings:
+    return _with(
+        given,
+        timeout_ms=release.timeout_ms,
+        attempt_timeout_ms=release.attempt_timeout_ms,
+        priority=release.priority,
+    )
 
 
 def _with(settings: ClusterSettings, *, only_missing: bool = False, **values: object) -> ClusterSettings:

@@ -84,6 +84,11 @@ class ModelSettings(CommonSettings):
     device: Device | Annotated[list[Device], Field(min_length=1)] = Field(
         default="auto", description="cpu, cuda, cuda:1 ...; of a list, each process gets the next one."
     )
+    threads: int | None = Field(
+        default=None,
+        gt=0,
+        description="Threads of one operator, in each process; default: the cores, divided among all processes.",
+    )
     python: str | None = Field(
         default=None,
         min_length=1,

@@ -39,7 +39,7 @@ class WorkerConfig(BaseModel):
 
 
 def worker_config(
-    options: ServeOptions, folder: ModelFolder, version: Version, metadata: Signature, *, joins: bool
+    options: ServeOptions, folder: ModelFolder, version: Version, metadata: Signature, *, joined: str | None
 ) -> WorkerConfig:
     """Return what the front of one served version is told.
 
@@ -48,7 +48,7 @@ def worker_config(
         folder: the model's.
         version: the one that is served.
         metadata: inputs and outputs for ModelMetadata.
-        joins: whether the model is called once for the requests of a batch.
+        joined: what requests have in common that are one call of the model: `all`, `tags` or `shapes`; None: none are.
     """
     settings = folder.settings
     return WorkerConfig(
@@ -64,9 +64,11 @@ def worker_config(
         max_queue=settings.max_queue,
         max_batch=settings.max_batch,
         batching={
-            "joins": joins,
+            "joins": joined is not None,
             "max_rows": settings.batching.max_rows,
-            "max_delay_ms": settings.batching.max_delay_ms if joins else None,
+            "max_delay_ms": settings.batching.max_delay_ms if joined is not None else None,
+            "alike": joined or "all",
+            "pad_axis": settings.batching.pad.axis if settings.batching.pad is not None else None,
         },
         timeout_ms=settings.timeout_ms,
         stream_idle_timeout_ms=settings.stream_idle_timeout_ms,

@@ -137,6 +137,14 @@ class Predictor:
         """Whether a batch is more than its requests one after the other."""
         return self.joining.is_on or bool(self.hooks.batched)
 
+    @property
+    def alike(self) -> str:
+        """What the front takes together: requests alike in their `tags`, or their `shapes`, too; or `all`."""
+        if not self.joining.is_on or "run_model" in self.hooks.batched:
+            return "all"
+        makes_shapes = self.hooks.preprocess is not None and self.hooks.modes.get("preprocess", "each") != "joined"
+        return "tags" if makes_shapes else "shapes"
+
     def fail(self, batch: Batch, index: int, error: BaseException, request_id: str) -> None:
         """Answer an item with an error; the log has what the caller may not see."""
         # Before the caller knows of it, who may look for it at once. A handler of the hook's own may fail, too.

@@ -86,7 +86,8 @@ def serve(
             announcement = Announcement(options.registration or registry.read(os.environ), "torch_predict")
             announcement.check(options.listen, served)
             settings = settings.completed(
-                torch_device=folder.settings.device_of(options.instance), torch_threads=options.threads
+                torch_device=folder.settings.device_of(options.instance),
+                torch_threads=folder.settings.threads or options.threads,
             )
             predictor = load_predictor(
                 folder,
@@ -97,7 +98,7 @@ def serve(
                 is_judged=options.is_judged,
             )
             document = worker_config(
-                options, folder, chosen, predictor.metadata, joins=predictor.is_joining
+                options, folder, chosen, predictor.metadata, joined=predictor.alike if predictor.is_joining else None
             ).model_dump_json()
             worker = make_worker(document, DESCRIPTORS)
             bound = _start(worker)

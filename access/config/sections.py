@@ -36,6 +36,7 @@ from dl_inference.serving.limits import (
     MetadataFields,
     Milliseconds,
     MillisecondsOrOff,
+    Priority,
     ServerLimits,
     WindowBytes,
 )
@@ -233,6 +234,11 @@ class ClusterSettings(Section):
     )
     attempt_timeout_ms: Milliseconds | None = Field(
         None, description="after this time a call is tried on another endpoint, ms; null: never"
+    )
+    priority: Priority | None = Field(
+        None,
+        description="`high`, `normal` or `low`: how much the calls matter at most; a caller may send a lower one as "
+        "`x-priority`. null: what callers send holds",
     )
     stream_idle_timeout_ms: Milliseconds = Field(
         300_000, description="a stream ends after this time without a message in either direction, ms"

@@ -17,6 +17,7 @@ from dl_inference.commands.release_options import (
     Force,
     Json,
     PhaseOption,
+    PriorityOption,
     Reason,
     TimeoutMs,
     Version,
@@ -60,6 +61,7 @@ def deploy(  # noqa: PLR0913  (the options of the command)
     weight: Weight = None,
     timeout_ms: TimeoutMs = None,
     attempt_timeout_ms: AttemptTimeoutMs = None,
+    priority: PriorityOption = None,
     label: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Label to point to this version. Repeatable.")
     ] = None,
@@ -78,7 +80,7 @@ def deploy(  # noqa: PLR0913  (the options of the command)
     endpoints announce.
     """
     labels = {label_name(each): version for each in label or ()}
-    settings = edits.Settings(weight, timeout_ms, attempt_timeout_ms, labels, cast(Phase | None, phase))
+    settings = edits.Settings(weight, timeout_ms, attempt_timeout_ms, labels, cast(Phase | None, phase), priority)
     if remove and settings != edits.Settings(labels={}):
         raise typer.BadParameter(
             "--remove ends a release: it cannot be combined with other settings", param_hint="--remove"
@@ -102,6 +104,7 @@ def set_model(  # noqa: PLR0913  (the options of the command)
     weight: Weight = None,
     timeout_ms: TimeoutMs = None,
     attempt_timeout_ms: AttemptTimeoutMs = None,
+    priority: PriorityOption = None,
     label: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VERSION", help="Label to point to a version; NAME= removes it. Repeatable."),
@@ -116,9 +119,9 @@ def set_model(  # noqa: PLR0913  (the options of the command)
 
     A setting of a version itself wins over the one for all versions.
     """
-    settings = edits.Settings(weight, timeout_ms, attempt_timeout_ms, labels_of(label))
+    settings = edits.Settings(weight, timeout_ms, attempt_timeout_ms, labels_of(label), priority=priority)
     if settings == edits.Settings(labels={}):
-        raise typer.BadParameter("say what to set: --weight, --timeout-ms, --attempt-timeout-ms or --label")
+        raise typer.BadParameter("say what to set: --weight, --timeout-ms, --attempt-timeout-ms, --priority or --label")
     with reported(), open_releases(registry, registry_timeout_ms) as store:
         edit: Edit = lambda document, _: edits.set_model(document, model, settings)  # noqa: E731
         wanted = Wanted(edit, author or default_author(), reason, force)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -10,9 +10,11 @@ from dl_inference.commands.options import whole
 from dl_inference.commands.release_view import COMMANDS
 from dl_inference.names import is_name
 from dl_inference.registry.schema import MAX_WEIGHT, VERSION
-from dl_inference.serving.limits import MAX_MS
+from dl_inference.serving.limits import MAX_MS, Priority
 
 PHASES = ("staging", "canary", "production")
+PRIORITIES = get_args(Priority)
+INHERIT = "inherit"
 
 
 def _version(text: str) -> str:
@@ -25,6 +27,12 @@ def _phase(text: str | None) -> str | None:
     if text is not None and text not in PHASES:
         raise typer.BadParameter(f"{text!r} is not a phase: staging, canary or production")
     return text
+
+
+def _priority(text: str | None) -> str | None:
+    if text is not None and text not in {*PRIORITIES, INHERIT}:
+        raise typer.BadParameter(f"{text!r} is not a priority: {', '.join(PRIORITIES)}, or {INHERIT}")
+    return "" if text == INHERIT else text
 
 
 def label_name(text: str) -> str:
@@ -69,6 +77,14 @@ AttemptTimeoutMs = Annotated[
     int | None,
     typer.Option(
         parser=whole(0, MAX_MS), metavar="MS", help="Time after which another endpoint is tried, ms; 0: inherit it."
+    ),
+]
+PriorityOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PRIORITY",
+        callback=_priority,
+        help="How much the calls matter at most: high, normal or low; inherit: inherit it.",
     ),
 ]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Reason, for the history.")]

@@ -155,7 +155,7 @@ class State:
 
 
 def _settings(document: ReleaseDocument) -> str:
-    given = {"timeout_ms": document.timeout_ms, "attempt_timeout_ms": document.attempt_timeout_ms}
+    own = document.model_dump(include={"timeout_ms", "attempt_timeout_ms", "priority"})
     weight = 100 if document.weight is None else document.weight
-    told = [f"weight {weight}", *(f"{key} {value}" for key, value in given.items() if value is not None)]
+    told = [f"weight {weight}", *(f"{key} {value}" for key, value in own.items())]
     return ", ".join(told)

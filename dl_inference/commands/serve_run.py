@@ -17,7 +17,7 @@ from dl_inference.commands import access_settings
 from dl_inference.commands.check_view import show_problems
 from dl_inference.commands.console import err, out
 from dl_inference.commands.serve_screen import Screen
-from dl_inference.local import model_server
+from dl_inference.local import environments, model_server
 from dl_inference.local.launch import Launcher
 from dl_inference.local.locked_folders import InUseError, locked, socket_folder
 from dl_inference.local.service import LocalService
@@ -74,6 +74,8 @@ def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequenc
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked(models_dir))
             sockets = stack.enter_context(socket_folder())
+            if options.makes_environments:
+                _remove_unused_environments()
             launcher = Launcher(
                 sockets,
                 options.replicas,
@@ -98,6 +100,15 @@ def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequenc
     except (StartError, InUseError, RegistryError, ValueError, OSError) as error:
         err.print(Text(f"cannot start: {error}", style="red"), soft_wrap=True)
     return 1
+
+
+def _remove_unused_environments() -> None:
+    try:
+        for place in environments.remove_unused(environments.cache_folder()):
+            err.print(Text(f"removed the environment {place}: nothing was started in it for 30 days"), soft_wrap=True)
+    except OSError as error:
+        text = f"unused environments cannot be removed: {error}"
+        err.print(Text(text, style="yellow"), soft_wrap=True)
 
 
 def _fault(models_dir: Path) -> str | None:

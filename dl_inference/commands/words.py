@@ -41,9 +41,10 @@ def standing(document: ReleaseDocument | None, version: str) -> str:
     release = document.releases.get(version) if document else None
     if release is None:
         return ""
+    priority = f", priority {release.priority}" if release.priority else ""
     if release.phase == "staging":
-        return "staging, when asked for"
-    return f"{release.phase} {_share(percent(document).get(version, 0.0))}"
+        return f"staging, when asked for{priority}"
+    return f"{release.phase} {_share(percent(document).get(version, 0.0))}{priority}"
 
 
 def differences(before: ReleaseDocument | None, after: ReleaseDocument) -> list[str]:

@@ -14,7 +14,9 @@ import shutil
 import site
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from dl_inference.local import own_python
@@ -23,6 +25,8 @@ from dl_inference.serving.requirements import FILE
 PROGRAM = (sys.executable, "-P", "-m", "dl_inference.local.environments")
 MAKE_S = 540.0
 """How long pip may take; less than a process may take to be ready."""
+UNUSED_S = 30 * 86_400.0
+"""How long nothing has been started in an environment that is removed."""
 _DONE = "complete"
 
 
@@ -30,13 +34,26 @@ class MakeError(Exception):
     """Why there is no environment."""
 
 
+@dataclass(frozen=True)
+class Environment:
+    """One that stays as long as its lock is held.
+
+    Attributes:
+        python: its interpreter.
+        lock: descriptor of the lock, which whoever runs in it holds.
+    """
+
+    python: Path
+    lock: int
+
+
 def requirements_of(*places: Path) -> Path | None:
     """Return the first requirements.txt in some folders."""
     return next((place / FILE for place in places if (place / FILE).is_file()), None)
 
 
-def make(requirements: Path, cache: Path, limit_s: float = MAKE_S) -> Path:
-    """Return the interpreter of an environment with these requirements; make it where there is none.
+def make(requirements: Path, cache: Path, limit_s: float = MAKE_S) -> Environment:
+    """Return an environment with these requirements; make it where there is none.
 
     Args:
         requirements: the file; relative paths in it are relative to its folder.
@@ -51,17 +68,50 @@ def make(requirements: Path, cache: Path, limit_s: float = MAKE_S) -> Path:
     place = cache / f"venv-{hashlib.blake2b(told.encode(), digest_size=12).hexdigest()}"
     python = place / "bin" / "python"
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(cache / f"{place.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another instance may be making it; it ends with that process
-        if (place / _DONE).exists():
-            return python
-        shutil.rmtree(place, ignore_errors=True)  # half-made by one that was killed
-        print(f"making the environment {place} for {requirements}", flush=True)
-        _run([sys.executable, "-m", "venv", str(place)], requirements, limit_s)
-        install = ["-m", "pip", "--disable-pip-version-check", "--no-input", "install", "-r", requirements.name]
-        _run([str(python), *install], requirements, limit_s)
-        (place / _DONE).touch()
-    return python
+    lock = _lock_of(place)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        while not (place / _DONE).exists():
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another instance may be making it; it ends with that process
+            if not (place / _DONE).exists():
+                _fill(place, python, requirements, limit_s)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        os.utime(lock)
+    except BaseException:
+        os.close(lock)
+        raise
+    return Environment(python, lock)
+
+
+def _lock_of(place: Path) -> int:
+    return os.open(f"{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _fill(place: Path, python: Path, requirements: Path, limit_s: float) -> None:
+    shutil.rmtree(place, ignore_errors=True)  # half-made by one that was killed
+    print(f"making the environment {place} for {requirements}", flush=True)
+    _run([sys.executable, "-m", "venv", str(place)], requirements, limit_s)
+    install = ["-m", "pip", "--disable-pip-version-check", "--no-input", "install", "-r", requirements.name]
+    _run([str(python), *install], requirements, limit_s)
+    (place / _DONE).touch()
+
+
+def remove_unused(cache: Path, unused_s: float = UNUSED_S) -> list[Path]:
+    """Remove the environments in which nothing runs and, for this time, nothing was started; return them."""
+    removed = []
+    for place in sorted(each for each in cache.glob("venv-*") if each.is_dir()):
+        lock = _lock_of(place)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if time.time() - os.fstat(lock).st_mtime > unused_s:
+                (place / _DONE).unlink(missing_ok=True)  # first: what is left of it is then made anew
+                shutil.rmtree(place)
+                removed.append(place)
+        except BlockingIOError:  # in use
+            pass
+        finally:
+            os.close(lock)
+    return removed
 
 
 def without_ours(variables: Mapping[str, str]) -> dict[str, str]:
@@ -78,10 +128,12 @@ def cache_folder() -> Path:
 def main(requirements: str, options: str) -> int:
     """Become the model server in the environment; return an exit status where that fails."""
     try:
-        python = str(make(Path(requirements), cache_folder()))
+        made = make(Path(requirements), cache_folder())
     except (MakeError, OSError, ValueError) as error:
         print(f"cannot serve the model in an environment of its own:\n{error}", flush=True)
         return 1
+    os.set_inheritable(made.lock, True)
+    python = str(made.python)
     beside = {own_python.BESIDE: os.pathsep.join(site.getsitepackages())}
     os.execve(python, [python, own_python.__file__, options], {**without_ours(os.environ), **beside})
 

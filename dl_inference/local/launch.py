@@ -64,6 +64,8 @@ class Launcher:
         self._makes_environments = makes_environments
         self._trusted_keys = trusted_keys
         self._template: Template | None = None
+        self.wanted = 0
+        """Processes that all models together are to have, as their owner says before each step."""
         self._count = 0
         self._environment = environment()
 
@@ -116,7 +118,7 @@ class Launcher:
             hands=self.hands(layout, version),
             limits=dict(layout.limits),
             instance=index,
-            threads=max(1, state.cores() // (layout.instances or self.replicas)),
+            threads=max(1, state.cores() // max(self.wanted, self.wanted_by(layout))),
             trusted_keys=self._trusted_keys,
             private=private_folder(socket),
             report=report_file(socket),
@@ -128,6 +130,10 @@ class Launcher:
             layout.load_timeout_ms / 1000,
             layout.max_load_memory_bytes,
         )
+
+    def wanted_by(self, layout: Layout) -> int:
+        """Return how many processes a model is to have."""
+        return (layout.instances or self.replicas) * len(layout.served)
 
     def hands(self, layout: Layout, version: int) -> Path | None:
         """Return the file in which the processes of a version say which calls they have; None: they say nothing."""

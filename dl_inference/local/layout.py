@@ -19,6 +19,7 @@ from dl_inference.names import NAME_RULE, is_name
 from dl_inference.problem import Problem
 from dl_inference.serving.folder import PYTORCH_FILES, Kind, chosen_numbers, kind_of, version_folders
 from dl_inference.serving.given import Given
+from dl_inference.serving.limits import Priority
 from dl_inference.serving.settings import FILE, ModelFolderError
 from tf_predict import repository as saved_models
 from torch_predict import repository
@@ -52,6 +53,7 @@ class Layout:
         labels: label -> version, one of `served`.
         aliases: further names of the model.
         timeout_ms: most that a call may take.
+        priority: of its calls at most; None: as callers say.
         instances: processes of each version; None: as many as the command line says.
         upkeep: when a process is replaced.
         python: interpreter of its processes; None: the server's own.
@@ -75,6 +77,7 @@ class Layout:
     timeout_ms: int
     instances: int | None = None
     limits: Mapping[str, str] = field(default_factory=dict)
+    priority: Priority | None = None
     upkeep: Limits = NO_LIMITS
     python: Path | None = None
     load_timeout_ms: int = 600_000
@@ -130,6 +133,7 @@ def inspect(folder: Path, seen: Look) -> Layout:
         labels=settings.labels,
         aliases=tuple(settings.aliases),
         timeout_ms=settings.timeout_ms,
+        priority=settings.priority,
         load_timeout_ms=settings.load_timeout_ms,
         max_load_memory_bytes=settings.max_load_memory_bytes,
         allow_signature_change=getattr(settings, "allow_signature_change", False),  # only PyTorch's tells signatures
@@ -152,7 +156,15 @@ def _of_processes(found: repository.ModelFolder | saved_models.ModelFolder) -> d
 
 
 _NOT_READ = {
-    *("versions", "version_policy", "load_timeout_ms", "max_load_memory_bytes", "allow_signature_change", "golden"),
+    *(
+        "versions",
+        "version_policy",
+        "priority",
+        "load_timeout_ms",
+        "max_load_memory_bytes",
+        "allow_signature_change",
+        "golden",
+    ),
 }
 """Settings that concern `serve`, or the first moments of a process: where they change, what serves stays."""
 

@@ -55,7 +55,7 @@ def routing(config: AccessConfig, models: Iterable[Model]) -> Routes:
 
 def _model(config: AccessConfig, model: Model, clusters: dict[str, dict[str, Any]]) -> dict[str, Any]:
     assert model.layout is not None  # the caller looked
-    settings = ClusterSettings(timeout_ms=model.layout.timeout_ms)
+    settings = ClusterSettings(timeout_ms=model.layout.timeout_ms, priority=model.layout.priority)
     serving = model.serving()
 
     def add(version: int) -> list[dict[str, Any]]:

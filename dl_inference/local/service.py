@@ -184,6 +184,8 @@ class LocalService:
             for name, model in self._models.items()
             if model.layout is not None and model.layout.python is None
         }
+        layouts = [model.layout for model in self._models.values() if model.layout is not None]
+        self._launcher.wanted = sum(map(self._launcher.wanted_by, layouts))
         self._launcher.step({*kinds.values()}, self._processes())
         for name, model in self._models.items():
             kind = kinds.get(name)

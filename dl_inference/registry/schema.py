@@ -27,6 +27,7 @@ from pydantic import (
 
 from dl_inference import address
 from dl_inference.names import NAME_RULE, is_name
+from dl_inference.serving.limits import Priority
 
 MODELS = "/models"
 ACCESS = "/access"
@@ -154,6 +155,9 @@ class Release(Document):
     attempt_timeout_ms: Milliseconds | None = Field(
         None, description="after this time a call is tried on another endpoint, ms; none: the model's"
     )
+    priority: Priority | None = Field(
+        None, description="`high`, `normal` or `low`: how much its calls matter at most; none: the model's"
+    )
 
 
 class ReleaseDocument(Document):
@@ -170,6 +174,7 @@ class ReleaseDocument(Document):
     )
     timeout_ms: Milliseconds | None = Field(None, description="none: the access service's")
     attempt_timeout_ms: Milliseconds | None = Field(None, description="none: the access service's")
+    priority: Priority | None = Field(None, description="none: the access service's")
     releases: dict[Version, Release] = Field(description="version -> what it gets", min_length=1, max_length=1000)
     labels: dict[Label, Version] = Field({}, description="label -> version; both can be asked for", max_length=1000)
 

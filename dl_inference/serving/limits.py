@@ -6,7 +6,7 @@ The access service has defaults of its own, and further limits (`access.config.s
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
@@ -19,6 +19,8 @@ MAX_MS = 86_400_000
 Count = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Milliseconds = Annotated[int, Field(ge=1, le=MAX_MS)]
 MillisecondsOrOff = Annotated[int, Field(ge=0, le=MAX_MS)]
+Priority = Literal["high", "normal", "low"]
+"""How much calls matter beside others."""
 MessageBytes = Annotated[int, Field(ge=KIB, le=2**31 - 1)]
 MetadataBytes = Annotated[int, Field(ge=KIB, le=MIB)]
 MetadataFields = Annotated[int, Field(ge=16, le=10_000)]

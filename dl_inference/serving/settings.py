@@ -23,7 +23,7 @@ from pydantic import (
 
 from dl_inference.problem import Problem
 from dl_inference.serving.given import NOTHING, Given, limits_of, unknown
-from dl_inference.serving.limits import CommonLimits
+from dl_inference.serving.limits import CommonLimits, Priority
 from dl_inference.variables import variable
 
 FILE = "model.yaml"
@@ -68,6 +68,9 @@ class CommonSettings(BaseModel):
     aliases: list[str] = Field(default=[], description='Further names of the model, such as "39" for an old taskId.')
     timeout_ms: int = Field(
         default=60_000, gt=0, description="Deadline of calls that bring none, and the most any may take, ms."
+    )
+    priority: Priority | None = Field(
+        default=None, description="Under `serve`: how much its calls matter at most; default: as callers say."
     )
     max_queue: int = Field(default=1024, gt=0, description="Calls waiting for the model; beyond it RESOURCE_EXHAUSTED.")
     load_timeout_ms: int = Field(

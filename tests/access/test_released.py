@@ -123,12 +123,16 @@ def test_without_any_endpoint_calls_still_have_a_cluster_to_wait_for():
 def test_a_release_wins_over_its_model_and_that_over_the_configuration():
     given_settings = ClusterSettings.model_validate({"timeout_ms": 1000, "attempt_timeout_ms": 900})
     release = document(
-        {"3": {"phase": "production"}, "4": {"phase": "canary", "weight": 1, "timeout_ms": 50}}, timeout_ms=500
+        {"3": {"phase": "production"}, "4": {"phase": "canary", "weight": 1, "timeout_ms": 50, "priority": "low"}},
+        timeout_ms=500,
+        priority="high",
     )
     found = routes([endpoint(1, "3"), endpoint(2, "4")], release, given_settings, timeout_ms=700)
     assert settings(found, "m@3").timeout_ms == 500
     assert settings(found, "m@4").timeout_ms == 50
     assert settings(found, "m@3").attempt_timeout_ms == 900
+    assert [settings(found, name).priority for name in ("m@3", "m@4")] == ["high", "low"]
+    assert settings(routes([endpoint(1)], None, given_settings), "m").priority is None
     assert settings(routes([endpoint(1)], None, given_settings, timeout_ms=700), "m").timeout_ms == 1000
     assert settings(routes([endpoint(1)], timeout_ms=700, protocol="oip"), "m").timeout_ms == 700
     assert settings(routes([endpoint(1)], timeout_ms=700, protocol="oip"), "m").protocol == "oip"

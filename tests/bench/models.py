@@ -81,7 +81,7 @@ def main() -> None:
         print(f"the machine is busy: only {facts['idle_share']:.0%} idle; figures will be too high", file=sys.stderr)
     with tempfile.TemporaryDirectory() as name:
         run = Run(options, Path(name))
-        made = json.loads(_program("make_models", run.folder / "models"))
+        made = made_models(run.folder / "models")
         for workload in options.only:
             _measure(run, workload)
             # After each: what a later one breaks off would be lost.
@@ -90,6 +90,12 @@ def main() -> None:
             print(f"{workload} done", file=sys.stderr, flush=True)
     print(table(result))
     print(f"\nwritten: {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path} and .png")
+
+
+def made_models(folder: Path) -> dict[str, Any]:
+    """Write the model folders; return what is to be told of them."""
+    made: dict[str, Any] = json.loads(_program("make_models", folder))
+    return made
 
 
 def _options() -> argparse.Namespace:

@@ -13,6 +13,7 @@ from fixtures.access_process import wait_until
 from fixtures.serve_process import Serve
 
 from dl_inference import Client
+from dl_inference.local import environments
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -87,7 +88,10 @@ def test_models_run_with_packages_of_their_own_beside_others(run, tmp_path: Path
         assert answer["ours"] == ["dl_inference", "torch_predict"]
         answer = client.predict_seldon("installed", [[1.0]], timeout_ms=60_000).value
         assert answer["value"] == 2
-        assert Path(answer["prefix"]).is_relative_to(tmp_path / "cache" / "dl-inference" / "environments")
+        cache = tmp_path / "cache" / "dl-inference" / "environments"
+        assert Path(answer["prefix"]).is_relative_to(cache)
+        assert Path(answer["prefix"]) not in environments.remove_unused(cache, unused_s=-1)
+        assert Path(answer["prefix"]).exists()
 
     def reason() -> str:
         return serve.folder("missing")["reason"]  # type: ignore[index, no-any-return]

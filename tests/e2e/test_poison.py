@@ -12,6 +12,8 @@ from fixtures.access_process import wait_until
 from fixtures.command_line import command
 from fixtures.serve_process import Caller, Serve, Traffic, kill, outcome
 
+from dl_inference.messages import SeldonMessage
+
 pytestmark = pytest.mark.timeout(400)
 
 LOAD_S = 150
@@ -106,6 +108,10 @@ def test_a_request_that_kills_its_process_kills_two_and_fails_alone(serve, tmp_p
         # Nobody runs it again, whoever sends it.
         for _ in range(4 * replicas):
             assert whole_outcome(caller.future("m", "abort"))[2] == "poison"
+        pids = started.pids("m")
+        again = SeldonMessage(strData="abort", meta={"puid": "another"})
+        assert whole_outcome(caller._predict.future(again, metadata=[("x-model", "m")], timeout=CALL_S))[2] == "poison"
+        assert started.pids("m") == pids
         assert {caller.ask("m", f"neighbour {number}") for number in range(100)} == {"fine"}
     assert traffic.failures == {}
     assert version_of(started)["restarts"] == 2

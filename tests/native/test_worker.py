@@ -62,7 +62,7 @@ def config(**changes: Any) -> str:
         "outputs": [],
         "max_queue": 100,
         "max_batch": 16,
-        "batching": {"joins": False, "max_rows": 64, "max_delay_ms": None},
+        "batching": {"joins": False, "max_rows": 64, "max_delay_ms": None, "alike": "all", "pad_axis": None},
         "timeout_ms": 20000,
         "stream_idle_timeout_ms": 20000,
         "hang_timeout_ms": 0,

@@ -264,3 +264,19 @@ def test_rows_and_identities_are_never_mixed(seed):
             answer = batch.answers[index][1]
             answer = answer["output"] if item.kind == "infer" else answer
             np.testing.assert_array_equal(answer, np.array(value) * 2)
+
+
+def test_the_front_takes_together_what_is_alike_before_the_first_hook_that_makes_shapes(tmp_path):
+    each = "def preprocess(x): return x\n"
+    cases = [
+        ("", "shapes"),
+        ("@torch_predict.joined\n" + each, "shapes"),
+        (each, "tags"),
+        ("@torch_predict.batched\n" + each, "tags"),
+        ("@torch_predict.batched\ndef run_model(model, xs): return xs\n", "all"),
+    ]
+    for index, (source, alike) in enumerate(cases):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        assert predictor(load(folder, source)).alike == alike, source
+    assert predictor(joining=Joining()).alike == "all"

@@ -138,3 +138,17 @@ def test_calls_of_high_priority_overtake_those_that_wait(served):
     assert served.metric("dl_model_calls_total") - waited >= 120
     # Some may have been in the batch that was taken before they came.
     assert max(position for position, name in enumerate(order) if name == "high") < 60
+
+
+def test_requests_of_two_shapes_are_two_calls_of_the_model(served):
+    """However they came; as many as fit of each."""
+    for width in (2, 3):  # so that the server knows that a call takes longer than a moment
+        served.predict(message(np.ones((1, width))), timeout=30)
+    busy = served.predict.future(message(np.full((1, 1), 14.0)), timeout=30)
+    before = served.metric("dl_model_calls_total")
+    values = [np.full((1, 2 + index % 2), float(100 + index)) for index in range(32)]
+    calls = [served.predict.future(message(value), timeout=30) for value in values]
+    for value, call in zip(values, calls, strict=True):
+        assert call.result().data.tensor.values == (value * 2).ravel().tolist()
+    busy.result()
+    assert served.metric("dl_model_calls_total") - before == 1 + 2

@@ -35,7 +35,7 @@ def worker_document():
     version = Version(2, Path("m/2"), Path("m/2/model.pt"), RUNTIMES[0])
     folder = ModelFolder("m", Path("m"), settings, (version,))
     options = ServeOptions(model_dir=Path("m"), listen=("a",))
-    return json.loads(worker_config(options, folder, version, metadata, joins=True).model_dump_json())
+    return json.loads(worker_config(options, folder, version, metadata, joined="shapes").model_dump_json())
 
 
 def test_the_front_gets_exactly_the_fields_that_it_requires():

@@ -204,6 +204,15 @@ def test_a_process_gets_its_device_and_threads_from_model_yaml_and_its_superviso
     assert torch.get_num_threads() == 1
 
 
+def test_threads_of_model_yaml_win_over_the_share_and_a_variable_over_both(folder, monkeypatch):
+    (folder / "model.yaml").write_text("threads: 2")
+    serve(folder, terminate, threads=3)
+    assert torch.get_num_threads() == 2
+    monkeypatch.setenv("DL_INFERENCE_TORCH_THREADS", "1")
+    serve(folder, terminate, threads=3)
+    assert torch.get_num_threads() == 1
+
+
 def test_samples_warm_the_model_up_before_it_is_ready(folder, caplog):
     caplog.set_level("INFO")
     (folder / "samples").mkdir()

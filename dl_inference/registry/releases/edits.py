@@ -20,6 +20,7 @@ class Settings:
         attempt_timeout_ms: after this time a call is tried on another endpoint; 0: what holds above.
         labels: label -> version; the empty version takes the label away.
         phase: of a release; a model has none.
+        priority: of calls, at most; empty: what holds above.
     """
 
     weight: int | None = None
@@ -27,16 +28,18 @@ class Settings:
     attempt_timeout_ms: int | None = None
     labels: Mapping[str, str] | None = None
     phase: Phase | None = None
+    priority: str | None = None
 
-    def values(self) -> dict[str, int | None]:
+    def values(self) -> dict[str, int | str | None]:
         """Return what changes of a release's or a model's own keys."""
         given = {
             "weight": self.weight,
             "timeout_ms": self.timeout_ms,
             "attempt_timeout_ms": self.attempt_timeout_ms,
+            "priority": self.priority,
         }
         return {
-            key: None if key != "weight" and value == AS_THE_MODEL else value
+            key: None if key != "weight" and value in {AS_THE_MODEL, ""} else value
             for key, value in given.items()
             if value is not None
         }

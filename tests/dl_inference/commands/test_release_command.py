@@ -115,7 +115,7 @@ def test_settings_of_a_release_and_of_a_model_go_into_the_document(fleet):
         "--reason",
         "r",
     )
-    release("digits", "3", "--attempt-timeout-ms", "100")
+    release("digits", "3", "--attempt-timeout-ms", "100", "--priority", "high")
     said = release("set", "digits", "--timeout-ms", "800", "--weight", "50", "--label", "stable=", "--label", "old=3")
     assert "label stable: 3 -> none" in said
     assert "timeout_ms default -> 800" in said
@@ -125,9 +125,12 @@ def test_settings_of_a_release_and_of_a_model_go_into_the_document(fleet):
         "phase": "production",
         "timeout_ms": 300,
         "attempt_timeout_ms": 100,
+        "priority": "high",
     }
     assert (found.timeout_ms, found.weight, found.labels, found.revision) == (800, 50, {"old": "3"}, 3)
-    assert "for versions that say nothing else: weight 50, timeout_ms 800" in release("show", "digits")
+    shown = release("show", "digits")
+    assert "for versions that say nothing else: weight 50, timeout_ms 800" in shown
+    assert ", priority high" in shown
     history = release("history", "digits")
     assert re.search(
         r"1 \S+Z ada r version 3: released, production, timeout_ms 300; .*label stable: none -> 3", history
@@ -136,6 +139,7 @@ def test_settings_of_a_release_and_of_a_model_go_into_the_document(fleet):
 
 USAGE = {
     "a version that is a word": (["digits", "four", "--phase", "canary"], "'four' is not a version"),
+    "a priority that is none": (["digits", "4", "--priority", "urgent"], "high, normal, low, or inherit"),
     "a command misspelt": (["histroy", "digits"], "commands: deploy, set, show, history, rollback, clear"),
     "a model that is a path": (["../digits", "4", "--phase", "canary"], "'../digits' is not a model's name"),
     "a phase that is none": (

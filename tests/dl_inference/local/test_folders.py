@@ -192,10 +192,11 @@ def test_what_model_yaml_says_is_served(tmp_path: Path):
     models = ModelsDir(tmp_path)
     layout = found(models.look())
     assert (layout.served, layout.default) == ((3,), 3)
-    (tmp_path / "m" / "model.yaml").write_text("labels: {stable: 1}\naliases: [39]\ntimeout_ms: 5\n")
+    (tmp_path / "m" / "model.yaml").write_text("labels: {stable: 1}\naliases: [39]\ntimeout_ms: 5\npriority: high\n")
     layout = found(models.look())
     assert (layout.served, layout.default) == ((1, 3), 3)
     assert (layout.labels, layout.aliases, layout.timeout_ms) == ({"stable": 1}, ("39",), 5)
+    assert layout.priority == "high"
     (tmp_path / "m" / "model.yaml").write_text("versions: [1, 2]\n")
     layout = found(models.look())
     assert (layout.served, layout.default) == ((1, 2), 2)

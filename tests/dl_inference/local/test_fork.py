@@ -143,7 +143,7 @@ def test_a_process_that_is_not_forked_is_told_everything_and_inherits_the_limits
     assert "DL_INFERENCE_LISTEN" not in environment
 
 
-def test_the_cores_are_divided_among_the_processes_of_a_version(monkeypatch, tmp_path: Path):
+def test_the_cores_are_divided_among_all_processes_at_the_start_of_each(monkeypatch, tmp_path: Path):
     monkeypatch.setattr(state, "cores", lambda: 8)
     started = []
     monkeypatch.setattr(launch, "spawn", lambda command, *_: started.append(command[-1]) or 1)
@@ -152,11 +152,15 @@ def test_the_cores_are_divided_among_the_processes_of_a_version(monkeypatch, tmp
     write_model(tmp_path / "models" / "as-the-command-says", "A")
     write_model(tmp_path / "models" / "more", "A", instances=3)
     write_model(tmp_path / "models" / "most", "A", instances=64)
-    for change in ModelsDir(tmp_path / "models").look(force=True):
+    changes = ModelsDir(tmp_path / "models").look(force=True)
+    for change in changes:
         launcher.start(change.found, 1, 1)
+    launcher.wanted = 4
+    launcher.start(changes[0].found, 1, 0)
     told = map(ServeOptions.model_validate_json, started)
     assert [(each.name, each.instance, each.threads) for each in told] == [
         ("as-the-command-says", 1, 4),
         ("more", 1, 2),
         ("most", 1, 1),
+        ("as-the-command-says", 0, 2),
     ]

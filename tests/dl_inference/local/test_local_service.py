@@ -60,14 +60,20 @@ class PretendLauncher:
 
     def __init__(self) -> None:
         self.started: list[PretendProcess] = []
+        self.wanted = 0
+        self.wanted_at_start: set[int] = set()
 
     def step(self, kinds: object, processes: object) -> None:
         pass
+
+    def wanted_by(self, layout: Layout) -> int:
+        return 3 * len(layout.served)
 
     def may_start(self, kind: object, processes: object) -> bool:
         return True
 
     def start(self, layout: Layout, version: int, index: int) -> PretendProcess:
+        self.wanted_at_start.add(self.wanted)
         self.started.append(PretendProcess(f"{layout.name}@{version}/{index}"))
         return self.started[-1]
 
@@ -120,6 +126,13 @@ def test_a_model_that_is_warm_is_routed_and_the_end_is_drain_then_its_process(se
     assert served.plane.steps == ["start", "apply", "drain", "stop"]
     assert process.steps[0] == "terminate"
     assert served.plane.control["refused"] is None
+
+
+def test_the_processes_of_all_models_are_counted_before_one_is_started(served):
+    write_model(served.folder / "other" / "1", "1")
+    write_model(served.folder / "other" / "2", "1").with_name("model.yaml").write_text("versions: [1, 2]")
+    assert served.run(lambda: served.plane.until(lambda: served.plane.states))
+    assert served.launcher.wanted_at_start == {9}
 
 
 def test_a_process_that_is_slow_to_end_is_killed_and_costs_no_call(served, monkeypatch, caplog):

@@ -58,7 +58,15 @@ class Pretend:
 
 
 def layout(*served: int, keys: dict[int, str] | None = None, **more: object) -> Layout:
-    given = {"labels": {}, "aliases": (), "timeout_ms": 1000, "name": "m", "default": max(served), **more}
+    given = {
+        "labels": {},
+        "aliases": (),
+        "timeout_ms": 1000,
+        "priority": "low",
+        "name": "m",
+        "default": max(served),
+        **more,
+    }
     keys = keys or {version: f"key of {version}" for version in served}
     return Layout(path=Path("/m"), kind="PyTorch", places={}, keys=keys, served=served, **given)  # type: ignore[arg-type]
 
@@ -304,7 +312,7 @@ def test_versions_labels_and_aliases_lead_to_clusters(clock):
         assert model["labels"] == {"stable": "1"}
     first = next(cluster for cluster in routes.state["clusters"] if cluster["name"] == "m@1")
     assert [endpoint["address"] for endpoint in first["endpoints"]] == [stage.started[0].address]
-    assert first["timeout_ms"] == 1000
+    assert (first["timeout_ms"], first["priority"]) == (1000, "low")
     assert routes.state["default_cluster"] is None
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from dl_inference.commands import serve_run
 from dl_inference.local import environments, launch, own_python
 from dl_inference.local.environments import MakeError, make
 from dl_inference.local.folders import ModelsDir
@@ -111,26 +116,95 @@ def test_requirements_are_installed_only_where_that_is_asked_for(folder, monkeyp
         start(folder, monkeypatch)
 
 
-def test_an_environment_is_made_once_and_again_after_a_failure(tmp_path: Path, monkeypatch):
-    (tmp_path / "requirements.txt").write_text("x")
-    steps = []
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Return the commands that make environments, none of which is run."""
+    steps: list[list[str]] = []
 
     def pretend(command: list[str], requirements: Path, limit_s: float) -> None:
         steps.append(command)
         if "venv" in command:
             Path(command[-1]).mkdir()
+
+    monkeypatch.setattr(environments, "_run", pretend)
+    return steps
+
+
+def made(requirements: Path, cache: Path) -> Path:
+    """Make an environment, and do not use it."""
+    environment = make(requirements, cache)
+    os.close(environment.lock)
+    return environment.python
+
+
+def test_an_environment_is_made_once_and_again_after_a_failure(tmp_path: Path, monkeypatch, steps):
+    (tmp_path / "requirements.txt").write_text("x")
+    works = environments._run
+
+    def fail_once(command: list[str], requirements: Path, limit_s: float) -> None:
+        works(command, requirements, limit_s)
         if len(steps) == 2:
             raise MakeError("no network")
 
-    monkeypatch.setattr(environments, "_run", pretend)
+    monkeypatch.setattr(environments, "_run", fail_once)
     with pytest.raises(MakeError, match="no network"):
         make(tmp_path / "requirements.txt", tmp_path / "cache")
-    python = make(tmp_path / "requirements.txt", tmp_path / "cache")
+    python = made(tmp_path / "requirements.txt", tmp_path / "cache")
     assert len(steps) == 4
-    assert make(tmp_path / "requirements.txt", tmp_path / "cache") == python
+    assert made(tmp_path / "requirements.txt", tmp_path / "cache") == python
     assert len(steps) == 4
     (tmp_path / "requirements.txt").write_text("y")
-    assert make(tmp_path / "requirements.txt", tmp_path / "cache") != python
+    assert made(tmp_path / "requirements.txt", tmp_path / "cache") != python
+
+
+def test_two_processes_use_one_environment_at_a_time(tmp_path: Path, steps):
+    (tmp_path / "requirements.txt").write_text("x")
+    one, other = (make(tmp_path / "requirements.txt", tmp_path / "cache") for _ in range(2))
+    assert one.python == other.python
+    assert len(steps) == 2
+    os.close(one.lock)
+    assert environments.remove_unused(tmp_path / "cache", unused_s=-1) == []
+    os.close(other.lock)
+
+
+def test_an_environment_that_nobody_has_used_for_long_is_removed_and_one_in_use_stays(tmp_path: Path, steps):
+    cache = tmp_path / "cache"
+    (tmp_path / "requirements.txt").write_text("x")
+    environment = make(tmp_path / "requirements.txt", cache)
+    place = environment.python.parent.parent
+    lock = place.with_name(f"{place.name}.lock")
+    long_ago = time.time() - 31 * 86_400
+    assert environments.remove_unused(tmp_path / "nowhere") == []
+    os.utime(lock, (long_ago, long_ago))
+    # A process that was started in it long ago holds the lock through its exec.
+    os.set_inheritable(environment.lock, True)
+    with subprocess.Popen([*BARE, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False) as process:
+        os.close(environment.lock)
+        assert environments.remove_unused(cache) == []
+        process.communicate(b"\n")
+    made(tmp_path / "requirements.txt", cache)  # used now
+    assert environments.remove_unused(cache) == []
+    os.utime(lock, (long_ago, long_ago))
+    assert environments.remove_unused(cache) == [place]
+    assert not place.exists()
+    made(tmp_path / "requirements.txt", cache)
+    assert len(steps) == 4
+
+
+def test_serve_removes_environments_only_where_it_makes_some(tmp_path: Path, monkeypatch, steps, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "requirements.txt").write_text("x")
+    cache = environments.cache_folder()
+    place = made(tmp_path / "requirements.txt", cache).parent.parent
+    os.utime(f"{place}.lock", (0, 0))
+    (tmp_path / "models").mkdir()
+    options = serve_run.Options({"admin": None}, 1, False, {})
+    monkeypatch.setattr(serve_run, "LocalService", lambda *_: SimpleNamespace(run=lambda view: True, post=None))
+    assert serve_run.run(tmp_path / "models", options, has_table=False) == 0
+    assert place.exists()
+    assert serve_run.run(tmp_path / "models", replace(options, makes_environments=True), has_table=False) == 0
+    assert not place.exists()
+    assert f"removed the environment {place}" in capsys.readouterr().err
 
 
 def test_an_environment_that_takes_too_long_is_given_up(tmp_path: Path):

@@ -130,6 +130,8 @@ pub struct ClusterConfig {
     /// Most that a call may take, ms; a caller's own deadline can only shorten it.
     pub timeout_ms: u64,
     pub attempt_timeout_ms: Option<u64>,
+    /// How much its calls matter at most: `high`, `normal` or `low`; null: as their callers say.
+    pub priority: Option<String>,
     /// How long a call may wait where no endpoint is left for it and another one is being started; 0 = not at all.
     pub restart_wait_ms: u64,
     /// A stream with no message either way for this time ends.
@@ -269,6 +271,22 @@ pub struct BatchingConfig {
     pub max_rows: usize,
     /// How long the oldest request of a batch waits for others; absent: as the server learns.
     pub max_delay_ms: Option<u64>,
+    /// What requests must have in common for Python to join them.
+    pub alike: Alike,
+    /// The axis in which they may differ, as Python fills it up.
+    pub pad_axis: Option<usize>,
+}
+
+/// What requests must have in common to be joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Alike {
+    /// Nothing: all of them are one group.
+    All,
+    /// Their tags or parameters: shapes are what the model's own `preprocess` makes.
+    Tags,
+    /// Tags, types and shapes.
+    Shapes,
 }
 
 /// One input or output of a model, as ModelMetadata describes it.

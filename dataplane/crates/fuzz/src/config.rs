@@ -58,7 +58,7 @@ fn cluster(name: &str) -> Value {
         "admit_by_deadline": true, "use_load_reports": true, "slow_start_ms": 3000, "slow_start_new_ms": 10_000,
         "max_in_flight_per_endpoint": null,
         "endpoints": [{"address": "127.0.0.1:1", "weight": 1}, {"address": "unix:/run/e", "weight": 2}],
-        "timeout_ms": 1000, "attempt_timeout_ms": 100, "stream_idle_timeout_ms": 1000, "max_attempts": 2,
+        "timeout_ms": 1000, "attempt_timeout_ms": 100, "priority": "low", "stream_idle_timeout_ms": 1000, "max_attempts": 2,
         "idempotent": true, "hedge": false, "hedge_budget_ratio": 0.05,
         "health_check": {"enabled": true, "interval_ms": 5000, "timeout_ms": 1000, "service": ""},
         "retry_codes": ["UNAVAILABLE"], "failure_codes": {"tfs": ["INTERNAL"], "seldon": [], "oip": []},

@@ -186,10 +186,12 @@ def test_what_says_the_same_is_not_written():
     assert len(store.documents) == 1
 
 
-def test_a_timeout_of_0_takes_the_own_one_away():
+def test_a_timeout_of_0_and_no_priority_take_the_own_ones_away():
     store = Memory([endpoint("3")])
-    apply(store, deploying("3", "production", timeout_ms=50, attempt_timeout_ms=20))
+    apply(store, deploying("3", "production", timeout_ms=50, attempt_timeout_ms=20, priority="low"))
     done = apply(store, deploying("3", None, timeout_ms=0))
+    assert done.after.releases["3"].priority == "low"
+    done = apply(store, deploying("3", None, priority=""))
     assert done.after.releases["3"] == Release(phase="production", attempt_timeout_ms=20)
 
 

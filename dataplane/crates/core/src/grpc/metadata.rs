@@ -21,7 +21,7 @@ pub const X_MODEL: HeaderName = HeaderName::from_static("x-model");
 pub const X_MODEL_VERSION: HeaderName = HeaderName::from_static("x-model-version");
 /// A deployment's name, as seldon-core's client sends it to its gateways.
 pub const SELDON: HeaderName = HeaderName::from_static("seldon");
-/// How much a call matters: `low`, or anything else.
+/// How much a call matters: `high`, `low`, or anything else.
 pub const X_PRIORITY: HeaderName = HeaderName::from_static("x-priority");
 /// Trailer: what went wrong, in the words of the error table.
 pub const ACCESS_ERROR: HeaderName = HeaderName::from_static("access-error");
@@ -93,8 +93,8 @@ pub fn previous_attempts(headers: &HeaderMap) -> u32 {
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
-/// How much a call matters beside others, as its caller says.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How much a call matters beside others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Priority {
     High,
     #[default]
@@ -104,6 +104,19 @@ pub enum Priority {
 
 impl Priority {
     pub const COUNT: usize = 3;
+
+    pub fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::High, Self::Normal, Self::Low];
+        all.into_iter().find(|priority| priority.name() == name)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
 }
 
 /// What the caller says of it; anything but `high` and `low` is normal.
@@ -118,6 +131,14 @@ pub fn priority(headers: &HeaderMap) -> Priority {
 /// Whether the caller says that others matter more.
 pub fn is_low_priority(headers: &HeaderMap) -> bool {
     priority(headers) == Priority::Low
+}
+
+/// Let a call matter as much as `given` says, or less where its caller says so.
+pub fn limit_priority(headers: &mut HeaderMap, given: Priority) {
+    let is_asked = rare(headers, &X_PRIORITY).is_some();
+    if !is_asked || priority(headers) < given {
+        headers.insert(X_PRIORITY, HeaderValue::from_static(given.name()));
+    }
 }
 
 /// The caller's request id, if it is one: 1 to 64 of `A-Z a-z 0-9 . _ -`.
@@ -277,6 +298,27 @@ mod tests {
         assert_eq!(priority(&map(&[("x-priority", "high")])), Priority::High);
         assert_eq!(priority(&map(&[("x-priority", "High")])), Priority::Normal);
         assert_eq!(priority(&HeaderMap::new()), Priority::Normal);
+    }
+
+    #[test]
+    fn a_caller_may_want_a_lower_priority_than_the_one_that_is_given_and_not_a_higher_one() {
+        for (asked, given, is) in [
+            ("", Priority::Low, "low"),
+            ("high", Priority::Low, "low"),
+            ("low", Priority::High, "low"),
+            ("high", Priority::High, "high"),
+            ("urgent", Priority::High, "urgent"),
+            ("", Priority::High, "high"),
+            ("high", Priority::Normal, "normal"),
+        ] {
+            let mut headers = if asked.is_empty() {
+                HeaderMap::new()
+            } else {
+                map(&[("x-priority", asked)])
+            };
+            limit_priority(&mut headers, given);
+            assert_eq!(headers["x-priority"], is, "{asked} {given:?}");
+        }
     }
 
     #[test]

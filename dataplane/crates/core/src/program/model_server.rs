@@ -22,6 +22,7 @@ use crate::worker::hand::Hand;
 use crate::worker::handle::handle;
 use crate::worker::queue::Call;
 use crate::worker::state::Shared;
+use crate::worker::tuner::Served;
 
 /// The native front of a model server.
 pub struct ModelServer {
@@ -37,8 +38,7 @@ pub struct ModelServer {
 /// A batch that was given to Python.
 struct Taken {
     at: Instant,
-    calls: usize,
-    rows: usize,
+    batch: Served,
 }
 
 struct Running {
@@ -125,7 +125,7 @@ impl ModelServer {
         self.shared.meter.set_busy(false, now);
         if let Some(taken) = self.in_hand().take() {
             let took = now.saturating_duration_since(taken.at);
-            self.shared.queue.served(taken.calls, taken.rows, took);
+            self.shared.queue.served(taken.batch, took);
         }
         let queue = &self.shared.queue;
         let mut batch = match self.hand() {
@@ -133,11 +133,9 @@ impl ModelServer {
             None => queue.next_batch(most, timeout)?,
         };
         let now = Instant::now();
-        let rows = batch.iter().map(|call| call.payload.rows()).sum();
         *self.in_hand() = Some(Taken {
             at: now,
-            calls: batch.len(),
-            rows,
+            batch: Served::of(batch.iter().map(|call| (call.payload.rows(), call.group))),
         });
         self.shared.meter.set_busy(true, now);
         for call in &mut batch {

@@ -169,6 +169,10 @@ impl Call {
         loop {
             let Share { cluster, settings } = &share;
             self.set_deadline(&share, clock);
+            if let Some(given) = settings.priority {
+                metadata::limit_priority(&mut self.headers, given);
+                self.is_low = metadata::is_low_priority(&self.headers);
+            }
             let what = format_args!("cluster {}", cluster.name);
             let permit = self.permit(&cluster.in_flight, what, settings.max_in_flight);
             let permit = permit.inspect_err(|_| {

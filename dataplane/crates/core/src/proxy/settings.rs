@@ -9,6 +9,7 @@ use super::method::Protocol;
 use super::retry::CodeSet;
 use crate::balance::{self, MILLISECOND};
 use crate::config::ClusterConfig;
+use crate::grpc::metadata::Priority;
 
 #[derive(Clone)]
 pub struct Settings {
@@ -21,6 +22,8 @@ pub struct Settings {
     pub hedge: bool,
     pub retry_codes: CodeSet,
     pub max_in_flight: usize,
+    /// How much its calls matter at most.
+    pub priority: Option<Priority>,
     /// Where the policy is `maglev`.
     pub hash_key: Option<HeaderName>,
     pub hash_field: Option<HashField>,
@@ -71,6 +74,7 @@ impl Settings {
                 codes(&failure.oip)?,
             ],
             max_in_flight: config.max_in_flight,
+            priority: priority(config)?,
             hash_key: hash_key(config)?,
             hash_field: hash_field(config)?,
             balance: balance_settings(config),
@@ -90,6 +94,19 @@ impl Settings {
             Protocol::Oip => 2,
         }]
     }
+}
+
+fn priority(config: &ClusterConfig) -> Result<Option<Priority>, String> {
+    let Some(name) = &config.priority else {
+        return Ok(None);
+    };
+    let unknown = || {
+        format!(
+            "cluster {}: priority {name} is not high, normal or low",
+            config.name
+        )
+    };
+    Priority::from_name(name).map(Some).ok_or_else(unknown)
 }
 
 /// The metadata key that `maglev` looks at.

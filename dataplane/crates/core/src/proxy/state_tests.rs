@@ -29,7 +29,7 @@ fn cluster(name: &str, endpoints: &[(&str, u32)]) -> Value {
         .map(|(address, weight)| json!({"address": address, "weight": weight}))
         .collect();
     json!({
-        "name": name, "policy": "dwrr", "endpoints": endpoints, "timeout_ms": 1000, "attempt_timeout_ms": null,
+        "name": name, "policy": "dwrr", "endpoints": endpoints, "timeout_ms": 1000, "attempt_timeout_ms": null, "priority": null,
         "health_check": {"enabled": true, "interval_ms": 5000, "timeout_ms": 1000, "service": ""},
         "stream_idle_timeout_ms": 1000, "max_attempts": 2, "idempotent": true, "hedge": false, "hedge_budget_ratio": 0.05, "retry_codes": ["UNAVAILABLE"],
         "failure_codes": {"tfs": [], "seldon": [], "oip": []}, "max_in_flight": 10, "retry_budget_ratio": 0.2,
@@ -121,6 +121,11 @@ fn a_wrong_state_is_refused_whole_with_its_place() {
             vec![good.clone()],
             json!([model("m", &[("b", 1)])]),
             "b is not a cluster",
+        ),
+        (
+            with("priority", json!("urgent")),
+            json!([]),
+            "cluster a: priority urgent is not high, normal or low",
         ),
         (
             with("policy", json!("rr")),

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::codec::{self, Meta, Payload};
+use super::group;
 use super::hand;
 use super::infer::{self, Inference};
 use super::local;
@@ -153,6 +154,13 @@ impl Front {
         priority: Priority,
     ) -> Result<Waiting, Error> {
         let max_bytes = self.shared.config.limits.max_message_bytes;
+        let batching = &self.shared.config.batching;
+        let group = group::group(
+            &request.payload,
+            &request.meta,
+            batching.alike,
+            batching.pad_axis,
+        );
         let queue = &self.shared.queue;
         let (slot, waiting) = queue.slot(deadline.into_std(), request.envelope, max_bytes);
         let call = Call {
@@ -161,6 +169,7 @@ impl Front {
             method: method.path(),
             request_id,
             priority,
+            group,
             fingerprint: request.fingerprint,
             slot,
             queued: std::time::Instant::now(),

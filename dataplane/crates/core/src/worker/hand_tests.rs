@@ -86,6 +86,7 @@ impl Process {
             method: "/a/B",
             request_id: HeaderValue::from_static("r"),
             priority: Priority::Normal,
+            group: 0,
             fingerprint,
             slot,
             queued: Instant::now(),
@@ -411,7 +412,40 @@ fn a_file_that_is_none_of_ours_is_left_as_it_is() {
 }
 
 #[test]
-fn a_request_is_known_by_its_method_and_its_bytes() {
+fn a_request_is_the_same_with_another_id() {
+    // meta {puid, tags} and strData; meta {puid} alone; id and model_name.
+    let seldon = |id: &str, tag: &str, text: &str| {
+        let tag = [
+            &[0x12, 2, 0x0a, 0][..],
+            &[0x12, tag.len() as u8],
+            tag.as_bytes(),
+        ]
+        .concat();
+        let meta = [&[0x0a, id.len() as u8], id.as_bytes(), &tag].concat();
+        let text = [&[0x2a, text.len() as u8], text.as_bytes()].concat();
+        [&[0x12, meta.len() as u8], &meta[..], &text].concat()
+    };
+    let of = |message: &[u8]| fingerprint(Method::Predict, message);
+    assert_eq!(of(&seldon("a", "", "x")), of(&seldon("abc", "", "x")));
+    assert_ne!(of(&seldon("a", "", "x")), of(&seldon("a", "", "y")));
+    assert_ne!(of(&seldon("a", "", "x")), of(&seldon("a", "t", "x")));
+    let infer = |id: &str, name: &str| {
+        let id = [&[0x1a, id.len() as u8], id.as_bytes()].concat();
+        [&[0x0a, name.len() as u8], name.as_bytes(), &id].concat()
+    };
+    let of = |method, message: &[u8]| fingerprint(method, message);
+    for method in [Method::Infer, Method::StreamInfer] {
+        assert_eq!(of(method, &infer("a", "m")), of(method, &infer("bc", "m")));
+        assert_ne!(of(method, &infer("a", "m")), of(method, &infer("a", "n")));
+        assert_eq!(of(method, &infer("a", "m")), of(method, b"\x0a\x01m"));
+    }
+    let without_meta = fingerprint(Method::Predict, b"\x2a\x01x");
+    let only_puid = fingerprint(Method::Predict, b"\x12\x03\x0a\x01a\x2a\x01x");
+    assert_eq!(without_meta, only_puid);
+}
+
+#[test]
+fn a_request_is_known_by_its_method_and_its_message() {
     let of = |method, message: &[u8]| fingerprint(method, message);
     assert_eq!(of(Method::Infer, b"a"), of(Method::Infer, b"a"));
     assert_ne!(of(Method::Infer, b"a"), of(Method::Predict, b"a"));

@@ -31,7 +31,7 @@ pub(super) fn config() -> WorkerConfig {
         "platform": "test", "inputs": [{"name": "x", "dtype": "object", "shape": [-1, 2]}],
         "outputs": [{"name": "y", "dtype": "float32", "shape": []}, {"name": "z", "dtype": "complex64", "shape": []}],
         "max_queue": 2, "max_batch": 8,
-        "batching": {"joins": true, "max_rows": 64, "max_delay_ms": null}, "load_reports": true, "timeout_ms": 60000, "stream_idle_timeout_ms": 7000,
+        "batching": {"joins": true, "max_rows": 64, "max_delay_ms": null, "alike": "all", "pad_axis": null}, "load_reports": true, "timeout_ms": 60000, "stream_idle_timeout_ms": 7000,
         "hang_timeout_ms": 300,
         "latency_buckets_ms": [1.0], "limits": limits,
     }))

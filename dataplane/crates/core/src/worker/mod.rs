@@ -2,6 +2,8 @@
 
 pub mod codec;
 pub mod front;
+pub mod group;
+mod group_times;
 pub mod hand;
 pub mod handle;
 mod infer;

@@ -10,7 +10,7 @@ use http::HeaderValue;
 
 use super::codec::{Meta, Payload};
 use super::reply::{Envelope, Leave, ReplySlot, Waiting, expired};
-use super::tuner::{Batching, Pending, Plan, Tuner};
+use super::tuner::{Batching, Pending, Plan, Served, Tuner};
 use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata::Priority;
 
@@ -24,6 +24,8 @@ pub struct Call {
     pub method: &'static str,
     pub request_id: HeaderValue,
     pub priority: Priority,
+    /// Calls of one group may be joined ([`super::group`]).
+    pub group: u64,
     /// What tells it from others; 0 where nobody asks ([`super::hand`]).
     pub fingerprint: u64,
     pub slot: ReplySlot,
@@ -102,7 +104,7 @@ impl Queue {
                 return Err(self.full());
             }
         }
-        state.tuner.arrived(call.queued);
+        state.tuner.arrived(call.queued, call.group);
         state.calls[call.priority as usize].push_back(call);
         drop(state);
         self.arrived.notify_one();
@@ -140,8 +142,8 @@ impl Queue {
     }
 
     /// Say how long a batch that was taken kept the model busy.
-    pub fn served(&self, calls: usize, rows: usize, took: Duration) {
-        self.lock().tuner.served(calls, rows, took);
+    pub fn served(&self, batch: Served, took: Duration) {
+        self.lock().tuner.served(batch, took);
     }
 
     /// Take no more calls; those that wait can still be taken.
@@ -228,6 +230,7 @@ impl State {
         self.pending.clear();
         let pending = |call: &Call| Pending {
             rows: call.payload.rows(),
+            group: call.group,
             arrived: call.queued,
             deadline: call.slot.deadline(),
         };

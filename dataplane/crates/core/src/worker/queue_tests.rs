@@ -23,6 +23,7 @@ fn call(queue: &Arc<Queue>, id: &'static str, timeout: Duration) -> (Call, Waiti
         method: "/a/B",
         request_id,
         priority: Priority::Normal,
+        group: 0,
         fingerprint: 0,
         slot,
         queued: Instant::now(),

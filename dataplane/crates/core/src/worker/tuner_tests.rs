@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::*;
 
@@ -19,12 +19,19 @@ const AUTO: Batching = Batching {
 struct Ask {
     at: f64,
     rows: usize,
+    group: u64,
     within: f64,
 }
 
 enum Rule {
-    Learnt(Box<Tuner>),
-    Fixed { size: usize, delay: f64 },
+    Learnt {
+        tuner: Box<Tuner>,
+        sees_groups: bool,
+    },
+    Fixed {
+        size: usize,
+        delay: f64,
+    },
 }
 
 /// What came of a trace.
@@ -33,6 +40,10 @@ struct Outcome {
     in_time: usize,
     /// Seconds from the arrival to the answer of each that was in time.
     took: Vec<f64>,
+    /// By group, how long one waited for its answer at most.
+    longest: BTreeMap<u64, f64>,
+    /// Batches without any call that is older than all that were left.
+    overtaking: usize,
 }
 
 /// Run a trace on a model that needs `model(rows)` seconds for a batch.
@@ -44,15 +55,16 @@ fn run(asks: &[Ask], model: &dyn Fn(usize) -> f64, mut rule: Rule) -> Outcome {
     let (mut now, mut next) = (0.0, 0);
     loop {
         while next < asks.len() && asks[next].at <= now {
-            if let Rule::Learnt(tuner) = &mut rule {
-                tuner.arrived(instant(asks[next].at));
+            if let Rule::Learnt { tuner, sees_groups } = &mut rule {
+                let group = if *sees_groups { asks[next].group } else { 0 };
+                tuner.arrived(instant(asks[next].at), group);
             }
             queue.push_back(asks[next]);
             next += 1;
         }
         let is_late = |ask: &Ask| ask.at + ask.within <= now;
         match &rule {
-            Rule::Learnt(_) => queue.retain(|ask| !is_late(ask)),
+            Rule::Learnt { .. } => queue.retain(|ask| !is_late(ask)),
             // Those behind are left out when their turn comes: the grid has many runs.
             Rule::Fixed { .. } => while queue.pop_front_if(|ask| is_late(ask)).is_some() {},
         }
@@ -62,9 +74,10 @@ fn run(asks: &[Ask], model: &dyn Fn(usize) -> f64, mut rule: Rule) -> Outcome {
             continue;
         };
         let plan = match &mut rule {
-            Rule::Learnt(tuner) => {
+            Rule::Learnt { tuner, sees_groups } => {
                 let pending = |ask: &Ask| Pending {
                     rows: ask.rows,
+                    group: if *sees_groups { ask.group } else { 0 },
                     arrived: instant(ask.at),
                     deadline: instant(ask.at + ask.within),
                 };
@@ -91,18 +104,30 @@ fn run(asks: &[Ask], model: &dyn Fn(usize) -> f64, mut rule: Rule) -> Outcome {
                 for (taken, position) in positions.iter().enumerate() {
                     batch.extend(queue.remove(position - taken));
                 }
+                let oldest = |asks: &mut dyn Iterator<Item = &Ask>| {
+                    asks.map(|ask| ask.at).fold(f64::INFINITY, f64::min)
+                };
+                if oldest(&mut batch.iter()) > oldest(&mut queue.iter()) {
+                    outcome.overtaking += 1;
+                }
                 batch.retain(|ask| !is_late(ask));
-                let rows = batch.iter().map(|ask| ask.rows).sum();
-                let took = model(rows) + PAUSE_S;
+                let took = took(&batch, model);
                 now += took;
                 for ask in &batch {
+                    let longest = outcome.longest.entry(ask.group).or_default();
+                    *longest = longest.max(now - ask.at);
                     if now <= ask.at + ask.within {
                         outcome.in_time += 1;
                         outcome.took.push(now - ask.at);
                     }
                 }
-                if let Rule::Learnt(tuner) = &mut rule {
-                    tuner.served(batch.len(), rows, seconds(took));
+                if let Rule::Learnt { tuner, sees_groups } = &mut rule {
+                    let served = Served::of(
+                        batch
+                            .iter()
+                            .map(|ask| (ask.rows, if *sees_groups { ask.group } else { 0 })),
+                    );
+                    tuner.served(served, seconds(took));
                 }
             }
             Plan::Hold(until) => {
@@ -118,8 +143,20 @@ fn run(asks: &[Ask], model: &dyn Fn(usize) -> f64, mut rule: Rule) -> Outcome {
     outcome
 }
 
+/// Seconds for a batch: the model is called once for each group.
+fn took(batch: &[Ask], model: &dyn Fn(usize) -> f64) -> f64 {
+    let mut rows: BTreeMap<u64, usize> = BTreeMap::new();
+    for ask in batch {
+        *rows.entry(ask.group).or_default() += ask.rows;
+    }
+    rows.values().map(|&rows| model(rows)).sum::<f64>() + PAUSE_S
+}
+
 fn learnt() -> Rule {
-    Rule::Learnt(Box::new(Tuner::new(AUTO)))
+    Rule::Learnt {
+        tuner: Box::new(Tuner::new(AUTO)),
+        sees_groups: true,
+    }
 }
 
 fn grid() -> Vec<(usize, f64)> {
@@ -167,6 +204,7 @@ fn traces(model: &dyn Fn(usize) -> f64, seed: u64) -> Vec<(String, Vec<Ask>)> {
             asks.push(Ask {
                 at,
                 rows,
+                group: 0,
                 within: within(&mut rng) * full,
             });
         }
@@ -208,6 +246,7 @@ fn traces(model: &dyn Fn(usize) -> f64, seed: u64) -> Vec<(String, Vec<Ask>)> {
                 asks.push(Ask {
                     at,
                     rows: 1,
+                    group: 0,
                     within: within * full,
                 });
             }
@@ -217,6 +256,7 @@ fn traces(model: &dyn Fn(usize) -> f64, seed: u64) -> Vec<(String, Vec<Ask>)> {
     let lone = (0..300).map(|call| Ask {
         at: f64::from(call) * full * 3.0,
         rows: 1,
+        group: 0,
         within: 2.0 * full,
     });
     traces.push(("lone".to_owned(), lone.collect()));
@@ -277,6 +317,7 @@ fn a_lone_call_waits_for_nothing() {
             .map(|call| Ask {
                 at: f64::from(call) * full * 3.0,
                 rows: 1,
+                group: 0,
                 within: 100.0 * full,
             })
             .collect();
@@ -290,9 +331,14 @@ fn a_lone_call_waits_for_nothing() {
     }
 }
 
+fn served(tuner: &mut Tuner, calls: usize, took: Duration) {
+    tuner.served(Served::of(std::iter::repeat_n((1, 0), calls)), took);
+}
+
 fn pending(count: usize, now: Instant, within: f64) -> Vec<Pending> {
     let call = Pending {
         rows: 1,
+        group: 0,
         arrived: now,
         deadline: now + seconds(within),
     };
@@ -310,13 +356,13 @@ fn calls_that_are_answered_one_after_the_other_go_a_millisecond_at_a_time() {
         tuner.plan(now, &pending(64, now, 60.0), 64),
         Plan::Take((0..64).collect())
     );
-    tuner.served(64, 64, Duration::from_millis(64 * 5));
+    served(&mut tuner, 64, Duration::from_millis(64 * 5));
     assert_eq!(
         tuner.plan(now, &pending(64, now, 60.0), 64),
         Plan::Take(vec![0])
     );
     for _ in 0..5 {
-        tuner.served(1, 1, Duration::from_micros(100));
+        served(&mut tuner, 1, Duration::from_micros(100));
     }
     assert_eq!(
         tuner.plan(now, &pending(64, now, 60.0), 64),
@@ -342,7 +388,7 @@ fn a_fixed_delay_ends_before_a_call_would_be_late() {
         max_delay: Some(Duration::from_secs(60)),
         ..AUTO
     });
-    tuner.served(1, 1, Duration::from_millis(20));
+    served(&mut tuner, 1, Duration::from_millis(20));
     let Plan::Hold(until) = tuner.plan(now, &pending(1, now, 0.1), 64) else {
         panic!("it goes")
     };
@@ -357,9 +403,12 @@ fn a_fixed_delay_ends_before_a_call_would_be_late() {
 fn a_call_that_would_be_late_even_alone_waits_until_nothing_else_does() {
     let now = Instant::now();
     let mut tuner = Tuner::new(AUTO);
-    tuner.served(1, 1, Duration::from_millis(20));
+    served(&mut tuner, 1, Duration::from_millis(20));
     let mut waiting = pending(2, now, 0.01);
     assert_eq!(tuner.plan(now, &waiting, 64), Plan::Take(vec![0, 1]));
     waiting.extend(pending(1, now, 60.0));
     assert_eq!(tuner.plan(now, &waiting, 64), Plan::Take(vec![2]));
 }
+
+#[path = "tuner_group_tests.rs"]
+mod groups;

@@ -2,6 +2,7 @@
 //! formats only; which kind an answer takes is the caller's choice.
 
 mod dtype;
+mod fingerprint;
 mod meta;
 pub mod oip;
 mod protobuf;
@@ -15,6 +16,7 @@ mod tests;
 use bytes::Bytes;
 
 pub use dtype::DType;
+pub use fingerprint::fingerprint;
 pub use meta::Meta;
 pub use protobuf::MAX_DEPTH;
 pub use tensor::Tensor;

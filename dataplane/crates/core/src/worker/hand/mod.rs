@@ -2,8 +2,8 @@
 //!
 //! A call that was in the hand of a process that died is a suspect: it runs alone. When the process dies that runs it
 //! alone, it is poison: no process of this model version runs it until `poison_ms` are over. A suspect that is answered
-//! is none any more. Calls are known by a [`fingerprint`] of their bytes, so that the same request sent again is the same
-//! call. Only processes that were told of a common file ([`board`]) do any of this.
+//! is none any more. Calls are known by a [`fingerprint`] of their messages, so that the same request sent again is the
+//! same call. Only processes that were told of a common file ([`board`]) do any of this.
 
 mod board;
 
@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use rustc_hash::FxHashMap;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use self::board::Board;
+use super::codec;
 use super::method::Method;
 use super::queue::{Call, Queue};
 use super::reply::expired;
@@ -73,9 +73,13 @@ struct Taken {
     is_suspect: bool,
 }
 
-/// What tells a request from others.
+/// What tells a request from others; its id does not: SeldonMessage.meta.puid, ModelInferRequest.id.
 pub fn fingerprint(method: Method, message: &[u8]) -> u64 {
-    xxh3_64_with_seed(message, method as u64)
+    let id: &[u32] = match method {
+        Method::Predict | Method::SeldonPredict => &[2, 1],
+        Method::Infer | Method::StreamInfer => &[3],
+    };
+    codec::fingerprint(message, id, method as u64)
 }
 
 // === impl Hand ===
