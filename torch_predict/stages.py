@@ -27,6 +27,7 @@ from torch_predict import repository, samples
 from torch_predict.config import ServerSettings
 from torch_predict.errors import status_of
 from torch_predict.loading import load_predictor
+from torch_predict.oip_samples import plain_outputs
 from torch_predict.seldon import plain
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ def _plain_answer(answer: Answer) -> dict[str, Any]:
     value = answer.value
     if isinstance(value, bytes):
         return {"kind": answer.kind, "value": base64.b64encode(value).decode()}
+    if answer.kind == "infer":
+        return {"kind": answer.kind, "value": plain_outputs(value)}
     return {"kind": answer.kind, "value": plain(value)}
 
 

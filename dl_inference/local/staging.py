@@ -19,9 +19,10 @@ from dl_inference.local.loading import Loaded, load
 from dl_inference.local.running import run
 from dl_inference.local.staged import Row, Staged
 from dl_inference.problem import Problem
+from dl_inference.serving.expected import FILE
 from dl_inference.serving.options import ServeOptions
 from torch_predict import samples
-from torch_predict.samples import FILE, Sample
+from torch_predict.samples import Sample
 
 PROGRAM = (sys.executable, "-P", "-m", "torch_predict.stages")
 _REMEDY = "correct this stage, or the sample; a case that should fail has an 'error' in place of 'expect'"

@@ -35,18 +35,27 @@ class Spec(Protocol):
     @property
     def dtype(self) -> str: ...  # noqa: D102
     @property
-    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+    def shape(self) -> tuple[int, ...] | None: ...  # noqa: D102
 
 
 class Tensor(BaseModel):
-    """An input or an output; -1 is a size that varies."""
+    """An input or an output.
+
+    Attributes:
+        name: what callers, or people, call it.
+        dtype: its type.
+        shape: -1 is a size that varies; None: any number of axes.
+        is_optional: whether callers may leave it out.
+        way: the way to call the model that it is of, where there are several: a signature of TensorFlow's.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
     is_optional: bool = False
+    way: str = ""
 
 
 class Report(BaseModel):
@@ -128,8 +137,8 @@ class Reporter:
         """Say what the model takes and gives, and which samples' answers hold NaN."""
         may_miss = set(optional)
         self._tell(
-            inputs=tuple(Tensor(**_plain(each), is_optional=each.name in may_miss) for each in inputs),
-            outputs=tuple(Tensor(**_plain(each)) for each in outputs),
+            inputs=tuple(_tensor(each, is_optional=each.name in may_miss) for each in inputs),
+            outputs=tuple(map(_tensor, outputs)),
             learned=learned,
             nan=dict(nan),
         )
@@ -149,5 +158,7 @@ class Reporter:
             _LOGGER.warning("what this process does cannot be told: %s", error)
 
 
-def _plain(spec: Spec) -> dict[str, object]:
-    return {"name": spec.name, "dtype": spec.dtype, "shape": spec.shape}
+def _tensor(spec: Spec, *, is_optional: bool = False) -> Tensor:
+    if isinstance(spec, Tensor):
+        return spec.model_copy(update={"is_optional": spec.is_optional or is_optional})
+    return Tensor(name=spec.name, dtype=spec.dtype, shape=spec.shape, is_optional=is_optional)
