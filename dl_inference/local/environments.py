@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dl_inference.local import own_python
+from dl_inference.serving import room
 from dl_inference.serving.requirements import FILE
 
 PROGRAM = (sys.executable, "-P", "-m", "dl_inference.local.environments")
@@ -45,22 +46,34 @@ def make(requirements: Path, cache: Path, limit_s: float = MAKE_S) -> Path:
 
     Raises:
         MakeError: it cannot be made.
-        OSError: no room for it.
+        NoRoomError: the disk has no room for it.
+        OSError: something else keeps it from being written.
     """
     told = "\0".join((requirements.read_text(encoding="utf-8"), str(requirements.parent), sys.version, sys.prefix))
     place = cache / f"venv-{hashlib.blake2b(told.encode(), digest_size=12).hexdigest()}"
     python = place / "bin" / "python"
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(cache / f"{place.name}.lock", "w") as lock:
+    if (place / _DONE).exists():  # which may be on a disk that is read-only by now
+        return python
+    with room.writing(cache):
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = open(cache / f"{place.name}.lock", "w")  # noqa: SIM115  (closed below)
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another instance may be making it; it ends with that process
         if (place / _DONE).exists():
             return python
         shutil.rmtree(place, ignore_errors=True)  # half-made by one that was killed
         print(f"making the environment {place} for {requirements}", flush=True)
-        _run([sys.executable, "-m", "venv", str(place)], requirements, limit_s)
         install = ["-m", "pip", "--disable-pip-version-check", "--no-input", "install", "-r", requirements.name]
-        _run([str(python), *install], requirements, limit_s)
-        (place / _DONE).touch()
+        try:
+            _run([sys.executable, "-m", "venv", str(place)], requirements, limit_s)
+            _run([str(python), *install], requirements, limit_s)
+            (place / _DONE).touch()
+        except (MakeError, OSError) as error:
+            why = room.why_full(cache)  # while what there is of it lies there
+            shutil.rmtree(place, ignore_errors=True)
+            if why:
+                raise room.NoRoomError(place, f"{why} (XDG_CACHE_HOME may name a folder on another one)") from error
+            raise
     return python
 
 
@@ -79,7 +92,7 @@ def main(requirements: str, options: str) -> int:
     """Become the model server in the environment; return an exit status where that fails."""
     try:
         python = str(make(Path(requirements), cache_folder()))
-    except (MakeError, OSError, ValueError) as error:
+    except (MakeError, room.NoRoomError, OSError, ValueError) as error:
         print(f"cannot serve the model in an environment of its own:\n{error}", flush=True)
         return 1
     beside = {own_python.BESIDE: os.pathsep.join(site.getsitepackages())}

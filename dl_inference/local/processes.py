@@ -188,7 +188,7 @@ class ModelProcess:
 
     def _why(self, status: int) -> str:
         """Say why it ended: what it said after "cannot serve", else its last line, and how it ended."""
-        lines = [LOG_LINE.sub(r"\2", line) for line in self._tail if line.strip()]
+        lines = [LOG_LINE.sub(r"\2", line.removeprefix("    ")) for line in self._tail if line.strip()]
         starts = [index for index, line in enumerate(lines) if "cannot serve" in line]
         words = lines[starts[-1] + 1 :] if starts and starts[-1] + 1 < len(lines) else lines[-1:]
         if status == -signal.SIGKILL:  # that leaves no time for last words

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dl_inference.serving.load_error import LoadError
+from dl_inference.serving.room import NoRoomError
 from dl_inference.serving.settings import ModelFolderError
 
 Step = Literal["find", "signature", "manifest", "load", "warm-up", "golden", "compare"]
@@ -69,6 +70,7 @@ class Report(BaseModel):
         inputs, outputs: what callers may know of the model; empty where nothing is known.
         learned: of both sides, a digest of the samples that showed it; "" where the model itself tells.
         nan: of each sample without an expected answer, by its digest: the outputs that hold NaN or infinity.
+        is_complete: whether this is all that it found; on a full disk it cannot say.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -81,6 +83,7 @@ class Report(BaseModel):
     outputs: tuple[Tensor, ...] = ()
     learned: tuple[str, str] = ("", "")
     nan: dict[str, tuple[str, ...]] = {}
+    is_complete: bool = False
 
 
 def read(file: Path) -> Report:
@@ -105,6 +108,7 @@ class Reporter:
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file
+        self._is_mute = False
         self._report = Report(step="find")
         self._write()
 
@@ -123,7 +127,8 @@ class Reporter:
             reason, remedy = f"{problem.place}: {problem.message}", problem.remedy
         else:
             reason, remedy = str(error), ""
-        self._tell(reason=reason, remedy=remedy, is_final=bool(problems) and self._report.step in FINAL)
+        is_final = bool(problems) and self._report.step in FINAL and not isinstance(error, NoRoomError)
+        self._tell(reason=reason, remedy=remedy, is_final=is_final)
 
     def found(
         self,
@@ -141,6 +146,7 @@ class Reporter:
             outputs=tuple(map(_tensor, outputs)),
             learned=learned,
             nan=dict(nan),
+            is_complete=True,
         )
 
     def _tell(self, **news: object) -> None:
@@ -155,7 +161,9 @@ class Reporter:
             new.write_text(self._report.model_dump_json(), encoding="utf-8")
             os.replace(new, self._file)
         except OSError as error:
-            _LOGGER.warning("what this process does cannot be told: %s", error)
+            if not self._is_mute:
+                _LOGGER.warning("what this process does cannot be told: %s", error)
+            self._is_mute = True
 
 
 def _tensor(spec: Spec, *, is_optional: bool = False) -> Tensor:

@@ -195,6 +195,21 @@ def test_metrics_are_published_only_when_something_has_changed(tmp_path: Path):
     assert samples(pages[1]) == {("model_g", ()): float("-inf")}
 
 
+def test_metrics_that_could_not_be_kept_are_kept_as_soon_as_that_is_possible(tmp_path: Path, monkeypatch):
+    publisher = Publisher(None, tmp_path / "folder" / "file")
+    metrics.gauge("g", "x").set(7)
+    publisher.step()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr("torch_predict.publishing.AGAIN_S", 0.0)
+    publisher._again_at = 0.0
+    publisher.step()
+    (family,) = own_metrics.read(tmp_path / "folder" / "file")
+    assert [each.value for each in family.samples] == [7.0]
+    (tmp_path / "folder" / "file").unlink()
+    publisher.step()
+    assert not (tmp_path / "folder" / "file").exists()  # nothing has changed since
+
+
 def test_metrics_that_cannot_be_kept_are_told_once_and_shown_all_the_same(tmp_path: Path, caplog):
     pages: list[str] = []
     publisher = Publisher(pages.append, tmp_path / "no folder" / "file")
