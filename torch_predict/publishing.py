@@ -35,14 +35,18 @@ class Publisher:
         """What did not get into the file."""
         self._told: set[str] = set()
 
-    def step(self) -> None:
-        """Publish the metrics, if one has changed."""
+    def step(self, *, is_last: bool = False) -> None:
+        """Publish the metrics, if one has changed.
+
+        Args:
+            is_last: the process ends: now or never.
+        """
         began = time.monotonic()
-        if began < self._not_before:
+        if began < self._not_before and not is_last:
             return
         families = metrics.changed()
         if families is None:
-            if self._unwritten is None or began < self._again_at:
+            if self._unwritten is None or (began < self._again_at and not is_last):
                 return
             families = self._unwritten
         if self._show is not None:

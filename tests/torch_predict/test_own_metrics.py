@@ -272,3 +272,14 @@ def test_publishing_takes_only_a_share_of_the_time_and_loses_nothing(monkeypatch
     now[0] += 0.2
     publisher.step()
     assert [samples(page)["model_g", ()] for page in pages] == [0, 7]
+
+
+def test_what_is_counted_at_the_end_is_kept_whenever_something_was_before(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(publishing, "SHARE", 1e-9)
+    publisher = Publisher(None, tmp_path / "file")
+    gauge = metrics.gauge("g", "x")
+    for value, is_last in ((1, False), (2, False), (3, True)):
+        gauge.set(value)
+        publisher.step(is_last=is_last)
+        (family,) = own_metrics.read(tmp_path / "file")
+        assert family.samples[0].value == (value if is_last else 1)
