@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from dl_inference.problem import Problem
 from dl_inference.serving import expected
 from dl_inference.serving.expected import FILE, Case
 from torch_predict import oip_samples
+from torch_predict.methods import TAG
 
 SELDON = "/seldon.protos.Model/Predict"
 
@@ -24,6 +26,10 @@ _REMEDY = (
 
 MAX_CASES = 16
 """More of them, where they expect no answer, warm nothing that these have not."""
+
+
+MAX_TRIALS = 4
+"""So many samples that name no method are tried with each of them."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,13 @@ class Sample(Case):
     request_id: str = "warm-up"
     inputs: dict[str, dict[str, Any]] | None = None
     """Of infer: parameters of single inputs."""
+    trial: str = ""
+    """The method that it is tried with, by `check`, where it names none itself."""
+
+    @property
+    def label(self) -> str:
+        """What people and `check` call it."""
+        return f"{self.case} {self.trial}".rstrip()
 
 
 def read(folder: Path) -> tuple[list[Sample], list[Problem]]:
@@ -62,6 +75,23 @@ def read(folder: Path) -> tuple[list[Sample], list[Problem]]:
             text = f"case {index} cannot be read: {type(error).__name__}: {error}"
             problems.append(expected.problem_of(case)(str(file), text, _REMEDY))
     return samples, problems
+
+
+def with_trials(samples: Sequence[Sample], methods: Iterable[str]) -> list[Sample]:
+    """Return samples, and some of them once more for each method that none of them names."""
+    plain = [sample for sample in samples if TAG not in sample.meta.get("tags", {}) and sample.error is None]
+    named = {sample.meta.get("tags", {}).get(TAG) for sample in samples}
+    trials = [
+        replace(sample, meta=_naming(sample.meta, method), trial=method, expect=None)
+        for method in methods
+        if method not in named
+        for sample in plain[:MAX_TRIALS]
+    ]
+    return [*samples, *trials]
+
+
+def _naming(meta: Mapping[str, Any], method: str) -> dict[str, Any]:
+    return {**meta, "tags": {**meta.get("tags", {}), TAG: method}}
 
 
 def _said(index: int, case: dict[str, Any]) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def run(predictor: Predictor, chosen: list[Sample], tell: Tell) -> None:
             ``"answer"``, and ``"again"`` where that is another one each time, or with ``"error"``.
     """
     for sample in chosen:
-        tell(_ran(predictor, sample, lambda stage, case=sample.case: tell({"at": [case, stage]})))  # type: ignore[misc]
+        tell(_ran(predictor, sample, lambda stage, label=sample.label: tell({"at": [label, stage]})))  # type: ignore[misc]
 
 
 def _ran(predictor: Predictor, sample: Sample, at: Callable[[str], None]) -> dict[str, Any]:
@@ -70,11 +70,11 @@ def _ran(predictor: Predictor, sample: Sample, at: Callable[[str], None]) -> dic
             try:
                 x = _done(step, x)
             except BaseException as error:  # sys.exit() in a hook, too
-                return {"case": sample.case, "stages": _told(stages, times), "error": _error(name, error, sample)}
+                return {"case": sample.label, "stages": _told(stages, times), "error": _error(name, error, sample)}
             times.setdefault(name, []).append(time.perf_counter() - start)
             stages.setdefault(name, described(x))
         answers.append(_plain_answer(x))
-    told = {"case": sample.case, "stages": _told(stages, times), "answer": answers[0]}
+    told = {"case": sample.label, "stages": _told(stages, times), "answer": answers[0]}
     return told if answers[0] == answers[-1] else told | {"again": answers[-1]}
 
 
@@ -146,7 +146,7 @@ def main(document: str, file: str) -> int:
         except (ModelFolderError, LoadError, ValueError, OSError) as error:
             print(error, file=sys.stderr)
             return 1
-        run(predictor, samples.read(folder.path)[0], tell)
+        run(predictor, samples.with_trials(samples.read(folder.path)[0], predictor.hooks.methods), tell)
         tell({"ended": True})
     return 0
 

@@ -54,8 +54,8 @@ class Asked:
     together: list[Reply] = field(default_factory=list)
 
 
-def ask(address: str, samples: Sequence[Sample], timeout_s: float) -> dict[int, Asked]:
-    """Send samples to a server; return what each was answered with, by its case.
+def ask(address: str, samples: Sequence[Sample], timeout_s: float) -> dict[str, Asked]:
+    """Send samples to a server; return what each was answered with, by its label.
 
     Args:
         address: of the server.
@@ -69,20 +69,20 @@ def ask(address: str, samples: Sequence[Sample], timeout_s: float) -> dict[int, 
         ("grpc.max_send_message_length", -1),
     ]
     limit = time.monotonic() + timeout_s
-    requests = {sample.case: _message(sample) for sample in samples}
-    reads = {sample.case: _infer if sample.kind == "infer" else _seldon for sample in samples}
-    found: dict[int, Asked] = {}
+    requests = {sample.label: _message(sample) for sample in samples}
+    reads = {sample.label: _infer if sample.kind == "infer" else _seldon for sample in samples}
+    found: dict[str, Asked] = {}
     with grpc.insecure_channel(address, options=options) as channel:
-        calls = {sample.case: channel.unary_unary(sample.method) for sample in samples}
-        for case, request in requests.items():
-            replies = [_reply(_begin(calls[case], request, limit), reads[case]) for _ in range(RUNS)]
+        calls = {sample.label: channel.unary_unary(sample.method) for sample in samples}
+        for label, request in requests.items():
+            replies = [_reply(_begin(calls[label], request, limit), reads[label]) for _ in range(RUNS)]
             median = statistics.median(reply.ms for reply in replies)
             first = replies[0]
-            found[case] = Asked(Reply(first.value, first.code, first.text, median))
-        cases = (list(requests) * TOGETHER)[: max(TOGETHER, len(requests))]
-        begun = [(case, _begin(calls[case], requests[case], limit)) for case in cases]
-        for case, each in begun:
-            found[case].together.append(_reply(each, reads[case]))
+            found[label] = Asked(Reply(first.value, first.code, first.text, median))
+        labels = (list(requests) * TOGETHER)[: max(TOGETHER, len(requests))]
+        begun = [(label, _begin(calls[label], requests[label], limit)) for label in labels]
+        for label, each in begun:
+            found[label].together.append(_reply(each, reads[label]))
     return found
 
 
