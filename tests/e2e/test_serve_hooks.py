@@ -90,6 +90,9 @@ def test_an_errors_number_passes_the_access_service_and_is_shown_by_the_command(
     with pytest.raises(FailedPrecondition) as caught:
         client.predict_seldon("m", "number", timeout_ms=20_000)
     assert (caught.value.number, caught.value.kind) == (1234, "hook")
+    (streamed,) = client.stream_oip("m", [{"strData": np.array([b"number"], object)}], timeout_ms=20_000)
+    assert isinstance(streamed, FailedPrecondition), streamed
+    assert (streamed.number, streamed.kind) == (1234, "hook")
     call = [sys.executable, "-m", "dl_inference.cli", "call", "m", '"number"', "--to", served.address]
     shown = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
     assert (shown.returncode, "FAILED_PRECONDITION (hook, number 1234) from" in shown.stderr) == (1, True), shown
