@@ -38,7 +38,7 @@ do. If the access service or a model server caused the error, the trailer `acces
 | trailer | on | contains |
 |---|---|---|
 | `access-error` | errors of the access service, and of endpoints that send it | the kind |
-| `access-error-number` | errors to which a hook gave a number | the number, an int32 |
+| `access-error-number` | errors to which a hook gave a number; a parameter in streams | the number, an int32 |
 | `access-attempts` | every call, OK or not | the number of attempts |
 | `access-endpoint` | forwarded calls, if `expose_endpoints` is set | the endpoint of the last attempt |
 | `x-request-id` | every call, OK or not | the caller's, if it is 1 to 64 of `A-Z a-z 0-9 . _ -`, else a new one |

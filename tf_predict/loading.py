@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
+from dl_inference.serving import expected
 from dl_inference.serving.given import NOTHING, Given
 from dl_inference.serving.load_error import LoadError
+from dl_inference.serving.report import Reporter
 from dl_inference.serving.settings import ModelFolderError
-from tf_predict import repository
+from tf_predict import repository, signature
 from tf_predict.repository import Fingerprint, ModelFolder, Version
 from tf_predict.servable import Servable
 from tf_predict.versions import Versions
@@ -46,23 +48,34 @@ class Loader:
         load: loads a SavedModel.
         threads: of one operator.
         given: what replaces values of model.yaml.
+        is_judged: whether a version whose answers are not the expected ones is refused.
     """
 
-    def __init__(self, versions: Versions, load: Load, threads: int, given: Given = NOTHING) -> None:
+    def __init__(
+        self, versions: Versions, load: Load, threads: int, given: Given = NOTHING, *, is_judged: bool = True
+    ) -> None:
         self._versions = versions
         self._load = load
         self._threads = threads
         self._given = given
+        self._is_judged = is_judged
         self._seen: dict[int, Fingerprint] = {}
         self._failed: dict[int, Fingerprint] = {}
         self._problem = ""
 
-    def load(self, folder: ModelFolder, version: Version) -> None:
-        """Load one version, run it, and let it answer.
+    def load(self, folder: ModelFolder, version: Version, reporter: Reporter | None = None) -> None:
+        """Load one version, run it, compare its answers with those that the folder expects, and let it answer.
+
+        Args:
+            folder: the model's.
+            version: one of it.
+            reporter: is told how far this has come.
 
         Raises:
-            LoadError: it cannot be loaded.
+            LoadError: it cannot be loaded, or an answer is not the expected one.
         """
+        reporter = reporter or Reporter()
+        reporter.at("load")
         started = time.monotonic()
         self._versions.loading(version.number)
         _LOGGER.info("loading %s", version.path)
@@ -72,15 +85,26 @@ class Loader:
             self._versions.failed(version.number, str(error))
             raise
         loaded = time.monotonic()
-        requests = warm_up(servable, version.number, folder.path)
+        reporter.at("warm-up")
+        warmed = warm_up(servable, version.number, folder.path, self._versions)
         done = time.monotonic()
         _LOGGER.info(
             "loaded version %d in %.1f s, warmed it up with %d requests in %.1f s",
             version.number,
             loaded - started,
-            requests,
+            warmed.answered,
             done - loaded,
         )
+        reporter.at("golden")
+        if self._is_judged and folder.settings.golden.required:
+            try:
+                expected.require(warmed.problems, folder.path)
+            except LoadError as error:
+                servable.close()
+                self._versions.failed(version.number, str(error))
+                raise
+        signatures = servable.signatures
+        reporter.found(signature.inputs_of(signatures), signature.outputs_of(signatures), nan=warmed.nan)
         self._versions.loaded(version.number, servable)
 
     def follow(self, path: Path, tell: Callable[[Collection[int]], None]) -> None:
@@ -100,7 +124,7 @@ class Loader:
         wanted = folder.chosen(None)
         here = self._versions.available()
         for version in wanted:
-            if version.number not in here and self._is_still(version):
+            if version.number not in here and self._is_still(folder, version):
                 self._try(folder, version)
         serving = set(self._versions.available())
         numbers = {version.number for version in wanted}
@@ -110,10 +134,10 @@ class Loader:
             self._versions.unload(number)
             _LOGGER.info("unloaded version %d", number)
 
-    def _is_still(self, version: Version) -> bool:
+    def _is_still(self, folder: ModelFolder, version: Version) -> bool:
         """Tell whether two looks saw the same files, and not those that could not be loaded."""
         try:
-            now = version.fingerprint()
+            now = version.fingerprint() + folder.fingerprint()
         except OSError:
             return False
         before = self._seen.get(version.number)

@@ -9,13 +9,15 @@ No TensorFlow here: finding and checking are quick.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from dl_inference.problem import Problem
 from dl_inference.serving import folder, foreign, requirements
+from dl_inference.serving.expected import FILE as SAMPLES
 from dl_inference.serving.given import NOTHING, Given
-from dl_inference.serving.settings import ModelFolderError
+from dl_inference.serving.settings import FILE, ModelFolderError
 from tf_predict import samples, saved_file
 from tf_predict.config import ModelSettings
 
@@ -38,13 +40,24 @@ class Version:
         Raises:
             OSError: the folder changes at this moment.
         """
-        files = sorted(file for file in self.path.rglob("*") if file.is_file())
-        stats = [(file, file.stat()) for file in files]
-        return tuple((str(file.relative_to(self.path)), stat.st_size, stat.st_mtime_ns) for file, stat in stats)
+        return _fingerprint(self.path, sorted(file for file in self.path.rglob("*") if file.is_file()))
 
 
 class ModelFolder(folder.ModelFolder[ModelSettings, Version]):
     """A model folder that holds a SavedModel."""
+
+    def fingerprint(self) -> Fingerprint:
+        """Return those of the files beside the versions that judge them.
+
+        Raises:
+            OSError: the folder changes at this moment.
+        """
+        return _fingerprint(self.path, [file for name in (FILE, SAMPLES) if (file := self.path / name).is_file()])
+
+
+def _fingerprint(path: Path, files: Iterable[Path]) -> Fingerprint:
+    stats = [(file, file.stat()) for file in files]
+    return tuple((str(file.relative_to(path)), stat.st_size, stat.st_mtime_ns) for file, stat in stats)
 
 
 def find(path: Path, given: Given = NOTHING) -> ModelFolder:

@@ -2,38 +2,75 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.message import Message
 
-from dl_inference.messages import PredictRequest
+from dl_inference.messages import (
+    ClassificationRequest,
+    ModelSpec,
+    MultiInferenceRequest,
+    PredictRequest,
+    RegressionRequest,
+)
 from dl_inference.problem import Problem
+from dl_inference.serving import expected
+from dl_inference.serving.expected import FILE, Case
 
 METHOD = "/tensorflow.serving.PredictionService/Predict"
-FILE = Path("samples") / "expected.json"
+
+REQUESTS: dict[str, type[Message]] = {
+    METHOD: PredictRequest,
+    "/tensorflow.serving.PredictionService/Classify": ClassificationRequest,
+    "/tensorflow.serving.PredictionService/Regress": RegressionRequest,
+    "/tensorflow.serving.PredictionService/MultiInference": MultiInferenceRequest,
+}
+
+MAX_CASES = 16
+"""More of them, where they expect no answer, warm nothing that these have not."""
 
 _REMEDY = f'write a list of cases, each {{"method": "{METHOD}", "request": ...}} with a PredictRequest in JSON'
 
 
-def read(folder: Path) -> tuple[list[tuple[int, Any]], list[Problem]]:
-    """Return the requests that should be answered, each with its place in the file; and what is wrong with others."""
+@dataclass(frozen=True)
+class Sample(Case):
+    """A request of the samples."""
+
+    method: str
+    """Path of the gRPC method."""
+    request: Any
+
+    @property
+    def spec(self) -> Any:
+        """Return the ModelSpec that says which version is asked."""
+        if not isinstance(self.request, MultiInferenceRequest):
+            return self.request.model_spec
+        tasks: Any = self.request.tasks
+        return tasks[0].model_spec if tasks else ModelSpec()
+
+
+def read(folder: Path) -> tuple[list[Sample], list[Problem]]:
+    """Return the requests of the samples, and what is wrong with others; nothing without an expected.json.
+
+    Of those that expect no answer, only the first few.
+    """
     file = folder / FILE
-    if not file.is_file():
-        return [], []
-    try:
-        cases = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return [], [Problem(str(file), f"cannot be read as JSON: {error}", "correct or remove it")]
-    if not isinstance(cases, list):
-        return [], [Problem(str(file), f"holds a {type(cases).__name__}, not a list of cases", _REMEDY)]
-    requests, problems = [], []
+    cases, problems = expected.cases_of(folder, _REMEDY)
+    samples: list[Sample] = []
+    plain = 0
     for index, case in enumerate(cases):
         try:
-            if case.get("method") == METHOD and "error" not in case:
-                requests.append((index, ParseDict(case["request"], PredictRequest())))
-        except (KeyError, TypeError, AttributeError, ParseError) as error:
-            text = f"case {index} cannot be read: {type(error).__name__}: {error}"
-            problems.append(Problem(str(file), text, _REMEDY))
-    return requests, problems
+            if (method := case.get("method")) not in REQUESTS:
+                continue
+            plain += not expected.is_golden(case)
+            if plain > MAX_CASES and not expected.is_golden(case):
+                continue
+            request = ParseDict(case["request"], REQUESTS[method]())
+            samples.append(Sample(method, request, **expected.said(index, case)))
+        except (KeyError, TypeError, ValueError, AttributeError, ParseError) as error:
+            text = f"case {index} cannot be read: {type(error).__name__}: {' '.join(str(error).split())}"
+            problems.append(expected.problem_of(case)(str(file), text, _REMEDY))
+    return samples, problems

@@ -126,10 +126,9 @@ def _load(options: ServeOptions, settings: ServerSettings | None, load: Load) ->
         versions = Versions(options.name or folder.name, folder.settings)
         announcement = Announcement(options.registration or registry.read(os.environ), "tf_predict")
         announcement.check(options.listen, _served(versions, [version.number for version in chosen]))
-        loader = Loader(versions, load, settings.tensorflow_threads, given)
-        reporter.at("load")
+        loader = Loader(versions, load, settings.tensorflow_threads, given, is_judged=options.is_judged)
         for version in chosen:
-            loader.load(folder, version)
+            loader.load(folder, version, reporter)
     except _CANNOT_SERVE as error:
         reporter.failed(error)
         _LOGGER.error("cannot serve %s:\n%s", options.model_dir, error)

@@ -10,19 +10,20 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from dl_inference.messages import PredictionLog, PredictRequest, TensorProto
-from tf_predict import examples, samples
+from dl_inference.serving.expected import FILE, Uncompared
+from tf_predict import examples, golden, samples
 from tf_predict.errors import RequestError
 from tf_predict.predict import PREDICT, predict
 from tf_predict.servable import Servable
+from tf_predict.versions import Versions
 
 _LOGGER = logging.getLogger(__name__)
 
-MAX_SAMPLES = 16
 MAX_RECORDS = 1000
 """Of tf_serving_warmup_requests; TF Serving's own limit."""
 MAX_ELEMENTS = 1 << 24
@@ -38,26 +39,70 @@ RUNS: dict[str, Run] = {
     "multi_inference_log": examples.multi_inference,
 }
 """Kind of a PredictionLog -> what runs its request."""
+_METHODS = dict(zip(samples.REQUESTS, RUNS.values(), strict=True))
 
 
-def warm_up(servable: Servable, number: int, folder: Path) -> int:
-    """Run a version; return how many requests it answered.
+class WarmUp(NamedTuple):
+    """What came of it."""
 
-    A request that fails is said in the log and keeps nobody from being served: TF Serving would not serve the version.
+    answered: int
+    """How many requests were answered."""
+    problems: list[str]
+    """What differs from the expected answers, or cannot be compared with them."""
+    nan: dict[str, tuple[str, ...]]
+    """Of each answered sample without an expected answer, by its digest: the outputs that hold NaN or infinity."""
+
+
+def warm_up(servable: Servable, number: int, folder: Path, versions: Versions) -> WarmUp:
+    """Run a version.
+
+    A request that fails and does not say what is to come of it is said in the log and keeps nobody from being served:
+    TF Serving would not serve the version.
 
     Args:
         servable: the model.
         number: its version; samples for others are left out.
         folder: the model folder, whose samples are used.
+        versions: knows names, labels and settings of the model.
     """
     answered = 0
-    for what, run, request in itertools.chain(_records(servable), _zeros(servable), _samples(folder, number)):
+    for what, run, request in itertools.chain(_records(servable), _zeros(servable)):
         try:
             run(servable, number, request)
             answered += 1
         except RequestError as error:
             _LOGGER.warning("warm-up: %s failed: %s: %s", what, error.code.name, error.text)
-    return answered
+    found, unreadable = samples.read(folder)
+    for problem in unreadable:
+        _LOGGER.warning("warm-up: %s", problem)
+    problems: list[str] = []
+    nan: dict[str, tuple[str, ...]] = {}
+    for sample in found:
+        if not _is_for(sample, number, versions):
+            continue
+        try:
+            answer = _METHODS[sample.method](servable, number, sample.request)
+        except RequestError as error:
+            problems += _failed(sample, error)
+            continue
+        answered += 1
+        if not sample.is_golden:
+            nan[sample.digest] = golden.not_finite(answer)
+        elif text := golden.difference(sample, answer, versions.settings.golden):
+            problems.append(f"case {sample.case}: {text}")
+    for text in problems:
+        _LOGGER.warning("warm-up: %s: %s", FILE, text)
+    problems += [f"{problem.message}; {problem.remedy}" for problem in unreadable if isinstance(problem, Uncompared)]
+    return WarmUp(answered, problems, nan)
+
+
+def _failed(sample: samples.Sample, error: RequestError) -> list[str]:
+    """Return what is wrong with a sample that failed, for the caller to judge; log what nobody expected."""
+    if sample.is_golden:
+        text = golden.failure(sample, error)
+        return [f"case {sample.case}: {text}"] if text else []
+    _LOGGER.warning("warm-up: case %d of %s failed: %s: %s", sample.case, FILE, error.code.name, error.text)
+    return []
 
 
 def _records(servable: Servable) -> Iterator[Request]:
@@ -113,13 +158,12 @@ def _zero(info: Any) -> Any | None:
     return tensor
 
 
-def _samples(folder: Path, number: int) -> list[Request]:
-    requests, problems = samples.read(folder)
-    for problem in problems:
-        _LOGGER.warning("warm-up: %s", problem)
-    own = [(index, request) for index, request in requests if _is_for(request.model_spec, number)]
-    return [(f"case {index} of {samples.FILE}", predict, request) for index, request in own[:MAX_SAMPLES]]
-
-
-def _is_for(spec: Any, number: int) -> bool:
-    return not spec.HasField("version") or spec.version.value == number
+def _is_for(sample: samples.Sample, number: int, versions: Versions) -> bool:
+    """Whether a sample is one for this version, and not for what stands before the versions, which refuses it."""
+    spec = sample.spec
+    if sample.error is not None and not versions.means(spec.name):
+        return False
+    choice = spec.WhichOneof("version_choice")
+    if choice == "version":
+        return bool(spec.version.value == number)
+    return choice is None or versions.settings.labels.get(spec.version_label) == number

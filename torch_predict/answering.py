@@ -117,7 +117,7 @@ class Answering:
         if mode == "batched":
             return self._batched(works, self._hooks.batched["preprocess"])
         if hook is not None and not self._is_one_call:
-            step = lambda group: self._share(group, lambda x: hook(x, group[0].meta))  # noqa: E731
+            step = lambda group: self._share(group, lambda x: hook(x, _shared(group)))  # noqa: E731
             return [work for group in self._groups(works) for work in self._halved(group, step)]
         return works
 
@@ -182,19 +182,19 @@ class Answering:
         if run_batch is not None:
             self._spread(group, run_batch(predictor.model.module, _given(group), [work.meta for work in group]))
             return
-        self._share(group, functools.partial(self._joined_stages, group[0]))
+        self._share(group, functools.partial(self._joined_stages, _shared(group), group[0].kind))
 
-    def _joined_stages(self, first: Work, x: Any) -> Any:
+    def _joined_stages(self, meta: Meta, kind: str, x: Any) -> Any:
         """Return what the model, and the joined hooks beside it, make of what a group brought."""
         hooks = self._hooks
         began = time.perf_counter()
         if hooks.preprocess is not None and hooks.modes.get("preprocess") == "joined":
-            x = hooks.preprocess(x, first.meta)
+            x = hooks.preprocess(x, meta)
         prepared = time.perf_counter()
-        x = self._predictor.call(x, first.meta, first.kind)
+        x = self._predictor.call(x, meta, kind)
         called = time.perf_counter()
         if hooks.postprocess is not None and hooks.modes.get("postprocess") == "joined":
-            x = hooks.postprocess(x, first.meta)
+            x = hooks.postprocess(x, meta)
         self._hooks_s[0] += prepared - began
         self._hooks_s[1] += time.perf_counter() - called
         return x
@@ -251,7 +251,7 @@ class Answering:
             elif mode == "joined" and not self._is_one_call:
                 for work in works:
                     work.rows = joining.rows_of(work.x) or 1
-                step = lambda group: self._share(group, lambda x: hook(x, group[0].meta))  # noqa: E731
+                step = lambda group: self._share(group, lambda x: hook(x, _shared(group)))  # noqa: E731
                 works = [work for group in self._groups(works) for work in self._halved(group, step)]
             elif mode == "each":
                 works = self._each(works, lambda work: hook(work.x, work.meta))
@@ -315,6 +315,14 @@ class Answering:
 
     def _fail(self, work: Work, error: BaseException) -> None:
         self._predictor.fail(self._batch, work.index, error, work.item.request_id)
+
+
+def _shared(works: Group) -> Meta:
+    """Return the meta that a joined hook gets: of several requests what is the same in all of them, their tags."""
+    if len(works) == 1:
+        return works[0].meta
+    tags = works[0].meta.get("tags")
+    return {"tags": tags} if tags else {}
 
 
 def _given(works: Group) -> list[Any]:

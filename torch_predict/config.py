@@ -58,16 +58,6 @@ class BatchingSettings(BaseModel):
         return self
 
 
-class Golden(BaseModel):
-    """What holds for the expected answers in samples/expected.json."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    required: bool = Field(default=True, description="Whether a version whose answers differ is kept from calls.")
-    rtol: float = Field(default=1e-3, ge=0, description="What numbers may differ by, as a part of the expected one.")
-    atol: float = Field(default=1e-5, ge=0, description="What they may differ by beside that.")
-
-
 class ModelSettings(CommonSettings):
     """model.yaml: what a model folder's owner may say about it."""
 
@@ -124,12 +114,6 @@ class ModelSettings(CommonSettings):
         description="A process that is larger is replaced: 4GiB, 500MB ...; its children count.",
     )
     max_age_s: int | None = Field(default=None, gt=0, description="A process that is older is replaced, s.")
-    allow_signature_change: bool = Field(
-        default=False, description="Let a version take over whose inputs or outputs differ: docs/safe-releases.md."
-    )
-    golden: Golden = Field(
-        default=Golden(), description="Comparison with the expected answers of the samples: docs/safe-releases.md."
-    )
     limits: ServerLimits = Field(
         default=ServerLimits(), description="Bounds of messages, connections and calls: docs/limits.md."
     )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dl_inference.serving import log
+from dl_inference.serving.expected import FILE
 from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.options import ServeOptions
 from dl_inference.serving.settings import ModelFolderError
@@ -102,7 +103,7 @@ def _sampled(
             why = f"no message holds inputs of {specs_text(inputs)}"
             break
         return tuple(merged(specs) for specs in zip(*found, strict=True)), ""
-    (folder / samples.FILE).unlink()
+    (folder / FILE).unlink()
     return (), why
 
 
@@ -142,14 +143,14 @@ def _request(folder: Path, file: str, arrays: dict[str, _Array]) -> dict[str, An
         return {"data": {"ndarray": array.tolist()}}
     if array.size <= MAX_INLINE:
         return {"data": {"tensor": {"shape": list(array.shape), "values": array.reshape(-1).tolist()}}}
-    (folder / samples.FILE).parent.mkdir(exist_ok=True)
-    np.save(folder / samples.FILE.parent / file, array.astype(np.float32) if array.dtype.kind == "f" else array)
+    (folder / FILE).parent.mkdir(exist_ok=True)
+    np.save(folder / FILE.parent / file, array.astype(np.float32) if array.dtype.kind == "f" else array)
     return {"data": {"tensor": {"file": file}}}
 
 
 def _answered(predictor: Predictor, folder: Path) -> int:
     """Write what the folder, with its hooks, answers beside the requests; return how many there are."""
-    cases = json.loads((folder / samples.FILE).read_text())
+    cases = json.loads((folder / FILE).read_text())
     for case, sample in zip(cases, samples.read(folder)[0], strict=True):
         case |= {"expect": _expected(predictor.predict(sample)), "tolerance": TOLERANCE}
     _write(folder, cases)
@@ -167,7 +168,7 @@ def _expected(answer: Answer) -> dict[str, Any]:
 
 
 def _write(folder: Path, cases: Iterable[Mapping[str, Any]]) -> None:
-    file = folder / samples.FILE
+    file = folder / FILE
     file.parent.mkdir(exist_ok=True)
     file.write_text("[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]\n", encoding="utf-8")
 

@@ -71,9 +71,7 @@ dl-inference check {name} --stages     # runs the samples stage by stage, and as
 dl-inference predict {name}            # serves it on 127.0.0.1:5000
 ```
 """
-_SAMPLES = (
-    "| `samples/expected.json` | requests that {source} was called with, and its answers; replace them by real ones |\n"
-)
+_SAMPLES = "| `samples/expected.json` | made-up requests, and what the model answered; replace them by real ones |\n"
 
 
 def processor(name: str, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str:

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dl_inference.serving import expected
 from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.report import Reporter
 from dl_inference.variables import variable
@@ -48,7 +49,7 @@ def load_predictor(  # noqa: PLR0913  (what the server was told)
     from torch_predict.compiling import Compilation  # noqa: PLC0415  (torch)
     from torch_predict.predictor import Predictor  # noqa: PLC0415  (torch)
     from torch_predict.proof import prove  # noqa: PLC0415  (torch)
-    from torch_predict.warmup import require, warm_up  # noqa: PLC0415  (torch)
+    from torch_predict.warmup import warm_up  # noqa: PLC0415  (torch)
 
     torch.set_num_threads(settings.torch_threads)
     device = device_of(settings.torch_device)
@@ -79,7 +80,7 @@ def load_predictor(  # noqa: PLR0913  (what the server was told)
         compilation.check(version.file)
     reporter.at("golden")
     if is_judged and folder.settings.golden.required:
-        require(warmed, folder.path)
+        expected.require(warmed.problems, folder.path)
     declared = predictor.metadata
     predictor.learn(warmed.inputs, warmed.outputs)
     reporter.found(

@@ -15,8 +15,9 @@ def joined(hook: _Function) -> _Function:
     """Mark a hook that takes the requests of a batch as one, joined along the first axis.
 
     It gets arrays or tensors of shape [rows of all requests, ...] and returns as many rows, in their order. Requests
-    that cannot be joined (bytes, text, JSON, other shapes, other tags) are given to it alone. A `run_model` without
-    this mark gets one request at a time.
+    that cannot be joined (bytes, text, JSON, other shapes, other tags) are given to it alone. Its ``meta`` holds the
+    tags, which are those of each of them; of one that is alone, all of its meta. A `run_model` without this mark gets
+    one request at a time.
     """
     return _marked(hook, "joined")
 

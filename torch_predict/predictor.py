@@ -25,7 +25,7 @@ from torch_predict.errors import BadAnswer, BadInput, RequestError, status_of, w
 from torch_predict.hooks import Hooks, Meta
 from torch_predict.joining import Joining
 from torch_predict.seldon import Answer, answer_of, payload_of, plain
-from torch_predict.signature import Signature, TensorSpec
+from torch_predict.signature import SINGLE, Signature, TensorSpec
 
 if TYPE_CHECKING:
     from dl_inference._native import Batch, Item
@@ -154,11 +154,7 @@ class Predictor:
 
     def reply(self, batch: Batch, index: int, result: Any, kind: str) -> None:
         """Answer an item with what its last stage made."""
-        sent = self._sent(result, kind)
-        if kind == "infer":
-            _reply(batch, index, Answer(kind, oip.outputs_of(sent), []))
-        else:
-            _reply(batch, index, answer_of(sent, kind, self._class_names))
+        _reply(batch, index, self._answer(self._sent(result, kind), kind))
 
     def payload_of(self, item: Item | Sample) -> Any:
         """Return what the first stage gets of an item.
@@ -204,28 +200,26 @@ class Predictor:
             BadAnswer: the result cannot be sent.
         """
         if item.kind == "infer":
-            return Answer(item.kind, oip.outputs_of(self._infer(item.value, item.meta)), [])
-        return answer_of(self.run(payload_of(item), item.meta, item.kind), item.kind, self._class_names)
+            return self._answer(self._infer(item.value, item.meta), item.kind)
+        return self._answer(self.run(payload_of(item), item.meta, item.kind), item.kind)
 
     def steps(self, sample: Sample) -> list[tuple[str, Step]]:
         """Return what `predict` does with a sample, each step with the result of the one before; for `check`."""
         hooks, meta, kind = self.hooks, sample.meta, sample.kind
-        preprocess, run_model, postprocess = hooks.preprocess, hooks.run_model, hooks.postprocess
+        preprocess, postprocess = hooks.preprocess, hooks.postprocess
         context.enter(sample)
         if hooks.methods and (method := hooks.method_of(meta)) is not None:
             run = lambda x: outputs.sent(method(self.model.module, x, meta), kind)  # noqa: E731
-            encode = lambda x: answer_of(x, kind, self._class_names)  # noqa: E731
-            return [("decode", lambda _: payload_of(sample)), ("method", run), ("encode", encode)]
-        steps: list[tuple[str, Step]] = [("decode", lambda _: payload_of(sample))]
+            encode = lambda x: self._answer(x, kind)  # noqa: E731
+            decode = lambda _: oip.hook_input_of(sample.value) if kind == "infer" else payload_of(sample)  # noqa: E731
+            return [("decode", decode), ("method", run), ("encode", encode)]
+        steps: list[tuple[str, Step]] = [("decode", lambda _: self.payload_of(sample))]
         if preprocess is not None:
             steps.append(("preprocess", lambda x: preprocess(x, meta)))
-        if run_model is None:
-            steps.append(("model", lambda x: self._call_model(x, meta, kind)))
-        else:
-            steps.append(("model", lambda x: run_model(self.model.module, x, meta)))
+        steps.append(("model", lambda x: self.call(x, meta, kind)))
         if postprocess is not None:
             steps.append(("postprocess", lambda x: postprocess(x, meta)))
-        return [*steps, ("encode", lambda x: answer_of(self._sent(x, kind), kind, self._class_names))]
+        return [*steps, ("encode", lambda x: self._answer(self._sent(x, kind), kind))]
 
     @property
     def optional_inputs(self) -> list[str]:
@@ -238,6 +232,8 @@ class Predictor:
         Raises: as `predict`.
         """
         context.enter(sample)
+        if sample.kind == "infer":
+            return self._observe_infer(sample)
         payload = payload_of(sample)
         result = self._result(payload, sample.meta, sample.kind)
         answer = answer_of(self._sent(result, sample.kind), sample.kind, self._class_names)
@@ -251,6 +247,20 @@ class Predictor:
             inputs = [oip.seen_input(name, array, dtype) for name, array in named.items()]
         outputs = oip.outputs_of(self._sent(result, "infer"))
         return Observed(inputs, oip.seen_outputs(outputs), answer, oip.not_finite(outputs))
+
+    def _observe_infer(self, sample: Sample) -> Observed:
+        given = dict(sample.value)
+        if self.hooks.method_of(sample.meta) is not None:
+            return Observed([], [], self.predict(sample), (), is_method=True)
+        if self._has_input_hook:  # whose one input has whatever name its callers like
+            is_named = len(given) > 1 or not given.keys().isdisjoint(SINGLE)
+            inputs = [oip.seen_input(name if is_named else "input", array, None) for name, array in given.items()]
+        else:
+            dtype = str(self.model.dtype).removeprefix("torch.")
+            bound = self.model.signature.bind(given)
+            inputs = [oip.seen_input(name, array, dtype) for name, array in bound.items()]
+        answer = self.predict(sample)
+        return Observed(inputs, oip.seen_outputs(answer.value), answer, oip.not_finite(answer.value))
 
     def learn(self, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         """Fill `metadata` with what samples showed, where nothing better is known."""
@@ -284,6 +294,11 @@ class Predictor:
     def run(self, x: Any, meta: Meta, kind: str) -> Any:
         """Return what hooks and model make of a decoded payload of a kind."""
         return self._sent(self._result(x, meta, kind), kind)
+
+    def _answer(self, sent: Any, kind: str) -> Answer:
+        if kind == "infer":
+            return Answer(kind, oip.outputs_of(sent), [])
+        return answer_of(sent, kind, self._class_names)
 
     def _sent(self, result: Any, kind: str) -> Any:
         # What a hook returned is sent as it is, as in the original: a tensor is an error then.

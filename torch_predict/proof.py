@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from dl_inference.serving.expected import FILE
 from dl_inference.serving.load_error import LoadError
 from torch_predict import joining, samples
 from torch_predict.arrays import array_of
@@ -113,7 +114,7 @@ def _shown(predictor: Predictor, plan: Joining, folder: Path) -> str:
         axis = f"inputs and outputs share the axis {known.rows}"
         return f"{axis}, and {same}" if probes else axis
     if not probes:
-        raise _DoubtError(f"no sample shows whether its answers are made row by row: add {samples.FILE}")
+        raise _DoubtError(f"no sample shows whether its answers are made row by row: add {FILE}")
     return same
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,43 +12,44 @@ from typing import Any
 import numpy as np
 
 from dl_inference.problem import Problem
+from dl_inference.serving import expected
+from dl_inference.serving.expected import FILE, Case
+from torch_predict import oip_samples
+from torch_predict.methods import TAG
 
-FILE = Path("samples") / "expected.json"
+SELDON = "/seldon.protos.Model/Predict"
 
-_REMEDY = 'write a list of cases, each {"request": ...} with a SeldonMessage in JSON'
+_REMEDY = (
+    'write a list of cases, each {"request": ...} with a SeldonMessage in JSON, or {"method": '
+    f'"{oip_samples.METHOD}", "request": ...}} with a ModelInferRequest'
+)
 
 MAX_CASES = 16
 """More of them, where they expect no answer, warm nothing that these have not."""
 
 
+MAX_TRIALS = 4
+"""So many samples that name no method are tried with each of them."""
+
+
 @dataclass(frozen=True)
-class Sample:
+class Sample(Case):
     """A request of the samples, as the native front would hand it over (``dl_inference._native.Item``)."""
 
     kind: str
     value: Any
     meta: dict[str, Any] = field(default_factory=dict)
-    method: str = "/seldon.protos.Model/Predict"
+    method: str = SELDON
     request_id: str = "warm-up"
-    case: int = 0
-    """The how manieth of the file."""
-    expect: dict[str, Any] | None = None
-    """The part of the answer that must be there; None where nothing is expected."""
-    error: dict[str, Any] | None = None
-    """In place of it, the error that it must fail with."""
-    tolerance: float = 0.0
-    """By how much numbers may differ."""
-    digest: str = ""
-    """Tells requests apart, whatever their place in the file."""
+    inputs: dict[str, dict[str, Any]] | None = None
+    """Of infer: parameters of single inputs."""
+    trial: str = ""
+    """The method that it is tried with, by `check`, where it names none itself."""
 
     @property
-    def is_golden(self) -> bool:
-        """Whether it says what is to come of it."""
-        return self.expect is not None or self.error is not None
-
-
-class Uncompared(Problem):
-    """A problem that keeps an expected answer, or what may be one, from being compared."""
+    def label(self) -> str:
+        """What people and `check` call it."""
+        return f"{self.case} {self.trial}".rstrip()
 
 
 def read(folder: Path) -> tuple[list[Sample], list[Problem]]:
@@ -57,58 +58,60 @@ def read(folder: Path) -> tuple[list[Sample], list[Problem]]:
     Of those that expect no answer, only the first few.
     """
     file = folder / FILE
-    if not file.is_file():
-        return [], []
-    try:
-        cases = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return [], [Uncompared(str(file), f"cannot be read as JSON: {error}", "correct or remove it")]
-    if not isinstance(cases, list):
-        return [], [Uncompared(str(file), f"holds a {type(cases).__name__}, not a list of cases", _REMEDY)]
+    cases, problems = expected.cases_of(folder, _REMEDY)
     samples: list[Sample] = []
-    problems: list[Problem] = []
     for index, case in enumerate(cases):
         try:
-            if index >= MAX_CASES and not _is_golden(case):
+            if index >= MAX_CASES and not expected.is_golden(case):
                 continue
-            sample = _sample(case["request"], file.parent)
+            sample = _sample(case, file.parent)
             if sample is not None:
-                sample = replace(sample, case=index, **_expected(case), digest=_digest(case["request"]))
+                samples.append(replace(sample, **_said(index, case)))
         except OSError as error:
             text = f"case {index} names {error.filename}, which cannot be read: {error.strerror}"
-            problems.append(_problem_of(case)(str(file), text, "put the file there, or correct the case"))
+            remedy = "put the file there, or correct the case"
+            problems.append(expected.problem_of(case)(str(file), text, remedy))
         except (EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
             text = f"case {index} cannot be read: {type(error).__name__}: {error}"
-            problems.append(_problem_of(case)(str(file), text, _REMEDY))
-        else:
-            if sample is not None:
-                samples.append(sample)
+            problems.append(expected.problem_of(case)(str(file), text, _REMEDY))
     return samples, problems
 
 
-def _is_golden(case: Any) -> bool:
-    return isinstance(case, dict) and ("expect" in case or "error" in case)
+def with_trials(samples: Sequence[Sample], methods: Iterable[str]) -> list[Sample]:
+    """Return samples, and some of them once more for each method that none of them names."""
+    plain = [sample for sample in samples if TAG not in sample.meta.get("tags", {}) and sample.error is None]
+    named = {sample.meta.get("tags", {}).get(TAG) for sample in samples}
+    trials = [
+        replace(sample, meta=_naming(sample.meta, method), trial=method, expect=None)
+        for method in methods
+        if method not in named
+        for sample in plain[:MAX_TRIALS]
+    ]
+    return [*samples, *trials]
 
 
-def _problem_of(case: Any) -> type[Problem]:
-    return Uncompared if _is_golden(case) else Problem
+def _naming(meta: Mapping[str, Any], method: str) -> dict[str, Any]:
+    return {**meta, "tags": {**meta.get("tags", {}), TAG: method}}
 
 
-def _expected(case: dict[str, Any]) -> dict[str, Any]:
-    """Return what a case says of its answer."""
-    found = {"expect": case.get("expect"), "error": case.get("error"), "tolerance": float(case.get("tolerance", 0.0))}
-    for name in ("expect", "error"):
-        if not isinstance(found[name], dict | None):
-            raise TypeError(f"{name} is a {type(found[name]).__name__}, not an object")
-    return found
+def _said(index: int, case: dict[str, Any]) -> dict[str, Any]:
+    said = expected.said(index, case)
+    if case.get("method") == oip_samples.METHOD and said["expect"] is not None:
+        said["expect"] = oip_samples.expected_outputs(said["expect"])
+    return said
 
 
-def _digest(request: dict[str, Any]) -> str:
-    return hashlib.blake2b(json.dumps(request, sort_keys=True).encode(), digest_size=8).hexdigest()
+def _sample(case: dict[str, Any], folder: Path) -> Sample | None:
+    """Return the request of a case as an item; None for kinds that are of no use here."""
+    request, method = case["request"], case.get("method", SELDON)
+    if method == oip_samples.METHOD:
+        value, meta, inputs = oip_samples.request_of(request, folder)
+        return Sample("infer", value, meta, method=method, inputs=inputs or None)
+    return _seldon(request, folder)
 
 
-def _sample(request: dict[str, Any], folder: Path) -> Sample | None:
-    """Return a request in protobuf's JSON form as an item; None for kinds that are of no use here (tftensor, Any)."""
+def _seldon(request: dict[str, Any], folder: Path) -> Sample | None:
+    """Return a SeldonMessage in protobuf's JSON form as an item; None for tftensor and Any."""
     meta = request.get("meta", {})
     if "binData" in request:
         data = request["binData"]
@@ -116,9 +119,8 @@ def _sample(request: dict[str, Any], folder: Path) -> Sample | None:
         return Sample("binData", value, meta)
     if "strData" in request:
         text = request["strData"]
-        return Sample(
-            "strData", (folder / text["file"]).read_text(encoding="utf-8") if isinstance(text, dict) else text, meta
-        )
+        value = (folder / text["file"]).read_text(encoding="utf-8") if isinstance(text, dict) else text
+        return Sample("strData", value, meta)
     if "jsonData" in request:
         return Sample("jsonData", request["jsonData"], meta)
     data = request.get("data", {})

@@ -114,7 +114,9 @@ def serve(
         try:
             publisher = Publisher(worker.show_metrics if options.admin else None, options.metrics_file)
             status = _run(worker, predictor, signals, announcement, settings.drain_timeout_ms, publisher)
-            return finish(predictor.finish, status)
+            status = finish(predictor.finish, status)
+            publisher.step(is_last=True)
+            return status
         finally:
             announcement.close()
 

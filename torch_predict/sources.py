@@ -65,6 +65,28 @@ def hooks_in(folder: Path) -> list[str]:
     return [name for name in (*HOOKS, *LIFE_HOOKS, "*") if name in names]
 
 
+def methods_in(folder: Path) -> list[str]:
+    """Return the methods that processor.py of a folder seems to mark, as callers name them."""
+    tree = _parsed(folder / "processor.py", [])
+    marks = [
+        (node.name, mark)
+        for node in (tree.body if tree is not None else ())
+        if isinstance(node, _Function)
+        for mark in node.decorator_list
+    ]
+    return [name for function, mark in marks if (name := _method_of(function, mark))]
+
+
+def _method_of(function: str, mark: ast.expr) -> str:
+    """Return the name that a decorator gives a function as a method; "" where it is another decorator."""
+    given = mark.args[0] if isinstance(mark, ast.Call) and mark.args else None
+    target = mark.func if isinstance(mark, ast.Call) else mark
+    called = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
+    if called != "method":
+        return ""
+    return str(given.value) if isinstance(given, ast.Constant) else function
+
+
 def problems(folder: Path, *, needs_model_py: bool, model_file: str, has_own_packages: bool = False) -> list[Problem]:
     """Return what is wrong with processor.py and model.py of a folder, as far as their text tells.
 

@@ -27,6 +27,7 @@ from torch_predict import repository, samples
 from torch_predict.config import ServerSettings
 from torch_predict.errors import status_of
 from torch_predict.loading import load_predictor
+from torch_predict.oip_samples import plain_outputs
 from torch_predict.seldon import plain
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def run(predictor: Predictor, chosen: list[Sample], tell: Tell) -> None:
             ``"answer"``, and ``"again"`` where that is another one each time, or with ``"error"``.
     """
     for sample in chosen:
-        tell(_ran(predictor, sample, lambda stage, case=sample.case: tell({"at": [case, stage]})))  # type: ignore[misc]
+        tell(_ran(predictor, sample, lambda stage, label=sample.label: tell({"at": [label, stage]})))  # type: ignore[misc]
 
 
 def _ran(predictor: Predictor, sample: Sample, at: Callable[[str], None]) -> dict[str, Any]:
@@ -69,11 +70,11 @@ def _ran(predictor: Predictor, sample: Sample, at: Callable[[str], None]) -> dic
             try:
                 x = _done(step, x)
             except BaseException as error:  # sys.exit() in a hook, too
-                return {"case": sample.case, "stages": _told(stages, times), "error": _error(name, error, sample)}
+                return {"case": sample.label, "stages": _told(stages, times), "error": _error(name, error, sample)}
             times.setdefault(name, []).append(time.perf_counter() - start)
             stages.setdefault(name, described(x))
         answers.append(_plain_answer(x))
-    told = {"case": sample.case, "stages": _told(stages, times), "answer": answers[0]}
+    told = {"case": sample.label, "stages": _told(stages, times), "answer": answers[0]}
     return told if answers[0] == answers[-1] else told | {"again": answers[-1]}
 
 
@@ -121,6 +122,8 @@ def _plain_answer(answer: Answer) -> dict[str, Any]:
     value = answer.value
     if isinstance(value, bytes):
         return {"kind": answer.kind, "value": base64.b64encode(value).decode()}
+    if answer.kind == "infer":
+        return {"kind": answer.kind, "value": plain_outputs(value)}
     return {"kind": answer.kind, "value": plain(value)}
 
 
@@ -143,7 +146,7 @@ def main(document: str, file: str) -> int:
         except (ModelFolderError, LoadError, ValueError, OSError) as error:
             print(error, file=sys.stderr)
             return 1
-        run(predictor, samples.read(folder.path)[0], tell)
+        run(predictor, samples.with_trials(samples.read(folder.path)[0], predictor.hooks.methods), tell)
         tell({"ended": True})
     return 0
 

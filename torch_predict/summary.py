@@ -27,6 +27,8 @@ def of(found: ModelFolder) -> dict[str, str]:
     if declared is not None:
         parts |= {"inputs": specs_text(declared.inputs), "outputs": specs_text(declared.outputs)}
     parts["hooks"] = ", ".join(hooks) if hooks else "none: arrays go to the model as they are"
+    if methods := sources.methods_in(version.path):
+        parts["methods"] = f"{', '.join(methods)} (by the tag or parameter method)"
     settings = ServerSettings.from_environment(os.environ)
     count = found.settings.instances or 1
     given = (settings.completed(torch_device=found.settings.device_of(index)) for index in range(count))

@@ -12,23 +12,18 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from dl_inference.serving.load_error import LoadError
+from dl_inference.serving.expected import FILE, Uncompared
+from dl_inference.serving.settings import Golden
 from torch_predict import golden
-from torch_predict.config import Golden
 from torch_predict.errors import RequestError, words_of
 from torch_predict.predictor import Observed
-from torch_predict.samples import FILE, Sample, Uncompared, read
+from torch_predict.samples import Sample, read
 from torch_predict.signature import TensorSpec, merged
 
 if TYPE_CHECKING:
     from torch_predict.predictor import Predictor
 
 _LOGGER = logging.getLogger(__name__)
-
-_REMEDY = (
-    "correct the model; if the change is meant, write the answers anew, widen golden.rtol or golden.atol, or set "
-    "'golden: {required: false}' in model.yaml"
-)
 
 
 class WarmUp(NamedTuple):
@@ -82,17 +77,6 @@ def warm_up(predictor: Predictor, folder: Path, settings: Golden | None = None) 
     outputs = tuple(merged(specs) for specs in zip(*(each.outputs for each in alike), strict=True))
     digest = hashlib.blake2b("".join(sample.digest for sample in samples).encode(), digest_size=8).hexdigest()
     return WarmUp(len(samples), inputs, outputs, nan, digest, problems)
-
-
-def require(warmed: WarmUp, folder: Path) -> None:
-    """Refuse a version whose answers are not those that its folder expects.
-
-    Raises:
-        LoadError: names the first case that differs, and how many there are.
-    """
-    if warmed.problems:
-        more = f"; {len(warmed.problems) - 1} more in the log" if len(warmed.problems) > 1 else ""
-        raise LoadError(folder / FILE, warmed.problems[0] + more, _REMEDY)
 
 
 def _failed(sample: Sample, error: BaseException) -> list[str]:

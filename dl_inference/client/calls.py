@@ -4,7 +4,7 @@ import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, NamedTuple, ParamSpec, TypeVar
 
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
@@ -45,6 +45,13 @@ def _raises_input_error(make: Callable[P, "Call[T_co]"]) -> Callable[P, "Call[T_
             raise InputError(f"the input has no form in the protocol: {what}") from error
 
     return checked
+
+
+class Refused(NamedTuple):
+    """The error of one message of a stream: its text, and the parameters of its answer."""
+
+    message: str
+    parameters: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +109,7 @@ def predict_oip(model: str, inputs: Mapping[str, npt.ArrayLike], **fields: Any) 
 @_raises_input_error
 def streamed_oip(
     model: str, inputs: Mapping[str, npt.ArrayLike], message_id: str, **fields: Any
-) -> Call[Prediction | str]:
+) -> Call[Prediction | Refused]:
     """Return the call of one message of a stream; it is answered with a Prediction or with its error's text."""
     request = oip.request(model, inputs, **fields)
     request.id = message_id
@@ -204,7 +211,7 @@ def _read_oip(model: str, data: bytes, reply: dict[str, Any]) -> Prediction:
     return _oip_prediction(model, _parsed(packed.ModelInferResponse, data), reply)
 
 
-def _read_streamed(model: str, message_id: str, data: bytes, reply: dict[str, Any]) -> Prediction | str:
+def _read_streamed(model: str, message_id: str, data: bytes, reply: dict[str, Any]) -> Prediction | Refused:
     """Return what one message of a stream was answered with: in Triton's envelope, or without it as from MLServer."""
     if not data:
         raise BadTensorError("the answer is empty")
@@ -222,7 +229,9 @@ def _read_streamed(model: str, message_id: str, data: bytes, reply: dict[str, An
         raise BadTensorError("it is no ModelStreamInferResponse")
     if message.id not in (message_id, ""):
         raise BadTensorError(f"it answers the message {message.id!r} in place of {message_id!r}")
-    return error or _oip_prediction(model, message, reply)
+    if error:
+        return Refused(error, oip.parameters_of(message))
+    return _oip_prediction(model, message, reply)
 
 
 def _oip_prediction(model: str, message: Any, reply: dict[str, Any]) -> Prediction:

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 
 from dl_inference.address import fault
 from dl_inference.client import calls
-from dl_inference.client.calls import Call
+from dl_inference.client.calls import Call, Refused
 from dl_inference.client.errors import BY_CODE, BadAnswer, CallError, Cancelled, Unknown
 from dl_inference.client.prediction import Prediction
 from dl_inference.client.retries import Retries
@@ -119,7 +119,7 @@ class Settings:
             ) from error
 
     def read_streamed(
-        self, call: Call[Prediction | str], sent: Sent, begin: float, data: bytes
+        self, call: Call[Prediction | Refused], sent: Sent, begin: float, data: bytes
     ) -> Prediction | CallError:
         """Return what one message of a stream was answered with, which may be its error.
 
@@ -136,7 +136,12 @@ class Settings:
         if isinstance(found, Prediction):
             return found
         took_ms = (time.perf_counter() - begin) * 1000
-        return Unknown(found, address=self.address, request_id=sent.request_id, took_ms=took_ms)
+        # What our servers say of it, by the names of the trailers that a call of its own would have had.
+        told = {name: str(value) for name, value in found.parameters.items() if name.startswith("access-")}
+        made: CallError = _BY_NUMBER.get(found.parameters.get("grpc-status"), Unknown)(
+            found.message, address=self.address, trailers=told, request_id=sent.request_id, took_ms=took_ms
+        )
+        return made
 
     def failure(self, error: Any, sent: Sent) -> CallError:
         """Return our error for gRPC's."""
@@ -154,6 +159,11 @@ class Settings:
         """Return our error for a call that ended because its client was closed."""
         took_ms = (time.perf_counter() - sent.begin) * 1000
         return Cancelled("the client was closed", address=self.address, request_id=sent.request_id, took_ms=took_ms)
+
+
+_BY_NUMBER: dict[Any, type[CallError]] = {
+    code.value[0]: BY_CODE[code.name] for code in grpc.StatusCode if code.name in BY_CODE
+}
 
 
 def _options(address: str, max_message_bytes: int, retries: Retries | None) -> list[tuple[str, Any]]:

@@ -93,7 +93,7 @@ class Cancelled(CallError):
 class Unknown(CallError):
     """UNKNOWN: the server failed without saying why, as seldon-core's wrapper does.
 
-    So is the error of one message of a stream: the protocol has a text for it, and no code.
+    So is the error of one message of a stream of other servers: the protocol has a text for it, and no code.
     """
 
     code = "UNKNOWN"

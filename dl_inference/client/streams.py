@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import grpc
 import numpy.typing as npt
 
-from dl_inference.client.calls import Call
+from dl_inference.client.calls import Call, Refused
 from dl_inference.client.channel import Sent, Settings
 from dl_inference.client.errors import BadAnswer, CallError
 from dl_inference.client.prediction import Prediction
@@ -31,12 +31,12 @@ from dl_inference.codec.errors import InputError
 
 Inputs = Mapping[str, npt.ArrayLike]
 Streamed = Prediction | CallError
-Make = Callable[[Inputs, str], Call[Prediction | str]]
+Make = Callable[[Inputs, str], Call[Prediction | Refused]]
 """Makes the call of one message of its inputs and its id."""
 
 
 class _Message(NamedTuple):
-    call: Call[Prediction | str]
+    call: Call[Prediction | Refused]
     begin: float
 
 

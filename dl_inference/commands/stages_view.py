@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from dl_inference.local.check import Checked
     from dl_inference.local.staged import Staged
 
-_COLUMNS = {"decode": "the request holds", "preprocess": "preprocess", "model": "model", "postprocess": "postprocess"}
+_COLUMNS = {
+    "decode": "the request holds",
+    **{name: name for name in ("preprocess", "model", "postprocess", "method")},
+}
 
 
 def show_stages(console: Console, checked: Checked) -> None:
@@ -30,7 +33,7 @@ def show_stages(console: Console, checked: Checked) -> None:
             cells = [_cell(*row.stages[name]) if name in row.stages else Text() for name in names]
             served = "" if row.served_ms is None else f"\n{row.served_ms:.2f} ms"
             style = "red" if row.verdict == "differs" else "green"
-            table.add_row(str(row.case), *cells, Text.assemble((row.verdict, style), served))
+            table.add_row(row.label, *cells, Text.assemble((row.verdict, style), served))
         console.print(table)
         if line := _shares(staged, names):
             console.print(Text(line), soft_wrap=True)
@@ -44,10 +47,12 @@ def _cell(what: str, ms: float | None) -> Text:
 
 def _shares(staged: Staged, names: list[str]) -> str:
     """Say where the time of the samples that were answered goes."""
-    done = [row for row in staged.rows if all(ms is not None for _, ms in row.stages.values())]
+    usual = [row for row in staged.rows if "method" not in row.stages]
+    done = [row for row in usual if all(ms is not None for _, ms in row.stages.values())]
     sums = {name: sum(row.stages[name][1] or 0 for row in done if name in row.stages) for name in names}
     whole = sum(sums.values())
     if not whole:
         return ""
-    parts = ", ".join(f"{_COLUMNS[name] if name != 'decode' else 'decode'} {sums[name] / whole:.0%}" for name in names)
+    shares = {"decode" if name == "decode" else _COLUMNS[name]: sums[name] / whole for name in names if sums[name]}
+    parts = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
     return f"time: {parts}"

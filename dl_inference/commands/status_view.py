@@ -116,18 +116,19 @@ def _suspects(folder: Mapping[str, Any]) -> Iterator[Text]:
 
 def _folder_problems(folder: Mapping[str, Any]) -> Iterator[Text]:
     for each in folder.get("quarantined", ()):
-        yield Text(f"{folder['name']}: {_quarantine(each)}", style="red")
+        yield _quarantine(folder["name"], each)
     if folder["reason"] and not folder.get("quarantined"):  # of a process that had served
         yield Text(f"{folder['name']}: {'; '.join(map(plain, folder['reason'].splitlines()))}", style="red")
 
 
-def _quarantine(each: Mapping[str, Any]) -> str:
-    """Return a version that is kept from calls, with everything that is known of why."""
+def _quarantine(name: str, each: Mapping[str, Any]) -> Text:
+    """Return a version that is kept from calls; on lines of their own why, and what to do."""
     what = "the folder" if each["version"] is None else f"version {each['version']}"
     since = time.strftime("%H:%M:%S", time.localtime(each["since_unix_s"]))
     remedy = each["remedy"] if each["remedy"] not in each["reason"] else ""
-    text = "; ".join(map(plain, [*each["reason"].splitlines(), *([remedy] if remedy else [])]))
-    return f"{what} quarantined since {since}, step {each['step']}: {text}; tried again {each['next_try']}"
+    head = f"{name}: {what} quarantined since {since}, step {each['step']}; tried again {each['next_try']}"
+    lines = [*each["reason"].splitlines(), *([f"remedy: {remedy}"] if remedy else [])]
+    return Text.assemble((head, "red"), *(f"\n    {plain(line)}" for line in lines))
 
 
 def _tables(status: Mapping[str, Any], before: Mapping[str, Any], seconds: float) -> Iterator[FittedTable]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,8 @@ import numpy as np
 from google.protobuf import json_format
 
 from dl_inference import messages
-from dl_inference.codec import seldon
+from dl_inference.codec import oip, packed, seldon
+from torch_predict import oip_samples
 from torch_predict.samples import Sample
 
 RUNS = 5
@@ -53,8 +54,8 @@ class Asked:
     together: list[Reply] = field(default_factory=list)
 
 
-def ask(address: str, samples: Sequence[Sample], timeout_s: float) -> dict[int, Asked]:
-    """Send samples to a server; return what each was answered with, by its case.
+def ask(address: str, samples: Sequence[Sample], timeout_s: float) -> dict[str, Asked]:
+    """Send samples to a server; return what each was answered with, by its label.
 
     Args:
         address: of the server.
@@ -68,19 +69,20 @@ def ask(address: str, samples: Sequence[Sample], timeout_s: float) -> dict[int, 
         ("grpc.max_send_message_length", -1),
     ]
     limit = time.monotonic() + timeout_s
-    requests = {sample.case: _message(sample) for sample in samples}
-    found: dict[int, Asked] = {}
+    requests = {sample.label: _message(sample) for sample in samples}
+    reads = {sample.label: _infer if sample.kind == "infer" else _seldon for sample in samples}
+    found: dict[str, Asked] = {}
     with grpc.insecure_channel(address, options=options) as channel:
-        call = channel.unary_unary(seldon.PREDICT)
-        for case, request in requests.items():
-            replies = [_reply(_begin(call, request, limit)) for _ in range(RUNS)]
+        calls = {sample.label: channel.unary_unary(sample.method) for sample in samples}
+        for label, request in requests.items():
+            replies = [_reply(_begin(calls[label], request, limit), reads[label]) for _ in range(RUNS)]
             median = statistics.median(reply.ms for reply in replies)
             first = replies[0]
-            found[case] = Asked(Reply(first.value, first.code, first.text, median))
-        cases = (list(requests) * TOGETHER)[: max(TOGETHER, len(requests))]
-        begun = [(case, _begin(call, requests[case], limit)) for case in cases]
-        for case, each in begun:
-            found[case].together.append(_reply(each))
+            found[label] = Asked(Reply(first.value, first.code, first.text, median))
+        labels = (list(requests) * TOGETHER)[: max(TOGETHER, len(requests))]
+        begun = [(label, _begin(calls[label], requests[label], limit)) for label in labels]
+        for label, each in begun:
+            found[label].together.append(_reply(each, reads[label]))
     return found
 
 
@@ -89,14 +91,22 @@ def _begin(call: Any, request: bytes, limit: float) -> tuple[Any, float]:
     return call.future(request, timeout=max(0.001, limit - now)), now
 
 
-def _reply(begun: tuple[Any, float]) -> Reply:
+def _reply(begun: tuple[Any, float], read: Callable[[bytes], Any]) -> Reply:
     future, began = begun
     try:
         data = future.result()
     except grpc.RpcError:
         return Reply(code=future.code().name, text=future.details() or "", ms=(time.monotonic() - began) * 1000)
     ms = (time.monotonic() - began) * 1000
-    return Reply(_plain(seldon.value_of(messages.SeldonMessage.FromString(data))), ms=ms)
+    return Reply(read(data), ms=ms)
+
+
+def _seldon(data: bytes) -> Any:
+    return _plain(seldon.value_of(messages.SeldonMessage.FromString(data)))
+
+
+def _infer(data: bytes) -> Any:
+    return oip_samples.plain_outputs(oip.outputs_of(packed.ModelInferResponse.FromString(data)))
 
 
 def _plain(value: Any) -> Any:
@@ -111,6 +121,8 @@ def _plain(value: Any) -> Any:
 
 def _message(sample: Sample) -> bytes:
     """Return a sample as the request that it stands for."""
+    if sample.kind == "infer":
+        return bytes(oip_samples.message_of(sample.value, sample.meta, sample.inputs or {}).SerializeToString())
     message: Any = messages.SeldonMessage()
     if sample.kind == "tensor":
         message.ParseFromString(seldon.request(sample.value, kind="tensor").SerializeToString())

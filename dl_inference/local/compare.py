@@ -18,10 +18,18 @@ def changes(live: Report, new: Report) -> list[str]:
     found: list[str] = []
     # Shapes that other samples have shown say nothing of the model.
     knows_inputs, knows_outputs = (a == b for a, b in zip(live.learned, new.learned, strict=True))
-    if live.inputs and new.inputs:
-        found += _inputs(live.inputs, new.inputs, has_shapes=knows_inputs)
-    if live.outputs and new.outputs:
-        found += _outputs(live.outputs, new.outputs, has_shapes=knows_outputs)
+    former, now = ({each.way for each in (*report.inputs, *report.outputs)} for report in (live, new))
+    if now:
+        found += [f"signature {way} is gone" for way in sorted(former - now)]
+    # What is called in a way of its own is compared with what was called so; nobody knows a way yet that is new.
+    inputs, outputs, new_inputs, new_outputs = (
+        [each for each in side if each.way in former & now]
+        for side in (live.inputs, live.outputs, new.inputs, new.outputs)
+    )
+    if inputs and new_inputs:
+        found += _inputs(inputs, new_inputs, has_shapes=knows_inputs)
+    if outputs and new_outputs:
+        found += _outputs(outputs, new_outputs, has_shapes=knows_outputs)
     return found
 
 
@@ -65,6 +73,11 @@ def _dtype(side: str, former: Tensor, now: Tensor) -> Iterator[str]:
 
 def _shape(side: str, former: Tensor, now: Tensor) -> Iterator[str]:
     name = f"{side} {former.name}"
+    if former.shape is None or now.shape is None:
+        # Axes of any number: as with sizes below.
+        if former.shape is None and now.shape is not None and side == "input":
+            yield f"{name} has {len(now.shape)} axes, {list(now.shape)}, and had any number"
+        return
     if len(former.shape) != len(now.shape):
         yield f"{name} has {len(now.shape)} axes, {list(now.shape)}, and had {len(former.shape)}, {list(former.shape)}"
         return

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dl_inference.local import own_python
+from dl_inference.serving import room
 from dl_inference.serving.requirements import FILE
 
 PROGRAM = (sys.executable, "-P", "-m", "dl_inference.local.environments")
@@ -62,13 +63,18 @@ def make(requirements: Path, cache: Path, limit_s: float = MAKE_S) -> Environmen
 
     Raises:
         MakeError: it cannot be made.
-        OSError: no room for it.
+        NoRoomError: the disk has no room for it.
+        OSError: something else keeps it from being written.
     """
     told = "\0".join((requirements.read_text(encoding="utf-8"), str(requirements.parent), sys.version, sys.prefix))
     place = cache / f"venv-{hashlib.blake2b(told.encode(), digest_size=12).hexdigest()}"
     python = place / "bin" / "python"
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = _lock_of(place)
+    if (place / _DONE).exists() and not os.access(cache, os.W_OK):
+        # On a disk that is read-only by now, where nothing is removed.
+        return Environment(python, os.open(place, os.O_RDONLY | os.O_CLOEXEC))
+    with room.writing(cache):
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = _lock_of(place)
     try:
         fcntl.flock(lock, fcntl.LOCK_SH)
         while not (place / _DONE).exists():
@@ -90,10 +96,17 @@ def _lock_of(place: Path) -> int:
 def _fill(place: Path, python: Path, requirements: Path, limit_s: float) -> None:
     shutil.rmtree(place, ignore_errors=True)  # half-made by one that was killed
     print(f"making the environment {place} for {requirements}", flush=True)
-    _run([sys.executable, "-m", "venv", str(place)], requirements, limit_s)
     install = ["-m", "pip", "--disable-pip-version-check", "--no-input", "install", "-r", requirements.name]
-    _run([str(python), *install], requirements, limit_s)
-    (place / _DONE).touch()
+    try:
+        _run([sys.executable, "-m", "venv", str(place)], requirements, limit_s)
+        _run([str(python), *install], requirements, limit_s)
+        (place / _DONE).touch()
+    except (MakeError, OSError) as error:
+        why = room.why_full(place.parent)  # while what there is of it lies there
+        shutil.rmtree(place, ignore_errors=True)
+        if why:
+            raise room.NoRoomError(place, f"{why} (XDG_CACHE_HOME may name a folder on another one)") from error
+        raise
 
 
 def remove_unused(cache: Path, unused_s: float = UNUSED_S) -> list[Path]:
@@ -129,7 +142,7 @@ def main(requirements: str, options: str) -> int:
     """Become the model server in the environment; return an exit status where that fails."""
     try:
         made = make(Path(requirements), cache_folder())
-    except (MakeError, OSError, ValueError) as error:
+    except (MakeError, room.NoRoomError, OSError, ValueError) as error:
         print(f"cannot serve the model in an environment of its own:\n{error}", flush=True)
         return 1
     os.set_inheritable(made.lock, True)

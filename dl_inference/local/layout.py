@@ -136,7 +136,7 @@ def inspect(folder: Path, seen: Look) -> Layout:
         priority=settings.priority,
         load_timeout_ms=settings.load_timeout_ms,
         max_load_memory_bytes=settings.max_load_memory_bytes,
-        allow_signature_change=getattr(settings, "allow_signature_change", False),  # only PyTorch's tells signatures
+        allow_signature_change=settings.allow_signature_change,
         faults=found.faults,
         has_fallback=settings.named_versions is None,
         **_of_processes(found),

@@ -15,6 +15,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from dl_inference.serving import room
+
 log = logging.getLogger("serve")
 
 _PREFIX = "dl-inference-serve-"
@@ -56,11 +58,17 @@ def locked(models_dir: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def socket_folder() -> Iterator[Path]:
     """Make a folder that only this user may enter, with a path short enough for sockets; remove it at the end."""
-    base = tempfile.gettempdir()
+    try:
+        base = tempfile.gettempdir()  # a folder that could be written to a moment ago
+    except FileNotFoundError as error:
+        raise OSError(f"no folder for sockets: {error.strerror}; {room.REMEDY}, or name one by TMPDIR") from None
     if len(os.fsencode(base)) + len(_PREFIX) + 10 + SOCKET_NAME_BYTES > _UNIX_PATH_BYTES:
         base = "/tmp"
     _remove_stale(Path(base))
-    folder = tempfile.mkdtemp(prefix=_PREFIX, dir=base)
+    try:
+        folder = tempfile.mkdtemp(prefix=_PREFIX, dir=base)
+    except OSError as error:
+        raise OSError(f"no folder for sockets in {base}: {error.strerror}; {room.REMEDY}") from None
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)

@@ -41,6 +41,11 @@ def metrics_file(address: str) -> Path:
     return Path(f"{address.removeprefix('unix:')}.metrics")
 
 
+def last_metrics(file: Path) -> Path:
+    """Return where the metrics of a process lie once it has ended."""
+    return file.with_name(f"{file.name}.last")
+
+
 class State(enum.Enum):
     """Where a process stands."""
 
@@ -182,13 +187,22 @@ class ModelProcess:
         self.report = read(report_file(self._socket))
         for file in (self._socket, report_file(self._socket), new_file(report_file(self._socket))):
             file.unlink(missing_ok=True)
-        metrics_file(self.address).unlink(missing_ok=True)
+        self._leave_metrics()
         shutil.rmtree(private_folder(self._socket), ignore_errors=True)
         self.reason = reason if status is None else self._why(status)
 
+    def _leave_metrics(self) -> None:
+        """Leave what the model's code has counted to `ModelMetrics`, which adds it up; of one that served."""
+        file = metrics_file(self.address)
+        with contextlib.suppress(OSError):  # there is none, as a rule
+            if self.ready_at > 0:
+                os.replace(file, last_metrics(file))
+            else:
+                file.unlink()
+
     def _why(self, status: int) -> str:
         """Say why it ended: what it said after "cannot serve", else its last line, and how it ended."""
-        lines = [LOG_LINE.sub(r"\2", line) for line in self._tail if line.strip()]
+        lines = [LOG_LINE.sub(r"\2", line.removeprefix("    ")) for line in self._tail if line.strip()]
         starts = [index for index, line in enumerate(lines) if "cannot serve" in line]
         words = lines[starts[-1] + 1 :] if starts and starts[-1] + 1 < len(lines) else lines[-1:]
         if status == -signal.SIGKILL:  # that leaves no time for last words

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dl_inference.problem import Problem
+from dl_inference.serving import room
 from dl_inference.serving.report import Step
 
 _REMEDIES = (
@@ -78,4 +79,6 @@ def words(problems: Sequence[Problem]) -> tuple[str, str]:
 
 def remedy_of(reason: str) -> str:
     """Return what to do about a process that ended without saying so itself."""
+    if room.is_meant(reason):
+        return room.REMEDY
     return next((remedy for pattern, remedy in _REMEDIES if re.match(pattern, reason)), "see the log of the process")

@@ -80,12 +80,15 @@ class Replica:
         self._not_before = 0.0
 
     def refuse(self, report: Report) -> None:
-        """End the process, which no call has got to: it is ready, and may not take over as its files are."""
+        """End the process, which no call has got to: it is ready, and may not take over as its files are, or as yet."""
         for process in self.processes:
             process.kill()
         self.process, self.successor, self.retired = None, None, []
-        self.address, self.reason, self.failed = None, report.reason, report
-        self._not_before = float("inf")
+        self.address, self.failed = None, report
+        if report.is_final:
+            self.reason, self._not_before = report.reason, float("inf")
+        else:
+            self._fail(report.reason, crashes=self.failures + 1)
 
     def step(self, *, may_start: bool, may_replace: bool = True) -> None:
         """Look at the process, and start the first or the next one when it is time.

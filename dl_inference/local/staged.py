@@ -11,14 +11,14 @@ class Row:
     """One sample: what each stage made of it, and how it was answered.
 
     Attributes:
-        case: which one of the file.
+        label: which one of the file, and the method that it was tried with.
         stages: name of the stage -> type and shape of what it returned, and the median of its times, ms. Where it
             failed: what it raised, and None.
         served_ms: median of the times of calls, alone; None where none was made.
         verdict: whether the answers are alike, in words.
     """
 
-    case: int
+    label: str
     stages: Mapping[str, tuple[str, float | None]]
     served_ms: float | None
     verdict: str

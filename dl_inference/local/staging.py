@@ -7,7 +7,7 @@ in a process of their own. Nothing of the folder runs in this process.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ from dl_inference.local.loading import Loaded, load
 from dl_inference.local.running import run
 from dl_inference.local.staged import Row, Staged
 from dl_inference.problem import Problem
+from dl_inference.serving.expected import FILE
 from dl_inference.serving.options import ServeOptions
 from torch_predict import samples
-from torch_predict.samples import FILE, Sample
+from torch_predict.samples import Sample
+from torch_predict.sources import methods_in
 
 PROGRAM = (sys.executable, "-P", "-m", "torch_predict.stages")
 _REMEDY = "correct this stage, or the sample; a case that should fail has an 'error' in place of 'expect'"
@@ -40,10 +42,13 @@ def stage(
         program: command line of what runs the stages, up to its options.
     """
     chosen = samples.read(layout.path)[0]
-    asked: dict[int, dict[int, Asked]] = {}
+    asked: dict[int, dict[str, Asked]] = {}
+
+    def all_of(version: int) -> list[Sample]:
+        return samples.with_trials(chosen, methods_in(layout.places[version]))
 
     def asking(address: str, version: int) -> None:
-        asked[version] = ask(address, chosen, timeout_s)
+        asked[version] = ask(address, all_of(version), timeout_s)
 
     found, problems = load(layout, allow_pickle=allow_pickle, timeout_s=timeout_s, ask=asking)
     if not chosen:
@@ -52,7 +57,7 @@ def stage(
     for version, replies in asked.items():
         options = ServeOptions(model_dir=layout.path, name=layout.name, version=version, allow_pickle=allow_pickle)
         told, end = run([*program, options.model_dump_json()], timeout_s)
-        rows, wrong = _compared(layout.path, chosen, told, replies, tolerance)
+        rows, wrong = _compared(layout.path, all_of(version), told, replies, tolerance)
         if end:
             wrong.append(_ended(layout.path, told, end))
         problems += wrong
@@ -66,30 +71,50 @@ def _compared(
     folder: Path,
     chosen: Sequence[Sample],
     told: Sequence[Mapping[str, Any]],
-    asked: Mapping[int, Asked],
+    asked: Mapping[str, Asked],
     tolerance: float,
 ) -> tuple[list[Row], list[Problem]]:
     rows, problems = [], []
     offline = {line["case"]: line for line in told if "case" in line}
     for sample in chosen:
-        line = offline.get(sample.case)
+        line = offline.get(sample.label)
         if line is None:
             continue
         stages = {each["name"]: (each["what"], each["ms"]) for each in line["stages"] if each["name"] != "encode"}
         error = line.get("error")
         if error:
             stages[error["stage"]] = (error["what"], None)
-        served = asked[sample.case]
+        served = asked[sample.label]
         wrong = _faults(sample, line, served, tolerance)
-        problems += [Problem(str(folder / FILE), f"case {sample.case} {text}", remedy) for text, remedy in wrong]
-        verdict = "differs" if wrong else "refused alike" if error else "varies" if "again" in line else "same"
-        rows.append(Row(sample.case, stages, served.alone.ms, verdict))
-    return rows, problems
+        problems += [Problem(str(folder / FILE), f"case {sample.label} {text}", remedy) for text, remedy in wrong]
+        rows.append(Row(sample.label, stages, served.alone.ms, _verdict(sample, line, is_wrong=bool(wrong))))
+    return rows, [*problems, *_unanswered(folder, chosen, offline)]
+
+
+def _verdict(sample: Sample, line: Mapping[str, Any], *, is_wrong: bool) -> str:
+    if is_wrong:
+        return "differs"
+    if "error" in line:
+        return "not for this method" if sample.trial else "refused alike"
+    return "varies" if "again" in line else "same"
+
+
+def _unanswered(folder: Path, chosen: Sequence[Sample], offline: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the methods that no sample names and that answered none of those that were tried."""
+    for method in dict.fromkeys(sample.trial for sample in chosen if sample.trial):
+        lines = [line for each in chosen if each.trial == method and (line := offline.get(each.label)) is not None]
+        if lines and all("error" in line for line in lines):
+            text = f"no case shows what the method {method} does: with case {lines[0]['case'].split()[0]} it fails: "
+            tag = f'{{"meta": {{"tags": {{"method": "{method}"}}}}}}'
+            remedy = f"correct it, or write a case for it, whose request has {tag}, or the OIP parameter method"
+            yield Problem(str(folder / FILE), f"{text}{lines[0]['error']['what']}", remedy)
 
 
 def _faults(sample: Sample, line: Mapping[str, Any], served: Asked, tolerance: float) -> list[tuple[str, str]]:
     """Return what is wrong with the answers to a sample: texts and remedies."""
     error = line.get("error")
+    if error and sample.trial:
+        return []  # it was not made for this method
     if error and not (sample.error is not None):
         return [(f"of {FILE} failed at stage {error['stage']}: {error['what']}", _REMEDY)]
     if (sample.error is not None) and not error:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dl_inference.local import compare
 from dl_inference.local.quarantine import Quarantine, remedy_of
 from dl_inference.local.replica import Replica
+from dl_inference.serving import room
 from dl_inference.serving.report import Report
 
 
@@ -22,6 +23,9 @@ def refusal(live: Iterable[Replica], new: Iterable[Replica], *, allow_change: bo
     before, after = (_told(side) for side in (live, new))
     if before is None or after is None:
         return None
+    if (before.inputs or before.outputs) and not (after.is_complete or allow_change):
+        # Its last word was not written. What it takes and gives may be what callers would notice.
+        return Report(step="compare", reason="what it takes and gives could not be written down", remedy=room.REMEDY)
     changes = compare.changes(before, after)
     if changes and not allow_change:
         text = f"callers of the version that serves would notice: {'; '.join(changes)}"

@@ -80,6 +80,33 @@ def read(file: Path) -> list[Family]:
     return _FAMILIES.validate_json(document)
 
 
+def add(sums: dict[str, Family], families: Iterable[Family]) -> None:
+    """Add the counters and histograms of a process to those of processes before it, by name.
+
+    Where a name has another kind or other buckets now, what was before is forgotten: it cannot be added.
+    """
+    for each in families:
+        if each.kind == "gauge":
+            continue
+        before = sums.get(each.name)
+        if before is None or before.kind != each.kind or _bounds(before) != _bounds(each):
+            sums[each.name] = each
+            continue
+        values = {_series(sample): sample for sample in before.samples}
+        for sample in each.samples:
+            known = values.get(_series(sample))
+            values[_series(sample)] = sample if known is None else replace(sample, value=known.value + sample.value)
+        sums[each.name] = replace(each, samples=[*values.values()])
+
+
+def _series(sample: Sample) -> tuple[str, frozenset[tuple[str, str]]]:
+    return sample.suffix, frozenset(sample.labels.items())
+
+
+def _bounds(family: Family) -> set[str]:
+    return {sample.labels["le"] for sample in family.samples if "le" in sample.labels}
+
+
 def merged(found: Iterable[tuple[Mapping[str, str], Iterable[Family]]]) -> tuple[list[Family], list[str]]:
     """Return the families of several processes as one each, and what had to be left out, in words.
 

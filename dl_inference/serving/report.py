@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dl_inference.serving.load_error import LoadError
+from dl_inference.serving.room import NoRoomError
 from dl_inference.serving.settings import ModelFolderError
 
 Step = Literal["find", "signature", "manifest", "load", "warm-up", "golden", "compare"]
@@ -35,18 +36,27 @@ class Spec(Protocol):
     @property
     def dtype(self) -> str: ...  # noqa: D102
     @property
-    def shape(self) -> tuple[int, ...]: ...  # noqa: D102
+    def shape(self) -> tuple[int, ...] | None: ...  # noqa: D102
 
 
 class Tensor(BaseModel):
-    """An input or an output; -1 is a size that varies."""
+    """An input or an output.
+
+    Attributes:
+        name: what callers, or people, call it.
+        dtype: its type.
+        shape: -1 is a size that varies; None: any number of axes.
+        is_optional: whether callers may leave it out.
+        way: the way to call the model that it is of, where there are several: a signature of TensorFlow's.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
     is_optional: bool = False
+    way: str = ""
 
 
 class Report(BaseModel):
@@ -60,6 +70,7 @@ class Report(BaseModel):
         inputs, outputs: what callers may know of the model; empty where nothing is known.
         learned: of both sides, a digest of the samples that showed it; "" where the model itself tells.
         nan: of each sample without an expected answer, by its digest: the outputs that hold NaN or infinity.
+        is_complete: whether this is all that it found; on a full disk it cannot say.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -72,6 +83,7 @@ class Report(BaseModel):
     outputs: tuple[Tensor, ...] = ()
     learned: tuple[str, str] = ("", "")
     nan: dict[str, tuple[str, ...]] = {}
+    is_complete: bool = False
 
 
 def read(file: Path) -> Report:
@@ -96,6 +108,7 @@ class Reporter:
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file
+        self._is_mute = False
         self._report = Report(step="find")
         self._write()
 
@@ -114,7 +127,8 @@ class Reporter:
             reason, remedy = f"{problem.place}: {problem.message}", problem.remedy
         else:
             reason, remedy = str(error), ""
-        self._tell(reason=reason, remedy=remedy, is_final=bool(problems) and self._report.step in FINAL)
+        is_final = bool(problems) and self._report.step in FINAL and not isinstance(error, NoRoomError)
+        self._tell(reason=reason, remedy=remedy, is_final=is_final)
 
     def found(
         self,
@@ -128,10 +142,11 @@ class Reporter:
         """Say what the model takes and gives, and which samples' answers hold NaN."""
         may_miss = set(optional)
         self._tell(
-            inputs=tuple(Tensor(**_plain(each), is_optional=each.name in may_miss) for each in inputs),
-            outputs=tuple(Tensor(**_plain(each)) for each in outputs),
+            inputs=tuple(_tensor(each, is_optional=each.name in may_miss) for each in inputs),
+            outputs=tuple(map(_tensor, outputs)),
             learned=learned,
             nan=dict(nan),
+            is_complete=True,
         )
 
     def _tell(self, **news: object) -> None:
@@ -146,8 +161,12 @@ class Reporter:
             new.write_text(self._report.model_dump_json(), encoding="utf-8")
             os.replace(new, self._file)
         except OSError as error:
-            _LOGGER.warning("what this process does cannot be told: %s", error)
+            if not self._is_mute:
+                _LOGGER.warning("what this process does cannot be told: %s", error)
+            self._is_mute = True
 
 
-def _plain(spec: Spec) -> dict[str, object]:
-    return {"name": spec.name, "dtype": spec.dtype, "shape": spec.shape}
+def _tensor(spec: Spec, *, is_optional: bool = False) -> Tensor:
+    if isinstance(spec, Tensor):
+        return spec.model_copy(update={"is_optional": spec.is_optional or is_optional})
+    return Tensor(name=spec.name, dtype=spec.dtype, shape=spec.shape, is_optional=is_optional)

@@ -53,6 +53,16 @@ class SpecificPolicy(BaseModel):
     specific: list[int] = Field(min_length=1, description="Which.")
 
 
+class Golden(BaseModel):
+    """What holds for the expected answers in samples/expected.json."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    required: bool = Field(default=True, description="Whether a version whose answers differ is kept from calls.")
+    rtol: float = Field(default=1e-3, ge=0, description="What numbers may differ by, as a part of the expected one.")
+    atol: float = Field(default=1e-5, ge=0, description="What they may differ by beside that.")
+
+
 class CommonSettings(BaseModel):
     """What model.yaml may say, whatever serves the folder."""
 
@@ -81,6 +91,12 @@ class CommonSettings(BaseModel):
     )
     load_reports: bool = Field(
         default=True, description="Say in the trailers of each call how loaded the model is: docs/health.md."
+    )
+    allow_signature_change: bool = Field(
+        default=False, description="Let a version take over whose inputs or outputs differ: docs/safe-releases.md."
+    )
+    golden: Golden = Field(
+        default=Golden(), description="Comparison with the expected answers of the samples: docs/safe-releases.md."
     )
     limits: CommonLimits = Field(
         default=CommonLimits(), description="Bounds of messages and connections: docs/limits.md."

@@ -15,7 +15,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from dl_inference.serving import manifest
+from dl_inference.serving import manifest, room
 from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.manifest import SIGNATURE, SUMS
 from dl_inference.serving.report import Reporter
@@ -54,9 +54,14 @@ def checked_copy(top: Path, place: Path, keys: Path, into: Path | None, reporter
         reporter: told of the steps.
 
     Raises:
-        LoadError: something is not signed, or not as it was signed.
-        OSError: a file cannot be read or written.
+        LoadError: something is not signed, or not as it was signed; or the disk has no room for the copy.
+        OSError: a file cannot be read.
     """
+    with room.writing(into.parent if into is not None else Path(tempfile.gettempdir())):
+        return _checked_copy(top, place, keys, into, reporter)
+
+
+def _checked_copy(top: Path, place: Path, keys: Path, into: Path | None, reporter: Reporter) -> Path:
     if into is None:
         into = Path(tempfile.mkdtemp(prefix="dl-inference-signed-"))
         atexit.register(shutil.rmtree, into, ignore_errors=True)

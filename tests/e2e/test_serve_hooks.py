@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 import torch
 from fixtures.access_process import wait_until
 from fixtures.processes import Process
-from fixtures.serve_process import Serve
+from fixtures.serve_process import Serve, kill
 from prometheus_client.parser import text_string_to_metric_families
 
 from dl_inference import Client
@@ -89,6 +90,9 @@ def test_an_errors_number_passes_the_access_service_and_is_shown_by_the_command(
     with pytest.raises(FailedPrecondition) as caught:
         client.predict_seldon("m", "number", timeout_ms=20_000)
     assert (caught.value.number, caught.value.kind) == (1234, "hook")
+    (streamed,) = client.stream_oip("m", [{"strData": np.array([b"number"], object)}], timeout_ms=20_000)
+    assert isinstance(streamed, FailedPrecondition), streamed
+    assert (streamed.number, streamed.kind) == (1234, "hook")
     call = [sys.executable, "-m", "dl_inference.cli", "call", "m", '"number"', "--to", served.address]
     shown = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
     assert (shown.returncode, "FAILED_PRECONDITION (hook, number 1234) from" in shown.stderr) == (1, True), shown
@@ -108,3 +112,30 @@ def test_settings_that_change_restart_the_model_and_no_call_fails(models, client
     assert answer() == "first"
     fill(models / "m", "second")
     wait_until(lambda: answer() == "second", "the new settings are in force", SWAP_S)
+
+
+def test_a_models_sums_never_fall_while_its_processes_are_killed_and_replaced(served, models, client):
+    seen: list[dict[tuple[str, str, str, str], float]] = []
+
+    def look() -> float:
+        seen.append({key: value for key, value in counts(served).items() if key[3] == "dog"})
+        return sum(seen[-1].values())
+
+    def ask() -> None:
+        for _ in range(10):
+            client.predict_seldon("m", "dog", timeout_ms=20_000)
+
+    ask()
+    wait_until(lambda: look() == 10, "10 words are counted", 30)
+    killed = served.pids("m")[0]
+    kill(killed)
+    wait_until(lambda: (look(), len(set(served.pids("m")) - {killed}) == 2)[1], "another one is there", SWAP_S)
+    ask()
+    wait_until(lambda: look() == 20, f"20 words are counted: {seen[-1]}", 30)
+    before = set(served.pids("m"))
+    fill(models / "m", "third")
+    wait_until(lambda: (look(), not before & set(served.pids("m")))[1], "all are replaced", SWAP_S)
+    ask()
+    wait_until(lambda: look() == 30, f"30 words are counted: {seen[-1]}", 30)
+    for earlier, later in itertools.pairwise(seen):
+        assert all(later.get(key, 0) >= value for key, value in earlier.items()), (earlier, later)

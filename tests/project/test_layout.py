@@ -23,6 +23,7 @@ BOTTOM = (
     "dl_inference.registry",
     "dl_inference.variables",
     "dl_inference.serving",
+    "dl_inference.codec",
 )
 COMPILED = "dl_inference._native"
 
@@ -302,7 +303,7 @@ BREAKS: dict[Rule, list[tuple[str, str]]] = {
     servers_use_of_the_face_only_the_bottom_layer: [
         ("access.service", "from dl_inference.client import Client"),
         ("tf_predict.server", "import dl_inference.local.routes"),
-        ("torch_predict.server", "def late():\n    from dl_inference.codec import tfs"),
+        ("torch_predict.server", "def late():\n    from dl_inference.client import calls"),
     ],
     the_bottom_layer_knows_nothing_above_it: [
         ("dl_inference.registry.session", "from dl_inference.local import routes"),

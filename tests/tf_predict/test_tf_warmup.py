@@ -2,15 +2,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from dl_inference.messages import PredictionLog, SignatureDef
+from tf_predict.config import ModelSettings
 from tf_predict.errors import invalid_argument
 from tf_predict.servable import Output
-from tf_predict.warmup import warm_up
+from tf_predict.versions import Versions
+from tf_predict.warmup import WarmUp
+from tf_predict.warmup import warm_up as warm
+
+
+def warmed(servable: Any, number: int, folder: Path, **settings: Any) -> WarmUp:
+    return warm(servable, number, folder, Versions("m", ModelSettings(**settings)))
+
+
+def warm_up(servable: Any, number: int, folder: Path) -> int:
+    return warmed(servable, number, folder).answered
 
 
 class Recorder:
@@ -69,7 +81,7 @@ def test_samples_of_this_version_are_run_and_one_that_fails_stops_nothing(tmp_pa
         return {"method": method, "request": {"modelSpec": spec, "inputs": {"x0": tensor}}}
 
     (tmp_path / "samples").mkdir()
-    bad = case(7) | {"error": {"code": "INVALID_ARGUMENT"}}
+    bad = case(7, name="other") | {"error": {"code": "NOT_FOUND"}}
     cases = [case(13), case(4, version=1), case(5, version=2), bad, {"request": {"strData": "seldon"}}]
     (tmp_path / "samples" / "expected.json").write_text(json.dumps(cases))
     servable = Recorder(None)

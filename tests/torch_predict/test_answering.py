@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -52,6 +53,20 @@ def predictor(own=None, joining=ON, model=None):
 
 def tensor(*rows, **meta):
     return FakeItem("tensor", np.array(rows, np.float64), meta)
+
+
+@pytest.mark.parametrize("hook", ["preprocess(x", "run_model(model, x", "postprocess(x"])
+def test_a_joined_hook_gets_the_tags_of_its_requests_and_of_one_that_is_alone_everything(tmp_path, hook):
+    source = f"seen = []\n@torch_predict.joined\ndef {hook}, meta):\n    seen.append(meta)\n    return x\n"
+    own = load(tmp_path, source)
+    seen = sys.modules["processor"].seen
+    tags = {"tags": {"lang": "en"}}
+    batch = FakeBatch(tensor([1.0], puid="a", **tags), tensor([2.0], puid="b", **tags), tensor([3.0], puid="c"))
+    predictor(own, model=lambda x: x).answer(batch)
+    assert seen == [tags, {"puid": "c"}]
+    seen.clear()
+    predictor(own, model=lambda x: x).answer(FakeBatch(tensor([1.0], puid="a"), tensor([2.0], puid="b")))
+    assert seen == [{}]
 
 
 def load(tmp_path, source):

@@ -11,8 +11,9 @@ import pytest
 
 from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.report import Reporter, read
+from dl_inference.serving.settings import Golden
 from torch_predict import loading, repository
-from torch_predict.config import Golden, ServerSettings
+from torch_predict.config import ServerSettings
 from torch_predict.errors import InvalidInput
 from torch_predict.golden import difference, failure
 from torch_predict.samples import Sample

@@ -96,6 +96,9 @@ def test_a_new_folder_passes_check_and_is_served(tmp_path: Path, run: Callable[.
     made = sorted(str(each.relative_to(models)) for each in models.rglob("*") if each.is_file())
     files = ["README.md", "model.pt2", "model.yaml", "processor.py", "samples/expected.json"]
     assert made == [f"iris/{each}" for each in files]
+    readme = (models / "iris" / "README.md").read_text()
+    assert "from `anything.pt2`" in readme
+    assert "{" not in readme
     cases = json.loads((models / "iris" / "samples" / "expected.json").read_text())
     assert [case["request"]["data"]["tensor"]["shape"] for case in cases] == [[2, 4], [1, 4]]
     result = command("check", models / "iris", "--load", "--timeout-ms", 120_000)

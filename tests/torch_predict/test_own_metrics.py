@@ -195,6 +195,21 @@ def test_metrics_are_published_only_when_something_has_changed(tmp_path: Path):
     assert samples(pages[1]) == {("model_g", ()): float("-inf")}
 
 
+def test_metrics_that_could_not_be_kept_are_kept_as_soon_as_that_is_possible(tmp_path: Path, monkeypatch):
+    publisher = Publisher(None, tmp_path / "folder" / "file")
+    metrics.gauge("g", "x").set(7)
+    publisher.step()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr("torch_predict.publishing.AGAIN_S", 0.0)
+    publisher._again_at = 0.0
+    publisher.step()
+    (family,) = own_metrics.read(tmp_path / "folder" / "file")
+    assert [each.value for each in family.samples] == [7.0]
+    (tmp_path / "folder" / "file").unlink()
+    publisher.step()
+    assert not (tmp_path / "folder" / "file").exists()  # nothing has changed since
+
+
 def test_metrics_that_cannot_be_kept_are_told_once_and_shown_all_the_same(tmp_path: Path, caplog):
     pages: list[str] = []
     publisher = Publisher(pages.append, tmp_path / "no folder" / "file")
@@ -257,3 +272,14 @@ def test_publishing_takes_only_a_share_of_the_time_and_loses_nothing(monkeypatch
     now[0] += 0.2
     publisher.step()
     assert [samples(page)["model_g", ()] for page in pages] == [0, 7]
+
+
+def test_what_is_counted_at_the_end_is_kept_whenever_something_was_before(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(publishing, "SHARE", 1e-9)
+    publisher = Publisher(None, tmp_path / "file")
+    gauge = metrics.gauge("g", "x")
+    for value, is_last in ((1, False), (2, False), (3, True)):
+        gauge.set(value)
+        publisher.step(is_last=is_last)
+        (family,) = own_metrics.read(tmp_path / "file")
+        assert family.samples[0].value == (value if is_last else 1)

@@ -9,7 +9,7 @@ import pytest
 
 from dl_inference.serving.load_error import LoadError
 from torch_predict import hooks, repository
-from torch_predict.sources import hidden_modules, misnamed, problems
+from torch_predict.sources import hidden_modules, methods_in, misnamed, problems
 
 
 def told(folder, needs_model_py=False):
@@ -188,3 +188,11 @@ def test_broken_samples_are_told(write, text, words):
     (problem,) = repository.check(folder)
     assert problem.message.startswith(words)
     assert problem.remedy
+
+
+def test_marked_methods_are_found_without_running_anything(write):
+    source = "import torch_predict\nfrom torch_predict import method\n@torch_predict.method\ndef embed(model, x): ...\n"
+    source += "@method('by-word')\ndef words(model, x): ...\n@other\n@method\ndef both(model, x): ...\n"
+    source += "@torch_predict.joined\ndef run_model(model, x): ...\ndef plain(x): ...\n"
+    assert methods_in(write({"processor.py": source})) == ["embed", "by-word", "both"]
+    assert methods_in(write({"processor.py": "def"})) == []

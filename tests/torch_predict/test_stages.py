@@ -24,7 +24,7 @@ def run(predictor: Predictor, *samples: Sample) -> list[dict[str, Any]]:
 def test_every_stage_is_named_before_it_runs_and_told_with_its_time():
     predictor = Predictor(torch.nn.Linear(2, 1), hooks.Hooks(), torch.device("cpu"))
     told = run(predictor, Sample("tensor", np.ones((3, 2)), case=5))
-    assert [line["at"] for line in told[:-1]] == [[5, "decode"], [5, "model"], [5, "encode"]]
+    assert [line["at"] for line in told[:-1]] == [["5", "decode"], ["5", "model"], ["5", "encode"]]
     done = told[-1]
     assert {name for name in done} == {"case", "stages", "answer"}
     shapes = {each["name"]: each["what"] for each in done["stages"]}

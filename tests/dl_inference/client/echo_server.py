@@ -135,6 +135,10 @@ class Echo(grpc.GenericRpcHandler):
             if any(tensor.name == "fail" for tensor in request.inputs):
                 answer = messages.ModelStreamInferResponse(error_message="refused")
                 answer.infer_response.id = "" if model == "old triton" else request.id
+                if model == "ours":
+                    answer.infer_response.parameters["grpc-status"].int64_param = 3
+                    answer.infer_response.parameters["access-error"].string_param = "hook"
+                    answer.infer_response.parameters["access-error-number"].int64_param = -7
             self.waiting.set()
             if model == "holds":
                 self.go.wait(60)

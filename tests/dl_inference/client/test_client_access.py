@@ -28,7 +28,6 @@ from dl_inference import (
     NotFound,
     ResourceExhausted,
     Unavailable,
-    Unknown,
 )
 
 X = np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -154,7 +153,7 @@ def test_a_stream_goes_through_the_access_service_and_directly(fleet: Fleet, cli
             assert first.value.dtype == np.float32
             assert second.value.tolist() == [b"text"]
             assert third.value.dtype == np.int64
-            assert isinstance(fourth, Unknown), fourth
+            assert isinstance(fourth, Internal), fourth
             assert fourth.request_id in fourth.message
     with pytest.raises(NotFound) as caught:
         list(client.stream_oip("doubel", inputs))

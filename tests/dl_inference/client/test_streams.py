@@ -20,6 +20,7 @@ from dl_inference import (
     Client,
     DeadlineExceeded,
     InputError,
+    InvalidArgument,
     NotFound,
     Prediction,
     Unknown,
@@ -87,6 +88,12 @@ def test_the_error_of_one_message_is_a_result_and_ends_nothing(collect: Collect,
     assert isinstance(found[1], CallError)
     assert (found[1].message, found[1].request_id) == ("refused", "r-1")
     assert found[2].value[0, 0] == 2
+
+
+def test_our_servers_say_of_a_messages_error_what_the_trailers_of_a_call_would(collect: Collect):
+    (found,) = collect("ours", [{"fail": [1]}])
+    assert (type(found), found.kind, found.number) == (InvalidArgument, "hook", -7)
+    assert str(found).startswith("INVALID_ARGUMENT (hook, number -7): refused")
 
 
 def test_answers_without_tritons_envelope_are_read_too(collect: Collect, echo: Echo):

@@ -181,6 +181,16 @@ def test_problems_come_before_the_tables():
     ]
 
 
+def test_a_version_in_quarantine_has_its_reason_and_its_remedy_on_lines_of_their_own():
+    status = served(["m"])
+    kept = {"version": 2, "step": "golden", "reason": "case 0 differs\ncase 1 too", "remedy": "correct the model"}
+    status["control"]["folders"][0]["quarantined"] = [kept | {"since_unix_s": 0, "next_try": "when a file changes"}]
+    lines = shown(status)
+    first = next(index for index, line in enumerate(lines) if line.startswith("m: version 2 quarantined since"))
+    assert lines[first].endswith(", step golden; tried again when a file changes")
+    assert lines[first + 1 : first + 4] == ["    case 0 differs", "    case 1 too", "    remedy: correct the model"]
+
+
 def test_many_problems_leave_room_for_the_models():
     names = [f"model-{number}" for number in range(9)]
     lines = shown(served(names, **dict.fromkeys(names, "a reason of many words " * 20)), 80, 24)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -33,6 +34,26 @@ def test_the_lock_of_a_killed_process_is_none(tmp_path: Path):
     done = subprocess.run([sys.executable, "-c", hold, tmp_path], check=False)
     assert done.returncode == -9
     with locked(tmp_path):
+        pass
+
+
+def test_where_no_folder_for_sockets_can_be_made_the_error_says_what_to_do(tmp_path: Path, monkeypatch):
+    def refuse(**_: object) -> str:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "folder")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with (
+        pytest.raises(OSError, match=r"no folder for sockets in .*: Read-only file system; free space"),
+        socket_folder(),
+    ):
+        pass
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "none")])
+    with (
+        pytest.raises(OSError, match=r"No usable temporary directory found in .*; free space .* TMPDIR"),
+        socket_folder(),
+    ):
         pass
 
 

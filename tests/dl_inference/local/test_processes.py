@@ -14,7 +14,7 @@ from fixtures.serve_process import is_running
 
 from dl_inference.local import child as local_child
 from dl_inference.local.child import spawn
-from dl_inference.local.processes import ModelProcess, State, metrics_file
+from dl_inference.local.processes import ModelProcess, State, last_metrics, metrics_file
 
 
 @pytest.fixture
@@ -68,12 +68,14 @@ def test_a_process_that_was_killed_has_ended_and_may_be_looked_at(start):
     assert (process.state, process.step(), process.reason) == (State.ENDED, State.ENDED, "killed by SIGKILL")
 
 
-def test_nothing_is_left_of_the_metrics_of_a_process_that_has_ended(start):
+@pytest.mark.parametrize("has_served", [False, True])
+def test_only_a_process_that_was_ready_leaves_its_last_metrics(start, has_served):
     process = start("import time; time.sleep(100)")
+    process.ready_at = 1.0 if has_served else 0.0
     file = metrics_file(process.address)
     file.write_text("[]")
     process.kill()
-    assert not file.exists()
+    assert (file.exists(), last_metrics(file).exists()) == (False, has_served)
 
 
 def test_a_process_that_somebody_else_reaped_has_ended(start):

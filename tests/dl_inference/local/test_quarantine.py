@@ -34,7 +34,7 @@ def tell(**sides: tuple[tuple[str, str, tuple[int, ...]], ...]) -> Report:
         side: tuple(Tensor(name=name, dtype=dtype, shape=shape) for name, dtype, shape in specs)
         for side, specs in sides.items()
     }
-    return Report(**made)
+    return Report(**made, is_complete=True)
 
 
 IMAGES = tell(inputs=(("x", "float32", (-1, 3, 8, 8)),), outputs=(("scores", "float32", (-1, 10)),))
@@ -175,6 +175,30 @@ def test_nan_where_the_live_version_answers_numbers_keeps_a_version_out(stage):
     ready(stage, 1, Report(nan={"a": ("output",), "b": ("output",)}))
     assert kept_out(stage) == [(1, "compare")]
     assert "['output']" in stage.model.reason
+
+
+def test_a_version_that_could_not_tell_its_signature_waits_and_is_tried_again(stage, clock):
+    for allowed in (False, True):
+        stage = Stage()
+        stage.want(layout(1))
+        ready(stage, 0, IMAGES)
+        stage.want(layout(2, keys={1: "key of 1", 2: "new"}, allow_signature_change=allowed))
+        ready(stage, 1, Report(step="load"))
+        assert [*stage.serves()] == [2 if allowed else 1]
+    assert kept_out(stage) == []
+    stage = Stage()
+    stage.want(layout(1))
+    ready(stage, 0, IMAGES)
+    stage.want(layout(2, keys={1: "key of 1", 2: "new"}))
+    ready(stage, 1, Report(step="load"))
+    (kept,) = stage.model.quarantined
+    assert (kept.step, kept.is_final) == ("compare", False)
+    assert "could not be written down; free space on that disk" in kept.text
+    clock.now += 5
+    stage.step()
+    ready(stage, 2, IMAGES)
+    assert [*stage.serves()] == [2]
+    assert kept_out(stage) == []
 
 
 def test_a_folder_of_which_nothing_can_be_told_is_quarantined_as_a_whole(stage):

@@ -95,6 +95,56 @@ def test_each_sample_is_run_stage_by_stage_and_compared_with_the_server(folder: 
     assert "time: decode " in result.output
 
 
+METHODS_PY = """
+import numpy, torch, torch_predict
+
+def preprocess(x, **kwargs):
+    return x
+
+@torch_predict.method
+def embed(model, x):
+    return 2 * x
+
+@torch_predict.method("by-word")
+def words(model, x, meta):
+    return {"length": len(x), "tags": meta["tags"]}
+
+@torch_predict.method
+def broken(model, x):
+    raise KeyError("never")
+"""
+ROWS = {"name": "x", "datatype": "FP32", "shape": [2, 1], "contents": {"fp32Contents": [1, 2]}}
+METHOD_CASES = [
+    {"request": {"data": {"tensor": {"shape": [3, 1], "values": [1, 2, 3]}}}},
+    {"method": "/inference.GRPCInferenceService/ModelInfer", "request": {"inputs": [ROWS]}},
+    {"request": {"strData": "text", "meta": {"tags": {"method": "by-word"}}}},
+]
+
+
+def test_methods_are_listed_and_tried_with_the_samples_of_both_protocols(folder: Path, monkeypatch):
+    (folder / "processor.py").write_text(METHODS_PY)
+    (folder / "samples" / "expected.json").write_text(json.dumps(METHOD_CASES))
+    monkeypatch.setenv("DL_INFERENCE_TORCH_THREADS", "1")
+    result = command("check", folder, "--stages", "--all", "--timeout-ms", 100_000)
+    assert result.exit_code == 1, result.output
+    assert re.search("methods +embed, by-word, broken ", result.output)
+    file = f"{folder}/samples/expected.json"
+    told = [line.removeprefix(f"{file}: ") for line in result.output.splitlines() if line.startswith(file)]
+    assert told == [
+        "no case shows what the method broken does: with case 0 it fails: KeyError: 'never' (processor.py:17)"
+    ]
+    rows = [" ".join(line.split()) for line in result.output.splitlines() if line[1:2].isdigit()]
+    assert rows == [
+        "0 float64 [3, 1] float64 [3, 1] float32 [3, 1] same",
+        "1 float32 [2, 1] float32 [2, 1] float32 [2, 1] same",
+        "2 str of 4 {length: int, tags: dict of 1} same",
+        "0 embed float64 [3, 1] float64 [3, 1] same",
+        "1 embed float32 [2, 1] {output: float32 [2, 1]} same",
+        "0 broken float64 [3, 1] KeyError: 'never' (processor.py:17) not for this method",
+        "1 broken float32 [2, 1] KeyError: 'never' (processor.py:17) not for this method",
+    ]
+
+
 def test_without_samples_it_says_where_to_write_some(folder: Path, monkeypatch: pytest.MonkeyPatch):
     (folder / "samples" / "expected.json").unlink()
     monkeypatch.setattr(staging, "load", lambda layout, **options: ({"version 1": "ready"}, []))

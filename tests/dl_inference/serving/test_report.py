@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from dl_inference.problem import Problem
 from dl_inference.serving.load_error import LoadError
 from dl_inference.serving.report import Report, Reporter, Tensor, read
+from dl_inference.serving.room import NoRoomError, writing
 from dl_inference.serving.settings import ModelFolderError
 
 PROBLEM = Problem("m/model.pt2", "is damaged", "copy it again")
@@ -24,6 +26,18 @@ def test_a_process_tells_each_step_as_it_begins_so_that_its_end_is_known_however
     assert read(file).step == "find"
     reporter.at("warm-up")
     assert read(file) == Report(step="warm-up")
+
+
+def test_a_disk_without_room_is_not_the_folders_fault_whatever_the_step(file):
+    reporter = Reporter(file)
+    reporter.at("manifest")
+    with pytest.raises(NoRoomError) as caught, writing(Path("/copies")):
+        raise OSError(errno.ENOSPC, "no space")
+    reporter.failed(caught.value)
+    report = read(file)
+    assert (report.reason, report.is_final) == ("/copies: cannot be written: no space is left on its disk", False)
+    with pytest.raises(FileNotFoundError), writing(Path("/copies")):  # anything else is what it is
+        raise FileNotFoundError
 
 
 @pytest.mark.parametrize(

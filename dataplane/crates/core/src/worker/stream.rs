@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderValue;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::codec::oip::{InferEnvelope, encode_stream_error};
+use super::codec::oip::{InferEnvelope, StreamFault, encode_stream_error};
 use super::front::{Front, Request};
 use super::infer::{self, Inference};
 use super::method::Method;
@@ -221,7 +221,15 @@ impl Stream<'_> {
         self.front.record(STREAM, ended, done.started);
         match reply {
             Ok(message) => Ok(message),
-            Err(status) => encode_stream_error(&text(&status, &self.request_id), &done.envelope),
+            Err(status) => {
+                let fault = StreamFault {
+                    message: &text(&status, &self.request_id),
+                    code: status.code,
+                    kind: status.kind,
+                    number: status.number,
+                };
+                encode_stream_error(fault, &done.envelope)
+            }
         }
     }
 }

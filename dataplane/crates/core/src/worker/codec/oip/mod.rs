@@ -9,7 +9,7 @@ mod response;
 mod tests;
 
 pub use request::InferHead;
-pub use response::{InferEnvelope, InferOutput, encode, encode_stream_error};
+pub use response::{InferEnvelope, InferOutput, StreamFault, encode, encode_stream_error};
 
 /// Most inputs, outputs or parameters of one request: more than any model has, and a bound on the memory that
 /// a few bytes of request make us index.

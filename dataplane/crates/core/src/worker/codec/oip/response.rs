@@ -4,13 +4,17 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
+use http::HeaderName;
 
 use super::super::meta::put_forward;
 use super::super::protobuf::{Sink, bad};
 use super::super::tftensor::{TensorRef, TfDataRef};
 use super::super::{Encode, encode_message};
 use super::shown;
+use crate::code::Code;
 use crate::error::{Error, ErrorKind};
+use crate::grpc::metadata::{ACCESS_ERROR, ACCESS_ERROR_NUMBER};
+use crate::grpc::status::GRPC_STATUS;
 
 /// One tensor of an answer.
 #[derive(Clone, Copy, Debug)]
@@ -34,9 +38,18 @@ struct Response<'a> {
     envelope: &'a InferEnvelope,
 }
 
-/// The refusal of one message of a stream.
+/// Why one message of a stream was refused. What a call's trailers would say are parameters of its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamFault<'a> {
+    pub message: &'a str,
+    pub code: Code,
+    pub kind: Option<ErrorKind>,
+    pub number: Option<i32>,
+}
+
+/// The refusal ready to be written.
 struct StreamError<'a> {
-    message: &'a str,
+    fault: StreamFault<'a>,
     envelope: &'a InferEnvelope,
 }
 
@@ -134,8 +147,11 @@ pub fn encode(
 }
 
 /// Encode what a failed message of a stream gets, with gRPC's prefix in front.
-pub fn encode_stream_error(message: &str, envelope: &InferEnvelope) -> Result<Bytes, Error> {
-    encode_message(&StreamError { message, envelope }, usize::MAX)
+pub fn encode_stream_error(
+    fault: StreamFault<'_>,
+    envelope: &InferEnvelope,
+) -> Result<Bytes, Error> {
+    encode_message(&StreamError { fault, envelope }, usize::MAX)
 }
 
 /// A tensor's elements as raw_output_contents has them.
@@ -192,12 +208,42 @@ impl Encode for Response<'_> {
     }
 }
 
+/// One entry of a response's parameters, by the name of the trailer that says the same.
+fn parameter<S: Sink>(sink: &mut S, name: &HeaderName, value: impl FnOnce(&mut S)) {
+    sink.message(4, |sink| {
+        sink.message(2, value);
+        sink.bytes_field(1, name.as_str().as_bytes());
+    });
+}
+
 // === impl StreamError ===
 
 impl Encode for StreamError<'_> {
     fn write(&self, sink: &mut impl Sink) {
-        self.envelope.write(sink, |_| {});
-        sink.bytes_field(1, self.message.as_bytes());
+        let StreamFault {
+            message,
+            code,
+            kind,
+            number,
+        } = self.fault;
+        self.envelope.write(sink, |sink| {
+            if let Some(number) = number {
+                // An int64 below 0 has ten bytes, sign-extended.
+                let number = i64::from(number) as u64;
+                parameter(sink, &ACCESS_ERROR_NUMBER, |sink| {
+                    sink.varint_field(2, number)
+                });
+            }
+            if let Some(kind) = kind {
+                parameter(sink, &ACCESS_ERROR, |sink| {
+                    sink.bytes_field(3, kind.name().as_bytes())
+                });
+            }
+            parameter(sink, &GRPC_STATUS, |sink| {
+                sink.varint_field(2, u64::from(code as u8))
+            });
+        });
+        sink.bytes_field(1, message.as_bytes());
     }
 
     fn append_tail(&self, _framed: &mut Vec<u8>) {}

@@ -7,6 +7,7 @@ use prost::Message;
 
 use super::request::InferRequest;
 use super::*;
+use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::PREFIX;
 use crate::worker::codec::{DType, TensorRef, TfData, TfDataRef, TfTensor, Value};
@@ -660,21 +661,38 @@ fn answers_that_cannot_be_sent_are_errors() {
 
 #[test]
 fn a_message_of_a_stream_says_that_it_is_final_and_an_error_names_its_request() {
-    let last = |response: &Response| {
-        let parameter = &response.parameters[0];
-        let choice = parameter.value.clone().and_then(|value| value.choice);
-        (parameter.key.clone(), choice)
+    let all = |response: &Response| -> Vec<(String, Choice)> {
+        let parameters = response.parameters.iter();
+        let chosen = parameters.map(|each| (each.key.clone(), each.value.clone()));
+        chosen
+            .map(|(key, value)| (key, value.and_then(|value| value.choice).unwrap()))
+            .collect()
     };
-    let expected = ("triton_final_response".to_owned(), Some(Choice::Bool(true)));
+    let last = ("triton_final_response".to_owned(), Choice::Bool(true));
     let framed = encode(&[], &envelope(&[], true), LIMIT).unwrap();
     let answer = StreamResponse::decode(&framed[PREFIX..]).unwrap();
-    assert_eq!(last(&answer.response.unwrap()), expected);
-    let framed: Bytes = encode_stream_error("no", &envelope(&[], true)).unwrap();
+    assert_eq!(all(&answer.response.unwrap()), vec![last.clone()]);
+    let mut fault = StreamFault {
+        message: "no",
+        code: Code::InvalidArgument,
+        kind: Some(ErrorKind::Hook),
+        number: Some(-7),
+    };
+    let framed: Bytes = encode_stream_error(fault, &envelope(&[], true)).unwrap();
     let answer = StreamResponse::decode(&framed[PREFIX..]).unwrap();
     let response = answer.response.unwrap();
     assert_eq!(
         (&*answer.error, &*response.id, &*response.model_name),
         ("no", "id", "m")
     );
-    assert_eq!(last(&response), expected);
+    let told = [
+        ("grpc-status".to_owned(), Choice::Int64(3)),
+        ("access-error".to_owned(), Choice::String("hook".to_owned())),
+        ("access-error-number".to_owned(), Choice::Int64(-7)),
+    ];
+    assert_eq!(all(&response), [vec![last.clone()], told.to_vec()].concat());
+    (fault.kind, fault.number) = (None, None);
+    let framed: Bytes = encode_stream_error(fault, &envelope(&[], true)).unwrap();
+    let answer = StreamResponse::decode(&framed[PREFIX..]).unwrap();
+    assert_eq!(all(&answer.response.unwrap()), [last, told[0].clone()]);
 }
