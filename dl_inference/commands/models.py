@@ -21,7 +21,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Show the models of a running `serve`, and load, unload or reload them.",
+    help="Show the models of a `serve`; load and unload them.",
 )
 
 

@@ -202,6 +202,8 @@ class LocalService:
         for name, model in self._models.items():
             kind = kinds.get(name)
             model.step(lambda kind=kind: self._launcher.may_start(kind, self._processes()))  # type: ignore[misc]
+        self._judge()
+        for model in self._models.values():
             self._released += model.release()
         self._models = {
             name: model for name, model in self._models.items() if model.layout or model.problem or model.groups
@@ -213,6 +215,8 @@ class LocalService:
             if order.action in ("load", "reload"):  # what was put there just now is meant
                 self._look(at=order.model)
             self._loads.take(order, self._models)
+
+    def _judge(self) -> None:
         usage: Usage = self._control.plane.usage() if self._control.is_started and self._may_load else ()
         ending = [process for group in self._released for each in group.replicas for process in each.processes]
         self._loads.step(self._models, usage, [*self._leaving.processes, *ending])

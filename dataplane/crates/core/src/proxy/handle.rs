@@ -50,7 +50,7 @@ pub async fn handle(
         responder.tell_attempts(0, None);
         return responder.fail(&error.into());
     };
-    if worker.shared.config.owns_models && repository::is_mine(&method.path) {
+    if worker.shared.config.owns_models && repository::is_mine(method) {
         let code = repository::serve(&worker, method, &head.headers, body, responder).await;
         if code == Code::Cancelled {
             stream.reset_before_headers();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use prost::Message;
 
-use super::method::Method;
+use super::method::{Kind, Method};
 use super::orders::Action;
 use super::worker::Worker;
 use crate::call::responder::Responder;
@@ -29,9 +29,10 @@ const SERVICES: [&str; 2] = [
 ];
 const INDEX: &str = "/inference.GRPCInferenceService/RepositoryIndex";
 
-/// Whether a method is one of these.
-pub fn is_mine(path: &str) -> bool {
-    SERVICES.iter().any(|service| path.starts_with(service))
+/// Whether a method is one of these; the standard's index is answered to everybody.
+pub fn is_mine(method: &Method) -> bool {
+    let mut services = SERVICES.iter();
+    method.kind == Kind::Admin && services.any(|service| method.path.starts_with(service))
 }
 
 /// Answer one call; return the code that it ended with.
