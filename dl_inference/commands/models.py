@@ -60,19 +60,28 @@ def list_models(
 
 @app.command()
 def load(name: Name, admin: Admin = DEFAULT_ADMIN, timeout: Limit = 600) -> None:
-    """Load a model that is not, or try again what is quarantined; wait until it is ready."""
+    """Load a model, and wait until it is ready.
+
+    What is quarantined is tried again. One that is loaded is left as it is.
+    """
     _order("load", name, admin, timeout)
 
 
 @app.command()
 def unload(name: Name, admin: Admin = DEFAULT_ADMIN, timeout: Limit = 600) -> None:
-    """Unload a model: its calls are answered, its processes end, and it stays unloaded until it is loaded."""
+    """Unload a model until it is loaded by order.
+
+    The calls that are in it are answered, then its processes end.
+    """
     _order("unload", name, admin, timeout)
 
 
 @app.command()
 def reload(name: Name, admin: Admin = DEFAULT_ADMIN, timeout: Limit = 600) -> None:
-    """Load a model anew beside the one that serves; once that is warm it takes over, and no call fails."""
+    """Load a model anew; no call fails.
+
+    New processes start beside those that serve, and take over when they are warm.
+    """
     _order("reload", name, admin, timeout)
 
 
