@@ -108,10 +108,11 @@ class Proxy:
             NativeError: there is no such code.
         """
 
-    def usage(self) -> list[tuple[str, float | None, int]]:
-        """Return of each cluster its name, the seconds since a call came that needs the model, and calls in flight.
+    def usage(self) -> list[tuple[str, float | None, int, bool]]:
+        """Return how each cluster is used.
 
-        None in place of the seconds: none ever came.
+        Its name, the seconds since a call came that needs the model (None: none ever did), the calls in flight, and
+        whether an endpoint is live.
         """
 
     def apply(self, state_json: str) -> None:

@@ -21,8 +21,9 @@ from dl_inference.local.wanted import BY_ORDER, ON_DEMAND
 
 log = logging.getLogger("serve")
 
-Usage = Sequence[tuple[str, float | None, int]]
-"""Of each cluster its name, how long ago a call came that needs the model, if any did, and the calls in flight."""
+Usage = Sequence[tuple[str, float | None, int, bool]]
+"""Of each cluster its name, how long ago a call came that needs the model, if any did, the calls in flight, and whether
+an endpoint is live."""
 
 
 @dataclass(frozen=True)
@@ -149,14 +150,13 @@ class Loads:
             self._note(model)
         self._unload_idle(models.values())
         self._admit(models, others)
-        self._settle(models)
 
     def _note_use(self, models: Mapping[str, Model], usage: Usage) -> None:
         now = time.monotonic()
         self._used = {name: self._used.get(name, _Use(now)) for name in models}
         for use in self._used.values():
             use.in_flight = 0
-        for cluster, unused_s, in_flight in usage:
+        for cluster, unused_s, in_flight, _ in usage:
             name = cluster.rpartition("@")[0]
             if name not in self._used:
                 continue
@@ -236,8 +236,14 @@ class Loads:
             "raise --memory-budget, unload another model, or try again later"
         )
 
-    def _settle(self, models: Mapping[str, Model]) -> None:
-        """Say what came of the orders whose end has come."""
+    def settle(self, models: Mapping[str, Model], usage: Usage) -> None:
+        """Say what came of the orders whose end has come; after the routes are those that follow from `step`.
+
+        Args:
+            models: all of them.
+            usage: how the data plane's clusters are used now.
+        """
+        live = {cluster for cluster, _, _, is_live in usage if is_live}
         for order in self._orders.under_way():
             model = models.get(order.model)
             if order.action == "unload":
@@ -253,7 +259,7 @@ class Loads:
                 self._orders.end(order, code, text or f"model {order.model} was unloaded meanwhile")
             elif model.problem is not None or model.failure:
                 self._orders.end(order, "FAILED_PRECONDITION", model.failure)
-            elif model.is_settled:
+            elif model.is_settled and all(f"{model.name}@{version}" in live for version in model.serving()):
                 self._orders.end(order)
 
     # --- what is shown

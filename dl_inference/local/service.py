@@ -243,6 +243,8 @@ class LocalService:
         routes = routing(self._config, self._models.values())
         self._control.warn(routes.warnings)
         is_applied = self._control.apply(routes.state)
+        if is_applied and self._loads.is_busy:
+            self._loads.settle(self._models, self._control.plane.usage())
         self._control.show(self._status())
         self._control.show_metrics(self._metrics.text(self._models.values()))
         self._control.listen()

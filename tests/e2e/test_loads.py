@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
 import pytest
 from fixtures.access_process import wait_until
+from fixtures.command_line import command as command_line
 from fixtures.serve_process import (
     LIGHT_STAND_IN,
     STAND_IN,
@@ -31,7 +30,7 @@ pytestmark = pytest.mark.timeout(400)
 ModelRepositoryParameter = messages.message_class("inference.ModelRepositoryParameter")
 METHODS = {
     method: tuple(messages.message_class(f"inference.{method}{end}") for end in ("Request", "Response"))
-    for method in ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload")
+    for method in ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload", "ModelReady", "ModelMetadata")
 }
 
 END_S = 60
@@ -54,9 +53,8 @@ def serve(run, models, tmp_path: Path):
 
 def command(started: Serve, *words: str) -> tuple[int, str]:
     """Return status and output of `dl-inference models`."""
-    line = [sys.executable, "-m", "dl_inference.cli", "models", *words, "--admin", started.admin]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
-    return done.returncode, done.stdout + done.stderr
+    done = command_line("models", *words, "--admin", started.admin)
+    return done.exit_code, done.output
 
 
 def descriptors(pid: int) -> int:
@@ -94,7 +92,7 @@ def test_the_command_unloads_loads_and_lists_models(serve, models):
 
 
 def repository(started: Serve, method: str, model: str | None = None, timeout_s: float = 60, **more: object):
-    """Call a method of Open Inference's repository extension; return the answer, or the code and text of the error."""
+    """Call a method of Open Inference; return the answer, or the code and text of the error."""
     request_type, answer_type = METHODS[method]
     request = request_type(**({"model_name": model} if model else {}), **more)
     with grpc.insecure_channel(started.address) as channel:
@@ -132,19 +130,19 @@ def test_a_reload_under_load_loses_no_call_and_takes_new_processes(serve, models
 
 def test_calls_in_flight_end_before_their_model_is_unloaded(serve, models, tmp_path: Path):
     write_model(models / "one", "A")
-    started = serve()
+    started = serve(DL_INFERENCE_ADMIN_METHODS="true")
     caller = Caller(started.address)
     (pid,) = started.pids("one")
     call = caller.future("one", f"wait for {tmp_path / 'go'}", timeout_s=60)
     wait_until((tmp_path / "go.waiting").exists, "the call is in the model", END_S)
     with ThreadPoolExecutor(1) as pool:
-        unload = pool.submit(command, started, "unload", "one")
+        unload = pool.submit(repository, started, "RepositoryModelUnload", "one")
         started.wait_state("one", "unloaded")
         assert caller.ask("one").startswith("NOT_FOUND")
         assert is_running(pid)
         (tmp_path / "go").touch()
         assert outcome(call) == "A"
-        assert unload.result()[0] == 0
+        assert not isinstance(unload.result(), str)
     assert not is_running(pid)
 
 
@@ -168,16 +166,14 @@ def test_a_load_fails_with_what_the_quarantine_says_and_is_tried_again_by_order(
 
 def test_an_unload_ends_a_load_and_the_loader_is_told(serve, models, tmp_path: Path):
     write_model(models / "two", "B")
-    started = serve()
+    started = serve(DL_INFERENCE_ADMIN_METHODS="true")
     write_model(models / "one", f"gate {tmp_path / 'go'}", load="on_demand")
     with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(command, started, "load", "one")
+        loading = pool.submit(repository, started, "RepositoryModelLoad", "one")
         wait_until((tmp_path / "go.waiting").exists, "one loads", END_S)
         pids = started.pids("one")
         assert command(started, "unload", "one")[0] == 0
-        status, text = loading.result()
-    assert status == 1
-    assert "was unloaded meanwhile" in text
+        assert loading.result() == "ABORTED: model one was unloaded meanwhile"
     ended(pids)
     assert started.folder("one")["state"] == "unloaded"
 
@@ -186,15 +182,14 @@ def test_a_process_that_is_killed_while_it_loads_fails_the_load_and_the_next_one
     serve, models, tmp_path: Path
 ):
     write_model(models / "two", "B")
-    started = serve()
+    started = serve(DL_INFERENCE_ADMIN_METHODS="true")
     write_model(models / "one", f"gate {tmp_path / 'go'}", load="on_demand")
     with ThreadPoolExecutor(1) as pool:
-        loading = pool.submit(command, started, "load", "one")
+        loading = pool.submit(repository, started, "RepositoryModelLoad", "one")
         wait_until((tmp_path / "go.waiting").exists, "one loads", END_S)
         kill(started.pids("one")[0])
-        status, text = loading.result()
-    assert status == 1
-    assert "killed by SIGKILL" in text
+        failed = loading.result()
+    assert failed.startswith("FAILED_PRECONDITION: version 1 is quarantined at the step load: killed by SIGKILL")
     (tmp_path / "go").touch()
     assert command(started, "load", "one")[0] == 0
     assert started.folder("one")["state"] == "serving"
@@ -254,6 +249,17 @@ def test_a_cold_call_keeps_its_deadline_and_the_load_goes_on_for_the_next(serve,
     started.wait_state("one", "serving")
     assert caller.ask("one").startswith("gate ")
     assert len((tmp_path / "go.waiting").read_text().splitlines()) == 1
+
+
+def test_who_asks_whether_a_model_is_ready_does_not_load_it_and_who_asks_for_its_inputs_does(serve, models):
+    write_model(models / "one", "A", load="on_demand")
+    started = serve()
+    ready = repository(started, "ModelReady", name="one")
+    assert ready.startswith("NOT_FOUND: model one is not loaded: a call that needs it loads it")
+    assert index(started)["one@1"] == ("UNAVAILABLE", "not loaded: it is loaded on demand")
+    assert started.pids("one") == []
+    assert repository(started, "ModelMetadata", name="one").name == "one"
+    assert repository(started, "ModelReady", name="one").ready
 
 
 def test_a_cold_call_is_told_why_its_model_cannot_be_loaded(serve, models):

@@ -64,10 +64,13 @@ impl Proxy {
         Ok(())
     }
 
-    fn usage(&self, py: Python<'_>) -> Vec<(String, Option<f64>, usize)> {
+    fn usage(&self, py: Python<'_>) -> Vec<(String, Option<f64>, usize, bool)> {
         let rows = py.detach(|| self.control.usage()).into_iter();
-        rows.map(|(name, unused, in_flight)| (name, unused.map(|it| it.as_secs_f64()), in_flight))
-            .collect()
+        rows.map(|it| {
+            let unused_s = it.unused_for.map(|time| time.as_secs_f64());
+            (it.cluster, unused_s, it.in_flight, it.is_live)
+        })
+        .collect()
     }
 
     fn count_reload(&self, py: Python<'_>, source: &str, ok: bool) {

@@ -39,6 +39,15 @@ pub struct Control {
     shared: Arc<Shared>,
 }
 
+/// How a cluster is used.
+pub struct Usage {
+    pub cluster: String,
+    /// How long ago a call came that needs the model, if any did.
+    pub unused_for: Option<Duration>,
+    pub in_flight: usize,
+    pub is_live: bool,
+}
+
 /// Gives each call of a worker to a task of its own.
 struct Calls {
     worker: Rc<Worker>,
@@ -190,12 +199,17 @@ impl Control {
         self.shared.orders.answer(id, done);
     }
 
-    /// Of each cluster: its name, how long ago a call came that needs the model, if any did, and the calls in flight.
-    pub fn usage(&self) -> Vec<(String, Option<Duration>, usize)> {
+    /// How each cluster is used.
+    pub fn usage(&self) -> Vec<Usage> {
         let state = self.shared.state.load();
         let clusters = state.clusters.iter();
         clusters
-            .map(|it| (it.name.to_string(), it.unused_for(), it.in_flight.count()))
+            .map(|cluster| Usage {
+                cluster: cluster.name.to_string(),
+                unused_for: cluster.unused_for(),
+                in_flight: cluster.in_flight.count(),
+                is_live: cluster.is_live(),
+            })
             .collect()
     }
 

@@ -17,7 +17,16 @@ impl Call {
     /// Whether the call is a reason to load a model: questions whether it is ready are none, as probes ask them all the
     /// time.
     pub fn is_use(&self) -> bool {
-        self.method.kind == Kind::Predict || self.method.lists == Some(Lists::Metadata)
+        let method = self.method;
+        match method.kind {
+            Kind::Predict => true,
+            Kind::Metadata => {
+                let asks_state = ["/ModelReady", "/ModelStatistics"];
+                method.lists != Some(Lists::Status)
+                    && !asks_state.iter().any(|name| method.path.ends_with(name))
+            }
+            Kind::Local | Kind::Admin => false,
+        }
     }
 
     /// The endpoint of a call whose model is not loaded, once it is.
