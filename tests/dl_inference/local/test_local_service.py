@@ -166,3 +166,22 @@ def test_a_second_signal_stops_at_once(served):
 
     assert not served.run(meanwhile)
     assert served.plane.steps[-1] == "stop"
+
+
+def test_an_order_wakes_the_loop_and_is_answered_when_the_routes_are_those_that_follow(served, monkeypatch):
+    plane = served.plane
+
+    def order() -> None:
+        plane.until(lambda: plane.states)
+        monkeypatch.setattr("dl_inference.local.service.LOOK_S", 10 * LIMIT_S)
+        plane.orders.put((7, "unload", "digits"))
+        plane.until(lambda: 7 in plane.answers)
+        assert plane.answers[7] == ("", "")
+        assert plane.addresses == {"digits@1": []}
+        assert plane.states[-1]["clusters"][0]["unloaded"]["on_demand"] is False
+        plane.orders.put((8, "load", "digits"))
+        plane.until(lambda: 8 in plane.answers)
+        assert plane.addresses == {"digits@1": [served.launcher.started[-1].address]}
+
+    assert served.run(order)
+    assert len(served.launcher.started) == 2
