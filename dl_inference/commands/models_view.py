@@ -55,7 +55,7 @@ def _cells(folder: Mapping[str, Any]) -> list[Text]:
     instances = f"{sum(each['ready'] for each in versions)}/{sum(each['replicas'] for each in versions)}"
     return [
         Text(plain(folder["name"])),
-        Text(", ".join(str(each["version"]) for each in versions)),
+        Text(", ".join(map(str, folder["served"]))),
         Text(now, _STYLES.get(now, "red")),
         Text(_size(folder["memory_bytes"]) if folder["memory_bytes"] else ""),
         Text("" if called is None else f"{ago(time.time() - called)} ago"),

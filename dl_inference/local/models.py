@@ -267,6 +267,7 @@ class Model:
             "kind": self.layout.kind if self.layout else None,
             "state": state,
             "reason": self.reason,
+            "served": [*self.layout.served] if self.layout else [],
             "quarantined": [each.status() for each in self.quarantined],
             "versions": [
                 {

@@ -184,7 +184,8 @@ class LocalService:
         else:
             versions = ", ".join(map(str, found.served))
             log.info("%s (%s): %s, version %s", name, because, found.kind, versions)
-            self._loads.meet(model, found, self._models.values())
+            if self._may_load:
+                self._loads.meet(model, found, self._models.values())
             model.want(found, self._launcher.replicas, self._launcher.start, self._launcher.hands)
 
     def _step(self) -> None:

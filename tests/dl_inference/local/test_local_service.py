@@ -15,9 +15,11 @@ from access.config.sections import AccessConfig
 from access.errors import StartError
 from access.plane import Event
 from dl_inference.local.layout import Layout
+from dl_inference.local.one_folder import OneFolder, layout_of
 from dl_inference.local.processes import State
 from dl_inference.local.service import LocalService
 from dl_inference.registry.announcing.registration import Announcement
+from dl_inference.serving.options import ServeOptions
 from dl_inference.serving.report import Report
 
 
@@ -185,3 +187,13 @@ def test_an_order_wakes_the_loop_and_is_answered_when_the_routes_are_those_that_
 
     assert served.run(order)
     assert len(served.launcher.started) == 2
+
+
+def test_the_only_model_there_is_to_serve_is_loaded_at_the_start_whatever_it_says(served, tmp_path: Path):
+    folder = write_model(tmp_path / "alone", "1", load="on_demand", idle_unload_s=1)
+    layout, _ = layout_of(ServeOptions(model_dir=folder, listen=("127.0.0.1:8500",)))
+    served.service = LocalService(
+        OneFolder(layout), AccessConfig(), served.launcher, lambda document: served.plane, Announcement(None, "test")
+    )
+    assert served.run(lambda: served.plane.until(lambda: served.plane.states))
+    assert [process.label for process in served.launcher.started] == ["alone@1/0"]
