@@ -14,8 +14,8 @@ from dl_inference.local.processes import ModelProcess
 from dl_inference.local.upkeep import memory_of
 
 LOOK_S = 2.0
-PROCESS_BYTES = 256 * 2**20
-"""What a process takes beside its model, where none of this model was measured: torch, for the most part."""
+PROCESS_BYTES = 448 * 2**20
+"""What a process takes beside its model, where none of this model was measured: torch, as a small model shows."""
 FILE_FACTOR = 2
 """The weights in memory, and what the model needs to work."""
 

@@ -198,7 +198,7 @@ def test_nothing_is_unloaded_in_vain(room):
     number = found.order("load", "huge")
     code, text = found.source.answers[number]
     assert code == "RESOURCE_EXHAUSTED"
-    assert "needs about 3,072 MiB" in text
+    assert f"needs about {12 * PROCESS_BYTES / 2**20:,.0f} MiB" in text
     assert "budget of 3,072 MiB" in text
     assert found.loaded == {"a", "b"}
     assert found.models["huge"].wanted.route("huge")["refusals"] == 1
