@@ -46,8 +46,8 @@ def models(tmp_path: Path) -> Path:
 @pytest.fixture
 def serve(run, models, tmp_path: Path):
     """Start `serve` on the folder `models`."""
-    return lambda *options, stand_in=STAND_IN, **env: Serve(
-        run, models, *options, env={"TMPDIR": str(tmp_path), **env}, stand_in=stand_in
+    return lambda *options, stand_in=STAND_IN, folder=models, **env: Serve(
+        run, folder, *options, env={"TMPDIR": str(tmp_path), **env}, stand_in=stand_in
     )
 
 
@@ -220,6 +220,19 @@ def test_repository_methods_are_denied_unless_admin_methods_allow_them(serve, mo
     for method in ("RepositoryModelLoad", "RepositoryModelUnload"):
         assert repository(started, method, "one").startswith("PERMISSION_DENIED")
     assert index(started) == {"one@1": ("READY", "")}
+
+
+def test_an_admin_port_that_other_machines_reach_takes_orders_only_with_admin_methods(serve, models):
+    write_model(models / "one", "A")
+    started = serve("--admin", "0.0.0.0:0")
+    status, text = command(started, "unload", "one")
+    assert status == 1
+    assert "the admin port can be reached from other machines: set admin_methods" in text
+    assert started.folder("one")["state"] == "serving"
+    allowed = serve(
+        "--admin", "0.0.0.0:0", DL_INFERENCE_ADMIN_METHODS="true", folder=write_model(models.parent / "two", "B")
+    )
+    assert command(allowed, "unload", "two")[0] == 0
 
 
 def test_many_cold_calls_start_one_load_and_all_are_answered(serve, models, tmp_path: Path):

@@ -32,6 +32,8 @@ use crate::stats::{ClusterStats, EndpointStats};
 const MOST_HEDGES: f64 = 20.0;
 /// Calls that may wait for a cluster's first connection.
 const MAX_WAITING: usize = 1024;
+/// How precisely is known when a call came last.
+const USED_NANOS: u64 = 100_000_000;
 
 /// One cluster. It lives across reloads, so that statistics, learned weights and calls in flight survive them.
 pub struct Cluster {
@@ -408,7 +410,11 @@ impl Cluster {
 
     /// Note that a call has come that needs the model.
     pub fn used(&self, at: Instant) {
-        self.used.store(self.nanos(at).max(1), Ordering::Relaxed);
+        let (last, now) = (self.used.load(Ordering::Relaxed), self.nanos(at).max(1));
+        // Not each time: what all threads write, none has in its cache.
+        if last == 0 || now >= last + USED_NANOS {
+            self.used.store(now, Ordering::Relaxed);
+        }
     }
 
     /// How long ago a call came that needs the model; none when none ever did.
