@@ -35,6 +35,9 @@ class DataPlane(Protocol):
     def count_reload(self, source: str, ok: bool) -> None: ...  # noqa: D102
     def status(self) -> str: ...  # noqa: D102
     def notices(self) -> list[tuple[str, str]]: ...  # noqa: D102
+    def next_order(self, limit_ms: int) -> tuple[int, str, str] | None: ...  # noqa: D102
+    def answer_order(self, number: int, code: str, text: str) -> None: ...  # noqa: D102
+    def usage(self) -> list[tuple[str, float | None, int, bool]]: ...  # noqa: D102
     def drain(self, timeout_ms: int) -> bool: ...  # noqa: D102
     def stop(self) -> None: ...  # noqa: D102
 
@@ -181,6 +184,11 @@ class Control:
         if text != self._shown_metrics:
             self._started().show_metrics(text)
             self._shown_metrics = text
+
+    @property
+    def plane(self) -> DataPlane:
+        """Return the data plane; there is one once it was started."""
+        return self._started()
 
     def count(self, name: str, ok: bool) -> None:
         """Count one reading of a file or a source; before the start nobody counts."""

@@ -78,6 +78,7 @@ def process(config: AccessConfig) -> dict[str, Any]:
         "workers": config.workers or cores(),
         "expose_endpoints": config.expose_endpoints,
         "admin_methods": config.admin_methods,
+        "owns_models": False,  # the endpoints do
         "access_log": config.access_log,
         "latency_buckets_ms": list(config.metrics.latency_buckets_ms),
         "limits": {name: value for name, value in limits.items() if name in server},
@@ -126,6 +127,7 @@ def cluster(
         "endpoints": [{"address": each.address, "weight": each.weight} for each in endpoints],
         "failure_codes": _failure_codes(settings),
         "restart_wait_ms": 0,  # nobody here starts endpoints
+        "unloaded": None,
         **{key: _plain(getattr(settings, key)) for key in _SAME},
     }
 

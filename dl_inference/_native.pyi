@@ -93,6 +93,28 @@ class Proxy:
             NativeError: an address cannot be bound; nothing runs then.
         """
 
+    def next_order(self, limit_ms: int) -> tuple[int, str, str] | None:
+        """Wait for the next order of a caller's to load or unload a model.
+
+        Returns:
+            Its number (0: nobody waits for an answer), load, unload, reload or call (a call waits for the model), and
+            the model; None when there was none in that time, or everything ends.
+        """
+
+    def answer_order(self, id: int, code: str = "", text: str = "") -> None:
+        """Tell whoever gave an order that it is done, or, with a gRPC code by name, why it was not.
+
+        Raises:
+            NativeError: there is no such code.
+        """
+
+    def usage(self) -> list[tuple[str, float | None, int, bool]]:
+        """Return how each cluster is used.
+
+        Its name, the seconds since a call came that needs the model (None: none ever did), the calls in flight, and
+        whether an endpoint is live.
+        """
+
     def apply(self, state_json: str) -> None:
         """Swap in a whole routing state (``StateConfig``), or refuse it whole and keep the old one. The first opens.
 

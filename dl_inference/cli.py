@@ -10,6 +10,7 @@ from dl_inference.commands import (
     check,
     console,
     describe,
+    models,
     new,
     predict,
     registry,
@@ -59,6 +60,7 @@ for command in (
     version.version,
 ):
     app.command()(command)
+app.add_typer(models.app, name="models")
 app.add_typer(release.app, name="release")
 app.add_typer(registry.app, name="registry")
 

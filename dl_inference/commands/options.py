@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from dl_inference.serving import log
 from dl_inference.variables import variable
@@ -34,6 +35,19 @@ def whole(least: int, most: int | None = None) -> Callable[[str | int], int]:
 
     return parse
 
+
+def size(text: str | int) -> int:
+    """Read the text of an option that is a size in bytes, as model.yaml has them: 4GiB, 500MB."""
+    try:
+        found = _SIZE.validate_python(text)
+    except ValidationError:
+        raise typer.BadParameter(f"{text!r} is not a size: write 4GiB, 500MB or a number of bytes") from None
+    if found < 1:
+        raise typer.BadParameter(f"{text!r} is not a size of 1 byte or more")
+    return int(found)
+
+
+_SIZE = TypeAdapter(ByteSize)
 
 Listen = Annotated[
     list[str] | None,

@@ -1,7 +1,7 @@
 """`dl-inference serve`: every model folder behind one port."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,6 +16,7 @@ from dl_inference.commands.options import (
     Register,
     TrustedKeys,
     Weight,
+    size,
     whole,
 )
 from dl_inference.serving import log
@@ -46,6 +47,27 @@ def serve(  # noqa: PLR0913  (the options of the command)
             help="Install the requirements.txt of each PyTorch model folder into an environment of its own.",
         ),
     ] = False,
+    load: Annotated[
+        Literal["at_start", "on_demand"],
+        typer.Option(help="Load models at the start, or each by the first call that needs it; model.yaml wins."),
+    ] = "at_start",
+    idle_unload_s: Annotated[
+        int | None,
+        typer.Option(
+            parser=whole(1),
+            metavar="S",
+            help="Unload a model that is loaded on demand when no call has needed it for this time; model.yaml wins.",
+        ),
+    ] = None,
+    memory_budget: Annotated[
+        int | None,
+        typer.Option(
+            parser=size,
+            metavar="SIZE",
+            help="Memory that all model processes may take together: 8GiB. Within it, models that are loaded on demand "
+            "make room for each other, the least recently called first. Default: what there is.",
+        ),
+    ] = None,
     trusted_keys: TrustedKeys = None,
     log_level: LogLevel = None,
     register: Register = None,
@@ -70,5 +92,15 @@ def serve(  # noqa: PLR0913  (the options of the command)
     if not has_table:
         log.begin()
     registration = {"register": register, "advertise": advertise, "weight": weight, "capacity": capacity}
-    options = serve_run.Options(flags, replicas, allow_pickle, registration, make_environments, trusted_keys)
+    options = serve_run.Options(
+        flags,
+        replicas,
+        allow_pickle,
+        registration,
+        make_environments,
+        trusted_keys,
+        on_demand=load == "on_demand",
+        idle_unload_s=idle_unload_s,
+        memory_budget=memory_budget,
+    )
     raise typer.Exit(serve_run.run(models_dir, options, has_table=has_table))

@@ -19,6 +19,7 @@ from dl_inference.commands.console import err, out
 from dl_inference.commands.serve_screen import Screen
 from dl_inference.local import environments, model_server
 from dl_inference.local.launch import Launcher
+from dl_inference.local.loads import Rules
 from dl_inference.local.locked_folders import InUseError, locked, socket_folder
 from dl_inference.local.service import LocalService
 from dl_inference.registry.announcing.registration import Announcement, read
@@ -38,6 +39,9 @@ class Options:
         makes_environments: install the requirements.txt of folders.
         registration: options about the registry (`registry.announcing.registration.read`).
         trusted_keys: passed on to the model processes.
+        on_demand: models are loaded by the first call that needs them.
+        idle_unload_s: when they are unloaded again.
+        memory_budget: what all model processes may take together, bytes.
     """
 
     flags: Mapping[str, Any]
@@ -46,6 +50,9 @@ class Options:
     registration: Mapping[str, Any]
     makes_environments: bool = False
     trusted_keys: Path | None = None
+    on_demand: bool = False
+    idle_unload_s: int | None = None
+    memory_budget: int | None = None
 
 
 def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequence[str] = model_server.PROGRAM) -> int:
@@ -91,6 +98,7 @@ def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequenc
                 launcher,
                 lambda document: Proxy(document, messages.DESCRIPTORS),
                 announcement,
+                rules=Rules(options.on_demand, options.idle_unload_s, options.memory_budget),
             )
             view = stack.enter_context(Screen(out, models_dir)) if has_table else None
             stack.enter_context(signals(service.post))

@@ -1,9 +1,11 @@
 """`dl-inference status`: ask a running access service or model server what it sees."""
 
+import http
 import http.client
 import json
 import socket
 import time
+import urllib.parse
 from typing import Annotated, Any
 
 import typer
@@ -39,24 +41,52 @@ def ask(admin: str, path: str) -> tuple[int, dict[str, Any]]:
     Raises:
         StatusError: nobody answers there, or not with a document.
     """
+    status, body = _exchange(admin, "GET", path)
+    try:
+        document = json.loads(body)
+    except ValueError as error:
+        raise _lost(admin, path, error) from error
+    if not isinstance(document, dict):
+        raise StatusError(f"{admin} answers HTTP {status}: is it the admin port of an access service?")
+    return status, document
+
+
+def order(admin: str, model: str, action: str) -> int:
+    """Order a `serve` to load, unload or reload a model; return the order's number.
+
+    Raises:
+        StatusError: nobody takes it there.
+    """
+    path = f"/models/{urllib.parse.quote(model, safe='')}/{action}"
+    status, body = _exchange(admin, "POST", path)
+    if status == http.HTTPStatus.ACCEPTED:
+        return int(json.loads(body)["order"])
+    why = body.decode(errors="replace").partition("\n")[0]
+    if status == http.HTTPStatus.NOT_FOUND:
+        why = "it is not the admin port of `dl-inference serve`, which alone loads and unloads models"
+    raise StatusError(f"{admin} does not take the order (HTTP {status}): {why}")
+
+
+def _exchange(admin: str, method: str, path: str) -> tuple[int, bytes]:
     # http.client and not urllib.request: a proxy from the environment has no business here.
     is_unix = admin.startswith("unix:")
     try:
         connection = _UnixConnection(admin[5:]) if is_unix else http.client.HTTPConnection(admin, timeout=TIMEOUT_S)
         try:
-            connection.request("GET", path)
+            # A web page cannot send this header elsewhere: the admin port takes no order without it.
+            connection.request(method, path, headers={"x-dl-inference": "command"})
             response = connection.getresponse()
-            body = response.read()
+            return response.status, response.read()
         finally:
             connection.close()
-        document = json.loads(body)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        remedy = f"is a service running there? Name its admin port: --admin, here {admin}"
-        raise StatusError(f"no {path[1:].partition('/')[0]} from {admin}: {why}; {remedy}") from error
-    if not isinstance(document, dict):
-        raise StatusError(f"{admin} answers HTTP {response.status}: is it the admin port of an access service?")
-    return response.status, document
+        raise _lost(admin, path, error) from error
+
+
+def _lost(admin: str, path: str, error: Exception) -> StatusError:
+    why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    remedy = f"is a service running there? Name its admin port: --admin, here {admin}"
+    return StatusError(f"no {path[1:].partition('/')[0]} from {admin}: {why}; {remedy}")
 
 
 def fetch(admin: str) -> dict[str, Any]:

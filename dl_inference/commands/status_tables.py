@@ -7,7 +7,7 @@ from rich.text import Text
 
 from dl_inference.commands.fitted_table import Column, FittedTable, Row
 
-_STATE_STYLES = {"serving": "green", "loading": "yellow", "replacing": "yellow"}
+_STATE_STYLES = {"serving": "green", "loading": "yellow", "replacing": "yellow", "unloaded": "bright_black"}
 _SOCKET_FOLDER = "/dl-inference-serve-"
 
 
@@ -60,7 +60,7 @@ def folders(status: Mapping[str, Any], before: Mapping[str, Any], seconds: float
             Text("; ".join(_labels(model)) if model else ""),
             Text(", ".join(str(pid) for version in each for pid in version["pids"])),
         )
-        rows.append(Row(cells, bool(folder["reason"]) or folder["state"] != "serving"))
+        rows.append(Row(cells, bool(folder["reason"]) or folder["state"] not in ("serving", "unloaded")))
     for name, model in routed.items():
         state = Text(f"alias of {_split(model.get('split') or ())}")
         rows.append(Row((Text(name), state, Text(), Text(), *_traffic(model, before, seconds), *[Text()] * 4)))

@@ -50,16 +50,22 @@ class ModelsDir:
         """Whether a folder was seen to change that may still be changing: look again soon."""
         return bool(self._candidates)
 
-    def look(self, *, force: bool = False) -> list[Change]:
+    def look(self, *, force: bool = False, at: str | None = None) -> list[Change]:
         """Return the folders that have changed since the last look, and come to rest.
 
         Args:
             force: take every folder as it is now, changed or not.
+            at: look at this one only, and take it as it is now if it has changed.
 
         Raises:
             OSError: the folder of folders cannot be read; what was found before stands.
         """
         names = self._names()
+        if at is not None:
+            if at not in names or (seen := look(self._root / at)) == self._accepted.get(at):
+                return []
+            self._candidates[at] = (seen, 0.0)
+            return [self._change(at, force=False)]
         return [
             self._change(name, force=force)
             for name in sorted(names | self._accepted.keys() | self._candidates.keys())

@@ -62,6 +62,8 @@ class Layout:
         max_load_memory_bytes: most resident memory that it may have until then.
         allow_signature_change: whether a version may take over whose inputs or outputs differ.
         faults: those of the versions that cannot be started as their files are -> why.
+        on_demand: whether the first call that needs it loads it; None: as the command line says.
+        idle_unload_s: when it is unloaded that is loaded on demand; None: as the command line says.
         has_fallback: where the default has never served, the latest of the lower versions that does may stand in.
     """
 
@@ -84,6 +86,8 @@ class Layout:
     max_load_memory_bytes: int | None = None
     allow_signature_change: bool = False
     faults: Mapping[int, tuple[Problem, ...]] = field(default_factory=dict)
+    on_demand: bool | None = None
+    idle_unload_s: int | None = None
     has_fallback: bool = False
 
 
@@ -138,6 +142,8 @@ def inspect(folder: Path, seen: Look) -> Layout:
         max_load_memory_bytes=settings.max_load_memory_bytes,
         allow_signature_change=settings.allow_signature_change,
         faults=found.faults,
+        on_demand=None if settings.load is None else settings.load == "on_demand",
+        idle_unload_s=settings.idle_unload_s,
         has_fallback=settings.named_versions is None,
         **_of_processes(found),
     )
@@ -156,15 +162,8 @@ def _of_processes(found: repository.ModelFolder | saved_models.ModelFolder) -> d
 
 
 _NOT_READ = {
-    *(
-        "versions",
-        "version_policy",
-        "priority",
-        "load_timeout_ms",
-        "max_load_memory_bytes",
-        "allow_signature_change",
-        "golden",
-    ),
+    *("versions", "version_policy", "load_timeout_ms", "max_load_memory_bytes", "allow_signature_change", "golden"),
+    *("load", "idle_unload_s", "priority"),
 }
 """Settings that concern `serve`, or the first moments of a process: where they change, what serves stays."""
 

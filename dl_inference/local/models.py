@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from dl_inference.local.processes import ModelProcess
 from dl_inference.local.quarantine import Quarantine, words
 from dl_inference.local.replica import Replica
 from dl_inference.local.trial import quarantine, refusal
+from dl_inference.local.wanted import Wanted
 
 log = logging.getLogger("serve")
 
@@ -111,15 +112,18 @@ class Model:
         layout: what it asked for when it could last be served; None: it never could, or it is gone.
         problem: why nothing of it can be served as it is now; None when something can.
         groups: oldest first.
+        wanted: whether it is to be loaded.
     """
 
     name: str
     layout: Layout | None = None
     problem: Quarantine | None = None
     groups: list[Group] = field(default_factory=list)
+    wanted: Wanted = field(default_factory=Wanted)
     _default: Group | None = None
     _make: Callable[[int], list[Replica]] = field(default=lambda version: [])
     _hands: WrittenIn = field(default=lambda layout, version: None)
+    _again: Callable[[], None] = field(default=lambda: None)
 
     def want(
         self, layout: Layout, replicas: int, start: Start, hands: WrittenIn = lambda layout, version: None
@@ -132,12 +136,14 @@ class Model:
             start: starts one.
             hands: where the processes of a version say which calls they have.
         """
+        self._again = lambda: self.want(given, replicas, start, hands)
+        given, layout = layout, replace(layout, keys=self.wanted.keys(layout.keys))
         self.layout, self.problem = layout, None
         self._make = lambda version: _replicas(layout, version, layout.instances or replicas, start)
         self._hands = hands
         for group in self.groups:
             group.may_start = layout.keys.get(group.version) == group.key
-        for version in layout.served:
+        for version in layout.served if self.wanted.is_loaded else ():
             self._add(layout, version)
         for group in self.groups:
             for replica in group.replicas:
@@ -150,6 +156,20 @@ class Model:
         log.error("%s: %s", self.name, self.problem.line)
         for group in self.groups:
             group.may_start = False
+
+    def load(self) -> None:
+        """Start what the folder asks for, which was unloaded."""
+        self.wanted.load()
+        self._again()
+
+    def unload(self, because: str) -> None:
+        """Let every process go; the folder stays known."""
+        self.wanted.unload(because)
+
+    def renew(self) -> None:
+        """Load everything anew beside what serves, and also what has failed."""
+        self.wanted.generation += 1
+        self._again()
 
     def drop(self) -> None:
         """The folder is gone."""
@@ -200,6 +220,23 @@ class Model:
         return all(group.ready == len(group.replicas) or group.has_failed for group in wanted)
 
     @property
+    def is_ready(self) -> bool:
+        """Whether it is to be loaded, and answers."""
+        return self.wanted.is_loaded and any(group.ready for group in self._adopted())
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything that the folder asks for serves."""
+        wanted = [group for group in self.groups if self._is_wanted(group)]
+        return bool(wanted) and all(group.is_adopted for group in wanted)
+
+    @property
+    def failure(self) -> str:
+        """Return why something that the folder asks for is kept from calls; empty where nothing is."""
+        failed = [group.quarantine for group in self.groups if group.quarantine and self._is_wanted(group)]
+        return "\n".join(each.line for each in ([self.problem] if self.problem else []) + failed)
+
+    @property
     def reason(self) -> str:
         """Return why the folder is not served as it is now; empty when it is, or is just loading."""
         if self.problem:
@@ -221,13 +258,16 @@ class Model:
         is_loading = any(self._is_wanted(group) and not group.is_adopted for group in self.groups)
         serves = any(group.ready for group in self._adopted())
         state = "serving" if serves else "failed" if self.reason else "loading"
-        if serves and (self.problem or is_loading):
+        if not self.wanted.is_loaded and not self.reason:
+            state = "unloaded"
+        elif serves and (self.problem or is_loading):
             state = "serving the former" if self.reason else "replacing"
         return {
             "name": self.name,
             "kind": self.layout.kind if self.layout else None,
             "state": state,
             "reason": self.reason,
+            "served": [*self.layout.served] if self.layout else [],
             "quarantined": [each.status() for each in self.quarantined],
             "versions": [
                 {
@@ -292,7 +332,7 @@ class Model:
     def _fall_back(self) -> None:
         """Where the default has failed and nothing serves, try the latest of the lower versions that has not."""
         layout = self.layout
-        if layout is None or not layout.has_fallback or self._adopted():
+        if layout is None or not layout.has_fallback or self._adopted() or not self.wanted.is_loaded:
             return
         if all(group.has_failed for group in self.groups if self._is_wanted(group)):
             tried = {group.version for group in self.groups if layout.keys.get(group.version) == group.key}
@@ -303,7 +343,7 @@ class Model:
 
     def _is_wanted(self, group: Group) -> bool:
         layout = self.layout
-        if layout is None or layout.keys.get(group.version) != group.key:
+        if layout is None or not self.wanted.is_loaded or layout.keys.get(group.version) != group.key:
             return False
         return group.version in layout.served or (group.is_fallback and not self._has_default)
 
@@ -332,7 +372,7 @@ class Model:
         return serving[max(serving)] if serving and wanted is not None and wanted.has_failed else None
 
     def _may_leave(self, group: Group) -> bool:
-        if self.layout is None:
+        if self.layout is None or not self.wanted.is_loaded:
             return True
         if self._is_wanted(group):
             return False

@@ -22,7 +22,7 @@ class OneFolder:
         self.path = layout.path
         self._changes = [Change(layout.name, layout, "named by the command")]
 
-    def look(self, *, force: bool = False) -> list[Change]:
+    def look(self, *, force: bool = False, at: str | None = None) -> list[Change]:
         """Return the layout the first time, then nothing."""
         changes, self._changes = self._changes, []
         return changes

@@ -63,6 +63,8 @@ def _model(config: AccessConfig, model: Model, clusters: dict[str, dict[str, Any
         addresses = serving[version].addresses if version in serving else ()
         endpoints = [EndpointConfig(address=address) for address in addresses]
         clusters[name] = cluster(config.cluster_defaults, name, settings, endpoints)
+        if not addresses:
+            clusters[name]["unloaded"] = model.wanted.route(model.name)
         if version in serving and serving[version].is_coming_back:
             clusters[name] |= {**_WHERE_PROCESSES_DIE, "restart_wait_ms": clusters[name]["timeout_ms"]}
         return [{"cluster": name, "weight": 1}]

@@ -24,9 +24,12 @@ from dl_inference.local.folders import Change, ModelsDir
 from dl_inference.local.launch import Launcher
 from dl_inference.local.layout import FolderError
 from dl_inference.local.leaving import Leaving, has_ended
+from dl_inference.local.loads import Loads, Rules, Usage
+from dl_inference.local.memory import Memory
 from dl_inference.local.model_metrics import ModelMetrics
 from dl_inference.local.models import Group, Model
 from dl_inference.local.one_folder import OneFolder
+from dl_inference.local.orders import Orders
 from dl_inference.local.processes import ModelProcess, State
 from dl_inference.local.routes import routing
 from dl_inference.registry.announcing.registration import Announcement
@@ -59,15 +62,18 @@ class LocalService:
         launcher: starts model processes.
         make: makes the data plane from the ProxyConfig document.
         announcement: says in a registry what is served.
+        rules: what is loaded when.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  (what it is put together from)
         self,
         models: Path | OneFolder,
         config: AccessConfig,
         launcher: Launcher,
         make: Callable[[str], DataPlane],
         announcement: Announcement,
+        *,
+        rules: Rules | None = None,
     ) -> None:
         self._config = config
         self._launcher = launcher
@@ -81,6 +87,10 @@ class LocalService:
         self._leaving = Leaving(config.drain_timeout_ms / 1000 + END_S)
         self._released: list[Group] = []
         self._metrics = ModelMetrics()
+        self._orders = Orders(lambda: self.post(Event.CHANGED))
+        rules = rules or Rules()
+        self._budget = rules.memory_budget
+        self._loads = Loads(rules, Memory(launcher.replicas), self._orders)
         self._events = Events()
         self._control = Control(make, log)
         self._watcher = FolderWatcher(lambda: self.post(Event.CHANGED), recursive=True)
@@ -111,6 +121,7 @@ class LocalService:
             return self._end()
         finally:
             self._watcher.stop()
+            self._orders.stop()
             self._announcement.close()
             for process in self._processes():
                 process.kill()
@@ -142,12 +153,13 @@ class LocalService:
 
     def _is_busy(self) -> bool:
         starting = any(replica.is_starting for group in self._groups() for replica in group.replicas)
-        return starting or self._folders.is_settling or bool(self._leaving.processes)
+        return starting or self._folders.is_settling or bool(self._leaving.processes) or self._loads.is_busy
 
-    def _look(self, *, force: bool) -> None:
-        self._looked_at = time.monotonic()
+    def _look(self, *, force: bool = False, at: str | None = None) -> None:
+        if at is None:
+            self._looked_at = time.monotonic()
         try:
-            changes = self._folders.look(force=force)
+            changes = self._folders.look(force=force, at=at)
         except OSError as error:
             text = f"{self._models_dir} cannot be read: {error.strerror}; what was found before stands"
             if text != self._unreadable:
@@ -172,6 +184,8 @@ class LocalService:
         else:
             versions = ", ".join(map(str, found.served))
             log.info("%s (%s): %s, version %s", name, because, found.kind, versions)
+            if self._may_load:
+                self._loads.meet(model, found, self._models.values())
             model.want(found, self._launcher.replicas, self._launcher.start, self._launcher.hands)
 
     def _step(self) -> None:
@@ -187,14 +201,33 @@ class LocalService:
         layouts = [model.layout for model in self._models.values() if model.layout is not None]
         self._launcher.wanted = sum(map(self._launcher.wanted_by, layouts))
         self._launcher.step({*kinds.values()}, self._processes())
+        self._take_orders()
         for name, model in self._models.items():
             kind = kinds.get(name)
             model.step(lambda kind=kind: self._launcher.may_start(kind, self._processes()))  # type: ignore[misc]
+        self._judge()
+        for model in self._models.values():
             self._released += model.release()
         self._models = {
             name: model for name, model in self._models.items() if model.layout or model.problem or model.groups
         }
         self._withdrawn = {name: gone_at for name, gone_at in self._withdrawn.items() if name in self._models}
+
+    def _take_orders(self) -> None:
+        for order in self._orders.taken():
+            if order.action in ("load", "reload"):  # what was put there just now is meant
+                self._look(at=order.model)
+            self._loads.take(order, self._models)
+
+    def _judge(self) -> None:
+        usage: Usage = self._control.plane.usage() if self._control.is_started and self._may_load else ()
+        ending = [process for group in self._released for each in group.replicas for process in each.processes]
+        self._loads.step(self._models, usage, [*self._leaving.processes, *ending])
+
+    @property
+    def _may_load(self) -> bool:
+        """Whether models may be loaded and unloaded: not the only one that there is to serve."""
+        return not self._must_serve
 
     # --- the data plane
 
@@ -202,7 +235,9 @@ class LocalService:
         reason = "\n".join(model.reason for model in self._models.values())
         if self._must_serve and reason:
             raise StartError(reason)
-        addresses = self._control.start(state.process(self._config))
+        addresses = self._control.start({**state.process(self._config), "owns_models": self._may_load})
+        if self._may_load:
+            self._orders.follow(self._control.plane)
         self._announcement.open(addresses)
         self._apply()
         log.info("%s", ready(addresses, self._config.admin))
@@ -211,6 +246,8 @@ class LocalService:
         routes = routing(self._config, self._models.values())
         self._control.warn(routes.warnings)
         is_applied = self._control.apply(routes.state)
+        if is_applied and self._loads.is_busy:
+            self._loads.settle(self._models, self._control.plane.usage())
         self._control.show(self._status())
         self._control.show_metrics(self._metrics.text(self._models.values()))
         self._control.listen()
@@ -226,13 +263,18 @@ class LocalService:
         for model in self._models.values():
             gone += model.retire()
         for process in gone:
-            self._leaving.add(process)
+            if process.state is State.STARTING:  # no call is in it
+                process.kill()
+            else:
+                self._leaving.add(process)
 
     def _status(self) -> dict[str, Any]:
         """Return what /status shows under `control`."""
         return {
             **self._control.bound,
-            "folders": [model.status() for _, model in sorted(self._models.items())],
+            "folders": [{**each.status(), **self._loads.status(each)} for _, each in sorted(self._models.items())],
+            "memory_budget": self._budget,
+            "orders": self._orders.status(),
             "refused": self._control.refused,
             "warnings": [*([self._unreadable] if self._unreadable else []), *self._control.warnings],
         }
@@ -247,6 +289,7 @@ class LocalService:
     def _end(self) -> bool:
         """Drain: first the access service, whose calls the processes still answer, then the processes."""
         is_clean = True
+        self._orders.stop()
         if self._control.is_started:
             if not self._say_goodbye():
                 return False

@@ -89,6 +89,17 @@ class CommonSettings(BaseModel):
     max_load_memory_bytes: int | None = Field(
         default=None, gt=0, description="Most resident memory of a process until it is ready; default: what there is."
     )
+    load: Literal["at_start", "on_demand"] | None = Field(
+        default=None,
+        description="Under `serve`: load the model at the start, or by the first call that needs it; default: as "
+        "`serve` is told, else at_start.",
+    )
+    idle_unload_s: int | None = Field(
+        default=None,
+        gt=0,
+        description="Under `serve`: a model that is loaded on demand is unloaded when no call has needed it for this "
+        "time, s; default: as `serve` is told, else never.",
+    )
     load_reports: bool = Field(
         default=True, description="Say in the trailers of each call how loaded the model is: docs/health.md."
     )

@@ -15,9 +15,11 @@ from access.config.sections import AccessConfig
 from access.errors import StartError
 from access.plane import Event
 from dl_inference.local.layout import Layout
+from dl_inference.local.one_folder import OneFolder, layout_of
 from dl_inference.local.processes import State
 from dl_inference.local.service import LocalService
 from dl_inference.registry.announcing.registration import Announcement
+from dl_inference.serving.options import ServeOptions
 from dl_inference.serving.report import Report
 
 
@@ -179,3 +181,32 @@ def test_a_second_signal_stops_at_once(served):
 
     assert not served.run(meanwhile)
     assert served.plane.steps[-1] == "stop"
+
+
+def test_an_order_wakes_the_loop_and_is_answered_when_the_routes_are_those_that_follow(served, monkeypatch):
+    plane = served.plane
+
+    def order() -> None:
+        plane.until(lambda: plane.states)
+        monkeypatch.setattr("dl_inference.local.service.LOOK_S", 10 * LIMIT_S)
+        plane.orders.put((7, "unload", "digits"))
+        plane.until(lambda: 7 in plane.answers)
+        assert plane.answers[7] == ("", "")
+        assert plane.addresses == {"digits@1": []}
+        assert plane.states[-1]["clusters"][0]["unloaded"]["on_demand"] is False
+        plane.orders.put((8, "load", "digits"))
+        plane.until(lambda: 8 in plane.answers)
+        assert plane.addresses == {"digits@1": [served.launcher.started[-1].address]}
+
+    assert served.run(order)
+    assert len(served.launcher.started) == 2
+
+
+def test_the_only_model_there_is_to_serve_is_loaded_at_the_start_whatever_it_says(served, tmp_path: Path):
+    folder = write_model(tmp_path / "alone", "1", load="on_demand", idle_unload_s=1)
+    layout, _ = layout_of(ServeOptions(model_dir=folder, listen=("127.0.0.1:8500",)))
+    served.service = LocalService(
+        OneFolder(layout), AccessConfig(), served.launcher, lambda document: served.plane, Announcement(None, "test")
+    )
+    assert served.run(lambda: served.plane.until(lambda: served.plane.states))
+    assert [process.label for process in served.launcher.started] == ["alone@1/0"]

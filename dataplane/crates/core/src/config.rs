@@ -21,6 +21,8 @@ pub struct ProxyConfig {
     pub expose_endpoints: bool,
     /// Forward methods of kind `admin`.
     pub admin_methods: bool,
+    /// The models are the control plane's own: it takes orders to load and unload them.
+    pub owns_models: bool,
     /// File that gets one JSON line per call; `-` is standard output; none when null.
     pub access_log: Option<String>,
     /// Bounds of the histograms in /metrics, as near as may be; ascending.
@@ -134,6 +136,8 @@ pub struct ClusterConfig {
     pub priority: Option<String>,
     /// How long a call may wait where no endpoint is left for it and another one is being started; 0 = not at all.
     pub restart_wait_ms: u64,
+    /// The model is known and has no endpoint, because it is not loaded.
+    pub unloaded: Option<UnloadedConfig>,
     /// A stream with no message either way for this time ends.
     pub stream_idle_timeout_ms: u64,
     /// Attempts of one call, the first included; at least 1.
@@ -157,6 +161,28 @@ pub struct ClusterConfig {
     pub retry_budget_per_second: f64,
     /// Most tokens, and how many there are at the start.
     pub retry_budget_cap: f64,
+}
+
+/// A model that is not loaded.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnloadedConfig {
+    pub model: String,
+    /// A call makes the control plane load it, and waits for that.
+    pub on_demand: bool,
+    /// Why it was not loaded when that was tried last.
+    pub refusal: Option<RefusalConfig>,
+    /// How often that was refused so far: a call that waits hears of what comes after it.
+    pub refusals: u64,
+}
+
+/// Why a model was not loaded.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefusalConfig {
+    pub text: String,
+    /// It does not fit into the memory budget.
+    pub is_memory: bool,
 }
 
 /// Calls of grpc.health.v1 to endpoints.

@@ -24,6 +24,8 @@ pub enum ErrorKind {
     Denied,
     TooManyHops,
     NoEndpoints,
+    ModelUnloaded,
+    MemoryBudget,
     Draining,
     DeadlineExceeded,
     ConnectFailed,

@@ -26,10 +26,12 @@ mod testing;
 mod worker;
 
 pub use balance::NAMES as POLICIES;
+pub use code::Code;
 pub use config::{ProxyConfig, StateConfig};
 pub use error::{Row as ErrorRow, TABLE as ERRORS};
 pub use notice::Notice;
 pub use program::{Control, ModelServer, Proxy};
+pub use proxy::orders::{Done, Order};
 
 /// What the simulator runs in virtual time: the balancing of the request path.
 pub mod balancing {

@@ -13,7 +13,7 @@ const DESCRIPTORS: &[u8] = include_bytes!("../../../../dl_inference/_wire.binpb"
 /// A whole configuration, as the control plane writes it; and a whole state.
 static CONFIG: LazyLock<Value> = LazyLock::new(|| {
     json!({
-        "listen": ["127.0.0.1:0"], "admin": null, "workers": 1, "expose_endpoints": false, "admin_methods": false,
+        "listen": ["127.0.0.1:0"], "admin": null, "workers": 1, "expose_endpoints": false, "admin_methods": false, "owns_models": false,
         "access_log": null, "latency_buckets_ms": [1.0, 10.0],
         "limits": {
             "max_message_bytes": 1 << 20, "max_metadata_bytes": 65536, "max_metadata_fields": 128, "max_streams": 100,
@@ -62,7 +62,7 @@ fn cluster(name: &str) -> Value {
         "idempotent": true, "hedge": false, "hedge_budget_ratio": 0.05,
         "health_check": {"enabled": true, "interval_ms": 5000, "timeout_ms": 1000, "service": ""},
         "retry_codes": ["UNAVAILABLE"], "failure_codes": {"tfs": ["INTERNAL"], "seldon": [], "oip": []},
-        "max_in_flight": 10, "retry_budget_ratio": 0.2, "retry_budget_per_second": 10.0, "retry_budget_cap": 100.0, "restart_wait_ms": 0,
+        "max_in_flight": 10, "retry_budget_ratio": 0.2, "retry_budget_per_second": 10.0, "retry_budget_cap": 100.0, "restart_wait_ms": 0, "unloaded": null,
     })
 }
 

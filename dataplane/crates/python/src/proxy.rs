@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dl_core::{Control, Proxy as Core, ProxyConfig, StateConfig};
+use dl_core::{Code, Control, Proxy as Core, ProxyConfig, StateConfig};
 use pyo3::prelude::*;
 
 use crate::{lines, native};
@@ -43,6 +43,34 @@ impl Proxy {
 
     fn show_metrics(&self, text: String) {
         self.control.show_metrics(text);
+    }
+
+    fn next_order(&self, py: Python<'_>, limit_ms: u64) -> Option<(u64, &'static str, String)> {
+        let limit = Duration::from_millis(limit_ms);
+        let order = py.detach(|| self.control.next_order(limit))?;
+        Some((order.id, order.action.name(), order.model))
+    }
+
+    #[pyo3(signature = (id, code = "", text = ""))]
+    fn answer_order(&self, id: u64, code: &str, text: &str) -> PyResult<()> {
+        let done = match code {
+            "" => Ok(()),
+            _ => {
+                let known = Code::from_name(code).ok_or_else(|| format!("no code {code}"));
+                Err((native(known)?, text.to_owned()))
+            }
+        };
+        self.control.answer_order(id, done);
+        Ok(())
+    }
+
+    fn usage(&self, py: Python<'_>) -> Vec<(String, Option<f64>, usize, bool)> {
+        let rows = py.detach(|| self.control.usage()).into_iter();
+        rows.map(|it| {
+            let unused_s = it.unused_for.map(|time| time.as_secs_f64());
+            (it.cluster, unused_s, it.in_flight, it.is_live)
+        })
+        .collect()
     }
 
     fn count_reload(&self, py: Python<'_>, source: &str, ok: bool) {

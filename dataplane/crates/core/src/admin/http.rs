@@ -1,5 +1,5 @@
 //! The HTTP/1 admin port: one thread with a runtime of its own, so that it answers while the workers are
-//! busy, and a large page of metrics holds up no call. Read-only; what the pages say comes from
+//! busy, and a large page of metrics holds up no call. Read-only but for orders to load models; what the pages say comes from
 //! [`AdminPages`]. It has no authentication, which is why it is bound to loopback unless configured.
 
 use std::convert::Infallible;
@@ -53,10 +53,25 @@ pub trait AdminPages: Send + Sync {
     fn calls_json(&self, _request_id: Option<&str>) -> Option<Result<String, String>> {
         None
     }
+    /// Take an order: to load, unload or reload a model. None where there is nothing to order.
+    fn order(&self, _action: &str, _model: &str) -> Option<Ordered> {
+        None
+    }
     /// What else a reader of /ready should know, one line each; it changes nothing.
     fn remarks(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// What became of an order.
+#[derive(Clone, Copy, Debug)]
+pub enum Ordered {
+    /// It is under way; /status tells by this number what came of it.
+    Given(u64),
+    /// Too many wait.
+    Crowded,
+    /// The port may be reached by others, who may only read.
+    Denied,
 }
 
 /// The running admin port; stops when dropped.

@@ -14,7 +14,7 @@ mod view;
 
 pub use exposition::Buckets;
 use exposition::{Exposition, Kind};
-pub use view::{ClusterView, EndpointView, MetricsView, QuarantineView, SourceView};
+pub use view::{ClusterView, EndpointView, LoadedView, MetricsView, QuarantineView, SourceView};
 
 /// Write the page of /metrics.
 pub fn render(view: &MetricsView<'_>) -> String {
@@ -27,6 +27,7 @@ pub fn render(view: &MetricsView<'_>) -> String {
     clusters(&mut page, view);
     sources(&mut page, view);
     quarantined(&mut page, view);
+    loaded(&mut page, view);
     process_counters(&mut page, view);
     process_gauges(&mut page, view);
     process::write(&mut page);
@@ -323,6 +324,50 @@ fn quarantined(page: &mut Exposition, view: &MetricsView<'_>) {
             ("step", &*each.step),
         ];
         family.sample(&labels, 1);
+    }
+}
+
+fn loaded(page: &mut Exposition, view: &MetricsView<'_>) {
+    let mut by_model = |name, kind, help, value: fn(&LoadedView) -> u64| {
+        let mut family = page.family(name, kind, help);
+        for each in &view.loaded {
+            family.sample(&[("model", &*each.model)], value(each));
+        }
+    };
+    by_model(
+        "dl_model_loads_total",
+        Kind::Counter,
+        "How often a model of `serve` was loaded: its default version became ready.",
+        |each| each.loads,
+    );
+    by_model(
+        "dl_model_unloads_total",
+        Kind::Counter,
+        "How often a model of `serve` was unloaded: asked for, idle, or for others within the memory budget.",
+        |each| each.unloads,
+    );
+    by_model(
+        "dl_model_memory_bytes",
+        Kind::Gauge,
+        "Resident memory of a model's processes.",
+        |each| each.memory_bytes,
+    );
+    let mut family = page.family(
+        "dl_memory_budget_bytes",
+        Kind::Gauge,
+        "What `memory_budget` allows the model processes together.",
+    );
+    if let Some(bytes) = view.memory_budget {
+        family.sample(&[], bytes);
+    }
+    let waits = view.process.cold_waits.snapshot();
+    let mut family = page.family(
+        "dl_cold_wait_seconds",
+        Kind::Histogram,
+        "How long calls waited for their model to be loaded, whether it was or not.",
+    );
+    if waits.count() > 0 {
+        family.histogram(&[], &waits, &view.buckets);
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Row {
 }
 
 /// Every kind, each at its number.
-pub const TABLE: [Row; 25] = [
+pub const TABLE: [Row; 27] = [
     Row {
         kind: ErrorKind::UnknownMethod,
         name: "unknown_method",
@@ -165,6 +165,27 @@ pub const TABLE: [Row; 25] = [
         meaning: "no endpoint of the cluster is live; while one has not been tried yet, the call waits up to \
                   `limits.connect_timeout_ms` first",
         remedy: "`dl-inference status` shows which endpoints are down; the caller may retry",
+    },
+    Row {
+        kind: ErrorKind::ModelUnloaded,
+        name: "model_unloaded",
+        code: Code::NotFound,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "the model is known and not loaded: somebody has unloaded it, or it is loaded on demand, and the call asks \
+                  only whether it is ready. Only under `serve`",
+        remedy: "load it: `dl-inference models load MODEL`; `dl-inference models ls` shows the state of each",
+    },
+    Row {
+        kind: ErrorKind::MemoryBudget,
+        name: "memory_budget",
+        code: Code::ResourceExhausted,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "the call's model is to be loaded on demand, and does not fit into `--memory-budget` beside the models \
+                  that may not be unloaded, as calls are in flight in them or they are loaded from the start",
+        remedy: "try again later, raise the budget, or unload another model: `dl-inference models ls` shows the memory of \
+                 each",
     },
     Row {
         kind: ErrorKind::Draining,

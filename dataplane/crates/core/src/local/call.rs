@@ -79,7 +79,7 @@ impl LocalCall {
     }
 
     /// Run a handler within the caller's deadline, and finish with what it returns.
-    pub(super) async fn run<F>(mut self, handler: F) -> Code
+    pub async fn run<F>(mut self, handler: F) -> Code
     where
         F: AsyncFnOnce(&mut Self) -> Result<(), Status>,
     {
@@ -96,7 +96,7 @@ impl LocalCall {
 
     /// The message of a request that has one. Whether it ends behind it is not waited for: whoever asks for health gets
     /// an answer.
-    pub(super) async fn only(&mut self) -> Result<Bytes, Status> {
+    pub async fn only(&mut self) -> Result<Bytes, Status> {
         let no_message = || Error::new(ErrorKind::BadRequest, "the request has no message").into();
         self.next().await?.ok_or_else(no_message)
     }
@@ -115,7 +115,7 @@ impl LocalCall {
     }
 
     /// Send a message that consists of two parts, as far as the caller takes it; `tail` is not copied.
-    pub(super) async fn send(&mut self, head: &[u8], tail: Bytes) -> Result<(), Status> {
+    pub async fn send(&mut self, head: &[u8], tail: Bytes) -> Result<(), Status> {
         let Ok(length) = u32::try_from(head.len() + tail.len()) else {
             // gRPC cannot frame it.
             return Err(Status::internal());

@@ -28,6 +28,8 @@ impl AdminPages for Pages {
             clusters: Vec::new(),
             sources: Vec::new(),
             quarantined: Vec::new(),
+            loaded: Vec::new(),
+            memory_budget: None,
             connections: self.0.server.limiter.count() as u64,
             held_bytes: self.0.held.bytes() as u64,
             draining: self.0.is_draining(),

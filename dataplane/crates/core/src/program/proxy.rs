@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::task::spawn_local;
 
 use super::proxy_pages as pages;
-use crate::admin::http::{AdminPages, AdminServer};
+use crate::admin::http::{AdminPages, AdminServer, Ordered};
 use crate::config::{ProxyConfig, StateConfig};
 use crate::local::reflection::Reflection;
 use crate::net::connection::Service;
@@ -20,6 +20,7 @@ use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
 use crate::proxy::handle::handle;
 use crate::proxy::local;
+use crate::proxy::orders::{Action, Done, Order};
 use crate::proxy::state::Shared;
 use crate::proxy::worker::Worker;
 
@@ -36,6 +37,15 @@ pub struct Proxy {
 #[derive(Clone)]
 pub struct Control {
     shared: Arc<Shared>,
+}
+
+/// How a cluster is used.
+pub struct Usage {
+    pub cluster: String,
+    /// How long ago a call came that needs the model, if any did.
+    pub unused_for: Option<Duration>,
+    pub in_flight: usize,
+    pub is_live: bool,
 }
 
 /// Gives each call of a worker to a task of its own.
@@ -120,6 +130,7 @@ impl Proxy {
     /// Close the listeners, say GOAWAY, and wait for the calls in flight. True when all ended within `limit`, and before
     /// the process was told to stop at once.
     pub fn drain(&self, limit: Duration) -> bool {
+        self.shared.orders.close();
         self.shared.server.drain.begin();
         self.shared.health.bump();
         let serving = self.serving.as_ref();
@@ -150,6 +161,7 @@ impl Drop for Proxy {
 impl Control {
     /// Say that everything is to end now; a drain that goes on ends, too.
     pub fn stop(&self) {
+        self.shared.orders.close();
         self.shared.server.drain.advance(Phase::Stopped);
     }
 
@@ -177,6 +189,30 @@ impl Control {
         notices
     }
 
+    /// The next order of a caller's for the control plane; none after `limit`, or at the end.
+    pub fn next_order(&self, limit: Duration) -> Option<Order> {
+        self.shared.orders.next(limit)
+    }
+
+    /// Tell whoever gave an order what came of it.
+    pub fn answer_order(&self, id: u64, done: Done) {
+        self.shared.orders.answer(id, done);
+    }
+
+    /// How each cluster is used.
+    pub fn usage(&self) -> Vec<Usage> {
+        let state = self.shared.state.load();
+        let clusters = state.clusters.iter();
+        clusters
+            .map(|cluster| Usage {
+                cluster: cluster.name.to_string(),
+                unused_for: cluster.unused_for(),
+                in_flight: cluster.in_flight.count(),
+                is_live: cluster.is_live(),
+            })
+            .collect()
+    }
+
     /// Count one reload of a configuration or discovery source.
     pub fn count_reload(&self, source: &str, ok: bool) {
         self.shared.server.stats.count_reload(source, ok);
@@ -198,6 +234,21 @@ impl AdminPages for Control {
         let recorder = &self.shared.recorder;
         let found = request_id.map_or_else(|| Ok(recorder.held()), |id| recorder.find(id));
         Some(found.map(|it| it.to_string()).map_err(|it| it.to_string()))
+    }
+
+    fn order(&self, action: &str, model: &str) -> Option<Ordered> {
+        let config = &self.shared.config;
+        let action = Action::from_name(action).filter(|_| config.owns_models)?;
+        // Whoever reaches a port of the machine itself may do more than read.
+        let is_local = |admin: &String| {
+            let address = admin.parse::<std::net::SocketAddr>();
+            admin.starts_with("unix:") || address.is_ok_and(|it| it.ip().is_loopback())
+        };
+        if !config.admin_methods && !self.shared.server.admin.get().is_some_and(is_local) {
+            return Some(Ordered::Denied);
+        }
+        let given = self.shared.orders.give(action, model);
+        Some(given.map_or(Ordered::Crowded, Ordered::Given))
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::admin::metrics::{
-    Buckets, ClusterView, EndpointView, MetricsView, QuarantineView, SourceView, render,
+    Buckets, ClusterView, EndpointView, LoadedView, MetricsView, QuarantineView, SourceView, render,
 };
 use crate::balance::{Health, Nanos, Reason, State, View};
 use crate::code::Code;
@@ -87,6 +87,19 @@ fn quarantined(control: &Value) -> Vec<QuarantineView> {
     found.into_iter().collect()
 }
 
+/// What was loaded and unloaded, in what the control plane says.
+fn loaded(control: &Value) -> Vec<LoadedView> {
+    let folders = control["folders"].as_array().into_iter().flatten();
+    folders
+        .map(|folder| LoadedView {
+            model: folder["name"].as_str().unwrap_or_default().to_owned(),
+            loads: folder["loads"].as_u64().unwrap_or_default(),
+            unloads: folder["unloads"].as_u64().unwrap_or_default(),
+            memory_bytes: folder["memory_bytes"].as_u64().unwrap_or_default(),
+        })
+        .collect()
+}
+
 /// The page of /metrics.
 pub fn metrics(shared: &Shared) -> String {
     let control = shared.control_status();
@@ -143,6 +156,8 @@ pub fn metrics(shared: &Shared) -> String {
         clusters: clusters.collect(),
         sources: sources(&control),
         quarantined: quarantined(&control),
+        loaded: loaded(&control),
+        memory_budget: control["memory_budget"].as_u64(),
         connections: shared.server.limiter.count() as u64,
         held_bytes: shared.held.bytes() as u64,
         draining: shared.server.drain.phase() != Phase::Running,

@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -16,12 +16,14 @@ use super::affinity::stable_hash;
 use super::budget::RetryBudget;
 use super::health::{Reported, Source};
 use super::loaded::Loaded;
+use super::not_loaded;
 use super::settings::Settings;
 use crate::balance::{
     self, Ask, Balancer, Done, Entry, Health, Nanos, Outcome, Picked, Refusal, State, View,
 };
 use crate::call::limit::InFlight;
 use crate::config::HealthCheckConfig;
+use crate::error::Error;
 use crate::grpc::load_report::LoadReport;
 use crate::local::health::Changes;
 use crate::stats::{ClusterStats, EndpointStats};
@@ -30,6 +32,8 @@ use crate::stats::{ClusterStats, EndpointStats};
 const MOST_HEDGES: f64 = 20.0;
 /// Calls that may wait for a cluster's first connection.
 const MAX_WAITING: usize = 1024;
+/// How precisely is known when a call came last.
+const USED_NANOS: u64 = 100_000_000;
 
 /// One cluster. It lives across reloads, so that statistics, learned weights and calls in flight survive them.
 pub struct Cluster {
@@ -47,6 +51,8 @@ pub struct Cluster {
     order: RandomState,
     /// Where the balancer's time begins.
     started: Instant,
+    /// When a call came last that needed the model, on that clock; 0 when none ever did.
+    used: AtomicU64,
     /// The process's; an endpoint's liveness is the health of models.
     health: Arc<Changes>,
 }
@@ -135,6 +141,7 @@ impl Cluster {
             waiting: InFlight::default(),
             order,
             started: Instant::from_std(started),
+            used: AtomicU64::new(0),
             health,
         })
     }
@@ -396,6 +403,43 @@ impl Cluster {
             let changed = self.changed.notified();
             if self.has_untried(tried) {
                 return true;
+            }
+            changed.await;
+        }
+    }
+
+    /// Note that a call has come that needs the model.
+    pub fn used(&self, at: Instant) {
+        let (last, now) = (self.used.load(Ordering::Relaxed), self.nanos(at).max(1));
+        // Not each time: what all threads write, none has in its cache.
+        if last == 0 || now >= last + USED_NANOS {
+            self.used.store(now, Ordering::Relaxed);
+        }
+    }
+
+    /// How long ago a call came that needs the model; none when none ever did.
+    pub fn unused_for(&self) -> Option<Duration> {
+        let used = self.used.load(Ordering::Relaxed);
+        (used > 0).then(|| Duration::from_nanos(self.now().saturating_sub(used)))
+    }
+
+    /// Wait until the model is loaded and one of its endpoints may be picked.
+    ///
+    /// # Errors
+    /// It is not going to be: more often than `refusals` times loading it was refused; or too many calls wait.
+    pub async fn wait_loaded(&self, refusals: u64) -> Result<(), Error> {
+        let Some(_waiting) = self.waiting.acquire(MAX_WAITING) else {
+            return Err(not_loaded::crowded(MAX_WAITING));
+        };
+        loop {
+            let changed = self.changed.notified();
+            if self.is_live() {
+                return Ok(());
+            }
+            if let Some(now) = &self.settings.load().config.unloaded
+                && let Some(refusal) = now.refusal.as_ref().filter(|_| now.refusals > refusals)
+            {
+                return Err(not_loaded::refused(&now.model, refusal));
             }
             changed.await;
         }

@@ -21,6 +21,7 @@ use super::hops;
 use super::listing::Listing;
 use super::local;
 use super::method::{self, Kind, Streaming};
+use super::repository;
 use super::settings::Settings;
 use super::verdict::{Last, Next};
 use super::worker::{SeenState, Worker};
@@ -49,6 +50,13 @@ pub async fn handle(
         responder.tell_attempts(0, None);
         return responder.fail(&error.into());
     };
+    if worker.shared.config.owns_models && repository::is_mine(method) {
+        let code = repository::serve(&worker, method, &head.headers, body, responder).await;
+        if code == Code::Cancelled {
+            stream.reset_before_headers();
+        }
+        return;
+    }
     if method.kind == Kind::Local {
         let code = local::serve(&worker, method, &head.headers, body, responder).await;
         if code == Code::Cancelled {
@@ -184,6 +192,9 @@ impl Call {
                     cluster.hedge_budget.request();
                 }
             }
+            if self.is_use() {
+                cluster.used(self.started);
+            }
             self.record.cluster = Some(cluster.clone());
             self.affinity = self.affinity(settings, clock).await?;
             let last = match self.attempts(&share, clock).await {
@@ -294,6 +305,9 @@ impl Call {
             Err(Refusal::NoneLive) => {}
             picked => return self.picked(cluster, picked),
         }
+        if let Some(unloaded) = &share.settings.config.unloaded {
+            return self.pick_unloaded(share, unloaded, clock).await;
+        }
         let worker = self.worker.clone();
         let limit = Duration::from_millis(worker.shared.config.upstream.connect_timeout_ms);
         let other = self.split.as_ref().and_then(|split| split.another(cluster));
@@ -322,7 +336,7 @@ impl Call {
     }
 
     /// What it means for the call that there is no endpoint for it.
-    fn picked(
+    pub fn picked(
         &mut self,
         cluster: &Cluster,
         picked: Result<Lease, Refusal>,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderMap;
 use rustc_hash::FxHashSet;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::method::{self, Kind, Method};
@@ -74,11 +75,13 @@ impl Inventory for View {
         shared.is_some_and(|shared| shared.ready().is_ok())
     }
 
-    /// Every routed model, by its own name: with each version that has a route, else without one.
+    /// Every routed model, by its own name: with each version that has a route, else without one. Then the folders of
+    /// which no model could be made.
     fn models(&self) -> Vec<ModelIndex> {
         let Some(shared) = self.shared.upgrade() else {
             return Vec::new();
         };
+        let control = shared.control_status();
         let state = shared.state.load();
         let mut entries = Vec::new();
         let models = state.routes.models.values();
@@ -88,8 +91,14 @@ impl Inventory for View {
                 splits.extend(model.split.iter().map(|split| ("", split)));
             }
             for (version, split) in splits {
-                let reason = (!split.is_live()).then_some("no live endpoint");
-                entries.push(oip::entry(&model.name, version, reason));
+                let reason = (!split.is_live()).then(|| why_not(&control, &model.name, version));
+                entries.push(oip::entry(&model.name, version, reason.as_deref()));
+            }
+        }
+        for folder in folders(&control) {
+            let name = folder["name"].as_str().unwrap_or_default();
+            if !state.routes.models.contains_key(name) {
+                entries.push(oip::entry(name, "", Some(&why_not(&control, name, ""))));
             }
         }
         entries
@@ -153,6 +162,33 @@ fn is_service(name: &str) -> bool {
     method::all()
         .iter()
         .any(|method| method.kind != Kind::Local && of_service(method))
+}
+
+/// What the control plane says of the model folders; none where the models are not its own.
+fn folders(control: &Value) -> impl Iterator<Item = &Value> {
+    control["folders"].as_array().into_iter().flatten()
+}
+
+/// Why a version has no live endpoint, as far as the control plane knows.
+fn why_not(control: &Value, name: &str, version: &str) -> String {
+    let unknown = || "no live endpoint".to_owned();
+    let Some(folder) = folders(control).find(|folder| folder["name"] == name) else {
+        return unknown();
+    };
+    let mut quarantined = folder["quarantined"].as_array().into_iter().flatten();
+    let of_version = |row: &&Value| {
+        row["version"].is_null()
+            || row["version"].as_u64().map(|it| it.to_string()).as_deref() == Some(version)
+    };
+    if let Some(row) = quarantined.find(of_version) {
+        let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+        return format!("{}: {}; {}", text("step"), text("reason"), text("remedy"));
+    }
+    match folder["away"].as_str() {
+        Some(away) if !away.is_empty() => format!("not loaded: {away}"),
+        _ if folder["state"] == "loading" => "loading".to_owned(),
+        _ => unknown(),
+    }
 }
 
 fn is_live(model: &Model) -> bool {

@@ -12,6 +12,7 @@ use super::access_log::AccessLog;
 use super::address::Address;
 use super::cluster::Cluster;
 use super::method;
+use super::orders::Orders;
 use super::pool::turns::Turns;
 use super::recorder::Recorder;
 use super::route::{Model, Routes};
@@ -55,6 +56,8 @@ pub struct Shared {
     pub watch: Watch,
     pub access_log: Option<AccessLog>,
     pub recorder: Recorder,
+    /// What callers ask of the control plane.
+    pub orders: Orders,
     /// Shown under `control` in /status.
     control_status: Mutex<serde_json::Value>,
     /// States applied so far.
@@ -94,6 +97,7 @@ impl Shared {
         Ok(Self {
             access_log,
             recorder: Recorder::default(),
+            orders: Orders::default(),
             config,
             server,
             state: ArcSwap::default(),

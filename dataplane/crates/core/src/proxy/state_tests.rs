@@ -15,7 +15,7 @@ pub(crate) fn shared() -> Shared {
         "max_connections_per_endpoint": 1, "keepalive_ms": 0, "keepalive_timeout_ms": 0,
     });
     let config = json!({
-        "listen": ["127.0.0.1:0"], "admin": null, "workers": 1, "expose_endpoints": false, "admin_methods": false,
+        "listen": ["127.0.0.1:0"], "admin": null, "workers": 1, "expose_endpoints": false, "admin_methods": false, "owns_models": false,
         "access_log": null, "latency_buckets_ms": [1.0], "limits": crate::testing::limits(), "upstream": upstream,
     });
     let config = serde_json::from_value(config).expect("a whole configuration");
@@ -33,7 +33,7 @@ fn cluster(name: &str, endpoints: &[(&str, u32)]) -> Value {
         "health_check": {"enabled": true, "interval_ms": 5000, "timeout_ms": 1000, "service": ""},
         "stream_idle_timeout_ms": 1000, "max_attempts": 2, "idempotent": true, "hedge": false, "hedge_budget_ratio": 0.05, "retry_codes": ["UNAVAILABLE"],
         "failure_codes": {"tfs": [], "seldon": [], "oip": []}, "max_in_flight": 10, "retry_budget_ratio": 0.2,
-        "retry_budget_per_second": 10.0, "retry_budget_cap": 100.0, "restart_wait_ms": 0,
+        "retry_budget_per_second": 10.0, "retry_budget_cap": 100.0, "restart_wait_ms": 0, "unloaded": null,
         "compare_in_flight": true, "avoid_slow": true, "eject": true, "admit_by_deadline": true,
         "use_load_reports": true, "slow_start_ms": 3000, "slow_start_new_ms": 10_000,
         "max_in_flight_per_endpoint": null,

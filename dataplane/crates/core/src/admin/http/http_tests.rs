@@ -27,6 +27,13 @@ impl AdminPages for Pages {
             Err("draining".to_owned())
         }
     }
+    fn order(&self, action: &str, model: &str) -> Option<Ordered> {
+        match (action, model) {
+            ("load", "a b") => Some(Ordered::Given(7)),
+            ("unload", _) => Some(Ordered::Denied),
+            _ => None,
+        }
+    }
     fn remarks(&self) -> Vec<String> {
         let lines = ["source a is gone".to_owned(), "source b, too".to_owned()];
         lines
@@ -138,6 +145,30 @@ fn other_pages_are_404_and_other_methods_405() {
         head.starts_with("http/1.1 405 ") && head.contains("allow: get, head\r\n"),
         "{head}"
     );
+}
+
+#[test]
+fn an_order_is_taken_only_as_a_post_with_the_header_that_web_pages_cannot_send() {
+    let (address, _server, _) = start();
+    let post = |path: &str, header: &str| {
+        let request = format!("{path} HTTP/1.1\r\n{header}: x\r\nx-rest:");
+        let (head, body) = exchange(TcpStream::connect(&address).unwrap(), &request);
+        let status = head.split(' ').nth(1).unwrap().to_owned();
+        (status, String::from_utf8(body).unwrap())
+    };
+    let order = |path: &str| post(path, "x-dl-inference");
+    let taken = ("202".to_owned(), "{\"order\":7}".to_owned());
+    assert_eq!(order("POST /models/a%20b/load"), taken);
+    assert_eq!(order("POST /models/a%20b/unload").0, "403");
+    for path in [
+        "POST /models/c/load",
+        "POST /models/a%2/load",
+        "POST /models/load",
+    ] {
+        assert_eq!(order(path).0, "404", "{path}");
+    }
+    assert_eq!(post("POST /models/a%20b/load", "x-other").0, "405");
+    assert_eq!(order("GET /models/a%20b/load").0, "405");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONT
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
-use super::{AdminPages, index};
+use super::{AdminPages, Ordered, index};
 use crate::admin::metrics::exposition;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -23,6 +23,12 @@ pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
         "" => pages.calls_json(None),
         id => pages.calls_json(Some(id.strip_prefix('/')?)),
     });
+    if let Some(answer) = path
+        .strip_prefix("/models/")
+        .and_then(|it| order(request, it, pages))
+    {
+        return answer;
+    }
     if calls.is_none() && !matches!(path, "/" | "/metrics" | "/ready" | "/live" | "/status") {
         return page(
             StatusCode::NOT_FOUND,
@@ -74,6 +80,50 @@ pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
             compressible(html, index::page(&status, &state), request.headers())
         }
     }
+}
+
+/// The header that an order must have. A web page cannot send it to another site without asking first, which nobody here
+/// answers: so that no page that somebody looks at on this machine gives orders.
+const ORDER_HEADER: &str = "x-dl-inference";
+
+/// Answer `POST /models/NAME/load` and the like; none for what is no such page.
+fn order<B>(request: &Request<B>, rest: &str, pages: &dyn AdminPages) -> Option<Page> {
+    let (model, action) = rest.split_once('/')?;
+    if *request.method() != Method::POST || !request.headers().contains_key(ORDER_HEADER) {
+        let text = format!("POST with the header {ORDER_HEADER}: `dl-inference models` does\n");
+        return Some(page(StatusCode::METHOD_NOT_ALLOWED, TEXT, text));
+    }
+    let model = percent_decoded(model)?;
+    Some(match pages.order(action, &model)? {
+        Ordered::Given(id) => {
+            let text = format!("{{\"order\":{id}}}");
+            page(StatusCode::ACCEPTED, "application/json", text)
+        }
+        Ordered::Crowded => {
+            let text = "too many orders wait: try again later\n".to_owned();
+            page(StatusCode::SERVICE_UNAVAILABLE, TEXT, text)
+        }
+        Ordered::Denied => {
+            let text = "the admin port can be reached from other machines: set admin_methods to take orders there\n";
+            page(StatusCode::FORBIDDEN, TEXT, text.to_owned())
+        }
+    })
+}
+
+/// A part of a path as it was meant; none where it is no text.
+fn percent_decoded(part: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(part.len());
+    let mut rest = part.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digits = [rest.next()?, rest.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            _ => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
 }
 
 /// The pages as lines of text.

@@ -20,6 +20,7 @@ fn sample_page() -> String {
     process.refused.add(RefusedReason::MaxConnections);
     process.closed.add(ClosedReason::Flood);
     process.count_reload("nodefile", false);
+    process.cold_waits.record(Duration::from_millis(3));
     let calls = CallStats::new(2);
     for micros in 1..=1_000 {
         calls.record(1, Code::Ok, Duration::from_micros(micros * 10));
@@ -79,6 +80,13 @@ fn sample_page() -> String {
             last_good_unix_s: Some(1_795_000_000.25),
             skipped: 2,
         }],
+        loaded: vec![LoadedView {
+            model: "digits".to_owned(),
+            loads: 3,
+            unloads: 2,
+            memory_bytes: 4096,
+        }],
+        memory_budget: Some(8192),
         quarantined: vec![QuarantineView {
             model: "digits".to_owned(),
             version: "2".to_owned(),
@@ -157,6 +165,11 @@ fn the_page_is_valid_text_with_each_family_together_and_no_series_twice() {
         "dl_source_last_good_timestamp_seconds{source=\"zookeeper zk:2181/x\"} 1795000000.25",
         "dl_source_skipped{source=\"zookeeper zk:2181/x\"} 2",
         "dl_model_quarantined{model=\"digits\",version=\"2\",step=\"golden\"} 1",
+        "dl_model_loads_total{model=\"digits\"} 3",
+        "dl_model_unloads_total{model=\"digits\"} 2",
+        "dl_model_memory_bytes{model=\"digits\"} 4096",
+        "dl_memory_budget_bytes 8192",
+        "dl_cold_wait_seconds_count 1",
         "dl_connections 3",
         "dl_held_bytes 7",
         "dl_draining 1",

@@ -25,6 +25,10 @@ pub struct MetricsView<'a> {
     pub sources: Vec<SourceView>,
     /// With distinct labels.
     pub quarantined: Vec<QuarantineView>,
+    /// With distinct names.
+    pub loaded: Vec<LoadedView>,
+    /// Of all model processes, bytes.
+    pub memory_budget: Option<u64>,
     /// Open downstream connections.
     pub connections: u64,
     /// Request bytes held for scanning and retries.
@@ -66,6 +70,15 @@ pub struct QuarantineView {
     pub model: String,
     pub version: String,
     pub step: String,
+}
+
+/// A model that the control plane loads and unloads.
+#[derive(Clone, Debug)]
+pub struct LoadedView {
+    pub model: String,
+    pub loads: u64,
+    pub unloads: u64,
+    pub memory_bytes: u64,
 }
 
 /// One discovery source on a page.
