@@ -1,5 +1,5 @@
-//! Compiles the messages of the services that this program answers itself. Those of calls that pass through, or go to
-//! a model, are never decoded as a whole: nothing is compiled for them.
+//! Compiles the messages of the services that this program answers itself, and of those that it speaks HTTP for. Those of
+//! calls of gRPC that pass through, or go to a model, are never decoded as a whole: nothing is compiled for them.
 
 use std::path::Path;
 
@@ -19,7 +19,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(FILES, [&protos])?;
     prost_build::Config::new()
         // Shared by all answers, never copied.
-        .bytes([".grpc.reflection.v1.FileDescriptorResponse"])
+        .bytes([
+            ".grpc.reflection.v1.FileDescriptorResponse",
+            ".inference.ModelInferRequest.raw_input_contents",
+            ".inference.ModelInferResponse.raw_output_contents",
+        ])
+        // In JSON always in the same order.
+        .btree_map([".inference.ModelInferRequest", ".inference.ModelInferResponse"])
         .compile_fds(descriptors)?;
     Ok(())
 }

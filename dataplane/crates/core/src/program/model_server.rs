@@ -17,6 +17,7 @@ use crate::net::guard::StreamGuard;
 use crate::net::serve::{Serving, bind};
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
+use crate::rest::{self, Rest};
 use crate::worker::front::Front;
 use crate::worker::hand::Hand;
 use crate::worker::handle::handle;
@@ -97,7 +98,6 @@ impl ModelServer {
         if let Some(address) = &config.admin {
             let (bound, started) =
                 AdminServer::start(address, Arc::new(Pages(self.shared.clone())))?;
-            let _ = server.admin.set(bound.clone());
             addresses.push(bound);
             admin = Some(started);
         }
@@ -155,7 +155,8 @@ impl ModelServer {
 
     /// What is new for the operator's log.
     pub fn notices(&self) -> Vec<Notice> {
-        let mut notices = self.shared.server.strangers.notices(Instant::now());
+        let stranger = self.shared.server.strangers.notice(Instant::now());
+        let mut notices: Vec<_> = stranger.into_iter().collect();
         let trouble = self.hand.get().and_then(|hand| match hand {
             Ok(hand) => hand.trouble(),
             Err(text) => {
@@ -244,7 +245,15 @@ impl Drop for ModelServer {
 
 impl Service for Calls {
     fn call(&self, head: Head, body: Body, answer: Answer, stream: StreamGuard) {
-        // A panic ends this task only; its responder answers INTERNAL.
-        spawn_local(handle(self.front.clone(), head, body, answer, stream));
+        let front = self.front.clone();
+        if rest::is_grpc(&head) && answer.is_http2() {
+            // A panic ends this task only; its responder answers INTERNAL.
+            spawn_local(handle(front, head, body, answer, stream));
+            return;
+        }
+        let rest = Rest::new(front.shared.held.clone(), &front.shared.config.limits);
+        let inner = stream.again();
+        let call = |head, body, answer| drop(spawn_local(handle(front, head, body, answer, inner)));
+        spawn_local(Box::pin(rest::serve(rest, head, body, answer, stream, call)));
     }
 }
