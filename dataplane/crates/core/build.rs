@@ -25,7 +25,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             ".inference.ModelInferResponse.raw_output_contents",
         ])
         // In JSON always in the same order.
-        .btree_map([".inference.ModelInferRequest", ".inference.ModelInferResponse"])
+        .btree_map([
+            ".inference.ModelInferRequest",
+            ".inference.ModelInferResponse",
+        ])
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -25,18 +25,10 @@ use super::http1;
 use super::load::Load;
 use super::opening::{self, Opening};
 use super::server::Server;
-use super::stream::{self, Answer, Body, Head};
+use super::service::Service;
+use super::stream;
 use crate::config::Limits;
 use crate::stats::ClosedReason;
-
-/// What a connection's streams are given to.
-pub trait Service: 'static {
-    /// Start serving one call; must not block. `stream` lives as long as the call.
-    fn call(&self, head: Head, body: Body, answer: Answer, stream: StreamGuard);
-
-    /// The program's state has changed.
-    fn state_changed(&self) {}
-}
 
 /// How a connection is being closed by us, if it is.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -18,12 +18,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Instant;
 
 use super::accept::Peer;
-use super::connection::Service;
 use super::drain::Phase;
 use super::guard::{Connection, StreamGuard};
 use super::load::Load;
 use super::pipe::{Gone, Reading, pipe};
 use super::server::Server;
+use super::service::Service;
 use super::stream::{Answer, Body, Head};
 use crate::stats::ClosedReason;
 
@@ -114,7 +114,11 @@ async fn response(reading: Reading) -> Response<Chunks> {
     let (status, headers, reading) = match head {
         Ok((status, headers)) => (status, headers, Some(reading)),
         // A responder that is dropped answers: only a bug leads here.
-        Err(Gone) => (StatusCode::INTERNAL_SERVER_ERROR, http::HeaderMap::new(), None),
+        Err(Gone) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            http::HeaderMap::new(),
+            None,
+        ),
     };
     let mut response = Response::new(Chunks { reading });
     *response.status_mut() = status;

@@ -15,6 +15,7 @@ mod opening;
 pub mod pipe;
 pub mod serve;
 pub mod server;
+pub mod service;
 pub mod strangers;
 pub mod stream;
 mod waiting;

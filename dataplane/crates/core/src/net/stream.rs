@@ -100,7 +100,11 @@ pub(crate) fn split(
         uri: parts.uri,
         headers: parts.headers,
     };
-    (head, Body(Source::Http2(body)), Answer(Respond::Http2(respond)))
+    (
+        head,
+        Body(Source::Http2(body)),
+        Answer(Respond::Http2(respond)),
+    )
 }
 
 /// A request that goes out, and the answer to it.

@@ -11,13 +11,13 @@ use tokio::task::spawn_local;
 use super::model_server_pages::Pages;
 use crate::admin::http::AdminServer;
 use crate::config::WorkerConfig;
-use crate::net::connection::Service;
 use crate::net::drain::Phase;
 use crate::net::guard::StreamGuard;
 use crate::net::serve::{Serving, bind};
+use crate::net::service::Service;
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
-use crate::rest::{self, Rest};
+use crate::rest::{self, Intake};
 use crate::worker::front::Front;
 use crate::worker::hand::Hand;
 use crate::worker::handle::handle;
@@ -251,9 +251,11 @@ impl Service for Calls {
             spawn_local(handle(front, head, body, answer, stream));
             return;
         }
-        let rest = Rest::new(front.shared.held.clone(), &front.shared.config.limits);
+        let intake = Intake::new(front.shared.held.clone(), &front.shared.config.limits);
         let inner = stream.again();
         let call = |head, body, answer| drop(spawn_local(handle(front, head, body, answer, inner)));
-        spawn_local(Box::pin(rest::serve(rest, head, body, answer, stream, call)));
+        spawn_local(Box::pin(rest::serve(
+            intake, head, body, answer, stream, call,
+        )));
     }
 }

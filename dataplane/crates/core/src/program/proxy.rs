@@ -11,18 +11,18 @@ use super::proxy_pages as pages;
 use crate::admin::http::{AdminPages, AdminServer};
 use crate::config::{ProxyConfig, StateConfig};
 use crate::local::reflection::Reflection;
-use crate::net::connection::Service;
 use crate::net::drain::Phase;
 use crate::net::guard::StreamGuard;
 use crate::net::listener::Listener;
 use crate::net::serve::{Serving, bind};
+use crate::net::service::Service;
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
 use crate::proxy::handle::handle;
 use crate::proxy::local;
 use crate::proxy::state::Shared;
 use crate::proxy::worker::Worker;
-use crate::rest::{self, Rest};
+use crate::rest::{self, Intake};
 
 /// The running access service.
 pub struct Proxy {
@@ -222,10 +222,12 @@ impl Service for Calls {
     fn call(&self, head: Head, body: Body, answer: Answer, stream: StreamGuard) {
         if !rest::is_grpc(&head) || !answer.is_http2() {
             let shared = &self.worker.shared;
-            let rest = Rest::new(shared.held.clone(), &shared.config.limits);
+            let intake = Intake::new(shared.held.clone(), &shared.config.limits);
             let (worker, inner) = (self.worker.clone(), stream.again());
             let call = |head, body, answer| start(worker, head, body, answer, inner);
-            spawn_local(Box::pin(rest::serve(rest, head, body, answer, stream, call)));
+            spawn_local(Box::pin(rest::serve(
+                intake, head, body, answer, stream, call,
+            )));
             return;
         }
         start(self.worker.clone(), head, body, answer, stream);

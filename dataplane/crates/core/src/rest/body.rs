@@ -1,22 +1,43 @@
 //! The body of a request over HTTP, whole: within the limits of a message of gRPC, and inflated.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use tokio::time::{Instant, timeout_at};
 
-use super::Rest;
 use super::reply::Failed;
 use crate::call::inflate::inflate;
-use crate::call::limit::Held;
+use crate::call::limit::{Held, HeldBytes};
 use crate::call::messages::MIN_PROGRESS;
 use crate::code::Code;
+use crate::config::Limits;
 use crate::error::{Error, ErrorKind};
 use crate::net::stream::Body;
 
-impl Rest {
+/// What the bodies of requests are held to.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    held: Arc<HeldBytes>,
+    pub(super) max_message_bytes: usize,
+    pub(super) timeout: Duration,
+}
+
+// === impl Intake ===
+
+impl Intake {
+    pub fn new(held: Arc<HeldBytes>, limits: &Limits) -> Self {
+        Self {
+            held,
+            max_message_bytes: limits.max_message_bytes,
+            timeout: Duration::from_millis(limits.body_timeout_ms),
+        }
+    }
+
     /// Read a body; what it holds is counted until it is dropped.
-    pub(super) async fn body(
+    pub(super) async fn read(
         &self,
         headers: &HeaderMap,
         mut body: Body,
@@ -26,7 +47,7 @@ impl Rest {
         self.check_length(stated)?;
         let mut held = Held::new(self.held.clone());
         let mut whole = BytesMut::new();
-        let (mut stalled, mut progress) = (Instant::now() + self.body_timeout, 0);
+        let (mut stalled, mut progress) = (Instant::now() + self.timeout, 0);
         loop {
             let chunk = timeout_at(stalled, body.chunk()).await;
             let Some(chunk) = chunk.map_err(|_| self.late())? else {
@@ -37,7 +58,7 @@ impl Rest {
             held.grow(chunk.len())?;
             progress += chunk.len();
             if progress >= MIN_PROGRESS {
-                (stalled, progress) = (Instant::now() + self.body_timeout, 0);
+                (stalled, progress) = (Instant::now() + self.timeout, 0);
             }
             body.release(chunk.len());
             whole.extend_from_slice(&chunk);
@@ -57,12 +78,13 @@ impl Rest {
         if length <= limit {
             return Ok(());
         }
-        let text = format!("a body of {length} bytes is over the limit of {limit} (max_message_bytes)");
+        let text =
+            format!("a body of {length} bytes is over the limit of {limit} (max_message_bytes)");
         Err(Error::new(ErrorKind::MessageTooLarge, text))
     }
 
     fn late(&self) -> Failed {
-        let limit = self.body_timeout.as_millis();
+        let limit = self.timeout.as_millis();
         let text = format!(
             "fewer than {MIN_PROGRESS} bytes of the body came in {limit} ms (body_timeout_ms)"
         );

@@ -240,8 +240,14 @@ pub fn write(out: &mut Vec<u8>, datatype: Datatype, raw: &[u8]) -> Result<(), Er
         Datatype::Int16 => each!(i16, integer),
         Datatype::Int32 => each!(i32, integer),
         Datatype::Int64 => each!(i64, integer),
-        Datatype::Fp16 => each!(f16, |out: &mut Vec<u8>, value: f16| single(out, value.into())),
-        Datatype::Bf16 => each!(bf16, |out: &mut Vec<u8>, value: bf16| single(out, value.into())),
+        Datatype::Fp16 => each!(f16, |out: &mut Vec<u8>, value: f16| single(
+            out,
+            value.into()
+        )),
+        Datatype::Bf16 => each!(bf16, |out: &mut Vec<u8>, value: bf16| single(
+            out,
+            value.into()
+        )),
         Datatype::Fp32 => each!(f32, single),
         Datatype::Fp64 => each!(f64, double),
         Datatype::Bytes => strings(out, raw)?,

@@ -48,7 +48,9 @@ fn random(depth: usize) -> Value {
             let length = fastrand::usize(..12);
             Value::String((0..length).map(|_| fastrand::char(..)).collect())
         }
-        5 => (0..fastrand::usize(..5)).map(|_| random(depth - 1)).collect(),
+        5 => (0..fastrand::usize(..5))
+            .map(|_| random(depth - 1))
+            .collect(),
         _ => (0..fastrand::usize(..25))
             .map(|index| (format!("{index}\"é"), random(depth - 1)))
             .collect(),
@@ -101,12 +103,21 @@ fn what_serde_json_refuses_is_refused_and_nothing_panics() {
 #[test]
 fn errors_name_the_place_what_is_there_and_what_should_be() {
     let cases: [(&[u8], &str); 12] = [
-        (b"", "at byte 0 the body ends, expected a value, not the end"),
-        (b"{\"a\" 1}", "at byte 5 there is `1}`, expected \":\" behind a key"),
+        (
+            b"",
+            "at byte 0 the body ends, expected a value, not the end",
+        ),
+        (
+            b"{\"a\" 1}",
+            "at byte 5 there is `1}`, expected \":\" behind a key",
+        ),
         (b"[1 2]", "at byte 3 there is `2]`, expected \",\" or \"]\""),
         (b"[1,]", "at byte 3 there is `]`, expected a value"),
         (b"{} x", "at byte 3 there is `x`, expected the end"),
-        (b"{\"a\":1,\"a\":2}", "the key `\"a\":2}` appears twice, at byte 7"),
+        (
+            b"{\"a\":1,\"a\":2}",
+            "the key `\"a\":2}` appears twice, at byte 7",
+        ),
         (b"01", "at byte 0 there is `01`, expected a number"),
         (b"\"\\x\"", "at byte 2 there is `x\"`, expected an escape"),
         (b"\"\\ud800\"", "expected a surrogate pair, whole"),

@@ -400,10 +400,7 @@ fn inferred(answer: ModelInferResponse, wish: &Wish) -> Result<Reply, Error> {
     let mut binary: Vec<Bytes> = Vec::new();
     json.extend_from_slice(b"{\"model_name\":");
     elements::string(&mut json, &answer.model_name);
-    for (name, value) in [
-        ("model_version", &answer.model_version),
-        ("id", &answer.id),
-    ] {
+    for (name, value) in [("model_version", &answer.model_version), ("id", &answer.id)] {
         if !value.is_empty() {
             json.extend_from_slice(format!(",\"{name}\":").as_bytes());
             elements::string(&mut json, value);
@@ -441,7 +438,10 @@ fn write_output(
     binary: &mut Vec<Bytes>,
 ) -> Result<(), Error> {
     let named = |error: Error| {
-        Error::new(error.kind, format!("output {:?}: {}", output.name, error.message))
+        Error::new(
+            error.kind,
+            format!("output {:?}: {}", output.name, error.message),
+        )
     };
     let datatype = Datatype::find(&output.datatype).ok_or_else(|| {
         let text = format!("datatype {:?} is unknown", output.datatype);
@@ -505,7 +505,11 @@ fn typed(output: &InferOutputTensor) -> Result<Bytes, Error> {
     // Narrow types have the wide ones' fields: what is beyond them is cut off.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let bytes = match Datatype::find(&output.datatype) {
-        Some(Datatype::Bool) => contents.bool_contents.iter().map(|it| u8::from(*it)).collect(),
+        Some(Datatype::Bool) => contents
+            .bool_contents
+            .iter()
+            .map(|it| u8::from(*it))
+            .collect(),
         Some(Datatype::Uint8) => raw(uints.map(|it| (*it as u8).to_le_bytes())),
         Some(Datatype::Uint16) => raw(uints.map(|it| (*it as u16).to_le_bytes())),
         Some(Datatype::Uint32) => raw(uints.map(|it| it.to_le_bytes())),
@@ -526,7 +530,10 @@ fn typed(output: &InferOutputTensor) -> Result<Bytes, Error> {
             bytes
         }
         Some(Datatype::Fp16 | Datatype::Bf16) | None => {
-            let text = format!("output {:?} of {} has no raw contents", output.name, output.datatype);
+            let text = format!(
+                "output {:?} of {} has no raw contents",
+                output.name, output.datatype
+            );
             return Err(Error::new(ErrorKind::BadUpstreamResponse, text));
         }
     };

@@ -45,15 +45,11 @@ pub fn find(verb: &Method, path: &str) -> Result<Target, Refusal> {
         ["v2", "models", model] => (oip::Call::ModelMetadata, model, ""),
         ["v2", "models", model, "ready"] => (oip::Call::ModelReady, model, ""),
         ["v2", "models", model, "infer"] => (oip::Call::Infer, model, ""),
-        ["v2", "models", model, "versions", version] => {
-            (oip::Call::ModelMetadata, model, version)
-        }
+        ["v2", "models", model, "versions", version] => (oip::Call::ModelMetadata, model, version),
         ["v2", "models", model, "versions", version, "ready"] => {
             (oip::Call::ModelReady, model, version)
         }
-        ["v2", "models", model, "versions", version, "infer"] => {
-            (oip::Call::Infer, model, version)
-        }
+        ["v2", "models", model, "versions", version, "infer"] => (oip::Call::Infer, model, version),
         _ => return Err(Refusal::Unknown),
     };
     let expected = if call == oip::Call::Infer {
@@ -127,16 +123,32 @@ mod tests {
             ("GET", "/v2/models/m", "ModelMetadata m "),
             ("GET", "/v2/models/m/versions/3/ready", "ModelReady m 3"),
             ("POST", "/v2/models/m/infer", "Infer m "),
-            ("POST", "/v2/models/a%2Fb%20c/versions/1/infer", "Infer a/b c 1"),
+            (
+                "POST",
+                "/v2/models/a%2Fb%20c/versions/1/infer",
+                "Infer a/b c 1",
+            ),
             ("GET", "/v2/models/m/infer", "POST"),
             ("HEAD", "/v2/models/m/infer", "POST"),
             ("POST", "/v2/models/m", "GET"),
             ("GET", "/", "unknown"),
             ("GET", "/v2/models", "unknown"),
             ("GET", "/v2/models/m/versions/1/2", "unknown"),
-            ("GET", "/v2/models/%f", "\"%f\" in the path is not UTF-8 in % escapes"),
-            ("GET", "/v2/models/%ff", "\"%ff\" in the path is not UTF-8 in % escapes"),
-            ("GET", "/v2/models/%+1", "\"%+1\" in the path is not UTF-8 in % escapes"),
+            (
+                "GET",
+                "/v2/models/%f",
+                "\"%f\" in the path is not UTF-8 in % escapes",
+            ),
+            (
+                "GET",
+                "/v2/models/%ff",
+                "\"%ff\" in the path is not UTF-8 in % escapes",
+            ),
+            (
+                "GET",
+                "/v2/models/%+1",
+                "\"%+1\" in the path is not UTF-8 in % escapes",
+            ),
         ];
         for (verb, path, expected) in cases {
             assert_eq!(found(verb, path), expected, "{verb} {path}");
