@@ -3,12 +3,14 @@
 
 use std::path::Path;
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 7] = [
     "grpc/health/v1/health.proto",
     // v1alpha has the same messages.
     "grpc/reflection/v1/reflection.proto",
     "grpc_service.proto",
+    "tensorflow_serving/apis/get_model_metadata.proto",
     "tensorflow_serving/apis/get_model_status.proto",
+    "tensorflow_serving/apis/predict.proto",
     // For the tests of the hand-written codec alone: a map of the compiled message allocates.
     "xds/data/orca/v3/orca_load_report.proto",
 ];

@@ -253,7 +253,10 @@ impl Service for Calls {
         }
         let intake = Intake::new(front.shared.held.clone(), &front.shared.config.limits);
         let inner = stream.again();
-        let call = |head, body, answer| drop(spawn_local(handle(front, head, body, answer, inner)));
+        let call = move |head, body, answer| {
+            let call = handle(front.clone(), head, body, answer, inner.again());
+            drop(spawn_local(call));
+        };
         spawn_local(Box::pin(rest::serve(
             intake, head, body, answer, stream, call,
         )));

@@ -224,7 +224,8 @@ impl Service for Calls {
             let shared = &self.worker.shared;
             let intake = Intake::new(shared.held.clone(), &shared.config.limits);
             let (worker, inner) = (self.worker.clone(), stream.again());
-            let call = |head, body, answer| start(worker, head, body, answer, inner);
+            let call =
+                move |head, body, answer| start(worker.clone(), head, body, answer, inner.again());
             spawn_local(Box::pin(rest::serve(
                 intake, head, body, answer, stream, call,
             )));

@@ -1,6 +1,9 @@
 //! Elements of tensors between JSON and the raw form of the Open Inference Protocol: row-major, little-endian, BYTES as a
 //! 4-byte length and the data of each element.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD as BASE64;
+use bytes::Bytes;
 use half::{bf16, f16};
 
 use super::json::{Kind, Reader, bad};
@@ -43,13 +46,24 @@ const TABLE: [(Datatype, &str, usize); 14] = [
     (Datatype::Bytes, "BYTES", 0),
 ];
 
-/// Elements that were read.
+/// Elements that were read, of one tensor.
 #[derive(Debug, Default)]
 pub struct Elements {
     pub raw: Vec<u8>,
     pub count: usize,
-    /// Lengths of the arrays around them, outermost first.
+    /// Length of the arrays of each level, outermost first, once one has been read.
+    lengths: Vec<Option<usize>>,
+    /// Level of the elements.
+    leaf: Option<usize>,
+}
+
+/// A tensor with its name.
+#[derive(Debug)]
+pub struct Tensor {
+    pub name: String,
+    pub datatype: Datatype,
     pub shape: Vec<usize>,
+    pub raw: Bytes,
 }
 
 // === impl Datatype ===
@@ -78,48 +92,64 @@ impl Datatype {
 // === impl Elements ===
 
 impl Elements {
+    fn bytes(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let length =
+            u32::try_from(bytes.len()).map_err(|_| unfit("what is so long", Datatype::Bytes))?;
+        self.raw.extend_from_slice(&length.to_le_bytes());
+        self.raw.extend_from_slice(bytes);
+        Ok(())
+    }
+
     /// Read a value: an element, or arrays of arrays of them, each as long as its neighbours.
     pub fn read(reader: &mut Reader<'_>, datatype: Datatype) -> Result<Self, Error> {
         let mut elements = Self::default();
-        let mut levels = Vec::new();
-        let mut leaf = None;
-        elements.nested(reader, datatype, 0, &mut levels, &mut leaf)?;
-        elements.shape = levels.into_iter().map(Option::unwrap_or_default).collect();
+        elements.add(reader, datatype, 0)?;
         Ok(elements)
     }
 
-    /// `levels` has the length of the arrays of each level, once one has been read; `leaf` the level of the elements.
-    fn nested(
+    /// Read one more value, which lies within so many arrays.
+    pub fn add(
         &mut self,
         reader: &mut Reader<'_>,
         datatype: Datatype,
         level: usize,
-        levels: &mut Vec<Option<usize>>,
-        leaf: &mut Option<usize>,
     ) -> Result<(), Error> {
         if reader.kind()? != Kind::Array {
-            if *leaf.get_or_insert(level) != level || levels.len() > level {
+            if *self.leaf.get_or_insert(level) != level || self.lengths.len() > level {
                 return Err(reader.error("an array, as its neighbours are"));
             }
             self.count += 1;
             return self.element(reader, datatype);
         }
-        if leaf.is_some_and(|leaf| leaf <= level) {
+        if self.leaf.is_some_and(|leaf| leaf <= level) {
             return Err(reader.error("an element, as its neighbours are"));
         }
-        if levels.len() == level {
-            levels.push(None);
+        if self.lengths.len() <= level {
+            self.lengths.resize(level + 1, None);
         }
         let mut length = 0;
         reader.array(|reader| {
             length += 1;
-            self.nested(reader, datatype, level + 1, levels, leaf)
+            self.add(reader, datatype, level + 1)
         })?;
-        match levels[level].replace(length) {
+        match self.lengths[level].replace(length) {
             Some(other) if other != length => Err(reader.error(&format!(
                 "arrays of one length: here ends one of {length} behind one of {other}"
             ))),
             _ => Ok(()),
+        }
+    }
+
+    /// Lengths of the arrays around the elements, outermost first.
+    pub fn shape(&self) -> impl Iterator<Item = usize> {
+        self.lengths.iter().map(|length| length.unwrap_or_default())
+    }
+
+    /// Say how many values were added within one array.
+    pub fn close(&mut self, length: usize) {
+        match self.lengths.first_mut() {
+            Some(first) => *first = Some(length),
+            None => self.lengths.push(Some(length)),
         }
     }
 
@@ -170,15 +200,32 @@ impl Elements {
                 finite(text, value.is_finite(), datatype)?;
                 self.raw.extend_from_slice(&value.to_le_bytes());
             }
+            Datatype::Bytes if reader.kind()? == Kind::Object => {
+                let bytes = base64(reader)?;
+                self.bytes(&bytes)?;
+            }
             Datatype::Bytes => {
                 let text = reader.string()?;
-                let length = u32::try_from(text.len()).map_err(|_| unfit("a string", datatype))?;
-                self.raw.extend_from_slice(&length.to_le_bytes());
-                self.raw.extend_from_slice(text.as_bytes());
+                self.bytes(text.as_bytes())?;
             }
         }
         Ok(())
     }
+}
+
+/// `{"b64": "..."}`, bytes as TF Serving writes them.
+fn base64(reader: &mut Reader<'_>) -> Result<Vec<u8>, Error> {
+    let mut bytes = None;
+    reader.object(|reader, key| {
+        if key != "b64" {
+            return Err(reader.error("{\"b64\": ...} alone, for bytes"));
+        }
+        let text = reader.string()?;
+        let decoded = BASE64.decode(text.as_bytes());
+        bytes = Some(decoded.map_err(|error| bad(format!("not base64: {error}")))?);
+        Ok(())
+    })?;
+    bytes.ok_or_else(|| reader.error("{\"b64\": ...}, for bytes"))
 }
 
 fn float<'a, T: std::str::FromStr>(
@@ -204,92 +251,163 @@ fn unfit(text: &str, datatype: Datatype) -> Error {
     bad(format!("{text} is no {}", datatype.name()))
 }
 
-/// Write raw elements as values with commas between them; `null` for numbers that JSON has no digits for, as MLServer does.
-///
-/// # Errors
-/// The bytes are not whole elements, or a string is not UTF-8.
-pub fn write(out: &mut Vec<u8>, datatype: Datatype, raw: &[u8]) -> Result<(), Error> {
-    macro_rules! each {
-        ($type:ty, $write:expr) => {{
-            const SIZE: usize = size_of::<$type>();
-            let (elements, rest) = raw.as_chunks::<SIZE>();
-            if !rest.is_empty() {
-                return Err(broken(datatype, raw.len()));
+/// Writes elements one after the other.
+pub struct Writer<'a> {
+    datatype: Datatype,
+    raw: &'a [u8],
+    whole: usize,
+    not_finite: NotFinite,
+    strings: Strings,
+}
+
+/// What is written for numbers that JSON has no digits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotFinite {
+    /// As MLServer does.
+    Null,
+    /// `NaN`, `Infinity`, as TF Serving does, and Python reads.
+    Words,
+}
+
+/// How bytes are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strings {
+    Text,
+    /// `{"b64": "..."}`
+    Base64,
+}
+
+// === impl Writer ===
+
+impl<'a> Writer<'a> {
+    pub fn new(datatype: Datatype, raw: &'a [u8], not_finite: NotFinite, strings: Strings) -> Self {
+        Self {
+            datatype,
+            raw,
+            whole: raw.len(),
+            not_finite,
+            strings,
+        }
+    }
+
+    /// Write all that is left, with commas between.
+    ///
+    /// # Errors
+    /// The bytes are not whole elements, or a string is not UTF-8.
+    pub fn rest(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        while !self.raw.is_empty() {
+            self.next(out)?;
+            if !self.raw.is_empty() {
+                out.push(b',');
             }
-            for (index, element) in elements.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                $write(out, <$type>::from_le_bytes(*element));
+        }
+        Ok(())
+    }
+
+    /// Write as many elements as a shape has, as arrays of arrays.
+    ///
+    /// # Errors
+    /// As [`rest`](Self::rest).
+    pub fn nested(&mut self, out: &mut Vec<u8>, shape: &[usize]) -> Result<(), Error> {
+        let [length, inner @ ..] = shape else {
+            return self.next(out);
+        };
+        out.push(b'[');
+        for index in 0..*length {
+            if index > 0 {
+                out.push(b',');
             }
-        }};
+            self.nested(out, inner)?;
+        }
+        out.push(b']');
+        Ok(())
     }
-    fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
-        out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-    }
-    match datatype {
-        Datatype::Bool => each!(u8, |out: &mut Vec<u8>, value| {
-            let word: &[u8] = if value == 0 { b"false" } else { b"true" };
-            out.extend_from_slice(word);
-        }),
-        Datatype::Uint8 => each!(u8, integer),
-        Datatype::Uint16 => each!(u16, integer),
-        Datatype::Uint32 => each!(u32, integer),
-        Datatype::Uint64 => each!(u64, integer),
-        Datatype::Int8 => each!(i8, integer),
-        Datatype::Int16 => each!(i16, integer),
-        Datatype::Int32 => each!(i32, integer),
-        Datatype::Int64 => each!(i64, integer),
-        Datatype::Fp16 => each!(f16, |out: &mut Vec<u8>, value: f16| single(
-            out,
-            value.into()
-        )),
-        Datatype::Bf16 => each!(bf16, |out: &mut Vec<u8>, value: bf16| single(
-            out,
-            value.into()
-        )),
-        Datatype::Fp32 => each!(f32, single),
-        Datatype::Fp64 => each!(f64, double),
-        Datatype::Bytes => strings(out, raw)?,
-    }
-    Ok(())
-}
 
-/// The fewest digits that make the same number again.
-fn single(out: &mut Vec<u8>, value: f32) {
-    match value.is_finite() {
-        true => out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes()),
-        false => out.extend_from_slice(b"null"),
+    /// Write the next element.
+    fn next(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        macro_rules! integer {
+            ($type:ty) => {{
+                let value = <$type>::from_le_bytes(self.take()?);
+                out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+            }};
+        }
+        match self.datatype {
+            Datatype::Bool => {
+                let [value] = self.take()?;
+                let word: &[u8] = if value == 0 { b"false" } else { b"true" };
+                out.extend_from_slice(word);
+            }
+            Datatype::Uint8 => integer!(u8),
+            Datatype::Uint16 => integer!(u16),
+            Datatype::Uint32 => integer!(u32),
+            Datatype::Uint64 => integer!(u64),
+            Datatype::Int8 => integer!(i8),
+            Datatype::Int16 => integer!(i16),
+            Datatype::Int32 => integer!(i32),
+            Datatype::Int64 => integer!(i64),
+            Datatype::Fp16 => self.float(out, f16::from_le_bytes(self.peek()?).to_f32())?,
+            Datatype::Bf16 => self.float(out, bf16::from_le_bytes(self.peek()?).to_f32())?,
+            Datatype::Fp32 => self.float(out, f32::from_le_bytes(self.peek()?))?,
+            Datatype::Fp64 => self.float(out, f64::from_le_bytes(self.peek()?))?,
+            Datatype::Bytes => self.string(out)?,
+        }
+        Ok(())
     }
-}
 
-fn double(out: &mut Vec<u8>, value: f64) {
-    match value.is_finite() {
-        true => out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes()),
-        false => out.extend_from_slice(b"null"),
+    /// Write the number that comes next: the fewest digits that make it again.
+    fn float<F: zmij::Float + Into<f64>>(
+        &mut self,
+        out: &mut Vec<u8>,
+        value: F,
+    ) -> Result<(), Error> {
+        let wide: f64 = value.into();
+        let word = match self.not_finite {
+            _ if wide.is_finite() => {
+                out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
+                ""
+            }
+            NotFinite::Null => "null",
+            NotFinite::Words if wide.is_nan() => "NaN",
+            NotFinite::Words if wide > 0.0 => "Infinity",
+            NotFinite::Words => "-Infinity",
+        };
+        out.extend_from_slice(word.as_bytes());
+        self.raw = &self.raw[self.datatype.size()..];
+        Ok(())
     }
-}
 
-fn strings(out: &mut Vec<u8>, mut raw: &[u8]) -> Result<(), Error> {
-    let whole = raw.len();
-    let mut is_first = true;
-    while !raw.is_empty() {
-        let cut = || broken(Datatype::Bytes, whole);
-        let (length, rest) = raw.split_first_chunk::<4>().ok_or_else(cut)?;
-        let length = u32::from_le_bytes(*length) as usize;
-        let (element, rest) = rest.split_at_checked(length).ok_or_else(cut)?;
-        raw = rest;
-        if !std::mem::take(&mut is_first) {
-            out.push(b',');
+    fn string(&mut self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let length = u32::from_le_bytes(self.take()?) as usize;
+        let split = self.raw.split_at_checked(length);
+        let (element, rest) = split.ok_or_else(|| broken(self.datatype, self.whole))?;
+        self.raw = rest;
+        if self.strings == Strings::Base64 {
+            out.extend_from_slice(b"{\"b64\":\"");
+            out.extend_from_slice(BASE64.encode(element).as_bytes());
+            out.extend_from_slice(b"\"}");
+            return Ok(());
         }
         let text = std::str::from_utf8(element).map_err(|_| {
-            let text = "the answer has BYTES that are not UTF-8, which JSON cannot say: ask for the output with the \
-                        parameter binary_data";
+            let text = "the answer has bytes that are not UTF-8, which JSON cannot say: ask for the output as \
+                        binary_data, or give it a name that ends in _bytes";
             Error::new(ErrorKind::BadRequest, text)
         })?;
         string(out, text);
+        Ok(())
     }
-    Ok(())
+
+    fn peek<const N: usize>(&self) -> Result<[u8; N], Error> {
+        let first = self.raw.first_chunk();
+        first
+            .copied()
+            .ok_or_else(|| broken(self.datatype, self.whole))
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        let first = self.peek()?;
+        self.raw = &self.raw[N..];
+        Ok(first)
+    }
 }
 
 /// Write a string with its quotes.

@@ -13,40 +13,46 @@ use crate::grpc::status::{GRPC_MESSAGE, decode_message, parse_grpc_status};
 use crate::net::pipe::{Gone, Reading, pipe};
 use crate::net::stream::{Answer, Body, Head};
 
-/// Call a method, and return the message of its answer. `start` starts the call, which ends when what this returns is
-/// dropped.
-pub async fn call(
-    path: &'static str,
-    metadata: HeaderMap,
-    message: &[u8],
-    max_message_bytes: usize,
-    start: impl FnOnce(Head, Body, Answer),
-) -> Result<Bytes, Failed> {
-    let length = u32::try_from(message.len()).map_err(|_| {
-        let text = format!(
-            "the message of {} bytes is too long for gRPC",
-            message.len()
-        );
-        Error::new(ErrorKind::MessageTooLarge, text)
-    })?;
-    let mut framed = BytesMut::with_capacity(framing::PREFIX + message.len());
-    framed.put_slice(&framing::prefix(length));
-    framed.put_slice(message);
-    let head = Head {
-        verb: Method::POST,
-        uri: Uri::from_static(path),
-        headers: metadata,
-    };
-    let (writing, reading) = pipe();
-    start(head, Body::ready(framed.freeze()), Answer::piped(writing));
-    let answered = read(&reading, max_message_bytes).await;
-    answered.unwrap_or_else(|Gone| {
-        Err(Failed {
-            code: Code::Unavailable,
-            kind: Some(ErrorKind::ConnectionLost),
-            text: "the answer broke off".to_owned(),
+/// Makes calls with the metadata of one request.
+pub struct Caller<F> {
+    pub metadata: HeaderMap,
+    pub max_message_bytes: usize,
+    /// Starts a call, which ends when nobody reads its answer any more.
+    pub start: F,
+}
+
+// === impl Caller ===
+
+impl<F: Fn(Head, Body, Answer)> Caller<F> {
+    /// Call a method, and return the message of its answer.
+    pub async fn call(&self, path: &'static str, message: Vec<u8>) -> Result<Bytes, Failed> {
+        let length = u32::try_from(message.len()).map_err(|_| {
+            let text = format!(
+                "the message of {} bytes is too long for gRPC",
+                message.len()
+            );
+            Error::new(ErrorKind::MessageTooLarge, text)
+        })?;
+        let mut framed = BytesMut::with_capacity(framing::PREFIX + message.len());
+        framed.put_slice(&framing::prefix(length));
+        framed.put_slice(&message);
+        drop(message);
+        let head = Head {
+            verb: Method::POST,
+            uri: Uri::from_static(path),
+            headers: self.metadata.clone(),
+        };
+        let (writing, reading) = pipe();
+        (self.start)(head, Body::ready(framed.freeze()), Answer::piped(writing));
+        let answered = read(&reading, self.max_message_bytes).await;
+        answered.unwrap_or_else(|Gone| {
+            Err(Failed {
+                code: Code::Unavailable,
+                kind: Some(ErrorKind::ConnectionLost),
+                text: "the answer broke off".to_owned(),
+            })
         })
-    })
+    }
 }
 
 async fn read(reading: &Reading, max_message_bytes: usize) -> Result<Result<Bytes, Failed>, Gone> {

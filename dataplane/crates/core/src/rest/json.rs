@@ -85,6 +85,15 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Whether an object comes next whose first key is this one.
+    pub fn begins_with_key(&mut self, key: &str) -> bool {
+        let (at, depth) = (self.at, self.depth);
+        self.at += 1;
+        let is_it = self.string().is_ok_and(|first| first == key);
+        (self.at, self.depth) = (at, depth);
+        is_it
+    }
+
     /// Read an object; `field` reads the value of each key.
     pub fn object(
         &mut self,

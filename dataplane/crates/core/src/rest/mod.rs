@@ -9,6 +9,8 @@ mod metadata;
 mod oip;
 mod reply;
 mod target;
+mod tfs;
+mod tfs_wire;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -21,17 +23,22 @@ use http::{HeaderValue, Method, StatusCode};
 use tokio::time::timeout;
 
 use crate::call::head::{request_id, shortened};
+use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata::X_REQUEST_ID;
+use crate::local::messages::tensorflow::serving::ModelSpec;
 use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Broken, Head};
 pub use body::Intake;
+use grpc::Caller;
 use reply::{Failed, Reply};
-use target::{Refusal, Target};
+use target::{Refusal, Target, Tfs};
 
 /// The paths that there are, for who asks for another.
-const PATHS: &str = "/v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION][/ready], and POST to \
-                     /v2/models/NAME[/versions/VERSION]/infer";
+const PATHS: &str = "/v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION][/ready], \
+                     /v1/models/NAME[/versions/VERSION|/labels/LABEL][/metadata], and POST to \
+                     /v2/models/NAME[/versions/VERSION]/infer, \
+                     /v1/models/NAME[/versions/VERSION|/labels/LABEL]:predict";
 
 /// Whether a request is a call of gRPC, or means to be one.
 pub fn is_grpc(head: &Head) -> bool {
@@ -39,19 +46,19 @@ pub fn is_grpc(head: &Head) -> bool {
     content_type.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Answer one request. `call` starts a call of gRPC; `_stream` counts the request until it is answered.
+/// Answer one request. `start` starts a call of gRPC; `_stream` counts the request until it is answered.
 pub async fn serve(
     intake: Intake,
     head: Head,
     body: Body,
     mut answer: Answer,
     _stream: StreamGuard,
-    call: impl FnOnce(Head, Body, Answer),
+    start: impl Fn(Head, Body, Answer),
 ) {
     let request_id = request_id(&head.headers);
     let is_head = head.verb == Method::HEAD;
     let serving = async {
-        let replied = reply(&intake, head, body, &request_id, call).await;
+        let replied = reply(&intake, head, body, &request_id, start).await;
         replied.unwrap_or_else(|failed| Reply::problem(&failed, &request_id))
     };
     let mut serving = pin!(serving);
@@ -94,7 +101,7 @@ async fn reply(
     head: Head,
     body: Body,
     request_id: &HeaderValue,
-    call: impl FnOnce(Head, Body, Answer),
+    start: impl Fn(Head, Body, Answer),
 ) -> Result<Reply, Failed> {
     if is_grpc(&head) {
         // It came over HTTP/1.
@@ -105,24 +112,76 @@ async fn reply(
         Ok(target) => target,
         Err(refusal) => return refused(refusal, &head, request_id),
     };
+    let caller = Caller {
+        metadata: metadata::of_call(&head.headers, request_id),
+        max_message_bytes: intake.max_message_bytes,
+        start,
+    };
     let (whole, _held) = intake.read(&head.headers, body).await?;
-    let header_length = metadata::header_length(&head.headers)?;
-    let Target {
-        call: asked,
-        model,
-        version,
-    } = target;
-    let (message, wish) = asked.request(model, version, &whole, header_length)?;
-    drop(whole);
-    let metadata = metadata::of_call(&head.headers, request_id);
-    let answered = grpc::call(
-        asked.path(),
-        metadata,
-        &message,
-        intake.max_message_bytes,
-        call,
-    );
-    Ok(asked.reply(answered.await?, &wish)?)
+    match target {
+        Target::Oip {
+            call,
+            model,
+            version,
+        } => {
+            let header_length = metadata::header_length(&head.headers)?;
+            let (message, wish) = call.request(model, version, &whole, header_length)?;
+            drop(whole);
+            let answered = caller.call(call.path(), message).await?;
+            Ok(call.reply(answered, &wish)?)
+        }
+        Target::Tfs {
+            call,
+            model,
+            version,
+            label,
+        } => {
+            let spec = tfs_wire::spec(&model, &version, &label)?;
+            match call {
+                Tfs::Status => {
+                    let message = tfs_wire::status_request(spec);
+                    let answered = caller.call(tfs_wire::STATUS, message).await?;
+                    Ok(tfs_wire::status_reply(answered)?)
+                }
+                Tfs::Metadata => {
+                    let message = tfs_wire::metadata_request(spec);
+                    let answered = caller.call(tfs_wire::METADATA, message).await?;
+                    Ok(tfs_wire::metadata_reply(answered)?)
+                }
+                Tfs::Predict => predict(&caller, spec, &model, &version, &whole).await,
+            }
+        }
+    }
+}
+
+/// TF Serving's `:predict`, of a model that speaks its protocol or the Open Inference Protocol.
+async fn predict<F: Fn(Head, Body, Answer)>(
+    caller: &Caller<F>,
+    spec: ModelSpec,
+    model: &str,
+    version: &str,
+    body: &[u8],
+) -> Result<Reply, Failed> {
+    let document = tfs::Document::read(body)?;
+    let asked = tfs_wire::metadata_request(spec.clone());
+    let outputs = match caller.call(tfs_wire::METADATA, asked).await {
+        Ok(metadata) => {
+            let inputs = tfs_wire::inputs(metadata, &document.signature)?;
+            let tensors = document.tensors(&inputs)?;
+            let message = tfs_wire::predict_request(spec, document.signature.clone(), tensors);
+            tfs_wire::outputs(caller.call(tfs_wire::PREDICT, message).await?)?
+        }
+        Err(failed) if failed.code == Code::Unimplemented => {
+            let asked = oip::Call::ModelMetadata;
+            let message = oip::metadata_request(model, version);
+            let inputs = oip::inputs(caller.call(asked.path(), message).await?)?;
+            let tensors = document.tensors(&inputs)?;
+            let message = oip::infer_request(model, version, tensors);
+            oip::outputs(caller.call(oip::Call::Infer.path(), message).await?)?
+        }
+        Err(failed) => return Err(failed),
+    };
+    Ok(tfs::reply(&outputs, document.format())?)
 }
 
 /// The answer to a request that stands for no call.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 
-use super::elements::{self, Datatype, Elements};
+use super::elements::{self, Datatype, Elements, NotFinite, Strings, Tensor, Writer};
 use super::json::{Kind, Reader, bad};
 use super::reply::Reply;
 use crate::error::{Error, ErrorKind};
@@ -385,16 +385,18 @@ impl Wish {
     }
 }
 
-fn inferred(answer: ModelInferResponse, wish: &Wish) -> Result<Reply, Error> {
-    let raw = &answer.raw_output_contents;
-    if !raw.is_empty() && raw.len() != answer.outputs.len() {
-        let text = format!(
-            "the answer has {} outputs and {} raw contents",
-            answer.outputs.len(),
-            raw.len()
-        );
-        return Err(Error::new(ErrorKind::BadUpstreamResponse, text));
+fn check_contents(answer: &ModelInferResponse) -> Result<(), Error> {
+    let (outputs, raw) = (answer.outputs.len(), answer.raw_output_contents.len());
+    if raw == 0 || raw == outputs {
+        return Ok(());
     }
+    let text = format!("the answer has {outputs} outputs and {raw} raw contents");
+    Err(Error::new(ErrorKind::BadUpstreamResponse, text))
+}
+
+fn inferred(answer: ModelInferResponse, wish: &Wish) -> Result<Reply, Error> {
+    check_contents(&answer)?;
+    let raw = &answer.raw_output_contents;
     let length: usize = raw.iter().map(Bytes::len).sum();
     let mut json = Vec::with_capacity(256 + 2 * length);
     let mut binary: Vec<Bytes> = Vec::new();
@@ -463,7 +465,8 @@ fn write_output(
     } else {
         write_parameters(json, &output.parameters, None);
         json.extend_from_slice(b",\"data\":[");
-        elements::write(json, datatype, &contents).map_err(named)?;
+        let mut writer = Writer::new(datatype, &contents, NotFinite::Null, Strings::Text);
+        writer.rest(json).map_err(named)?;
         json.push(b']');
     }
     json.push(b'}');
@@ -491,6 +494,88 @@ fn write_parameters(json: &mut Vec<u8>, parameters: &Parameters, size: Option<us
     }
     json.extend_from_slice(b",\"parameters\":");
     json.extend_from_slice(serde_json::Value::Object(all).to_string().as_bytes());
+}
+
+/// A question for a model's inputs and outputs.
+pub fn metadata_request(model: &str, version: &str) -> Vec<u8> {
+    ModelMetadataRequest {
+        name: model.to_owned(),
+        version: version.to_owned(),
+    }
+    .encode_to_vec()
+}
+
+/// A call of the model with these tensors.
+pub fn infer_request(model: &str, version: &str, tensors: Vec<Tensor>) -> Vec<u8> {
+    let mut request = ModelInferRequest {
+        model_name: model.to_owned(),
+        model_version: version.to_owned(),
+        ..ModelInferRequest::default()
+    };
+    for tensor in tensors {
+        let shape = tensor
+            .shape
+            .iter()
+            .map(|length| i64::try_from(*length).unwrap_or(i64::MAX));
+        request.inputs.push(InferInputTensor {
+            name: tensor.name,
+            datatype: tensor.datatype.name().to_owned(),
+            shape: shape.collect(),
+            ..InferInputTensor::default()
+        });
+        request.raw_input_contents.push(tensor.raw);
+    }
+    request.encode_to_vec()
+}
+
+/// The outputs of a call of the model.
+///
+/// # Errors
+/// `bad_upstream_response`.
+pub fn outputs(message: Bytes) -> Result<Vec<Tensor>, Error> {
+    let answer: ModelInferResponse = parse(message)?;
+    check_contents(&answer)?;
+    let mut outputs = Vec::with_capacity(answer.outputs.len());
+    for (index, output) in answer.outputs.into_iter().enumerate() {
+        let raw = match answer.raw_output_contents.get(index) {
+            Some(raw) => raw.clone(),
+            None => typed(&output)?,
+        };
+        let unknown = || {
+            let text = format!("output {:?} has an unknown type or shape", output.name);
+            Error::new(ErrorKind::BadUpstreamResponse, text)
+        };
+        let shape = output
+            .shape
+            .iter()
+            .map(|length| usize::try_from(*length).ok());
+        outputs.push(Tensor {
+            datatype: Datatype::find(&output.datatype).ok_or_else(unknown)?,
+            shape: shape.collect::<Option<_>>().ok_or_else(unknown)?,
+            raw,
+            name: output.name,
+        });
+    }
+    Ok(outputs)
+}
+
+/// The inputs of a model.
+///
+/// # Errors
+/// `bad_upstream_response`.
+pub fn inputs(metadata: Bytes) -> Result<Vec<(String, Datatype)>, Error> {
+    let metadata: ModelMetadataResponse = parse(metadata)?;
+    let inputs = metadata.inputs.into_iter().map(|input| {
+        let datatype = Datatype::find(&input.datatype).ok_or_else(|| {
+            let text = format!(
+                "input {:?} has the unknown type {:?}",
+                input.name, input.datatype
+            );
+            Error::new(ErrorKind::BadUpstreamResponse, text)
+        })?;
+        Ok((input.name, datatype))
+    });
+    inputs.collect()
 }
 
 /// The raw form of typed contents.

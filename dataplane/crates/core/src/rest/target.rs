@@ -7,13 +7,28 @@ use http::Method;
 use super::oip;
 use crate::error::{Error, ErrorKind};
 
-/// A call that a request stands for.
+/// A call that a request stands for; a model, version or label that it does not name is empty.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Target {
-    pub call: oip::Call,
-    /// Empty where the call names none.
-    pub model: String,
-    pub version: String,
+pub enum Target {
+    Oip {
+        call: oip::Call,
+        model: String,
+        version: String,
+    },
+    Tfs {
+        call: Tfs,
+        model: String,
+        version: String,
+        label: String,
+    },
+}
+
+/// Which call of TF Serving's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tfs {
+    Status,
+    Metadata,
+    Predict,
 }
 
 /// Why a request stands for no call.
@@ -38,34 +53,89 @@ pub fn find(verb: &Method, path: &str) -> Result<Target, Refusal> {
         parts.pop();
     }
     let parts: Vec<&str> = parts.iter().map(|it| &**it).collect();
-    let (call, model, version) = match parts[..] {
-        ["v2"] => (oip::Call::ServerMetadata, "", ""),
-        ["v2", "health", "live"] => (oip::Call::ServerLive, "", ""),
-        ["v2", "health", "ready"] => (oip::Call::ServerReady, "", ""),
-        ["v2", "models", model] => (oip::Call::ModelMetadata, model, ""),
-        ["v2", "models", model, "ready"] => (oip::Call::ModelReady, model, ""),
-        ["v2", "models", model, "infer"] => (oip::Call::Infer, model, ""),
-        ["v2", "models", model, "versions", version] => (oip::Call::ModelMetadata, model, version),
-        ["v2", "models", model, "versions", version, "ready"] => {
-            (oip::Call::ModelReady, model, version)
-        }
-        ["v2", "models", model, "versions", version, "infer"] => (oip::Call::Infer, model, version),
-        _ => return Err(Refusal::Unknown),
+    let target = match parts[..] {
+        ["v2", ref parts @ ..] => in_oip(parts),
+        ["v1", "models", ref parts @ ..] => in_tfs(parts),
+        _ => None,
     };
-    let expected = if call == oip::Call::Infer {
-        "POST"
-    } else {
-        "GET"
-    };
+    let target = target.ok_or(Refusal::Unknown)?;
+    let expected = target.verb();
     // An answer to HEAD is that to GET, without its body.
-    if verb.as_str() != expected && !(verb == Method::HEAD && expected == "GET") {
-        return Err(Refusal::Verb(expected));
+    if verb.as_str() == expected || (verb == Method::HEAD && expected == "GET") {
+        Ok(target)
+    } else {
+        Err(Refusal::Verb(expected))
     }
-    Ok(Target {
+}
+
+fn in_oip(parts: &[&str]) -> Option<Target> {
+    let (call, model, version) = match parts {
+        [] => (oip::Call::ServerMetadata, "", ""),
+        ["health", "live"] => (oip::Call::ServerLive, "", ""),
+        ["health", "ready"] => (oip::Call::ServerReady, "", ""),
+        ["models", model, rest @ ..] => {
+            let (version, rest) = match rest {
+                ["versions", version, rest @ ..] => (*version, rest),
+                rest => ("", rest),
+            };
+            let call = match rest {
+                [] => oip::Call::ModelMetadata,
+                ["ready"] => oip::Call::ModelReady,
+                ["infer"] => oip::Call::Infer,
+                _ => return None,
+            };
+            (call, *model, version)
+        }
+        _ => return None,
+    };
+    Some(Target::Oip {
         call,
         model: model.to_owned(),
         version: version.to_owned(),
     })
+}
+
+/// The verb behind the colon is that of the last part: a model's name may have a colon itself.
+fn in_tfs(parts: &[&str]) -> Option<Target> {
+    let (parts, call) = match parts {
+        [parts @ .., "metadata"] if parts.len() != 2 => (parts.to_vec(), Tfs::Metadata),
+        [parts @ .., last] => match last.rsplit_once(':') {
+            Some((last, verb)) if verb.eq_ignore_ascii_case("predict") => {
+                ([parts, &[last]].concat(), Tfs::Predict)
+            }
+            Some(_) | None => ([parts, &[last]].concat(), Tfs::Status),
+        },
+        [] => return None,
+    };
+    let (model, version, label) = match parts[..] {
+        [model] => (model, "", ""),
+        [model, "versions", version] => (model, version, ""),
+        [model, "labels", label] => (model, "", label),
+        _ => return None,
+    };
+    Some(Target::Tfs {
+        call,
+        model: model.to_owned(),
+        version: version.to_owned(),
+        label: label.to_owned(),
+    })
+}
+
+// === impl Target ===
+
+impl Target {
+    fn verb(&self) -> &'static str {
+        match self {
+            Self::Oip {
+                call: oip::Call::Infer,
+                ..
+            }
+            | Self::Tfs {
+                call: Tfs::Predict, ..
+            } => "POST",
+            Self::Oip { .. } | Self::Tfs { .. } => "GET",
+        }
+    }
 }
 
 /// A part of a path without its `%` escapes (RFC 3986).
@@ -102,11 +172,17 @@ mod tests {
 
     fn found(verb: &str, path: &str) -> String {
         match find(&verb.parse().unwrap(), path) {
-            Ok(Target {
+            Ok(Target::Oip {
                 call,
                 model,
                 version,
             }) => format!("{call:?} {model} {version}"),
+            Ok(Target::Tfs {
+                call,
+                model,
+                version,
+                label,
+            }) => format!("{call:?} {model} {version}{label}"),
             Err(Refusal::Unknown) => "unknown".to_owned(),
             Err(Refusal::Verb(verb)) => verb.to_owned(),
             Err(Refusal::Bad(error)) => error.message.into_owned(),
@@ -131,6 +207,21 @@ mod tests {
             ("GET", "/v2/models/m/infer", "POST"),
             ("HEAD", "/v2/models/m/infer", "POST"),
             ("POST", "/v2/models/m", "GET"),
+            ("POST", "/v1/models/m:predict", "Predict m "),
+            ("POST", "/v1/models/m:PREDICT", "Predict m "),
+            ("POST", "/v1/models/a:b:predict", "Predict a:b "),
+            ("POST", "/v1/models/m/versions/3:predict", "Predict m 3"),
+            (
+                "POST",
+                "/v1/models/m/labels/stable:predict",
+                "Predict m stable",
+            ),
+            ("GET", "/v1/models/m", "Status m "),
+            ("GET", "/v1/models/m/versions/3/metadata", "Metadata m 3"),
+            ("GET", "/v1/models/metadata/metadata", "Metadata metadata "),
+            ("GET", "/v1/models/m/versions/metadata", "Status m metadata"),
+            ("GET", "/v1/models/m:predict", "POST"),
+            ("GET", "/v1/models", "unknown"),
             ("GET", "/", "unknown"),
             ("GET", "/v2/models", "unknown"),
             ("GET", "/v2/models/m/versions/1/2", "unknown"),
