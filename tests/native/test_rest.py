@@ -13,11 +13,18 @@ from typing import Any
 
 import httpx2
 import pytest
-from native.test_worker import LIMITS, Served, echo
+from native.test_worker import LIMITS, Served
+
+from dl_inference._native import Batch
 
 INFER = "/v2/models/digits/infer"
 WAIT_S = 5.0
 MAX_BYTES = 1 << 20
+
+
+def echo(batch: Batch) -> None:
+    for index, item in enumerate(batch):
+        batch.reply(index, item.kind, item.value, [])
 
 
 @pytest.fixture(scope="module")
@@ -265,3 +272,47 @@ def test_the_request_id_comes_back(served: Served) -> None:
     with httpx2.Client(timeout=WAIT_S) as client:
         answer = client.get(f"http://{served.address}/v2", headers={"x-request-id": "mine"})
         assert answer.headers["x-request-id"] == "mine"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"data": {"names": ["a", "b"], "tensor": {"shape": [1, 2], "values": [0.5, -1e300]}}},
+        {"data": {"ndarray": [[1, 2.5, "x", None, True], {"a": [9007199254740991]}]}},
+        {"strData": 'é\n"\\'},
+        {"binData": "AAH/"},
+        {"jsonData": {"a": [1, {"b": None}], "c": "d"}},
+    ],
+    ids=["tensor", "ndarray", "strData", "binData", "jsonData"],
+)
+@pytest.mark.parametrize("path", ["/predict", "/api/v1.0/predictions", "/seldon/team/digits/api/v0.1/predictions"])
+def test_seldons_messages_come_back_as_they_were_sent(served: Served, message: Any, path: str) -> None:
+    tags = {"one": 1, "list": [True, "x"]}
+    sent = {**message, "meta": {"puid": "p", "tags": tags}}
+    status, answer = ask(served, json.dumps(sent).encode(), path)
+    assert status == 200
+    assert answer["meta"]["puid"] == "p"
+    ((name, value),) = message.items()
+    if name == "data":
+        ((kind, content),) = [(key, each) for key, each in value.items() if key != "names"]
+        assert answer["data"][kind] == content
+    else:
+        assert answer[name] == value
+
+
+@pytest.mark.parametrize(
+    ("document", "detail"),
+    [
+        ({"data": {"tensor": {"shape": [3], "values": [1, 2]}}}, "tensor has 2 values, which its shape [3] has not"),
+        ({"data": {"tensor": {"shape": [-1], "values": []}}}, "which its shape [-1] has not"),
+        ({"data": {"ndarray": [], "tensor": {"shape": [0]}}}, "one of tensor and ndarray, and not both"),
+        ({"strData": "a", "binData": ""}, "one of data, binData, strData and jsonData"),
+        ({"binData": "&"}, "binData: "),
+        ({"date": 1}, '"date" is none of data, binData'),
+        ({"meta": {"routing": {"a": 1.5}}}, "1.5 is no INT32"),
+    ],
+)
+def test_a_bad_message_of_seldons_is_a_bad_request(served: Served, document: Any, detail: str) -> None:
+    status, problem = ask(served, json.dumps(document).encode(), "/predict")
+    assert (status, problem["kind"]) == (400, "bad_request")
+    assert detail in problem["detail"]

@@ -3,11 +3,12 @@
 
 use std::path::Path;
 
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     "grpc/health/v1/health.proto",
     // v1alpha has the same messages.
     "grpc/reflection/v1/reflection.proto",
     "grpc_service.proto",
+    "proto/prediction.proto",
     "tensorflow_serving/apis/get_model_metadata.proto",
     "tensorflow_serving/apis/get_model_status.proto",
     "tensorflow_serving/apis/predict.proto",

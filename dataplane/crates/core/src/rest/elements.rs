@@ -267,6 +267,8 @@ pub enum NotFinite {
     Null,
     /// `NaN`, `Infinity`, as TF Serving does, and Python reads.
     Words,
+    /// `"NaN"`, `"Infinity"`, as protobuf does.
+    Quoted,
 }
 
 /// How bytes are written.
@@ -367,11 +369,14 @@ impl<'a> Writer<'a> {
                 ""
             }
             NotFinite::Null => "null",
-            NotFinite::Words if wide.is_nan() => "NaN",
-            NotFinite::Words if wide > 0.0 => "Infinity",
-            NotFinite::Words => "-Infinity",
+            NotFinite::Words | NotFinite::Quoted if wide.is_nan() => "NaN",
+            NotFinite::Words | NotFinite::Quoted if wide > 0.0 => "Infinity",
+            NotFinite::Words | NotFinite::Quoted => "-Infinity",
         };
-        out.extend_from_slice(word.as_bytes());
+        match self.not_finite {
+            NotFinite::Quoted if !word.is_empty() => string(out, word),
+            _ => out.extend_from_slice(word.as_bytes()),
+        }
         self.raw = &self.raw[self.datatype.size()..];
         Ok(())
     }

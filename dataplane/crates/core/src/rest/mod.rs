@@ -8,6 +8,7 @@ mod json;
 mod metadata;
 mod oip;
 mod reply;
+mod seldon;
 mod target;
 mod tfs;
 mod tfs_wire;
@@ -25,7 +26,7 @@ use tokio::time::timeout;
 use crate::call::head::{request_id, shortened};
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
-use crate::grpc::metadata::X_REQUEST_ID;
+use crate::grpc::metadata::{X_MODEL, X_REQUEST_ID};
 use crate::local::messages::tensorflow::serving::ModelSpec;
 use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Broken, Head};
@@ -38,7 +39,7 @@ use target::{Refusal, Target, Tfs};
 const PATHS: &str = "/v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION][/ready], \
                      /v1/models/NAME[/versions/VERSION|/labels/LABEL][/metadata], and POST to \
                      /v2/models/NAME[/versions/VERSION]/infer, \
-                     /v1/models/NAME[/versions/VERSION|/labels/LABEL]:predict";
+                     /v1/models/NAME[/versions/VERSION|/labels/LABEL]:predict, /api/v1.0/predictions";
 
 /// Whether a request is a call of gRPC, or means to be one.
 pub fn is_grpc(head: &Head) -> bool {
@@ -112,7 +113,7 @@ async fn reply(
         Ok(target) => target,
         Err(refusal) => return refused(refusal, &head, request_id),
     };
-    let caller = Caller {
+    let mut caller = Caller {
         metadata: metadata::of_call(&head.headers, request_id),
         max_message_bytes: intake.max_message_bytes,
         start,
@@ -129,6 +130,17 @@ async fn reply(
             drop(whole);
             let answered = caller.call(call.path(), message).await?;
             Ok(call.reply(answered, &wish)?)
+        }
+        Target::Seldon { model } => {
+            if !model.is_empty() {
+                let name = HeaderValue::from_str(&model).map_err(|_| {
+                    let text = format!("{model:?} is no name of a model");
+                    Error::new(ErrorKind::BadRouteKey, text)
+                })?;
+                caller.metadata.insert(X_MODEL, name);
+            }
+            let message = seldon::request(&whole)?;
+            Ok(seldon::reply(caller.call(seldon::PREDICT, message).await?)?)
         }
         Target::Tfs {
             call,

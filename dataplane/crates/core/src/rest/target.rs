@@ -21,6 +21,8 @@ pub enum Target {
         version: String,
         label: String,
     },
+    /// A prediction of Seldon's.
+    Seldon { model: String },
 }
 
 /// Which call of TF Serving's.
@@ -56,6 +58,20 @@ pub fn find(verb: &Method, path: &str) -> Result<Target, Refusal> {
     let target = match parts[..] {
         ["v2", ref parts @ ..] => in_oip(parts),
         ["v1", "models", ref parts @ ..] => in_tfs(parts),
+        ["api", "v0.1" | "v1.0", "predictions"] | ["predict"] => Some(Target::Seldon {
+            model: String::new(),
+        }),
+        // As Seldon's ingress has it.
+        [
+            "seldon",
+            _namespace,
+            model,
+            "api",
+            "v0.1" | "v1.0",
+            "predictions",
+        ] => Some(Target::Seldon {
+            model: model.to_owned(),
+        }),
         _ => None,
     };
     let target = target.ok_or(Refusal::Unknown)?;
@@ -132,7 +148,8 @@ impl Target {
             }
             | Self::Tfs {
                 call: Tfs::Predict, ..
-            } => "POST",
+            }
+            | Self::Seldon { .. } => "POST",
             Self::Oip { .. } | Self::Tfs { .. } => "GET",
         }
     }
@@ -183,6 +200,7 @@ mod tests {
                 version,
                 label,
             }) => format!("{call:?} {model} {version}{label}"),
+            Ok(Target::Seldon { model }) => format!("Seldon {model}"),
             Err(Refusal::Unknown) => "unknown".to_owned(),
             Err(Refusal::Verb(verb)) => verb.to_owned(),
             Err(Refusal::Bad(error)) => error.message.into_owned(),
@@ -222,6 +240,9 @@ mod tests {
             ("GET", "/v1/models/m/versions/metadata", "Status m metadata"),
             ("GET", "/v1/models/m:predict", "POST"),
             ("GET", "/v1/models", "unknown"),
+            ("POST", "/api/v1.0/predictions", "Seldon "),
+            ("POST", "/seldon/team/m/api/v1.0/predictions", "Seldon m"),
+            ("GET", "/predict", "POST"),
             ("GET", "/", "unknown"),
             ("GET", "/v2/models", "unknown"),
             ("GET", "/v2/models/m/versions/1/2", "unknown"),
