@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -59,50 +56,6 @@ def singly(data: bytes) -> list[bytes]:
     return [bytes([byte]) for byte in data]
 
 
-GET = b"GET /v1/models/m HTTP/1.1\r\nHost: x\r\nUser-Agent: check\r\n\r\n"
-
-
-@pytest.mark.parametrize(
-    "pieces",
-    [
-        [GET],
-        singly(GET),
-        [b"GET / HTTP/1.0\r\n\r\n"],
-        [b"POST /v1/models/m:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n", b"x" * 300_000],
-        [b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 100_000 + b"\r\n\r\n"],
-        [b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"],
-    ],
-    ids=["whole", "byte by byte", "HTTP/1.0", "with a body", "a long header", "an upgrade"],
-)
-def test_http1_is_answered_with_what_the_port_speaks_and_where_the_admin_port_is(
-    access: Access, pieces: list[bytes]
-) -> None:
-    before = closed(access, "http1")
-    head, _, body = exchange(access, *pieces).partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert b"\r\nConnection: close" in head
-    assert f"\r\nContent-Length: {len(body)}\r\n".encode() in head
-    assert b"gRPC" in body
-    assert access.admin.encode() in body
-    wait_until(lambda: closed(access, "http1") == before + 1, "the caller is counted")
-
-
-def test_a_client_of_http1_reads_the_answer(access: Access) -> None:
-    with pytest.raises(urllib.error.HTTPError, match="400") as refused:
-        urllib.request.urlopen(f"http://{access.address}/", timeout=WAIT_S)
-    assert b"HTTP/2 without TLS" in refused.value.read()
-
-
-def test_the_answer_to_head_has_no_body(access: Access) -> None:
-    assert exchange(access, b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\n").endswith(b"\r\nConnection: close\r\n\r\n")
-
-
-def test_a_request_that_does_not_end_is_answered_when_its_time_is_over(access: Access) -> None:
-    start = time.monotonic()
-    assert exchange(access, b"GET / HTTP/1.1\r\nHost:").startswith(b"HTTP/1.1 400 ")
-    assert 0.9 < time.monotonic() - start < WAIT_S
-
-
 @pytest.mark.parametrize("opening", [b"", b"G", PREFACE[:10], b"\x16"], ids=["nothing", "a letter", "half", "TLS"])
 def test_a_caller_that_does_not_say_what_it_speaks_is_closed_when_its_time_is_over(
     access: Access, opening: bytes
@@ -138,14 +91,10 @@ def test_a_client_of_tls_is_told_by_an_alert(access: Access) -> None:
     wait_until(lambda: closed(access, "tls") == before + 1, "the caller is counted")
 
 
-def test_the_log_names_callers_of_other_protocols(access: Access) -> None:
-    exchange(access, GET)
+def test_the_log_names_callers_that_want_tls(access: Access) -> None:
     exchange(access, b"\x16\x03\x01\x00\x05hello")
-    for pattern in (
-        r"WARNING access: .*127\.0\.0\.1:\d+, spoke HTTP/1 on the gRPC port",
-        r"WARNING access: .*127\.0\.0\.1:\d+, asked for TLS on the gRPC port",
-    ):
-        access.process.wait_line(pattern, timeout_s=WAIT_S)
+    pattern = r"WARNING access: .*127\.0\.0\.1:\d+, asked for TLS: this port speaks gRPC and HTTP without TLS"
+    access.process.wait_line(pattern, timeout_s=WAIT_S)
 
 
 def test_http2_comes_byte_by_byte_too(access: Access, connect: Callable[..., grpc.Channel]) -> None:

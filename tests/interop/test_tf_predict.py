@@ -8,6 +8,8 @@ import os
 import re
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -300,3 +302,77 @@ def test_a_versions_own_warmup_requests_are_run(served):
     )
     assert with_file == without + 4
     assert "warm-up:" not in log
+
+
+def rest(served: tuple[Access, str, Process], path: str, document: Any = None) -> tuple[int, Any]:
+    """Call over HTTP; return the status and the JSON of the answer."""
+    access, address, _ = served
+    access.wait_live(address)
+    data = None if document is None else json.dumps(document).encode()
+    try:
+        with urllib.request.urlopen(f"http://{access.address}/v1/models/kinds{path}", data, timeout=60) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def test_over_http_every_type_is_what_it_is_over_grpc(served: tuple[Access, str, Process], client: Client):
+    generator = np.random.default_rng(20_261_129)
+    for dtype in dtypes.DTYPES:
+        if dtype.name.startswith("complex"):
+            continue  # JSON has no complex numbers, and TF Serving's has no form for them
+        kind = np.dtype(ml_dtypes.bfloat16 if dtype.name == "bfloat16" else dtype.name)
+        array = generator.integers(0, 2 if dtype.name == "bool" else 100, (2, 3)).astype(kind)
+        signature = f"echo_{dtype.name}"
+        over_grpc = client.predict_tfs("kinds", {"x": array}, signature=signature).value
+        values = array.astype("f4").tolist() if kind.kind not in "bui" else array.tolist()
+        for instances in (values, [{"x": row} for row in values]):
+            asked = {"signature_name": signature, "instances": instances}
+            status, answer = rest(served, ":predict", asked)
+            assert (status, answer["predictions"]) == (200, over_grpc.astype("O").tolist()), (dtype.name, answer)
+        assert rest(served, ":predict", {"signature_name": signature, "inputs": {"x": values}})[1] == {
+            "outputs": answer["predictions"]
+        }
+
+
+def test_over_http_bytes_go_as_base64_and_text_as_text(served: tuple[Access, str, Process]):
+    asked = {"signature_name": "echo_string", "instances": ["é", {"b64": "YQ=="}]}
+    assert rest(served, ":predict", asked) == (200, {"predictions": ["é", "a"]})
+    status, problem = rest(served, ":predict", {**asked, "instances": [{"b64": "/w=="}]})
+    assert (status, problem["kind"]) == (400, "bad_request")
+    assert "not UTF-8" in problem["detail"]
+
+
+def test_over_http_versions_labels_and_columns_are_tf_servings(served: tuple[Access, str, Process]):
+    inputs = {"a": [[1, 2]], "b": [[0.5]]}
+    status, answer = rest(served, "/labels/stable:predict", {"inputs": inputs})
+    assert (status, answer["outputs"]["sum"]) == (200, [[21.5]])
+    assert rest(served, "/versions/2:predict", {"inputs": inputs})[1]["outputs"]["version"] == 2
+    status, problem = rest(served, "/versions/7:predict", {"inputs": inputs})
+    assert (status, problem["error"]) == (404, "Servable not found for request: Specific(kinds, 7)")
+    states = rest(served, "")[1]["model_version_status"]
+    assert [(each["version"], each["state"]) for each in states] == [("2", "AVAILABLE"), ("1", "AVAILABLE")]
+    defined = rest(served, "/metadata")[1]["metadata"]["signature_def"]["signature_def"]["serving_default"]
+    assert defined["inputs"]["a"]["dtype"] == "DT_FLOAT"
+    assert [each["size"] for each in defined["inputs"]["a"]["tensor_shape"]["dim"]] == ["-1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("document", "detail"),
+    [
+        ({}, "a request has instances, or inputs"),
+        ({"instances": [], "inputs": {}}, "and not both"),
+        ({"signature_name": "nothing", "inputs": {}}, 'the model has no signature "nothing"; it has'),
+        ({"inputs": {"c": 1}}, 'the model has no input "c"; it has a, b'),
+        ({"inputs": [[1, 2]]}, "expected an object of the inputs a, b"),
+        ({"instances": [{"a": [1, 2], "b": [3]}, {"a": [1, 2]}]}, "1 of 2 instances have no b"),
+        ({"instances": [{"a": [1, 2], "b": [3]}, {"a": [1], "b": [3]}]}, "arrays of one length"),
+        ({"inputs": {"a": [["x", "y"]], "b": [[0]]}}, "expected a number"),
+    ],
+)
+def test_over_http_what_does_not_fit_the_signature_is_told(
+    served: tuple[Access, str, Process], document: Any, detail: str
+):
+    status, problem = rest(served, ":predict", document)
+    assert (status, problem["kind"]) == (400, "bad_request")
+    assert detail in problem["detail"]

@@ -139,3 +139,36 @@ def test_seldon_gives_the_same_numbers(found: dict[str, Any], addresses: dict[st
         )
         answer = predict(request, timeout=30, metadata=[("x-model", "scores")])
     assert np.array_equal(np.reshape(answer.data.tensor.values, (3, 3)), found["scores"]["numbers"])
+
+
+@pytest.fixture(scope="module")
+def over_http(addresses: dict[str, str], peer_python: Callable[[str], Path]) -> dict[str, Any]:
+    """What the client found there over HTTP."""
+    script = SCRIPT.with_name("tritonclient_http_peer.py")
+    command = [str(peer_python("triton")), str(script), *(addresses[name] for name in MODELS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def test_over_http_every_datatype_comes_back_as_binary_data_and_as_json(over_http: dict[str, Any]) -> None:
+    sent = [name for name in DATATYPES.split(", ") if name != "BF16"]
+    assert over_http["binary"] == dict.fromkeys(sent, True)
+    assert over_http["json"] == {name: True for name in sent if name != "FP16"}
+    assert over_http["compressed"] == [[2, 3], [2, 3]]
+
+
+def test_over_http_models_tell_what_they_are(over_http: dict[str, Any]) -> None:
+    assert over_http["response"] == ["scores", "1", "one"]
+    assert over_http["shape"] == [2, 3]
+    assert over_http["states"] == [True, True, True]
+    assert over_http["server"] == "dl-inference"
+    assert over_http["model"] == ["scores", ["1"], [{"name": "input", "datatype": "FP32", "shape": [-1, 4]}]]
+
+
+def test_over_http_errors_have_a_status_and_a_reason(over_http: dict[str, Any]) -> None:
+    status, reason = over_http["errors"]["version"]
+    assert (status, "7" in reason) == ("404", True)
+    assert over_http["errors"]["shape"][0] == "400"
+    assert over_http["not ready"] is False

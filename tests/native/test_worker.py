@@ -656,21 +656,27 @@ def test_the_admin_port_shows_readiness_status_and_metrics(serve: Any) -> None:
         page("ready")
 
 
-def test_http1_on_the_grpc_port_is_answered_logged_and_sent_to_the_admin_port(serve: Any) -> None:
-    served = serve(admin="127.0.0.1:0")
-    with pytest.raises(urllib.error.HTTPError, match="400") as refused:
-        urllib.request.urlopen(f"http://{served.address}/v1/models", timeout=10)
-    assert served.addresses[1].encode() in refused.value.read()
-    ((level, text),) = served.worker.notices()
-    assert level == "WARNING"
-    assert "spoke HTTP/1 on the gRPC port" in text
-    assert served.worker.notices() == []
+def test_the_open_inference_protocol_is_answered_over_http(serve: Any) -> None:
+    served = serve().answer(echo)
 
+    def ask(path: str, body: Any = None) -> tuple[int, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            with urllib.request.urlopen(f"http://{served.address}{path}", data, timeout=10) as response:
+                return response.status, json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read())
 
-def test_without_an_admin_port_http1_is_told_so(serve: Any) -> None:
-    with pytest.raises(urllib.error.HTTPError, match="400") as refused:
-        urllib.request.urlopen(f"http://{serve().address}/", timeout=10)
-    assert b"has no admin port" in refused.value.read()
+    assert ask("/v2/health/live") == (200, {"live": True})
+    assert ask("/v2/models/digits/ready") == (200, {"ready": True})
+    tensor = {"name": "x", "shape": [2, 2], "datatype": "INT64", "data": [[1, -2], [3, 2**62 + 1]]}
+    status, answer = ask("/v2/models/digits/infer", {"inputs": [tensor], "id": "a"})
+    assert (status, answer["id"], answer["model_name"]) == (200, "a", "digits")
+    assert answer["outputs"][0]["data"] == [1, -2, 3, 2**62 + 1]
+    status, problem = ask("/v2/models/digits/versions/9/infer", {"inputs": [tensor]})
+    assert (status, problem["status"], problem["kind"]) == (404, 404, "model_not_found")
+    served.worker.set_ready(False)
+    assert ask("/v2/health/ready") == (400, {"ready": False})
 
 
 def test_the_stages_of_calls_are_in_the_metrics(serve: Any) -> None:

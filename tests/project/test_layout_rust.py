@@ -33,8 +33,9 @@ ROOMS = {
     "local": {"call", "code", "error", "grpc", "net"},
     "proxy": {"balance", "call", "code", "config", "error", "grpc", "local", "net", "notice", "stats", "sync"},
     "worker": {"call", "code", "config", "error", "grpc", "local", "net", "stats"},
+    "rest": {"call", "code", "config", "error", "grpc", "local", "net"},
     "admin": {"net", "stats"},
-    "program": {"admin", "balance", "code", "config", "local", "net", "notice", "proxy", "stats", "worker"},
+    "program": {"admin", "balance", "code", "config", "local", "net", "notice", "proxy", "rest", "stats", "worker"},
 }
 
 # Where the HTTP/2 library is known: the request path sees a head, a reader of chunks and a sender of ours.

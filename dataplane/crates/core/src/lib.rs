@@ -19,6 +19,7 @@ mod net;
 mod notice;
 mod program;
 mod proxy;
+mod rest;
 mod stats;
 mod sync;
 #[cfg(test)]

@@ -57,6 +57,21 @@ pub fn encode_message(message: &str) -> HeaderValue {
         .unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
+/// Decode `grpc-message`; what is no escape stays as it is, as gRPC asks for.
+pub fn decode_message(encoded: &[u8]) -> String {
+    let mut decoded = Vec::with_capacity(encoded.len());
+    let mut rest = encoded;
+    while let [first, tail @ ..] = rest {
+        let digits = tail.get(..2).and_then(|it| std::str::from_utf8(it).ok());
+        let escaped = digits.and_then(|it| u8::from_str_radix(it, 16).ok());
+        (rest, _) = match escaped.filter(|_| *first == b'%') {
+            Some(byte) => (&tail[2..], decoded.push(byte)),
+            None => (tail, decoded.push(*first)),
+        };
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
 /// grpc-status and, unless it is empty, grpc-message.
 pub fn headers(code: Code, message: &str) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);

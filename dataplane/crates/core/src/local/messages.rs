@@ -23,7 +23,19 @@ pub mod inference {
     include!(concat!(env!("OUT_DIR"), "/inference.rs"));
 }
 
+pub mod seldon {
+    // It has more messages than are used, and protobuf's own names.
+    #[allow(dead_code, clippy::enum_variant_names)]
+    pub mod protos {
+        include!(concat!(env!("OUT_DIR"), "/seldon.protos.rs"));
+    }
+}
+
+// It has more messages than are used, and protobuf's own names.
+#[allow(dead_code, clippy::enum_variant_names, clippy::large_enum_variant)]
 pub mod tensorflow {
+    include!(concat!(env!("OUT_DIR"), "/tensorflow.rs"));
+
     pub mod error {
         include!(concat!(env!("OUT_DIR"), "/tensorflow.error.rs"));
     }

@@ -1,5 +1,5 @@
-//! Drives one downstream HTTP/2 connection: accepts its streams, watches its age, idleness and frames, and
-//! drains it. What a call does is the [`Service`]'s business; the access service and the model-server front
+//! Drives one downstream connection: finds out what it speaks; of HTTP/2 accepts its streams, watches its age, idleness
+//! and frames, and drains it. What a call does is the [`Service`]'s business; the access service and the model-server front
 //! each bring one.
 
 use std::future::poll_fn;
@@ -21,22 +21,14 @@ use super::buffered::{Buffered, Flush, buffered};
 use super::drain::Phase;
 use super::frames::{FrameState, Frames};
 use super::guard::{Connection, StreamGuard};
+use super::http1;
 use super::load::Load;
 use super::opening::{self, Opening};
 use super::server::Server;
-use super::strangers::Tongue;
-use super::stream::{self, Answer, Body, Head};
+use super::service::Service;
+use super::stream;
 use crate::config::Limits;
 use crate::stats::ClosedReason;
-
-/// What a connection's streams are given to.
-pub trait Service: 'static {
-    /// Start serving one call; must not block. `stream` lives as long as the call.
-    fn call(&self, head: Head, body: Body, answer: Answer, stream: StreamGuard);
-
-    /// The program's state has changed.
-    fn state_changed(&self) {}
-}
 
 /// How a connection is being closed by us, if it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -79,7 +71,11 @@ pub async fn serve<T, S>(
     let started = Instant::now();
     let end = started + Duration::from_millis(limits.header_timeout_ms);
     let seen = match open(&mut io, &peer, &server, end).await {
-        Ok(seen) => seen,
+        Ok((seen, Opening::Http1)) => {
+            let reason = http1::serve(io, seen, peer, &server, load, service).await;
+            return server.stats.closed.add(reason);
+        }
+        Ok((seen, _)) => seen,
         Err(reason) => return server.stats.closed.add(reason),
     };
     let (io, flush) = buffered(io);
@@ -112,7 +108,7 @@ pub async fn serve<T, S>(
     driver.run().await;
 }
 
-/// Read the beginning of a connection, until `end`; answer one that is not HTTP/2 here. Return what was read.
+/// Read the beginning of a connection, until `end`; answer one that is not HTTP here. Return what was read, and what it is.
 ///
 /// # Errors
 /// Why the connection is over.
@@ -121,23 +117,17 @@ async fn open<T>(
     peer: &Peer,
     server: &Server,
     end: Instant,
-) -> Result<Vec<u8>, ClosedReason>
+) -> Result<(Vec<u8>, Opening), ClosedReason>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let mut seen = Vec::new();
     // A caller that goes before it has its answer spoke the wrong protocol all the same.
     match opening::read(io, &mut seen, end).await {
-        Ok(Opening::Http2 | Opening::Other) => Ok(seen),
+        Ok(opening @ (Opening::Http2 | Opening::Http1 | Opening::Other)) => Ok((seen, opening)),
         Ok(Opening::Silent) => Err(ClosedReason::Downstream),
-        Ok(Opening::Http1) => {
-            server.strangers.met(Tongue::Http1, peer);
-            let admin = server.admin.get().map(String::as_str);
-            let _ = opening::answer_http1(io, seen, end, admin).await;
-            Err(ClosedReason::Http1)
-        }
         Ok(Opening::Tls) => {
-            server.strangers.met(Tongue::Tls, peer);
+            server.strangers.met(peer);
             let _ = opening::answer_tls(io).await;
             Err(ClosedReason::Tls)
         }

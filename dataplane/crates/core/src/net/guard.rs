@@ -147,6 +147,11 @@ impl StreamGuard {
         }
     }
 
+    /// The guard of a call that the stream is answered by.
+    pub fn again(&self) -> Self {
+        Self::new(self.connection.clone())
+    }
+
     /// The guard of a stream without a connection.
     #[cfg(test)]
     pub fn lone() -> Self {

@@ -1,6 +1,5 @@
-//! What a connection opens with, before HTTP/2 begins. Callers of other protocols (a browser, a load balancer's check, a
-//! client that wants TLS) get an answer that they understand, and the operator a count and a line in the log; the frames
-//! that HTTP/2 would answer them with tell neither of them anything.
+//! What a connection opens with, before HTTP begins. A client that wants TLS gets an answer that it understands, and the
+//! operator a count and a line in the log; the frames that HTTP/2 would answer it with tell neither of them anything.
 
 use std::io;
 use std::time::Duration;
@@ -12,8 +11,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Longest name of an HTTP/1 method that is known as one; the registry's longest has 17 letters.
 const MAX_METHOD: usize = 20;
-/// Request line and headers of an HTTP/1 request, as far as they are read before the answer.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// One read. What a client of HTTP/2 sends at once at first is some 100 bytes.
 const READ_BYTES: usize = 1024;
 /// How long a caller may take to read its answer. Closing with bytes of it unread would reset the connection, and the
@@ -60,40 +57,6 @@ pub async fn read(
     }
 }
 
-/// Tell a caller of HTTP/1 what this port is, once its request's head is there or has had its time.
-pub async fn answer_http1(
-    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
-    mut seen: Vec<u8>,
-    end: Instant,
-    admin: Option<&str>,
-) -> io::Result<()> {
-    while !has_head(&seen) && seen.len() < MAX_HEAD_BYTES {
-        match more(io, &mut seen, end).await {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => break,
-            Err(error) => return Err(error),
-        }
-    }
-    let body = match admin {
-        Some(admin) => format!(
-            "This port speaks gRPC, which is HTTP/2 without TLS, and does not speak HTTP/1.\n\
-             The admin port is {admin}: /metrics, /ready, /live and /status are there.\n"
-        ),
-        None => "This port speaks gRPC, which is HTTP/2 without TLS, and does not speak HTTP/1.\n\
-                 This process has no admin port; the key or option `admin` gives it one.\n"
-            .to_owned(),
-    };
-    let head = format!(
-        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
-         Cache-Control: no-store\r\nConnection: close\r\n\r\n",
-        body.len()
-    );
-    let is_head = seen.starts_with(b"HEAD ");
-    let answer = if is_head { head } else { head + &body };
-    part(io, answer.as_bytes()).await
-}
-
 /// Tell a caller that wants TLS that there is none.
 pub async fn answer_tls(io: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
     part(io, &TLS_ALERT).await
@@ -122,12 +85,6 @@ fn judge(seen: &[u8]) -> Option<Opening> {
         Some(b' ') if letters > 0 && &seen[..letters] != b"PRI" => Some(Opening::Http1),
         Some(_) => Some(Opening::Other),
     }
-}
-
-/// Whether the empty line behind the headers has come.
-fn has_head(seen: &[u8]) -> bool {
-    let mut lines = seen.split_inclusive(|&byte| byte == b'\n');
-    lines.any(|line| line == b"\r\n" || line == b"\n")
 }
 
 /// Read once; 0 at the stream's end.

@@ -15,11 +15,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinSet, spawn_local};
 
 use super::accept::{self, Incoming, Peer, Recipient, Stream};
-use super::connection::{self, Service};
+use super::connection;
 use super::drain::{Door, Phase};
 use super::listener::Listener;
 use super::load::Load;
 use super::server::Server;
+use super::service::Service;
 use super::waiting::Waiting;
 use crate::stats::RefusedReason;
 

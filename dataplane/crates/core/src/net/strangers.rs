@@ -1,4 +1,4 @@
-//! Callers that speak another protocol than gRPC to a port of ours: what the operator's log says of them.
+//! Callers that want TLS of a port without it: what the operator's log says of them.
 
 use std::fmt::Display;
 use std::sync::{Mutex, PoisonError};
@@ -6,24 +6,15 @@ use std::time::{Duration, Instant};
 
 use crate::notice::Notice;
 
-/// At most one line of each kind in this time: a load balancer's check comes every few seconds.
+/// At most one line in this time: a load balancer's check comes every few seconds.
 const QUIET: Duration = Duration::from_secs(60);
-
-/// What a caller spoke instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tongue {
-    Http1,
-    Tls,
-}
 
 /// Those that came and have not been spoken of yet.
 #[derive(Default)]
-pub struct Strangers {
-    kinds: Mutex<[Kind; 2]>,
-}
+pub struct Strangers(Mutex<Unspoken>);
 
 #[derive(Default)]
-struct Kind {
+struct Unspoken {
     count: u64,
     last: String,
     said: Option<Instant>,
@@ -32,53 +23,34 @@ struct Kind {
 // === impl Strangers ===
 
 impl Strangers {
-    pub fn met(&self, tongue: Tongue, peer: &impl Display) {
-        let kind = &mut self.lock()[tongue as usize];
-        kind.count += 1;
-        kind.last = peer.to_string();
+    /// Someone asked for TLS.
+    pub fn met(&self, peer: &impl Display) {
+        let mut unspoken = self.lock();
+        unspoken.count += 1;
+        unspoken.last = peer.to_string();
     }
 
-    /// The lines that are due.
-    pub fn notices(&self, now: Instant) -> Vec<Notice> {
-        let mut kinds = self.lock();
-        let due = [Tongue::Http1, Tongue::Tls].into_iter();
-        due.filter_map(|tongue| kinds[tongue as usize].notice(tongue, now))
-            .collect()
-    }
-
-    /// A few numbers are guarded, which no panic can leave half-written.
-    fn lock(&self) -> std::sync::MutexGuard<'_, [Kind; 2]> {
-        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// === impl Kind ===
-
-impl Kind {
-    fn notice(&mut self, tongue: Tongue, now: Instant) -> Option<Notice> {
-        let is_quiet = self.said.is_some_and(|said| now < said + QUIET);
-        if self.count == 0 || is_quiet {
+    /// The line that is due.
+    pub fn notice(&self, now: Instant) -> Option<Notice> {
+        let mut unspoken = self.lock();
+        let is_quiet = unspoken.said.is_some_and(|said| now < said + QUIET);
+        if unspoken.count == 0 || is_quiet {
             return None;
         }
-        let Self { count, last, .. } = std::mem::take(self);
-        self.said = Some(now);
-        let (spoke, remedy) = match tongue {
-            Tongue::Http1 => (
-                "spoke HTTP/1",
-                "it speaks gRPC only; checks and browsers belong to the admin port",
-            ),
-            Tongue::Tls => (
-                "asked for TLS",
-                "it speaks gRPC without TLS; the caller needs a channel without it",
-            ),
-        };
+        let Unspoken { count, last, .. } = std::mem::take(&mut *unspoken);
+        unspoken.said = Some(now);
         let who = match count {
             1 => format!("a caller, {last},"),
             _ => format!("{count} connections, the last from {last},"),
         };
         Some(Notice::warning(format!(
-            "{who} {spoke} on the gRPC port: {remedy}"
+            "{who} asked for TLS: this port speaks gRPC and HTTP without TLS; the caller needs a channel without it"
         )))
+    }
+
+    /// A few numbers are guarded, which no panic can leave half-written.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Unspoken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -87,23 +59,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_is_told_of_at_once_and_then_once_a_minute_with_its_count() {
+    fn they_are_told_of_at_once_and_then_once_a_minute_with_their_count() {
         let strangers = Strangers::default();
         let start = Instant::now();
         let said = |seconds| {
-            let notices = strangers.notices(start + Duration::from_secs(seconds));
-            let texts = notices.into_iter().map(|notice| notice.text);
-            texts.collect::<Vec<_>>().join("\n")
+            let notice = strangers.notice(start + Duration::from_secs(seconds));
+            notice.map_or_else(String::new, |notice| notice.text)
         };
         assert_eq!(said(0), "");
-        strangers.met(Tongue::Http1, &"unix");
-        assert!(said(1).starts_with("a caller, unix, spoke HTTP/1 on the gRPC port"));
+        strangers.met(&"unix");
+        assert!(said(1).starts_with("a caller, unix, asked for TLS"));
         for _ in 0..3 {
-            strangers.met(Tongue::Http1, &"unix");
+            strangers.met(&"unix");
         }
-        strangers.met(Tongue::Tls, &"unix");
-        assert!(said(60).starts_with("a caller, unix, asked for TLS"));
-        assert!(said(61).starts_with("3 connections, the last from unix, spoke HTTP/1"));
+        assert_eq!(said(60), "");
+        assert!(said(61).starts_with("3 connections, the last from unix, asked for TLS"));
         assert_eq!(said(200), "");
     }
 }

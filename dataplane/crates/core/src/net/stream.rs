@@ -1,6 +1,7 @@
 //! One stream of a connection as the request path sees it: a head, a reader of chunks whose window opens as they are
-//! used, and a sender that waits for the other side. Beside this folder only proxy/pool.rs knows the HTTP/2 library,
-//! so that another transport need not touch the request path.
+//! used, and a sender that waits for the other side. It is a stream of HTTP/2, a request of HTTP/1, or a call that this
+//! process makes to itself. Beside this folder only proxy/pool.rs knows the HTTP/2 library, so that another transport
+//! need not touch the request path.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -11,6 +12,9 @@ use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use hyper::body::{Body as _, Incoming};
+
+use super::pipe::{Gone, Writing};
 
 /// The largest window there is (RFC 9113#6.9.1).
 pub const MAX_WINDOW: u32 = (1 << 31) - 1;
@@ -39,19 +43,48 @@ pub enum Cause {
 
 /// A stream that broke off.
 #[derive(Debug)]
-pub struct Broken(h2::Error);
+pub struct Broken(Break);
+
+#[derive(Debug)]
+enum Break {
+    Http2(h2::Error),
+    Http1(hyper::Error),
+    /// The task at the other end of a pipe.
+    Pipe,
+}
 
 /// The bytes that come in on a stream, and its trailers.
 #[derive(Debug)]
-pub struct Body(RecvStream);
+pub struct Body(Source);
+
+#[derive(Debug)]
+enum Source {
+    Http2(RecvStream),
+    Http1(Incoming),
+    /// Of a call that this process makes to itself.
+    Ready(Option<Bytes>),
+}
 
 /// The bytes that go out on a stream. Dropped before the end, it resets the stream.
 #[derive(Debug)]
-pub struct Sender(SendStream<Bytes>);
+pub struct Sender(Sink);
+
+#[derive(Debug)]
+enum Sink {
+    Http2(SendStream<Bytes>),
+    Pipe(Writing),
+}
 
 /// The right to answer a request, once.
 #[derive(Debug)]
-pub struct Answer(SendResponse<Bytes>);
+pub struct Answer(Respond);
+
+#[derive(Debug)]
+enum Respond {
+    Http2(SendResponse<Bytes>),
+    /// None once the answer has begun.
+    Pipe(Option<Writing>),
+}
 
 /// The head of an answer that is still to come.
 #[derive(Debug)]
@@ -67,12 +100,16 @@ pub(crate) fn split(
         uri: parts.uri,
         headers: parts.headers,
     };
-    (head, Body(body), Answer(respond))
+    (
+        head,
+        Body(Source::Http2(body)),
+        Answer(Respond::Http2(respond)),
+    )
 }
 
 /// A request that goes out, and the answer to it.
 pub(crate) fn joined((response, stream): (ResponseFuture, SendStream<Bytes>)) -> (Awaited, Sender) {
-    (Awaited(response), Sender(stream))
+    (Awaited(response), Sender(Sink::Http2(stream)))
 }
 
 // === impl Head ===
@@ -99,22 +136,35 @@ impl From<Head> for Request<()> {
 impl Broken {
     /// Whether it is this stream that ended, and not its connection.
     pub fn is_reset(&self) -> bool {
-        self.0.is_reset()
+        match &self.0 {
+            Break::Http2(error) => error.is_reset(),
+            Break::Http1(_) => false,
+            Break::Pipe => true,
+        }
     }
 
     /// Whether the other side broke the rules so badly that its connection is gone.
     pub fn is_fatal(&self) -> bool {
-        self.0.is_go_away() && self.0.is_library()
+        match &self.0 {
+            Break::Http2(error) => error.is_go_away() && error.is_library(),
+            Break::Http1(_) | Break::Pipe => false,
+        }
     }
 
     pub fn cause(&self) -> Cause {
-        if self.0.is_go_away() && self.0.is_remote() {
+        let error = match &self.0 {
+            Break::Http2(error) => error,
+            Break::Http1(error) if error.is_parse() => return Cause::Malformed,
+            Break::Http1(_) => return Cause::Lost,
+            Break::Pipe => return Cause::Reset,
+        };
+        if error.is_go_away() && error.is_remote() {
             // h2 gives this error to the streams above the GOAWAY's last stream id only: never processed.
             Cause::Refused
-        } else if self.0.is_reset() {
-            match self.0.reason() {
+        } else if error.is_reset() {
+            match error.reason() {
                 Some(Reason::REFUSED_STREAM) => Cause::Refused,
-                _ if self.0.is_library() => Cause::Malformed,
+                _ if error.is_library() => Cause::Malformed,
                 _ => Cause::Reset,
             }
         } else {
@@ -125,25 +175,62 @@ impl Broken {
 
 impl From<h2::Error> for Broken {
     fn from(error: h2::Error) -> Self {
-        Self(error)
+        Self(Break::Http2(error))
+    }
+}
+
+impl From<Gone> for Broken {
+    fn from(_: Gone) -> Self {
+        Self(Break::Pipe)
     }
 }
 
 impl std::fmt::Display for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
+        match &self.0 {
+            Break::Http2(error) => error.fmt(f),
+            Break::Http1(error) => error.fmt(f),
+            Break::Pipe => f.write_str("the other end is gone"),
+        }
     }
 }
 
 // === impl Body ===
 
 impl Body {
+    /// The body of a request of HTTP/1.
+    pub(crate) fn http1(body: Incoming) -> Self {
+        Self(Source::Http1(body))
+    }
+
+    /// A body that is there already.
+    pub fn ready(bytes: Bytes) -> Self {
+        Self(Source::Ready(Some(bytes)))
+    }
+
     /// The next chunk; none at the end. The other side's window stays closed by it until it is
     /// [released](Self::release).
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
-        self.0
-            .poll_data(cx)
-            .map(|chunk| chunk.map(|chunk| chunk.map_err(Broken)))
+        match &mut self.0 {
+            Source::Http2(body) => {
+                let chunk = ready!(body.poll_data(cx));
+                Poll::Ready(chunk.map(|chunk| chunk.map_err(Broken::from)))
+            }
+            Source::Http1(body) => loop {
+                let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
+                match frame.transpose() {
+                    Ok(None) => return Poll::Ready(None),
+                    // Trailers of a request say nothing that is asked for.
+                    Ok(Some(frame)) => {
+                        if let Ok(chunk) = frame.into_data() {
+                            return Poll::Ready(Some(Ok(chunk)));
+                        }
+                    }
+                    Err(error) => return Poll::Ready(Some(Err(Broken(Break::Http1(error))))),
+                }
+            },
+            Source::Ready(bytes) => Poll::Ready(bytes.take().map(Ok)),
+        }
     }
 
     /// As [`poll_chunk`](Self::poll_chunk).
@@ -151,20 +238,29 @@ impl Body {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
-    /// The stream's number on its connection.
+    /// The stream's number on its connection of HTTP/2; 0 without one.
     pub fn number(&self) -> u32 {
-        self.0.stream_id().as_u32()
+        match &self.0 {
+            Source::Http2(body) => body.stream_id().as_u32(),
+            Source::Http1(_) | Source::Ready(_) => 0,
+        }
     }
 
     /// Let the other side send so many bytes more.
     pub fn release(&mut self, bytes: usize) {
-        // Fails only when the stream is gone, which the next read tells.
-        let _ = self.0.flow_control().release_capacity(bytes);
+        if let Source::Http2(body) = &mut self.0 {
+            // Fails only when the stream is gone, which the next read tells.
+            let _ = body.flow_control().release_capacity(bytes);
+        }
     }
 
     /// Whether the last chunk has been taken.
     pub fn has_ended(&self) -> bool {
-        self.0.is_end_stream()
+        match &self.0 {
+            Source::Http2(body) => body.is_end_stream(),
+            Source::Http1(body) => body.is_end_stream(),
+            Source::Ready(bytes) => bytes.is_none(),
+        }
     }
 
     /// The trailers, once all chunks have been taken.
@@ -172,7 +268,10 @@ impl Body {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<HeaderMap>, Broken>> {
-        self.0.poll_trailers(cx).map_err(Broken)
+        match &mut self.0 {
+            Source::Http2(body) => body.poll_trailers(cx).map_err(Broken::from),
+            Source::Http1(_) | Source::Ready(_) => Poll::Ready(Ok(None)),
+        }
     }
 }
 
@@ -182,34 +281,50 @@ impl Sender {
     /// Ready when one more chunk may be sent. Chunks are as small as frames, so that overshooting the window by one
     /// keeps memory bounded, and nothing is split.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        if self.0.capacity() > 0 {
+        let stream = match &mut self.0 {
+            Sink::Http2(stream) => stream,
+            Sink::Pipe(pipe) => return pipe.poll_ready(cx).map_err(Broken::from),
+        };
+        if stream.capacity() > 0 {
             return Poll::Ready(Ok(()));
         }
-        self.0.reserve_capacity(1);
+        stream.reserve_capacity(1);
         loop {
-            match ready!(self.0.poll_capacity(cx)) {
+            match ready!(stream.poll_capacity(cx)) {
                 Some(Ok(0)) => {}
                 Some(Ok(_)) => return Poll::Ready(Ok(())),
-                Some(Err(error)) => return Poll::Ready(Err(Broken(error))),
-                None => return Poll::Ready(Err(Broken(Reason::CANCEL.into()))),
+                Some(Err(error)) => return Poll::Ready(Err(error.into())),
+                None => return Poll::Ready(Err(h2::Error::from(Reason::CANCEL).into())),
             }
         }
     }
 
     /// Send one chunk, whatever the window; wait for [`poll_ready`](Self::poll_ready) before.
     pub fn send(&mut self, chunk: Bytes, is_last: bool) -> Result<(), Broken> {
-        self.0.send_data(chunk, is_last).map_err(Broken)
+        match &mut self.0 {
+            Sink::Http2(stream) => stream.send_data(chunk, is_last).map_err(Broken::from),
+            Sink::Pipe(pipe) => pipe.send(chunk, is_last).map_err(Broken::from),
+        }
     }
 
     /// Send bytes as the other side's window opens: what it does not read stays here, and does not pile up in the
     /// library's buffers.
     pub async fn send_all(&mut self, mut bytes: Bytes) -> Result<(), Broken> {
-        self.0.reserve_capacity(bytes.len());
+        let stream = match &mut self.0 {
+            Sink::Http2(stream) => stream,
+            Sink::Pipe(pipe) => {
+                poll_fn(|cx| pipe.poll_ready(cx)).await?;
+                return Ok(pipe.send(bytes, false)?);
+            }
+        };
+        stream.reserve_capacity(bytes.len());
         while !bytes.is_empty() {
-            match poll_fn(|cx| self.0.poll_capacity(cx)).await {
-                Some(Ok(room)) => self.send(bytes.split_to(room.min(bytes.len())), false)?,
-                Some(Err(error)) => return Err(Broken(error)),
-                None => return Err(Broken(Reason::CANCEL.into())),
+            match poll_fn(|cx| stream.poll_capacity(cx)).await {
+                Some(Ok(room)) => {
+                    stream.send_data(bytes.split_to(room.min(bytes.len())), false)?;
+                }
+                Some(Err(error)) => return Err(error.into()),
+                None => return Err(h2::Error::from(Reason::CANCEL).into()),
             }
         }
         Ok(())
@@ -217,43 +332,91 @@ impl Sender {
 
     /// End the stream.
     pub fn trailers(&mut self, trailers: HeaderMap) -> Result<(), Broken> {
-        self.0.send_trailers(trailers).map_err(Broken)
+        match &mut self.0 {
+            Sink::Http2(stream) => stream.send_trailers(trailers).map_err(Broken::from),
+            Sink::Pipe(pipe) => pipe.trailers(trailers).map_err(Broken::from),
+        }
     }
 
     /// End the stream at once, in the midst of whatever it was sending.
     pub fn reset(&mut self) {
-        self.0.send_reset(Reason::CANCEL);
+        match &mut self.0 {
+            Sink::Http2(stream) => stream.send_reset(Reason::CANCEL),
+            Sink::Pipe(pipe) => pipe.reset(),
+        }
     }
 
     /// Ready when the other side has given the stream up, or is gone.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.poll_reset(cx).map(drop)
+        match &mut self.0 {
+            Sink::Http2(stream) => stream.poll_reset(cx).map(drop),
+            Sink::Pipe(pipe) => pipe.poll_reset(cx),
+        }
     }
 }
 
 // === impl Answer ===
 
 impl Answer {
+    /// An answer that another task of this thread reads.
+    pub fn piped(pipe: Writing) -> Self {
+        Self(Respond::Pipe(Some(pipe)))
+    }
+
+    /// Whether the other side speaks HTTP/2, which gRPC needs.
+    pub fn is_http2(&self) -> bool {
+        matches!(self.0, Respond::Http2(_))
+    }
+
     /// Ready when the other side has given the call up before an answer, or is gone.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.0.poll_reset(cx).map(drop)
+        match &mut self.0 {
+            Respond::Http2(stream) => stream.poll_reset(cx).map(drop),
+            Respond::Pipe(Some(pipe)) => pipe.poll_reset(cx),
+            Respond::Pipe(None) => Poll::Pending,
+        }
     }
 
     /// Send the head of an answer; what follows goes to what this returns.
     pub fn begin(&mut self, headers: HeaderMap) -> Result<Sender, Broken> {
-        let sender = self.0.send_response(response(headers), false);
-        sender.map(Sender).map_err(Broken)
+        self.begin_with(StatusCode::OK, headers)
+    }
+
+    /// As [`begin`](Self::begin), with a status of HTTP.
+    pub fn begin_with(&mut self, status: StatusCode, headers: HeaderMap) -> Result<Sender, Broken> {
+        match &mut self.0 {
+            Respond::Http2(stream) => {
+                let sender = stream.send_response(response(status, headers), false)?;
+                Ok(Sender(Sink::Http2(sender)))
+            }
+            Respond::Pipe(pipe) => {
+                let pipe = pipe.take().ok_or(Gone)?;
+                pipe.head(status, headers, false)?;
+                Ok(Sender(Sink::Pipe(pipe)))
+            }
+        }
     }
 
     /// Answer with headers and nothing else.
     pub fn finish(&mut self, headers: HeaderMap) -> Result<(), Broken> {
-        let sent = self.0.send_response(response(headers), true);
-        sent.map(drop).map_err(Broken)
+        self.finish_with(StatusCode::OK, headers)
+    }
+
+    /// As [`finish`](Self::finish), with a status of HTTP.
+    pub fn finish_with(&mut self, status: StatusCode, headers: HeaderMap) -> Result<(), Broken> {
+        match &mut self.0 {
+            Respond::Http2(stream) => {
+                stream.send_response(response(status, headers), true)?;
+            }
+            Respond::Pipe(pipe) => pipe.take().ok_or(Gone)?.head(status, headers, true)?,
+        }
+        Ok(())
     }
 }
 
-fn response(headers: HeaderMap) -> Response<()> {
+fn response(status: StatusCode, headers: HeaderMap) -> Response<()> {
     let mut response = Response::new(());
+    *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
 }
@@ -265,6 +428,6 @@ impl Future for Awaited {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (parts, body) = ready!(Pin::new(&mut self.0).poll(cx))?.into_parts();
-        Poll::Ready(Ok((parts.status, parts.headers, Body(body))))
+        Poll::Ready(Ok((parts.status, parts.headers, Body(Source::Http2(body)))))
     }
 }

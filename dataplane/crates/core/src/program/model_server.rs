@@ -11,12 +11,13 @@ use tokio::task::spawn_local;
 use super::model_server_pages::Pages;
 use crate::admin::http::AdminServer;
 use crate::config::WorkerConfig;
-use crate::net::connection::Service;
 use crate::net::drain::Phase;
 use crate::net::guard::StreamGuard;
 use crate::net::serve::{Serving, bind};
+use crate::net::service::Service;
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
+use crate::rest::{self, Intake};
 use crate::worker::front::Front;
 use crate::worker::hand::Hand;
 use crate::worker::handle::handle;
@@ -97,7 +98,6 @@ impl ModelServer {
         if let Some(address) = &config.admin {
             let (bound, started) =
                 AdminServer::start(address, Arc::new(Pages(self.shared.clone())))?;
-            let _ = server.admin.set(bound.clone());
             addresses.push(bound);
             admin = Some(started);
         }
@@ -153,7 +153,8 @@ impl ModelServer {
 
     /// What is new for the operator's log.
     pub fn notices(&self) -> Vec<Notice> {
-        let mut notices = self.shared.server.strangers.notices(Instant::now());
+        let stranger = self.shared.server.strangers.notice(Instant::now());
+        let mut notices: Vec<_> = stranger.into_iter().collect();
         let trouble = self.hand.get().and_then(|hand| match hand {
             Ok(hand) => hand.trouble(),
             Err(text) => {
@@ -242,7 +243,20 @@ impl Drop for ModelServer {
 
 impl Service for Calls {
     fn call(&self, head: Head, body: Body, answer: Answer, stream: StreamGuard) {
-        // A panic ends this task only; its responder answers INTERNAL.
-        spawn_local(handle(self.front.clone(), head, body, answer, stream));
+        let front = self.front.clone();
+        if rest::is_grpc(&head) && answer.is_http2() {
+            // A panic ends this task only; its responder answers INTERNAL.
+            spawn_local(handle(front, head, body, answer, stream));
+            return;
+        }
+        let intake = Intake::new(front.shared.held.clone(), &front.shared.config.limits);
+        let inner = stream.again();
+        let call = move |head, body, answer| {
+            let call = handle(front.clone(), head, body, answer, inner.again());
+            drop(spawn_local(call));
+        };
+        spawn_local(Box::pin(rest::serve(
+            intake, head, body, answer, stream, call,
+        )));
     }
 }

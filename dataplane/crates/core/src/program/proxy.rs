@@ -11,11 +11,11 @@ use super::proxy_pages as pages;
 use crate::admin::http::{AdminPages, AdminServer, Ordered};
 use crate::config::{ProxyConfig, StateConfig};
 use crate::local::reflection::Reflection;
-use crate::net::connection::Service;
 use crate::net::drain::Phase;
 use crate::net::guard::StreamGuard;
 use crate::net::listener::Listener;
 use crate::net::serve::{Serving, bind};
+use crate::net::service::Service;
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
 use crate::proxy::handle::handle;
@@ -23,6 +23,7 @@ use crate::proxy::local;
 use crate::proxy::orders::{Action, Done, Order};
 use crate::proxy::state::Shared;
 use crate::proxy::worker::Worker;
+use crate::rest::{self, Intake};
 
 /// The running access service.
 pub struct Proxy {
@@ -86,7 +87,6 @@ impl Proxy {
         let (listeners, mut addresses) = bind(&config.listen)?;
         if let Some(address) = &config.admin {
             let (bound, server) = AdminServer::start(address, Arc::new(self.control()))?;
-            let _ = self.shared.server.admin.set(bound.clone());
             addresses.push(bound);
             self.admin = Some(server);
         }
@@ -185,7 +185,7 @@ impl Control {
         let (shared, now) = (&self.shared, Instant::now());
         let state = shared.state.load();
         let mut notices = shared.watch.notices(&state.addresses, &state.clusters, now);
-        notices.extend(shared.server.strangers.notices(now));
+        notices.extend(shared.server.strangers.notice(now));
         notices
     }
 
@@ -260,14 +260,29 @@ impl AdminPages for Control {
     }
 }
 
+/// Give a call of gRPC to a task of its own.
+fn start(worker: Rc<Worker>, head: Head, body: Body, answer: Answer, stream: StreamGuard) {
+    // A panic ends this task only; its responder answers INTERNAL.
+    // Boxed, as the future is some 3 KB and a task is moved several times before it runs.
+    spawn_local(Box::pin(handle(worker, head, body, answer, stream)));
+}
+
 // === impl Calls ===
 
 impl Service for Calls {
     fn call(&self, head: Head, body: Body, answer: Answer, stream: StreamGuard) {
-        // A panic ends this task only; its responder answers INTERNAL.
-        // Boxed, as the future is some 3 KB and a task is moved several times before it runs.
-        let call = Box::pin(handle(self.worker.clone(), head, body, answer, stream));
-        spawn_local(call);
+        if !rest::is_grpc(&head) || !answer.is_http2() {
+            let shared = &self.worker.shared;
+            let intake = Intake::new(shared.held.clone(), &shared.config.limits);
+            let (worker, inner) = (self.worker.clone(), stream.again());
+            let call =
+                move |head, body, answer| start(worker.clone(), head, body, answer, inner.again());
+            spawn_local(Box::pin(rest::serve(
+                intake, head, body, answer, stream, call,
+            )));
+            return;
+        }
+        start(self.worker.clone(), head, body, answer, stream);
     }
 
     fn state_changed(&self) {

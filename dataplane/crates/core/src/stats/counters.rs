@@ -125,10 +125,8 @@ pub enum ClosedReason {
     Drain,
     /// Control frames beyond the credit, or resets in number (ENHANCE_YOUR_CALM).
     Flood,
-    /// Not HTTP/2, or against its rules.
+    /// Not HTTP, or against its rules.
     Protocol,
-    /// The caller spoke HTTP/1.
-    Http1,
     /// The caller asked for TLS.
     Tls,
     /// The socket failed.
@@ -136,7 +134,7 @@ pub enum ClosedReason {
 }
 
 impl Label for ClosedReason {
-    const COUNT: usize = 10;
+    const COUNT: usize = 9;
     fn index(self) -> usize {
         self as usize
     }
@@ -149,7 +147,6 @@ impl Label for ClosedReason {
             "drain",
             "flood",
             "protocol",
-            "http1",
             "tls",
             "io",
         ][index]
