@@ -24,14 +24,14 @@ pub mod inference {
 }
 
 pub mod seldon {
-    // It has more messages than are used, and protobuf's own names.
-    #[allow(dead_code, clippy::enum_variant_names)]
+    // It has more messages than are used, and protobuf's own names and sizes.
+    #[allow(dead_code, clippy::enum_variant_names, clippy::large_enum_variant)]
     pub mod protos {
         include!(concat!(env!("OUT_DIR"), "/seldon.protos.rs"));
     }
 }
 
-// It has more messages than are used, and protobuf's own names.
+// It has more messages than are used, and protobuf's own names and sizes.
 #[allow(dead_code, clippy::enum_variant_names, clippy::large_enum_variant)]
 pub mod tensorflow {
     include!(concat!(env!("OUT_DIR"), "/tensorflow.rs"));
