@@ -1,6 +1,6 @@
 //! What all listeners, workers and connections of a process share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::drain::Drain;
 use super::limits::ConnectionLimiter;
@@ -15,6 +15,8 @@ pub struct Server {
     pub limiter: ConnectionLimiter,
     /// Callers that want TLS.
     pub strangers: Strangers,
+    /// Address of the admin port, once it is bound.
+    pub admin: OnceLock<String>,
     /// Metrics of models' own code, in Prometheus' text format.
     shown_metrics: Mutex<String>,
 }
@@ -26,6 +28,7 @@ impl Server {
             stats: Arc::default(),
             limiter: ConnectionLimiter::new(limits.max_connections, limits.max_connections_per_ip),
             strangers: Strangers::default(),
+            admin: OnceLock::new(),
             shown_metrics: Mutex::default(),
             limits,
         }

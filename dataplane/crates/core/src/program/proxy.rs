@@ -87,6 +87,7 @@ impl Proxy {
         let (listeners, mut addresses) = bind(&config.listen)?;
         if let Some(address) = &config.admin {
             let (bound, server) = AdminServer::start(address, Arc::new(self.control()))?;
+            let _ = self.shared.server.admin.set(bound.clone());
             addresses.push(bound);
             self.admin = Some(server);
         }
