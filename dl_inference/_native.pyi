@@ -164,6 +164,8 @@ class Batch:
 
     items: list[Item]
     """A new list of all of them."""
+    was_waiting: bool
+    """Whether some request was there already when the batch was asked for."""
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Item: ...
     def is_gone(self, index: int) -> bool:
@@ -224,6 +226,16 @@ class Worker:
 
     def next_batch(self, timeout_ms: int) -> Batch | None:
         """Wait, without the GIL, for requests; None on time-out or when drained and empty."""
+
+    def next_beside(self) -> Batch | None:
+        """Return requests that are there, to be prepared while the model works on the batch before."""
+
+    def turn(self, prepared_s: float) -> None:
+        """Say that the batch before is done with, and that the one of `next_beside` has its turn.
+
+        Args:
+            prepared_s: seconds for which it has been worked on already.
+        """
 
     def measured(self, calls: int, rows: int, preprocess_s: float, model_s: float, postprocess_s: float) -> None:
         """Count one call of the model.

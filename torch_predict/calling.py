@@ -32,7 +32,7 @@ class Model:
         self.signature = signature or Signature(arguments_of(module))
         self.dtype = _float_dtype(module)
         """Of its weights, to which floats are cast."""
-        self._device = device
+        self.device = device
 
     def named(self, x: Any, kind: str) -> dict[str, Array]:
         """Return a Seldon payload by the names of the model's inputs.
@@ -110,7 +110,7 @@ class Model:
 
     def _made(self, name: str, value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            return value.to(self._device)
+            return value.to(self.device)
         if not isinstance(value, np.ndarray):
             return value
         if value.dtype.kind not in "biufc":
@@ -124,11 +124,11 @@ class Model:
         dtype = (
             getattr(torch, known) if known is not None else self.dtype if tensor.is_floating_point() else tensor.dtype
         )
-        if self._device.type != "cuda":
-            return tensor.to(self._device, dtype)
+        if self.device.type != "cuda":
+            return tensor.to(self.device, dtype)
         # From pinned memory a GPU takes it by itself, while Python goes on to the next input; torch keeps the pinned
         # memory for that long, and for the next time.
-        return tensor.to(dtype).pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(dtype).pin_memory().to(self.device, non_blocking=True)
 
 
 def _like(tensor: torch.Tensor) -> Array:

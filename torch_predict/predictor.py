@@ -17,13 +17,14 @@ import numpy as np
 import torch
 
 from torch_predict import context, oip, outputs
-from torch_predict.answering import Counts, answer
+from torch_predict.answering import Answering, Counts, answer, go_on
 from torch_predict.arrays import array_of
 from torch_predict.blame import place_of
 from torch_predict.calling import Model
 from torch_predict.errors import BadAnswer, BadInput, RequestError, status_of, words_of
 from torch_predict.hooks import Hooks, Meta
 from torch_predict.joining import Joining
+from torch_predict.overlap import Overlap, runs_apart
 from torch_predict.seldon import Answer, answer_of, payload_of, plain
 from torch_predict.signature import Signature, TensorSpec
 
@@ -41,6 +42,13 @@ class _Nobody:
         """Forget it."""
 
     def left_out(self, calls: int) -> None:
+        """Forget it."""
+
+    def next_beside(self) -> Batch | None:
+        """Have none."""
+        return None
+
+    def turn(self, prepared_s: float) -> None:
         """Forget it."""
 
 
@@ -90,6 +98,9 @@ class Predictor:
         self._class_names = class_names
         self.joining = Joining()
         """Whether requests are joined: not before somebody has seen that they may be."""
+        self.overlap = Overlap(may_run=hooks.run_model is None and runs_apart(model))
+        self._ahead: Answering | None = None
+        """The batch after the last one, where it is prepared already."""
         self._model_at = self._result_at = 0.0  # when the last item came to the model, and left it
         self.metadata = self._own_metadata()
         """What callers are told of inputs and outputs."""
@@ -106,10 +117,22 @@ class Predictor:
             counts: told how it went.
         """
         if self.is_joining:
-            answer(self, batch, counts)
+            self._ahead = answer(self, batch, counts)
         else:
             for index, item in enumerate(batch.items):
                 self.answer_alone(batch, index, item, counts)
+        context.enter(None)
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether a batch is prepared, which `go_on` answers before any other is asked for."""
+        return self._ahead is not None
+
+    def go_on(self, counts: Counts) -> None:
+        """Answer the batch that is prepared."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            self._ahead = go_on(ahead, counts)
         context.enter(None)
 
     def answer_alone(self, batch: Batch, index: int, item: Item, counts: Counts = NOBODY) -> None:
@@ -170,6 +193,13 @@ class Predictor:
         if kind == "infer" and not self._has_input_hook:
             return self.model.call(self.model.signature.bind(x), {})
         return self._call_model(x, meta, kind)
+
+    def call_to_the_end(self, x: Any, meta: Meta, kind: str) -> Any:
+        """As `call`; the result is there when it returns, also where a GPU makes it."""
+        result = self.plain(self.call(x, meta, kind))
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)
+        return result
 
     def plain(self, result: Any) -> Any:
         """Return a model's result as it is split: one that no hook wants as an array, which is cheaper."""

@@ -553,6 +553,36 @@ def test_a_cancelled_call_does_not_reach_python(serve: Any) -> None:
     queued.cancel()
 
 
+def test_a_batch_is_taken_beside_another_without_waiting_and_both_are_answered(serve: Any) -> None:
+    served = serve(max_batch=1)
+    calls = [served.stub().future(b"") for _ in range(2)]
+    batches = [served.worker.next_batch(5000)]
+    assert batches[0] is not None
+    deadline = time.monotonic() + 10
+    while len(batches) == 1 and time.monotonic() < deadline:  # until the second one has come
+        batches += [each for each in [served.worker.next_beside()] if each is not None]
+    assert served.worker.next_beside() is None
+    batches[0].reply(0, "strData", "first", [])
+    served.worker.turn(0.001)
+    assert batches[1].was_waiting
+    batches[1].reply(0, "strData", "second", [])
+    answers = [messages.SeldonMessage.FromString(call.result(timeout=10)).strData for call in calls]
+    assert sorted(answers) == ["first", "second"]
+
+
+def test_a_batch_says_whether_a_request_was_there_when_it_was_asked_for(serve: Any) -> None:
+    served = serve(max_batch=1)
+    calls: list[Any] = []
+    later = threading.Timer(0.2, lambda: calls.extend(served.stub().future(b"") for _ in range(3)))
+    later.start()
+    batches = [served.worker.next_batch(5000) for _ in range(3)]
+    later.join()
+    assert batches[0] is not None
+    assert not batches[0].was_waiting
+    assert batches[2] is not None
+    assert batches[2].was_waiting
+
+
 def test_next_batch_releases_the_gil_and_returns_none_on_time_out(serve: Any) -> None:
     served = serve()
     ended: list[Batch | None] = []

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use dl_core::ModelServer;
-use dl_core::model::{Call, ReplySlot, Slots};
+use dl_core::model::{Call, Handed, ReplySlot, Slots};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -35,6 +35,8 @@ pub struct Item {
 #[pyclass(module = "dl_inference._native", frozen)]
 pub struct Batch {
     items: Vec<Py<Item>>,
+    #[pyo3(get)]
+    was_waiting: bool,
     slots: Arc<Slots>,
 }
 
@@ -64,16 +66,20 @@ impl Item {
 }
 
 impl Batch {
-    fn new(py: Python<'_>, calls: Vec<Call>) -> Self {
+    fn new(py: Python<'_>, handed: Handed) -> Self {
         // A call that fails here (out of memory, most likely) drops its slot, which answers INTERNAL.
         let item = |call| Item::new(py, call).map_err(|error| error.write_unraisable(py, None));
         let (items, slots): (Vec<Py<Item>>, Vec<ReplySlot>) =
-            calls.into_iter().flat_map(item).unzip();
+            handed.calls.into_iter().flat_map(item).unzip();
         let slots = Arc::new(Slots::new(slots));
         for (index, item) in items.iter().enumerate() {
             let _ = item.get().place.set((Arc::downgrade(&slots), index));
         }
-        Self { items, slots }
+        Self {
+            items,
+            was_waiting: handed.was_waiting,
+            slots,
+        }
     }
 }
 
@@ -159,8 +165,17 @@ impl Worker {
     }
 
     fn next_batch(&self, py: Python<'_>, timeout_ms: u64) -> Option<Batch> {
-        let calls = py.detach(|| self.front.next_batch(Duration::from_millis(timeout_ms)))?;
-        Some(Batch::new(py, calls))
+        let handed = py.detach(|| self.front.next_batch(Duration::from_millis(timeout_ms)))?;
+        Some(Batch::new(py, handed))
+    }
+
+    fn next_beside(&self, py: Python<'_>) -> Option<Batch> {
+        let handed = py.detach(|| self.front.next_beside())?;
+        Some(Batch::new(py, handed))
+    }
+
+    fn turn(&self, prepared_s: f64) {
+        self.front.turn(time(prepared_s));
     }
 
     fn measured(
@@ -171,8 +186,6 @@ impl Worker {
         model_s: f64,
         postprocess_s: f64,
     ) {
-        // What is no time (a clock that was set back) counts as none.
-        let time = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default();
         let stages = [preprocess_s, model_s, postprocess_s].map(time);
         self.front.measured(calls, rows, stages);
     }
@@ -196,4 +209,9 @@ impl Worker {
     fn stop(&self, py: Python<'_>) {
         py.detach(|| self.front.stop());
     }
+}
+
+/// What is no time (a clock that was set back) counts as none.
+fn time(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }

@@ -12,5 +12,6 @@ pub mod queue;
 pub mod reply;
 pub mod state;
 mod stream;
+pub mod taken;
 mod times;
 pub mod tuner;

@@ -1,0 +1,114 @@
+//! The batches that Python has: the one that it works on, and one that it prepares meanwhile. Tells for how long each
+//! kept the model busy.
+
+use std::time::{Duration, Instant};
+
+use super::queue::Call;
+
+/// Calls that Python is to answer together.
+pub struct Handed {
+    pub calls: Vec<Call>,
+    /// Some call was there when it was asked for one.
+    pub was_waiting: bool,
+}
+
+#[derive(Debug, Default)]
+pub struct Taken {
+    now: Option<Batch>,
+    beside: Option<Batch>,
+}
+
+#[derive(Debug)]
+struct Batch {
+    /// When Python began to work on it.
+    at: Instant,
+    calls: usize,
+    rows: usize,
+}
+
+/// A batch that is done with.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Done {
+    pub calls: usize,
+    pub rows: usize,
+    pub took: Duration,
+}
+
+// === impl Taken ===
+
+impl Taken {
+    /// Python works on a batch from now on.
+    pub fn take(&mut self, calls: usize, rows: usize, at: Instant) {
+        self.now = Some(Batch { at, calls, rows });
+    }
+
+    /// Python prepares a batch while the model works on the one before.
+    pub fn take_beside(&mut self, calls: usize, rows: usize, at: Instant) {
+        self.beside = Some(Batch { at, calls, rows });
+    }
+
+    /// Python has done with all that it had.
+    pub fn done(&mut self, at: Instant) -> Option<Done> {
+        self.beside = None;
+        self.now.take().map(|batch| batch.done(at))
+    }
+
+    /// Python has done with one batch, and goes on with the one beside it, on which it has `worked` already. That one
+    /// has waited for the model, too, which is no part of its time.
+    pub fn turn(&mut self, worked: Duration, at: Instant) -> Option<Done> {
+        let done = self.now.take().map(|batch| batch.done(at));
+        self.now = self.beside.take().map(|batch| Batch {
+            at: at.checked_sub(worked).unwrap_or(at),
+            ..batch
+        });
+        done
+    }
+}
+
+// === impl Batch ===
+
+impl Batch {
+    fn done(self, at: Instant) -> Done {
+        Done {
+            calls: self.calls,
+            rows: self.rows,
+            took: at.saturating_duration_since(self.at),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_beside_another_has_worked_while_it_was_prepared_and_when_it_had_its_turn() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let took = |calls, rows, ms| {
+            Some(Done {
+                calls,
+                rows,
+                took: Duration::from_millis(ms),
+            })
+        };
+        let mut taken = Taken::default();
+        assert_eq!(taken.done(at(0)), None);
+        taken.take(1, 2, at(0));
+        taken.take_beside(3, 4, at(5));
+        assert_eq!(taken.turn(Duration::from_millis(2), at(10)), took(1, 2, 10));
+        assert_eq!(taken.done(at(20)), took(3, 4, 12));
+        assert_eq!(taken.done(at(30)), None);
+    }
+
+    #[test]
+    fn a_batch_that_was_given_up_beside_another_is_forgotten_with_it() {
+        let start = Instant::now();
+        let mut taken = Taken::default();
+        taken.take(1, 1, start);
+        taken.take_beside(1, 1, start);
+        assert!(taken.done(start).is_some());
+        assert_eq!(taken.turn(Duration::ZERO, start), None);
+        assert_eq!(taken.done(start), None);
+    }
+}
