@@ -182,12 +182,18 @@ class Batch:
                 kind infer, and for no other, infer (value: dict of arrays by output name, of which the request's
                 outputs are chosen here).
             value: see kind.
-            names: data.names of the answer; ignored outside data.
+            names: data.names of the answer; ignored outside data. Nobody may change the list: it is read once.
 
         Raises:
             ValueError: the value does not fit the kind, and the item is still unanswered; or there is no such
                 item, or it is answered already.
         """
+
+    def keep(self, index: int, kind: str, value: Any, names: list[str]) -> None:
+        """As `reply`; it goes out with the others that are kept, at `send` or when the batch is dropped."""
+
+    def send(self) -> None:
+        """Let the answers go out that are kept."""
 
     def fail(self, index: int, code: int, message: str, kind: str, number: int | None = None) -> None:
         """Answer one item with a gRPC status.

@@ -573,14 +573,39 @@ def test_a_batch_is_taken_beside_another_without_waiting_and_both_are_answered(s
 def test_a_batch_says_whether_a_request_was_there_when_it_was_asked_for(serve: Any) -> None:
     served = serve(max_batch=1)
     calls: list[Any] = []
-    later = threading.Timer(0.2, lambda: calls.extend(served.stub().future(b"") for _ in range(3)))
+    later = threading.Timer(0.2, lambda: calls.append(served.stub().future(b"")))
     later.start()
-    batches = [served.worker.next_batch(5000) for _ in range(3)]
+    awaited = served.worker.next_batch(5000)
     later.join()
-    assert batches[0] is not None
-    assert not batches[0].was_waiting
-    assert batches[2] is not None
-    assert batches[2].was_waiting
+    calls.append(served.stub().future(b""))
+    served.stub("/grpc.health.v1.Health/Check")(b"", timeout=10)  # comes behind it, and is answered at once
+    found = served.worker.next_batch(5000)
+    assert [each.was_waiting for each in (awaited, found) if each is not None] == [False, True]
+
+
+def test_answers_that_are_kept_go_out_together_or_with_their_batch(serve: Any) -> None:
+    served = serve(max_batch=1)
+    for is_sent in (True, False):
+        call = served.stub().future(b"")
+        batch = served.worker.next_batch(5000)
+        assert batch is not None
+        batch.keep(0, "strData", "kept", [])
+        assert batch.is_gone(0)
+        served.stub("/grpc.health.v1.Health/Check")(b"", timeout=10)
+        assert not call.done()
+        if is_sent:
+            batch.send()
+        else:
+            del batch
+        assert messages.SeldonMessage.FromString(call.result(timeout=10)).strData == "kept"
+
+
+def test_each_list_of_names_is_read(serve: Any) -> None:
+    one, other = ["a", "b"], ["c", "d"]
+    names = iter([one, one, other, [], one])
+    served = serve().answer(lambda batch: batch.reply(0, "tensor", np.zeros((1, 2)), next(names)))
+    found = [list(served.call(messages.SeldonMessage()).data.names) for _ in range(5)]
+    assert found == [one, one, other, [], one]
 
 
 def test_next_batch_releases_the_gil_and_returns_none_on_time_out(serve: Any) -> None:

@@ -1,5 +1,7 @@
 //! `Worker`, `Batch`, `Item`: the model server's front. Documented in `_native.pyi`.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -71,7 +73,7 @@ impl Batch {
         let item = |call| Item::new(py, call).map_err(|error| error.write_unraisable(py, None));
         let (items, slots): (Vec<Py<Item>>, Vec<ReplySlot>) =
             handed.calls.into_iter().flat_map(item).unzip();
-        let slots = Arc::new(Slots::new(slots));
+        let slots = Arc::new(Slots::new(slots, handed.outbox));
         for (index, item) in items.iter().enumerate() {
             let _ = item.get().place.set((Arc::downgrade(&slots), index));
         }
@@ -123,11 +125,29 @@ impl Batch {
         index: usize,
         kind: &str,
         value: &Bound<'_, PyAny>,
-        names: Vec<String>,
+        names: &Bound<'_, PyList>,
     ) -> PyResult<()> {
+        let names = strings(names)?;
         convert::with_answer(kind, value, &mut |content| {
             self.slots.answer(index, content, &names).map_err(invalid)
         })
+    }
+
+    fn keep(
+        &self,
+        index: usize,
+        kind: &str,
+        value: &Bound<'_, PyAny>,
+        names: &Bound<'_, PyList>,
+    ) -> PyResult<()> {
+        let names = strings(names)?;
+        convert::with_answer(kind, value, &mut |content| {
+            self.slots.keep(index, content, &names).map_err(invalid)
+        })
+    }
+
+    fn send(&self) {
+        self.slots.send();
     }
 
     fn is_gone(&self, index: usize) -> bool {
@@ -209,6 +229,30 @@ impl Worker {
     fn stop(&self, py: Python<'_>) {
         py.detach(|| self.front.stop());
     }
+}
+
+/// A list of names, and what it holds.
+type Named = (Py<PyList>, Rc<[String]>);
+
+thread_local! {
+    /// The last list of names, which most often is the next one, too.
+    static LAST_NAMES: RefCell<Option<Named>> = const { RefCell::new(None) };
+}
+
+/// The names of a list. Nobody changes one, so the same list has the same names.
+fn strings(list: &Bound<'_, PyList>) -> PyResult<Rc<[String]>> {
+    let known = LAST_NAMES.with_borrow(|last| {
+        let last = last.as_ref().filter(|(last, _)| last.is(list));
+        last.map(|(_, names)| names.clone())
+    });
+    if let Some(names) = known {
+        return Ok(names);
+    }
+    let names: Rc<[String]> = list.extract::<Vec<String>>()?.into();
+    if !names.is_empty() {
+        LAST_NAMES.set(Some((list.clone().unbind(), names.clone())));
+    }
+    Ok(names)
 }
 
 /// What is no time (a clock that was set back) counts as none.

@@ -96,8 +96,13 @@ impl ModelServer {
             admin = Some(started);
         }
         let shared = self.shared.clone();
-        let calls = move || Calls {
-            front: Rc::new(Front::new(shared.clone())),
+        let calls = move || {
+            let outbox = shared.outbox.clone();
+            // Ends with the worker's runtime, which owns it.
+            spawn_local(async move { outbox.deliver().await });
+            Calls {
+                front: Rc::new(Front::new(shared.clone())),
+            }
         };
         // One worker: what a call costs here is little beside the model.
         let serving = Serving::start(server.clone(), listeners, 1, calls)?;
@@ -123,7 +128,7 @@ impl ModelServer {
         let now = take_up(&self.shared, &mut calls);
         self.taken().take(calls.len(), rows_of(&calls), now);
         self.shared.meter.set_busy(true, now);
-        Some(Handed { calls, was_waiting })
+        Some(self.handed(calls, was_waiting))
     }
 
     /// The next batch without waiting for it, to be prepared while the model works on the one before.
@@ -131,8 +136,15 @@ impl ModelServer {
         let mut calls = self.next_calls(Duration::ZERO)?;
         let now = take_up(&self.shared, &mut calls);
         self.taken().take_beside(calls.len(), rows_of(&calls), now);
-        let was_waiting = true;
-        Some(Handed { calls, was_waiting })
+        Some(self.handed(calls, true))
+    }
+
+    fn handed(&self, calls: Vec<Call>, was_waiting: bool) -> Handed {
+        Handed {
+            calls,
+            was_waiting,
+            outbox: self.shared.outbox.clone(),
+        }
     }
 
     /// The batch before is done with: go on with the one beside it, whose preparation took so long.

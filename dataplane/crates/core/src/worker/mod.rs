@@ -8,6 +8,7 @@ mod infer;
 mod local;
 pub mod meter;
 pub mod method;
+pub mod outbox;
 pub mod queue;
 pub mod reply;
 pub mod state;

@@ -1,8 +1,10 @@
 //! The batches that Python has: the one that it works on, and one that it prepares meanwhile. Tells for how long each
 //! kept the model busy.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::outbox::Outbox;
 use super::queue::Call;
 
 /// Calls that Python is to answer together.
@@ -10,6 +12,7 @@ pub struct Handed {
     pub calls: Vec<Call>,
     /// Some call was there when it was asked for one.
     pub was_waiting: bool,
+    pub outbox: Arc<Outbox>,
 }
 
 #[derive(Debug, Default)]
