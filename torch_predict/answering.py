@@ -303,7 +303,9 @@ class Answering:
                 works = [work for group in self._groups(works) for work in self._halved(group, step)]
             elif mode == "each":
                 works = self._each(works, lambda work: hook(work.x, work.meta))
-        return self._each(works, self._reply)
+        answered = self._each(works, self._reply)
+        self._batch.send()
+        return answered
 
     def _reply(self, work: Work) -> None:
         self._predictor.reply(self._batch, work.index, work.x, work.kind)

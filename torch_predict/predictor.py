@@ -143,7 +143,7 @@ class Predictor:
         context.enter(item)
         began = time.perf_counter()
         try:
-            _reply(batch, index, self.predict(item))
+            _reply(batch.reply, index, self.predict(item))
             model_at, result_at = self._model_at, self._result_at
             rows = len(item.value) if isinstance(item.value, np.ndarray) and item.value.ndim else 1
             counts.measured(1, rows, model_at - began, result_at - model_at, time.perf_counter() - result_at)
@@ -168,12 +168,12 @@ class Predictor:
         batch.fail(index, *status_of(error, request_id))
 
     def reply(self, batch: Batch, index: int, result: Any, kind: str) -> None:
-        """Answer an item with what its last stage made."""
+        """Answer an item with what its last stage made; it goes out at `Batch.send`."""
         sent = self._sent(result, kind)
         if kind == "infer":
-            _reply(batch, index, Answer(kind, oip.outputs_of(sent), []))
+            _reply(batch.keep, index, Answer(kind, oip.outputs_of(sent), []))
         else:
-            _reply(batch, index, answer_of(sent, kind, self._class_names))
+            _reply(batch.keep, index, answer_of(sent, kind, self._class_names))
 
     def payload_of(self, item: Item | Sample) -> Any:
         """Return what the first stage gets of an item.
@@ -191,7 +191,7 @@ class Predictor:
         if run_model is not None:
             return run_model(self.model.module, x, meta)
         if kind == "infer" and not self._has_input_hook:
-            return self.model.call(self.model.signature.bind(x), {})
+            return self._call_named(x)
         return self._call_model(x, meta, kind)
 
     def call_to_the_end(self, x: Any, meta: Meta, kind: str) -> Any:
@@ -296,9 +296,8 @@ class Predictor:
         """Return what hooks and model make of an OIP request's inputs."""
         if self._has_input_hook or (self.hooks.methods and self.hooks.method_of(meta) is not None):
             return self.run(oip.hook_input_of(inputs), meta, "infer")
-        given = self.model.signature.bind(inputs)
         self._model_at = time.perf_counter()
-        x = self.model.call(given, {})
+        x = self._call_named(inputs)
         self._result_at = time.perf_counter()
         postprocess = self.hooks.postprocess
         return self._sent(x if postprocess is None else postprocess(x, meta), "infer")
@@ -331,7 +330,16 @@ class Predictor:
         self._result_at = time.perf_counter()
         return x if hooks.postprocess is None else hooks.postprocess(x, meta)
 
+    def _call_named(self, inputs: dict[str, np.ndarray[Any, Any]]) -> Any:
+        model = self.model
+        if model.takes_named(inputs):
+            (x,) = inputs.values()
+            return model.call_direct(x, is_made=False)
+        return model.call(model.signature.bind(inputs), {})
+
     def _call_model(self, x: Any, meta: Meta, kind: str) -> Any:
+        if "tags" not in meta and self.model.takes(x):
+            return self.model.call_direct(x, is_made=self.hooks.preprocess is not None)
         tags = {name: value for name, value in meta.get("tags", {}).items() if name != "model"}
         # OIP's parameters are the protocol's as much as the caller's. With one tag it is the route key; with more, the
         # original passed all of them, the key too.
@@ -360,15 +368,15 @@ class Predictor:
             _LOGGER.error("request %s: %s", request_id, text)
 
 
-def _reply(batch: Batch, index: int, answer: Answer) -> None:
+def _reply(reply: Callable[[int, str, Any, list[str]], None], index: int, answer: Answer) -> None:
     try:
         try:
-            batch.reply(index, *answer)
+            reply(index, *answer)
         except (TypeError, ValueError):
             if answer.kind not in ("jsonData", "ndarray"):
                 raise
             # Only now, as it takes time: a hook's values may be numpy's.
-            batch.reply(index, answer.kind, plain(answer.value), answer.names)
+            reply(index, answer.kind, plain(answer.value), answer.names)
     except (TypeError, ValueError, RecursionError) as error:
         # The front looked inside: text that is no UTF-8, a dtype that no message has.
         raise BadAnswer(f"its content does not fit {answer.kind}: {error}") from error
