@@ -57,6 +57,13 @@ NOBODY = _Nobody()
 Step = Callable[[Any], Any]
 """One stage of a request."""
 
+Reply = Callable[[int, str, Any, list[str]], None]
+
+_QUICK_S, _QUICK_CALLS = 0.0001, 32
+"""Hooks are quick whose last calls were all shorter than this."""
+_KEPT_S = 0.0002
+"""How long answers of quick hooks wait for each other."""
+
 _MAX_TOLD = 64
 """Places of failures that are remembered; a model has a few."""
 
@@ -106,6 +113,8 @@ class Predictor:
         """What callers are told of inputs and outputs."""
         self.finish = hooks.finish
         """To be called at the end of the process, if there is one."""
+        self._quick_calls = 0
+        """Items that were answered quickly since the last one that was not."""
         self._told: set[tuple[object, ...]] = set()
         """Kinds of failures whose traceback is in the log."""
 
@@ -119,9 +128,25 @@ class Predictor:
         if self.is_joining:
             self._ahead = answer(self, batch, counts)
         else:
-            for index, item in enumerate(batch.items):
-                self.answer_alone(batch, index, item, counts)
+            self._answer_each(batch, counts)
         context.enter(None)
+
+    @torch.no_grad()
+    def _answer_each(self, batch: Batch, counts: Counts) -> None:
+        """Answer items one after the other; those of quick hooks together, so quick that no caller sees it."""
+        sent_at = time.perf_counter()
+        for index, item in enumerate(batch.items):
+            if torch.is_grad_enabled():  # the hook before has left it so
+                torch.set_grad_enabled(False)
+            began = time.perf_counter()
+            reply = batch.keep if self._quick_calls >= _QUICK_CALLS else batch.reply
+            self.answer_alone(batch, index, item, counts, reply)
+            ended = time.perf_counter()
+            self._quick_calls = self._quick_calls + 1 if ended - began < _QUICK_S else 0
+            if ended - sent_at >= _KEPT_S or not self._quick_calls:
+                batch.send()
+                sent_at = ended
+        batch.send()
 
     @property
     def is_ahead(self) -> bool:
@@ -135,7 +160,9 @@ class Predictor:
             self._ahead = go_on(ahead, counts)
         context.enter(None)
 
-    def answer_alone(self, batch: Batch, index: int, item: Item, counts: Counts = NOBODY) -> None:
+    def answer_alone(
+        self, batch: Batch, index: int, item: Item, counts: Counts = NOBODY, reply: Reply | None = None
+    ) -> None:
         """Answer one item of a batch, unless nobody waits for it."""
         if batch.is_gone(index):
             counts.left_out(1)
@@ -143,7 +170,7 @@ class Predictor:
         context.enter(item)
         began = time.perf_counter()
         try:
-            _reply(batch.reply, index, self.predict(item))
+            _reply(reply or batch.reply, index, self._predict(item))
             model_at, result_at = self._model_at, self._result_at
             rows = len(item.value) if isinstance(item.value, np.ndarray) and item.value.ndim else 1
             counts.measured(1, rows, model_at - began, result_at - model_at, time.perf_counter() - result_at)
@@ -218,6 +245,7 @@ class Predictor:
             _LOGGER.warning("requests are not joined any more: %s", reason)
             self.joining = replace(self.joining, is_on=False, reason=reason)
 
+    @torch.no_grad()
     def predict(self, item: Item | Sample) -> Answer:
         """Return one item's answer; raises what its hooks raise.
 
@@ -225,9 +253,13 @@ class Predictor:
             InvalidInput: the item's payload does not do for this model.
             BadAnswer: the result cannot be sent.
         """
+        return self._predict(item)
+
+    def _predict(self, item: Item | Sample) -> Answer:
         if item.kind == "infer":
             return Answer(item.kind, oip.outputs_of(self._infer(item.value, item.meta)), [])
-        return answer_of(self.run(payload_of(item), item.meta, item.kind), item.kind, self._class_names)
+        result = self._sent(self._result(payload_of(item), item.meta, item.kind), item.kind)
+        return answer_of(result, item.kind, self._class_names)
 
     def steps(self, sample: Sample) -> list[tuple[str, Step]]:
         """Return what `predict` does with a sample, each step with the result of the one before; for `check`."""
@@ -254,6 +286,7 @@ class Predictor:
         """Return the inputs that callers may leave out."""
         return [] if self._has_input_hook else self.model.signature.optional()
 
+    @torch.no_grad()
     def observe(self, sample: Sample) -> Observed:
         """Answer a sample, and return what it showed.
 
@@ -291,17 +324,19 @@ class Predictor:
         """Whether a hook gets what a request brings, and not the model itself."""
         return self.hooks.preprocess is not None or self.hooks.run_model is not None
 
-    @torch.no_grad()
     def _infer(self, inputs: dict[str, np.ndarray[Any, Any]], meta: Meta) -> Any:
         """Return what hooks and model make of an OIP request's inputs."""
         if self._has_input_hook or (self.hooks.methods and self.hooks.method_of(meta) is not None):
-            return self.run(oip.hook_input_of(inputs), meta, "infer")
+            return self._sent(self._result(oip.hook_input_of(inputs), meta, "infer"), "infer")
         self._model_at = time.perf_counter()
         x = self._call_named(inputs)
         self._result_at = time.perf_counter()
         postprocess = self.hooks.postprocess
         return self._sent(x if postprocess is None else postprocess(x, meta), "infer")
 
+    # no_grad, around each of those who call hooks and model, as the original has it; inference_mode would be a little
+    # cheaper, but a run_model that turns gradients on for a moment, or writes in place to what it kept, fails under it.
+    @torch.no_grad()
     def run(self, x: Any, meta: Meta, kind: str) -> Any:
         """Return what hooks and model make of a decoded payload of a kind."""
         return self._sent(self._result(x, meta, kind), kind)
@@ -311,9 +346,6 @@ class Predictor:
         is_models_own = self.hooks.run_model is None and self.hooks.postprocess is None
         return outputs.sent(result, kind) if is_models_own else result
 
-    # no_grad as the original has it; inference_mode would be a little cheaper, but a run_model that turns
-    # gradients on for a moment, or writes in place to what it kept, fails under it.
-    @torch.no_grad()
     def _result(self, x: Any, meta: Meta, kind: str) -> Any:
         hooks = self.hooks
         method = hooks.method_of(meta) if hooks.methods else None
@@ -368,7 +400,7 @@ class Predictor:
             _LOGGER.error("request %s: %s", request_id, text)
 
 
-def _reply(reply: Callable[[int, str, Any, list[str]], None], index: int, answer: Answer) -> None:
+def _reply(reply: Reply, index: int, answer: Answer) -> None:
     try:
         try:
             reply(index, *answer)
