@@ -2,10 +2,24 @@
 //! writes those of one connection together.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
-use super::reply::{Reply, Times};
+use crate::grpc::status::Status;
+
+/// A framed message, or why there is none.
+pub type Reply = Result<Bytes, Status>;
+
+/// Where the time of a call went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// It waited for the model.
+    pub queue: Duration,
+    /// The model, and the hooks around it, worked on its batch.
+    pub compute: Duration,
+}
 
 /// Shared between the two threads.
 #[derive(Debug, Default)]
@@ -66,10 +80,8 @@ impl Answered {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
-    use bytes::Bytes;
 
     #[tokio::test]
     async fn answers_that_are_sent_together_and_one_after_the_other_reach_their_calls() {

@@ -3,25 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::codec::oip::{self, InferEnvelope, InferOutput};
 use super::codec::{self, Answer};
 use super::outbox::{Answered, Outbox};
+pub use super::outbox::{Reply, Times};
 use crate::grpc::status::Status;
-
-/// A framed message, or why there is none.
-pub type Reply = Result<Bytes, Status>;
-
-/// Where the time of a call went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Times {
-    /// It waited for the model.
-    pub queue: Duration,
-    /// The model, and the hooks around it, worked on its batch.
-    pub compute: Duration,
-}
 
 /// What answers a call, by its protocol.
 #[derive(Clone, Copy, Debug)]
