@@ -186,6 +186,8 @@ class Batch:
 
     items: list[Item]
     """A new list of all of them."""
+    was_waiting: bool
+    """Whether some request was there already when the batch was asked for."""
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> Item: ...
     def is_gone(self, index: int) -> bool:
@@ -202,12 +204,18 @@ class Batch:
                 kind infer, and for no other, infer (value: dict of arrays by output name, of which the request's
                 outputs are chosen here).
             value: see kind.
-            names: data.names of the answer; ignored outside data.
+            names: data.names of the answer; ignored outside data. Nobody may change the list: it is read once.
 
         Raises:
             ValueError: the value does not fit the kind, and the item is still unanswered; or there is no such
                 item, or it is answered already.
         """
+
+    def keep(self, index: int, kind: str, value: Any, names: list[str]) -> None:
+        """As `reply`; it goes out with the others that are kept, at `send` or when the batch is dropped."""
+
+    def send(self) -> None:
+        """Let the answers go out that are kept."""
 
     def fail(self, index: int, code: int, message: str, kind: str, number: int | None = None) -> None:
         """Answer one item with a gRPC status.
@@ -246,6 +254,16 @@ class Worker:
 
     def next_batch(self, timeout_ms: int) -> Batch | None:
         """Wait, without the GIL, for requests; None on time-out or when drained and empty."""
+
+    def next_beside(self) -> Batch | None:
+        """Return requests that are there, to be prepared while the model works on the batch before."""
+
+    def turn(self, prepared_s: float) -> None:
+        """Say that the batch before is done with, and that the one of `next_beside` has its turn.
+
+        Args:
+            prepared_s: seconds for which it has been worked on already.
+        """
 
     def measured(self, calls: int, rows: int, preprocess_s: float, model_s: float, postprocess_s: float) -> None:
         """Count one call of the model.

@@ -19,6 +19,7 @@ import torch
 from torch_predict import context, joining, methods
 from torch_predict.errors import BadAnswer
 from torch_predict.hooks import Hooks, Meta
+from torch_predict.overlap import Overlap
 
 if TYPE_CHECKING:
     from dl_inference._native import Batch, Item
@@ -34,6 +35,10 @@ class Counts(Protocol):
 
     def left_out(self, calls: int) -> None: ...  # noqa: D102
 
+    def next_beside(self) -> Batch | None: ...  # noqa: D102
+
+    def turn(self, prepared_s: float) -> None: ...  # noqa: D102
+
 
 class Stages(Protocol):
     """What happens to one request, or to joined ones: a predictor."""
@@ -41,10 +46,12 @@ class Stages(Protocol):
     model: Model
     hooks: Hooks
     joining: joining.Joining
+    overlap: Overlap
 
     def payload_of(self, item: Item) -> Any: ...  # noqa: D102
     def tags_key(self, meta: Meta) -> Hashable: ...  # noqa: D102
     def call(self, x: Any, meta: Meta, kind: str) -> Any: ...  # noqa: D102
+    def call_to_the_end(self, x: Any, meta: Meta, kind: str) -> Any: ...  # noqa: D102
     def plain(self, result: Any) -> Any: ...  # noqa: D102
     def join_no_more(self) -> None: ...  # noqa: D102
     def reply(self, batch: Batch, index: int, result: Any, kind: str) -> None: ...  # noqa: D102
@@ -84,17 +91,44 @@ class Answering:
         """Seconds of the joined hooks before and after the model, which are called with it."""
         self._is_one_call = "run_model" not in self._hooks.batched
         """Whether joined hooks and the model are one call: nothing is split between them."""
+        self._works: Group = []
+        self._may_overlap = False
+        """Whether the next call of the model may run beside the hooks of the next batch."""
+        self._beside_s = 0.0
+        """Seconds in which the model had ended, and the next batch was prepared."""
+        self.next: Answering | None = None
+        """The next batch, prepared while the model worked on this one."""
 
-    def run(self) -> None:
-        """Answer every request of the batch."""
+    def prepare(self) -> None:
+        """Do what comes before the model."""
         self._began = time.perf_counter()
         works = [Work(index, item) for index, item in enumerate(self._batch.items)]
         if self._hooks.methods:
             works = self._without_named(works)
-        works = self._prepare(works)
+        self._works = self._prepare(works)
         self._prepared = time.perf_counter()
-        for group in self._groups(works) if self._is_one_call else [works]:
+
+    @property
+    def prepared_s(self) -> float:
+        """Seconds that `prepare` took."""
+        return self._prepared - self._began
+
+    def run(self) -> None:
+        """Answer every request of the prepared batch."""
+        works, overlap = self._works, self._predictor.overlap
+        groups = self._groups(works) if self._is_one_call else [works]
+        for group in groups:
+            self._may_overlap = group is groups[-1] and overlap.pays and self._batch.was_waiting
             self._answer(group)
+
+    def _prepare_next(self) -> None:
+        """Take the requests that are there by now, and prepare them."""
+        batch = self._counts.next_beside()
+        if batch is not None:
+            before = context.entered()
+            self.next = Answering(self._predictor, batch, self._counts)
+            self.next.prepare()
+            context.enter(before)
 
     def _without_named(self, works: Group) -> Group:
         """Answer requests that name a method, each by itself; return the others."""
@@ -165,6 +199,7 @@ class Answering:
             return
         began = time.perf_counter()
         self._hooks_s = [0.0, 0.0]
+        self._beside_s = 0.0
         done = self._halved(live, self._call_model)
         ended = time.perf_counter()
         answered = self._finish(done)
@@ -172,9 +207,11 @@ class Answering:
             count = len(answered)
             rows = sum(work.rows for work in answered)
             # Each waits for the others: its stage is as long as theirs together.
-            before = self._prepared - self._began + self._hooks_s[0]
+            before = self.prepared_s + self._hooks_s[0]
+            model_s = ended - began - sum(self._hooks_s) - self._beside_s
             after = time.perf_counter() - ended + self._hooks_s[1]
-            self._counts.measured(count, rows, before, ended - began - sum(self._hooks_s), after)
+            self._counts.measured(count, rows, before, model_s, after)
+            self._predictor.overlap.learn(rows, self.prepared_s, model_s)
 
     def _call_model(self, group: Group) -> None:
         predictor = self._predictor
@@ -191,13 +228,24 @@ class Answering:
         if hooks.preprocess is not None and hooks.modes.get("preprocess") == "joined":
             x = hooks.preprocess(x, meta)
         prepared = time.perf_counter()
-        x = self._predictor.call(x, meta, kind)
+        x = self._called(x, meta, kind)
         called = time.perf_counter()
         if hooks.postprocess is not None and hooks.modes.get("postprocess") == "joined":
             x = hooks.postprocess(x, meta)
         self._hooks_s[0] += prepared - began
         self._hooks_s[1] += time.perf_counter() - called
         return x
+
+    def _called(self, x: Any, meta: Meta, kind: str) -> Any:
+        """Return what the model makes of what a group brought; meanwhile the next batch may be prepared."""
+        if not self._may_overlap:
+            return self._predictor.call(x, meta, kind)
+        self._may_overlap = False
+        began = time.perf_counter()
+        call = functools.partial(self._predictor.call_to_the_end, x, meta, kind)
+        result, model_s = self._predictor.overlap.run(joining.rows_of(x) or 1, call, self._prepare_next)
+        self._beside_s += time.perf_counter() - began - model_s
+        return result
 
     def _share(self, group: Group, call: Callable[[Any], Any]) -> None:
         """Give each request of a group its part of what a call with all of them returns."""
@@ -255,7 +303,9 @@ class Answering:
                 works = [work for group in self._groups(works) for work in self._halved(group, step)]
             elif mode == "each":
                 works = self._each(works, lambda work: hook(work.x, work.meta))
-        return self._each(works, self._reply)
+        answered = self._each(works, self._reply)
+        self._batch.send()
+        return answered
 
     def _reply(self, work: Work) -> None:
         self._predictor.reply(self._batch, work.index, work.x, work.kind)
@@ -343,6 +393,20 @@ def _is_alike(one: Work, other: Work) -> bool:
 
 
 @torch.no_grad()
-def answer(predictor: Stages, batch: Batch, counts: Counts) -> None:
-    """Answer every request of a batch, each with its own result or its own error."""
-    Answering(predictor, batch, counts).run()
+def answer(predictor: Stages, batch: Batch, counts: Counts) -> Answering | None:
+    """Answer every request of a batch, each with its own result or its own error.
+
+    Returns: the next batch, where it is prepared already: for `go_on`.
+    """
+    answering = Answering(predictor, batch, counts)
+    answering.prepare()
+    answering.run()
+    return answering.next
+
+
+@torch.no_grad()
+def go_on(answering: Answering, counts: Counts) -> Answering | None:
+    """Answer a batch that is prepared; as `answer`."""
+    counts.turn(answering.prepared_s)
+    answering.run()
+    return answering.next

@@ -10,6 +10,7 @@ import torch
 
 from torch_predict.arguments import arguments_of, plain_number
 from torch_predict.blame import described, operator_words
+from torch_predict.direct import direct_of
 from torch_predict.errors import BadInput, InvalidInput
 from torch_predict.signature import Signature
 
@@ -32,7 +33,55 @@ class Model:
         self.signature = signature or Signature(arguments_of(module))
         self.dtype = _float_dtype(module)
         """Of its weights, to which floats are cast."""
-        self._device = device
+        self.device = device
+        self._is_gpu = device.type == "cuda"
+        self._direct = direct_of(module, self.signature)
+        names = self._direct.name if self._direct is not None else ""
+        known = self.signature.dtype_of(names)
+        self._direct_dtype = None if known is None else getattr(torch, known)
+
+    def takes(self, x: Any) -> bool:
+        """Say whether `call_direct` does for an array or a tensor."""
+        return self._direct is not None and self._direct.takes(x)
+
+    def takes_named(self, x: Any) -> bool:
+        """Say whether `call_direct` does for the one array among inputs by name."""
+        direct = self._direct
+        return direct is not None and len(x) == 1 and direct.name in x and direct.takes(x[direct.name])
+
+    def call_direct(self, x: Any, *, is_made: bool) -> Any:
+        """Call a model that takes one tensor with what `takes` says it does.
+
+        Args:
+            x: an array, or a tensor.
+            is_made: whether a preprocess hook made it, and not the caller.
+
+        Raises:
+            InvalidInput: an operator of the model does not take it after all; BadInput, if a hook made it.
+        """
+        assert self._direct is not None  # as `takes` has said
+        made: Any = None
+        try:
+            made = self._direct_tensor(x)
+            return self._direct.run(made)
+        except Exception as error:
+            words = operator_words(error, is_open=self.signature.is_open)
+            if words is None or made is None:
+                raise
+            what = described({self._direct.name: made})
+            if is_made:
+                raise BadInput(f"{_PREPROCESS} returned {what}, which the model cannot take: {words}") from error
+            raise InvalidInput(f"this model cannot take {what}: {words}") from error
+
+    def _direct_tensor(self, x: Any) -> torch.Tensor:
+        if isinstance(x, torch.Tensor):
+            return x.to(self.device)
+        flags = x.flags
+        if not (flags.c_contiguous and flags.writeable):
+            x = np.require(x, requirements=["C", "W"])
+        tensor = torch.from_numpy(x)
+        dtype = self._direct_dtype or (self.dtype if tensor.is_floating_point() else tensor.dtype)
+        return self._placed(tensor, dtype)
 
     def named(self, x: Any, kind: str) -> dict[str, Array]:
         """Return a Seldon payload by the names of the model's inputs.
@@ -110,7 +159,7 @@ class Model:
 
     def _made(self, name: str, value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            return value.to(self._device)
+            return value.to(self.device)
         if not isinstance(value, np.ndarray):
             return value
         if value.dtype.kind not in "biufc":
@@ -124,11 +173,14 @@ class Model:
         dtype = (
             getattr(torch, known) if known is not None else self.dtype if tensor.is_floating_point() else tensor.dtype
         )
-        if self._device.type != "cuda":
-            return tensor.to(self._device, dtype)
+        return self._placed(tensor, dtype)
+
+    def _placed(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        if not self._is_gpu:
+            return tensor.to(self.device, dtype)
         # From pinned memory a GPU takes it by itself, while Python goes on to the next input; torch keeps the pinned
         # memory for that long, and for the next time.
-        return tensor.to(dtype).pin_memory().to(self._device, non_blocking=True)
+        return tensor.to(dtype).pin_memory().to(self.device, non_blocking=True)
 
 
 def _like(tensor: torch.Tensor) -> Array:

@@ -37,6 +37,9 @@ _CURRENT: ContextVar[Asked | None] = ContextVar("request", default=None)
 enter = _CURRENT.set
 """Say which request the hooks that this thread calls next are for; None: for none."""
 
+entered = _CURRENT.get
+"""Return what was entered last."""
+
 _settings: Mapping[str, Any] = MappingProxyType({})
 
 

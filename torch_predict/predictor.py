@@ -17,13 +17,14 @@ import numpy as np
 import torch
 
 from torch_predict import context, oip, outputs
-from torch_predict.answering import Counts, answer
+from torch_predict.answering import Answering, Counts, answer, go_on
 from torch_predict.arrays import array_of
 from torch_predict.blame import place_of
 from torch_predict.calling import Model
 from torch_predict.errors import BadAnswer, BadInput, RequestError, status_of, words_of
 from torch_predict.hooks import Hooks, Meta
 from torch_predict.joining import Joining
+from torch_predict.overlap import Overlap, runs_apart
 from torch_predict.seldon import Answer, answer_of, payload_of, plain
 from torch_predict.signature import SINGLE, Signature, TensorSpec
 
@@ -43,11 +44,25 @@ class _Nobody:
     def left_out(self, calls: int) -> None:
         """Forget it."""
 
+    def next_beside(self) -> Batch | None:
+        """Have none."""
+        return None
+
+    def turn(self, prepared_s: float) -> None:
+        """Forget it."""
+
 
 NOBODY = _Nobody()
 
 Step = Callable[[Any], Any]
 """One stage of a request."""
+
+Reply = Callable[[int, str, Any, list[str]], None]
+
+_QUICK_S, _QUICK_CALLS = 0.0001, 32
+"""Hooks are quick whose last calls were all shorter than this."""
+_KEPT_S = 0.0002
+"""How long answers of quick hooks wait for each other."""
 
 _MAX_TOLD = 64
 """Places of failures that are remembered; a model has a few."""
@@ -90,11 +105,16 @@ class Predictor:
         self._class_names = class_names
         self.joining = Joining()
         """Whether requests are joined: not before somebody has seen that they may be."""
+        self.overlap = Overlap(may_run=hooks.run_model is None and runs_apart(model))
+        self._ahead: Answering | None = None
+        """The batch after the last one, where it is prepared already."""
         self._model_at = self._result_at = 0.0  # when the last item came to the model, and left it
         self.metadata = self._own_metadata()
         """What callers are told of inputs and outputs."""
         self.finish = hooks.finish
         """To be called at the end of the process, if there is one."""
+        self._quick_calls = 0
+        """Items that were answered quickly since the last one that was not."""
         self._told: set[tuple[object, ...]] = set()
         """Kinds of failures whose traceback is in the log."""
 
@@ -106,13 +126,43 @@ class Predictor:
             counts: told how it went.
         """
         if self.is_joining:
-            answer(self, batch, counts)
+            self._ahead = answer(self, batch, counts)
         else:
-            for index, item in enumerate(batch.items):
-                self.answer_alone(batch, index, item, counts)
+            self._answer_each(batch, counts)
         context.enter(None)
 
-    def answer_alone(self, batch: Batch, index: int, item: Item, counts: Counts = NOBODY) -> None:
+    @torch.no_grad()
+    def _answer_each(self, batch: Batch, counts: Counts) -> None:
+        """Answer items one after the other; those of quick hooks together, so quick that no caller sees it."""
+        sent_at = time.perf_counter()
+        for index, item in enumerate(batch.items):
+            if torch.is_grad_enabled():  # the hook before has left it so
+                torch.set_grad_enabled(False)
+            began = time.perf_counter()
+            reply = batch.keep if self._quick_calls >= _QUICK_CALLS else batch.reply
+            self.answer_alone(batch, index, item, counts, reply)
+            ended = time.perf_counter()
+            self._quick_calls = self._quick_calls + 1 if ended - began < _QUICK_S else 0
+            if ended - sent_at >= _KEPT_S or not self._quick_calls:
+                batch.send()
+                sent_at = ended
+        batch.send()
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether a batch is prepared, which `go_on` answers before any other is asked for."""
+        return self._ahead is not None
+
+    def go_on(self, counts: Counts) -> None:
+        """Answer the batch that is prepared."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            self._ahead = go_on(ahead, counts)
+        context.enter(None)
+
+    def answer_alone(
+        self, batch: Batch, index: int, item: Item, counts: Counts = NOBODY, reply: Reply | None = None
+    ) -> None:
         """Answer one item of a batch, unless nobody waits for it."""
         if batch.is_gone(index):
             counts.left_out(1)
@@ -120,7 +170,7 @@ class Predictor:
         context.enter(item)
         began = time.perf_counter()
         try:
-            _reply(batch, index, self.predict(item))
+            _reply(reply or batch.reply, index, self._predict(item))
             model_at, result_at = self._model_at, self._result_at
             rows = len(item.value) if isinstance(item.value, np.ndarray) and item.value.ndim else 1
             counts.measured(1, rows, model_at - began, result_at - model_at, time.perf_counter() - result_at)
@@ -153,8 +203,8 @@ class Predictor:
         batch.fail(index, *status_of(error, request_id))
 
     def reply(self, batch: Batch, index: int, result: Any, kind: str) -> None:
-        """Answer an item with what its last stage made."""
-        _reply(batch, index, self._answer(self._sent(result, kind), kind))
+        """Answer an item with what its last stage made; it goes out at `Batch.send`."""
+        _reply(batch.keep, index, self._answer(self._sent(result, kind), kind))
 
     def payload_of(self, item: Item | Sample) -> Any:
         """Return what the first stage gets of an item.
@@ -172,8 +222,15 @@ class Predictor:
         if run_model is not None:
             return run_model(self.model.module, x, meta)
         if kind == "infer" and not self._has_input_hook:
-            return self.model.call(self.model.signature.bind(x), {})
+            return self._call_named(x)
         return self._call_model(x, meta, kind)
+
+    def call_to_the_end(self, x: Any, meta: Meta, kind: str) -> Any:
+        """As `call`; the result is there when it returns, also where a GPU makes it."""
+        result = self.plain(self.call(x, meta, kind))
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize(self.model.device)
+        return result
 
     def plain(self, result: Any) -> Any:
         """Return a model's result as it is split: one that no hook wants as an array, which is cheaper."""
@@ -192,6 +249,7 @@ class Predictor:
             _LOGGER.warning("requests are not joined any more: %s", reason)
             self.joining = replace(self.joining, is_on=False, reason=reason)
 
+    @torch.no_grad()
     def predict(self, item: Item | Sample) -> Answer:
         """Return one item's answer; raises what its hooks raise.
 
@@ -199,9 +257,12 @@ class Predictor:
             InvalidInput: the item's payload does not do for this model.
             BadAnswer: the result cannot be sent.
         """
+        return self._predict(item)
+
+    def _predict(self, item: Item | Sample) -> Answer:
         if item.kind == "infer":
             return self._answer(self._infer(item.value, item.meta), item.kind)
-        return self._answer(self.run(payload_of(item), item.meta, item.kind), item.kind)
+        return self._answer(self._sent(self._result(payload_of(item), item.meta, item.kind), item.kind), item.kind)
 
     def steps(self, sample: Sample) -> list[tuple[str, Step]]:
         """Return what `predict` does with a sample, each step with the result of the one before; for `check`."""
@@ -226,6 +287,7 @@ class Predictor:
         """Return the inputs that callers may leave out."""
         return [] if self._has_input_hook else self.model.signature.optional()
 
+    @torch.no_grad()
     def observe(self, sample: Sample) -> Observed:
         """Answer a sample, and return what it showed.
 
@@ -279,18 +341,19 @@ class Predictor:
         """Whether a hook gets what a request brings, and not the model itself."""
         return self.hooks.preprocess is not None or self.hooks.run_model is not None
 
-    @torch.no_grad()
     def _infer(self, inputs: dict[str, np.ndarray[Any, Any]], meta: Meta) -> Any:
         """Return what hooks and model make of an OIP request's inputs."""
         if self._has_input_hook or (self.hooks.methods and self.hooks.method_of(meta) is not None):
-            return self.run(oip.hook_input_of(inputs), meta, "infer")
-        given = self.model.signature.bind(inputs)
+            return self._sent(self._result(oip.hook_input_of(inputs), meta, "infer"), "infer")
         self._model_at = time.perf_counter()
-        x = self.model.call(given, {})
+        x = self._call_named(inputs)
         self._result_at = time.perf_counter()
         postprocess = self.hooks.postprocess
         return self._sent(x if postprocess is None else postprocess(x, meta), "infer")
 
+    # no_grad, around each of those who call hooks and model, as the original has it; inference_mode would be a little
+    # cheaper, but a run_model that turns gradients on for a moment, or writes in place to what it kept, fails under it.
+    @torch.no_grad()
     def run(self, x: Any, meta: Meta, kind: str) -> Any:
         """Return what hooks and model make of a decoded payload of a kind."""
         return self._sent(self._result(x, meta, kind), kind)
@@ -305,9 +368,6 @@ class Predictor:
         is_models_own = self.hooks.run_model is None and self.hooks.postprocess is None
         return outputs.sent(result, kind) if is_models_own else result
 
-    # no_grad as the original has it; inference_mode would be a little cheaper, but a run_model that turns
-    # gradients on for a moment, or writes in place to what it kept, fails under it.
-    @torch.no_grad()
     def _result(self, x: Any, meta: Meta, kind: str) -> Any:
         hooks = self.hooks
         method = hooks.method_of(meta) if hooks.methods else None
@@ -324,7 +384,16 @@ class Predictor:
         self._result_at = time.perf_counter()
         return x if hooks.postprocess is None else hooks.postprocess(x, meta)
 
+    def _call_named(self, inputs: dict[str, np.ndarray[Any, Any]]) -> Any:
+        model = self.model
+        if model.takes_named(inputs):
+            (x,) = inputs.values()
+            return model.call_direct(x, is_made=False)
+        return model.call(model.signature.bind(inputs), {})
+
     def _call_model(self, x: Any, meta: Meta, kind: str) -> Any:
+        if "tags" not in meta and self.model.takes(x):
+            return self.model.call_direct(x, is_made=self.hooks.preprocess is not None)
         tags = {name: value for name, value in meta.get("tags", {}).items() if name != "model"}
         # OIP's parameters are the protocol's as much as the caller's. With one tag it is the route key; with more, the
         # original passed all of them, the key too.
@@ -353,15 +422,15 @@ class Predictor:
             _LOGGER.error("request %s: %s", request_id, text)
 
 
-def _reply(batch: Batch, index: int, answer: Answer) -> None:
+def _reply(reply: Reply, index: int, answer: Answer) -> None:
     try:
         try:
-            batch.reply(index, *answer)
+            reply(index, *answer)
         except (TypeError, ValueError):
             if answer.kind not in ("jsonData", "ndarray"):
                 raise
             # Only now, as it takes time: a hook's values may be numpy's.
-            batch.reply(index, answer.kind, plain(answer.value), answer.names)
+            reply(index, answer.kind, plain(answer.value), answer.names)
     except (TypeError, ValueError, RecursionError) as error:
         # The front looked inside: text that is no UTF-8, a dtype that no message has.
         raise BadAnswer(f"its content does not fit {answer.kind}: {error}") from error

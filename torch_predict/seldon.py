@@ -41,6 +41,8 @@ def payload_of(item: Item | Sample) -> Any:
     Raises:
         InvalidInput: there is no payload, or the ndarray is ragged.
     """
+    if item.kind == "tensor":
+        return item.value
     if item.kind == "ndarray":
         return _array(item.value)
     if item.kind == "customData":
@@ -61,6 +63,8 @@ def answer_of(result: Any, asked: str, class_names: list[str] | None) -> Answer:
     Raises:
         BadAnswer: no SeldonMessage can hold it.
     """
+    if asked == "tensor" and type(result) is np.ndarray and result.dtype.kind in "fiu":  # as nearly all are
+        return Answer(asked, np.asarray(result, dtype=np.float64, order="C"), _names(result, class_names))
     if isinstance(result, np.ndarray | list):
         return _array_answer(result, asked, class_names)
     if isinstance(result, str):

@@ -179,9 +179,11 @@ def _run(  # noqa: PLR0913, PLR0917  (the parts of one server, which nothing els
     listened_at = 0.0
     while not ended.is_set():
         try:
-            batch = worker.next_batch(POLL_MS)
+            batch = None if predictor.is_ahead else worker.next_batch(POLL_MS)
             listened_at = _listen(worker, listened_at, publisher)
-            if batch is not None:
+            if predictor.is_ahead:
+                predictor.go_on(worker)
+            elif batch is not None:
                 predictor.answer(batch, worker)
             elif draining.is_set():
                 ended.wait(0.01)  # a drained front has nothing to wait for and says so at once

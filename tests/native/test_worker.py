@@ -553,6 +553,61 @@ def test_a_cancelled_call_does_not_reach_python(serve: Any) -> None:
     queued.cancel()
 
 
+def test_a_batch_is_taken_beside_another_without_waiting_and_both_are_answered(serve: Any) -> None:
+    served = serve(max_batch=1)
+    calls = [served.stub().future(b"") for _ in range(2)]
+    batches = [served.worker.next_batch(5000)]
+    assert batches[0] is not None
+    deadline = time.monotonic() + 10
+    while len(batches) == 1 and time.monotonic() < deadline:  # until the second one has come
+        batches += [each for each in [served.worker.next_beside()] if each is not None]
+    assert served.worker.next_beside() is None
+    batches[0].reply(0, "strData", "first", [])
+    served.worker.turn(0.001)
+    assert batches[1].was_waiting
+    batches[1].reply(0, "strData", "second", [])
+    answers = [messages.SeldonMessage.FromString(call.result(timeout=10)).strData for call in calls]
+    assert sorted(answers) == ["first", "second"]
+
+
+def test_a_batch_says_whether_a_request_was_there_when_it_was_asked_for(serve: Any) -> None:
+    served = serve(max_batch=1)
+    calls: list[Any] = []
+    later = threading.Timer(0.2, lambda: calls.append(served.stub().future(b"")))
+    later.start()
+    awaited = served.worker.next_batch(5000)
+    later.join()
+    calls.append(served.stub().future(b""))
+    served.stub("/grpc.health.v1.Health/Check")(b"", timeout=10)  # comes behind it, and is answered at once
+    found = served.worker.next_batch(5000)
+    assert [each.was_waiting for each in (awaited, found) if each is not None] == [False, True]
+
+
+def test_answers_that_are_kept_go_out_together_or_with_their_batch(serve: Any) -> None:
+    served = serve(max_batch=1)
+    for is_sent in (True, False):
+        call = served.stub().future(b"")
+        batch = served.worker.next_batch(5000)
+        assert batch is not None
+        batch.keep(0, "strData", "kept", [])
+        assert batch.is_gone(0)
+        served.stub("/grpc.health.v1.Health/Check")(b"", timeout=10)
+        assert not call.done()
+        if is_sent:
+            batch.send()
+        else:
+            del batch
+        assert messages.SeldonMessage.FromString(call.result(timeout=10)).strData == "kept"
+
+
+def test_each_list_of_names_is_read(serve: Any) -> None:
+    one, other = ["a", "b"], ["c", "d"]
+    names = iter([one, one, other, [], one])
+    served = serve().answer(lambda batch: batch.reply(0, "tensor", np.zeros((1, 2)), next(names)))
+    found = [list(served.call(messages.SeldonMessage()).data.names) for _ in range(5)]
+    assert found == [one, one, other, [], one]
+
+
 def test_next_batch_releases_the_gil_and_returns_none_on_time_out(serve: Any) -> None:
     served = serve()
     ended: list[Batch | None] = []

@@ -51,6 +51,7 @@ pub mod model {
     };
     pub use crate::worker::queue::Call;
     pub use crate::worker::reply::{Content, ReplySlot, Slots};
+    pub use crate::worker::taken::Handed;
 }
 
 /// What the fuzz targets (`dataplane/crates/fuzz`) call: the parsers of bytes that others send.

@@ -1,10 +1,12 @@
 //! `Worker`, `Batch`, `Item`: the model server's front. Documented in `_native.pyi`.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use dl_core::ModelServer;
-use dl_core::model::{Call, ReplySlot, Slots};
+use dl_core::model::{Call, Handed, ReplySlot, Slots};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -35,6 +37,8 @@ pub struct Item {
 #[pyclass(module = "dl_inference._native", frozen)]
 pub struct Batch {
     items: Vec<Py<Item>>,
+    #[pyo3(get)]
+    was_waiting: bool,
     slots: Arc<Slots>,
 }
 
@@ -64,16 +68,20 @@ impl Item {
 }
 
 impl Batch {
-    fn new(py: Python<'_>, calls: Vec<Call>) -> Self {
+    fn new(py: Python<'_>, handed: Handed) -> Self {
         // A call that fails here (out of memory, most likely) drops its slot, which answers INTERNAL.
         let item = |call| Item::new(py, call).map_err(|error| error.write_unraisable(py, None));
         let (items, slots): (Vec<Py<Item>>, Vec<ReplySlot>) =
-            calls.into_iter().flat_map(item).unzip();
-        let slots = Arc::new(Slots::new(slots));
+            handed.calls.into_iter().flat_map(item).unzip();
+        let slots = Arc::new(Slots::new(slots, handed.outbox));
         for (index, item) in items.iter().enumerate() {
             let _ = item.get().place.set((Arc::downgrade(&slots), index));
         }
-        Self { items, slots }
+        Self {
+            items,
+            was_waiting: handed.was_waiting,
+            slots,
+        }
     }
 }
 
@@ -117,11 +125,29 @@ impl Batch {
         index: usize,
         kind: &str,
         value: &Bound<'_, PyAny>,
-        names: Vec<String>,
+        names: &Bound<'_, PyList>,
     ) -> PyResult<()> {
+        let names = strings(names)?;
         convert::with_answer(kind, value, &mut |content| {
             self.slots.answer(index, content, &names).map_err(invalid)
         })
+    }
+
+    fn keep(
+        &self,
+        index: usize,
+        kind: &str,
+        value: &Bound<'_, PyAny>,
+        names: &Bound<'_, PyList>,
+    ) -> PyResult<()> {
+        let names = strings(names)?;
+        convert::with_answer(kind, value, &mut |content| {
+            self.slots.keep(index, content, &names).map_err(invalid)
+        })
+    }
+
+    fn send(&self) {
+        self.slots.send();
     }
 
     fn is_gone(&self, index: usize) -> bool {
@@ -159,8 +185,17 @@ impl Worker {
     }
 
     fn next_batch(&self, py: Python<'_>, timeout_ms: u64) -> Option<Batch> {
-        let calls = py.detach(|| self.front.next_batch(Duration::from_millis(timeout_ms)))?;
-        Some(Batch::new(py, calls))
+        let handed = py.detach(|| self.front.next_batch(Duration::from_millis(timeout_ms)))?;
+        Some(Batch::new(py, handed))
+    }
+
+    fn next_beside(&self, py: Python<'_>) -> Option<Batch> {
+        let handed = py.detach(|| self.front.next_beside())?;
+        Some(Batch::new(py, handed))
+    }
+
+    fn turn(&self, prepared_s: f64) {
+        self.front.turn(time(prepared_s));
     }
 
     fn measured(
@@ -171,8 +206,6 @@ impl Worker {
         model_s: f64,
         postprocess_s: f64,
     ) {
-        // What is no time (a clock that was set back) counts as none.
-        let time = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default();
         let stages = [preprocess_s, model_s, postprocess_s].map(time);
         self.front.measured(calls, rows, stages);
     }
@@ -196,4 +229,33 @@ impl Worker {
     fn stop(&self, py: Python<'_>) {
         py.detach(|| self.front.stop());
     }
+}
+
+/// A list of names, and what it holds.
+type Named = (Py<PyList>, Rc<[String]>);
+
+thread_local! {
+    /// The last list of names, which most often is the next one, too.
+    static LAST_NAMES: RefCell<Option<Named>> = const { RefCell::new(None) };
+}
+
+/// The names of a list. Nobody changes one, so the same list has the same names.
+fn strings(list: &Bound<'_, PyList>) -> PyResult<Rc<[String]>> {
+    let known = LAST_NAMES.with_borrow(|last| {
+        let last = last.as_ref().filter(|(last, _)| last.is(list));
+        last.map(|(_, names)| names.clone())
+    });
+    if let Some(names) = known {
+        return Ok(names);
+    }
+    let names: Rc<[String]> = list.extract::<Vec<String>>()?.into();
+    if !names.is_empty() {
+        LAST_NAMES.set(Some((list.clone().unbind(), names.clone())));
+    }
+    Ok(names)
+}
+
+/// What is no time (a clock that was set back) counts as none.
+fn time(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }

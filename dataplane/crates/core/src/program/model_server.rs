@@ -23,6 +23,7 @@ use crate::worker::hand::Hand;
 use crate::worker::handle::handle;
 use crate::worker::queue::Call;
 use crate::worker::state::Shared;
+use crate::worker::taken::{Done, Handed, Taken};
 use crate::worker::tuner::Served;
 
 /// The native front of a model server.
@@ -30,16 +31,10 @@ pub struct ModelServer {
     shared: Arc<Shared>,
     running: Mutex<Option<Running>>,
     /// What Python works on.
-    in_hand: Mutex<Option<Taken>>,
+    taken: Mutex<Taken>,
     /// From the start on, where there are other processes to tell; or why not.
     hand: OnceLock<Result<Hand, String>>,
     is_no_hand_told: AtomicBool,
-}
-
-/// A batch that was given to Python.
-struct Taken {
-    at: Instant,
-    batch: Served,
 }
 
 struct Running {
@@ -72,7 +67,7 @@ impl ModelServer {
         Ok(Self {
             shared: Arc::new(Shared::new(config, descriptors)?),
             running: Mutex::default(),
-            in_hand: Mutex::default(),
+            taken: Mutex::default(),
             hand: OnceLock::new(),
             is_no_hand_told: AtomicBool::new(false),
         })
@@ -102,8 +97,13 @@ impl ModelServer {
             admin = Some(started);
         }
         let shared = self.shared.clone();
-        let calls = move || Calls {
-            front: Rc::new(Front::new(shared.clone())),
+        let calls = move || {
+            let outbox = shared.outbox.clone();
+            // Ends with the worker's runtime, which owns it.
+            spawn_local(async move { outbox.deliver().await });
+            Calls {
+                front: Rc::new(Front::new(shared.clone())),
+            }
         };
         // One worker: what a call costs here is little beside the model.
         let serving = Serving::start(server.clone(), listeners, 1, calls)?;
@@ -118,32 +118,57 @@ impl ModelServer {
 
     /// Wait for requests, as [`Queue::next_batch`](crate::worker::queue::Queue::next_batch) with the configured batch
     /// size.
-    pub fn next_batch(&self, timeout: Duration) -> Option<Vec<Call>> {
-        let most = self.shared.config.max_batch;
+    pub fn next_batch(&self, timeout: Duration) -> Option<Handed> {
         // Whoever asks for calls has done with those before.
         let now = Instant::now();
         self.shared.meter.set_busy(false, now);
-        if let Some(taken) = self.in_hand().take() {
-            let took = now.saturating_duration_since(taken.at);
-            self.shared.queue.served(taken.batch, took);
-        }
-        let queue = &self.shared.queue;
-        let mut batch = match self.hand() {
-            Some(hand) => hand.next_batch(queue, most, timeout)?,
-            None => queue.next_batch(most, timeout)?,
-        };
-        let now = Instant::now();
-        *self.in_hand() = Some(Taken {
-            at: now,
-            batch: Served::of(batch.iter().map(|call| (call.payload.rows(), call.group))),
-        });
+        let done = self.taken().done(now);
+        self.served(done);
+        let was_waiting = self.shared.queue.len() > 0;
+        let mut calls = self.next_calls(timeout)?;
+        let now = take_up(&self.shared, &mut calls);
+        self.taken().take(served_of(&calls), now);
         self.shared.meter.set_busy(true, now);
-        for call in &mut batch {
-            let waited = now.saturating_duration_since(call.queued);
-            self.shared.stages.queue.record(waited);
-            call.slot.take_up(now, waited);
+        Some(self.handed(calls, was_waiting))
+    }
+
+    /// The next batch without waiting for it, to be prepared while the model works on the one before.
+    pub fn next_beside(&self) -> Option<Handed> {
+        let mut calls = self.next_calls(Duration::ZERO)?;
+        let now = take_up(&self.shared, &mut calls);
+        self.taken().take_beside(served_of(&calls), now);
+        Some(self.handed(calls, true))
+    }
+
+    fn handed(&self, calls: Vec<Call>, was_waiting: bool) -> Handed {
+        Handed {
+            calls,
+            was_waiting,
+            outbox: self.shared.outbox.clone(),
         }
-        Some(batch)
+    }
+
+    /// The batch before is done with: go on with the one beside it, whose preparation took so long.
+    pub fn turn(&self, prepared: Duration) {
+        let now = Instant::now();
+        let done = self.taken().turn(prepared, now);
+        self.served(done);
+        self.shared.meter.move_on(now);
+    }
+
+    fn next_calls(&self, timeout: Duration) -> Option<Vec<Call>> {
+        let most = self.shared.config.max_batch;
+        let queue = &self.shared.queue;
+        match self.hand() {
+            Some(hand) => hand.next_batch(queue, most, timeout),
+            None => queue.next_batch(most, timeout),
+        }
+    }
+
+    fn served(&self, done: Option<Done>) {
+        if let Some(Done { batch, took }) = done {
+            self.shared.queue.served(batch, took);
+        }
     }
 
     /// Show metrics of the model's own code, in Prometheus' text format, after ours.
@@ -220,8 +245,8 @@ impl ModelServer {
         }
     }
 
-    fn in_hand(&self) -> MutexGuard<'_, Option<Taken>> {
-        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn hand(&self) -> Option<&Hand> {
@@ -231,6 +256,21 @@ impl ModelServer {
     fn running(&self) -> MutexGuard<'_, Option<Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Calls leave the queue now.
+fn take_up(shared: &Shared, calls: &mut [Call]) -> Instant {
+    let now = Instant::now();
+    for call in calls {
+        let waited = now.saturating_duration_since(call.queued);
+        shared.stages.queue.record(waited);
+        call.slot.take_up(now, waited);
+    }
+    now
+}
+
+fn served_of(calls: &[Call]) -> Served {
+    Served::of(calls.iter().map(|call| (call.payload.rows(), call.group)))
 }
 
 impl Drop for ModelServer {

@@ -51,6 +51,8 @@ struct State {
     tuner: Tuner,
     /// Reused for each plan.
     pending: Vec<Pending>,
+    /// Threads that wait for calls: to wake nobody is a system call, too.
+    waiting: usize,
     is_closed: bool,
 }
 
@@ -62,6 +64,7 @@ impl Queue {
             calls: Default::default(),
             tuner: Tuner::new(batching),
             pending: Vec::new(),
+            waiting: 0,
             is_closed: false,
         };
         Self {
@@ -106,8 +109,11 @@ impl Queue {
         }
         state.tuner.arrived(call.queued, call.group);
         state.calls[call.priority as usize].push_back(call);
+        let is_awaited = state.waiting > 0;
         drop(state);
-        self.arrived.notify_one();
+        if is_awaited {
+            self.arrived.notify_one();
+        }
         if let Some(displaced) = displaced {
             displaced.slot.fail(self.full().into());
         }
@@ -136,8 +142,10 @@ impl Queue {
                 return None;
             }
             let left = wake.map_or(timeout, |end| end.saturating_duration_since(now));
+            state.waiting += 1;
             let waited = self.arrived.wait_timeout(state, left);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            state.waiting -= 1;
         }
     }
 

@@ -283,7 +283,7 @@ fn what_python_has_is_seen_to_have_gone() {
         .unwrap()
         .into_iter()
         .map(|call| call.slot);
-    let slots = crate::worker::reply::Slots::new(slots.collect());
+    let slots = crate::worker::reply::Slots::new(slots.collect(), Arc::default());
     let gone = || [0, 1, 2, 3].map(|index| slots.is_gone(index));
     assert_eq!(gone(), [false, false, false, true]);
     drop(first);

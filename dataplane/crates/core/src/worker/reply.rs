@@ -1,26 +1,15 @@
 //! The answer's way back from Python to the call that waits for it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::codec::oip::{self, InferEnvelope, InferOutput};
 use super::codec::{self, Answer};
+use super::outbox::{Answered, Outbox};
+pub use super::outbox::{Reply, Times};
 use crate::grpc::status::Status;
-
-/// A framed message, or why there is none.
-pub type Reply = Result<Bytes, Status>;
-
-/// Where the time of a call went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Times {
-    /// It waited for the model.
-    pub queue: Duration,
-    /// The model, and the hooks around it, worked on its batch.
-    pub compute: Duration,
-}
 
 /// What answers a call, by its protocol.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +45,9 @@ pub struct ReplySlot {
 #[derive(Debug)]
 pub struct Slots {
     slots: Mutex<Vec<Option<ReplySlot>>>,
+    /// Answers that go out together.
+    kept: Mutex<Vec<(ReplySlot, Reply)>>,
+    outbox: Arc<Outbox>,
 }
 
 /// Where a call waits for its turn.
@@ -137,7 +129,12 @@ impl ReplySlot {
     /// Encode and send an answer; one that is larger than a message may be becomes RESOURCE_EXHAUSTED, one
     /// of the other protocol INTERNAL. `names` become Seldon's data.names.
     pub fn answer<'a>(self, content: impl Into<Content<'a>>, names: &[String]) {
-        let reply = match (content.into(), &self.envelope) {
+        let reply = self.encode(content.into(), names);
+        self.send(reply);
+    }
+
+    fn encode(&self, content: Content<'_>, names: &[String]) -> Reply {
+        match (content, &self.envelope) {
             (Content::Seldon(answer), Envelope::Seldon(meta)) => {
                 codec::encode(&answer, names, meta, self.max_bytes).map_err(Status::from)
             }
@@ -145,8 +142,7 @@ impl ReplySlot {
                 oip::encode(outputs, envelope, self.max_bytes).map_err(Status::from)
             }
             _ => Err(Status::internal()),
-        };
-        self.send(reply);
+        }
     }
 
     pub fn fail(self, status: Status) {
@@ -154,24 +150,33 @@ impl ReplySlot {
     }
 
     fn send(mut self, reply: Reply) {
-        if let Some(sender) = self.sender.take() {
-            self.deliver(sender, reply);
+        if let Some(answered) = self.take_answered(reply) {
+            answered.deliver();
         }
     }
 
-    fn deliver(&self, sender: oneshot::Sender<(Reply, Times)>, reply: Reply) {
+    /// The answer on its way to its call.
+    fn answered(mut self, reply: Reply) -> Option<Answered> {
+        self.take_answered(reply)
+    }
+
+    fn take_answered(&mut self, reply: Reply) -> Option<Answered> {
+        let caller = self.sender.take()?;
         let times = self.taken.map_or_else(Times::default, |(at, queue)| Times {
             queue,
             compute: at.elapsed(),
         });
-        // Where the caller has gone, nobody reads it.
-        let _ = sender.send((reply, times));
+        Some(Answered {
+            caller,
+            reply,
+            times,
+        })
     }
 }
 
 impl Drop for ReplySlot {
     fn drop(&mut self) {
-        if let Some(sender) = self.sender.take() {
+        if self.sender.is_some() {
             // Python leaves out what is too late; its caller's own timer may not have run yet.
             let is_late = self.deadline <= Instant::now();
             let status = if is_late {
@@ -179,7 +184,9 @@ impl Drop for ReplySlot {
             } else {
                 Status::internal()
             };
-            self.deliver(sender, Err(status));
+            if let Some(answered) = self.take_answered(Err(status)) {
+                answered.deliver();
+            }
         }
     }
 }
@@ -199,8 +206,11 @@ impl From<Vec<u8>> for Envelope {
 // === impl Slots ===
 
 impl Slots {
-    pub fn new(slots: Vec<ReplySlot>) -> Self {
+    /// Answers that are kept go out by the outbox.
+    pub fn new(slots: Vec<ReplySlot>, outbox: Arc<Outbox>) -> Self {
         Self {
+            outbox,
+            kept: Mutex::new(Vec::with_capacity(slots.len())),
             slots: Mutex::new(slots.into_iter().map(Some).collect()),
         }
     }
@@ -218,6 +228,29 @@ impl Slots {
     ) -> Result<(), String> {
         self.take(index, Some(content))?.answer(content, names);
         Ok(())
+    }
+
+    /// As [`Self::answer`], and let it go out with the next [`Self::send`]: the front's thread then wakes once for all
+    /// of them, and writes them together.
+    ///
+    /// # Errors
+    /// As [`Self::answer`].
+    pub fn keep(&self, index: usize, content: Content<'_>, names: &[String]) -> Result<(), String> {
+        let slot = self.take(index, Some(content))?;
+        let reply = slot.encode(content, names);
+        self.kept().push((slot, reply));
+        Ok(())
+    }
+
+    /// Let go out what was kept. Dropping the slots does so, too.
+    pub fn send(&self) {
+        let kept = std::mem::take(&mut *self.kept());
+        let answered = |(slot, reply): (ReplySlot, Reply)| slot.answered(reply);
+        self.outbox.send(kept.into_iter().filter_map(answered));
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Vec<(ReplySlot, Reply)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fail a call with a status that Python names by number and word.
@@ -262,6 +295,12 @@ impl Slots {
         }
         slot.take()
             .ok_or_else(|| format!("item {index} is answered already"))
+    }
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        self.send();
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::codec::oip::shown;
 use super::meter::Meter;
 use super::method::Method;
+use super::outbox::Outbox;
 use super::queue::Queue;
 use super::tuner::Batching;
 use crate::call::limit::{HeldBytes, InFlight};
@@ -35,6 +36,7 @@ pub struct Shared {
     pub config: WorkerConfig,
     pub server: Arc<Server>,
     pub queue: Arc<Queue>,
+    pub outbox: Arc<Outbox>,
     /// Calls by the number of their method; one more for all others.
     pub calls: CallStats,
     /// Where their time goes; the queue is recorded when Python takes a call.
@@ -58,6 +60,7 @@ impl Shared {
         let held = HeldBytes::new(config.limits.max_held_bytes, server.stats.clone());
         Ok(Self {
             queue: Arc::new(Queue::new(config.max_queue, batching(&config))),
+            outbox: Arc::default(),
             stages: StageStats::default(),
             calls: CallStats::new(Method::ALL.len() + 1),
             meter: Meter::new(Instant::now()),

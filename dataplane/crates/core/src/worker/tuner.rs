@@ -44,7 +44,7 @@ pub enum Plan {
 }
 
 /// A batch that the model has had.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Served {
     pub calls: usize,
     pub rows: usize,
