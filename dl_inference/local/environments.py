@@ -90,7 +90,8 @@ def make(requirements: Path, cache: Path, limit_s: float = MAKE_S) -> Environmen
 
 
 def _lock_of(place: Path) -> int:
-    return os.open(f"{place}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # Not for writing: a process holds it as long as it runs, and its disk may become read-only meanwhile.
+    return os.open(f"{place}.lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
 def _fill(place: Path, python: Path, requirements: Path, limit_s: float) -> None:

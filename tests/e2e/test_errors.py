@@ -34,6 +34,8 @@ UNPROVOKED = {
     "internal": "a fault of ours",
     "model_not_ready": "a model server listens once its model is ready; tests/native/test_worker.py takes that back",
     "poison": "two processes of a model have to die for it: test_poison.py",
+    "model_unloaded": "serve unloads models: test_loads.py",
+    "memory_budget": "serve has one: test_loads.py",
 }
 PROVOKED: set[str] = set()
 

@@ -199,7 +199,7 @@ def test_serve_removes_environments_only_where_it_makes_some(tmp_path: Path, mon
     os.utime(f"{place}.lock", (0, 0))
     (tmp_path / "models").mkdir()
     options = serve_run.Options({"admin": None}, 1, False, {})
-    monkeypatch.setattr(serve_run, "LocalService", lambda *_: SimpleNamespace(run=lambda view: True, post=None))
+    monkeypatch.setattr(serve_run, "LocalService", lambda *_, **__: SimpleNamespace(run=lambda view: True, post=None))
     assert serve_run.run(tmp_path / "models", options, has_table=False) == 0
     assert place.exists()
     assert serve_run.run(tmp_path / "models", replace(options, makes_environments=True), has_table=False) == 0

@@ -60,6 +60,13 @@ async fn read(reading: &Reading, max_message_bytes: usize) -> Result<Result<Byte
     let mut message = BytesMut::new();
     while let Some(chunk) = reading.chunk().await {
         message.extend_from_slice(&chunk?);
+        if message.len() > max_message_bytes.saturating_add(framing::PREFIX) {
+            let text = format!(
+                "the answer is over the limit of {max_message_bytes} bytes (max_message_bytes), and JSON needs it \
+                 whole: call over gRPC"
+            );
+            return Ok(Err(Error::new(ErrorKind::BadUpstreamResponse, text).into()));
+        }
     }
     let trailers = reading.trailers();
     // An answer without a message has its status in the headers.
@@ -101,4 +108,47 @@ fn unframed(
         return inflate(headers.get(&GRPC_ENCODING), &framed, max_message_bytes);
     }
     Ok(framed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::status::headers;
+    use crate::testing::frame;
+
+    /// What a caller makes of an answer of some chunks and trailers.
+    async fn answered(chunks: &[Bytes], trailers: Option<HeaderMap>) -> Result<Bytes, String> {
+        let (writing, reading) = pipe();
+        writing
+            .head(http::StatusCode::OK, HeaderMap::new(), false)
+            .unwrap();
+        for chunk in chunks {
+            writing.send(chunk.clone(), false).unwrap();
+        }
+        match trailers {
+            Some(trailers) => writing.trailers(trailers).unwrap(),
+            None => drop(writing),
+        }
+        let read = read(&reading, 10).await;
+        let read = read.map_err(|Gone| "gone".to_owned())?;
+        read.map_err(|failed| format!("{:?}: {}", failed.code, failed.text))
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_one_whole_message_within_the_limit_and_a_status() {
+        let ok = || Some(headers(Code::Ok, ""));
+        let whole = frame(b"0123456789");
+        let cut = [whole.slice(..7), whole.slice(7..)];
+        assert_eq!(answered(&cut, ok()).await.unwrap(), "0123456789");
+        let error = answered(&[frame(b"0123456789a")], ok()).await.unwrap_err();
+        assert!(error.contains("over the limit of 10 bytes"), "{error}");
+        for broken in [&cut[..1], &[whole.clone(), whole.clone()][..], &[]] {
+            let error = answered(broken, ok()).await.unwrap_err();
+            assert!(error.starts_with("Internal: the answer is"), "{error}");
+        }
+        assert_eq!(answered(&cut, None).await.unwrap_err(), "gone");
+        let failed = Some(headers(Code::NotFound, "no 100 % \u{e9}"));
+        let error = answered(&[], failed).await.unwrap_err();
+        assert_eq!(error, "NotFound: no 100 % \u{e9}");
+    }
 }
