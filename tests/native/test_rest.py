@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import json
@@ -316,3 +317,27 @@ def test_a_bad_message_of_seldons_is_a_bad_request(served: Served, document: Any
     status, problem = ask(served, json.dumps(document).encode(), "/predict")
     assert (status, problem["kind"]) == (400, "bad_request")
     assert detail in problem["detail"]
+
+
+def test_a_caller_that_stops_reading_its_answer_is_given_up_when_its_time_is_over(served: Served) -> None:
+    tensor = {"name": "x", "shape": [MAX_BYTES - 4096], "datatype": "UINT8"}
+    tensor["parameters"] = {"binary_data_size": MAX_BYTES - 4096}
+    document = json.dumps({"inputs": [tensor]}).encode()
+    data = document + b"\xff" * (MAX_BYTES - 4096)
+    host, _, port = served.address.rpartition(":")
+    with socket.socket() as caller:
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        caller.settimeout(WAIT_S)
+        caller.connect((host, int(port)))
+        fields = [f"Content-Length: {len(data)}", f"Inference-Header-Content-Length: {len(document)}"]
+        caller.sendall(post(data, *fields))
+        head = caller.recv(1024)
+        assert head.startswith(b"HTTP/1.1 200 OK")
+        length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        # Longer than body_timeout_ms: that nothing is read is what is tested, and no event ends it.
+        time.sleep(2.5)
+        read = len(head)
+        with contextlib.suppress(ConnectionResetError):
+            while part := caller.recv(1 << 16):
+                read += len(part)
+    assert read < length

@@ -35,6 +35,9 @@ use grpc::Caller;
 use reply::{Failed, Reply};
 use target::{Refusal, Target, Tfs};
 
+/// Bytes of an answer that are sent at a time.
+const PIECE: usize = 64 * 1024;
+
 /// The paths that there are, for who asks for another.
 const PATHS: &str = "/v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION][/ready], \
                      /v1/models/NAME[/versions/VERSION|/labels/LABEL][/metadata], and POST to \
@@ -87,12 +90,15 @@ async fn send(
         return answer.finish_with(reply.status, reply.headers);
     }
     let mut sender = answer.begin_with(reply.status, reply.headers)?;
-    match timeout(limit, sender.send_all(reply.body)).await {
-        Ok(sent) => sent?,
-        Err(_) => {
+    let mut body = reply.body;
+    // Piece by piece: who reads slowly gets all of it, who stops reading is not waited for.
+    while !body.is_empty() {
+        let piece = body.split_to(PIECE.min(body.len()));
+        let Ok(sent) = timeout(limit, sender.send_all(piece)).await else {
             sender.reset();
             return Ok(());
-        }
+        };
+        sent?;
     }
     sender.send(Bytes::new(), true)
 }
