@@ -6,6 +6,7 @@ mod elements;
 mod grpc;
 mod json;
 mod metadata;
+mod model;
 mod oip;
 mod reply;
 mod seldon;
@@ -24,14 +25,13 @@ use http::{HeaderValue, Method, StatusCode};
 use tokio::time::timeout;
 
 use crate::call::head::{request_id, shortened};
-use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata::{X_MODEL, X_REQUEST_ID};
-use crate::local::messages::tensorflow::serving::ModelSpec;
 use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Broken, Head};
 pub use body::Intake;
 use grpc::Caller;
+use model::Model;
 use reply::{Failed, Reply};
 use target::{Refusal, Target, Tfs};
 
@@ -155,6 +155,11 @@ async fn reply(
             label,
         } => {
             let spec = tfs_wire::spec(&model, &version, &label)?;
+            let model = Model {
+                name: &model,
+                version: &version,
+                label: &label,
+            };
             match call {
                 Tfs::Status => {
                     let message = tfs_wire::status_request(spec);
@@ -166,39 +171,22 @@ async fn reply(
                     let answered = caller.call(tfs_wire::METADATA, message).await?;
                     Ok(tfs_wire::metadata_reply(answered)?)
                 }
-                Tfs::Predict => predict(&caller, spec, &model, &version, &whole).await,
+                Tfs::Predict => predict(&caller, &model, &whole).await,
             }
         }
     }
 }
 
-/// TF Serving's `:predict`, of a model that speaks its protocol or the Open Inference Protocol.
+/// TF Serving's `:predict`.
 async fn predict<F: Fn(Head, Body, Answer)>(
     caller: &Caller<F>,
-    spec: ModelSpec,
-    model: &str,
-    version: &str,
+    model: &Model<'_>,
     body: &[u8],
 ) -> Result<Reply, Failed> {
     let document = tfs::Document::read(body)?;
-    let asked = tfs_wire::metadata_request(spec.clone());
-    let outputs = match caller.call(tfs_wire::METADATA, asked).await {
-        Ok(metadata) => {
-            let inputs = tfs_wire::inputs(metadata, &document.signature)?;
-            let tensors = document.tensors(&inputs)?;
-            let message = tfs_wire::predict_request(spec, document.signature.clone(), tensors);
-            tfs_wire::outputs(caller.call(tfs_wire::PREDICT, message).await?)?
-        }
-        Err(failed) if failed.code == Code::Unimplemented => {
-            let asked = oip::Call::ModelMetadata;
-            let message = oip::metadata_request(model, version);
-            let inputs = oip::inputs(caller.call(asked.path(), message).await?)?;
-            let tensors = document.tensors(&inputs)?;
-            let message = oip::infer_request(model, version, tensors);
-            oip::outputs(caller.call(oip::Call::Infer.path(), message).await?)?
-        }
-        Err(failed) => return Err(failed),
-    };
+    let signature = model.signature(caller, &document.signature).await?;
+    let inputs = document.tensors(&signature.inputs)?;
+    let outputs = model.infer(caller, &signature, inputs).await?;
     Ok(tfs::reply(&outputs, document.format())?)
 }
 

@@ -227,7 +227,3 @@ fn rows(outputs: &[Tensor]) -> Result<usize, Error> {
     }
     Ok(rows.unwrap_or(0))
 }
-
-#[cfg(test)]
-#[path = "tfs_tests.rs"]
-mod tests;
