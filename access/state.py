@@ -86,6 +86,7 @@ def process(config: AccessConfig) -> dict[str, Any]:
             **{name: value for name, value in limits.items() if name not in server},
             "stream_window_bytes": config.limits.stream_window_bytes,
         },
+        "uris": config.uris.model_dump(mode="json"),
     }
 
 

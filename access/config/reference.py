@@ -18,6 +18,7 @@ from access.config.sections import (
     HealthCheck,
     Limits,
     Metrics,
+    Uris,
     ModelConfig,
     Route,
     SplitTarget,
@@ -54,6 +55,7 @@ def _sections() -> Iterator[str]:
     yield from _section("access.yaml", AccessConfig)
     yield from _section("limits", Limits)
     yield from _section("metrics", Metrics)
+    yield from _section("uris", Uris)
     yield from _section("cluster_defaults", ClusterSettings)
     yield "The same keys are allowed in every cluster, and in every target with its own `endpoints` or `discovery`.\n"
     yield from _section("health_check", HealthCheck)

@@ -176,6 +176,26 @@ class Metrics(Section):
     )
 
 
+class Uris(Section):
+    """Which data of HTTP requests is fetched by URI. It holds until a restart."""
+
+    hosts: Annotated[tuple[str, ...], FrozenList] = Field(
+        (),
+        description="hosts that data may come from: `HOST` or `*.DOMAIN` with the scheme's own port, `HOST:PORT`; none: "
+        "only `data:` URIs are taken",
+    )
+    networks: Annotated[tuple[str, ...], FrozenList] = Field(
+        (),
+        description="networks, `10.0.0.0/8`, whose addresses those hosts may have though they are not public; loopback, "
+        "private and link-local addresses are refused otherwise",
+    )
+    types: Annotated[tuple[str, ...], FrozenList] = Field(
+        (), description="media types that are taken, `image/*`: all of a kind; none: all"
+    )
+    max_bytes: MessageBytes = Field(16 * MIB, description="largest datum, bytes")
+    timeout_ms: Milliseconds = Field(5000, description="most that fetching one may take, redirects included, ms")
+
+
 class HealthCheck(Section):
     """How endpoints are asked for their health, by grpc.health.v1. One that does not offer it is not asked again."""
 
@@ -353,6 +373,7 @@ class AccessConfig(Section):
     )
     limits: Limits = Field(default_factory=Limits, description="limits of the process. Restart to change")
     metrics: Metrics = Field(default_factory=Metrics, description="what /metrics shows. Restart to change")
+    uris: Uris = Field(default_factory=Uris, description="data of HTTP requests by URI. Restart to change")
     cluster_defaults: ClusterSettings = Field(
         default_factory=ClusterSettings,
         description="settings of all clusters that do not set their own, discovered ones too",
@@ -364,5 +385,5 @@ class AccessConfig(Section):
     )
 
 
-START_ONLY = ("listen", "admin", "workers", "expose_endpoints", "admin_methods", "access_log", "limits", "metrics")
+START_ONLY = ("listen", "admin", "workers", "expose_endpoints", "admin_methods", "access_log", "limits", "metrics", "uris")
 """Keys that a running process cannot change."""

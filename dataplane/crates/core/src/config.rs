@@ -29,6 +29,23 @@ pub struct ProxyConfig {
     pub latency_buckets_ms: Vec<f64>,
     pub limits: Limits,
     pub upstream: UpstreamLimits,
+    pub uris: UriConfig,
+}
+
+/// Which data of requests over HTTP may be fetched by URI.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UriConfig {
+    /// `HOST`, `*.DOMAIN`, each with the scheme's port, or with `:PORT`. None: nothing is fetched.
+    pub hosts: Vec<String>,
+    /// Networks whose addresses may be reached though they are not public.
+    pub networks: Vec<String>,
+    /// Media types that are taken, `image/*` for all of a kind; none: all.
+    pub types: Vec<String>,
+    /// Largest datum, bytes.
+    pub max_bytes: usize,
+    /// Most that one may take, redirects included.
+    pub timeout_ms: u64,
 }
 
 /// Bounds on what a caller may ask of a program, whichever program it is.

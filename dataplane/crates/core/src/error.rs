@@ -22,6 +22,8 @@ pub enum ErrorKind {
     MessageTooLarge,
     Shed,
     Denied,
+    UriDenied,
+    UriFailed,
     TooManyHops,
     NoEndpoints,
     ModelUnloaded,

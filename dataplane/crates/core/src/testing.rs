@@ -52,3 +52,8 @@ pub fn limits() -> serde_json::Value {
         "max_frame_bytes": 16384, "tcp_user_timeout_ms": 0,
     })
 }
+
+/// Nothing is fetched.
+pub fn uris() -> serde_json::Value {
+    serde_json::json!({"hosts": [], "networks": [], "types": [], "max_bytes": 1 << 20, "timeout_ms": 5000})
+}

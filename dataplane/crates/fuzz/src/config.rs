@@ -28,6 +28,7 @@ static CONFIG: LazyLock<Value> = LazyLock::new(|| {
             "max_unread_bytes": 1 << 20, "connect_timeout_ms": 100, "max_connections_per_endpoint": 1,
             "keepalive_ms": 0, "keepalive_timeout_ms": 0,
         },
+        "uris": {"hosts": ["a.test"], "networks": ["10.0.0.0/8"], "types": [], "max_bytes": 1, "timeout_ms": 1},
     })
 });
 static STATE: LazyLock<Value> = LazyLock::new(|| {

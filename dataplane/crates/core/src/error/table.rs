@@ -46,7 +46,7 @@ pub struct Row {
 }
 
 /// Every kind, each at its number.
-pub const TABLE: [Row; 27] = [
+pub const TABLE: [Row; 29] = [
     Row {
         kind: ErrorKind::UnknownMethod,
         name: "unknown_method",
@@ -144,6 +144,24 @@ pub const TABLE: [Row; 27] = [
         blame: Blame::No,
         meaning: "the method changes the endpoint (load, unload, reload, settings), and `admin_methods` is off",
         remedy: "set `admin_methods: true`, and send `x-model` to choose the cluster",
+    },
+    Row {
+        kind: ErrorKind::UriDenied,
+        name: "uri_denied",
+        code: Code::PermissionDenied,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "a request over HTTP names data by a URI that may not be fetched: its host, address, type or size",
+        remedy: "send the data itself, or set the key of `uris` that the text names",
+    },
+    Row {
+        kind: ErrorKind::UriFailed,
+        name: "uri_failed",
+        code: Code::FailedPrecondition,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "the host that a URI of the request names did not give the data",
+        remedy: "look whether the host answers; the text says what it did",
     },
     Row {
         kind: ErrorKind::TooManyHops,

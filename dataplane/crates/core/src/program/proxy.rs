@@ -23,7 +23,7 @@ use crate::proxy::local;
 use crate::proxy::orders::{Action, Done, Order};
 use crate::proxy::state::Shared;
 use crate::proxy::worker::Worker;
-use crate::rest::{self, Intake};
+use crate::rest::{self, Intake, Uris};
 
 /// The running access service.
 pub struct Proxy {
@@ -32,6 +32,7 @@ pub struct Proxy {
     bound: Option<Vec<Listener>>,
     serving: Option<Serving>,
     admin: Option<AdminServer>,
+    uris: Arc<Uris>,
 }
 
 /// What can be asked of and told to an access service while another control call, a drain above all, goes on.
@@ -52,6 +53,7 @@ pub struct Usage {
 /// Gives each call of a worker to a task of its own.
 struct Calls {
     worker: Rc<Worker>,
+    uris: Arc<Uris>,
 }
 
 // === impl Proxy ===
@@ -66,8 +68,10 @@ impl Proxy {
             return Err("workers and listen must not be empty".to_owned());
         }
         let reflection = Reflection::new(descriptors, &local::services())?;
+        let uris = Uris::new(&config.uris).map_err(|error| format!("uris: {error}"))?;
         let shared = Shared::new(config, reflection).map_err(|error| error.to_string())?;
         Ok(Self {
+            uris: Arc::new(uris),
             shared: Arc::new(shared),
             bound: None,
             serving: None,
@@ -111,11 +115,12 @@ impl Proxy {
     }
 
     fn serve(&self, listeners: Vec<Listener>) -> io::Result<Serving> {
-        let shared = self.shared.clone();
+        let (shared, uris) = (self.shared.clone(), self.uris.clone());
         let calls = move || {
             let worker = Worker::new(shared.clone(), local::local_services(&shared));
             Calls {
                 worker: Rc::new(worker),
+                uris: uris.clone(),
             }
         };
         let server = self.shared.server.clone();
@@ -274,7 +279,11 @@ impl Service for Calls {
     fn call(&self, head: Head, body: Body, answer: Answer, stream: StreamGuard) {
         if !rest::is_grpc(&head) || !answer.is_http2() {
             let shared = &self.worker.shared;
-            let intake = Intake::new(shared.held.clone(), &shared.config.limits);
+            let intake = Intake::new(
+                shared.held.clone(),
+                &shared.config.limits,
+                self.uris.clone(),
+            );
             let (worker, inner) = (self.worker.clone(), stream.again());
             let call =
                 move |head, body, answer| start(worker.clone(), head, body, answer, inner.again());

@@ -17,6 +17,7 @@ pub(crate) fn shared() -> Shared {
     let config = json!({
         "listen": ["127.0.0.1:0"], "admin": null, "workers": 1, "expose_endpoints": false, "admin_methods": false, "owns_models": false,
         "access_log": null, "latency_buckets_ms": [1.0], "limits": crate::testing::limits(), "upstream": upstream,
+        "uris": crate::testing::uris(),
     });
     let config = serde_json::from_value(config).expect("a whole configuration");
     let reflection = Reflection::new(&[], &[]).expect("nothing to offer");

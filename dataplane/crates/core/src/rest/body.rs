@@ -9,6 +9,7 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use tokio::time::{Instant, timeout_at};
 
 use super::reply::Failed;
+use super::uris::Uris;
 use crate::call::inflate::inflate;
 use crate::call::limit::{Held, HeldBytes};
 use crate::call::messages::MIN_PROGRESS;
@@ -23,16 +24,19 @@ pub struct Intake {
     held: Arc<HeldBytes>,
     pub(super) max_message_bytes: usize,
     pub(super) timeout: Duration,
+    /// Data that a body names by URI.
+    pub(super) uris: Arc<Uris>,
 }
 
 // === impl Intake ===
 
 impl Intake {
-    pub fn new(held: Arc<HeldBytes>, limits: &Limits) -> Self {
+    pub fn new(held: Arc<HeldBytes>, limits: &Limits, uris: Arc<Uris>) -> Self {
         Self {
             held,
             max_message_bytes: limits.max_message_bytes,
             timeout: Duration::from_millis(limits.body_timeout_ms),
+            uris,
         }
     }
 

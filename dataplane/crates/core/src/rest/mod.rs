@@ -13,6 +13,7 @@ mod seldon;
 mod target;
 mod tfs;
 mod tfs_wire;
+mod uris;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -34,6 +35,7 @@ use grpc::Caller;
 use model::Model;
 use reply::{Failed, Reply};
 use target::{Refusal, Target, Tfs};
+pub use uris::Uris;
 
 /// Bytes of an answer that are sent at a time.
 const PIECE: usize = 64 * 1024;

@@ -1,0 +1,280 @@
+//! Data that a request names by URI: `data:`, and `http` and `https` from the hosts that an allow-list names.
+
+mod allowed;
+mod get;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use url::Url;
+
+use crate::config::UriConfig;
+use crate::error::{Error, ErrorKind};
+use allowed::Allowed;
+
+/// Hosts that may pass a request on to another.
+const MAX_REDIRECTS: usize = 3;
+/// URIs of one request that are fetched at a time.
+const AT_ONCE: usize = 8;
+/// Characters of a URI.
+const MAX_URI: usize = 8192;
+/// Characters of a URI that an error's text shows.
+const SHOWN: usize = 120;
+
+/// As RFC 2397 leaves it open, with or without padding.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// What a URI stood for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    pub bytes: Bytes,
+    /// Media type, without parameters, in lower case; empty if unknown.
+    pub media_type: String,
+}
+
+/// Fetches what URIs name.
+#[derive(Debug)]
+pub struct Uris {
+    /// None: only `data:`.
+    remote: Option<Remote>,
+    max_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Remote {
+    allowed: Allowed,
+    /// Media types; `image/*` is all images, none is all.
+    types: Vec<String>,
+    timeout: Duration,
+    tls: Arc<ClientConfig>,
+}
+
+// === impl Uris ===
+
+impl Uris {
+    /// # Errors
+    /// Names the entry of the configuration that cannot be read.
+    pub fn new(config: &UriConfig) -> Result<Self, String> {
+        let data_only = Self::data_only(config.max_bytes);
+        let allowed = Allowed::new(&config.hosts, &config.networks)?;
+        if config.hosts.is_empty() {
+            return Ok(data_only);
+        }
+        let mut roots = RootCertStore::empty();
+        // What the system holds and cannot be read is left out: a host that needs it fails, and says so.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+        let tls =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let tls = tls.map_err(|error| error.to_string())?;
+        let tls = tls.with_root_certificates(roots).with_no_client_auth();
+        let remote = Remote {
+            allowed,
+            types: config
+                .types
+                .iter()
+                .map(|it| it.to_ascii_lowercase())
+                .collect(),
+            timeout: Duration::from_millis(config.timeout_ms),
+            tls: Arc::new(tls),
+        };
+        Ok(Self {
+            remote: Some(remote),
+            ..data_only
+        })
+    }
+
+    /// Nothing is fetched from anywhere.
+    pub fn data_only(max_bytes: usize) -> Self {
+        Self {
+            remote: None,
+            max_bytes,
+        }
+    }
+
+    /// Fetch several at once; one result for each, in their order.
+    pub async fn fetch_all(self: &Arc<Self>, uris: Vec<String>) -> Vec<Result<Fetched, Error>> {
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        let mut fetching = JoinSet::new();
+        let mut fetched: Vec<_> = uris.iter().map(|_| None).collect();
+        for (index, uri) in uris.into_iter().enumerate() {
+            let (this, turns) = (self.clone(), turns.clone());
+            // They end with the set when nobody waits for it any more.
+            fetching.spawn(async move {
+                let _turn = turns.acquire().await;
+                (index, this.fetch(&uri).await)
+            });
+        }
+        while let Some(ended) = fetching.join_next().await {
+            if let Ok((index, result)) = ended {
+                fetched[index] = Some(result);
+            }
+        }
+        let lost = || Error::new(ErrorKind::Internal, "fetching it failed");
+        fetched
+            .into_iter()
+            .map(|it| it.unwrap_or_else(|| Err(lost())))
+            .collect()
+    }
+
+    /// # Errors
+    /// `bad_request`: no URI. `uri_denied`: the allow-list, or a limit. `uri_failed`: the host.
+    pub async fn fetch(&self, uri: &str) -> Result<Fetched, Error> {
+        if let Some(rest) = strip_scheme(uri, "data:") {
+            return self.data(rest);
+        }
+        if uri.len() > MAX_URI {
+            let text = format!(
+                "a URI of {} characters is over the limit of {MAX_URI}",
+                uri.len()
+            );
+            return Err(Error::new(ErrorKind::BadRequest, text));
+        }
+        let parsed = Url::parse(uri).map_err(|error| {
+            let text = format!("{:?} is no URI: {error}", shown(uri));
+            Error::new(ErrorKind::BadRequest, text)
+        })?;
+        let Some(remote) = &self.remote else {
+            return Err(denied(
+                &parsed,
+                "only data: URIs are taken here, as uris.hosts names no host",
+            ));
+        };
+        let fetching = remote.fetch(parsed.clone(), self.max_bytes);
+        timeout(remote.timeout, fetching).await.unwrap_or_else(|_| {
+            let limit = remote.timeout.as_millis();
+            Err(failed(
+                &parsed,
+                &format!("it took longer than {limit} ms (uris.timeout_ms)"),
+            ))
+        })
+    }
+
+    /// `data:[<media type>][;base64],<data>` (RFC 2397), without its scheme.
+    fn data(&self, rest: &str) -> Result<Fetched, Error> {
+        let bad = |text: &str| Error::new(ErrorKind::BadRequest, format!("a data: URI {text}"));
+        let (head, data) = rest
+            .split_once(',')
+            .ok_or_else(|| bad("has no comma before its data"))?;
+        // Data is 3/4 of base64's length, and 1/3 of that of % escapes at least.
+        if data.len() / 3 > self.max_bytes {
+            return Err(self.too_large("a data: URI", data.len() / 3));
+        }
+        let (media_type, is_base64) = match head.rsplit_once(';') {
+            Some((media_type, last)) if last.trim().eq_ignore_ascii_case("base64") => {
+                (media_type, true)
+            }
+            _ => (head, false),
+        };
+        let bytes: Vec<u8> = percent_encoding::percent_decode_str(data).collect();
+        let bytes = if is_base64 {
+            BASE64
+                .decode(&bytes)
+                .map_err(|error| bad(&format!("is no base64: {error}")))?
+        } else {
+            bytes
+        };
+        if bytes.len() > self.max_bytes {
+            return Err(self.too_large("a data: URI", bytes.len()));
+        }
+        let media_type = essence(media_type);
+        Ok(Fetched {
+            bytes: bytes.into(),
+            // The RFC's default.
+            media_type: if media_type.is_empty() {
+                "text/plain".to_owned()
+            } else {
+                media_type
+            },
+        })
+    }
+
+    fn too_large(&self, what: &str, length: usize) -> Error {
+        let text = format!(
+            "{what} of {length} bytes is over the limit of {} (uris.max_bytes)",
+            self.max_bytes
+        );
+        Error::new(ErrorKind::MessageTooLarge, text)
+    }
+}
+
+// === impl Remote ===
+
+impl Remote {
+    async fn fetch(&self, mut uri: Url, max_bytes: usize) -> Result<Fetched, Error> {
+        for _ in 0..=MAX_REDIRECTS {
+            // Each hop anew: a host of the list does not vouch for where it sends us.
+            if !matches!(uri.scheme(), "http" | "https") {
+                return Err(denied(&uri, "URIs are data:, http or https"));
+            }
+            if !uri.username().is_empty() || uri.password().is_some() {
+                return Err(denied(&uri, "a URI with a login is not taken"));
+            }
+            if !self.allowed.names(&uri) {
+                return Err(denied(&uri, "its host and port are not in uris.hosts"));
+            }
+            let stream = get::connect(&uri, &self.allowed, &self.tls).await?;
+            match get::get(stream, &uri, &self.types, max_bytes).await? {
+                get::Answered::Whole(fetched) => return Ok(fetched),
+                get::Answered::Elsewhere(location) => {
+                    let next = uri.join(&location);
+                    uri = next.map_err(|_| failed(&uri, "it redirects to what is no URI"))?;
+                }
+            }
+        }
+        Err(failed(
+            &uri,
+            &format!("more than {MAX_REDIRECTS} redirects led here"),
+        ))
+    }
+}
+
+fn strip_scheme<'a>(uri: &'a str, scheme: &str) -> Option<&'a str> {
+    let (start, rest) = uri.split_at_checked(scheme.len())?;
+    start.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+/// A media type without its parameters.
+fn essence(media_type: &str) -> String {
+    let (essence, _) = media_type.split_once(';').unwrap_or((media_type, ""));
+    essence.trim().to_ascii_lowercase()
+}
+
+fn shown(uri: &str) -> String {
+    let mut shown: String = uri.chars().take(SHOWN).collect();
+    if shown.len() < uri.len() {
+        shown.push_str("...");
+    }
+    shown
+}
+
+/// How a URI is called in an error's text: without a query, which may hold secrets, and a login.
+fn name(uri: &Url) -> String {
+    let host = uri.host_str().unwrap_or_default();
+    let port = uri
+        .port()
+        .map_or_else(String::new, |port| format!(":{port}"));
+    shown(&format!("{}://{host}{port}{}", uri.scheme(), uri.path()))
+}
+
+fn denied(uri: &Url, why: &str) -> Error {
+    Error::new(ErrorKind::UriDenied, format!("{}: {why}", name(uri)))
+}
+
+fn failed(uri: &Url, why: &str) -> Error {
+    Error::new(ErrorKind::UriFailed, format!("{}: {why}", name(uri)))
+}
+
+#[cfg(test)]
+#[path = "uris_tests.rs"]
+mod tests;
