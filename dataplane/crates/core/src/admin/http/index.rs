@@ -19,6 +19,20 @@ pub const PAGES: [(&str, &str); 4] = [
     ("/status", "what the data plane sees, as JSON"),
 ];
 
+/// What more there is where calls are routed.
+pub const MORE: [(&str, &str); 4] = [
+    (
+        "/history",
+        "the last ten minutes second by second, as JSON; /history/MODEL that of one model",
+    ),
+    ("/events", "each second as it comes, as server-sent events"),
+    (
+        "/calls",
+        "calls that are remembered, as JSON: /calls?which=slow, ?which=failed, /calls/REQUEST_ID",
+    ),
+    ("/errors", "the kinds of errors and what helps, as JSON"),
+];
+
 const HEAD: &str = "<!doctype html>
 <html lang=\"en\">
 <head>
