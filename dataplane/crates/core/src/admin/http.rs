@@ -21,8 +21,12 @@ use tokio::task::JoinSet;
 
 use crate::net::listener::Listener;
 
+mod dashboard;
 mod index;
 mod pages;
+mod trial;
+
+pub use trial::Trials;
 
 /// Connections at a time; more wait in the listener's backlog. Scrapers and probes need a handful.
 const MAX_CONNECTIONS: usize = 64;
@@ -55,6 +59,18 @@ pub trait AdminPages: Send + Sync {
     }
     /// Take an order: to load, unload or reload a model. None where there is nothing to order.
     fn order(&self, _action: &str, _model: &str) -> Option<Ordered> {
+        None
+    }
+    /// Whether `/` is the dashboard, which shows what the access service keeps; else it is a plain page.
+    fn has_dashboard(&self) -> bool {
+        false
+    }
+    /// A document of the control plane's, by its path.
+    fn document(&self, _path: &str) -> Option<Arc<str>> {
+        None
+    }
+    /// Where a call is tried; none where the port may be reached by others, who may only read.
+    fn trials(&self) -> Option<Trials> {
         None
     }
     /// What else a reader of /ready should know, one line each; it changes nothing.
@@ -192,8 +208,16 @@ async fn serve(
     pages: Arc<dyn AdminPages>,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = pages::answer(&request, &*pages);
-        async move { Ok::<_, Infallible>(answer) }
+        let pages = pages.clone();
+        async move {
+            Ok::<_, Infallible>(if pages.has_dashboard() && trial::is_one(&request) {
+                trial::answer(request, pages.trials()).await
+            } else if let Some(found) = dashboard::answer(&request, &*pages) {
+                found
+            } else {
+                pages::answer(&request, &*pages)
+            })
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

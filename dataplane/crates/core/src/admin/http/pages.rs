@@ -11,10 +11,10 @@ use http_body_util::Full;
 use super::{AdminPages, Ordered, index};
 use crate::admin::metrics::exposition;
 
-const TEXT: &str = "text/plain; charset=utf-8";
-const HTML: &str = "text/html; charset=utf-8";
+pub const TEXT: &str = "text/plain; charset=utf-8";
+pub const HTML: &str = "text/html; charset=utf-8";
 
-type Page = Response<Full<Bytes>>;
+pub type Page = Response<Full<Bytes>>;
 
 /// Answer one request; its body is never read.
 pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
@@ -84,7 +84,7 @@ pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
 
 /// The header that an order must have. A web page cannot send it to another site without asking first, which nobody here
 /// answers: so that no page that somebody looks at on this machine gives orders.
-const ORDER_HEADER: &str = "x-dl-inference";
+pub const ORDER_HEADER: &str = "x-dl-inference";
 
 /// Answer `POST /models/NAME/load` and the like; none for what is no such page.
 fn order<B>(request: &Request<B>, rest: &str, pages: &dyn AdminPages) -> Option<Page> {
@@ -111,7 +111,7 @@ fn order<B>(request: &Request<B>, rest: &str, pages: &dyn AdminPages) -> Option<
 }
 
 /// A part of a path as it was meant; none where it is no text.
-fn percent_decoded(part: &str) -> Option<String> {
+pub fn percent_decoded(part: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(part.len());
     let mut rest = part.bytes();
     while let Some(byte) = rest.next() {
@@ -134,7 +134,7 @@ fn listed() -> String {
         .collect()
 }
 
-fn page(status: StatusCode, content_type: &'static str, body: String) -> Page {
+pub fn page(status: StatusCode, content_type: &'static str, body: String) -> Page {
     let mut page = Response::new(Full::from(body));
     *page.status_mut() = status;
     let headers = page.headers_mut();
@@ -144,7 +144,7 @@ fn page(status: StatusCode, content_type: &'static str, body: String) -> Page {
 }
 
 /// Put the body into a page, compressed when the caller wants it so.
-fn compressible(mut page: Page, body: String, request: &HeaderMap) -> Page {
+pub fn compressible(mut page: Page, body: String, request: &HeaderMap) -> Page {
     page.headers_mut()
         .insert(VARY, HeaderValue::from_static("accept-encoding"));
     if accepts_gzip(request)
