@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use http_body_util::Either;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,12 +22,16 @@ use tokio::task::JoinSet;
 
 use crate::net::listener::Listener;
 
+mod clock;
 mod dashboard;
+mod events;
 mod index;
 mod pages;
 mod trial;
 
 pub use trial::Trials;
+
+use events::{Reading, Viewers};
 
 /// Connections at a time; more wait in the listener's backlog. Scrapers and probes need a handful.
 const MAX_CONNECTIONS: usize = 64;
@@ -57,6 +62,28 @@ pub trait AdminPages: Send + Sync {
     fn calls_json(&self, _request_id: Option<&str>) -> Option<Result<String, String>> {
         None
     }
+    /// Whether `/events` may be watched.
+    fn watching(&self) -> Watching {
+        Watching::Never
+    }
+    /// A second is over; called once for each, unless the process was held up. Return what is new in it for those who
+    /// watch, if anybody does: one JSON document, in one line.
+    ///
+    /// Args: `number`: of the second, from 1 on; those that are left out were missed.
+    fn second(&self, _number: u64, _is_watched: bool) -> Option<String> {
+        None
+    }
+    /// The last ten minutes of all models, or of one, as JSON; none where there is no such page.
+    ///
+    /// # Errors
+    /// There is no such model.
+    fn history_json(&self, _model: Option<&str>) -> Option<Result<String, String>> {
+        None
+    }
+    /// The kinds of errors, as JSON; none where there is no such page.
+    fn errors_json(&self) -> Option<String> {
+        None
+    }
     /// Take an order: to load, unload or reload a model. None where there is nothing to order.
     fn order(&self, _action: &str, _model: &str) -> Option<Ordered> {
         None
@@ -77,6 +104,16 @@ pub trait AdminPages: Send + Sync {
     fn remarks(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// Whether `/events` may be watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watching {
+    /// There is no such page.
+    Never,
+    Welcome,
+    /// The process drains.
+    Over,
 }
 
 /// What became of an order.
@@ -166,15 +203,23 @@ impl Acceptor {
     }
 
     /// Accept one connection and serve it in a task of `connections`.
-    async fn accept(&self, connections: &mut JoinSet<()>, pages: &Arc<dyn AdminPages>) {
+    async fn accept(
+        &self,
+        connections: &mut JoinSet<()>,
+        (pages, viewers): (&Arc<dyn AdminPages>, &Arc<Viewers>),
+    ) {
         let accepted = match self {
             Self::Tcp(listener) => {
                 let accepted = listener.accept().await;
-                accepted.map(|(stream, _)| connections.spawn(serve(stream, pages.clone())))
+                accepted.map(|(stream, _)| {
+                    connections.spawn(serve(stream, pages.clone(), viewers.clone()))
+                })
             }
             Self::Unix(listener) => {
                 let accepted = listener.accept().await;
-                accepted.map(|(stream, _)| connections.spawn(serve(stream, pages.clone())))
+                accepted.map(|(stream, _)| {
+                    connections.spawn(serve(stream, pages.clone(), viewers.clone()))
+                })
             }
         };
         if accepted.is_err() {
@@ -185,13 +230,17 @@ impl Acceptor {
 
 /// Accept until stopped; connections that are open then end with the drop of their set.
 async fn run(acceptor: &Acceptor, pages: &Arc<dyn AdminPages>, stopped: oneshot::Receiver<()>) {
+    let viewers = Arc::new(Viewers::default());
+    // Ends with the set, as the connections do.
+    let mut seconds = JoinSet::new();
+    seconds.spawn(events::each_second(pages.clone(), viewers.clone()));
     let mut connections = JoinSet::new();
     let mut stopped = std::pin::pin!(stopped);
     loop {
         while connections.try_join_next().is_some() {}
         let next = async {
             if connections.len() < MAX_CONNECTIONS {
-                acceptor.accept(&mut connections, pages).await;
+                acceptor.accept(&mut connections, (pages, &viewers)).await;
             } else {
                 connections.join_next().await;
             }
@@ -206,16 +255,24 @@ async fn run(acceptor: &Acceptor, pages: &Arc<dyn AdminPages>, stopped: oneshot:
 async fn serve(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     pages: Arc<dyn AdminPages>,
+    viewers: Arc<Viewers>,
 ) {
+    let reading = Reading::default();
+    let watch = reading.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let pages = pages.clone();
+        let (pages, viewers, watch) = (pages.clone(), viewers.clone(), watch.clone());
         async move {
-            Ok::<_, Infallible>(if pages.has_dashboard() && trial::is_one(&request) {
-                trial::answer(request, pages.trials()).await
+            let watched = pages.watching() != Watching::Never;
+            Ok::<_, Infallible>(if watched && request.uri().path() == "/events" {
+                events::answer(&request, &viewers, &watch)
+            } else if pages.has_dashboard() && trial::is_one(&request) {
+                trial::answer(request, pages.trials())
+                    .await
+                    .map(Either::Left)
             } else if let Some(found) = dashboard::answer(&request, &*pages) {
-                found
+                found.map(Either::Left)
             } else {
-                pages::answer(&request, &*pages)
+                pages::answer(&request, &*pages).map(Either::Left)
             })
         }
     });
@@ -232,7 +289,12 @@ async fn serve(
         .is_err()
     {
         connection.as_mut().graceful_shutdown();
-        let _ = tokio::time::timeout(GRACE, connection).await;
+        // Whoever watches may go on as long as it reads what comes each second.
+        while tokio::time::timeout(GRACE, connection.as_mut())
+            .await
+            .is_err()
+            && reading.goes_on()
+        {}
     }
 }
 

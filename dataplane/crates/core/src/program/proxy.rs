@@ -2,13 +2,13 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::spawn_local;
 
-use super::proxy_pages as pages;
-use crate::admin::http::{AdminPages, AdminServer, Ordered, Trials};
+use super::{dashboard, proxy_pages as pages};
+use crate::admin::http::{AdminPages, AdminServer, Ordered, Trials, Watching};
 use crate::config::{ProxyConfig, StateConfig};
 use crate::local::reflection::Reflection;
 use crate::net::drain::Phase;
@@ -24,10 +24,12 @@ use crate::proxy::orders::{Action, Done, Order};
 use crate::proxy::state::Shared;
 use crate::proxy::worker::Worker;
 use crate::rest::{self, Intake};
+use crate::stats::history::History;
 
 /// The running access service.
 pub struct Proxy {
     shared: Arc<Shared>,
+    history: Arc<Mutex<History>>,
     /// Bound and not served yet: callers wait in the system's queues until there is a state to route them by.
     bound: Option<Vec<Listener>>,
     serving: Option<Serving>,
@@ -38,6 +40,8 @@ pub struct Proxy {
 #[derive(Clone)]
 pub struct Control {
     shared: Arc<Shared>,
+    /// Made by the admin port's thread.
+    history: Arc<Mutex<History>>,
 }
 
 /// How a cluster is used.
@@ -69,6 +73,7 @@ impl Proxy {
         let shared = Shared::new(config, reflection).map_err(|error| error.to_string())?;
         Ok(Self {
             shared: Arc::new(shared),
+            history: Arc::default(),
             bound: None,
             serving: None,
             admin: None,
@@ -127,6 +132,7 @@ impl Proxy {
     pub fn control(&self) -> Control {
         Control {
             shared: self.shared.clone(),
+            history: self.history.clone(),
         }
     }
 
@@ -252,6 +258,25 @@ impl AdminPages for Control {
         let recorder = &self.shared.recorder;
         let found = request_id.map_or_else(|| Ok(recorder.held()), |id| recorder.find(id));
         Some(found.map(|it| it.to_string()).map_err(|it| it.to_string()))
+    }
+
+    fn watching(&self) -> Watching {
+        match self.shared.server.drain.phase() {
+            Phase::Running => Watching::Welcome,
+            _ => Watching::Over,
+        }
+    }
+
+    fn second(&self, number: u64, is_watched: bool) -> Option<String> {
+        dashboard::second(&self.shared, &self.history, number, is_watched)
+    }
+
+    fn history_json(&self, model: Option<&str>) -> Option<Result<String, String>> {
+        Some(dashboard::history(&self.shared, &self.history, model))
+    }
+
+    fn errors_json(&self) -> Option<String> {
+        Some(dashboard::errors())
     }
 
     fn order(&self, action: &str, model: &str) -> Option<Ordered> {

@@ -119,10 +119,13 @@ impl Shared {
     }
 
     pub fn control_status(&self) -> serde_json::Value {
-        self.control_status
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.with_control_status(Clone::clone)
+    }
+
+    /// Look at what the control plane says without a copy.
+    pub fn with_control_status<T>(&self, look: impl FnOnce(&serde_json::Value) -> T) -> T {
+        let status = self.control_status.lock();
+        look(&status.unwrap_or_else(PoisonError::into_inner))
     }
 
     pub fn set_control_status(&self, status: serde_json::Value) {

@@ -194,6 +194,11 @@ impl<L: Label, const N: usize> Counters<L, N> {
         self.values[label.index()].load(Relaxed)
     }
 
+    /// The count of each value, at its position.
+    pub fn counts(&self) -> [u64; N] {
+        std::array::from_fn(|index| self.values[index].load(Relaxed))
+    }
+
     /// The count of all values.
     pub fn total(&self) -> u64 {
         self.values.iter().map(|value| value.load(Relaxed)).sum()

@@ -136,6 +136,20 @@ pub struct Snapshot {
 // === impl Snapshot ===
 
 impl Snapshot {
+    /// Of a histogram that nothing was recorded in.
+    pub const EMPTY: Self = Self {
+        buckets: [0; BOUND_COUNT + 1],
+        sum_ns: 0,
+    };
+
+    /// What was recorded since an earlier snapshot of the same histogram.
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            buckets: std::array::from_fn(|i| self.buckets[i].saturating_sub(earlier.buckets[i])),
+            sum_ns: self.sum_ns.saturating_sub(earlier.sum_ns),
+        }
+    }
+
     /// Add the counts of another histogram.
     pub fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets) {

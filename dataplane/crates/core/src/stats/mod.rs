@@ -2,6 +2,7 @@
 
 mod counters;
 mod histogram;
+pub mod history;
 mod totals;
 
 pub use counters::{ClosedReason, HedgeResult, Label, RefusedReason, RetryCause};

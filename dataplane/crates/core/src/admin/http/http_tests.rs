@@ -289,7 +289,7 @@ fn after_the_stop_connections_are_closed_and_the_port_is_free() {
 async fn a_silent_caller_is_cut_off_and_an_old_connection_ends_with_its_next_answer() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let (mut caller, stream) = tokio::io::duplex(1_024);
-    let task = tokio::spawn(serve(stream, Arc::new(Pages::default())));
+    let task = tokio::spawn(serve(stream, Arc::new(Pages::default()), Arc::default()));
     caller.write_all(b"GET /live HT").await.unwrap();
     task.await.unwrap();
     let mut rest = Vec::new();
@@ -297,7 +297,7 @@ async fn a_silent_caller_is_cut_off_and_an_old_connection_ends_with_its_next_ans
 
     let begun = tokio::time::Instant::now();
     let (mut caller, stream) = tokio::io::duplex(1_024);
-    let task = tokio::spawn(serve(stream, Arc::new(Pages::default())));
+    let task = tokio::spawn(serve(stream, Arc::new(Pages::default()), Arc::default()));
     while caller
         .write_all(b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n")
         .await

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 /// What each page is for, by its path.
-pub const PAGES: [(&str, &str); 4] = [
+pub const PAGES: [(&str, &str); 8] = [
     (
         "/metrics",
         "counters and latencies in Prometheus's text format",
@@ -17,6 +17,16 @@ pub const PAGES: [(&str, &str); 4] = [
     ),
     ("/live", "200 while the process runs"),
     ("/status", "what the data plane sees, as JSON"),
+    (
+        "/history",
+        "the last ten minutes second by second, as JSON; /history/MODEL that of one model",
+    ),
+    ("/events", "each second as it comes, as server-sent events"),
+    (
+        "/calls",
+        "calls that are remembered, as JSON: /calls?which=slow, ?which=failed, /calls/REQUEST_ID",
+    ),
+    ("/errors", "the kinds of errors and what helps, as JSON"),
 ];
 
 const HEAD: &str = "<!doctype html>

@@ -13,6 +13,7 @@ use crate::admin::metrics::exposition;
 
 pub const TEXT: &str = "text/plain; charset=utf-8";
 pub const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json";
 
 pub type Page = Response<Full<Bytes>>;
 
@@ -29,7 +30,13 @@ pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
     {
         return answer;
     }
-    if calls.is_none() && !matches!(path, "/" | "/metrics" | "/ready" | "/live" | "/status") {
+    let errors = (path == "/errors").then(|| pages.errors_json()).flatten();
+    let history = history(path, pages);
+    let is_known = matches!(path, "/" | "/metrics" | "/ready" | "/live" | "/status")
+        || calls.is_some()
+        || errors.is_some()
+        || history.is_some();
+    if !is_known {
         return page(
             StatusCode::NOT_FOUND,
             TEXT,
@@ -52,7 +59,19 @@ pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
             Ok(json) => (StatusCode::OK, json),
             Err(json) => (StatusCode::NOT_FOUND, json),
         };
-        return page(status, "application/json", json);
+        return page(status, JSON, json);
+    }
+    if let Some(json) = errors {
+        let empty = page(StatusCode::OK, JSON, String::new());
+        return compressible(empty, json, request.headers());
+    }
+    match history {
+        Some(Ok(json)) => {
+            let empty = page(StatusCode::OK, JSON, String::new());
+            return compressible(empty, json, request.headers());
+        }
+        Some(Err(text)) => return page(StatusCode::NOT_FOUND, TEXT, text),
+        None => {}
     }
     match path {
         "/metrics" => {
@@ -60,7 +79,7 @@ pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
             compressible(text, pages.metrics(), request.headers())
         }
         "/status" => {
-            let json = page(StatusCode::OK, "application/json", String::new());
+            let json = page(StatusCode::OK, JSON, String::new());
             compressible(json, pages.status_json(), request.headers())
         }
         "/ready" => {
@@ -97,7 +116,7 @@ fn order<B>(request: &Request<B>, rest: &str, pages: &dyn AdminPages) -> Option<
     Some(match pages.order(action, &model)? {
         Ordered::Given(id) => {
             let text = format!("{{\"order\":{id}}}");
-            page(StatusCode::ACCEPTED, "application/json", text)
+            page(StatusCode::ACCEPTED, JSON, text)
         }
         Ordered::Crowded => {
             let text = "too many orders wait: try again later\n".to_owned();
@@ -108,6 +127,19 @@ fn order<B>(request: &Request<B>, rest: &str, pages: &dyn AdminPages) -> Option<
             page(StatusCode::FORBIDDEN, TEXT, text.to_owned())
         }
     })
+}
+
+/// What `/history` and `/history/NAME` answer; none for what is no such page.
+fn history(path: &str, pages: &dyn AdminPages) -> Option<Result<String, String>> {
+    let rest = path.strip_prefix("/history")?;
+    if rest.is_empty() {
+        return pages.history_json(None);
+    }
+    let Some(model) = percent_decoded(rest.strip_prefix('/')?) else {
+        let text = "the model's name is not UTF-8 in percent-encoding\n";
+        return Some(Err(text.to_owned()));
+    };
+    pages.history_json(Some(&model))
 }
 
 /// A part of a path as it was meant; none where it is no text.

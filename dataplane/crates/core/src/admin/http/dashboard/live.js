@@ -53,7 +53,7 @@ document.addEventListener("visibilitychange", tell);
 
 // Add a second to a series, and none for each one that was missed.
 export function append(series, end, second, values) {
-  for (let missed = Math.min(second - end - 1, SECONDS); missed > 0; missed--) push(series, {});
+  for (let missed = Math.min(Math.round(second - end) - 1, SECONDS); missed > 0; missed--) push(series, {});
   push(series, values);
 }
 

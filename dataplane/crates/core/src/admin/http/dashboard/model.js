@@ -46,7 +46,7 @@ export function model(name) {
     if (!live.status) return;
     const { found, own, routes, clusters } = about();
     if (live.end - askedAt >= EVERY_S || !askedAt) ask();
-    else if (live.end > end && end) {
+    else if (live.end > end + 0.5 && end) {
       const last = figures(name).each?.recent.at(-1);
       const [, requests, errors, p50_ms, p99_ms] = last && last[0] === live.end ? last : [0, 0, 0, null, null];
       append(series, end, live.end, { requests, errors, p50_ms, p99_ms });
