@@ -1,4 +1,4 @@
-"""The configuration in force: each value, and where it came from. For `check --all` and the admin port's /config."""
+"""The effective configuration: each value, and where it came from. For `check --all` and the admin port's /config."""
 
 from __future__ import annotations
 

@@ -41,10 +41,10 @@ export function calls(which) {
 }
 
 const COLUMNS = [
-  { name: "id", label: "Call", make: (it) => h("a", { href: callPath(it.request_id) }, named(it.request_id)) },
-  { name: "model", label: "Model", make: (it) => (it.model ? modelLink(it.model) : "–") },
+  { name: "id", label: "Call", class: "name", make: (it) => h("a", { href: callPath(it.request_id) }, named(it.request_id)) },
+  { name: "model", label: "Model", class: "name", make: (it) => (it.model ? modelLink(it.model) : "–") },
   { name: "method", label: "Method", class: "wide-only", make: (it) => plain(it.method.split("/").pop()) },
-  { name: "when", label: "When", class: "k", make: (it) => clock(it.started_unix_s) },
+  { name: "when", label: "When", class: "k wide-only", make: (it) => clock(it.started_unix_s) },
   { name: "took", label: "Took", class: "n", make: (it) => milliseconds(it.duration_ms) },
   { name: "code", label: "Answer", make: (it) => (it.code === "OK" ? state("OK", "good") : state(plain(it.error || it.code), "bad")) },
   { name: "attempts", label: "Attempts", class: "n wide-only", make: (it) => String(it.attempts) },

@@ -1,4 +1,4 @@
-// The configuration in force: each value, and where it came from.
+// The effective configuration: each value, and where it came from.
 
 import { live } from "./live.js";
 import { count, fetched, h, named, plain, say } from "./parts.js";
@@ -35,7 +35,7 @@ export function config() {
     if (now !== applied) { applied = now; ask(); }
   }
 
-  const element = h("div", null, h("h1", { text: "Configuration in force" }),
+  const element = h("div", null, h("h1", { text: "Effective configuration" }),
     h("section", { class: "card" }, h("div", { class: "head" }, search, h("label", { for: "changed" }, changed, " only what is not the default"), note), rows.element));
   return { element, title: "Configuration", draw };
 }
@@ -43,7 +43,7 @@ export function config() {
 const text = (value) => (typeof value === "string" ? value : JSON.stringify(value));
 
 const COLUMNS = [
-  { name: "name", label: "Name", make: (it) => named(it.name) },
-  { name: "value", label: "Value", update: (cell, it) => say(cell, plain(text(it.value))) },
+  { name: "name", label: "Name", class: "long", make: (it) => named(it.name) },
+  { name: "value", label: "Value", class: "name wrap", update: (cell, it) => say(cell, plain(text(it.value))) },
   { name: "from", label: "From", update: (cell, it) => { say(cell, plain(it.from)); cell.className = it.from === "default" ? "soft" : "strong"; } },
 ];

@@ -9,7 +9,7 @@ const PAUSE = 30;
 // From this share of a minute's calls on errors are no single mishaps.
 const MANY = 0.01;
 const SHOWN = 6;
-// From this weight on calls fail, or a change does not come into force.
+// From this weight on calls fail, or a change has no effect.
 const BAD = 75;
 
 // When the page saw a problem first, by its key.
@@ -114,16 +114,16 @@ function configuration(control) {
   const config = control.config;
   if (config?.error) {
     found.push({
-      key: "config", weight: 80, what: "The configuration is refused; the former one is in force", why: config.error, href: "#/config",
+      key: "config", weight: 80, what: "The configuration is refused; the former one holds", why: config.error, href: "#/config",
       since: config.last_good_unix_s ? { at: config.last_good_unix_s, isGood: true } : null,
       remedy: "correct it; `dl-inference check` shows every problem at once",
     });
   }
   if (control.refused) {
-    found.push({ key: "refused", weight: 85, what: "The data plane refused the new routes; the former ones are in force", why: control.refused, remedy: "correct what the text names; it is tried again with the next change" });
+    found.push({ key: "refused", weight: 85, what: "The data plane refused the new routes; the former ones hold", why: control.refused, remedy: "correct what the text names; it is tried again with the next change" });
   }
   if (control.needs_restart?.length) {
-    found.push({ key: "restart " + control.needs_restart, weight: 45, what: ["A restart is needed for ", control.needs_restart.join(", ")], why: "the old values stay in force until then", href: "#/config", remedy: "restart the access service when it suits; calls in flight end first" });
+    found.push({ key: "restart " + control.needs_restart, weight: 45, what: ["A restart is needed for ", control.needs_restart.join(", ")], why: "the old values hold until then", href: "#/config", remedy: "restart the access service when it suits; calls in flight end first" });
   }
   return found;
 }
