@@ -49,14 +49,13 @@ async fn a_call_is_refused_without_the_header_elsewhere_and_when_too_large() {
         is_for_all: false,
     };
     let ask = |method: &str, header: &str, host: &str, path: &str, body: &'static str| {
-        let request = Request::builder()
+        Request::builder()
             .method(method)
             .uri(format!("/try?path={path}"))
             .header(header, "x")
             .header(HOST, host)
             .body(Full::new(Bytes::from_static(body.as_bytes())))
-            .unwrap();
-        request
+            .unwrap()
     };
     let (here, order, good) = ("localhost", ORDER_HEADER, "%2Fv2%2Fmodels%2Fm");
     for (request, trials, status) in [
