@@ -222,6 +222,9 @@ class Batch:
     def keep(self, index: int, kind: str, value: Any, names: list[str]) -> None:
         """As `reply`; it goes out with the others that are kept, at `send` or when the batch is dropped."""
 
+    def spent(self, preprocess_s: float, model_s: float, postprocess_s: float) -> None:
+        """Say how long the kept answers of which it is not told were in each stage; if there are none, the next one."""
+
     def send(self) -> None:
         """Let the answers go out that are kept."""
 

@@ -210,6 +210,8 @@ class Answering:
             before = self.prepared_s + self._hooks_s[0]
             model_s = ended - began - sum(self._hooks_s) - self._beside_s
             after = time.perf_counter() - ended + self._hooks_s[1]
+            self._batch.spent(before, model_s, after)
+            self._batch.send()
             self._counts.measured(count, rows, before, model_s, after)
             self._predictor.overlap.learn(rows, self.prepared_s, model_s)
 
@@ -303,9 +305,7 @@ class Answering:
                 works = [work for group in self._groups(works) for work in self._halved(group, step)]
             elif mode == "each":
                 works = self._each(works, lambda work: hook(work.x, work.meta))
-        answered = self._each(works, self._reply)
-        self._batch.send()
-        return answered
+        return self._each(works, self._reply)
 
     def _reply(self, work: Work) -> None:
         self._predictor.reply(self._batch, work.index, work.x, work.kind)

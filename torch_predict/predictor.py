@@ -170,8 +170,10 @@ class Predictor:
         context.enter(item)
         began = time.perf_counter()
         try:
-            _reply(reply or batch.reply, index, self._predict(item))
+            answer = self._predict(item)
             model_at, result_at = self._model_at, self._result_at
+            batch.spent(model_at - began, result_at - model_at, time.perf_counter() - result_at)
+            _reply(reply or batch.reply, index, answer)
             rows = len(item.value) if isinstance(item.value, np.ndarray) and item.value.ndim else 1
             counts.measured(1, rows, model_at - began, result_at - model_at, time.perf_counter() - result_at)
         except BaseException as error:  # whatever a hook raises, the next item is still answered

@@ -110,7 +110,13 @@ def _times(leg: Mapping[str, Any]) -> str:
     queue, compute = leg.get("queue_ms"), leg.get("compute_ms")
     if queue is None or compute is None:
         return ""
-    return f" ({_ms(queue)} in its queue, {_ms(compute)} in the model)"
+    stages = {
+        "preprocess": leg.get("preprocess_ms"),
+        "model": leg.get("model_ms"),
+        "postprocess": leg.get("postprocess_ms"),
+    }
+    told = ", ".join(f"{_ms(time)} in {name}" for name, time in stages.items() if time is not None)
+    return f" ({_ms(queue)} in its queue, {told or f'{_ms(compute)} in the model'})"
 
 
 def _ms(milliseconds: float) -> str:

@@ -220,6 +220,9 @@ def test_no_name_runs_or_breaks_anything_on_any_page(show: Show) -> None:
         page.wait("document.querySelector('main').innerText.length > 20")
         if path.startswith("#/try"):
             page.wait("document.querySelector('textarea').value.length > 2")
+            assert page.run("document.querySelector('img').getAttribute('src')") is None, (
+                "what is no image is not shown"
+            )
             page.run("document.querySelector('form button').click()")
             page.wait("document.querySelector('pre')")
         width = page.run("document.documentElement.scrollWidth - innerWidth")

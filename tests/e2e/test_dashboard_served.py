@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -35,9 +36,13 @@ def config(admin: str) -> dict[str, tuple[Any, str]]:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path) -> Iterator[Serve]:
     """Two models, one with samples; their processes are stand-ins that answer with a text."""
-    folder = tmp_path_factory.mktemp("models")
     samples = write_model(folder / "digits", "hello") / "samples"
     samples.mkdir()
     (samples / "seven.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
@@ -94,6 +99,20 @@ def test_samples_are_requests_with_their_files_in_them_and_images_to_look_at(ser
     ]
     for path in ("/samples/nothing", "/samples/a%20b%252f"):
         assert ask(served.admin, "GET", path)[2] == b'{"samples": []}'
+
+
+def test_samples_come_and_go_with_their_folder(served: Serve, folder: Path) -> None:
+    samples = write_model(folder / "late", "late") / "samples"
+    samples.mkdir()
+    (samples / "expected.json").write_text('[{"request": {"strData": "x"}}]')
+
+    def found() -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = json.loads(ask(served.admin, "GET", "/samples/late")[2])["samples"]
+        return rows
+
+    wait_until(found, "the samples are shown", 30)
+    shutil.rmtree(folder / "late")
+    wait_until(lambda: not found(), "the samples are gone", 30)
 
 
 def test_a_call_is_tried_through_the_port_that_everybody_calls(served: Serve) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent import futures
 
@@ -83,3 +84,23 @@ def test_garbage_is_counted_and_the_call_is_answered(
     assert connect(access.address).unary_unary(TFS)(FOR_M, timeout=10) == FOR_M
     assert access.counter("dl_load_reports_total", result="unreadable") == 1
     assert access.endpoint(endpoint.address)["utilization"] is None
+
+
+def test_where_a_calls_time_went_is_told_of_each_attempt(
+    start_access: StartAccess, connect: Callable[[str], grpc.Channel], endpoint: Reporting
+) -> None:
+    access = start_access(cluster([endpoint.address]))
+    access.wait_live(endpoint.address)
+    cost = {"queue_ms": 1.5, "compute_ms": 20}
+    stages = {"preprocess_ms": 2.25, "model_ms": 17, "postprocess_ms": 0.75}
+    legs = []
+    for said in (cost, {**cost, **stages}):
+        endpoint.report = OrcaLoadReport(request_cost=said).SerializeToString()
+        call = f"call-{len(said)}"
+        connect(access.address).unary_unary(TFS)(FOR_M, metadata=[("x-request-id", call)], timeout=10)
+        legs += json.loads(access.get(f"/calls/{call}"))["legs"]
+    names = [*cost, *stages]
+    assert [{name: leg[name] for name in names} for leg in legs] == [
+        {**cost, **dict.fromkeys(stages)},
+        {**cost, **stages},
+    ]

@@ -14,7 +14,7 @@ from typing import Any
 import grpc
 import pytest
 from e2e.calls import ask, tfs_request
-from fixtures.access_process import Access, cluster, wait_until
+from fixtures.access_process import TFS, Access, cluster, wait_until
 from fixtures.processes import Endpoint
 
 OTHER = "a.b-c_d"
@@ -154,3 +154,46 @@ def test_a_viewer_that_does_not_read_holds_nothing_up_and_a_drain_ends_them_all(
         access.process.signal(signal.SIGTERM)
         last = list(events)
         assert all(event["ready"] is False for event in last)
+
+
+def test_slow_and_failed_calls_are_kept_with_their_way_when_the_recorder_has_long_forgotten_them(
+    start_access: Callable[..., Access], start_endpoint: Callable[..., Endpoint], connect: Callable[..., grpc.Channel]
+) -> None:
+    good, bad = start_endpoint("--echo", "yes"), start_endpoint("--echo", "yes")
+    config = cluster([good.address, bad.address])
+    config["models"]["alone"] = {"endpoints": [bad.address]}
+    access = start_access(config)
+    access.wait_live(good.address, bad.address)
+    channel = connect(access.address)
+    bad.tell("rst")
+    # No more than a worker keeps of ten seconds, whichever they fall into.
+    for number in range(5):
+        ask(channel, metadata=[("x-request-id", f"m-{number}")])
+    for number in range(3):
+        failed = ask(channel, body=tfs_request("alone"), metadata=[("x-request-id", f"alone-{number}")])
+        assert failed.error == "stream_reset"
+    found = page(access, "/calls?which=failed")["calls"]
+    assert [call["request_id"] for call in found] == ["alone-2", "alone-1", "alone-0"], "the newest first"
+    assert [call["error"] for call in found] == ["stream_reset"] * 3
+    assert all(leg["endpoint"] == bad.address for call in found for leg in call["legs"])
+    assert page(access, "/calls?which=failed&model=m")["calls"] == []
+    assert len(page(access, "/calls?which=failed&limit=1")["calls"]) == 1
+    slow = page(access, "/calls?which=slow&model=m")["calls"]
+    assert len(slow) == 5
+    assert [call["duration_ms"] for call in slow] == sorted((call["duration_ms"] for call in slow), reverse=True)
+    (retried, *_) = [call for call in slow if call["attempts"] == 2]
+    assert [(leg["endpoint"], leg["why"], leg["cause"]) for leg in retried["legs"]] == [
+        (bad.address, "first", None),
+        (good.address, "retry", "stream_reset"),
+    ]
+    # More than the recorder holds, by one connection: each of them is quick.
+    many = [channel.unary_unary(TFS).future(tfs_request("m"), timeout=30) for _ in range(5000)]
+    assert {call.code() for call in many} == {grpc.StatusCode.OK}
+    assert refused(access, "/calls/alone-0")[0] == 404
+    assert [call["request_id"] for call in page(access, "/calls?which=failed")["calls"]] == [
+        "alone-2",
+        "alone-1",
+        "alone-0",
+    ]
+    assert refused(access, "/calls?which=fast") == (400, 'which="fast": use slow or failed\n')
+    assert page(access, "/calls?which=slow&model=%3Cscript%3E")["calls"] == []

@@ -211,6 +211,25 @@ def test_an_answer_says_how_loaded_the_model_is_and_where_its_time_went(serve: A
     assert load_report(served, "").eps > 0
 
 
+@pytest.mark.parametrize("way", ["reply", "keep"])
+def test_an_answer_says_how_long_it_was_in_each_stage_where_python_tells(serve: Any, way: str) -> None:
+    def answer(batch: Batch) -> None:
+        for index, item in enumerate(batch):
+            if item.value == "told":
+                batch.spent(0.001, 0.25, 0.0625)
+            getattr(batch, way)(index, "strData", "", [])
+        batch.send()
+
+    served = serve().answer(answer)
+    told = load_report(served, "told").request_cost
+    assert {name: told[name] for name in told if name not in ("queue_ms", "compute_ms")} == {
+        "preprocess_ms": 1,
+        "model_ms": 250,
+        "postprocess_ms": 62.5,
+    }
+    assert set(load_report(served, "").request_cost) == {"queue_ms", "compute_ms"}
+
+
 def test_load_reports_can_be_turned_off(serve: Any) -> None:
     assert load_report(serve(load_reports=False).answer(echo), "") is None
 

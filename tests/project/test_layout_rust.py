@@ -35,7 +35,20 @@ ROOMS = {
     "worker": {"call", "code", "config", "error", "grpc", "local", "net", "stats"},
     "rest": {"call", "code", "config", "error", "grpc", "local", "net"},
     "admin": {"net", "stats"},
-    "program": {"admin", "balance", "code", "config", "local", "net", "notice", "proxy", "rest", "stats", "worker"},
+    "program": {
+        "admin",
+        "balance",
+        "code",
+        "config",
+        "error",
+        "local",
+        "net",
+        "notice",
+        "proxy",
+        "rest",
+        "stats",
+        "worker",
+    },
 }
 
 # Where the HTTP/2 library is known: the request path sees a head, a reader of chunks and a sender of ours.

@@ -596,6 +596,8 @@ def test_the_stages_of_each_answered_item_are_measured_and_none_of_one_that_fail
     predictor.answer(batch, counts)
     ((calls, rows, preprocess_s, model_s, postprocess_s),) = measured
     assert (calls, rows) == (1, 1)
+    ((_, told_model_s, _),) = batch.stages
+    assert told_model_s == model_s
     assert 0.02 <= preprocess_s < model_s
     assert model_s >= 0.04
     assert postprocess_s >= 0

@@ -40,6 +40,13 @@ def test_a_call_that_was_answered_at_once_is_told_with_its_times():
     )
 
 
+def test_a_call_is_told_with_its_stages_where_the_endpoint_tells_them():
+    stages = {"preprocess_ms": 1.5, "model_ms": 7.04, "postprocess_ms": 0.25}
+    call = {**CALL, "legs": [{**LEG, "queue_ms": 2.0, "compute_ms": 9.04, **stages}]}
+    told = "(2.0 ms in its queue, 1.5 ms in preprocess, 7.0 ms in model, 0.2 ms in postprocess)."
+    assert sentence(call, 110.0).endswith(told)
+
+
 def test_a_retry_is_told_with_its_cause_and_whom_it_counts_against():
     failed = {**LEG, "code": "UNAVAILABLE", "outcome": "hard", "duration_ms": 300.0}
     retried = {**LEG, "endpoint": "b:1", "started_ms": 300.2, "why": "retry", "cause": "stream_reset"}

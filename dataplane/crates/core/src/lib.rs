@@ -50,7 +50,7 @@ pub mod model {
         Answer, DType, MAX_DEPTH, Payload, TensorRef, TfData, TfDataRef, TfTensor, Value,
     };
     pub use crate::worker::queue::Call;
-    pub use crate::worker::reply::{Content, ReplySlot, Slots};
+    pub use crate::worker::reply::{Content, ReplySlot, Slots, Stages};
     pub use crate::worker::taken::Handed;
 }
 

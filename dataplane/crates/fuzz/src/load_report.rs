@@ -62,6 +62,9 @@ fn read(value: HeaderValue) -> Option<LoadReport> {
         report.queue,
         report.queue_ms,
         report.compute_ms,
+        report.preprocess_ms,
+        report.model_ms,
+        report.postprocess_ms,
     ] {
         assert!(number.is_finite() && number >= 0.0, "{report:?}");
     }
@@ -93,5 +96,8 @@ fn expected(orca: &Orca) -> LoadReport {
         queue: entry(&orca.named_metrics, "queue"),
         queue_ms: entry(&orca.request_cost, "queue_ms"),
         compute_ms: entry(&orca.request_cost, "compute_ms"),
+        preprocess_ms: entry(&orca.request_cost, "preprocess_ms"),
+        model_ms: entry(&orca.request_cost, "model_ms"),
+        postprocess_ms: entry(&orca.request_cost, "postprocess_ms"),
     }
 }

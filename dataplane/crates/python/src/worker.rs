@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use dl_core::ModelServer;
-use dl_core::model::{Call, Handed, ReplySlot, Slots};
+use dl_core::model::{Call, Handed, ReplySlot, Slots, Stages};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
@@ -144,6 +144,14 @@ impl Batch {
         convert::with_answer(kind, value, &mut |content| {
             self.slots.keep(index, content, &names).map_err(invalid)
         })
+    }
+
+    fn spent(&self, preprocess_s: f64, model_s: f64, postprocess_s: f64) {
+        self.slots.spent(Stages {
+            preprocess: time(preprocess_s),
+            model: time(model_s),
+            postprocess: time(postprocess_s),
+        });
     }
 
     fn send(&self) {

@@ -26,7 +26,9 @@ mod clock;
 mod dashboard;
 mod events;
 mod index;
+mod notable;
 mod pages;
+mod percent;
 mod trial;
 
 pub use trial::Trials;
@@ -84,6 +86,10 @@ pub trait AdminPages: Send + Sync {
     fn errors_json(&self) -> Option<String> {
         None
     }
+    /// The calls of the last ten minutes that stand out, as JSON; none where there is no such page.
+    fn notable_calls_json(&self, _which: &NotableCalls) -> Option<String> {
+        None
+    }
     /// Take an order: to load, unload or reload a model. None where there is nothing to order.
     fn order(&self, _action: &str, _model: &str) -> Option<Ordered> {
         None
@@ -104,6 +110,15 @@ pub trait AdminPages: Send + Sync {
     fn remarks(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// Which of the calls that stand out are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotableCalls {
+    /// Those that failed; else those that took longest.
+    pub is_failed: bool,
+    pub model: Option<String>,
+    pub limit: usize,
 }
 
 /// Whether `/events` may be watched.

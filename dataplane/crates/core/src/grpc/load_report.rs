@@ -38,6 +38,9 @@ mod field {
 const QUEUE: &str = "queue";
 const QUEUE_MS: &str = "queue_ms";
 const COMPUTE_MS: &str = "compute_ms";
+const PREPROCESS_MS: &str = "preprocess_ms";
+const MODEL_MS: &str = "model_ms";
+const POSTPROCESS_MS: &str = "postprocess_ms";
 
 /// What of a report is written and read here. Every number is finite and at least 0; 0 where nothing is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -53,6 +56,10 @@ pub struct LoadReport {
     /// How long this call waited, and was worked on, ms.
     pub queue_ms: f64,
     pub compute_ms: f64,
+    /// How long it was in each stage of that; all 0 where the server does not know.
+    pub preprocess_ms: f64,
+    pub model_ms: f64,
+    pub postprocess_ms: f64,
 }
 
 /// The trailer's bytes are no report.
@@ -115,6 +122,13 @@ impl LoadReport {
             (field::NAMED_METRICS, QUEUE, &mut self.queue),
             (field::REQUEST_COST, QUEUE_MS, &mut self.queue_ms),
             (field::REQUEST_COST, COMPUTE_MS, &mut self.compute_ms),
+            (field::REQUEST_COST, PREPROCESS_MS, &mut self.preprocess_ms),
+            (field::REQUEST_COST, MODEL_MS, &mut self.model_ms),
+            (
+                field::REQUEST_COST,
+                POSTPROCESS_MS,
+                &mut self.postprocess_ms,
+            ),
         ] {
             if (map, name) == (wanted, known.as_bytes()) {
                 *place = value;
@@ -124,7 +138,7 @@ impl LoadReport {
 
     /// The trailer's value. It never repeats, so it is kept out of the connection's compression table.
     pub fn header(&self) -> HeaderValue {
-        let mut bytes = Vec::with_capacity(128);
+        let mut bytes = Vec::with_capacity(192);
         for (number, value) in [
             (field::APPLICATION_UTILIZATION, self.utilization),
             (field::RPS_FRACTIONAL, self.rps),
@@ -140,6 +154,15 @@ impl LoadReport {
             (field::REQUEST_COST, COMPUTE_MS, self.compute_ms),
         ] {
             put_pair(number, name, value, &mut bytes);
+        }
+        for (name, value) in [
+            (PREPROCESS_MS, self.preprocess_ms),
+            (MODEL_MS, self.model_ms),
+            (POSTPROCESS_MS, self.postprocess_ms),
+        ] {
+            if value > 0.0 {
+                put_pair(field::REQUEST_COST, name, value, &mut bytes);
+            }
         }
         let text = BASE64.encode(&bytes);
         // Base64 is visible ASCII.

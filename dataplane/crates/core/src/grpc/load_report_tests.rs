@@ -29,6 +29,9 @@ fn what_we_write_is_an_orca_load_report_without_padding() {
         queue: 7.0,
         queue_ms: 1.25,
         compute_ms: 3.5,
+        preprocess_ms: 0.5,
+        model_ms: 2.75,
+        postprocess_ms: 0.25,
     };
     let header = report.header();
     assert!(header.is_sensitive());
@@ -42,7 +45,13 @@ fn what_we_write_is_an_orca_load_report_without_padding() {
             rps_fractional: 120.5,
             eps: 2.0,
             named_metrics: map(&[("queue", 7.0)]),
-            request_cost: map(&[("queue_ms", 1.25), ("compute_ms", 3.5)]),
+            request_cost: map(&[
+                ("queue_ms", 1.25),
+                ("compute_ms", 3.5),
+                ("preprocess_ms", 0.5),
+                ("model_ms", 2.75),
+                ("postprocess_ms", 0.25),
+            ]),
             ..OrcaLoadReport::default()
         }
     );

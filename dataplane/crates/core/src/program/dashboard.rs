@@ -67,6 +67,7 @@ pub fn second(
     number: u64,
     is_watched: bool,
 ) -> Option<String> {
+    shared.recorder.second(number);
     let state = shared.state.load_full();
     let models = state.routes.models.values();
     let models = models.map(|model| (&*model.name, &model.stats));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::task::spawn_local;
 
 use super::{dashboard, proxy_pages as pages};
-use crate::admin::http::{AdminPages, AdminServer, Ordered, Trials, Watching};
+use crate::admin::http::{AdminPages, AdminServer, NotableCalls, Ordered, Trials, Watching};
 use crate::config::{ProxyConfig, StateConfig};
 use crate::local::reflection::Reflection;
 use crate::net::drain::Phase;
@@ -21,6 +21,7 @@ use crate::notice::Notice;
 use crate::proxy::handle::handle;
 use crate::proxy::local;
 use crate::proxy::orders::{Action, Done, Order};
+use crate::proxy::recorder::Which;
 use crate::proxy::state::Shared;
 use crate::proxy::worker::Worker;
 use crate::rest::{self, Intake};
@@ -273,6 +274,15 @@ impl AdminPages for Control {
 
     fn history_json(&self, model: Option<&str>) -> Option<Result<String, String>> {
         Some(dashboard::history(&self.shared, &self.history, model))
+    }
+
+    fn notable_calls_json(&self, which: &NotableCalls) -> Option<String> {
+        let which = Which {
+            is_failed: which.is_failed,
+            model: which.model.as_deref(),
+            limit: which.limit,
+        };
+        Some(self.shared.recorder.notable(&which).to_string())
     }
 
     fn errors_json(&self) -> Option<String> {

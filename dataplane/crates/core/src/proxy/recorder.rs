@@ -14,7 +14,11 @@ use crate::code::Code;
 use crate::error::ErrorKind;
 use crate::stats::{Label, RetryCause};
 
-/// Calls that one worker remembers: a quarter of a second of 16,000 calls/s, an hour of one each second; 1 MiB.
+mod notable;
+
+use notable::Notable;
+
+/// Calls that one worker remembers: a quarter of a second of 16,000 calls/s, an hour of one each second; 1.1 MiB.
 const CALLS: usize = 4096;
 /// Attempts of a call that are remembered: the first ones, and the last.
 pub const LEGS: usize = 3;
@@ -49,15 +53,27 @@ pub struct Leg {
     pub code: Code,
     pub outcome: Outcome,
     pub why: Why,
-    /// How long the endpoint says that the call waited there, and was worked on.
-    pub times: Option<(Microseconds, Microseconds)>,
+    /// Where the endpoint says that the call's time went.
+    pub spent: Spent,
+}
+
+/// Where a call's time went in an endpoint; 0 where it is not known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spent {
+    pub queue: Microseconds,
+    pub compute: Microseconds,
+    /// Of `compute`.
+    pub preprocess: Microseconds,
+    pub model: Microseconds,
+    pub postprocess: Microseconds,
 }
 
 /// Up to 71 minutes; longer times are cut to that.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Microseconds(u32);
 
 /// One call that is over.
+#[derive(Clone)]
 pub struct Flight {
     pub id: Short<ID_BYTES>,
     pub model: Short<MODEL_BYTES>,
@@ -81,6 +97,15 @@ struct Flights {
     kept: Vec<Flight>,
     /// The oldest, which the next one replaces, once there are `CALLS`.
     next: usize,
+    notable: Notable,
+}
+
+/// Which of the calls that stand out are asked for.
+pub struct Which<'a> {
+    /// Those that failed, newest first; else those that took longest, longest first.
+    pub is_failed: bool,
+    pub model: Option<&'a str>,
+    pub limit: usize,
 }
 
 /// The rings of all workers.
@@ -110,6 +135,38 @@ impl Recorder {
         newest.map(|(_, call)| call).ok_or_else(|| self.held())
     }
 
+    /// The calls that stand out, of the last ten minutes, as JSON.
+    pub fn notable(&self, which: &Which<'_>) -> Value {
+        let now = Instant::now();
+        let model = which.model.map(Short::<MODEL_BYTES>::new);
+        let rings = lock(&self.rings).clone();
+        let mut found = Vec::new();
+        for ring in rings {
+            let flights = lock(&ring.flights);
+            let calls = flights.notable.calls(which.is_failed, now);
+            let of_model = |flight: &&Flight| {
+                let wanted = model.as_ref().map(Short::text);
+                wanted.is_none_or(|wanted| flight.model.text() == wanted)
+            };
+            found.extend(calls.filter(of_model).cloned());
+        }
+        if which.is_failed {
+            found.sort_by_key(|flight| std::cmp::Reverse(flight.ended()));
+        } else {
+            found.sort_by_key(|flight| std::cmp::Reverse(flight.took));
+        }
+        let calls = found.iter().take(which.limit).map(Flight::json);
+        json!({"calls": calls.collect::<Vec<_>>()})
+    }
+
+    /// Begin to look anew, every ten seconds, for calls that stand out among those that end from now on.
+    pub fn second(&self, number: u64) {
+        let rings = lock(&self.rings).clone();
+        for ring in rings {
+            lock(&ring.flights).notable.begin(number);
+        }
+    }
+
     /// How many calls there are, and how far they go back.
     pub fn held(&self) -> Value {
         let rings = lock(&self.rings).clone();
@@ -130,6 +187,9 @@ impl Ring {
     /// Remember a call, in place of the oldest.
     pub fn write(&self, flight: Flight) {
         let mut flights = lock(&self.flights);
+        if flights.notable.wants(&flight) {
+            flights.notable.keep(&flight);
+        }
         if flights.kept.len() < CALLS {
             if flights.kept.is_empty() {
                 flights.kept.reserve_exact(CALLS);
@@ -153,6 +213,10 @@ impl Ring {
 // === impl Flight ===
 
 impl Flight {
+    pub fn ended(&self) -> Instant {
+        self.started + Duration::from_micros(self.took.0.into())
+    }
+
     fn json(&self) -> Value {
         let started = SystemTime::now().checked_sub(self.started.elapsed());
         let since_1970 = started.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
@@ -185,13 +249,28 @@ impl Leg {
             "outcome": format!("{:?}", self.outcome).to_lowercase(),
             "why": why,
             "cause": cause,
-            "queue_ms": self.times.map(|(queue, _)| queue.milliseconds()),
-            "compute_ms": self.times.map(|(_, compute)| compute.milliseconds()),
+            "queue_ms": self.spent.if_known(|spent| spent.queue),
+            "compute_ms": self.spent.if_known(|spent| spent.compute),
+            "preprocess_ms": self.spent.if_staged(|spent| spent.preprocess),
+            "model_ms": self.spent.if_staged(|spent| spent.model),
+            "postprocess_ms": self.spent.if_staged(|spent| spent.postprocess),
         })
     }
 }
 
-// === impl Microseconds, Short ===
+// === impl Spent, Microseconds, Short ===
+
+impl Spent {
+    fn if_known(&self, which: fn(&Self) -> Microseconds) -> Option<f64> {
+        (self.compute.0 > 0).then(|| which(self).milliseconds())
+    }
+
+    fn if_staged(&self, which: fn(&Self) -> Microseconds) -> Option<f64> {
+        let stages = [self.preprocess, self.model, self.postprocess];
+        let is_known = stages.iter().any(|stage| stage.0 > 0);
+        is_known.then(|| which(self).milliseconds())
+    }
+}
 
 impl From<Duration> for Microseconds {
     fn from(time: Duration) -> Self {

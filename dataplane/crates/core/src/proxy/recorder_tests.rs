@@ -3,7 +3,7 @@
 use super::*;
 use crate::proxy::method;
 
-fn flight(id: &str) -> Flight {
+pub fn flight(id: &str) -> Flight {
     Flight {
         id: Short::new(id),
         model: Short::new("m"),
@@ -34,6 +34,42 @@ fn a_call_is_found_by_its_id_and_of_two_the_newer() {
 }
 
 #[test]
+fn calls_that_stand_out_are_told_for_all_workers_and_by_model() {
+    let recorder = Recorder::default();
+    let (one, other) = (recorder.ring(), recorder.ring());
+    let long = "m".repeat(60);
+    one.write(flight("a"));
+    other.write(Flight {
+        model: Short::new(&long),
+        took: Duration::from_millis(9).into(),
+        code: Code::Unavailable,
+        error: Some(ErrorKind::NoEndpoints),
+        ..flight("b")
+    });
+    let told = |is_failed, model, limit| {
+        let calls = recorder.notable(&Which {
+            is_failed,
+            model,
+            limit,
+        });
+        let ids = calls["calls"].as_array().expect("a list").clone();
+        ids.into_iter()
+            .map(|it| it["request_id"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(false, None, 9), ["b", "a"]);
+    assert_eq!(told(false, None, 1), ["b"]);
+    assert_eq!(told(true, None, 9), ["b"]);
+    assert_eq!(told(false, Some("m"), 9), ["a"]);
+    assert_eq!(
+        told(false, Some(&long), 9),
+        ["b"],
+        "the name is cut on both sides"
+    );
+    assert_eq!(told(true, Some("m"), 9), [""; 0]);
+}
+
+#[test]
 fn an_unknown_id_is_told_how_far_the_recorder_goes_back() {
     let recorder = Recorder::default();
     assert_eq!(
@@ -57,7 +93,7 @@ fn the_oldest_call_makes_room_and_the_memory_stays() {
     assert!(recorder.find("1").is_err());
     assert!(recorder.find("2").is_ok());
     assert_eq!(lock(&ring.flights).kept.capacity(), CALLS);
-    assert!(size_of::<Flight>() <= 256, "{}", size_of::<Flight>());
+    assert!(size_of::<Flight>() <= 272, "{}", size_of::<Flight>());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::clock::Clock;
 use super::cluster::{Endpoint, Lease, Need, Share};
 use super::failure::{Expired, Failure};
 use super::method::Streaming;
-use super::recorder::{LEGS, Leg, Microseconds, Why};
+use super::recorder::{LEGS, Leg, Microseconds, Spent, Why};
 use crate::balance::Outcome;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
@@ -135,7 +135,13 @@ impl Call {
     pub fn note(&mut self, attempt: &Attempt, code: Code, outcome: Outcome, took: Duration) {
         let ms = Microseconds::from_milliseconds;
         let said = attempt.load.filter(|load| load.compute_ms > 0.0);
-        let times = said.map(|load| (ms(load.queue_ms), ms(load.compute_ms)));
+        let spent = said.map(|load| Spent {
+            queue: ms(load.queue_ms),
+            compute: ms(load.compute_ms),
+            preprocess: ms(load.preprocess_ms),
+            model: ms(load.model_ms),
+            postprocess: ms(load.postprocess_ms),
+        });
         let legs = &mut self.record.legs;
         let free = legs.iter().position(Option::is_none).unwrap_or(LEGS - 1);
         legs[free] = Some(Leg {
@@ -145,7 +151,7 @@ impl Call {
             code,
             outcome,
             why: attempt.why,
-            times,
+            spent: spent.unwrap_or_default(),
         });
     }
 

@@ -217,6 +217,9 @@ impl Front {
             queue: self.shared.queue.len() as f64,
             queue_ms: milliseconds(times.queue),
             compute_ms: milliseconds(times.compute),
+            preprocess_ms: milliseconds(times.stages.preprocess),
+            model_ms: milliseconds(times.stages.model),
+            postprocess_ms: milliseconds(times.stages.postprocess),
         };
         responder.tell_load(report.header());
     }

@@ -19,6 +19,16 @@ pub struct Times {
     pub queue: Duration,
     /// The model, and the hooks around it, worked on its batch.
     pub compute: Duration,
+    /// As far as Python has told.
+    pub stages: Stages,
+}
+
+/// The time of a call, or of the calls that it was joined with, from the queue to the answer; all 0 where unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stages {
+    pub preprocess: Duration,
+    pub model: Duration,
+    pub postprocess: Duration,
 }
 
 /// Shared between the two threads.

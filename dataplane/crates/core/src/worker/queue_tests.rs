@@ -272,6 +272,46 @@ fn a_closed_queue_holds_nothing_back() {
     assert_eq!(queue.next_batch(8, LONG).unwrap().len(), 1);
 }
 
+#[tokio::test]
+async fn an_answer_has_the_stages_that_were_told_for_it() {
+    use crate::worker::codec::Answer;
+    use crate::worker::reply::{Content, Slots, Stages};
+    let queue = queue(8);
+    let mut waiting = ["1", "2", "3", "4", "5"].map(|id| push(&queue, id));
+    let calls = queue.next_batch(8, NOW).unwrap().into_iter();
+    let slots = calls.map(|mut call| {
+        call.slot.take_up(Instant::now(), Duration::ZERO);
+        call.slot
+    });
+    let outbox = Arc::new(crate::worker::outbox::Outbox::default());
+    let slots = Slots::new(slots.collect(), outbox.clone());
+    let delivering = tokio::spawn(async move { outbox.deliver().await });
+    let stages = |model| Stages {
+        model: Duration::from_millis(model),
+        ..Stages::default()
+    };
+    let content = || Content::Seldon(Answer::StrData("x"));
+    // Told for the next one, which is kept; then for the two that are kept after it.
+    slots.spent(stages(1));
+    slots.keep(0, content(), &[]).unwrap();
+    for index in [1, 2] {
+        slots.keep(index, content(), &[]).unwrap();
+    }
+    slots.spent(stages(2));
+    slots.spent(stages(3));
+    slots.answer(3, content(), &[]).unwrap();
+    slots.answer(4, content(), &[]).unwrap();
+    drop(slots);
+    let mut told = Vec::new();
+    for call in &mut waiting {
+        let reply = tokio::time::timeout(LONG, call.reply()).await;
+        assert!(reply.expect("in time").is_ok());
+        told.push(call.times().stages.model.as_millis());
+    }
+    assert_eq!(told, [1, 2, 2, 3, 0]);
+    delivering.abort();
+}
+
 #[test]
 fn what_python_has_is_seen_to_have_gone() {
     let queue = queue(8);

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::codec::oip::{self, InferEnvelope, InferOutput};
 use super::codec::{self, Answer};
 use super::outbox::{Answered, Outbox};
-pub use super::outbox::{Reply, Times};
+pub use super::outbox::{Reply, Stages, Times};
 use crate::grpc::status::Status;
 
 /// What answers a call, by its protocol.
@@ -35,6 +35,7 @@ pub struct ReplySlot {
     deadline: Instant,
     /// When it was taken out of the queue, and how long it had waited there.
     taken: Option<(Instant, Duration)>,
+    stages: Option<Stages>,
     envelope: Envelope,
     max_bytes: usize,
     /// Gone with the slot: Python has it no longer in its hand.
@@ -44,10 +45,17 @@ pub struct ReplySlot {
 /// The slots of a batch, each to be taken once. Dropping it answers the rest INTERNAL.
 #[derive(Debug)]
 pub struct Slots {
-    slots: Mutex<Vec<Option<ReplySlot>>>,
+    open: Mutex<Open>,
     /// Answers that go out together.
     kept: Mutex<Vec<(ReplySlot, Reply)>>,
     outbox: Arc<Outbox>,
+}
+
+#[derive(Debug)]
+struct Open {
+    slots: Vec<Option<ReplySlot>>,
+    /// Of the next answer.
+    stages: Option<Stages>,
 }
 
 /// Where a call waits for its turn.
@@ -95,6 +103,7 @@ impl ReplySlot {
                 sender: Some(sender),
                 deadline,
                 taken: None,
+                stages: None,
                 envelope,
                 max_bytes,
                 in_hand: None,
@@ -165,6 +174,7 @@ impl ReplySlot {
         let times = self.taken.map_or_else(Times::default, |(at, queue)| Times {
             queue,
             compute: at.elapsed(),
+            stages: self.stages.unwrap_or_default(),
         });
         Some(Answered {
             caller,
@@ -211,7 +221,10 @@ impl Slots {
         Self {
             outbox,
             kept: Mutex::new(Vec::with_capacity(slots.len())),
-            slots: Mutex::new(slots.into_iter().map(Some).collect()),
+            open: Mutex::new(Open {
+                slots: slots.into_iter().map(Some).collect(),
+                stages: None,
+            }),
         }
     }
 
@@ -242,11 +255,25 @@ impl Slots {
         Ok(())
     }
 
+    /// Say where the time went of the answers that are kept and of which this is not known; if there are none, of the
+    /// next answer.
+    pub fn spent(&self, stages: Stages) {
+        let mut kept = self.kept();
+        let unknown = kept.iter_mut().filter(|(slot, _)| slot.stages.is_none());
+        if unknown.map(|(slot, _)| slot.stages = Some(stages)).count() == 0 {
+            self.open().stages = Some(stages);
+        }
+    }
+
     /// Let go out what was kept. Dropping the slots does so, too.
     pub fn send(&self) {
         let kept = std::mem::take(&mut *self.kept());
         let answered = |(slot, reply): (ReplySlot, Reply)| slot.answered(reply);
         self.outbox.send(kept.into_iter().filter_map(answered));
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn kept(&self) -> MutexGuard<'_, Vec<(ReplySlot, Reply)>> {
@@ -273,14 +300,15 @@ impl Slots {
     /// Whether nobody waits for the answer of a call any more: it is answered, or its caller has gone, or its deadline
     /// has passed.
     pub fn is_gone(&self, index: usize) -> bool {
-        let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = slots.get(index).and_then(Option::as_ref);
+        let open = self.open();
+        let slot = open.slots.get(index).and_then(Option::as_ref);
         slot.is_none_or(|slot| slot.is_abandoned() || slot.deadline <= Instant::now())
     }
 
     /// Take the slot of a call that is not answered yet, and that fits the content.
     fn take(&self, index: usize, content: Option<Content<'_>>) -> Result<ReplySlot, String> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open();
+        let Open { slots, stages } = &mut *open;
         let count = slots.len();
         let slot = slots
             .get_mut(index)
@@ -293,8 +321,11 @@ impl Slots {
             let wanted = if is_infer { "is" } else { "is not" };
             return Err(format!("item {index} {wanted} to be answered with infer"));
         }
-        slot.take()
-            .ok_or_else(|| format!("item {index} is answered already"))
+        let mut slot = slot
+            .take()
+            .ok_or_else(|| format!("item {index} is answered already"))?;
+        slot.stages = stages.take();
+        Ok(slot)
     }
 }
 

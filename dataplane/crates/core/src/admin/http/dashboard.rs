@@ -5,7 +5,8 @@ use http::header::{ALLOW, CONTENT_SECURITY_POLICY, REFERRER_POLICY, X_CONTENT_TY
 use http::{HeaderValue, Method, Request, StatusCode};
 
 use super::AdminPages;
-use super::pages::{HTML, Page, TEXT, compressible, page, percent_decoded};
+use super::pages::{HTML, Page, TEXT, compressible, page};
+use super::percent::decoded;
 
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
@@ -84,7 +85,7 @@ pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Option<Page> {
     let (content_type, text) = match file {
         Some((_, content_type, text)) => (*content_type, (*text).to_owned()),
         None => {
-            let path = percent_decoded(path)?;
+            let path = decoded(path)?;
             let nothing = || path.starts_with("/samples/").then(|| NO_SAMPLES.into());
             let document = pages.document(&path).or_else(nothing)?;
             ("application/json", document.to_string())

@@ -169,3 +169,7 @@ impl Reading {
         self.0.swap(false, Relaxed)
     }
 }
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 /// What each page is for, by its path.
-pub const PAGES: [(&str, &str); 8] = [
+pub const PAGES: [(&str, &str); 4] = [
     (
         "/metrics",
         "counters and latencies in Prometheus's text format",
@@ -17,6 +17,10 @@ pub const PAGES: [(&str, &str); 8] = [
     ),
     ("/live", "200 while the process runs"),
     ("/status", "what the data plane sees, as JSON"),
+];
+
+/// What more there is where calls are routed.
+pub const MORE: [(&str, &str); 4] = [
     (
         "/history",
         "the last ten minutes second by second, as JSON; /history/MODEL that of one model",

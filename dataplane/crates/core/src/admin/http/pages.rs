@@ -8,7 +8,8 @@ use http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONT
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 
-use super::{AdminPages, Ordered, index};
+use super::percent::decoded;
+use super::{AdminPages, Ordered, Watching, index, notable};
 use crate::admin::metrics::exposition;
 
 pub const TEXT: &str = "text/plain; charset=utf-8";
@@ -21,6 +22,7 @@ pub type Page = Response<Full<Bytes>>;
 pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
     let path = request.uri().path();
     let calls = path.strip_prefix("/calls").and_then(|rest| match rest {
+        "" if request.uri().query().is_some() => None,
         "" => pages.calls_json(None),
         id => pages.calls_json(Some(id.strip_prefix('/')?)),
     });
@@ -30,17 +32,20 @@ pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
     {
         return answer;
     }
+    let notable = request.uri().query().filter(|_| path == "/calls");
+    let notable = notable.and_then(|query| notable::answer(query, pages));
     let errors = (path == "/errors").then(|| pages.errors_json()).flatten();
     let history = history(path, pages);
     let is_known = matches!(path, "/" | "/metrics" | "/ready" | "/live" | "/status")
         || calls.is_some()
+        || notable.is_some()
         || errors.is_some()
         || history.is_some();
     if !is_known {
         return page(
             StatusCode::NOT_FOUND,
             TEXT,
-            format!("no such page; there are:\n{}", listed()),
+            format!("no such page; there are:\n{}", listed(pages)),
         );
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -61,7 +66,10 @@ pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
         };
         return page(status, JSON, json);
     }
-    if let Some(json) = errors {
+    if let Some(Err(text)) = notable {
+        return page(StatusCode::BAD_REQUEST, TEXT, text);
+    }
+    if let Some(json) = errors.or(notable.and_then(Result::ok)) {
         let empty = page(StatusCode::OK, JSON, String::new());
         return compressible(empty, json, request.headers());
     }
@@ -112,7 +120,7 @@ fn order<B>(request: &Request<B>, rest: &str, pages: &dyn AdminPages) -> Option<
         let text = format!("POST with the header {ORDER_HEADER}: `dl-inference models` does\n");
         return Some(page(StatusCode::METHOD_NOT_ALLOWED, TEXT, text));
     }
-    let model = percent_decoded(model)?;
+    let model = decoded(model)?;
     Some(match pages.order(action, &model)? {
         Ordered::Given(id) => {
             let text = format!("{{\"order\":{id}}}");
@@ -135,32 +143,18 @@ fn history(path: &str, pages: &dyn AdminPages) -> Option<Result<String, String>>
     if rest.is_empty() {
         return pages.history_json(None);
     }
-    let Some(model) = percent_decoded(rest.strip_prefix('/')?) else {
+    let Some(model) = decoded(rest.strip_prefix('/')?) else {
         let text = "the model's name is not UTF-8 in percent-encoding\n";
         return Some(Err(text.to_owned()));
     };
     pages.history_json(Some(&model))
 }
 
-/// A part of a path as it was meant; none where it is no text.
-pub fn percent_decoded(part: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'%' => {
-                let digits = [rest.next()?, rest.next()?];
-                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
-            }
-            _ => byte,
-        });
-    }
-    String::from_utf8(bytes).ok()
-}
-
 /// The pages as lines of text.
-fn listed() -> String {
-    let lines = index::PAGES.iter();
+fn listed(pages: &dyn AdminPages) -> String {
+    let has_more = pages.watching() != Watching::Never;
+    let more = index::MORE.iter().filter(|_| has_more);
+    let lines = index::PAGES.iter().chain(more);
     lines
         .map(|(path, what)| format!("{path:9} {what}\n"))
         .collect()

@@ -15,7 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
-use super::pages::{ORDER_HEADER, Page, TEXT, page, percent_decoded};
+use super::pages::{ORDER_HEADER, Page, TEXT, page};
+use super::percent::decoded;
 
 /// A call that takes longer is given up: a person looks at the page.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -72,7 +73,7 @@ where
     }
     let query = request.uri().query().unwrap_or_default();
     let path = query.split('&').find_map(|it| it.strip_prefix("path="));
-    let path = path.and_then(percent_decoded).unwrap_or_default();
+    let path = path.and_then(decoded).unwrap_or_default();
     if !ROOMS.iter().any(|room| path.starts_with(room)) || path.contains("/../") {
         let text = format!(
             "path is {path:?}; it has to begin with {}",

