@@ -38,9 +38,9 @@ PEER_PYTHON := >=3.11,<3.13
 GRPCURL := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 KUBECONFORM := github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
 # Programs of Debian's that tests and benchmarks run, and the packages that bring them.
-DEBIAN_PROGRAMS := nginx haproxy protoc h2load java buildah debootstrap docker-compose
+DEBIAN_PROGRAMS := nginx haproxy protoc h2load java buildah debootstrap docker-compose chromium-headless-shell
 # protoc's own google/protobuf/*.proto come with libprotobuf-dev.
-DEBIAN_PACKAGES := nginx-light haproxy protobuf-compiler libprotobuf-dev nghttp2-client buildah debootstrap docker-compose zookeeper default-jre-headless
+DEBIAN_PACKAGES := nginx-light haproxy protobuf-compiler libprotobuf-dev nghttp2-client buildah debootstrap docker-compose zookeeper default-jre-headless chromium-headless-shell
 ZOOKEEPER := /usr/share/java/zookeeper.jar
 
 RUST_SOURCES := $(shell find dataplane -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
@@ -125,6 +125,10 @@ soak: setup models $(TARGET)/release/load  ## Serve models under mixed load, SOA
 .PHONY: docs
 docs: setup  ## Write the generated pages of docs/
 	$(PY) docs/generate.py
+
+.PHONY: pictures
+pictures: setup .peers/.debian  ## Take the dashboard's pictures in docs/ with headless Chromium
+	$(PY) docs/dashboard_pictures.py
 
 .PHONY: protos
 protos: .peers/.debian  ## Compile protos/ into the descriptors that messages.py loads

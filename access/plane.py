@@ -31,6 +31,7 @@ class DataPlane(Protocol):
     def start(self) -> list[str]: ...  # noqa: D102
     def apply(self, state_json: str) -> None: ...  # noqa: D102
     def set_control_status(self, status_json: str) -> None: ...  # noqa: D102
+    def show_document(self, path: str, document: str | None = None) -> None: ...  # noqa: D102
     def show_metrics(self, text: str) -> None: ...  # noqa: D102
     def count_reload(self, source: str, ok: bool) -> None: ...  # noqa: D102
     def status(self) -> str: ...  # noqa: D102
@@ -178,6 +179,10 @@ class Control:
         if document != self._shown:
             self._started().set_control_status(document)
             self._shown = document
+
+    def show_document(self, path: str, document: Mapping[str, Any] | None) -> None:
+        """Show a document at a path of the admin port; None takes it away."""
+        self._started().show_document(path, None if document is None else json.dumps(document, default=str))
 
     def show_metrics(self, text: str) -> None:
         """Add metrics of models' own code, in Prometheus' text format, to /metrics, if they are new."""

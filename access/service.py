@@ -11,6 +11,7 @@ from typing import Any
 
 from access import state
 from access.applied_revisions import AppliedRevisions
+from access.config import effective
 from access.config.load import Loaded
 from access.config.sections import START_ONLY
 from access.discovery import RESOLVERS
@@ -99,6 +100,7 @@ class AccessService:
         self._report = AppliedRevisions(addresses[: len(config.listen)])  # the admin port is last
         self._apply()
         self._control.show(self._status())
+        self._show_config()
         log.info("%s", ready_line(addresses, config.admin))
         return addresses
 
@@ -137,7 +139,12 @@ class AccessService:
         if changed and changed != self._needs_restart:
             log.warning("%s changed: the old value stays until a restart", ", ".join(changed))
         self._needs_restart = changed
+        self._show_config()
         log.info("%s: reloaded", self._config.name)
+
+    def _show_config(self) -> None:
+        loaded = self._config.value.loaded
+        self._control.show_document("/config", effective.page(loaded.config, loaded.origin))
 
     def _apply(self) -> None:
         snapshots = {key: source.value for key, source in self._sources.items()}

@@ -130,6 +130,14 @@ class Proxy:
         used; 0 when absent).
         """
 
+    def show_document(self, path: str, document: str | None = None) -> None:
+        """Show a JSON document at a path of the admin port, in place of the one before; None takes it away.
+
+        Args:
+            path: ``/config``, ``/samples/wine``; as it is meant, without escapes.
+            document: JSON.
+        """
+
     def show_metrics(self, text: str) -> None:
         """As Worker.show_metrics, of all models that are served behind this."""
 

@@ -25,7 +25,7 @@ class Loaded:
 
     Attributes:
         config: the effective values.
-        path: the file.
+        path: the file; the working folder where there is none.
         origins: where each given value came from: ``access.yaml:3``, ``environment X`` or ``flag --x``; what is
             not here has its default.
     """
@@ -90,7 +90,7 @@ def load_without_file(
     flags: Mapping[str, Any],
     environment: Mapping[str, str] | None = None,
     is_foreign: Callable[[str], bool] = lambda variable: False,
-) -> AccessConfig:
+) -> Loaded:
     """Return a configuration without a file, for who brings the routes himself.
 
     Args:
@@ -109,7 +109,7 @@ def load_without_file(
     config = _validated(layers, found)
     if config is None or found:
         raise ConfigError(found)
-    return config
+    return Loaded(config, Path(), layers.origins)
 
 
 def _validated(layers: Layers, found: list[Problem]) -> AccessConfig | None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from access.config import load
-from access.config.sections import AccessConfig
 from dl_inference.serving.given import numbers_of
 from dl_inference.variables import variable
 
@@ -18,7 +17,7 @@ def read(path: Path, flags: Mapping[str, Any] | None = None) -> load.Loaded:
     return load.load(path, flags=flags, is_foreign=is_of_a_model_server)
 
 
-def read_without_file(defaults: Mapping[str, Any], flags: Mapping[str, Any]) -> AccessConfig:
+def read_without_file(defaults: Mapping[str, Any], flags: Mapping[str, Any]) -> load.Loaded:
     """Read flags and environment, as `access.config.load.load_without_file` does."""
     return load.load_without_file(defaults, flags=flags, is_foreign=is_of_a_model_server)
 

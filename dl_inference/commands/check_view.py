@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from access import document
 from access.check import CheckResult
+from access.config import effective
 from dl_inference.commands.stages_view import show_stages
 from dl_inference.commands.words import plain
 from dl_inference.problem import Problem
@@ -36,7 +36,7 @@ def show(console: Console, path: Path, report: CheckResult, *, has_all: bool) ->
     console.print(routes)
     if has_all:
         table = _table("Effective values", "key", "value", "from")
-        for path_in, value in _values((), report.loaded.config):
+        for path_in, value in effective.values(report.loaded.config):
             table.add_row(Text(document.place_of(path_in)), Text(_text(value)), Text(report.loaded.origin(path_in)))
         console.print(table)
 
@@ -111,32 +111,6 @@ def _table(title: str, first: str, *others: str) -> Table:
     for column in others:
         table.add_column(column, overflow="fold")
     return table
-
-
-def _values(path: document.Path, value: Any) -> Iterator[tuple[document.Path, Any]]:
-    """Yield the leaves of the configuration; of clusters and models only what was given."""
-    for name in type(value).model_fields:
-        item = getattr(value, name)
-        place = (*path, name)
-        if isinstance(item, BaseModel):
-            if name == "discovery":
-                yield place, item.model_dump()
-            else:
-                yield from _values(place, item)
-        elif isinstance(item, dict) and item and all(isinstance(each, BaseModel) for each in item.values()):
-            for key, each in item.items():
-                for given in sorted(each.model_fields_set):
-                    yield (*place, key, given), _plain(getattr(each, given))
-        else:
-            yield place, _plain(item)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(exclude_unset=True)
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return {key: _plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _text(value: Any) -> str:

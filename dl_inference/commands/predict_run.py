@@ -41,9 +41,10 @@ def run(options: ServeOptions, program: Sequence[str] = model_server.PROGRAM) ->
         options = options.checked()
         layout, found = layout_of(options)
         limits = found.settings.limits.model_dump()  # of the port, too: one that is lower there would refuse calls
-        config = access_settings.read_without_file(
+        loaded = access_settings.read_without_file(
             {"expose_endpoints": True}, {"listen": [*options.listen], "admin": options.admin, "limits": limits}
         )
+        config = loaded.config
         announcement = Announcement(options.registration or read(os.environ), "torch_predict")
         announcement.check(config.listen)
         with contextlib.ExitStack() as stack:
@@ -61,6 +62,7 @@ def run(options: ServeOptions, program: Sequence[str] = model_server.PROGRAM) ->
                 launcher,
                 lambda document: Proxy(document, messages.DESCRIPTORS),
                 announcement,
+                origin=loaded.origin,
             )
             stack.enter_context(signals(service.post))
             return 0 if service.run() else 1

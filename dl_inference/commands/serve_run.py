@@ -69,7 +69,8 @@ def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequenc
     """
     descriptors.raise_limit()
     try:
-        config = access_settings.read_without_file({"expose_endpoints": True}, options.flags)
+        loaded = access_settings.read_without_file({"expose_endpoints": True}, options.flags)
+        config = loaded.config
         if fault := _fault(models_dir):
             raise StartError(fault)
         if options.trusted_keys is not None:
@@ -99,6 +100,7 @@ def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequenc
                 lambda document: Proxy(document, messages.DESCRIPTORS),
                 announcement,
                 rules=Rules(options.on_demand, options.idle_unload_s, options.memory_budget),
+                origin=loaded.origin,
             )
             view = stack.enter_context(Screen(out, models_dir)) if has_table else None
             stack.enter_context(signals(service.post))

@@ -14,11 +14,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from access import state
+from access import document, state
+from access.config import effective
 from access.config.sections import AccessConfig
 from access.errors import StartError
 from access.following.watch import FolderWatcher
 from access.plane import Control, DataPlane, Event, Events, ready
+from dl_inference.local import try_samples
 from dl_inference.local.announce import served
 from dl_inference.local.folders import Change, ModelsDir
 from dl_inference.local.launch import Launcher
@@ -63,6 +65,7 @@ class LocalService:
         make: makes the data plane from the ProxyConfig document.
         announcement: says in a registry what is served.
         rules: what is loaded when.
+        origin: where a value of the settings came from.
     """
 
     def __init__(  # noqa: PLR0913  (what it is put together from)
@@ -74,8 +77,11 @@ class LocalService:
         announcement: Announcement,
         *,
         rules: Rules | None = None,
+        origin: Callable[[document.Path], str] = lambda path: "default",
     ) -> None:
         self._config = config
+        self._origin = origin
+        self._sampled: dict[str, object] = {}
         self._launcher = launcher
         self._announcement = announcement
         self._must_serve = isinstance(models, OneFolder)
@@ -239,6 +245,7 @@ class LocalService:
         if self._may_load:
             self._orders.follow(self._control.plane)
         self._announcement.open(addresses)
+        self._control.show_document("/config", effective.page(self._config, self._origin))
         self._apply()
         log.info("%s", ready(addresses, self._config.admin))
 
@@ -249,12 +256,26 @@ class LocalService:
         if is_applied and self._loads.is_busy:
             self._loads.settle(self._models, self._control.plane.usage())
         self._control.show(self._status())
+        self._show_samples()
         self._control.show_metrics(self._metrics.text(self._models.values()))
         self._control.listen()
         if is_applied:
             if self._announcement.is_on:
                 self._announcement.tell(served(self._models.values(), routes, self._withdrawn))
             self._dismiss()
+
+    def _show_samples(self) -> None:
+        """Show the samples of folders that are new or were changed, on the page where people try a call."""
+        if not self._config.admin:
+            return
+        layouts = {name: model.layout for name, model in self._models.items() if model.layout is not None}
+        for name in self._sampled.keys() - layouts.keys():
+            del self._sampled[name]
+            self._control.show_document(f"/samples/{name}", None)
+        for name, layout in layouts.items():
+            if self._sampled.get(name) is not layout:
+                self._sampled[name] = layout
+                self._control.show_document(f"/samples/{name}", try_samples.page(name, layout.path))
 
     def _dismiss(self) -> None:
         """End the processes that no route leads to any more; calls that are in them are answered."""

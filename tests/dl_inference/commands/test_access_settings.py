@@ -28,7 +28,7 @@ def test_the_model_servers_variables_are_theirs(tmp_path, monkeypatch, name):
     monkeypatch.setenv(name, "1")
     (tmp_path / "access.yaml").write_text(SMALL)
     assert list(access_settings.read(tmp_path / "access.yaml").config.models) == ["m"]
-    assert access_settings.read_without_file({"workers": 3}, {}).workers == 3
+    assert access_settings.read_without_file({"workers": 3}, {}).config.workers == 3
 
 
 def test_every_variable_of_a_model_server_is_known():
@@ -41,7 +41,7 @@ def test_every_variable_of_a_model_server_is_known():
 def test_flags_are_read(tmp_path):
     (tmp_path / "access.yaml").write_text(SMALL)
     assert access_settings.read(tmp_path / "access.yaml", {"listen": ["a:1"]}).config.listen == ("a:1",)
-    assert access_settings.read_without_file({}, {"listen": ["a:1"]}).listen == ("a:1",)
+    assert access_settings.read_without_file({}, {"listen": ["a:1"]}).config.listen == ("a:1",)
 
 
 def test_a_variable_that_nobody_reads_is_a_problem(tmp_path, monkeypatch):

@@ -94,7 +94,7 @@ def test_a_variable_that_another_program_of_the_machine_knows_is_passed_over(tmp
 def test_limits_in_one_variable_are_the_access_services(tmp_path: Path):
     """It reads them; under `serve` the model processes have the same environment, and pass them over."""
     variable = {"DL_INFERENCE_LIMITS": "{max_streams: 7}"}
-    assert load_without_file({}, flags={}, environment=variable).limits.max_streams == 7
+    assert load_without_file({}, flags={}, environment=variable).config.limits.max_streams == 7
     assert read(tmp_path, **variable).limits == ServerLimits()
 
 

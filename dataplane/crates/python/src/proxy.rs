@@ -41,6 +41,11 @@ impl Proxy {
         Ok(())
     }
 
+    #[pyo3(signature = (path, document = None))]
+    fn show_document(&self, path: &str, document: Option<String>) {
+        self.control.show_document(path, document);
+    }
+
     fn show_metrics(&self, text: String) {
         self.control.show_metrics(text);
     }

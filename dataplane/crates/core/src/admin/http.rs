@@ -23,11 +23,15 @@ use tokio::task::JoinSet;
 use crate::net::listener::Listener;
 
 mod clock;
+mod dashboard;
 mod events;
 mod index;
 mod notable;
 mod pages;
 mod percent;
+mod trial;
+
+pub use trial::Trials;
 
 use events::{Reading, Viewers};
 
@@ -88,6 +92,18 @@ pub trait AdminPages: Send + Sync {
     }
     /// Take an order: to load, unload or reload a model. None where there is nothing to order.
     fn order(&self, _action: &str, _model: &str) -> Option<Ordered> {
+        None
+    }
+    /// Whether `/` is the dashboard, which shows what the access service keeps; else it is a plain page.
+    fn has_dashboard(&self) -> bool {
+        false
+    }
+    /// A document of the control plane's, by its path.
+    fn document(&self, _path: &str) -> Option<Arc<str>> {
+        None
+    }
+    /// Where a call is tried; none where the port may be reached by others, who may only read.
+    fn trials(&self) -> Option<Trials> {
         None
     }
     /// What else a reader of /ready should know, one line each; it changes nothing.
@@ -259,13 +275,21 @@ async fn serve(
     let reading = Reading::default();
     let watch = reading.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = match request.uri().path() {
-            "/events" if pages.watching() != Watching::Never => {
+        let (pages, viewers, watch) = (pages.clone(), viewers.clone(), watch.clone());
+        async move {
+            let watched = pages.watching() != Watching::Never;
+            Ok::<_, Infallible>(if watched && request.uri().path() == "/events" {
                 events::answer(&request, &viewers, &watch)
-            }
-            _ => pages::answer(&request, &*pages).map(Either::Left),
-        };
-        async move { Ok::<_, Infallible>(answer) }
+            } else if pages.has_dashboard() && trial::is_one(&request) {
+                trial::answer(request, pages.trials())
+                    .await
+                    .map(Either::Left)
+            } else if let Some(found) = dashboard::answer(&request, &*pages) {
+                found.map(Either::Left)
+            } else {
+                pages::answer(&request, &*pages).map(Either::Left)
+            })
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,5 +1,6 @@
 //! What all listeners, workers and connections of a process share.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::drain::Drain;
@@ -17,8 +18,12 @@ pub struct Server {
     pub strangers: Strangers,
     /// Address of the admin port, once it is bound.
     pub admin: OnceLock<String>,
+    /// The first address that callers are served at, once it is bound.
+    pub listens: OnceLock<String>,
     /// Metrics of models' own code, in Prometheus' text format.
     shown_metrics: Mutex<String>,
+    /// Documents of the control plane's, by their path on the admin port.
+    documents: Mutex<HashMap<String, Arc<str>>>,
 }
 
 impl Server {
@@ -29,7 +34,9 @@ impl Server {
             limiter: ConnectionLimiter::new(limits.max_connections, limits.max_connections_per_ip),
             strangers: Strangers::default(),
             admin: OnceLock::new(),
+            listens: OnceLock::new(),
             shown_metrics: Mutex::default(),
+            documents: Mutex::default(),
             limits,
         }
     }
@@ -40,6 +47,23 @@ impl Server {
             .shown_metrics
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    /// Put a document at a path of the admin port, in place of the one before; none takes it away.
+    pub fn show_document(&self, path: &str, document: Option<String>) {
+        let documents = &self.documents;
+        let mut documents = documents.lock().unwrap_or_else(PoisonError::into_inner);
+        match document {
+            Some(document) => documents.insert(path.to_owned(), document.into()),
+            None => documents.remove(path),
+        };
+    }
+
+    /// The document at a path.
+    pub fn document(&self, path: &str) -> Option<Arc<str>> {
+        let documents = &self.documents;
+        let documents = documents.lock().unwrap_or_else(PoisonError::into_inner);
+        documents.get(path).cloned()
     }
 
     /// A page of metrics with those behind it.

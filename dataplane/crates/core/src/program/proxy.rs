@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::task::spawn_local;
 
 use super::{dashboard, proxy_pages as pages};
-use crate::admin::http::{AdminPages, AdminServer, NotableCalls, Ordered, Watching};
+use crate::admin::http::{AdminPages, AdminServer, NotableCalls, Ordered, Trials, Watching};
 use crate::config::{ProxyConfig, StateConfig};
 use crate::local::reflection::Reflection;
 use crate::net::drain::Phase;
@@ -95,6 +95,8 @@ impl Proxy {
         }
         let config = &self.shared.config;
         let (listeners, mut addresses) = bind(&config.listen)?;
+        let first = addresses.first().cloned().unwrap_or_default();
+        let _ = self.shared.server.listens.set(first);
         if let Some(address) = &config.admin {
             let (bound, server) = AdminServer::start(address, Arc::new(self.control()))?;
             let _ = self.shared.server.admin.set(bound.clone());
@@ -186,6 +188,21 @@ impl Control {
     /// Show a document of the control plane's under `control` in /status.
     pub fn set_control_status(&self, status: serde_json::Value) {
         self.shared.set_control_status(status);
+    }
+
+    /// Show a document of the control plane's at a path of the admin port; none takes it away.
+    pub fn show_document(&self, path: &str, document: Option<String>) {
+        self.shared.server.show_document(path, document);
+    }
+
+    /// Whether whoever reaches the admin port may do more than read: it is a port of the machine itself, or said so.
+    fn takes_orders(&self) -> bool {
+        let is_local = |admin: &String| {
+            let address = admin.parse::<std::net::SocketAddr>();
+            admin.starts_with("unix:") || address.is_ok_and(|it| it.ip().is_loopback())
+        };
+        let server = &self.shared.server;
+        self.shared.config.admin_methods || server.admin.get().is_some_and(is_local)
     }
 
     /// Show metrics of the models' own code, in Prometheus' text format, after ours.
@@ -280,16 +297,34 @@ impl AdminPages for Control {
     fn order(&self, action: &str, model: &str) -> Option<Ordered> {
         let config = &self.shared.config;
         let action = Action::from_name(action).filter(|_| config.owns_models)?;
-        // Whoever reaches a port of the machine itself may do more than read.
-        let is_local = |admin: &String| {
-            let address = admin.parse::<std::net::SocketAddr>();
-            admin.starts_with("unix:") || address.is_ok_and(|it| it.ip().is_loopback())
-        };
-        if !config.admin_methods && !self.shared.server.admin.get().is_some_and(is_local) {
+        if !self.takes_orders() {
             return Some(Ordered::Denied);
         }
         let given = self.shared.orders.give(action, model);
         Some(given.map_or(Ordered::Crowded, Ordered::Given))
+    }
+
+    fn has_dashboard(&self) -> bool {
+        true
+    }
+
+    fn document(&self, path: &str) -> Option<Arc<str>> {
+        self.shared.server.document(path)
+    }
+
+    fn trials(&self) -> Option<Trials> {
+        let config = &self.shared.config;
+        self.takes_orders().then(|| Trials {
+            address: self
+                .shared
+                .server
+                .listens
+                .get()
+                .cloned()
+                .unwrap_or_default(),
+            max_bytes: config.limits.max_message_bytes,
+            is_for_all: config.admin_methods,
+        })
     }
 
     fn ready(&self) -> Result<(), String> {

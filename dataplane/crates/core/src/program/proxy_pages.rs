@@ -235,12 +235,16 @@ fn cluster(cluster: &Cluster) -> Value {
             let stats = &endpoint.stats;
             let good = stats.codes.get(Code::Ok);
             let requests = stats.codes.total();
+            let (since, why) = endpoint.address.down().unzip();
+            let since = since.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
             json!({
                 "address": endpoint.address.text,
                 "weight": weight,
                 "effective_weight": f64::from(view.effective_weight) / 256.0,
                 "pick_weight": f64::from(view.pick_weight) / 256.0,
                 "live": endpoint.address.is_live(),
+                "down_since_unix_s": since.map(|time| time.as_secs()),
+                "down_reason": why,
                 "health": view.health.name(),
                 "state": state_text(&view, now),
                 "last_ejection": view.last_ejection.map(|it| ejection(it, now)),

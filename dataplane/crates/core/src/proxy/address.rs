@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderValue;
 use http::uri::Authority;
@@ -39,6 +39,8 @@ struct Connectivity {
     /// Workers that have a usable connection.
     workers: usize,
     last_success: Option<Instant>,
+    /// Since when it is known not to be live.
+    down_since: Option<SystemTime>,
     /// Connects that ended, well or badly.
     attempts: u64,
     /// How often it was lost or came.
@@ -101,6 +103,13 @@ impl Address {
         (state.is_live(), state.changes, reason)
     }
 
+    /// Since when it cannot be reached, and why; none while it can, or was not tried yet.
+    pub fn down(&self) -> Option<(SystemTime, String)> {
+        let state = lock(&self.state);
+        let since = state.down_since.filter(|_| !state.is_live())?;
+        Some((since, state.reason.clone()))
+    }
+
     /// Whether no connect has ended yet: it may turn out live any moment.
     pub fn is_pending(&self) -> bool {
         lock(&self.state).attempts == 0
@@ -136,6 +145,11 @@ impl Address {
             change(state);
             let is_live = state.is_live();
             state.changes += u64::from(is_live != was_live);
+            if is_live {
+                state.down_since = None;
+            } else {
+                state.down_since.get_or_insert_with(SystemTime::now);
+            }
             // One that stays dead is no news, however often it is tried. Not compared with `was_live`: that ends by
             // itself some time after a loss.
             let told = (is_live, state.attempts > 0);

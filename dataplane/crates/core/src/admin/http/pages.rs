@@ -12,11 +12,11 @@ use super::percent::decoded;
 use super::{AdminPages, Ordered, Watching, index, notable};
 use crate::admin::metrics::exposition;
 
-const TEXT: &str = "text/plain; charset=utf-8";
+pub const TEXT: &str = "text/plain; charset=utf-8";
+pub const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json";
-const HTML: &str = "text/html; charset=utf-8";
 
-type Page = Response<Full<Bytes>>;
+pub type Page = Response<Full<Bytes>>;
 
 /// Answer one request; its body is never read.
 pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
@@ -111,7 +111,7 @@ pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Page {
 
 /// The header that an order must have. A web page cannot send it to another site without asking first, which nobody here
 /// answers: so that no page that somebody looks at on this machine gives orders.
-const ORDER_HEADER: &str = "x-dl-inference";
+pub const ORDER_HEADER: &str = "x-dl-inference";
 
 /// Answer `POST /models/NAME/load` and the like; none for what is no such page.
 fn order<B>(request: &Request<B>, rest: &str, pages: &dyn AdminPages) -> Option<Page> {
@@ -160,7 +160,7 @@ fn listed(pages: &dyn AdminPages) -> String {
         .collect()
 }
 
-fn page(status: StatusCode, content_type: &'static str, body: String) -> Page {
+pub fn page(status: StatusCode, content_type: &'static str, body: String) -> Page {
     let mut page = Response::new(Full::from(body));
     *page.status_mut() = status;
     let headers = page.headers_mut();
@@ -170,7 +170,7 @@ fn page(status: StatusCode, content_type: &'static str, body: String) -> Page {
 }
 
 /// Put the body into a page, compressed when the caller wants it so.
-fn compressible(mut page: Page, body: String, request: &HeaderMap) -> Page {
+pub fn compressible(mut page: Page, body: String, request: &HeaderMap) -> Page {
     page.headers_mut()
         .insert(VARY, HeaderValue::from_static("accept-encoding"));
     if accepts_gzip(request)
