@@ -1,5 +1,6 @@
 //! The body of a request over HTTP, whole: within the limits of a message of gRPC, and inflated.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use tokio::time::{Instant, timeout_at};
 
+use super::known::Known;
 use super::reply::Failed;
 use crate::call::inflate::inflate;
 use crate::call::limit::{Held, HeldBytes};
@@ -18,21 +20,24 @@ use crate::error::{Error, ErrorKind};
 use crate::net::stream::Body;
 
 /// What the bodies of requests are held to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Intake {
     held: Arc<HeldBytes>,
     pub(super) max_message_bytes: usize,
     pub(super) timeout: Duration,
+    pub(super) known: Rc<Known>,
 }
 
 // === impl Intake ===
 
 impl Intake {
-    pub fn new(held: Arc<HeldBytes>, limits: &Limits) -> Self {
+    /// `known` is shared by all requests of a worker.
+    pub fn new(held: Arc<HeldBytes>, limits: &Limits, known: Rc<Known>) -> Self {
         Self {
             held,
             max_message_bytes: limits.max_message_bytes,
             timeout: Duration::from_millis(limits.body_timeout_ms),
+            known,
         }
     }
 
@@ -68,7 +73,11 @@ impl Intake {
         if encoding.is_none_or(|it| it == "identity") {
             return Ok((whole, held));
         }
-        let inflated = inflate(encoding, &whole, self.max_message_bytes)?;
+        let inflated = inflate(
+            (&CONTENT_ENCODING, encoding),
+            &whole,
+            self.max_message_bytes,
+        )?;
         held.grow(inflated.len())?;
         Ok((inflated, held))
     }

@@ -91,6 +91,13 @@ impl Reply {
 
 // === impl Failed ===
 
+impl Failed {
+    /// Whether the server has no such method, as it speaks another protocol.
+    pub fn lacks_method(&self) -> bool {
+        self.code == Code::Unimplemented && self.kind != Some(ErrorKind::UnsupportedEncoding)
+    }
+}
+
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         Self {
