@@ -203,6 +203,19 @@ def test_a_request_in_the_form_of_the_models_protocol_asks_for_nothing(
     assert unknown[SELDON].taken() == ["Predict"]
 
 
+def test_a_model_that_says_unimplemented_for_its_own_reason_is_not_taken_for_another_protocols(
+    access: Access, unknown: dict[str, Server]
+) -> None:
+    unknown[OIP].refusal = "this model streams: call ModelStreamInfer"
+    try:
+        status, problem = ask(access, f"/v2/models/{OIP}/infer", infer(1, 2))
+    finally:
+        reason, unknown[OIP].refusal = unknown[OIP].refusal, None
+    assert (status, problem["code"], problem["detail"]) == (501, "UNIMPLEMENTED", reason)
+    assert ask(access, f"/v2/models/{OIP}/infer", infer(1, 2))[0] == 200
+    assert unknown[OIP].taken() == ["ModelInfer", "ModelInfer"]
+
+
 def test_a_swapped_model_is_asked_again_when_a_call_does_not_do(access: Access, unknown: dict[str, Server]) -> None:
     path, server = f"/v1/models/{TENSORFLOW}:predict", unknown[TENSORFLOW]
     assert ask(access, path, {"instances": [[1, 2]]}) == (200, {"predictions": [[2, 4]]})

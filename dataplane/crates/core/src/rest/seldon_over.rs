@@ -40,39 +40,41 @@ pub async fn predict<F: Fn(Head, Body, Answer)>(
     caller: &mut Caller<F>,
     body: &[u8],
 ) -> Result<Reply, Failed> {
-    match of_named(caller, body).await {
-        Err(failed) if failed.kind == Some(ErrorKind::BadRouteKey) => {
-            let only = match caller.metadata.contains_key(X_MODEL) {
-                true => None,
-                false => repository::only(caller).await?,
-            };
-            let Some(only) = only else {
+    let name = name_of(caller, body)?;
+    match of_named(caller, &name, body).await {
+        Err(failed) if name.is_empty() && failed.kind == Some(ErrorKind::BadRouteKey) => {
+            let Some(only) = repository::only(caller).await? else {
                 return Err(failed);
             };
+            let name = only.to_str().unwrap_or_default().to_owned();
             caller.metadata.insert(X_MODEL, only);
-            of_named(caller, body).await
+            of_named(caller, &name, body).await
         }
         answered => answered,
     }
 }
 
+/// The model that a request names; empty where it names none.
+fn name_of<F>(caller: &Caller<F>, body: &[u8]) -> Result<String, Error> {
+    let mut named = [X_MODEL, SELDON].into_iter();
+    let named = named.find_map(|name| caller.metadata.get(name)?.to_str().ok());
+    match named.unwrap_or_default() {
+        // Most messages have no tags: they are not read twice.
+        "" if body.windows(6).any(|it| it == b"\"tags\"") => Ok(Document::read(body)?.model),
+        name => Ok(name.to_owned()),
+    }
+}
+
 async fn of_named<F: Fn(Head, Body, Answer)>(
     caller: &Caller<F>,
+    name: &str,
     body: &[u8],
 ) -> Result<Reply, Failed> {
-    let named = [X_MODEL, SELDON].into_iter();
-    let named = named.filter_map(|name| caller.metadata.get(name)?.to_str().ok());
-    let named = named.into_iter().next().unwrap_or_default().to_owned();
-    let given = |name| Model {
+    let model = Model {
         name,
         version: "",
         label: "",
     };
-    let name = match named.is_empty() {
-        true => model_of(body)?,
-        false => named,
-    };
-    let model = given(&name);
     let key = model.key(caller);
     if !caller.known.lacks(&key, Protocol::Seldon) {
         let asked = caller.known.moment();
@@ -93,15 +95,6 @@ async fn of_named<F: Fn(Head, Body, Answer)>(
     let make = |signature: &Signature| Ok(vec![document.tensor(signature)?]);
     let outputs = model.predict(caller, "", make).await?;
     Ok(document.reply(outputs)?)
-}
-
-/// The model that the message itself names.
-fn model_of(body: &[u8]) -> Result<String, Error> {
-    // Most have no tags: they are not read twice.
-    if body.windows(6).any(|it| it == b"\"tags\"") {
-        return Ok(Document::read(body)?.model);
-    }
-    Ok(String::new())
 }
 
 // === impl Document ===
