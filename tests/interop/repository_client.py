@@ -1,4 +1,4 @@
-"""Runs in .peers/triton or .peers/mlserver: unloads and loads a model of `serve` with their own client; prints JSON."""
+"""Runs in .peers/triton or .peers/mlserver: unloads and loads a model of `serve` by their client; prints JSON."""
 
 from __future__ import annotations
 
@@ -21,6 +21,27 @@ def triton(address: str) -> dict[str, Any]:
             try:
                 call("nobody")
             except client.InferenceServerException as error:
+                return str(error.status())
+            return None
+
+        return told(index, server.unload_model, server.load_model, failure)
+
+
+def triton_http(address: str) -> dict[str, Any]:
+    import tritonclient.http as client
+    from tritonclient.utils import InferenceServerException
+
+    # A load takes as long as the model's process.
+    with client.InferenceServerClient(address, network_timeout=60) as server:
+
+        def index() -> dict[str, list[str]]:
+            found = server.get_model_repository_index()
+            return {each["name"]: [each["version"], each["state"], each["reason"]] for each in found}
+
+        def failure(call: Callable[[str], object]) -> str | None:
+            try:
+                call("nobody")
+            except InferenceServerException as error:
                 return str(error.status())
             return None
 
@@ -69,4 +90,9 @@ def told(
 
 
 if __name__ == "__main__":
-    print(json.dumps({"triton": triton, "mlserver": mlserver}[sys.argv[2]](sys.argv[1])))
+    clients = {
+        "triton": triton,
+        "mlserver": mlserver,
+        "triton over HTTP": triton_http,
+    }
+    print(json.dumps(clients[sys.argv[2]](sys.argv[1])))

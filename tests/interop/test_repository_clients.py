@@ -24,11 +24,11 @@ def address(run_shared: Callable[..., Process], tmp_path_factory: pytest.TempPat
     return Serve(run_shared, models, env={"DL_INFERENCE_ADMIN_METHODS": "true"}).address
 
 
-@pytest.mark.parametrize("peer", ["triton", "mlserver"])
+@pytest.mark.parametrize("client", ["triton", "mlserver", "triton over HTTP"])
 def test_a_client_of_another_server_unloads_and_loads_a_model(
-    peer: str, address: str, peer_python: Callable[[str], Path]
+    client: str, address: str, peer_python: Callable[[str], Path]
 ) -> None:
-    command = [str(peer_python(peer)), str(SCRIPT), address, peer]
+    command = [str(peer_python(client.partition(" ")[0])), str(SCRIPT), address, client]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=START_S)
     assert done.returncode == 0, done.stderr
     ready, neighbour = ["1", "READY", ""], {"two": ["1", "READY", ""]}
@@ -36,5 +36,5 @@ def test_a_client_of_another_server_unloads_and_loads_a_model(
         "before": {"one": ready, **neighbour},
         "unloaded": {"one": ["1", "UNAVAILABLE", "not loaded: somebody unloaded it"], **neighbour},
         "loaded": {"one": ready, **neighbour},
-        "failures": ["StatusCode.NOT_FOUND", "StatusCode.NOT_FOUND"],
+        "failures": ["404" if client.endswith("HTTP") else "StatusCode.NOT_FOUND"] * 2,
     }

@@ -14,9 +14,10 @@ pub const ACCEPTED: (HeaderName, HeaderValue) = (
     HeaderValue::from_static("identity,deflate,gzip"),
 );
 
-/// Inflate a message that is marked as compressed. gRPC's "deflate" is the zlib format.
+/// Inflate a message that is marked as compressed, by the header that says how. gRPC's "deflate", as HTTP's, is the zlib
+/// format.
 pub fn inflate(
-    encoding: Option<&HeaderValue>,
+    (header, encoding): (&HeaderName, Option<&HeaderValue>),
     message: &[u8],
     limit: usize,
 ) -> Result<Bytes, Error> {
@@ -24,16 +25,15 @@ pub fn inflate(
     let inflated = match encoding {
         b"gzip" => read(GzDecoder::new(message), limit),
         b"deflate" => read(ZlibDecoder::new(message), limit),
-        other => return Err(unknown_encoding(other)),
+        other => return Err(unknown_encoding(header, other)),
     };
     let inflated = inflated.map_err(|error| {
         let encoding = String::from_utf8_lossy(encoding);
-        let text = format!("the message is not valid {encoding}: {error}");
+        let text = format!("what came with {header} {encoding:?} is not valid {encoding}: {error}");
         Error::new(ErrorKind::BadRequest, text)
     })?;
     if inflated.len() > limit {
-        let text =
-            format!("the inflated message is over the limit of {limit} bytes (max_message_bytes)");
+        let text = format!("inflated it is over the limit of {limit} bytes (max_message_bytes)");
         return Err(Error::new(ErrorKind::MessageTooLarge, text));
     }
     Ok(inflated.into())
@@ -46,13 +46,14 @@ fn read(decoder: impl Read, limit: usize) -> io::Result<Vec<u8>> {
     Ok(inflated)
 }
 
-/// The error of a compressed message whose `grpc-encoding` is none that is known here.
-pub fn unknown_encoding(encoding: &[u8]) -> Error {
+/// The error of a compressed message whose header names no compression that is known here.
+pub fn unknown_encoding(header: &HeaderName, encoding: &[u8]) -> Error {
     if matches!(encoding, b"" | b"identity") {
-        let text = "the message is marked as compressed, but grpc-encoding names no compression";
+        let text =
+            format!("the message is marked as compressed, but {header} names no compression");
         return Error::new(ErrorKind::MissingEncoding, text);
     }
     let encoding = String::from_utf8_lossy(encoding);
-    let text = format!("grpc-encoding {encoding:?} is not supported here, only gzip and deflate");
+    let text = format!("{header} {encoding:?} is not supported here, only gzip and deflate");
     Error::new(ErrorKind::UnsupportedEncoding, text)
 }

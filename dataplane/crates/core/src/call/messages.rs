@@ -210,7 +210,7 @@ impl Messages {
         let mut message = parts.finish();
         if is_compressed {
             message.bytes = inflate(
-                self.encoding.as_ref(),
+                (&GRPC_ENCODING, self.encoding.as_ref()),
                 &message.bytes,
                 self.max_message_bytes,
             )?;

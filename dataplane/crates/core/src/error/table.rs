@@ -92,7 +92,7 @@ pub const TABLE: [Row; 29] = [
         code: Code::Unimplemented,
         retry: Retry::Never,
         blame: Blame::No,
-        meaning: "a message has an unknown compression; `grpc-accept-encoding` lists the known ones",
+        meaning: "a message, or a body over HTTP, has an unknown compression; over gRPC `grpc-accept-encoding` lists the known ones",
         remedy: "use gzip or deflate, or no compression",
     },
     Row {

@@ -17,7 +17,7 @@ use crate::net::serve::{Serving, bind};
 use crate::net::service::Service;
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
-use crate::rest::{self, Intake, Uris};
+use crate::rest::{self, Intake, Known, Uris};
 use crate::worker::front::Front;
 use crate::worker::hand::Hand;
 use crate::worker::handle::handle;
@@ -46,6 +46,8 @@ struct Running {
 struct Calls {
     front: Rc<Front>,
     uris: Arc<Uris>,
+    /// For requests over HTTP.
+    known: Rc<Known>,
 }
 
 // === impl ModelServer ===
@@ -106,6 +108,7 @@ impl ModelServer {
                 front: Rc::new(Front::new(shared.clone())),
                 // The access service fetches from hosts, which an operator names there.
                 uris: Arc::new(Uris::data_only(shared.config.limits.max_message_bytes)),
+                known: Rc::default(),
             }
         };
         // One worker: what a call costs here is little beside the model.
@@ -297,6 +300,7 @@ impl Service for Calls {
             shared.held.clone(),
             &shared.config.limits,
             self.uris.clone(),
+            self.known.clone(),
         );
         let inner = stream.again();
         let call = move |head, body, answer| {

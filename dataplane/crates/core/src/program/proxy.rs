@@ -24,7 +24,7 @@ use crate::proxy::orders::{Action, Done, Order};
 use crate::proxy::recorder::Which;
 use crate::proxy::state::Shared;
 use crate::proxy::worker::Worker;
-use crate::rest::{self, Intake, Uris};
+use crate::rest::{self, Intake, Known, Uris};
 use crate::stats::history::History;
 
 /// The running access service.
@@ -59,6 +59,8 @@ pub struct Usage {
 struct Calls {
     worker: Rc<Worker>,
     uris: Arc<Uris>,
+    /// For requests over HTTP.
+    known: Rc<Known>,
 }
 
 // === impl Proxy ===
@@ -129,6 +131,7 @@ impl Proxy {
             Calls {
                 worker: Rc::new(worker),
                 uris: uris.clone(),
+                known: Rc::default(),
             }
         };
         let server = self.shared.server.clone();
@@ -353,6 +356,7 @@ impl Service for Calls {
                 shared.held.clone(),
                 &shared.config.limits,
                 self.uris.clone(),
+                self.known.clone(),
             );
             let (worker, inner) = (self.worker.clone(), stream.again());
             let call =
@@ -367,5 +371,6 @@ impl Service for Calls {
 
     fn state_changed(&self) {
         self.worker.state_changed();
+        self.known.state_changed();
     }
 }

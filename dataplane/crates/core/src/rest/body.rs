@@ -1,5 +1,6 @@
 //! The body of a request over HTTP, whole: within the limits of a message of gRPC, and inflated.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use tokio::time::{Instant, timeout_at};
 
+use super::known::Known;
 use super::reply::Failed;
 use super::uris::Uris;
 use crate::call::inflate::inflate;
@@ -19,24 +21,27 @@ use crate::error::{Error, ErrorKind};
 use crate::net::stream::Body;
 
 /// What the bodies of requests are held to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Intake {
     held: Arc<HeldBytes>,
     pub(super) max_message_bytes: usize,
     pub(super) timeout: Duration,
     /// Data that a body names by URI.
     pub(super) uris: Arc<Uris>,
+    pub(super) known: Rc<Known>,
 }
 
 // === impl Intake ===
 
 impl Intake {
-    pub fn new(held: Arc<HeldBytes>, limits: &Limits, uris: Arc<Uris>) -> Self {
+    /// `known` is shared by all requests of a worker.
+    pub fn new(held: Arc<HeldBytes>, limits: &Limits, uris: Arc<Uris>, known: Rc<Known>) -> Self {
         Self {
             held,
             max_message_bytes: limits.max_message_bytes,
             timeout: Duration::from_millis(limits.body_timeout_ms),
             uris,
+            known,
         }
     }
 
@@ -72,7 +77,11 @@ impl Intake {
         if encoding.is_none_or(|it| it == "identity") {
             return Ok((whole, held));
         }
-        let inflated = inflate(encoding, &whole, self.max_message_bytes)?;
+        let inflated = inflate(
+            (&CONTENT_ENCODING, encoding),
+            &whole,
+            self.max_message_bytes,
+        )?;
         held.grow(inflated.len())?;
         Ok((inflated, held))
     }

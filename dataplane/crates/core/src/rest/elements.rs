@@ -58,7 +58,7 @@ pub struct Elements {
 }
 
 /// A tensor with its name.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tensor {
     pub name: String,
     pub datatype: Datatype,

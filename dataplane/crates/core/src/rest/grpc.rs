@@ -1,14 +1,17 @@
 //! One call of gRPC that this process makes to itself.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderMap, Method, Uri};
+use std::rc::Rc;
 
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Method, Uri};
+
+use super::known::Known;
 use super::reply::Failed;
 use crate::call::inflate::inflate;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing;
-use crate::grpc::metadata::{ACCESS_ERROR, GRPC_ENCODING};
+use crate::grpc::metadata::{ACCESS_ERROR, GRPC_ENCODING, X_MODEL, X_MODEL_VERSION};
 use crate::grpc::status::{GRPC_MESSAGE, decode_message, parse_grpc_status};
 use crate::net::pipe::{Gone, Reading, pipe};
 use crate::net::stream::{Answer, Body, Head};
@@ -17,6 +20,8 @@ use crate::net::stream::{Answer, Body, Head};
 pub struct Caller<F> {
     pub metadata: HeaderMap,
     pub max_message_bytes: usize,
+    /// What was learnt of models before.
+    pub known: Rc<Known>,
     /// Starts a call, which ends when nobody reads its answer any more.
     pub start: F,
 }
@@ -26,6 +31,36 @@ pub struct Caller<F> {
 impl<F: Fn(Head, Body, Answer)> Caller<F> {
     /// Call a method, and return the message of its answer.
     pub async fn call(&self, path: &'static str, message: Vec<u8>) -> Result<Bytes, Failed> {
+        self.call_with(self.metadata.clone(), path, message).await
+    }
+
+    /// Call a method whose message has no place for the name and the version of a model.
+    pub async fn call_for(
+        &self,
+        (model, version): (&str, &str),
+        path: &'static str,
+        message: Vec<u8>,
+    ) -> Result<Bytes, Failed> {
+        let mut metadata = self.metadata.clone();
+        for (name, value) in [(X_MODEL, model), (X_MODEL_VERSION, version)] {
+            if value.is_empty() || metadata.contains_key(&name) {
+                continue;
+            }
+            let value = HeaderValue::from_str(value).map_err(|_| {
+                let text = format!("{value:?} can be no {name}: it is ASCII text there");
+                Error::new(ErrorKind::BadRouteKey, text)
+            })?;
+            metadata.insert(name, value);
+        }
+        self.call_with(metadata, path, message).await
+    }
+
+    async fn call_with(
+        &self,
+        headers: HeaderMap,
+        path: &'static str,
+        message: Vec<u8>,
+    ) -> Result<Bytes, Failed> {
         let length = u32::try_from(message.len()).map_err(|_| {
             let text = format!(
                 "the message of {} bytes is too long for gRPC",
@@ -40,7 +75,7 @@ impl<F: Fn(Head, Body, Answer)> Caller<F> {
         let head = Head {
             verb: Method::POST,
             uri: Uri::from_static(path),
-            headers: self.metadata.clone(),
+            headers,
         };
         let (writing, reading) = pipe();
         (self.start)(head, Body::ready(framed.freeze()), Answer::piped(writing));
@@ -105,7 +140,11 @@ fn unframed(
         return Err(broken());
     }
     if is_compressed {
-        return inflate(headers.get(&GRPC_ENCODING), &framed, max_message_bytes);
+        return inflate(
+            (&GRPC_ENCODING, headers.get(&GRPC_ENCODING)),
+            &framed,
+            max_message_bytes,
+        );
     }
     Ok(framed)
 }

@@ -3,13 +3,22 @@
 
 mod body;
 mod elements;
+mod form;
 mod grpc;
 mod json;
+mod known;
 mod metadata;
 mod model;
 mod oip;
+mod oip_over;
+mod oip_told;
 mod reply;
+mod repository;
 mod seldon;
+mod seldon_outputs;
+mod seldon_over;
+mod seldon_wire;
+mod signature;
 mod target;
 mod tfs;
 mod tfs_wire;
@@ -32,8 +41,10 @@ use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Broken, Head};
 pub use body::Intake;
 use grpc::Caller;
+pub use known::Known;
 use model::Model;
 use reply::{Failed, Reply};
+use signature::{Protocol, Signature};
 use target::{Refusal, Target, Tfs};
 pub use uris::Uris;
 
@@ -44,7 +55,8 @@ const PIECE: usize = 64 * 1024;
 const PATHS: &str = "/v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION][/ready], \
                      /v1/models/NAME[/versions/VERSION|/labels/LABEL][/metadata], and POST to \
                      /v2/models/NAME[/versions/VERSION]/infer, \
-                     /v1/models/NAME[/versions/VERSION|/labels/LABEL]:predict, /api/v1.0/predictions";
+                     /v1/models/NAME[/versions/VERSION|/labels/LABEL]:predict, /api/v1.0/predictions, \
+                     /v2/repository/index, /v2/repository/models/NAME/load, /v2/repository/models/NAME/unload";
 
 /// Whether a request is a call of gRPC, or means to be one.
 pub fn is_grpc(head: &Head) -> bool {
@@ -124,6 +136,7 @@ async fn reply(
     let mut caller = Caller {
         metadata: metadata::of_call(&head.headers, request_id),
         max_message_bytes: intake.max_message_bytes,
+        known: intake.known.clone(),
         start,
     };
     let (whole, _held) = intake.read(&head.headers, body).await?;
@@ -134,11 +147,9 @@ async fn reply(
             version,
         } => {
             let header_length = metadata::header_length(&head.headers)?;
-            let (message, wish) = call.request(model, version, &whole, header_length)?;
-            drop(whole);
-            let answered = caller.call(call.path(), message).await?;
-            Ok(call.reply(answered, &wish)?)
+            oip_over::call(&caller, call, (model, version), whole, header_length).await
         }
+        Target::Repository { call, model } => repository::call(&caller, call, model, &whole).await,
         Target::Seldon { model } => {
             if !model.is_empty() {
                 let name = HeaderValue::from_str(&model).map_err(|_| {
@@ -147,8 +158,8 @@ async fn reply(
                 })?;
                 caller.metadata.insert(X_MODEL, name);
             }
-            let message = seldon::request(&whole)?;
-            Ok(seldon::reply(caller.call(seldon::PREDICT, message).await?)?)
+            let body = form::json_of(&head.headers, &whole)?;
+            seldon_over::predict(&mut caller, &body).await
         }
         Target::Tfs {
             call,
@@ -186,9 +197,11 @@ async fn predict<F: Fn(Head, Body, Answer)>(
     body: &[u8],
 ) -> Result<Reply, Failed> {
     let document = tfs::Document::read(body)?;
-    let signature = model.signature(caller, &document.signature).await?;
-    let inputs = document.tensors(&signature.inputs)?;
-    let outputs = model.infer(caller, &signature, inputs).await?;
+    let make = |signature: &Signature| match signature.protocol {
+        Protocol::Seldon => document.tensor(),
+        Protocol::TensorFlow | Protocol::OpenInference => document.tensors(&signature.inputs),
+    };
+    let outputs = model.predict(caller, &document.signature, make).await?;
     Ok(tfs::reply(&outputs, document.format())?)
 }
 

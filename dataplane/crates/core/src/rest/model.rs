@@ -1,12 +1,17 @@
 //! A model as the forms of HTTP see it: named inputs and outputs, whatever protocol its server speaks.
 
+use std::rc::Rc;
+
 use super::elements::Tensor;
 use super::grpc::Caller;
+use super::json::bad;
+use super::known::Moment;
 use super::reply::Failed;
-use super::tfs::Named;
-use super::{oip, tfs_wire};
+use super::signature::{Protocol, Signature};
+use super::{oip, seldon_outputs, seldon_wire, tfs_wire};
 use crate::code::Code;
 use crate::error::Error;
+use crate::grpc::metadata::{X_MODEL, X_MODEL_VERSION};
 use crate::local::messages::tensorflow::serving::ModelSpec;
 use crate::net::stream::{Answer, Body, Head};
 
@@ -19,28 +24,30 @@ pub struct Model<'a> {
     pub label: &'a str,
 }
 
-/// How a model is called.
-#[derive(Debug)]
-pub struct Signature {
-    pub inputs: Vec<Named>,
-    protocol: Protocol,
-}
-
-#[derive(Debug)]
-enum Protocol {
-    /// With the name of the signature, empty for the default one.
-    TensorFlow(String),
-    OpenInference,
-}
-
 // === impl Model ===
 
 impl Model<'_> {
-    fn spec(&self) -> Result<ModelSpec, Error> {
+    pub fn spec(&self) -> Result<ModelSpec, Error> {
         tfs_wire::spec(self.name, self.version, self.label)
     }
 
-    /// Ask the model's server what the model takes. `name` is that of TF Serving's signature, empty for the default one.
+    /// What of a request decides whose signature it meets.
+    pub fn key<F>(&self, caller: &Caller<F>) -> Vec<u8> {
+        let given = [X_MODEL, X_MODEL_VERSION].map(|name| {
+            let value = caller.metadata.get(name);
+            value.map_or(&b""[..], |value| value.as_bytes())
+        });
+        let [name, version, label] = [self.name, self.version, self.label].map(str::as_bytes);
+        let mut key = Vec::new();
+        for part in [name, version, label, given[0], given[1]] {
+            key.extend_from_slice(&part.len().to_le_bytes());
+            key.extend_from_slice(part);
+        }
+        key
+    }
+
+    /// What the model takes, as it was told lately or is told now. `name` is that of TF Serving's signature, empty for
+    /// the default one.
     ///
     /// # Errors
     /// `bad_request`: there is no such signature; and those of the call.
@@ -48,46 +55,186 @@ impl Model<'_> {
         &self,
         caller: &Caller<F>,
         name: &str,
-    ) -> Result<Signature, Failed> {
-        let asked = tfs_wire::metadata_request(self.spec()?);
-        match caller.call(tfs_wire::METADATA, asked).await {
-            Ok(metadata) => Ok(Signature {
-                inputs: tfs_wire::inputs(metadata, name)?,
-                protocol: Protocol::TensorFlow(name.to_owned()),
-            }),
-            Err(failed) if failed.code == Code::Unimplemented => {
-                let message = oip::metadata_request(self.name, self.version);
-                let path = oip::Call::ModelMetadata.path();
-                Ok(Signature {
-                    inputs: oip::inputs(caller.call(path, message).await?)?,
-                    protocol: Protocol::OpenInference,
-                })
-            }
-            Err(failed) => Err(failed),
+    ) -> Result<Rc<Signature>, Failed> {
+        let key = self.key(caller);
+        match caller.known.signature(&key, name) {
+            Some(signature) => Ok(signature),
+            None => self.ask(caller, &key, name).await,
         }
+    }
+
+    /// Call the model with tensors that are made for its signature; its outputs. Where a signature that was told
+    /// before may be to blame for a failure, the server is asked again.
+    ///
+    /// # Errors
+    /// Those of `make`, of [`signature`](Self::signature) and of [`infer`](Self::infer).
+    pub async fn predict<F: Fn(Head, Body, Answer)>(
+        &self,
+        caller: &Caller<F>,
+        name: &str,
+        make: impl Fn(&Signature) -> Result<Vec<Tensor>, Error>,
+    ) -> Result<Vec<Tensor>, Failed> {
+        let key = self.key(caller);
+        let was_told = caller.known.signature(&key, name).is_some();
+        let told = self.signature(caller, name).await?;
+        let answered = self.infer_made(caller, &told, &make).await;
+        let failed = match answered {
+            Err(failed) if was_told && may_be_outdated(failed.code) => failed,
+            answered => return answered,
+        };
+        caller.known.forget(&key);
+        let signature = self.ask(caller, &key, name).await?;
+        if signature == told {
+            return Err(failed);
+        }
+        self.infer_made(caller, &signature, &make).await
+    }
+
+    async fn infer_made<F: Fn(Head, Body, Answer)>(
+        &self,
+        caller: &Caller<F>,
+        signature: &Signature,
+        make: &impl Fn(&Signature) -> Result<Vec<Tensor>, Error>,
+    ) -> Result<Vec<Tensor>, Failed> {
+        let inputs = make(signature)?;
+        self.infer(caller, signature, inputs).await
+    }
+
+    async fn ask<F: Fn(Head, Body, Answer)>(
+        &self,
+        caller: &Caller<F>,
+        key: &[u8],
+        name: &str,
+    ) -> Result<Rc<Signature>, Failed> {
+        let asked = caller.known.moment();
+        let signature = Rc::new(self.told(caller, key, name, asked).await?);
+        caller.known.note_signature(key, name, &signature, asked);
+        Ok(signature)
+    }
+
+    /// Ask in each protocol that the server is not known to lack.
+    async fn told<F: Fn(Head, Body, Answer)>(
+        &self,
+        caller: &Caller<F>,
+        key: &[u8],
+        name: &str,
+        asked: Moment,
+    ) -> Result<Signature, Failed> {
+        let has = |protocol| !caller.known.lacks(key, protocol);
+        // Where another protocol is spoken, a version need not be a number.
+        let spec = self.spec();
+        if let Ok(spec) = &spec
+            && has(Protocol::TensorFlow)
+        {
+            let message = tfs_wire::metadata_request(spec.clone());
+            match caller.call(tfs_wire::METADATA, message).await {
+                Ok(metadata) => {
+                    return Ok(Signature {
+                        inputs: tfs_wire::inputs(metadata, name)?,
+                        protocol: Protocol::TensorFlow,
+                        name: name.to_owned(),
+                    });
+                }
+                Err(failed) if failed.lacks_method() => {
+                    caller.known.note_lack(key, Protocol::TensorFlow, asked);
+                }
+                Err(failed) => return Err(failed),
+            }
+        }
+        if !name.is_empty() {
+            return Err(bad(format!(
+                "signature_name is {name:?}, but model {:?} has no signatures, as only TF Serving's have: leave it out",
+                self.name
+            ))
+            .into());
+        }
+        if has(Protocol::OpenInference) {
+            let message = oip::metadata_request(self.name, self.version_or_label());
+            match caller.call(oip::Call::ModelMetadata.path(), message).await {
+                Ok(metadata) => {
+                    return Ok(Signature {
+                        inputs: oip::inputs(metadata)?,
+                        protocol: Protocol::OpenInference,
+                        name: String::new(),
+                    });
+                }
+                Err(failed) if failed.lacks_method() => {
+                    caller.known.note_lack(key, Protocol::OpenInference, asked);
+                }
+                Err(failed) => return Err(failed),
+            }
+        }
+        spec?;
+        Ok(Signature {
+            inputs: Vec::new(),
+            protocol: Protocol::Seldon,
+            name: String::new(),
+        })
     }
 
     /// Call the model; its outputs.
     ///
     /// # Errors
-    /// `bad_upstream_response`, and those of the call.
+    /// `bad_request`: the tensors do not do for Seldon's protocol; `bad_upstream_response`, and those of the call.
     pub async fn infer<F: Fn(Head, Body, Answer)>(
         &self,
         caller: &Caller<F>,
         signature: &Signature,
         inputs: Vec<Tensor>,
     ) -> Result<Vec<Tensor>, Failed> {
-        match &signature.protocol {
-            Protocol::TensorFlow(name) => {
-                let message = tfs_wire::predict_request(self.spec()?, name.clone(), inputs);
+        match signature.protocol {
+            Protocol::TensorFlow => {
+                let message =
+                    tfs_wire::predict_request(self.spec()?, signature.name.clone(), inputs);
                 let answered = caller.call(tfs_wire::PREDICT, message).await?;
                 Ok(tfs_wire::outputs(answered)?)
             }
             Protocol::OpenInference => {
-                let message = oip::infer_request(self.name, self.version, inputs);
+                let message = oip::infer_request(self.name, self.version_or_label(), inputs);
                 let answered = caller.call(oip::Call::Infer.path(), message).await?;
                 Ok(oip::outputs(answered)?)
             }
+            Protocol::Seldon => {
+                let message = seldon_wire::request(self.name, inputs)?;
+                let answered = caller
+                    .call_for(self.in_metadata(), seldon_wire::PREDICT, message)
+                    .await;
+                seldon_outputs::outputs(answered.map_err(|failed| self.speaks_nothing(failed))?)
+            }
         }
     }
+
+    /// Its name and its version, for messages without a place for them.
+    pub fn in_metadata(&self) -> (&str, &str) {
+        (self.name, self.version_or_label())
+    }
+
+    /// Labels stand where versions do, but in TF Serving's messages.
+    fn version_or_label(&self) -> &str {
+        match self.version {
+            "" => self.label,
+            version => version,
+        }
+    }
+
+    /// Seldon's protocol is tried last.
+    fn speaks_nothing(&self, failed: Failed) -> Failed {
+        if !failed.lacks_method() {
+            return failed;
+        }
+        let text = format!(
+            "the server of model {:?} has none of the methods ModelInfer, Predict of TF Serving's and Predict of \
+             Seldon's: name an endpoint that serves one of these protocols ({})",
+            self.name, failed.text
+        );
+        Failed { text, ..failed }
+    }
+}
+
+/// Whether a call may have failed because the model has another signature by now, or its server another protocol.
+fn may_be_outdated(code: Code) -> bool {
+    matches!(
+        code,
+        Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition | Code::Unimplemented
+    )
 }

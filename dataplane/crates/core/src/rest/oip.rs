@@ -83,7 +83,10 @@ impl Call {
                 version,
             }
             .encode_to_vec(),
-            Self::Infer => return infer(model, version, body, header_length),
+            Self::Infer => {
+                let (request, wish) = read(model, version, body, header_length)?;
+                return Ok((request.encode_to_vec(), wish));
+            }
         };
         Ok((message, Wish::default()))
     }
@@ -117,7 +120,7 @@ fn parse<T: Message + Default>(message: Bytes) -> Result<T, Error> {
 }
 
 /// What is not so is told by the status, too: probes read nothing else.
-fn state(name: &str, is_so: bool) -> Reply {
+pub fn state(name: &str, is_so: bool) -> Reply {
     let mut reply = Reply::json(&serde_json::json!({ name: is_so }));
     if !is_so {
         reply.status = http::StatusCode::BAD_REQUEST;
@@ -158,12 +161,16 @@ enum Data<'a> {
     Elements(Elements),
 }
 
-fn infer(
+/// The message of a request to infer, and what it wants of its answer. Each input has its raw contents.
+///
+/// # Errors
+/// `bad_request`.
+pub fn read(
     model_name: String,
     model_version: String,
     body: &Bytes,
     header_length: Option<usize>,
-) -> Result<(Vec<u8>, Wish), Error> {
+) -> Result<(ModelInferRequest, Wish), Error> {
     let length = header_length.unwrap_or(body.len());
     if length > body.len() {
         return Err(bad(format!(
@@ -177,16 +184,19 @@ fn infer(
         ..ModelInferRequest::default()
     };
     let mut wish = Wish::default();
-    let mut inputs = Vec::new();
+    let (mut inputs, mut has_inputs) = (Vec::new(), false);
     let mut reader = Reader::new(&body[..length]);
     reader.object(|reader, key| {
         match key {
             "id" => request.id = reader.string()?.into_owned(),
             "parameters" => request.parameters = parameters(reader)?,
-            "inputs" => reader.array(|reader| {
-                inputs.push(input(reader)?);
-                Ok(())
-            })?,
+            "inputs" => {
+                has_inputs = true;
+                reader.array(|reader| {
+                    inputs.push(input(reader)?);
+                    Ok(())
+                })?;
+            }
             "outputs" => reader.array(|reader| {
                 request.outputs.push(output(reader)?);
                 Ok(())
@@ -196,6 +206,9 @@ fn infer(
         Ok(())
     })?;
     reader.end()?;
+    if !has_inputs {
+        return Err(bad("a request has inputs".to_owned()));
+    }
     if let Some(choice) = request.parameters.remove(ALL_BINARY) {
         wish.is_binary = is_true(ALL_BINARY, &choice)?;
     }
@@ -220,7 +233,7 @@ fn infer(
             binary.len()
         )));
     }
-    Ok((request.encode_to_vec(), wish))
+    Ok((request, wish))
 }
 
 fn input<'a>(reader: &mut Reader<'a>) -> Result<Input<'a>, Error> {
@@ -394,7 +407,11 @@ fn check_contents(answer: &ModelInferResponse) -> Result<(), Error> {
     Err(Error::new(ErrorKind::BadUpstreamResponse, text))
 }
 
-fn inferred(answer: ModelInferResponse, wish: &Wish) -> Result<Reply, Error> {
+/// The answer that a message says.
+///
+/// # Errors
+/// `bad_upstream_response`; `bad_request` where JSON cannot say it.
+pub fn inferred(answer: ModelInferResponse, wish: &Wish) -> Result<Reply, Error> {
     check_contents(&answer)?;
     let raw = &answer.raw_output_contents;
     let length: usize = raw.iter().map(Bytes::len).sum();

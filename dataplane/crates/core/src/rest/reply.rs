@@ -13,6 +13,18 @@ const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream")
 /// Length of the JSON in front of binary data.
 pub const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
+/// How the libraries of gRPC say that a server has no such method: Python, Java; Go; generated Python; Node; .NET. The
+/// one of C++, with TF Serving and Triton, says nothing.
+const NO_METHOD: [&str; 7] = [
+    "method not found",
+    "unknown service",
+    "unknown method",
+    "method not implemented",
+    "does not implement the method",
+    "method is unimplemented",
+    "service is unimplemented",
+];
+
 /// A whole answer.
 #[derive(Debug)]
 pub struct Reply {
@@ -91,6 +103,23 @@ impl Reply {
 
 // === impl Failed ===
 
+impl Failed {
+    /// Whether the server has no such method, as it speaks another protocol. A model may answer the same code for
+    /// reasons of its own: that is its answer.
+    pub fn lacks_method(&self) -> bool {
+        if self.code != Code::Unimplemented {
+            return false;
+        }
+        match self.kind {
+            Some(kind) => kind == ErrorKind::UnknownMethod,
+            None => {
+                let text = self.text.to_ascii_lowercase();
+                text.is_empty() || NO_METHOD.iter().any(|phrase| text.contains(phrase))
+            }
+        }
+    }
+}
+
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
         Self {
@@ -125,4 +154,31 @@ fn status_of(failed: &Failed) -> StatusCode {
         Code::Unknown | Code::Internal | Code::DataLoss => 500,
     };
     StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_that_is_not_there_is_told_from_a_model_that_does_not_do_something() {
+        let lacks = |code, kind, text: &str| {
+            let text = text.to_owned();
+            Failed { code, kind, text }.lacks_method()
+        };
+        let code = Code::Unimplemented;
+        for text in [
+            "",
+            "Method not found!",
+            "unknown service tensorflow.serving.PredictionService",
+            "Method not implemented!",
+        ] {
+            assert!(lacks(code, None, text), "{text}");
+            assert!(!lacks(Code::NotFound, None, text));
+        }
+        assert!(lacks(code, Some(ErrorKind::UnknownMethod), "x"));
+        assert!(!lacks(code, Some(ErrorKind::UnsupportedEncoding), ""));
+        let decoupled = "ModelInfer RPC doesn't support models with decoupled transaction policy";
+        assert!(!lacks(code, None, decoupled));
+    }
 }

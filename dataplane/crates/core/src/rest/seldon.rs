@@ -7,7 +7,7 @@ use prost::Message;
 use prost_types::value::Kind as Of;
 use prost_types::{ListValue, Struct, Value};
 
-use super::elements::{Datatype, Elements, NotFinite, Strings, Writer, string};
+use super::elements::{Datatype, NotFinite, Strings, Writer, string};
 use super::json::{Kind, Reader, bad};
 use super::reply::Reply;
 use crate::error::{Error, ErrorKind};
@@ -15,9 +15,6 @@ use crate::local::messages::seldon::protos::{
     DefaultData, Meta, SeldonMessage, Status, Tensor, default_data, metric::MetricType,
     seldon_message::DataOneof, status::StatusFlag,
 };
-
-/// The method that predictions are.
-pub const PREDICT: &str = "/seldon.protos.Seldon/Predict";
 
 /// The message that a document says.
 ///
@@ -50,6 +47,11 @@ pub fn request(body: &[u8]) -> Result<Vec<u8>, Error> {
         Ok(())
     })?;
     reader.end()?;
+    if message.data_oneof.is_none() {
+        return Err(bad(
+            "a message has one of data, binData, strData and jsonData, here is none".to_owned(),
+        ));
+    }
     Ok(message.encode_to_vec())
 }
 
@@ -89,10 +91,8 @@ fn tensor(reader: &mut Reader<'_>) -> Result<Tensor, Error> {
             Ok(())
         }),
         "values" => {
-            let elements = Elements::read(reader, Datatype::Fp64)?;
-            let (numbers, _) = elements.raw.as_chunks::<8>();
-            tensor.values = numbers.iter().map(|it| f64::from_le_bytes(*it)).collect();
-            Ok(())
+            tensor.values = Vec::new();
+            doubles(reader, &mut tensor.values)
         }
         _ => Err(unknown(key, "shape, values")),
     })?;
@@ -107,6 +107,40 @@ fn tensor(reader: &mut Reader<'_>) -> Result<Tensor, Error> {
         )));
     }
     Ok(tensor)
+}
+
+/// Numbers, also within arrays: the shape says how they lie.
+fn doubles(reader: &mut Reader<'_>, values: &mut Vec<f64>) -> Result<(), Error> {
+    match reader.kind()? {
+        Kind::Array => return reader.array(|reader| doubles(reader, values)),
+        // As protobuf's JSON has them, and this service answers.
+        Kind::String => {
+            let text = reader.string()?;
+            if !matches!(&*text, "NaN" | "Infinity" | "-Infinity") {
+                return Err(bad(format!("{text:.40?} is no number of a tensor")));
+            }
+            values.push(text.parse().unwrap_or(f64::NAN));
+        }
+        _ => values.push(double(reader.number()?)?),
+    }
+    Ok(())
+}
+
+/// A double. A whole number that is none, as is 2^53 + 1, would become another one without a word.
+fn double(text: &str) -> Result<f64, Error> {
+    let value: f64 = text
+        .parse()
+        .map_err(|_| bad(format!("{text:.40} is no number")))?;
+    let is_overflow = value.is_infinite() && !text.ends_with("Infinity");
+    let is_whole = text.bytes().all(|it| it.is_ascii_digit() || it == b'-');
+    #[allow(clippy::cast_possible_truncation)]
+    let is_other = is_whole && text.parse().ok() != Some(value as i128);
+    if is_overflow || is_other {
+        return Err(bad(format!(
+            "{text:.40} is no double, and Seldon's protocol has no other numbers: send it as text"
+        )));
+    }
+    Ok(value)
 }
 
 fn meta(reader: &mut Reader<'_>) -> Result<Meta, Error> {
@@ -157,7 +191,7 @@ fn value(reader: &mut Reader<'_>) -> Result<Value, Error> {
         Kind::Bool => Of::BoolValue(reader.bool()?),
         Kind::Number => {
             let text = reader.number()?;
-            let number = text.parse().ok().filter(|it: &f64| it.is_finite());
+            let number = Some(double(text)?).filter(|it| it.is_finite());
             // Neither protobuf's JSON nor its Value has NaN.
             Of::NumberValue(number.ok_or_else(|| bad(format!("{text} is no number here")))?)
         }
@@ -262,12 +296,11 @@ impl Fields {
 
 fn write_data(json: &mut Vec<u8>, data: &DefaultData) -> Result<(), Error> {
     let mut fields = Fields::default();
-    if !data.names.is_empty() {
-        fields.add("names", |json| {
-            json.extend_from_slice(serde_json::json!(data.names).to_string().as_bytes());
-            Ok(())
-        })?;
-    }
+    // Also where there are none, as the wrapper does.
+    fields.add("names", |json| {
+        json.extend_from_slice(serde_json::json!(data.names).to_string().as_bytes());
+        Ok(())
+    })?;
     match &data.data_oneof {
         Some(default_data::DataOneof::Tensor(tensor)) => fields.add("tensor", |json| {
             json.extend_from_slice(b"{\"shape\":");

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::Method;
 
-use super::oip;
+use super::{oip, repository};
 use crate::error::{Error, ErrorKind};
 
 /// A call that a request stands for; a model, version or label that it does not name is empty.
@@ -23,6 +23,10 @@ pub enum Target {
     },
     /// A prediction of Seldon's.
     Seldon { model: String },
+    Repository {
+        call: repository::Call,
+        model: String,
+    },
 }
 
 /// Which call of TF Serving's.
@@ -56,20 +60,15 @@ pub fn find(verb: &Method, path: &str) -> Result<Target, Refusal> {
     }
     let parts: Vec<&str> = parts.iter().map(|it| &**it).collect();
     let target = match parts[..] {
+        ["v2", "repository", ref parts @ ..] => in_repository(parts),
         ["v2", ref parts @ ..] => in_oip(parts),
         ["v1", "models", ref parts @ ..] => in_tfs(parts),
         ["api", "v0.1" | "v1.0", "predictions"] | ["predict"] => Some(Target::Seldon {
             model: String::new(),
         }),
-        // As Seldon's ingress has it.
-        [
-            "seldon",
-            _namespace,
-            model,
-            "api",
-            "v0.1" | "v1.0",
-            "predictions",
-        ] => Some(Target::Seldon {
+        // As Seldon's ingress has it, and its client without a namespace.
+        ["seldon", _, model, "api", "v0.1" | "v1.0", "predictions"]
+        | ["seldon", model, "api", "v0.1" | "v1.0", "predictions"] => Some(Target::Seldon {
             model: model.to_owned(),
         }),
         _ => None,
@@ -111,6 +110,19 @@ fn in_oip(parts: &[&str]) -> Option<Target> {
     })
 }
 
+fn in_repository(parts: &[&str]) -> Option<Target> {
+    let (call, model) = match parts {
+        ["index"] => (repository::Call::Index, ""),
+        ["models", model, "load"] => (repository::Call::Load, *model),
+        ["models", model, "unload"] => (repository::Call::Unload, *model),
+        _ => return None,
+    };
+    Some(Target::Repository {
+        call,
+        model: model.to_owned(),
+    })
+}
+
 /// The verb behind the colon is that of the last part: a model's name may have a colon itself.
 fn in_tfs(parts: &[&str]) -> Option<Target> {
     let (parts, call) = match parts {
@@ -149,7 +161,8 @@ impl Target {
             | Self::Tfs {
                 call: Tfs::Predict, ..
             }
-            | Self::Seldon { .. } => "POST",
+            | Self::Seldon { .. }
+            | Self::Repository { .. } => "POST",
             Self::Oip { .. } | Self::Tfs { .. } => "GET",
         }
     }
@@ -160,8 +173,15 @@ fn decoded(part: &str) -> Result<Cow<'_, str>, Error> {
     if !part.contains('%') {
         return Ok(part.into());
     }
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
+    let bytes = unescaped(part.as_bytes()).ok_or_else(|| unreadable(part))?;
+    let text = String::from_utf8(bytes).map_err(|_| unreadable(part))?;
+    Ok(text.into())
+}
+
+/// Bytes without `%` escapes; none where one is wrong.
+pub fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
     while let [first, tail @ ..] = rest {
         rest = tail;
         if *first != b'%' {
@@ -169,13 +189,11 @@ fn decoded(part: &str) -> Result<Cow<'_, str>, Error> {
             continue;
         }
         let digits = tail.get(..2).and_then(|it| std::str::from_utf8(it).ok());
-        let digits = digits.filter(|it| it.bytes().all(|digit| digit.is_ascii_hexdigit()));
-        let byte = digits.and_then(|it| u8::from_str_radix(it, 16).ok());
-        bytes.push(byte.ok_or_else(|| unreadable(part))?);
+        let digits = digits.filter(|it| it.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
         rest = &tail[2..];
     }
-    let text = String::from_utf8(bytes).map_err(|_| unreadable(part))?;
-    Ok(text.into())
+    Some(bytes)
 }
 
 fn unreadable(part: &str) -> Error {
@@ -201,6 +219,7 @@ mod tests {
                 label,
             }) => format!("{call:?} {model} {version}{label}"),
             Ok(Target::Seldon { model }) => format!("Seldon {model}"),
+            Ok(Target::Repository { call, model }) => format!("{call:?} {model}"),
             Err(Refusal::Unknown) => "unknown".to_owned(),
             Err(Refusal::Verb(verb)) => verb.to_owned(),
             Err(Refusal::Bad(error)) => error.message.into_owned(),
@@ -242,7 +261,14 @@ mod tests {
             ("GET", "/v1/models", "unknown"),
             ("POST", "/api/v1.0/predictions", "Seldon "),
             ("POST", "/seldon/team/m/api/v1.0/predictions", "Seldon m"),
+            ("POST", "/seldon//m/api/v0.1/predictions", "Seldon m"),
+            ("POST", "/seldon/m/api/v1.0/predictions", "Seldon m"),
             ("GET", "/predict", "POST"),
+            ("POST", "/v2/repository/index", "Index "),
+            ("POST", "/v2/repository/models/m/load", "Load m"),
+            ("POST", "/v2/repository/models/m/unload", "Unload m"),
+            ("GET", "/v2/repository/index", "POST"),
+            ("POST", "/v2/repository/models/m", "unknown"),
             ("GET", "/", "unknown"),
             ("GET", "/v2/models", "unknown"),
             ("GET", "/v2/models/m/versions/1/2", "unknown"),

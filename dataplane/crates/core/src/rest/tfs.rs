@@ -81,6 +81,13 @@ impl<'a> Document<'a> {
         let mut value = |reader: &mut Reader<'_>| -> Result<(), Error> {
             if !is_named(reader, inputs)? {
                 let [(_, datatype)] = inputs else {
+                    if inputs.is_empty() {
+                        return Err(bad(
+                            "the model's server does not say what inputs it has: call POST /v2/models/NAME/infer, \
+                             which names them"
+                                .to_owned(),
+                        ));
+                    }
                     let names = names(inputs);
                     return Err(reader.error(&format!("an object of the inputs {names}")));
                 };
@@ -133,6 +140,67 @@ impl<'a> Document<'a> {
         }
         Ok(tensors)
     }
+}
+
+// === impl Document, for a model without a signature ===
+
+impl Document<'_> {
+    /// Read the only tensor, which may be named as it likes, and is of text, of true and false, or of doubles.
+    ///
+    /// # Errors
+    /// `bad_request`.
+    pub fn tensor(&self) -> Result<Vec<Tensor>, Error> {
+        let mut names = Vec::new();
+        let mut datatype = None;
+        let mut reader = Reader::new(self.tensors);
+        if self.format == Format::Rows {
+            let mut is_first = true;
+            reader.array(|reader| match std::mem::take(&mut is_first) {
+                true => look(reader, &mut names, &mut datatype),
+                false => reader.skip(),
+            })?;
+        } else {
+            look(&mut reader, &mut names, &mut datatype)?;
+        }
+        if names.len() > 1 {
+            return Err(bad(format!(
+                "the model speaks Seldon's protocol, which takes one tensor; the request has {}: send one of them",
+                names.join(", ")
+            )));
+        }
+        let name = names.pop().unwrap_or_default();
+        self.tensors(&[(name, datatype.unwrap_or(Datatype::Fp64))])
+    }
+}
+
+/// Find the names of inputs, and what their first element is.
+fn look(
+    reader: &mut Reader<'_>,
+    names: &mut Vec<String>,
+    datatype: &mut Option<Datatype>,
+) -> Result<(), Error> {
+    match reader.kind()? {
+        Kind::Object if reader.begins_with_key("b64") => {
+            datatype.get_or_insert(Datatype::Bytes);
+        }
+        Kind::Object => {
+            return reader.object(|reader, key| {
+                names.push(key.to_owned());
+                look(reader, names, datatype)
+            });
+        }
+        Kind::Array => return reader.array(|reader| look(reader, names, datatype)),
+        Kind::String => {
+            datatype.get_or_insert(Datatype::Bytes);
+        }
+        Kind::Bool => {
+            datatype.get_or_insert(Datatype::Bool);
+        }
+        Kind::Number | Kind::Null => {
+            datatype.get_or_insert(Datatype::Fp64);
+        }
+    }
+    reader.skip()
 }
 
 /// Whether the next value is an object of inputs, and no bytes.

@@ -22,7 +22,7 @@ pub const METADATA: &str = "/tensorflow.serving.PredictionService/GetModelMetada
 pub const STATUS: &str = "/tensorflow.serving.ModelService/GetModelStatus";
 
 const SIGNATURES: &str = "signature_def";
-const DEFAULT: &str = "serving_default";
+pub const DEFAULT: &str = "serving_default";
 
 /// Elements that an answer may grow to from a single one that stands for all.
 const MAX_ELEMENTS: usize = 1 << 28;
@@ -112,7 +112,11 @@ pub fn inputs(metadata: Bytes, signature: &str) -> Result<Vec<Named>, Error> {
     Ok(inputs)
 }
 
-fn signatures(metadata: Bytes) -> Result<(ModelSpec, SignatureDefMap), Error> {
+/// A model's spec and its signatures.
+///
+/// # Errors
+/// `bad_upstream_response`.
+pub fn signatures(metadata: Bytes) -> Result<(ModelSpec, SignatureDefMap), Error> {
     let mut metadata: GetModelMetadataResponse = parse(metadata)?;
     let any = metadata.metadata.remove(SIGNATURES).unwrap_or_default();
     let signatures = parse(any.value.into())?;
@@ -174,7 +178,11 @@ pub fn outputs(message: Bytes) -> Result<Vec<Tensor>, Error> {
     Ok(outputs)
 }
 
-fn tensor(name: String, mut proto: TensorProto) -> Result<Tensor, Error> {
+/// A tensor of an answer.
+///
+/// # Errors
+/// `bad_upstream_response`.
+pub fn tensor(name: String, mut proto: TensorProto) -> Result<Tensor, Error> {
     let datatype = datatype(proto.dtype)?;
     let wrong = || {
         let text = format!("output {name:?} has not as many elements as its shape says");
@@ -324,7 +332,7 @@ pub fn status_reply(message: Bytes) -> Result<Reply, Error> {
     ))
 }
 
-fn datatype(number: i32) -> Result<Datatype, Error> {
+pub fn datatype(number: i32) -> Result<Datatype, Error> {
     let dtype = DataType::try_from(number).ok();
     let found = TYPES.iter().find(|(tf, _)| Some(*tf) == dtype);
     found.map(|(_, ours)| *ours).ok_or_else(|| {
@@ -333,7 +341,11 @@ fn datatype(number: i32) -> Result<Datatype, Error> {
     })
 }
 
-fn parse<T: Message + Default>(message: Bytes) -> Result<T, Error> {
+/// A message of an answer.
+///
+/// # Errors
+/// `bad_upstream_response`.
+pub fn parse<T: Message + Default>(message: Bytes) -> Result<T, Error> {
     T::decode(message).map_err(|error| {
         let text = format!("the answer does not parse: {error}");
         Error::new(ErrorKind::BadUpstreamResponse, text)

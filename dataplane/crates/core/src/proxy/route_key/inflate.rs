@@ -8,6 +8,7 @@ use http::HeaderValue;
 use super::bad;
 use crate::call::inflate::unknown_encoding;
 use crate::error::Error;
+use crate::grpc::metadata::GRPC_ENCODING;
 
 /// How much of a message is inflated at most, whatever it would inflate to.
 pub const INFLATE_LIMIT: usize = 64 * 1024;
@@ -37,7 +38,7 @@ impl Inflater {
         let decoder = match encoding.map(HeaderValue::as_bytes) {
             Some(b"gzip") => Decoder::Gzip(GzDecoder::new(Head::default())),
             Some(b"deflate") => Decoder::Deflate(ZlibDecoder::new(Head::default())),
-            None | Some(b"" | b"identity") => return Err(unknown_encoding(b"")),
+            None | Some(b"" | b"identity") => return Err(unknown_encoding(&GRPC_ENCODING, b"")),
             Some(other) => {
                 let other = String::from_utf8_lossy(other).into_owned();
                 return Err(bad(format!(
