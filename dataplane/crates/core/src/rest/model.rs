@@ -2,6 +2,8 @@
 
 use super::elements::Tensor;
 use super::grpc::Caller;
+use super::json::bad;
+use super::oip::Parameters;
 use super::reply::Failed;
 use super::tfs::Named;
 use super::{oip, tfs_wire};
@@ -31,6 +33,15 @@ enum Protocol {
     /// With the name of the signature, empty for the default one.
     TensorFlow(String),
     OpenInference,
+}
+
+// === impl Signature ===
+
+impl Signature {
+    /// Whether a call of the model may have parameters beside its inputs.
+    pub fn has_parameters(&self) -> bool {
+        !matches!(self.protocol, Protocol::TensorFlow(_))
+    }
 }
 
 // === impl Model ===
@@ -77,14 +88,38 @@ impl Model<'_> {
         signature: &Signature,
         inputs: Vec<Tensor>,
     ) -> Result<Vec<Tensor>, Failed> {
+        let parameters = Parameters::new();
+        self.infer_with(caller, signature, inputs, parameters).await
+    }
+
+    /// As [`infer`](Self::infer), with parameters beside the tensors.
+    ///
+    /// # Errors
+    /// `bad_request`: the model's protocol has no parameters.
+    pub async fn infer_with<F: Fn(Head, Body, Answer)>(
+        &self,
+        caller: &Caller<F>,
+        signature: &Signature,
+        inputs: Vec<Tensor>,
+        parameters: Parameters,
+    ) -> Result<Vec<Tensor>, Failed> {
         match &signature.protocol {
             Protocol::TensorFlow(name) => {
+                if !parameters.is_empty() {
+                    let names: Vec<_> = parameters.keys().map(String::as_str).collect();
+                    let text = format!(
+                        "{} is a TensorFlow model, which takes inputs alone: leave out {}",
+                        self.name,
+                        names.join(", ")
+                    );
+                    return Err(bad(text).into());
+                }
                 let message = tfs_wire::predict_request(self.spec()?, name.clone(), inputs);
                 let answered = caller.call(tfs_wire::PREDICT, message).await?;
                 Ok(tfs_wire::outputs(answered)?)
             }
             Protocol::OpenInference => {
-                let message = oip::infer_request(self.name, self.version, inputs);
+                let message = oip::infer_request(self.name, self.version, inputs, parameters);
                 let answered = caller.call(oip::Call::Infer.path(), message).await?;
                 Ok(oip::outputs(answered)?)
             }

@@ -333,7 +333,11 @@ fn datatype(number: i32) -> Result<Datatype, Error> {
     })
 }
 
-fn parse<T: Message + Default>(message: Bytes) -> Result<T, Error> {
+/// Parse an answer.
+///
+/// # Errors
+/// `bad_upstream_response`.
+pub fn parse<T: Message + Default>(message: Bytes) -> Result<T, Error> {
     T::decode(message).map_err(|error| {
         let text = format!("the answer does not parse: {error}");
         Error::new(ErrorKind::BadUpstreamResponse, text)
