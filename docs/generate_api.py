@@ -38,7 +38,10 @@ Import these names from `dl_inference`.
 """
 
 _RESULTS = ("Prediction", "Answer", "Reply", "Signature", "ModelMetadata", "TensorSpec")
-_STEPS = (("images", "decode"), ("classes", "top_k"), ("texts", "tokenizer"), ("texts", "tokenise"))
+_STEPS = (
+    *(("images", "decode"), ("classes", "top_k"), ("texts", "tokenizer"), ("texts", "tokenise")),
+    *(("templates", "classification"), ("templates", "detection"), ("templates", "segmentation")),
+)
 _WIDTH = 100
 _FILL = 120
 

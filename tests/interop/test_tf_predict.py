@@ -376,3 +376,23 @@ def test_over_http_what_does_not_fit_the_signature_is_told(
     status, problem = rest(served, ":predict", document)
     assert (status, problem["kind"]) == (400, "bad_request")
     assert detail in problem["detail"]
+
+
+def test_over_http_examples_have_classes_and_numbers(served: tuple[Access, str, Process]):
+    examples = [{"x": 0.25}, {"x": [-1.0]}]
+    status, answer = rest(served, ":classify", {"signature_name": "classify", "examples": examples})
+    assert (status, answer) == (200, {"results": [[["yes", 0.25], ["no", 0.75]], [["no", 1.0], ["yes", 0.0]]]})
+    shared = {"signature_name": "scores", "context": {"x": 0.5}, "examples": [{}]}
+    assert rest(served, "/versions/2:classify", shared)[1] == {"results": [[["", 0.5], ["", 0.5]]]}
+    status, answer = rest(served, "/labels/stable:regress", {"signature_name": "regress", "examples": examples})
+    assert (status, answer) == (200, {"results": [0.5, -2.0]})
+
+
+def test_over_http_wrong_examples_are_told(served: tuple[Access, str, Process]):
+    status, problem = rest(served, ":classify", {"signature_name": "classify", "examples": []})
+    assert (status, "send at least one" in problem["error"]) == (400, True)
+    status, problem = rest(served, ":regress", {"signature_name": "classify", "examples": [{"x": 1.0}]})
+    assert (status, "Expected regression signature" in problem["error"]) == (400, True)
+    # A whole number is an INT64, as TF Serving reads it, and this model parses FLOATs.
+    status, problem = rest(served, ":classify", {"signature_name": "classify", "examples": [{"x": 1}]})
+    assert (status, "error" in problem) == (400, True)

@@ -18,6 +18,7 @@ PROOFS = {
     "seldon": "from seldon_core.proto import prediction_pb2, prediction_pb2_grpc; import seldon_core.microservice",
     "triton": "import tritonclient.grpc",
     "xds": "from xds.data.orca.v3 import orca_load_report_pb2",
+    "openai": "import openai, cohere",
     "kubernetes": "import kubernetes_validate",
     # These take many seconds to import, and are run in tests/interop.
     "component": "from importlib.metadata import version as v; v('seldon-core'), v('torch'), v('safetensors')",

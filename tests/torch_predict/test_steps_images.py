@@ -186,7 +186,7 @@ def test_no_memory_is_no_mistake_of_the_callers(monkeypatch: pytest.MonkeyPatch)
         images.decode(file_of(flat(0)))
 
 
-@pytest.mark.parametrize(("module", "package"), [("images", "PIL"), ("texts", "tokenizers")])
+@pytest.mark.parametrize(("module", "package"), [("images", "PIL"), ("templates", "PIL"), ("texts", "tokenizers")])
 def test_a_missing_package_is_told_with_its_extra_when_the_folder_is_loaded(
     module: str, package: str, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ):

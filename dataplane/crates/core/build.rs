@@ -3,15 +3,17 @@
 
 use std::path::Path;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 10] = [
     "grpc/health/v1/health.proto",
     // v1alpha has the same messages.
     "grpc/reflection/v1/reflection.proto",
     "grpc_service.proto",
     "proto/prediction.proto",
+    "tensorflow_serving/apis/classification.proto",
     "tensorflow_serving/apis/get_model_metadata.proto",
     "tensorflow_serving/apis/get_model_status.proto",
     "tensorflow_serving/apis/predict.proto",
+    "tensorflow_serving/apis/regression.proto",
     // For the tests of the hand-written codec alone: a map of the compiled message allocates.
     "xds/data/orca/v3/orca_load_report.proto",
 ];

@@ -110,5 +110,6 @@ fn gone() -> Failed {
         code: Code::Cancelled,
         kind: Some(ErrorKind::Cancelled),
         text: "the caller went, or its body broke off".to_owned(),
+        number: None,
     }
 }

@@ -279,6 +279,47 @@ pub enum Strings {
     Base64,
 }
 
+// === impl Tensor ===
+
+impl Tensor {
+    /// A tensor of BYTES with an element for each of these.
+    ///
+    /// # Errors
+    /// `bad_request`: one is too long.
+    pub fn of_bytes(name: &str, each: &[impl AsRef<[u8]>]) -> Result<Self, Error> {
+        let mut elements = Elements::default();
+        for bytes in each {
+            elements.bytes(bytes.as_ref())?;
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            datatype: Datatype::Bytes,
+            shape: vec![each.len()],
+            raw: elements.raw.into(),
+        })
+    }
+
+    /// The elements of BYTES, in their order.
+    ///
+    /// # Errors
+    /// `bad_upstream_response`: they are not whole.
+    pub fn bytes(&self) -> Result<Vec<Bytes>, Error> {
+        let broken = || broken(self.datatype, self.raw.len());
+        let mut found = Vec::new();
+        let mut rest = self.raw.clone();
+        while !rest.is_empty() {
+            let length = rest.first_chunk().ok_or_else(broken)?;
+            let length = u32::from_le_bytes(*length) as usize;
+            if rest.len() - 4 < length {
+                return Err(broken());
+            }
+            found.push(rest.slice(4..4 + length));
+            rest = rest.slice(4 + length..);
+        }
+        Ok(found)
+    }
+}
+
 // === impl Writer ===
 
 impl<'a> Writer<'a> {

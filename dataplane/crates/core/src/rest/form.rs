@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
+use super::data_uri::percent_decoded;
 use super::json::bad;
-use super::target::unescaped;
 use crate::error::Error;
 
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -31,7 +31,7 @@ pub fn json_of<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>,
         .iter()
         .map(|byte| if *byte == b'+' { b' ' } else { *byte })
         .collect();
-    let json = unescaped(&spaced);
+    let json = percent_decoded(&spaced);
     let json = json.ok_or_else(|| bad("the form has an escape that is none".to_owned()))?;
     Ok(json.into())
 }

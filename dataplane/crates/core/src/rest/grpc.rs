@@ -11,7 +11,9 @@ use crate::call::inflate::inflate;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing;
-use crate::grpc::metadata::{ACCESS_ERROR, GRPC_ENCODING, X_MODEL, X_MODEL_VERSION};
+use crate::grpc::metadata::{
+    ACCESS_ERROR, ACCESS_ERROR_NUMBER, GRPC_ENCODING, X_MODEL, X_MODEL_VERSION,
+};
 use crate::grpc::status::{GRPC_MESSAGE, decode_message, parse_grpc_status};
 use crate::net::pipe::{Gone, Reading, pipe};
 use crate::net::stream::{Answer, Body, Head};
@@ -85,6 +87,7 @@ impl<F: Fn(Head, Body, Answer)> Caller<F> {
                 code: Code::Unavailable,
                 kind: Some(ErrorKind::ConnectionLost),
                 text: "the answer broke off".to_owned(),
+                number: None,
             })
         })
     }
@@ -116,10 +119,13 @@ fn failed(ended: &HeaderMap) -> Option<Failed> {
     let code = parse_grpc_status(ended).unwrap_or(Code::Unknown);
     let text = ended.get(&GRPC_MESSAGE);
     let kind = ended.get(&ACCESS_ERROR).and_then(|it| it.to_str().ok());
+    let number = ended.get(&ACCESS_ERROR_NUMBER);
+    let number = number.and_then(|it| it.to_str().ok()?.parse().ok());
     (code != Code::Ok).then(|| Failed {
         code,
         kind: kind.and_then(ErrorKind::from_name),
         text: text.map_or_else(String::new, |it| decode_message(it.as_bytes())),
+        number,
     })
 }
 

@@ -1,19 +1,30 @@
 //! Calls over HTTP. A request becomes a call of gRPC that this process makes to itself, so that routing, balancing, limits
 //! and counting are the same, and its answer becomes JSON.
 
+mod batch;
 mod body;
+mod data_uri;
 mod elements;
+mod envelope;
+mod eval;
+mod examples;
 mod form;
+mod frame;
 mod grpc;
 mod json;
 mod known;
 mod metadata;
 mod model;
+mod numbers;
 mod oip;
 mod oip_over;
 mod oip_told;
+mod openai;
+mod parameters;
 mod reply;
 mod repository;
+mod rerank;
+mod result;
 mod seldon;
 mod seldon_outputs;
 mod seldon_over;
@@ -40,6 +51,8 @@ use crate::grpc::metadata::{X_MODEL, X_REQUEST_ID};
 use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Broken, Head};
 pub use body::Intake;
+use eval::Question;
+use frame::Frame;
 use grpc::Caller;
 pub use known::Known;
 use model::Model;
@@ -55,8 +68,9 @@ const PIECE: usize = 64 * 1024;
 const PATHS: &str = "/v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION][/ready], \
                      /v1/models/NAME[/versions/VERSION|/labels/LABEL][/metadata], and POST to \
                      /v2/models/NAME[/versions/VERSION]/infer, \
-                     /v1/models/NAME[/versions/VERSION|/labels/LABEL]:predict, /api/v1.0/predictions, \
-                     /v2/repository/index, /v2/repository/models/NAME/load, /v2/repository/models/NAME/unload";
+                     /v1/models/NAME[/versions/VERSION|/labels/LABEL]:predict|:classify|:regress, /api/v1.0/predictions, \
+                     /v2/repository/index, /v2/repository/models/NAME/load, /v2/repository/models/NAME/unload, \
+                     /v1/eval/NAME[/VERSION], /v1/batch, /api/NAME, /v1/embeddings, /v1/rerank";
 
 /// Whether a request is a call of gRPC, or means to be one.
 pub fn is_grpc(head: &Head) -> bool {
@@ -75,9 +89,10 @@ pub async fn serve(
 ) {
     let request_id = request_id(&head.headers);
     let is_head = head.verb == Method::HEAD;
+    let frame = Frame::of(head.uri.path());
     let serving = async {
         let replied = reply(&intake, head, body, &request_id, start).await;
-        replied.unwrap_or_else(|failed| Reply::problem(&failed, &request_id))
+        replied.unwrap_or_else(|failed| frame.reply(&failed, &request_id))
     };
     let mut serving = pin!(serving);
     let replied = poll_fn(|cx| match serving.as_mut().poll(cx) {
@@ -140,13 +155,14 @@ async fn reply(
         start,
     };
     let (whole, _held) = intake.read(&head.headers, body).await?;
+    let headers = head.headers;
     match target {
         Target::Oip {
             call,
             model,
             version,
         } => {
-            let header_length = metadata::header_length(&head.headers)?;
+            let header_length = metadata::header_length(&headers)?;
             oip_over::call(&caller, call, (model, version), whole, header_length).await
         }
         Target::Repository { call, model } => repository::call(&caller, call, model, &whole).await,
@@ -158,9 +174,30 @@ async fn reply(
                 })?;
                 caller.metadata.insert(X_MODEL, name);
             }
-            let body = form::json_of(&head.headers, &whole)?;
+            let body = form::json_of(&headers, &whole)?;
             seldon_over::predict(&mut caller, &body).await
         }
+        Target::Eval { model, version } => {
+            let model = Model {
+                name: &model,
+                version: &version,
+                label: "",
+            };
+            let question = Question::read(&headers, &whole)?;
+            let outputs = question.ask(&caller, &model).await?;
+            Ok(eval::reply(&outputs, &headers)?)
+        }
+        Target::EvalBatch => batch::reply(&caller, &whole, request_id).await,
+        Target::Envelope { model } => {
+            let model = Model {
+                name: &model,
+                version: "",
+                label: "",
+            };
+            Ok(envelope::reply(&caller, &model, &whole, request_id).await)
+        }
+        Target::Embeddings => openai::embeddings(&caller, &whole).await,
+        Target::Rerank => rerank::rerank(&caller, &whole, request_id).await,
         Target::Tfs {
             call,
             model,
@@ -185,6 +222,18 @@ async fn reply(
                     Ok(tfs_wire::metadata_reply(answered)?)
                 }
                 Tfs::Predict => predict(&caller, &model, &whole).await,
+                Tfs::Classify => {
+                    let message = examples::request(examples::CLASSIFY, spec, &whole)?;
+                    Ok(examples::classes(
+                        caller.call(examples::CLASSIFY, message).await?,
+                    )?)
+                }
+                Tfs::Regress => {
+                    let message = examples::request(examples::REGRESS, spec, &whole)?;
+                    Ok(examples::numbers(
+                        caller.call(examples::REGRESS, message).await?,
+                    )?)
+                }
             }
         }
     }

@@ -6,6 +6,7 @@ use super::elements::Tensor;
 use super::grpc::Caller;
 use super::json::bad;
 use super::known::Moment;
+use super::oip::Parameters;
 use super::reply::Failed;
 use super::signature::{Protocol, Signature};
 use super::{oip, seldon_outputs, seldon_wire, tfs_wire};
@@ -182,6 +183,29 @@ impl Model<'_> {
         signature: &Signature,
         inputs: Vec<Tensor>,
     ) -> Result<Vec<Tensor>, Failed> {
+        let parameters = Parameters::new();
+        self.infer_with(caller, signature, inputs, parameters).await
+    }
+
+    /// As [`infer`](Self::infer), with parameters beside the tensors.
+    ///
+    /// # Errors
+    /// `bad_request`: the model's protocol has no parameters.
+    pub async fn infer_with<F: Fn(Head, Body, Answer)>(
+        &self,
+        caller: &Caller<F>,
+        signature: &Signature,
+        inputs: Vec<Tensor>,
+        parameters: Parameters,
+    ) -> Result<Vec<Tensor>, Failed> {
+        if !parameters.is_empty() && !signature.has_parameters() {
+            let names: Vec<_> = parameters.keys().map(String::as_str).collect();
+            let (name, names) = (self.name, names.join(", "));
+            let text = format!(
+                "{name} does not speak the Open Inference Protocol and takes inputs alone: leave out {names}"
+            );
+            return Err(bad(text).into());
+        }
         match signature.protocol {
             Protocol::TensorFlow => {
                 let message =
@@ -190,7 +214,8 @@ impl Model<'_> {
                 Ok(tfs_wire::outputs(answered)?)
             }
             Protocol::OpenInference => {
-                let message = oip::infer_request(self.name, self.version_or_label(), inputs);
+                let message =
+                    oip::infer_request(self.name, self.version_or_label(), inputs, parameters);
                 let answered = caller.call(oip::Call::Infer.path(), message).await?;
                 Ok(oip::outputs(answered)?)
             }

@@ -39,7 +39,8 @@ pub struct Wish {
     outputs: Vec<(String, bool)>,
 }
 
-type Parameters = BTreeMap<String, InferParameter>;
+/// What goes beside the tensors of a request.
+pub type Parameters = BTreeMap<String, InferParameter>;
 
 const SIZE: &str = "binary_data_size";
 const BINARY: &str = "binary_data";
@@ -369,7 +370,11 @@ fn parameters(reader: &mut Reader<'_>) -> Result<Parameters, Error> {
     Ok(parameters)
 }
 
-fn number(text: &str) -> Result<ParameterChoice, Error> {
+/// The parameter that a number becomes.
+///
+/// # Errors
+/// `bad_request`.
+pub fn number(text: &str) -> Result<ParameterChoice, Error> {
     if let Ok(value) = text.parse() {
         return Ok(ParameterChoice::Int64Param(value));
     }
@@ -523,10 +528,16 @@ pub fn metadata_request(model: &str, version: &str) -> Vec<u8> {
 }
 
 /// A call of the model with these tensors.
-pub fn infer_request(model: &str, version: &str, tensors: Vec<Tensor>) -> Vec<u8> {
+pub fn infer_request(
+    model: &str,
+    version: &str,
+    tensors: Vec<Tensor>,
+    parameters: Parameters,
+) -> Vec<u8> {
     let mut request = ModelInferRequest {
         model_name: model.to_owned(),
         model_version: version.to_owned(),
+        parameters,
         ..ModelInferRequest::default()
     };
     for tensor in tensors {

@@ -40,6 +40,8 @@ pub struct Failed {
     /// Where an error of our table is behind it.
     pub kind: Option<ErrorKind>,
     pub text: String,
+    /// A model's own number of the error.
+    pub number: Option<i32>,
 }
 
 // === impl Reply ===
@@ -73,24 +75,24 @@ impl Reply {
 
     /// An error as RFC 9457 has it; `error` is where clients of the Open Inference Protocol and TF Serving look.
     pub fn problem(failed: &Failed, request_id: &HeaderValue) -> Self {
-        let status = status_of(failed);
-        let mut problem = serde_json::json!({
-            "type": "about:blank",
-            "title": status.canonical_reason().unwrap_or("Error"),
-            "status": status.as_u16(),
-            "detail": failed.text,
-            "error": failed.text,
-            "code": failed.code.name(),
-            "request_id": request_id.to_str().unwrap_or_default(),
-        });
-        if let Some(kind) = failed.kind {
-            problem["kind"] = kind.name().into();
-            problem["remedy"] = kind.row().remedy.into();
-        }
+        let (status, problem) = failed.problem(request_id);
+        Self::of_problem(status, &problem)
+    }
+
+    pub fn of_problem(status: StatusCode, problem: &serde_json::Value) -> Self {
         Self {
             status,
             headers: HeaderMap::from_iter([(CONTENT_TYPE, PROBLEM)]),
             body: problem.to_string().into(),
+        }
+    }
+
+    /// A body of bytes.
+    pub fn bytes(body: Bytes) -> Self {
+        Self {
+            status: StatusCode::OK,
+            headers: HeaderMap::from_iter([(CONTENT_TYPE, OCTETS)]),
+            body,
         }
     }
 
@@ -118,6 +120,25 @@ impl Failed {
             }
         }
     }
+
+    /// Status and members of a problem (RFC 9457).
+    pub fn problem(&self, request_id: &HeaderValue) -> (StatusCode, serde_json::Value) {
+        let status = status_of(self);
+        let mut problem = serde_json::json!({
+            "type": "about:blank",
+            "title": status.canonical_reason().unwrap_or("Error"),
+            "status": status.as_u16(),
+            "detail": self.text,
+            "error": self.text,
+            "code": self.code.name(),
+            "request_id": request_id.to_str().unwrap_or_default(),
+        });
+        if let Some(kind) = self.kind {
+            problem["kind"] = kind.name().into();
+            problem["remedy"] = kind.row().remedy.into();
+        }
+        (status, problem)
+    }
 }
 
 impl From<Error> for Failed {
@@ -126,6 +147,7 @@ impl From<Error> for Failed {
             code: error.kind.code(),
             kind: Some(error.kind),
             text: error.message.into_owned(),
+            number: None,
         }
     }
 }

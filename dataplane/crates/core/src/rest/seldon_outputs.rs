@@ -56,6 +56,7 @@ fn failure(status: &Status) -> Failed {
     Failed {
         code: Code::Internal,
         kind: None,
+        number: None,
         text: format!("the model failed: {} {}", status.info, status.reason)
             .trim()
             .to_owned(),

@@ -12,6 +12,15 @@ pub struct Signature {
     pub name: String,
 }
 
+// === impl Signature ===
+
+impl Signature {
+    /// Whether a call of the model may have parameters beside its inputs.
+    pub fn has_parameters(&self) -> bool {
+        self.protocol == Protocol::OpenInference
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     TensorFlow,

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use http::Method;
 
+use super::data_uri::percent_decoded;
 use super::{oip, repository};
 use crate::error::{Error, ErrorKind};
 
@@ -22,11 +23,26 @@ pub enum Target {
         label: String,
     },
     /// A prediction of Seldon's.
-    Seldon { model: String },
+    Seldon {
+        model: String,
+    },
     Repository {
         call: repository::Call,
         model: String,
     },
+    /// A call of AtServing's.
+    Eval {
+        model: String,
+        version: String,
+    },
+    /// Several of them.
+    EvalBatch,
+    /// A call of go-infer's.
+    Envelope {
+        model: String,
+    },
+    Embeddings,
+    Rerank,
 }
 
 /// Which call of TF Serving's.
@@ -35,6 +51,8 @@ pub enum Tfs {
     Status,
     Metadata,
     Predict,
+    Classify,
+    Regress,
 }
 
 /// Why a request stands for no call.
@@ -61,10 +79,25 @@ pub fn find(verb: &Method, path: &str) -> Result<Target, Refusal> {
     let parts: Vec<&str> = parts.iter().map(|it| &**it).collect();
     let target = match parts[..] {
         ["v2", "repository", ref parts @ ..] => in_repository(parts),
+        ["v1", "embeddings"] => Some(Target::Embeddings),
+        // Its version is that of Cohere's.
+        ["rerank"] | ["v1" | "v2", "rerank"] => Some(Target::Rerank),
         ["v2", ref parts @ ..] => in_oip(parts),
         ["v1", "models", ref parts @ ..] => in_tfs(parts),
+        ["v1", "batch"] => Some(Target::EvalBatch),
+        ["v1", "eval", model] => Some(Target::Eval {
+            model: model.to_owned(),
+            version: String::new(),
+        }),
+        ["v1", "eval", model, version] => Some(Target::Eval {
+            model: model.to_owned(),
+            version: version.to_owned(),
+        }),
         ["api", "v0.1" | "v1.0", "predictions"] | ["predict"] => Some(Target::Seldon {
             model: String::new(),
+        }),
+        ["api", model] => Some(Target::Envelope {
+            model: model.to_owned(),
         }),
         // As Seldon's ingress has it, and its client without a namespace.
         ["seldon", _, model, "api", "v0.1" | "v1.0", "predictions"]
@@ -128,10 +161,11 @@ fn in_tfs(parts: &[&str]) -> Option<Target> {
     let (parts, call) = match parts {
         [parts @ .., "metadata"] if parts.len() != 2 => (parts.to_vec(), Tfs::Metadata),
         [parts @ .., last] => match last.rsplit_once(':') {
-            Some((last, verb)) if verb.eq_ignore_ascii_case("predict") => {
-                ([parts, &[last]].concat(), Tfs::Predict)
-            }
-            Some(_) | None => ([parts, &[last]].concat(), Tfs::Status),
+            Some((first, verb)) => match Tfs::of_verb(verb) {
+                Some(call) => ([parts, &[first]].concat(), call),
+                None => ([parts, &[last]].concat(), Tfs::Status),
+            },
+            None => ([parts, &[last]].concat(), Tfs::Status),
         },
         [] => return None,
     };
@@ -149,6 +183,22 @@ fn in_tfs(parts: &[&str]) -> Option<Target> {
     })
 }
 
+// === impl Tfs ===
+
+impl Tfs {
+    fn of_verb(verb: &str) -> Option<Self> {
+        let verbs = [
+            ("predict", Self::Predict),
+            ("classify", Self::Classify),
+            ("regress", Self::Regress),
+        ];
+        let found = verbs
+            .into_iter()
+            .find(|(name, _)| verb.eq_ignore_ascii_case(name));
+        found.map(|(_, call)| call)
+    }
+}
+
 // === impl Target ===
 
 impl Target {
@@ -159,10 +209,16 @@ impl Target {
                 ..
             }
             | Self::Tfs {
-                call: Tfs::Predict, ..
+                call: Tfs::Predict | Tfs::Classify | Tfs::Regress,
+                ..
             }
             | Self::Seldon { .. }
-            | Self::Repository { .. } => "POST",
+            | Self::Repository { .. }
+            | Self::Eval { .. }
+            | Self::EvalBatch
+            | Self::Envelope { .. }
+            | Self::Embeddings
+            | Self::Rerank => "POST",
             Self::Oip { .. } | Self::Tfs { .. } => "GET",
         }
     }
@@ -173,27 +229,9 @@ fn decoded(part: &str) -> Result<Cow<'_, str>, Error> {
     if !part.contains('%') {
         return Ok(part.into());
     }
-    let bytes = unescaped(part.as_bytes()).ok_or_else(|| unreadable(part))?;
+    let bytes = percent_decoded(part.as_bytes()).ok_or_else(|| unreadable(part))?;
     let text = String::from_utf8(bytes).map_err(|_| unreadable(part))?;
     Ok(text.into())
-}
-
-/// Bytes without `%` escapes; none where one is wrong.
-pub fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let [first, tail @ ..] = rest {
-        rest = tail;
-        if *first != b'%' {
-            bytes.push(*first);
-            continue;
-        }
-        let digits = tail.get(..2).and_then(|it| std::str::from_utf8(it).ok());
-        let digits = digits.filter(|it| it.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = &tail[2..];
-    }
-    Some(bytes)
 }
 
 fn unreadable(part: &str) -> Error {
@@ -220,6 +258,11 @@ mod tests {
             }) => format!("{call:?} {model} {version}{label}"),
             Ok(Target::Seldon { model }) => format!("Seldon {model}"),
             Ok(Target::Repository { call, model }) => format!("{call:?} {model}"),
+            Ok(Target::Eval { model, version }) => format!("Eval {model} {version}"),
+            Ok(Target::Envelope { model }) => format!("Envelope {model}"),
+            Ok(other @ (Target::EvalBatch | Target::Embeddings | Target::Rerank)) => {
+                format!("{other:?}")
+            }
             Err(Refusal::Unknown) => "unknown".to_owned(),
             Err(Refusal::Verb(verb)) => verb.to_owned(),
             Err(Refusal::Bad(error)) => error.message.into_owned(),
@@ -244,6 +287,30 @@ mod tests {
             ("GET", "/v2/models/m/infer", "POST"),
             ("HEAD", "/v2/models/m/infer", "POST"),
             ("POST", "/v2/models/m", "GET"),
+            ("POST", "/v1/eval/m", "Eval m "),
+            (
+                "POST",
+                "/v1/eval/a%2Fb/202601010000",
+                "Eval a/b 202601010000",
+            ),
+            ("POST", "/v1/eval/m/1/2", "unknown"),
+            ("POST", "/v1/eval", "unknown"),
+            ("GET", "/v1/eval/m", "POST"),
+            ("POST", "/v1/batch", "EvalBatch"),
+            ("GET", "/v1/batch", "POST"),
+            ("POST", "/api/m", "Envelope m"),
+            ("POST", "/api/v1.0/predictions", "Seldon "),
+            ("POST", "/api/m/n", "unknown"),
+            ("POST", "/api", "unknown"),
+            ("POST", "/v1/embeddings", "Embeddings"),
+            ("POST", "/v1/rerank", "Rerank"),
+            ("POST", "/v2/rerank", "Rerank"),
+            ("POST", "/rerank", "Rerank"),
+            ("GET", "/rerank", "POST"),
+            ("POST", "/v1/models/m:classify", "Classify m "),
+            ("POST", "/v1/models/m/versions/3:Regress", "Regress m 3"),
+            ("GET", "/v1/models/m:regress", "POST"),
+            ("GET", "/v1/models/m:other", "Status m:other "),
             ("POST", "/v1/models/m:predict", "Predict m "),
             ("POST", "/v1/models/m:PREDICT", "Predict m "),
             ("POST", "/v1/models/a:b:predict", "Predict a:b "),

@@ -1,0 +1,336 @@
+//! AtServing's calls: data by URI, by value or as the body, and what goes beside them, for a model's one input.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::data_uri;
+use super::elements::{Datatype, Elements, Tensor};
+use super::grpc::Caller;
+use super::json::{Kind, Reader, bad};
+use super::model::Model;
+use super::oip::Parameters;
+use super::parameters;
+use super::reply::{Failed, Reply};
+use super::result::{self, Said};
+use super::tfs::Named;
+use crate::error::Error;
+use crate::net::stream::{Answer, Body, Head};
+
+/// Inputs of the PyTorch server's that are one element, whatever the model's own are.
+const SINGLE: [&str; 3] = ["binData", "strData", "jsonData"];
+const ATTRIBUTE: &str = "attribute";
+const MEDIA_TYPE: &str = "media_type";
+const OCTETS: &str = "application/octet-stream";
+
+/// What is asked of a model.
+#[derive(Debug)]
+pub struct Question<'a> {
+    data: Data<'a>,
+    parameters: Parameters,
+}
+
+#[derive(Debug)]
+enum Data<'a> {
+    /// One element for each datum.
+    Bytes(Vec<Cow<'a, [u8]>>),
+    /// JSON of an array.
+    Numbers(&'a [u8]),
+}
+
+/// One datum as it is read.
+#[derive(Default)]
+struct Datum<'a> {
+    bytes: Vec<u8>,
+    media_type: String,
+    /// JSON; empty where there is none.
+    attribute: &'a [u8],
+}
+
+// === impl Question ===
+
+impl<'a> Question<'a> {
+    /// Read a body, which is JSON or, by its type, the datum itself.
+    ///
+    /// # Errors
+    /// `bad_request`.
+    pub fn read(headers: &HeaderMap, body: &'a [u8]) -> Result<Self, Error> {
+        let media_type = headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        let media_type = media_type.unwrap_or_default();
+        let essence = media_type.split(';').next().unwrap_or_default().trim();
+        // curl says that a body is a form unless it is told otherwise.
+        let of_json = [
+            "",
+            "application/json",
+            "text/json",
+            "application/x-www-form-urlencoded",
+        ];
+        if of_json.iter().any(|it| essence.eq_ignore_ascii_case(it)) {
+            return Self::of_json(body);
+        }
+        let mut parameters = Parameters::new();
+        if !essence.eq_ignore_ascii_case(OCTETS) {
+            parameters::add(&mut parameters, MEDIA_TYPE, parameters::text(media_type))?;
+        }
+        let data = Data::Bytes(vec![body.into()]);
+        Ok(Self { data, parameters })
+    }
+
+    /// # Errors
+    /// `bad_request`.
+    pub fn of_json(document: &'a [u8]) -> Result<Self, Error> {
+        let mut data = None;
+        let mut parameters = Parameters::new();
+        let mut reader = Reader::new(document);
+        let mut said = Parameters::new();
+        reader.object(|reader, key| match key {
+            "data" => {
+                data = Some(read_data(reader, &mut said)?);
+                Ok(())
+            }
+            "params" => parameters::read(reader, &mut parameters),
+            _ => reader.skip(),
+        })?;
+        reader.end()?;
+        let data = data.ok_or_else(|| bad("a request has data".to_owned()))?;
+        for (name, value) in said {
+            if parameters.insert(name.clone(), value).is_some() {
+                return Err(bad(format!(
+                    "params has {name:?}, which is what goes with data as that parameter"
+                )));
+            }
+        }
+        Ok(Self { data, parameters })
+    }
+
+    /// The outputs that a model gives.
+    ///
+    /// # Errors
+    /// `bad_request`: the data do not fit what it takes; and those of the call.
+    pub async fn ask<F: Fn(Head, Body, Answer)>(
+        self,
+        caller: &Caller<F>,
+        model: &Model<'_>,
+    ) -> Result<Vec<Tensor>, Failed> {
+        let signature = model.signature(caller, "").await?;
+        let input = self.data.tensor(model.name, &signature.inputs)?;
+        let asked = model.infer_with(caller, &signature, vec![input], self.parameters);
+        asked.await
+    }
+}
+
+fn read_data<'a>(reader: &mut Reader<'a>, said: &mut Parameters) -> Result<Data<'a>, Error> {
+    match reader.kind()? {
+        Kind::Object => {
+            let datum = datum(reader)?;
+            if !datum.media_type.is_empty() {
+                parameters::add(said, MEDIA_TYPE, parameters::text(datum.media_type))?;
+            }
+            if !datum.attribute.is_empty() {
+                let text = String::from_utf8_lossy(datum.attribute);
+                parameters::add(said, ATTRIBUTE, parameters::text(text))?;
+            }
+            Ok(Data::Bytes(vec![datum.bytes.into()]))
+        }
+        Kind::Array => group(reader, said),
+        _ => Err(reader.error("an object with a uri, or an array of these or of numbers, as data")),
+    }
+}
+
+/// Read an array of data, or of numbers.
+fn group<'a>(reader: &mut Reader<'a>, said: &mut Parameters) -> Result<Data<'a>, Error> {
+    let place = reader.place();
+    let mut group = Vec::new();
+    let mut is_numbers = false;
+    reader.array(|reader| {
+        if reader.kind()? == Kind::Object && !is_numbers {
+            group.push(datum(reader)?);
+            return Ok(());
+        }
+        if !group.is_empty() {
+            return Err(reader.error("an object with a uri, as the data before it are"));
+        }
+        is_numbers = true;
+        reader.skip()
+    })?;
+    if is_numbers {
+        return Ok(Data::Numbers(reader.text_from(place)));
+    }
+    if group.is_empty() {
+        return Err(bad("data is an empty array: send at least one".to_owned()));
+    }
+    if group.iter().any(|datum| !datum.media_type.is_empty()) {
+        let types = group.iter().map(|datum| match datum.media_type.as_str() {
+            "" => serde_json::Value::Null,
+            media_type => media_type.into(),
+        });
+        let types: serde_json::Value = types.collect();
+        parameters::add(said, MEDIA_TYPE, parameters::text(types.to_string()))?;
+    }
+    if group.iter().any(|datum| !datum.attribute.is_empty()) {
+        let attributes = group.iter().map(|datum| match datum.attribute {
+            b"" => Cow::from("null"),
+            text => String::from_utf8_lossy(text),
+        });
+        let attributes: Vec<_> = attributes.collect();
+        let text = format!("[{}]", attributes.join(","));
+        parameters::add(said, ATTRIBUTE, parameters::text(text))?;
+    }
+    Ok(Data::Bytes(
+        group.into_iter().map(|datum| datum.bytes.into()).collect(),
+    ))
+}
+
+fn datum<'a>(reader: &mut Reader<'a>) -> Result<Datum<'a>, Error> {
+    let mut datum = Datum::default();
+    let mut has_uri = false;
+    reader.object(|reader, key| match key {
+        "uri" => {
+            let found = data_uri::read(&reader.string()?)?;
+            (datum.bytes, datum.media_type) = (found.bytes, found.media_type);
+            has_uri = true;
+            Ok(())
+        }
+        ATTRIBUTE => {
+            let place = reader.place();
+            let is_null = reader.kind()? == Kind::Null;
+            reader.skip()?;
+            datum.attribute = if is_null {
+                b""
+            } else {
+                reader.text_from(place)
+            };
+            Ok(())
+        }
+        _ => reader.skip(),
+    })?;
+    if has_uri {
+        Ok(datum)
+    } else {
+        Err(bad("data without a uri".to_owned()))
+    }
+}
+
+// === impl Data ===
+
+impl Data<'_> {
+    /// The tensor that a model's one input gets.
+    fn tensor(&self, model: &str, inputs: &[Named]) -> Result<Tensor, Error> {
+        let (name, datatype) = match inputs {
+            // A model with hooks that has no samples does not tell what it takes.
+            [] => ("", Datatype::Bytes),
+            [(name, datatype)] => (name.as_str(), *datatype),
+            _ => {
+                let names: Vec<&str> = inputs.iter().map(|(name, _)| name.as_str()).collect();
+                let names = names.join(", ");
+                return Err(bad(format!(
+                    "{model} has the inputs {names}, and data is one: POST /v2/models/{model}/infer takes several"
+                )));
+            }
+        };
+        match self {
+            Self::Bytes(_) if datatype != Datatype::Bytes => {
+                let datatype = datatype.name();
+                Err(bad(format!(
+                    "the input {name} of {model} is of {datatype}, and no bytes: send an array of numbers as data"
+                )))
+            }
+            Self::Bytes(each) if name.is_empty() || SINGLE.contains(&name) => {
+                let name = match &each[..] {
+                    [_] if name.is_empty() => SINGLE[0],
+                    [_] => name,
+                    // Hooks get an array of several, which those names have no room for.
+                    _ => "data",
+                };
+                Tensor::of_bytes(name, each)
+            }
+            Self::Bytes(each) => Tensor::of_bytes(name, each),
+            Self::Numbers(text) if name == "jsonData" => Tensor::of_bytes(name, &[text]),
+            Self::Numbers(text) if name.is_empty() => numbers("input", Datatype::Fp64, text),
+            Self::Numbers(_) if datatype == Datatype::Bytes => Err(bad(format!(
+                "the input {name} of {model} is of bytes: send {{\"uri\": \"data:...\"}} as data, or the bytes as body"
+            ))),
+            Self::Numbers(text) => numbers(name, datatype, text),
+        }
+    }
+}
+
+fn numbers(name: &str, datatype: Datatype, text: &[u8]) -> Result<Tensor, Error> {
+    let elements = Elements::read(&mut Reader::new(text), datatype)?;
+    Ok(Tensor {
+        name: name.to_owned(),
+        datatype,
+        shape: elements.shape().collect(),
+        raw: elements.raw.into(),
+    })
+}
+
+/// The answer that a model's outputs are, in the form that the caller accepts: JSON, or the bytes alone.
+///
+/// # Errors
+/// `bad_upstream_response`.
+pub fn reply(outputs: &[Tensor], headers: &HeaderMap) -> Result<Reply, Error> {
+    let accepts = Accepts::of(headers);
+    if accepts == Accepts::Bytes
+        && let [output] = outputs
+        && let Some(bytes) = result::single(output)?
+    {
+        return Ok(Reply::bytes(bytes));
+    }
+    match Said::of(outputs)? {
+        Said::Bytes(bytes) if accepts != Accepts::Json => Ok(Reply::bytes(bytes)),
+        said => Ok(Reply::of(success(said).into())),
+    }
+}
+
+/// A result in its frame.
+pub fn success(said: Said) -> Vec<u8> {
+    let mut json = b"{\"code\":0,\"message\":\"success\",\"result\":".to_vec();
+    json.extend_from_slice(&said.into_json());
+    json.push(b'}');
+    json
+}
+
+/// What a caller accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accepts {
+    Json,
+    Bytes,
+    /// Bytes where the model gives bytes.
+    Any,
+}
+
+impl Accepts {
+    fn of(headers: &HeaderMap) -> Self {
+        let all: Vec<Bytes> = (headers.get_all(ACCEPT).iter())
+            .map(|it| Bytes::from(it.as_bytes().to_ascii_lowercase()))
+            .collect();
+        let has = |wanted: &str| {
+            all.iter().any(|it| {
+                it.windows(wanted.len())
+                    .any(|part| part == wanted.as_bytes())
+            })
+        };
+        match (has("json"), has("octet-stream")) {
+            (true, false) if !has("*/*") => Self::Json,
+            (false, true) => Self::Bytes,
+            _ => Self::Any,
+        }
+    }
+}
+
+/// An error in AtServing's frame, with the members of a problem beside.
+pub fn problem(failed: &Failed, request_id: &HeaderValue) -> (StatusCode, serde_json::Value) {
+    let (status, mut problem) = failed.problem(request_id);
+    let number = failed.number.filter(|number| *number != 0);
+    problem["code"] = number.map_or_else(|| status.as_u16().into(), Into::into);
+    problem["message"] = failed.text.as_str().into();
+    problem["result"] = serde_json::Value::Null;
+    (status, problem)
+}
+
+#[cfg(test)]
+#[path = "eval_tests.rs"]
+mod tests;
