@@ -5,17 +5,25 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::CONTENT_LENGTH;
 use tokio::time::{Instant, timeout_at};
 
+use super::coding::Coding;
 use super::reply::Failed;
-use crate::call::inflate::inflate;
 use crate::call::limit::{Held, HeldBytes};
 use crate::call::messages::MIN_PROGRESS;
 use crate::code::Code;
 use crate::config::Limits;
 use crate::error::{Error, ErrorKind};
 use crate::net::stream::Body;
+
+/// Why a body could not be read.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// It came too slowly.
+    Late(Failed),
+    Failed(Failed),
+}
 
 /// What the bodies of requests are held to.
 #[derive(Clone, Debug)]
@@ -41,7 +49,9 @@ impl Intake {
         &self,
         headers: &HeaderMap,
         mut body: Body,
-    ) -> Result<(Bytes, Held), Failed> {
+    ) -> Result<(Bytes, Held), Unread> {
+        // Before its body: who sends in another coding need not send all of it.
+        let coding = Coding::of_body(headers)?;
         let stated = headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok());
         let stated: usize = stated.and_then(|it| it.parse().ok()).unwrap_or(0);
         self.check_length(stated)?;
@@ -64,13 +74,10 @@ impl Intake {
             whole.extend_from_slice(&chunk);
         }
         let whole = whole.freeze();
-        let encoding = headers.get(CONTENT_ENCODING);
-        if encoding.is_none_or(|it| it == "identity") {
-            return Ok((whole, held));
-        }
-        let inflated = inflate(encoding, &whole, self.max_message_bytes)?;
-        held.grow(inflated.len())?;
-        Ok((inflated, held))
+        Ok(match coding {
+            None => (whole, held),
+            Some(coding) => coding.inflate(whole, held, self.max_message_bytes).await?,
+        })
     }
 
     fn check_length(&self, length: usize) -> Result<(), Error> {
@@ -83,12 +90,20 @@ impl Intake {
         Err(Error::new(ErrorKind::MessageTooLarge, text))
     }
 
-    fn late(&self) -> Failed {
+    fn late(&self) -> Unread {
         let limit = self.timeout.as_millis();
         let text = format!(
             "fewer than {MIN_PROGRESS} bytes of the body came in {limit} ms (body_timeout_ms)"
         );
-        Error::new(ErrorKind::DeadlineExceeded, text).into()
+        Unread::Late(Error::new(ErrorKind::DeadlineExceeded, text).into())
+    }
+}
+
+// === impl Unread ===
+
+impl<T: Into<Failed>> From<T> for Unread {
+    fn from(failed: T) -> Self {
+        Self::Failed(failed.into())
     }
 }
 

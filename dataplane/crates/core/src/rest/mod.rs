@@ -2,6 +2,7 @@
 //! and counting are the same, and its answer becomes JSON.
 
 mod body;
+mod coding;
 mod elements;
 mod grpc;
 mod json;
@@ -30,6 +31,8 @@ use crate::grpc::metadata::{X_MODEL, X_REQUEST_ID};
 use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Broken, Head};
 pub use body::Intake;
+use body::Unread;
+use coding::Coding;
 use grpc::Caller;
 use model::Model;
 use reply::{Failed, Reply};
@@ -61,9 +64,12 @@ pub async fn serve(
 ) {
     let request_id = request_id(&head.headers);
     let is_head = head.verb == Method::HEAD;
+    let coding = Coding::wanted(&head.headers);
     let serving = async {
         let replied = reply(&intake, head, body, &request_id, start).await;
-        replied.unwrap_or_else(|failed| Reply::problem(&failed, &request_id))
+        let mut reply = replied.unwrap_or_else(|failed| Reply::problem(&failed, &request_id));
+        reply.compress(coding).await;
+        reply
     };
     let mut serving = pin!(serving);
     let replied = poll_fn(|cx| match serving.as_mut().poll(cx) {
@@ -124,7 +130,11 @@ async fn reply(
         max_message_bytes: intake.max_message_bytes,
         start,
     };
-    let (whole, _held) = intake.read(&head.headers, body).await?;
+    let (whole, _held) = match intake.read(&head.headers, body).await {
+        Ok(read) => read,
+        Err(Unread::Late(failed)) => return Ok(late(&failed, request_id)),
+        Err(Unread::Failed(failed)) => return Err(failed),
+    };
     match target {
         Target::Oip {
             call,
@@ -188,6 +198,13 @@ async fn predict<F: Fn(Head, Body, Answer)>(
     let inputs = document.tensors(&signature.inputs)?;
     let outputs = model.infer(caller, &signature, inputs).await?;
     Ok(tfs::reply(&outputs, document.format())?)
+}
+
+/// The answer to a request whose body comes too slowly.
+fn late(failed: &Failed, request_id: &HeaderValue) -> Reply {
+    let mut reply = Reply::problem(failed, request_id);
+    reply.status = StatusCode::REQUEST_TIMEOUT;
+    reply
 }
 
 /// The answer to a request that stands for no call.

@@ -1,9 +1,12 @@
 //! Answers over HTTP: a body with its headers, or a problem (RFC 9457).
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::header::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, VARY,
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use super::coding::{self, Coding};
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 
@@ -75,10 +78,31 @@ impl Reply {
             problem["kind"] = kind.name().into();
             problem["remedy"] = kind.row().remedy.into();
         }
+        let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, PROBLEM)]);
+        if failed.kind == Some(ErrorKind::UnsupportedEncoding) {
+            // As RFC 9110#15.5.16 asks for.
+            headers.insert(ACCEPT_ENCODING, coding::ACCEPTED);
+        }
         Self {
             status,
-            headers: HeaderMap::from_iter([(CONTENT_TYPE, PROBLEM)]),
+            headers,
             body: problem.to_string().into(),
+        }
+    }
+
+    /// The answer as its caller wants it: `coding` is the one that it takes, if any.
+    pub async fn compress(&mut self, coding: Option<Coding>) {
+        if !coding::is_worth_it(&self.body) {
+            return;
+        }
+        self.headers
+            .append(VARY, HeaderValue::from(ACCEPT_ENCODING));
+        if let Some(coding) = coding
+            && let Some(compressed) = coding.compress(&self.body).await
+        {
+            self.body = compressed;
+            let name = HeaderValue::from_static(coding.name());
+            self.headers.insert(CONTENT_ENCODING, name);
         }
     }
 
