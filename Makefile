@@ -111,6 +111,10 @@ bench-balance: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Compa
 bench-models: setup model-peers .peers/.debian $(TARGET)/release/load  ## Measure the PyTorch server beside seldon-core, grpc.aio, mosec, LitServe and MLServer
 	PYTHONPATH=tests $(PY) -m bench.models $(BENCH_ARGS)
 
+.PHONY: bench-http
+bench-http: setup .peers/fastapi/.installed .peers/mlserver-torch/.installed .peers/.debian  ## Measure HTTP and JSON beside FastAPI, nginx before it, and MLServer
+	PYTHONPATH=tests $(PY) -m bench.http $(BENCH_ARGS)
+
 .PHONY: bench-batcher
 bench-batcher: setup .peers/.debian $(TARGET)/release/load  ## Measure batches that tune themselves beside fixed sizes and delays, 6 minutes
 	PYTHONPATH=tests $(PY) -m bench.batcher $(BENCH_ARGS)

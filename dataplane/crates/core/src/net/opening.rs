@@ -64,6 +64,12 @@ pub async fn answer_tls(io: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::R
 
 /// `None` while more bytes could still make a difference.
 fn judge(seen: &[u8]) -> Option<Opening> {
+    // RFC 9112#2.2: an empty line before a request says nothing.
+    let seen = match seen {
+        [b'\r'] | [b'\r', b'\n'] => return None,
+        [b'\r', b'\n', rest @ ..] => rest,
+        all => all,
+    };
     let compared = seen.len().min(PREFACE.len());
     if seen[..compared] == PREFACE[..compared] {
         return (compared == PREFACE.len()).then_some(Opening::Http2);

@@ -13,11 +13,11 @@ use super::reply::Failed;
 use crate::call::limit::{Held, HeldBytes};
 use crate::call::messages::MIN_PROGRESS;
 use crate::code::Code;
-use crate::config::Limits;
+use crate::config::{Limits, Origins};
 use crate::error::{Error, ErrorKind};
-use crate::net::stream::Body;
+use crate::net::stream::{Body, Broken, Cause};
 
-/// Why a body could not be read.
+/// Why a body could not be read: nothing else may follow it on its connection.
 #[derive(Debug)]
 pub(super) enum Unread {
     /// It came too slowly.
@@ -31,6 +31,8 @@ pub struct Intake {
     held: Arc<HeldBytes>,
     pub(super) max_message_bytes: usize,
     pub(super) timeout: Duration,
+    /// Of web pages that may call.
+    pub(super) origins: Origins,
 }
 
 // === impl Intake ===
@@ -41,6 +43,7 @@ impl Intake {
             held,
             max_message_bytes: limits.max_message_bytes,
             timeout: Duration::from_millis(limits.body_timeout_ms),
+            origins: limits.cors_origins.clone(),
         }
     }
 
@@ -63,7 +66,7 @@ impl Intake {
             let Some(chunk) = chunk.map_err(|_| self.late())? else {
                 break;
             };
-            let chunk = chunk.map_err(|_| gone())?;
+            let chunk = chunk.map_err(|broken| unreadable(&broken))?;
             self.check_length(whole.len() + chunk.len())?;
             held.grow(chunk.len())?;
             progress += chunk.len();
@@ -101,16 +104,28 @@ impl Intake {
 
 // === impl Unread ===
 
-impl<T: Into<Failed>> From<T> for Unread {
-    fn from(failed: T) -> Self {
-        Self::Failed(failed.into())
+impl From<Unread> for Failed {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Late(failed) | Unread::Failed(failed) => failed,
+        }
     }
 }
 
-fn gone() -> Failed {
-    Failed {
+impl From<Error> for Unread {
+    fn from(error: Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+fn unreadable(broken: &Broken) -> Unread {
+    if broken.cause() == Cause::Malformed {
+        let text = format!("the body is not in chunks as it says: {broken}");
+        return Error::new(ErrorKind::BadRequest, text).into();
+    }
+    Unread::Failed(Failed {
         code: Code::Cancelled,
         kind: Some(ErrorKind::Cancelled),
         text: "the caller went, or its body broke off".to_owned(),
-    }
+    })
 }

@@ -26,6 +26,13 @@ pub struct Caller<F> {
 impl<F: Fn(Head, Body, Answer)> Caller<F> {
     /// Call a method, and return the message of its answer.
     pub async fn call(&self, path: &'static str, message: Vec<u8>) -> Result<Bytes, Failed> {
+        let reading = self.open(path, message)?;
+        let answered = read(&reading, self.max_message_bytes).await;
+        answered.unwrap_or_else(|Gone| Err(broken_off()))
+    }
+
+    /// Call a method with one message; what its answer is read from.
+    pub fn open(&self, path: &'static str, message: Vec<u8>) -> Result<Reading, Error> {
         let length = u32::try_from(message.len()).map_err(|_| {
             let text = format!(
                 "the message of {} bytes is too long for gRPC",
@@ -44,14 +51,16 @@ impl<F: Fn(Head, Body, Answer)> Caller<F> {
         };
         let (writing, reading) = pipe();
         (self.start)(head, Body::ready(framed.freeze()), Answer::piped(writing));
-        let answered = read(&reading, self.max_message_bytes).await;
-        answered.unwrap_or_else(|Gone| {
-            Err(Failed {
-                code: Code::Unavailable,
-                kind: Some(ErrorKind::ConnectionLost),
-                text: "the answer broke off".to_owned(),
-            })
-        })
+        Ok(reading)
+    }
+}
+
+/// The error of an answer without an end.
+pub fn broken_off() -> Failed {
+    Failed {
+        code: Code::Unavailable,
+        kind: Some(ErrorKind::ConnectionLost),
+        text: "the answer broke off".to_owned(),
     }
 }
 
@@ -77,7 +86,8 @@ async fn read(reading: &Reading, max_message_bytes: usize) -> Result<Result<Byte
     })
 }
 
-fn failed(ended: &HeaderMap) -> Option<Failed> {
+/// The error that an answer ended with, if any.
+pub fn failed(ended: &HeaderMap) -> Option<Failed> {
     let code = parse_grpc_status(ended).unwrap_or(Code::Unknown);
     let text = ended.get(&GRPC_MESSAGE);
     let kind = ended.get(&ACCESS_ERROR).and_then(|it| it.to_str().ok());
@@ -88,7 +98,8 @@ fn failed(ended: &HeaderMap) -> Option<Failed> {
     })
 }
 
-fn unframed(
+/// The message of one whole frame.
+pub fn unframed(
     headers: &HeaderMap,
     mut framed: Bytes,
     max_message_bytes: usize,

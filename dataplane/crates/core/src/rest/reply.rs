@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, VARY,
+    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, VARY,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -62,6 +62,15 @@ impl Reply {
         }
     }
 
+    /// The answer to OPTIONS.
+    pub fn options(verbs: &'static str) -> Self {
+        Self {
+            status: StatusCode::NO_CONTENT,
+            headers: HeaderMap::from_iter([(ALLOW, HeaderValue::from_static(verbs))]),
+            body: Bytes::new(),
+        }
+    }
+
     /// An error as RFC 9457 has it; `error` is where clients of the Open Inference Protocol and TF Serving look.
     pub fn problem(failed: &Failed, request_id: &HeaderValue) -> Self {
         let status = status_of(failed);
@@ -108,6 +117,10 @@ impl Reply {
 
     /// Its headers, with the body's length.
     pub fn finish_headers(&mut self) {
+        if self.status == StatusCode::NO_CONTENT {
+            // RFC 9110#8.6: it has none.
+            return;
+        }
         let length = HeaderValue::from(self.body.len());
         self.headers.insert(CONTENT_LENGTH, length);
     }
