@@ -17,6 +17,7 @@ PROOFS = {
     "tfs": "from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc",
     "seldon": "from seldon_core.proto import prediction_pb2, prediction_pb2_grpc; import seldon_core.microservice",
     "triton": "import tritonclient.grpc",
+    "sonora": "import sonora.client",
     "xds": "from xds.data.orca.v3 import orca_load_report_pb2",
     "kubernetes": "import kubernetes_validate",
     # These take many seconds to import, and are run in tests/interop.
