@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 QUIET := $(shell test -t 2 || echo --quiet)
 
 # Environments that tests and benchmarks use; `make test TEST_PEERS=` goes without (their tests then skip).
-TEST_PEERS ?= tfs seldon triton component mlserver xds openai kubernetes go java images
+TEST_PEERS ?= tfs seldon triton component mlserver xds openai kubernetes sonora grpc-web go java images
 BENCH_PEERS ?= bench envoy aio grpc-go
 # Each with torch, which uv links: they take no room of their own. `make bench-models MODEL_PEERS=` goes without.
 MODEL_PEERS ?= seldon-torch aio-torch mosec litserve mlserver-torch
@@ -110,6 +110,10 @@ bench-balance: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Compa
 .PHONY: bench-models
 bench-models: setup model-peers .peers/.debian $(TARGET)/release/load  ## Measure the PyTorch server beside seldon-core, grpc.aio, mosec, LitServe and MLServer
 	PYTHONPATH=tests $(PY) -m bench.models $(BENCH_ARGS)
+
+.PHONY: bench-http
+bench-http: setup .peers/fastapi/.installed .peers/mlserver-torch/.installed .peers/.debian  ## Measure HTTP and JSON beside FastAPI, nginx before it, and MLServer
+	PYTHONPATH=tests $(PY) -m bench.http $(BENCH_ARGS)
 
 .PHONY: bench-batcher
 bench-batcher: setup .peers/.debian $(TARGET)/release/load  ## Measure batches that tune themselves beside fixed sizes and delays, 6 minutes
@@ -238,6 +242,14 @@ GO_PROTOS := $(shell grep -rl 'go_package = "dlinference/' protos --include='*.p
 		echo "make: tests with Java stubs will skip; to run them: sudo apt-get install default-jdk-headless maven" >&2; exit 0; \
 	fi; \
 	mvn --batch-mode --quiet -Dstyle.color=never --file tests/interop/java/pom.xml -Dfolder=$(CURDIR)/.peers/java clean compile; \
+	touch $@
+
+.peers/grpc-web/.installed: tests/interop/grpc_web_package.json
+	@if ! command -v node >/dev/null || ! command -v npm >/dev/null; then \
+		echo "make: the tests with the gRPC-Web client of web pages will skip; to run them: sudo apt-get install nodejs npm" >&2; exit 0; \
+	fi; \
+	mkdir -p .peers/grpc-web; cp $< .peers/grpc-web/package.json; \
+	npm install --silent --no-audit --no-fund --prefix .peers/grpc-web; \
 	touch $@
 
 # Needs root; without it the command is printed, and what needs the programs skips with that reason.

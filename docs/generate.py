@@ -208,9 +208,11 @@ def limits_page() -> str:
     properties = ServerLimits.model_json_schema()["properties"]
     rows = []
     for name, field in ServerLimits.model_fields.items():
-        bounds = f"{properties[name]['minimum']}..{properties[name]['maximum']}"
+        numbers = properties[name]
+        bounds = f"{numbers['minimum']}..{numbers['maximum']}" if "minimum" in numbers else "a list"
         there = "no" if name not in CommonLimits.model_fields else "yes" if name in ALWAYS else "once set"
-        rows.append(f"| `{name}` | {field.default} | {bounds} | {there} | {field.description} |\n")
+        default = "none" if field.default == () else field.default
+        rows.append(f"| `{name}` | {default} | {bounds} | {there} | {field.description} |\n")
     return _LIMITS + "".join(rows)
 
 

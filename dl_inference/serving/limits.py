@@ -6,9 +6,10 @@ The access service has defaults of its own, and further limits (`access.config.s
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -39,6 +40,22 @@ OF_THE_ACCESS_SERVICE = (
 )
 """Limits of the access service only. Variables of these names may be set for every program of a machine; a model server
 passes them over."""
+
+
+_ORIGIN = re.compile(
+    r"\*|[a-z][a-z0-9+.-]*://[a-z0-9.-]+(:[0-9]{1,5})?|[a-z][a-z0-9+.-]*://\[[0-9a-f:.]+\](:[0-9]{1,5})?"
+)
+
+
+def _origin(text: str) -> str:
+    """Return an origin as browsers send it; no other text would ever be equal to one."""
+    if not _ORIGIN.fullmatch(text):
+        reason = "{origin} is not an origin: write it as browsers send it, as https://example.com:8443, or *"
+        raise PydanticCustomError("origin", reason, {"origin": repr(text)})
+    return text
+
+
+Origin = Annotated[str, AfterValidator(_origin)]
 
 
 class CommonLimits(BaseModel):
@@ -93,3 +110,15 @@ class ServerLimits(CommonLimits):
     tcp_user_timeout_ms: MillisecondsOrOff = Field(
         30_000, description="sent bytes unacknowledged for this time end a connection, ms; 0 = the system's"
     )
+    cors_origins: tuple[Origin, ...] = Field(
+        (),
+        max_length=100,
+        description="origins of web pages that may call over HTTP and read the answers, `https://example.com`, or `*`",
+    )
+
+    @field_validator("cors_origins", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        if isinstance(value, str):  # flags and variables have one text
+            return tuple(part.strip() for part in value.split(","))
+        return tuple(value) if isinstance(value, list) else value

@@ -40,6 +40,8 @@ class Work:
     log: Path
     content_type: str = "application/grpc"
     """Any other is sent over HTTP/1.1, where a connection carries one call at a time."""
+    headers: tuple[str, ...] = ()
+    """More of them, as ``name: value``."""
 
     @property
     def is_http1(self) -> bool:
@@ -79,6 +81,8 @@ def h2load_command(work: Work, shape: Shape, amount: list[str]) -> list[str]:
     """Return h2load's command but for its address."""
     command = ["h2load", "-t", "1", "-c", str(shape.connections), "-m", str(shape.streams), *amount]
     command += ["--h1"] if work.is_http1 else ["-H", "te: trailers"]
+    for header in work.headers:
+        command += ["-H", header]
     return [*command, "-d", str(work.body), "-H", f"content-type: {work.content_type}"]
 
 

@@ -157,6 +157,7 @@ def test_over_http_every_datatype_comes_back_as_binary_data_and_as_json(over_htt
     assert over_http["binary"] == dict.fromkeys(sent, True)
     assert over_http["json"] == {name: True for name in sent if name != "FP16"}
     assert over_http["compressed"] == [[2, 3], [2, 3]]
+    assert over_http["compressed answers"] == [True] * 4
 
 
 def test_over_http_models_tell_what_they_are(over_http: dict[str, Any]) -> None:

@@ -17,6 +17,8 @@ import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 from tritonclient_peer import arrays
 
+LARGE = 5000
+
 
 def tensor(name: str, array: Any, *, is_binary: bool) -> Any:
     made = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
@@ -24,10 +26,11 @@ def tensor(name: str, array: Any, *, is_binary: bool) -> Any:
     return made
 
 
-def same(client: Any, array: Any, *, is_binary: bool) -> bool:
+def same(client: Any, array: Any, *, is_binary: bool, compression: str | None = None) -> bool:
     """Whether an array comes back as it was sent, in its form."""
     wanted = [triton.InferRequestedOutput("output", binary_data=is_binary)]
-    answer = client.infer("echo", [tensor("x", array, is_binary=is_binary)], outputs=wanted)
+    given = [tensor("x", array, is_binary=is_binary)]
+    answer = client.infer("echo", given, outputs=wanted, response_compression_algorithm=compression)
     data = answer.as_numpy("output")
     return bool(data.dtype == array.dtype and data.shape == array.shape and (data == array).all())
 
@@ -61,6 +64,11 @@ def main() -> None:
             .as_numpy("output")
             .shape
             for name in ("gzip", "deflate")
+        ],
+        "compressed answers": [
+            same(echo, np.arange(LARGE, dtype=np.float32), is_binary=is_binary, compression=name)
+            for name in ("gzip", "deflate")
+            for is_binary in (False, True)
         ],
         "response": [inferred.get_response()[name] for name in ("model_name", "model_version", "id")],
         "shape": inferred.as_numpy("output").shape,

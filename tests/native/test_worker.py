@@ -44,6 +44,7 @@ LIMITS = {
     "connection_window_bytes": 4 << 20,
     "max_frame_bytes": 1 << 20,
     "tcp_user_timeout_ms": 0,
+    "cors_origins": [],
 }
 
 Answer = Callable[[Batch], None]

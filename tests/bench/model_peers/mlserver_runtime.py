@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from bench.model_peers.hooks import Model
 from mlserver import MLModel
-from mlserver.codecs import NumpyCodec
+from mlserver.codecs import Base64Codec, NumpyCodec
 from mlserver.types import InferenceRequest, InferenceResponse
 
 
@@ -25,6 +25,7 @@ class Runtime(MLModel):  # type: ignore[misc]  # untyped
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         """Answer by the hooks and one call of the model."""
-        x: np.ndarray = NumpyCodec.decode_input(payload.inputs[0])
+        (given,) = payload.inputs
+        x: Any = Base64Codec.decode_input(given)[0] if given.datatype == "BYTES" else NumpyCodec.decode_input(given)
         output = NumpyCodec.encode_output("output", self._model.one(x))
         return InferenceResponse(model_name=self.name, id=payload.id, outputs=[output])

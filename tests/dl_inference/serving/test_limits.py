@@ -60,6 +60,14 @@ def test_a_flag_wins_over_a_variable_that_over_the_file_and_that_over_the_defaul
             f"environment {LIMIT}MAX_STREAM: is not a known key; did you mean",
         ),
         ("", {}, {f"{LIMIT}MAX_STREAMS": "0"}, f"{LIMIT}MAX_STREAMS=0: Input should be greater than or equal to 1"),
+        (
+            "limits: {cors_origins: [example.com]}",
+            {},
+            {},
+            "'example.com' is not an origin: write it as browsers send it",
+        ),
+        ("", {"cors_origins": "https://a.example/"}, {}, "'https://a.example/' is not an origin"),
+        ("", {"cors_origins": "https://A.example"}, {}, "'https://A.example' is not an origin"),
         ("", {}, {"DL_INFERENCE_MAX_QUEUE": "x"}, "DL_INFERENCE_MAX_QUEUE=x: Input should be a valid integer"),
     ],
 )
@@ -67,6 +75,20 @@ def test_a_limit_that_is_none_is_named_with_its_place(tmp_path: Path, *, yaml, f
     with pytest.raises(ModelFolderError) as caught:
         read(tmp_path, yaml, flags=flags, **variables)
     assert said in str(caught.value)
+
+
+def test_origins_are_a_list_in_a_file_and_have_commas_elsewhere(tmp_path: Path):
+    origins = ("https://a.example", "http://localhost:3000", "http://[::1]:80")
+    yaml = "limits: {cors_origins: ['https://a.example', 'http://localhost:3000', 'http://[::1]:80']}"
+    assert read(tmp_path, yaml).limits.cors_origins == origins
+    assert read(tmp_path, flags={"cors_origins": ", ".join(origins)}).limits.cors_origins == origins
+    assert read(tmp_path, **{f"{LIMIT}CORS_ORIGINS": "*"}).limits.cors_origins == ("*",)
+    assert read(tmp_path).limits.cors_origins == ()
+    variables = {f"{LIMIT}CORS_ORIGINS": "https://a.example"}
+    assert load_without_file({}, flags={}, environment=variables).limits.cors_origins == origins[:1]
+    # As `predict` gives the limits of a folder to the port in front of it.
+    given = {"limits": {"cors_origins": origins}}
+    assert load_without_file({}, flags=given, environment={}).limits.cors_origins == origins
 
 
 def test_check_says_what_is_wrong_with_limits(tmp_path: Path, monkeypatch):

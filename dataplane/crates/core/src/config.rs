@@ -4,6 +4,8 @@
 //! here every field is required, and an unknown one is refused.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -87,6 +89,27 @@ pub struct Limits {
     pub max_frame_bytes: u32,
     /// TCP_USER_TIMEOUT on both sides; 0 = the system's.
     pub tcp_user_timeout_ms: u64,
+    /// Of web pages that may read answers over HTTP: `https://example.com`, or `*`; none where empty.
+    pub cors_origins: Origins,
+}
+
+/// Origins of web pages, shared by all requests.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(from = "Vec<String>")]
+pub struct Origins(Arc<[String]>);
+
+impl From<Vec<String>> for Origins {
+    fn from(origins: Vec<String>) -> Self {
+        Self(origins.into())
+    }
+}
+
+impl Deref for Origins {
+    type Target = [String];
+
+    fn deref(&self) -> &[String] {
+        &self.0
+    }
 }
 
 /// Bounds on what the access service does for a call before and beside an endpoint's answer.

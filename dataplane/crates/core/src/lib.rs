@@ -67,4 +67,5 @@ pub mod fuzzing {
     pub use crate::proxy::route_key::{
         Progress, RouteKey, RouteKeyScanner, insert_version, replace_version,
     };
+    pub use crate::rest::fuzzing as rest;
 }

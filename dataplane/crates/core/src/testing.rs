@@ -49,7 +49,7 @@ pub fn limits() -> serde_json::Value {
         "header_timeout_ms": 1000, "body_timeout_ms": 5000, "connection_idle_timeout_ms": 1000,
         "max_connection_age_ms": 1000, "max_connection_age_grace_ms": 1000, "frame_credit": 1000,
         "frame_credit_per_frame": 10, "stream_window_bytes": 65535, "connection_window_bytes": 65535,
-        "max_frame_bytes": 16384, "tcp_user_timeout_ms": 0,
+        "max_frame_bytes": 16384, "tcp_user_timeout_ms": 0, "cors_origins": [],
     })
 }
 

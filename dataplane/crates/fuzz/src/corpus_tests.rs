@@ -51,6 +51,61 @@ fn paths_and_timeouts_are_read_as_the_protocol_says() {
 }
 
 #[test]
+fn a_body_of_json_is_refused_or_read_whole_and_answered_in_json() {
+    replay("json");
+}
+
+#[test]
+fn changed_bodies_of_json_are_refused_or_read_whole_and_answered_in_json() {
+    let seeds = entries(&corpus().join("json"));
+    let seeds: Vec<_> = seeds.iter().map(|file| fs::read(file).unwrap()).collect();
+    let seed = 14;
+    for round in 0..4000 {
+        let mut state = Mutation(seed + round);
+        let data = state.changed(&seeds);
+        // Shown where the test fails.
+        println!("round {round}: {:?}", String::from_utf8_lossy(&data));
+        crate::json::run(&data);
+    }
+}
+
+/// Numbers that look like chance and are not (SplitMix64).
+struct Mutation(u64);
+
+impl Mutation {
+    fn next(&mut self, below: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((mixed ^ (mixed >> 31)) % below as u64) as usize
+    }
+
+    /// One of the seeds with some bytes replaced, doubled or taken out, and a piece of another one in it.
+    fn changed(&mut self, seeds: &[Vec<u8>]) -> Vec<u8> {
+        const MARKS: &[u8] = b"{}[]\",:-+.eE0123456789 \\untrflsaN\x00\xff\xc3";
+        let mut data = seeds[self.next(seeds.len())].clone();
+        for _ in 0..=self.next(4) {
+            let at = 1 + self.next(data.len().max(2) - 1);
+            let at = at.min(data.len());
+            match self.next(4) {
+                0 => data.insert(at, MARKS[self.next(MARKS.len())]),
+                1 if at < data.len() => data[at] = MARKS[self.next(MARKS.len())],
+                2 if at < data.len() => drop(data.remove(at)),
+                _ => {
+                    let other = &seeds[self.next(seeds.len())];
+                    let from = self.next(other.len());
+                    let length = self.next((other.len() - from).min(24)) + 1;
+                    let piece = other[from..from + length].to_vec();
+                    data.splice(at..at, piece);
+                }
+            }
+        }
+        data
+    }
+}
+
+#[test]
 fn load_reports_are_read_as_any_decoder_reads_them() {
     replay("load_report");
 }

@@ -10,6 +10,7 @@ mod corpus_tests;
 mod frames;
 mod head;
 mod input;
+mod json;
 mod load_report;
 mod wire;
 
@@ -19,7 +20,7 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target {
         name: "balance",
         run: balance::run,
@@ -35,6 +36,10 @@ pub const TARGETS: [Target; 6] = [
     Target {
         name: "head",
         run: head::run,
+    },
+    Target {
+        name: "json",
+        run: json::run,
     },
     Target {
         name: "load_report",

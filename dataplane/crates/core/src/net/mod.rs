@@ -8,6 +8,7 @@ pub mod drain;
 pub mod frames;
 pub mod guard;
 mod http1;
+mod http1_times;
 pub mod limits;
 pub mod listener;
 pub mod load;

@@ -64,6 +64,18 @@ pub async fn answer_tls(io: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::R
 
 /// `None` while more bytes could still make a difference.
 fn judge(seen: &[u8]) -> Option<Opening> {
+    match seen {
+        [b'\r'] | [b'\r', b'\n'] => None,
+        // RFC 9112#2.2: an empty line before a request of HTTP/1 says nothing.
+        [b'\r', b'\n', rest @ ..] => match judge_word(rest)? {
+            Opening::Http1 => Some(Opening::Http1),
+            _ => Some(Opening::Other),
+        },
+        all => judge_word(all),
+    }
+}
+
+fn judge_word(seen: &[u8]) -> Option<Opening> {
     let compared = seen.len().min(PREFACE.len());
     if seen[..compared] == PREFACE[..compared] {
         return (compared == PREFACE.len()).then_some(Opening::Http2);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const CASES: [(&[u8], Opening); 20] = [
+const CASES: [(&[u8], Opening); 22] = [
     (PREFACE, Opening::Http2),
     (b"GET / HTTP/1.1\r\n\r\n", Opening::Http1),
     (b"GET /ready HTTP/1.0\n\n", Opening::Http1),
@@ -17,7 +17,9 @@ const CASES: [(&[u8], Opening); 20] = [
     (b"PRI * HTTP/1.1\r\n\r\n", Opening::Other),
     (b" / HTTP/1.1\r\n", Opening::Other),
     (b"get / HTTP/1.1\r\n", Opening::Other),
-    (b"\r\nGET / HTTP/1.1", Opening::Other),
+    (b"\r\nGET / HTTP/1.1", Opening::Http1),
+    (b"\r\n\r\nGET / HTTP/1.1", Opening::Other),
+    (b"\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Opening::Other),
     (b"SSH-2.0-OpenSSH_9.2\r\n", Opening::Other),
     (b"\0\0\0\x04\0\0\0\0\0", Opening::Other),
     (b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", Opening::Other),

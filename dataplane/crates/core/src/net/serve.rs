@@ -24,6 +24,9 @@ use super::service::Service;
 use super::waiting::Waiting;
 use crate::stats::RefusedReason;
 
+/// Threads beside one worker, for what takes long. Each ends when it has been idle for some seconds.
+const MAX_BLOCKING: usize = 2;
+
 /// The threads of a running program.
 pub struct Serving {
     server: Arc<Server>,
@@ -193,6 +196,9 @@ fn run_worker<S: Service>(
 fn runtime(started: &Sender<io::Result<()>>) -> Option<LocalRuntime> {
     let built = Builder::new_current_thread()
         .enable_all()
+        // They compress what would hold the thread up; more of them would only share the same cores.
+        .max_blocking_threads(MAX_BLOCKING)
+        .thread_name("dl-beside")
         .build_local(LocalOptions::default());
     let (runtime, result) = match built {
         Ok(runtime) => (Some(runtime), Ok(())),

@@ -3,7 +3,9 @@
 //! process makes to itself. Beside this folder only proxy/pool.rs knows the HTTP/2 library, so that another transport
 //! need not touch the request path.
 
+use std::error::Error;
 use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -154,7 +156,9 @@ impl Broken {
     pub fn cause(&self) -> Cause {
         let error = match &self.0 {
             Break::Http2(error) => error,
-            Break::Http1(error) if error.is_parse() => return Cause::Malformed,
+            Break::Http1(error) if error.is_parse() || is_invalid(error) => {
+                return Cause::Malformed;
+            }
             Break::Http1(_) => return Cause::Lost,
             Break::Pipe => return Cause::Reset,
         };
@@ -171,6 +175,12 @@ impl Broken {
             Cause::Lost
         }
     }
+}
+
+/// Whether it is the bytes of a body that are wrong, and not their end that is missing.
+fn is_invalid(error: &hyper::Error) -> bool {
+    let source = error.source().and_then(|it| it.downcast_ref::<io::Error>());
+    source.is_some_and(|it| matches!(it.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData))
 }
 
 impl From<h2::Error> for Broken {

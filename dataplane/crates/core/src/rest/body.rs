@@ -6,19 +6,27 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::CONTENT_LENGTH;
 use tokio::time::{Instant, timeout_at};
 
+use super::coding::Coding;
 use super::known::Known;
 use super::reply::Failed;
 use super::uris::Uris;
-use crate::call::inflate::inflate;
 use crate::call::limit::{Held, HeldBytes};
 use crate::call::messages::MIN_PROGRESS;
 use crate::code::Code;
-use crate::config::Limits;
+use crate::config::{Limits, Origins};
 use crate::error::{Error, ErrorKind};
-use crate::net::stream::Body;
+use crate::net::stream::{Body, Broken, Cause};
+
+/// Why a body could not be read: nothing else may follow it on its connection.
+#[derive(Debug)]
+pub(super) enum Unread {
+    /// It came too slowly.
+    Late(Failed),
+    Failed(Failed),
+}
 
 /// What the bodies of requests are held to.
 #[derive(Clone)]
@@ -29,6 +37,8 @@ pub struct Intake {
     /// Data that a body names by URI.
     pub(super) uris: Arc<Uris>,
     pub(super) known: Rc<Known>,
+    /// Of web pages that may call.
+    pub(super) origins: Origins,
 }
 
 // === impl Intake ===
@@ -42,6 +52,7 @@ impl Intake {
             timeout: Duration::from_millis(limits.body_timeout_ms),
             uris,
             known,
+            origins: limits.cors_origins.clone(),
         }
     }
 
@@ -50,7 +61,9 @@ impl Intake {
         &self,
         headers: &HeaderMap,
         mut body: Body,
-    ) -> Result<(Bytes, Held), Failed> {
+    ) -> Result<(Bytes, Held), Unread> {
+        // Before its body: who sends in another coding need not send all of it.
+        let coding = Coding::of_body(headers)?;
         let stated = headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok());
         let stated: usize = stated.and_then(|it| it.parse().ok()).unwrap_or(0);
         self.check_length(stated)?;
@@ -62,7 +75,7 @@ impl Intake {
             let Some(chunk) = chunk.map_err(|_| self.late())? else {
                 break;
             };
-            let chunk = chunk.map_err(|_| gone())?;
+            let chunk = chunk.map_err(|broken| unreadable(&broken))?;
             self.check_length(whole.len() + chunk.len())?;
             held.grow(chunk.len())?;
             progress += chunk.len();
@@ -73,17 +86,10 @@ impl Intake {
             whole.extend_from_slice(&chunk);
         }
         let whole = whole.freeze();
-        let encoding = headers.get(CONTENT_ENCODING);
-        if encoding.is_none_or(|it| it == "identity") {
-            return Ok((whole, held));
-        }
-        let inflated = inflate(
-            (&CONTENT_ENCODING, encoding),
-            &whole,
-            self.max_message_bytes,
-        )?;
-        held.grow(inflated.len())?;
-        Ok((inflated, held))
+        Ok(match coding {
+            None => (whole, held),
+            Some(coding) => coding.inflate(whole, held, self.max_message_bytes).await?,
+        })
     }
 
     fn check_length(&self, length: usize) -> Result<(), Error> {
@@ -96,20 +102,40 @@ impl Intake {
         Err(Error::new(ErrorKind::MessageTooLarge, text))
     }
 
-    fn late(&self) -> Failed {
+    fn late(&self) -> Unread {
         let limit = self.timeout.as_millis();
         let text = format!(
             "fewer than {MIN_PROGRESS} bytes of the body came in {limit} ms (body_timeout_ms)"
         );
-        Error::new(ErrorKind::DeadlineExceeded, text).into()
+        Unread::Late(Error::new(ErrorKind::DeadlineExceeded, text).into())
     }
 }
 
-fn gone() -> Failed {
-    Failed {
+// === impl Unread ===
+
+impl From<Unread> for Failed {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Late(failed) | Unread::Failed(failed) => failed,
+        }
+    }
+}
+
+impl From<Error> for Unread {
+    fn from(error: Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+fn unreadable(broken: &Broken) -> Unread {
+    if broken.cause() == Cause::Malformed {
+        let text = format!("the body is not in chunks as it says: {broken}");
+        return Error::new(ErrorKind::BadRequest, text).into();
+    }
+    Unread::Failed(Failed {
         code: Code::Cancelled,
         kind: Some(ErrorKind::Cancelled),
         text: "the caller went, or its body broke off".to_owned(),
         number: None,
-    }
+    })
 }

@@ -63,6 +63,22 @@ impl<F: Fn(Head, Body, Answer)> Caller<F> {
         path: &'static str,
         message: Vec<u8>,
     ) -> Result<Bytes, Failed> {
+        let reading = self.open_with(headers, path, message)?;
+        let answered = read(&reading, self.max_message_bytes).await;
+        answered.unwrap_or_else(|Gone| Err(broken_off()))
+    }
+
+    /// Call a method with one message; what its answer is read from.
+    pub fn open(&self, path: &'static str, message: Vec<u8>) -> Result<Reading, Error> {
+        self.open_with(self.metadata.clone(), path, message)
+    }
+
+    fn open_with(
+        &self,
+        headers: HeaderMap,
+        path: &'static str,
+        message: Vec<u8>,
+    ) -> Result<Reading, Error> {
         let length = u32::try_from(message.len()).map_err(|_| {
             let text = format!(
                 "the message of {} bytes is too long for gRPC",
@@ -81,15 +97,17 @@ impl<F: Fn(Head, Body, Answer)> Caller<F> {
         };
         let (writing, reading) = pipe();
         (self.start)(head, Body::ready(framed.freeze()), Answer::piped(writing));
-        let answered = read(&reading, self.max_message_bytes).await;
-        answered.unwrap_or_else(|Gone| {
-            Err(Failed {
-                code: Code::Unavailable,
-                kind: Some(ErrorKind::ConnectionLost),
-                text: "the answer broke off".to_owned(),
-                number: None,
-            })
-        })
+        Ok(reading)
+    }
+}
+
+/// The error of an answer without an end.
+pub fn broken_off() -> Failed {
+    Failed {
+        code: Code::Unavailable,
+        kind: Some(ErrorKind::ConnectionLost),
+        text: "the answer broke off".to_owned(),
+        number: None,
     }
 }
 
@@ -115,7 +133,8 @@ async fn read(reading: &Reading, max_message_bytes: usize) -> Result<Result<Byte
     })
 }
 
-fn failed(ended: &HeaderMap) -> Option<Failed> {
+/// The error that an answer ended with, if any.
+pub fn failed(ended: &HeaderMap) -> Option<Failed> {
     let code = parse_grpc_status(ended).unwrap_or(Code::Unknown);
     let text = ended.get(&GRPC_MESSAGE);
     let kind = ended.get(&ACCESS_ERROR).and_then(|it| it.to_str().ok());
@@ -129,7 +148,8 @@ fn failed(ended: &HeaderMap) -> Option<Failed> {
     })
 }
 
-fn unframed(
+/// The message of one whole frame.
+pub fn unframed(
     headers: &HeaderMap,
     mut framed: Bytes,
     max_message_bytes: usize,

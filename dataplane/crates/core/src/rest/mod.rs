@@ -3,14 +3,19 @@
 
 mod batch;
 mod body;
+mod coding;
+mod cors;
 mod data_uri;
 mod elements;
 mod envelope;
 mod eval;
+mod events;
 mod examples;
 mod form;
 mod frame;
+pub mod fuzzing;
 mod grpc;
+mod grpc_web;
 mod json;
 mod known;
 mod metadata;
@@ -29,7 +34,9 @@ mod seldon;
 mod seldon_outputs;
 mod seldon_over;
 mod seldon_wire;
+mod sending;
 mod signature;
+mod streamed;
 mod target;
 mod tfs;
 mod tfs_wire;
@@ -38,31 +45,33 @@ mod uris;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, VARY};
 use http::{HeaderValue, Method, StatusCode};
-use tokio::time::timeout;
 
 use crate::call::head::{request_id, shortened};
 use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata::{X_MODEL, X_REQUEST_ID};
 use crate::net::guard::StreamGuard;
-use crate::net::stream::{Answer, Body, Broken, Head};
+use crate::net::stream::{Answer, Body, Head, Sender};
 pub use body::Intake;
+use body::Unread;
+use coding::Coding;
 use eval::Question;
+use events::Events;
 use frame::Frame;
 use grpc::Caller;
+use grpc_web::{Form, Relayed};
 pub use known::Known;
 use model::Model;
 use reply::{Failed, Reply};
+use sending::{Left, Sending};
 use signature::{Protocol, Signature};
 use target::{Refusal, Target, Tfs};
 pub use uris::Uris;
 
-/// Bytes of an answer that are sent at a time.
-const PIECE: usize = 64 * 1024;
+/// The verbs that there are at all.
+const VERBS: &str = "GET, HEAD, POST, OPTIONS";
 
 /// The paths that there are, for who asks for another.
 const PATHS: &str = "/v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION][/ready], \
@@ -75,7 +84,16 @@ const PATHS: &str = "/v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/ve
 /// Whether a request is a call of gRPC, or means to be one.
 pub fn is_grpc(head: &Head) -> bool {
     let content_type = head.headers.get(CONTENT_TYPE);
-    content_type.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"))
+    let rest = content_type.and_then(|it| it.as_bytes().strip_prefix(b"application/grpc"));
+    // gRPC-Web is another protocol.
+    rest.is_some_and(|rest| !rest.starts_with(b"-"))
+}
+
+/// What a request is answered with.
+enum Said {
+    Whole(Reply),
+    Events(Events),
+    Web(Relayed),
 }
 
 /// Answer one request. `start` starts a call of gRPC; `_stream` counts the request until it is answered.
@@ -90,46 +108,109 @@ pub async fn serve(
     let request_id = request_id(&head.headers);
     let is_head = head.verb == Method::HEAD;
     let frame = Frame::of(head.uri.path());
+    let coding = Coding::wanted(&head.headers);
+    let mut headers = cors::headers(&intake.origins, &head);
+    headers.insert(X_REQUEST_ID, request_id.clone());
+    let is_http2 = answer.is_http2();
     let serving = async {
-        let replied = reply(&intake, head, body, &request_id, start).await;
-        replied.unwrap_or_else(|failed| frame.reply(&failed, &request_id))
+        let said = said(&intake, head, body, &request_id, start).await;
+        let failed = |failed| Said::Whole(frame.reply(&failed, &request_id));
+        let mut said = said.unwrap_or_else(failed);
+        if let Said::Whole(reply) = &mut said {
+            reply.compress(coding).await;
+        }
+        said
     };
     let mut serving = pin!(serving);
-    let replied = poll_fn(|cx| match serving.as_mut().poll(cx) {
-        Poll::Ready(reply) => Poll::Ready(Some(reply)),
+    let said = poll_fn(|cx| match serving.as_mut().poll(cx) {
+        Poll::Ready(said) => Poll::Ready(Some(said)),
         // Nobody waits any more: the call, whose answer nobody reads then, is told.
         Poll::Pending => answer.poll_reset(cx).map(|()| None),
     });
-    let Some(mut reply) = replied.await else {
-        return;
-    };
-    reply.headers.insert(X_REQUEST_ID, request_id.clone());
-    reply.finish_headers();
+    let sending = |sender| Sending::new(sender, intake.timeout);
     // An error means that the caller is gone: nobody is left to tell.
-    let _ = send(&mut answer, reply, is_head, intake.timeout).await;
+    let _ = match said.await {
+        Some(Said::Whole(mut reply)) => {
+            let varies = headers.remove(VARY);
+            reply.headers.extend(headers);
+            if let Some(varies) = varies {
+                reply.headers.append(VARY, varies);
+            }
+            if !is_http2 && is_unread(reply.status) {
+                let close = HeaderValue::from_static("close");
+                reply.headers.insert(CONNECTION, close);
+            }
+            send(&mut answer, reply, is_head, sending).await
+        }
+        Some(Said::Events(events)) => {
+            let sent = events.send(&mut answer, headers, &request_id, sending);
+            sent.await
+        }
+        Some(Said::Web(relayed)) => relayed.send(&mut answer, headers, sending).await,
+        None => Err(Left),
+    };
+}
+
+/// Whether the rest of a body that nobody reads lies between this answer and the next request.
+fn is_unread(status: StatusCode) -> bool {
+    status == StatusCode::REQUEST_TIMEOUT || status == StatusCode::PAYLOAD_TOO_LARGE
 }
 
 async fn send(
     answer: &mut Answer,
-    reply: Reply,
+    mut reply: Reply,
     is_head: bool,
-    limit: Duration,
-) -> Result<(), Broken> {
+    sending: impl FnOnce(Sender) -> Sending,
+) -> Result<(), Left> {
+    reply.finish_headers();
     if is_head || reply.body.is_empty() {
-        return answer.finish_with(reply.status, reply.headers);
+        return answer
+            .finish_with(reply.status, reply.headers)
+            .map_err(|_| Left);
     }
-    let mut sender = answer.begin_with(reply.status, reply.headers)?;
-    let mut body = reply.body;
-    // Piece by piece: who reads slowly gets all of it, who stops reading is not waited for.
-    while !body.is_empty() {
-        let piece = body.split_to(PIECE.min(body.len()));
-        let Ok(sent) = timeout(limit, sender.send_all(piece)).await else {
-            sender.reset();
-            return Ok(());
+    let sender = answer.begin_with(reply.status, reply.headers);
+    let mut sending = sending(sender.map_err(|_| Left)?);
+    sending.send(reply.body).await?;
+    sending.end()
+}
+
+async fn said(
+    intake: &Intake,
+    head: Head,
+    body: Body,
+    request_id: &HeaderValue,
+    start: impl Fn(Head, Body, Answer),
+) -> Result<Said, Failed> {
+    if cors::is_preflight(&head) || (head.verb == Method::OPTIONS && head.uri.path() == "*") {
+        return Ok(Said::Whole(Reply::options(VERBS)));
+    }
+    if let Some(form) = Form::of(&head.headers)
+        && head.verb == Method::POST
+    {
+        let relayed = grpc_web::answer(form, intake, head, body, request_id, start);
+        return Ok(Said::Web(relayed.await));
+    }
+    if events::are_wanted(&head.headers)
+        && let Ok(Target::Oip {
+            call: oip::Call::Infer,
+            model,
+            version,
+        }) = target::find(&head.verb, head.uri.path())
+    {
+        let header_length = metadata::header_length(&head.headers)?;
+        let caller = Caller {
+            metadata: metadata::of_call(&head.headers, request_id),
+            max_message_bytes: intake.max_message_bytes,
+            known: intake.known.clone(),
+            start,
         };
-        sent?;
+        let (whole, _held) = intake.read(&head.headers, body).await?;
+        let (message, _) = oip::Call::Infer.request(model, version, &whole, header_length)?;
+        drop(whole);
+        return Ok(Said::Events(events::begin(&caller, message).await?));
     }
-    sender.send(Bytes::new(), true)
+    let reply = reply(intake, head, body, request_id, start).await?;
+    Ok(Said::Whole(reply))
 }
 
 async fn reply(
@@ -154,7 +235,10 @@ async fn reply(
         known: intake.known.clone(),
         start,
     };
-    let (whole, _held) = intake.read(&head.headers, body).await?;
+    let (whole, _held) = match intake.read(&head.headers, body).await {
+        Err(Unread::Late(failed)) => return Ok(late(&failed, request_id)),
+        read => read?,
+    };
     let headers = head.headers;
     match target {
         Target::Oip {
@@ -254,6 +338,13 @@ async fn predict<F: Fn(Head, Body, Answer)>(
     Ok(tfs::reply(&outputs, document.format())?)
 }
 
+/// The answer to a request whose body comes too slowly.
+fn late(failed: &Failed, request_id: &HeaderValue) -> Reply {
+    let mut reply = Reply::problem(failed, request_id);
+    reply.status = StatusCode::REQUEST_TIMEOUT;
+    reply
+}
+
 /// The answer to a request that stands for no call.
 fn refused(refusal: Refusal, head: &Head, request_id: &HeaderValue) -> Result<Reply, Failed> {
     let path = shortened(head.uri.path());
@@ -261,6 +352,13 @@ fn refused(refusal: Refusal, head: &Head, request_id: &HeaderValue) -> Result<Re
         Refusal::Unknown => {
             let text = format!("nothing is at {path}; there are {PATHS}");
             Err(Error::new(ErrorKind::UnknownMethod, text).into())
+        }
+        Refusal::Verb(expected) if head.verb == Method::OPTIONS => {
+            Ok(Reply::options(if expected == "GET" {
+                "GET, HEAD, OPTIONS"
+            } else {
+                "POST, OPTIONS"
+            }))
         }
         Refusal::Verb(expected) => {
             let text = format!("{path} takes {expected}, not {}", head.verb);

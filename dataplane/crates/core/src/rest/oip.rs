@@ -7,7 +7,8 @@ use prost::Message;
 
 use super::elements::{self, Datatype, Elements, NotFinite, Strings, Tensor, Writer};
 use super::json::{Kind, Reader, bad};
-use super::reply::Reply;
+use super::reply::{Failed, HEADER_LENGTH, Reply};
+use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::local::messages::inference::infer_parameter::ParameterChoice;
 use crate::local::messages::inference::model_infer_request::{
@@ -17,7 +18,7 @@ use crate::local::messages::inference::model_infer_response::InferOutputTensor;
 use crate::local::messages::inference::{
     InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse,
     ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest, ModelReadyResponse,
-    ServerLiveResponse, ServerMetadataResponse, ServerReadyResponse,
+    ModelStreamInferResponse, ServerLiveResponse, ServerMetadataResponse, ServerReadyResponse,
 };
 
 /// Which call of the protocol.
@@ -111,6 +112,37 @@ impl Call {
             Self::Infer => inferred(parse(message)?, wish),
         }
     }
+}
+
+/// The JSON of one answer of a stream. Triton wraps them, MLServer does not.
+///
+/// # Errors
+/// What the model says of the message that it answers; `bad_upstream_response`.
+pub fn streamed(message: Bytes) -> Result<Bytes, Failed> {
+    let wrapped: Option<ModelStreamInferResponse> = parse(message.clone()).ok();
+    let answer = match ModelInferResponse::decode(message) {
+        // The wrapper has no such field.
+        Ok(answer) if !answer.outputs.is_empty() => answer,
+        _ => {
+            let wrapped = wrapped.unwrap_or_default();
+            if !wrapped.error_message.is_empty() {
+                return Err(Failed {
+                    code: Code::Unknown,
+                    kind: None,
+                    number: None,
+                    text: wrapped.error_message,
+                });
+            }
+            wrapped.infer_response.unwrap_or_default()
+        }
+    };
+    let reply = inferred(answer, &Wish::default())?;
+    if reply.headers.contains_key(HEADER_LENGTH) {
+        let text =
+            "an output has bytes that are not UTF-8, which an event cannot say: call over gRPC";
+        return Err(Error::new(ErrorKind::BadUpstreamResponse, text).into());
+    }
+    Ok(reply.body)
 }
 
 fn parse<T: Message + Default>(message: Bytes) -> Result<T, Error> {

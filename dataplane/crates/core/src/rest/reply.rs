@@ -1,9 +1,12 @@
 //! Answers over HTTP: a body with its headers, or a problem (RFC 9457).
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName};
+use http::header::{
+    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, VARY,
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
+use super::coding::{self, Coding};
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 
@@ -73,6 +76,15 @@ impl Reply {
         }
     }
 
+    /// The answer to OPTIONS.
+    pub fn options(verbs: &'static str) -> Self {
+        Self {
+            status: StatusCode::NO_CONTENT,
+            headers: HeaderMap::from_iter([(ALLOW, HeaderValue::from_static(verbs))]),
+            body: Bytes::new(),
+        }
+    }
+
     /// An error as RFC 9457 has it; `error` is where clients of the Open Inference Protocol and TF Serving look.
     pub fn problem(failed: &Failed, request_id: &HeaderValue) -> Self {
         let (status, problem) = failed.problem(request_id);
@@ -80,9 +92,14 @@ impl Reply {
     }
 
     pub fn of_problem(status: StatusCode, problem: &serde_json::Value) -> Self {
+        let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, PROBLEM)]);
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            // As RFC 9110#15.5.16 asks for.
+            headers.insert(ACCEPT_ENCODING, coding::ACCEPTED);
+        }
         Self {
             status,
-            headers: HeaderMap::from_iter([(CONTENT_TYPE, PROBLEM)]),
+            headers,
             body: problem.to_string().into(),
         }
     }
@@ -96,8 +113,28 @@ impl Reply {
         }
     }
 
+    /// The answer as its caller wants it: `coding` is the one that it takes, if any.
+    pub async fn compress(&mut self, coding: Option<Coding>) {
+        if !coding::is_worth_it(&self.body) {
+            return;
+        }
+        self.headers
+            .append(VARY, HeaderValue::from(ACCEPT_ENCODING));
+        if let Some(coding) = coding
+            && let Some(compressed) = coding.compress(&self.body).await
+        {
+            self.body = compressed;
+            let name = HeaderValue::from_static(coding.name());
+            self.headers.insert(CONTENT_ENCODING, name);
+        }
+    }
+
     /// Its headers, with the body's length.
     pub fn finish_headers(&mut self) {
+        if self.status == StatusCode::NO_CONTENT {
+            // RFC 9110#8.6: it has none.
+            return;
+        }
         let length = HeaderValue::from(self.body.len());
         self.headers.insert(CONTENT_LENGTH, length);
     }
