@@ -43,7 +43,7 @@ DEBIAN_PROGRAMS := nginx haproxy protoc h2load java buildah debootstrap docker-c
 DEBIAN_PACKAGES := nginx-light haproxy protobuf-compiler libprotobuf-dev nghttp2-client buildah debootstrap docker-compose zookeeper default-jre-headless
 ZOOKEEPER := /usr/share/java/zookeeper.jar
 
-RUST_SOURCES := $(shell find dataplane -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+RUST_SOURCES := $(shell find dataplane -name '*.rs' -o -name Cargo.toml -o -path '*/src/*.json' -o -path '*/src/*.html') Cargo.toml Cargo.lock
 BENCH_SOURCES := $(shell find dataplane/crates/bench -type f) Cargo.lock
 PROTOS := $(shell find protos -type f 2>/dev/null)
 

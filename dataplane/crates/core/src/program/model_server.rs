@@ -17,7 +17,7 @@ use crate::net::serve::{Serving, bind};
 use crate::net::service::Service;
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
-use crate::rest::{self, Intake};
+use crate::rest::{self, Described, Intake};
 use crate::worker::front::Front;
 use crate::worker::hand::Hand;
 use crate::worker::handle::handle;
@@ -45,6 +45,7 @@ struct Running {
 /// Gives each call to a task of its own.
 struct Calls {
     front: Rc<Front>,
+    described: Rc<Described>,
 }
 
 // === impl ModelServer ===
@@ -103,6 +104,7 @@ impl ModelServer {
             spawn_local(async move { outbox.deliver().await });
             Calls {
                 front: Rc::new(Front::new(shared.clone())),
+                described: Rc::default(),
             }
         };
         // One worker: what a call costs here is little beside the model.
@@ -289,7 +291,11 @@ impl Service for Calls {
             spawn_local(handle(front, head, body, answer, stream));
             return;
         }
-        let intake = Intake::new(front.shared.held.clone(), &front.shared.config.limits);
+        let intake = Intake::new(
+            front.shared.held.clone(),
+            &front.shared.config.limits,
+            self.described.clone(),
+        );
         let inner = stream.again();
         let call = move |head, body, answer| {
             let call = handle(front.clone(), head, body, answer, inner.again());

@@ -23,7 +23,7 @@ use crate::proxy::local;
 use crate::proxy::orders::{Action, Done, Order};
 use crate::proxy::state::Shared;
 use crate::proxy::worker::Worker;
-use crate::rest::{self, Intake};
+use crate::rest::{self, Described, Intake};
 
 /// The running access service.
 pub struct Proxy {
@@ -52,6 +52,7 @@ pub struct Usage {
 /// Gives each call of a worker to a task of its own.
 struct Calls {
     worker: Rc<Worker>,
+    described: Rc<Described>,
 }
 
 // === impl Proxy ===
@@ -116,6 +117,7 @@ impl Proxy {
             let worker = Worker::new(shared.clone(), local::local_services(&shared));
             Calls {
                 worker: Rc::new(worker),
+                described: Rc::default(),
             }
         };
         let server = self.shared.server.clone();
@@ -274,7 +276,11 @@ impl Service for Calls {
     fn call(&self, head: Head, body: Body, answer: Answer, stream: StreamGuard) {
         if !rest::is_grpc(&head) || !answer.is_http2() {
             let shared = &self.worker.shared;
-            let intake = Intake::new(shared.held.clone(), &shared.config.limits);
+            let intake = Intake::new(
+                shared.held.clone(),
+                &shared.config.limits,
+                self.described.clone(),
+            );
             let (worker, inner) = (self.worker.clone(), stream.again());
             let call =
                 move |head, body, answer| start(worker.clone(), head, body, answer, inner.again());

@@ -1,5 +1,6 @@
 //! The body of a request over HTTP, whole: within the limits of a message of gRPC, and inflated.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use http::HeaderMap;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use tokio::time::{Instant, timeout_at};
 
+use super::openapi::Described;
 use super::reply::Failed;
 use crate::call::inflate::inflate;
 use crate::call::limit::{Held, HeldBytes};
@@ -17,22 +19,24 @@ use crate::config::Limits;
 use crate::error::{Error, ErrorKind};
 use crate::net::stream::Body;
 
-/// What the bodies of requests are held to.
+/// What the bodies of requests are held to, and what answers to them are made from.
 #[derive(Clone, Debug)]
 pub struct Intake {
     held: Arc<HeldBytes>,
     pub(super) max_message_bytes: usize,
     pub(super) timeout: Duration,
+    pub(super) described: Rc<Described>,
 }
 
 // === impl Intake ===
 
 impl Intake {
-    pub fn new(held: Arc<HeldBytes>, limits: &Limits) -> Self {
+    pub fn new(held: Arc<HeldBytes>, limits: &Limits, described: Rc<Described>) -> Self {
         Self {
             held,
             max_message_bytes: limits.max_message_bytes,
             timeout: Duration::from_millis(limits.body_timeout_ms),
+            described,
         }
     }
 

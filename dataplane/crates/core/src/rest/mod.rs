@@ -8,6 +8,7 @@ mod json;
 mod metadata;
 mod model;
 mod oip;
+mod openapi;
 mod reply;
 mod seldon;
 mod target;
@@ -32,6 +33,7 @@ use crate::net::stream::{Answer, Body, Broken, Head};
 pub use body::Intake;
 use grpc::Caller;
 use model::Model;
+pub use openapi::Described;
 use reply::{Failed, Reply};
 use target::{Refusal, Target, Tfs};
 
@@ -39,7 +41,7 @@ use target::{Refusal, Target, Tfs};
 const PIECE: usize = 64 * 1024;
 
 /// The paths that there are, for who asks for another.
-const PATHS: &str = "/v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION][/ready], \
+const PATHS: &str = "/openapi.json, /v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION][/ready], \
                      /v1/models/NAME[/versions/VERSION|/labels/LABEL][/metadata], and POST to \
                      /v2/models/NAME[/versions/VERSION]/infer, \
                      /v1/models/NAME[/versions/VERSION|/labels/LABEL]:predict, /api/v1.0/predictions";
@@ -137,6 +139,7 @@ async fn reply(
             let answered = caller.call(call.path(), message).await?;
             Ok(call.reply(answered, &wish)?)
         }
+        Target::OpenApi => intake.described.reply(caller, head.uri.query()).await,
         Target::Seldon { model } => {
             if !model.is_empty() {
                 let name = HeaderValue::from_str(&model).map_err(|_| {

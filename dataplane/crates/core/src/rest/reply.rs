@@ -126,3 +126,20 @@ fn status_of(failed: &Failed) -> StatusCode {
     };
     StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
+
+/// Every status that a problem may have.
+#[cfg(test)]
+pub fn statuses() -> Vec<StatusCode> {
+    let of = |code, kind| {
+        status_of(&Failed {
+            code,
+            kind,
+            text: String::new(),
+        })
+    };
+    let codes = Code::ALL.into_iter().filter(|code| *code != Code::Ok);
+    let codes = codes.map(|code| of(code, None));
+    let kinds = crate::error::TABLE.iter().map(|row| row.kind);
+    let kinds = kinds.map(|kind| of(kind.code(), Some(kind)));
+    codes.chain(kinds).collect()
+}

@@ -23,6 +23,8 @@ pub enum Target {
     },
     /// A prediction of Seldon's.
     Seldon { model: String },
+    /// The description of all paths.
+    OpenApi,
 }
 
 /// Which call of TF Serving's.
@@ -72,6 +74,7 @@ pub fn find(verb: &Method, path: &str) -> Result<Target, Refusal> {
         ] => Some(Target::Seldon {
             model: model.to_owned(),
         }),
+        ["openapi.json"] => Some(Target::OpenApi),
         _ => None,
     };
     let target = target.ok_or(Refusal::Unknown)?;
@@ -150,13 +153,13 @@ impl Target {
                 call: Tfs::Predict, ..
             }
             | Self::Seldon { .. } => "POST",
-            Self::Oip { .. } | Self::Tfs { .. } => "GET",
+            Self::Oip { .. } | Self::Tfs { .. } | Self::OpenApi => "GET",
         }
     }
 }
 
 /// A part of a path without its `%` escapes (RFC 3986).
-fn decoded(part: &str) -> Result<Cow<'_, str>, Error> {
+pub fn decoded(part: &str) -> Result<Cow<'_, str>, Error> {
     if !part.contains('%') {
         return Ok(part.into());
     }
@@ -201,6 +204,7 @@ mod tests {
                 label,
             }) => format!("{call:?} {model} {version}{label}"),
             Ok(Target::Seldon { model }) => format!("Seldon {model}"),
+            Ok(Target::OpenApi) => "OpenApi".to_owned(),
             Err(Refusal::Unknown) => "unknown".to_owned(),
             Err(Refusal::Verb(verb)) => verb.to_owned(),
             Err(Refusal::Bad(error)) => error.message.into_owned(),
@@ -243,6 +247,8 @@ mod tests {
             ("POST", "/api/v1.0/predictions", "Seldon "),
             ("POST", "/seldon/team/m/api/v1.0/predictions", "Seldon m"),
             ("GET", "/predict", "POST"),
+            ("GET", "/openapi.json", "OpenApi"),
+            ("POST", "/openapi.json", "GET"),
             ("GET", "/", "unknown"),
             ("GET", "/v2/models", "unknown"),
             ("GET", "/v2/models/m/versions/1/2", "unknown"),

@@ -22,7 +22,8 @@ pub const METADATA: &str = "/tensorflow.serving.PredictionService/GetModelMetada
 pub const STATUS: &str = "/tensorflow.serving.ModelService/GetModelStatus";
 
 const SIGNATURES: &str = "signature_def";
-const DEFAULT: &str = "serving_default";
+/// The signature of a call that names none.
+pub const DEFAULT: &str = "serving_default";
 
 /// Elements that an answer may grow to from a single one that stands for all.
 const MAX_ELEMENTS: usize = 1 << 28;
@@ -112,7 +113,11 @@ pub fn inputs(metadata: Bytes, signature: &str) -> Result<Vec<Named>, Error> {
     Ok(inputs)
 }
 
-fn signatures(metadata: Bytes) -> Result<(ModelSpec, SignatureDefMap), Error> {
+/// The signatures of a model, and which model it is.
+///
+/// # Errors
+/// `bad_upstream_response`.
+pub fn signatures(metadata: Bytes) -> Result<(ModelSpec, SignatureDefMap), Error> {
     let mut metadata: GetModelMetadataResponse = parse(metadata)?;
     let any = metadata.metadata.remove(SIGNATURES).unwrap_or_default();
     let signatures = parse(any.value.into())?;
@@ -324,7 +329,11 @@ pub fn status_reply(message: Bytes) -> Result<Reply, Error> {
     ))
 }
 
-fn datatype(number: i32) -> Result<Datatype, Error> {
+/// Our type for TF's.
+///
+/// # Errors
+/// `bad_request`: JSON has no form for it.
+pub fn datatype(number: i32) -> Result<Datatype, Error> {
     let dtype = DataType::try_from(number).ok();
     let found = TYPES.iter().find(|(tf, _)| Some(*tf) == dtype);
     found.map(|(_, ours)| *ours).ok_or_else(|| {
