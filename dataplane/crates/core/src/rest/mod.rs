@@ -2,6 +2,7 @@
 //! and counting are the same, and its answer becomes JSON.
 
 mod body;
+mod docs;
 mod elements;
 mod grpc;
 mod json;
@@ -41,7 +42,7 @@ use target::{Refusal, Target, Tfs};
 const PIECE: usize = 64 * 1024;
 
 /// The paths that there are, for who asks for another.
-const PATHS: &str = "/openapi.json, /v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION][/ready], \
+const PATHS: &str = "/docs, /openapi.json, /v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION][/ready], \
                      /v1/models/NAME[/versions/VERSION|/labels/LABEL][/metadata], and POST to \
                      /v2/models/NAME[/versions/VERSION]/infer, \
                      /v1/models/NAME[/versions/VERSION|/labels/LABEL]:predict, /api/v1.0/predictions";
@@ -140,6 +141,7 @@ async fn reply(
             Ok(call.reply(answered, &wish)?)
         }
         Target::OpenApi => intake.described.reply(caller, head.uri.query()).await,
+        Target::Docs => Ok(docs::reply()),
         Target::Seldon { model } => {
             if !model.is_empty() {
                 let name = HeaderValue::from_str(&model).map_err(|_| {

@@ -25,6 +25,8 @@ pub enum Target {
     Seldon { model: String },
     /// The description of all paths.
     OpenApi,
+    /// The page that tries a call.
+    Docs,
 }
 
 /// Which call of TF Serving's.
@@ -75,6 +77,7 @@ pub fn find(verb: &Method, path: &str) -> Result<Target, Refusal> {
             model: model.to_owned(),
         }),
         ["openapi.json"] => Some(Target::OpenApi),
+        ["docs"] => Some(Target::Docs),
         _ => None,
     };
     let target = target.ok_or(Refusal::Unknown)?;
@@ -153,7 +156,7 @@ impl Target {
                 call: Tfs::Predict, ..
             }
             | Self::Seldon { .. } => "POST",
-            Self::Oip { .. } | Self::Tfs { .. } | Self::OpenApi => "GET",
+            Self::Oip { .. } | Self::Tfs { .. } | Self::OpenApi | Self::Docs => "GET",
         }
     }
 }
@@ -205,6 +208,7 @@ mod tests {
             }) => format!("{call:?} {model} {version}{label}"),
             Ok(Target::Seldon { model }) => format!("Seldon {model}"),
             Ok(Target::OpenApi) => "OpenApi".to_owned(),
+            Ok(Target::Docs) => "Docs".to_owned(),
             Err(Refusal::Unknown) => "unknown".to_owned(),
             Err(Refusal::Verb(verb)) => verb.to_owned(),
             Err(Refusal::Bad(error)) => error.message.into_owned(),
@@ -249,6 +253,7 @@ mod tests {
             ("GET", "/predict", "POST"),
             ("GET", "/openapi.json", "OpenApi"),
             ("POST", "/openapi.json", "GET"),
+            ("GET", "/docs", "Docs"),
             ("GET", "/", "unknown"),
             ("GET", "/v2/models", "unknown"),
             ("GET", "/v2/models/m/versions/1/2", "unknown"),

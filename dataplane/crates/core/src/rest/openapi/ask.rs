@@ -25,7 +25,7 @@ const INDEX: &str = "/inference.GRPCInferenceService/RepositoryIndex";
 /// Models that are asked at one time.
 const WIDTH: usize = 8;
 /// All models together have so long to answer; what is late is described as any model.
-const LIMIT: Duration = Duration::from_secs(3);
+const LIMIT: Duration = Duration::from_secs(2);
 /// What a description may have; more is no description that anybody reads.
 const MAX_TENSORS: usize = 64;
 const MAX_RANK: usize = 16;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::ask::{Model, Protocol};
+use super::ask::{Field, Model, Protocol};
 use super::schema;
 use crate::rest::elements::Datatype;
 
@@ -40,11 +40,7 @@ pub fn of(names: &[String], models: &[Model]) -> Value {
         }
     }
     if let Some(tags) = document["tags"].as_array_mut() {
-        tags.extend(
-            models
-                .iter()
-                .map(|model| json!({"name": model.name, "description": told(model)})),
-        );
+        tags.extend(models.iter().map(tag));
     }
     document
 }
@@ -60,6 +56,19 @@ fn paths_of(paths: &mut Map<String, Value>, model: &Model) {
         tf_serving(paths, &name, "", Some(model));
     }
     predict(paths, &name, "", Some(model));
+}
+
+fn tag(model: &Model) -> Value {
+    let list = |fields: &[Field]| -> Value {
+        let fields = fields.iter().map(|field| {
+            json!({"name": field.name, "datatype": field.datatype.name(), "shape": field.shape})
+        });
+        fields.collect()
+    };
+    json!({
+        "name": model.name, "description": told(model),
+        "x-inputs": list(&model.inputs), "x-outputs": list(&model.outputs),
+    })
 }
 
 fn told(model: &Model) -> &'static str {
