@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 QUIET := $(shell test -t 2 || echo --quiet)
 
 # Environments that tests and benchmarks use; `make test TEST_PEERS=` goes without (their tests then skip).
-TEST_PEERS ?= tfs seldon triton component mlserver xds openai kubernetes sonora grpc-web go java images
+TEST_PEERS ?= tfs seldon triton component mlserver xds openai kubernetes sonora grpc-web schemathesis go java images
 BENCH_PEERS ?= bench envoy aio grpc-go
 # Each with torch, which uv links: they take no room of their own. `make bench-models MODEL_PEERS=` goes without.
 MODEL_PEERS ?= seldon-torch aio-torch mosec litserve mlserver-torch
@@ -38,12 +38,12 @@ PEER_PYTHON := >=3.11,<3.13
 GRPCURL := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 KUBECONFORM := github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
 # Programs of Debian's that tests and benchmarks run, and the packages that bring them.
-DEBIAN_PROGRAMS := nginx haproxy protoc h2load java buildah debootstrap docker-compose chromium-headless-shell
+DEBIAN_PROGRAMS := nginx haproxy protoc h2load java buildah debootstrap docker-compose promtool chromium-headless-shell
 # protoc's own google/protobuf/*.proto come with libprotobuf-dev.
-DEBIAN_PACKAGES := nginx-light haproxy protobuf-compiler libprotobuf-dev nghttp2-client buildah debootstrap docker-compose zookeeper default-jre-headless chromium-headless-shell
+DEBIAN_PACKAGES := nginx-light haproxy protobuf-compiler libprotobuf-dev nghttp2-client buildah debootstrap docker-compose prometheus chromium-headless-shell zookeeper default-jre-headless
 ZOOKEEPER := /usr/share/java/zookeeper.jar
 
-RUST_SOURCES := $(shell find dataplane -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock
+RUST_SOURCES := $(shell find dataplane -name '*.rs' -o -name Cargo.toml -o -path '*/src/*.json' -o -path '*/src/*.html') Cargo.toml Cargo.lock
 BENCH_SOURCES := $(shell find dataplane/crates/bench -type f) Cargo.lock
 PROTOS := $(shell find protos -type f 2>/dev/null)
 

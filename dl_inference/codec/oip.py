@@ -164,10 +164,11 @@ def metadata_of(message: Any) -> ModelMetadata:
 
 
 def _specs(tensors: Any) -> dict[str, TensorSpec]:
-    return {each.name: TensorSpec(each.name, _type_name(each.datatype), tuple(each.shape)) for each in tensors}
+    return {each.name: TensorSpec(each.name, numpy_name(each.datatype), tuple(each.shape)) for each in tensors}
 
 
-def _type_name(datatype: str) -> str:
+def numpy_name(datatype: str) -> str:
+    """Return numpy's name of a datatype; the protocol's own where numpy has none."""
     if datatype == "BYTES":
         return "bytes"
     return _BY_OIP[datatype].name if datatype in _BY_OIP else datatype

@@ -35,6 +35,7 @@ def call(  # noqa: PLR0913  (the options of the command)
     signature: Annotated[str | None, typer.Option(metavar="NAME", help="Signature of the model (tfs).")] = None,
     timeout_ms: Annotated[int, typer.Option(parser=whole(1), metavar="MS", help="Deadline of the call, ms.")] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    http: Annotated[bool, typer.Option("--http", help="Call over HTTP and JSON in place of gRPC.")] = False,
 ) -> None:
     """Make one prediction and show the answer.
 
@@ -44,6 +45,8 @@ def call(  # noqa: PLR0913  (the options of the command)
 
     Without --protocol the call is made by Seldon's protocol. Where the server does not know that, the model is asked
     what it takes, and called as it says: its only input needs no name, and JSON becomes the type that the model says.
+
+    With --http the model is asked first, and called by the Open Inference Protocol where it answers that.
     """
     if fault := target_fault(to):
         err.print(Text(f"--to {to!r}: {fault}", style="red"), soft_wrap=True)
@@ -54,7 +57,7 @@ def call(  # noqa: PLR0913  (the options of the command)
     from dl_inference.commands import call_send  # noqa: PLC0415
 
     question = call_send.Question(protocol, model, value, tags=tag or (), version=model_version, signature=signature)
-    raise typer.Exit(call_send.send(question, to, timeout_ms=timeout_ms, as_json=as_json))
+    raise typer.Exit(call_send.send(question, to, timeout_ms=timeout_ms, as_json=as_json, http=http))
 
 
 def target_fault(to: str) -> str | None:

@@ -100,7 +100,7 @@ def seldon(model: str, value: Any, tags: Mapping[str, Any]) -> Message:
             nor texts.
     """
     tags = {"model": model, **tags}
-    if isinstance(value, dict) and value and not SELDON_FIELDS.isdisjoint(value):
+    if is_seldon(value):
         return _plain(seldon_codec.request(_parsed(value), tags=tags))
     if isinstance(value, list):
         numbers = _numbers(value)
@@ -109,6 +109,11 @@ def seldon(model: str, value: Any, tags: Mapping[str, Any]) -> Message:
         value = messages.SeldonMessage()
     is_number = isinstance(value, np.ndarray) and value.dtype.kind not in TEXT_KINDS
     return _plain(seldon_codec.request(value, kind="tensor" if is_number else None, tags=tags))
+
+
+def is_seldon(value: Any) -> bool:
+    """Tell whether what has these keys is a SeldonMessage."""
+    return isinstance(value, Mapping) and not SELDON_FIELDS.isdisjoint(value)
 
 
 def _parsed(value: dict[str, Any]) -> Message:

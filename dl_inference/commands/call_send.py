@@ -15,6 +15,7 @@ from dl_inference.codec import oip, seldon, tfs
 from dl_inference.codec.errors import InputError
 from dl_inference.codec.tfs import TensorSpec
 from dl_inference.commands import call_input, call_output, model_facts
+from dl_inference.commands.call_http import HttpClient
 from dl_inference.commands.console import err, out
 
 _METHODS: dict[str, tuple[str, Any]] = {
@@ -69,7 +70,7 @@ class Question:
         )
 
 
-def send(question: Question, to: str, *, timeout_ms: int, as_json: bool) -> int:
+def send(question: Question, to: str, *, timeout_ms: int, as_json: bool, http: bool = False) -> int:
     """Make one call and print how it went.
 
     Args:
@@ -77,13 +78,18 @@ def send(question: Question, to: str, *, timeout_ms: int, as_json: bool) -> int:
         to: address.
         timeout_ms: deadline of the call, ms.
         as_json: print JSON for programs.
+        http: over HTTP and JSON.
 
     Returns:
         The exit status: 0 answered, 1 failed, 2 nothing could be sent.
     """
     try:
-        with Client(to, timeout_ms=timeout_ms, max_message_bytes=2**31 - 1) as client:
-            result = _answer(client, question)
+        if http:
+            with HttpClient(to, timeout_ms=timeout_ms) as asking:
+                result = _answer_over_http(asking, question)
+        else:
+            with Client(to, timeout_ms=timeout_ms, max_message_bytes=2**31 - 1) as client:
+                result = _answer(client, question)
     except InputError as error:
         err.print(Text(str(error), style="red"), soft_wrap=True)
         return 2
@@ -127,8 +133,38 @@ def _answer(client: Client, question: Question) -> Answer[Any]:
     return _send(client, replace(question, protocol=others[0]), value, facts.inputs)
 
 
+def _answer_over_http(client: HttpClient, question: Question) -> Answer[Any]:
+    """Make the call by the protocol that was asked for, or else by the Open Inference Protocol, or one that fits.
+
+    Raises:
+        InputError: nothing could be sent.
+        CallError: the call failed.
+    """
+    value = call_input.read(question.value)
+    if question.protocol is not None:
+        return _send(client, question, value)
+    if question.tags or call_input.is_seldon(value):
+        return _send(client, replace(question, protocol="seldon"), value)
+    try:
+        facts = model_facts.ask(client, question.model, question.version, question.signature or "")
+    except CallError as error:
+        if error.code != "UNIMPLEMENTED":
+            raise
+        # A server that says nothing of its models speaks Seldon's protocol.
+        return _send(client, replace(question, protocol="seldon"), value)
+    protocol = "oip" if "oip" in facts.protocols else facts.protocols[0]
+    if "seldon" in facts.protocols and call_input.is_seldon(facts.inputs):
+        protocol = "seldon"  # a model with hooks for bytes, texts or JSON
+    try:
+        return _send(client, replace(question, protocol=protocol), value, facts.inputs)
+    except InputError:  # Seldon's has a place for what has no name
+        if "seldon" not in facts.protocols:
+            raise
+        return _send(client, replace(question, protocol="seldon"), value)
+
+
 def _send(
-    client: Client, question: Question, value: Any, inputs: Mapping[str, TensorSpec] = call_input.UNKNOWN
+    client: Client | HttpClient, question: Question, value: Any, inputs: Mapping[str, TensorSpec] = call_input.UNKNOWN
 ) -> Answer[Any]:
     request = question.request(value, inputs)
     path, answer = _METHODS[str(question.protocol)]

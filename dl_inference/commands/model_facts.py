@@ -11,6 +11,7 @@ from dl_inference import messages
 from dl_inference.client import Client
 from dl_inference.client.errors import CallError
 from dl_inference.codec.tfs import TensorSpec
+from dl_inference.commands.call_http import HttpClient
 
 T = TypeVar("T")
 _DEFAULT_SIGNATURE = "serving_default"
@@ -40,7 +41,7 @@ class Facts:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
-def ask(client: Client, model: str, version: int | None = None, signature: str = "") -> Facts:
+def ask(client: Client | HttpClient, model: str, version: int | None = None, signature: str = "") -> Facts:
     """Return what a server says about a model.
 
     Raises:
@@ -66,7 +67,7 @@ def ask(client: Client, model: str, version: int | None = None, signature: str =
     raise next((each for each in failures if each.code != "UNIMPLEMENTED"), failures[0])
 
 
-def _seldon_metadata(client: Client, model: str) -> Any:
+def _seldon_metadata(client: Client | HttpClient, model: str) -> Any:
     empty, answer = (
         messages.message_class("google.protobuf.Empty")(),
         messages.message_class("seldon.protos.SeldonModelMetadata"),

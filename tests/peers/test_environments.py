@@ -21,6 +21,7 @@ PROOFS = {
     "xds": "from xds.data.orca.v3 import orca_load_report_pb2",
     "openai": "import openai, cohere",
     "kubernetes": "import kubernetes_validate",
+    "schemathesis": "import schemathesis, openapi_spec_validator",
     # These take many seconds to import, and are run in tests/interop.
     "component": "from importlib.metadata import version as v; v('seldon-core'), v('torch'), v('safetensors')",
     "mlserver": "from importlib.metadata import version; version('mlserver')",

@@ -17,7 +17,7 @@ use crate::net::serve::{Serving, bind};
 use crate::net::service::Service;
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
-use crate::rest::{self, Intake, Known, Uris};
+use crate::rest::{self, Described, Intake, Known, Uris};
 use crate::worker::front::Front;
 use crate::worker::hand::Hand;
 use crate::worker::handle::handle;
@@ -48,6 +48,7 @@ struct Calls {
     uris: Arc<Uris>,
     /// For requests over HTTP.
     known: Rc<Known>,
+    described: Rc<Described>,
 }
 
 // === impl ModelServer ===
@@ -109,6 +110,7 @@ impl ModelServer {
                 // The access service fetches from hosts, which an operator names there.
                 uris: Arc::new(Uris::data_only(shared.config.limits.max_message_bytes)),
                 known: Rc::default(),
+                described: Rc::default(),
             }
         };
         // One worker: what a call costs here is little beside the model.
@@ -301,6 +303,7 @@ impl Service for Calls {
             &shared.config.limits,
             self.uris.clone(),
             self.known.clone(),
+            self.described.clone(),
         );
         let inner = stream.again();
         let call = move |head, body, answer| {

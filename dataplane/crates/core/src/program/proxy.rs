@@ -24,7 +24,7 @@ use crate::proxy::orders::{Action, Done, Order};
 use crate::proxy::recorder::Which;
 use crate::proxy::state::Shared;
 use crate::proxy::worker::Worker;
-use crate::rest::{self, Intake, Known, Uris};
+use crate::rest::{self, Described, Intake, Known, Uris};
 use crate::stats::history::History;
 
 /// The running access service.
@@ -61,6 +61,7 @@ struct Calls {
     uris: Arc<Uris>,
     /// For requests over HTTP.
     known: Rc<Known>,
+    described: Rc<Described>,
 }
 
 // === impl Proxy ===
@@ -132,6 +133,7 @@ impl Proxy {
                 worker: Rc::new(worker),
                 uris: uris.clone(),
                 known: Rc::default(),
+                described: Rc::default(),
             }
         };
         let server = self.shared.server.clone();
@@ -357,6 +359,7 @@ impl Service for Calls {
                 &shared.config.limits,
                 self.uris.clone(),
                 self.known.clone(),
+                self.described.clone(),
             );
             let (worker, inner) = (self.worker.clone(), stream.again());
             let call =

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::coding::Coding;
 use super::known::Known;
+use super::openapi::Described;
 use super::reply::Failed;
 use super::uris::Uris;
 use crate::call::limit::{Held, HeldBytes};
@@ -28,7 +29,7 @@ pub(super) enum Unread {
     Failed(Failed),
 }
 
-/// What the bodies of requests are held to.
+/// What the bodies of requests are held to, and what answers to them are made from.
 #[derive(Clone)]
 pub struct Intake {
     held: Arc<HeldBytes>,
@@ -39,13 +40,20 @@ pub struct Intake {
     pub(super) known: Rc<Known>,
     /// Of web pages that may call.
     pub(super) origins: Origins,
+    pub(super) described: Rc<Described>,
 }
 
 // === impl Intake ===
 
 impl Intake {
-    /// `known` is shared by all requests of a worker.
-    pub fn new(held: Arc<HeldBytes>, limits: &Limits, uris: Arc<Uris>, known: Rc<Known>) -> Self {
+    /// `known` and `described` are shared by all requests of a worker.
+    pub fn new(
+        held: Arc<HeldBytes>,
+        limits: &Limits,
+        uris: Arc<Uris>,
+        known: Rc<Known>,
+        described: Rc<Described>,
+    ) -> Self {
         Self {
             held,
             max_message_bytes: limits.max_message_bytes,
@@ -53,6 +61,7 @@ impl Intake {
             uris,
             known,
             origins: limits.cors_origins.clone(),
+            described,
         }
     }
 

@@ -83,6 +83,11 @@ impl Datatype {
         TABLE[self as usize].2
     }
 
+    /// Every type.
+    pub fn all() -> [Self; TABLE.len()] {
+        TABLE.map(|(datatype, _, _)| datatype)
+    }
+
     /// The names that there are, for an error's text.
     pub fn names() -> String {
         TABLE.map(|(_, name, _)| name).join(", ")

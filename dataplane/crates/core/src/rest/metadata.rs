@@ -43,6 +43,15 @@ pub fn of_call(headers: &HeaderMap, request_id: &HeaderValue) -> HeaderMap {
     metadata
 }
 
+/// Leave nothing of who calls: what the call tells is told to others, too.
+pub fn forget_caller(metadata: &mut HeaderMap) {
+    let request_id = metadata.remove(X_REQUEST_ID);
+    metadata.clear();
+    metadata.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    metadata.insert(TE, HeaderValue::from_static("trailers"));
+    metadata.extend(request_id.map(|id| (X_REQUEST_ID, id)));
+}
+
 /// Length of the JSON in front of binary data.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ mod body;
 mod coding;
 mod cors;
 mod data_uri;
+mod docs;
 mod elements;
 mod envelope;
 mod eval;
@@ -25,6 +26,7 @@ mod oip;
 mod oip_over;
 mod oip_told;
 mod openai;
+mod openapi;
 mod parameters;
 mod reply;
 mod repository;
@@ -64,6 +66,7 @@ use grpc::Caller;
 use grpc_web::{Form, Relayed};
 pub use known::Known;
 use model::Model;
+pub use openapi::Described;
 use reply::{Failed, Reply};
 use sending::{Left, Sending};
 use signature::{Protocol, Signature};
@@ -74,7 +77,7 @@ pub use uris::Uris;
 const VERBS: &str = "GET, HEAD, POST, OPTIONS";
 
 /// The paths that there are, for who asks for another.
-const PATHS: &str = "/v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION][/ready], \
+const PATHS: &str = "/docs, /openapi.json, /v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION][/ready], \
                      /v1/models/NAME[/versions/VERSION|/labels/LABEL][/metadata], and POST to \
                      /v2/models/NAME[/versions/VERSION]/infer, \
                      /v1/models/NAME[/versions/VERSION|/labels/LABEL]:predict|:classify|:regress, /api/v1.0/predictions, \
@@ -250,6 +253,8 @@ async fn reply(
             oip_over::call(&caller, call, (model, version), whole, header_length).await
         }
         Target::Repository { call, model } => repository::call(&caller, call, model, &whole).await,
+        Target::OpenApi => intake.described.reply(caller, head.uri.query()).await,
+        Target::Docs => Ok(docs::reply()),
         Target::Seldon { model } => {
             if !model.is_empty() {
                 let name = HeaderValue::from_str(&model).map_err(|_| {

@@ -215,6 +215,24 @@ fn status_of(failed: &Failed) -> StatusCode {
     StatusCode::from_u16(number).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
+/// Every status that a problem may have.
+#[cfg(test)]
+pub fn statuses() -> Vec<StatusCode> {
+    let of = |code, kind| {
+        status_of(&Failed {
+            code,
+            kind,
+            number: None,
+            text: String::new(),
+        })
+    };
+    let codes = Code::ALL.into_iter().filter(|code| *code != Code::Ok);
+    let codes = codes.map(|code| of(code, None));
+    let kinds = crate::error::TABLE.iter().map(|row| row.kind);
+    let kinds = kinds.map(|kind| of(kind.code(), Some(kind)));
+    codes.chain(kinds).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,8 +240,13 @@ mod tests {
     #[test]
     fn a_method_that_is_not_there_is_told_from_a_model_that_does_not_do_something() {
         let lacks = |code, kind, text: &str| {
-            let text = text.to_owned();
-            Failed { code, kind, text }.lacks_method()
+            let failed = Failed {
+                code,
+                kind,
+                number: None,
+                text: text.to_owned(),
+            };
+            failed.lacks_method()
         };
         let code = Code::Unimplemented;
         for text in [

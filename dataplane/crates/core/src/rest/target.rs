@@ -43,6 +43,10 @@ pub enum Target {
     },
     Embeddings,
     Rerank,
+    /// The description of all paths.
+    OpenApi,
+    /// The page that tries a call.
+    Docs,
 }
 
 /// Which call of TF Serving's.
@@ -104,6 +108,8 @@ pub fn find(verb: &Method, path: &str) -> Result<Target, Refusal> {
         | ["seldon", model, "api", "v0.1" | "v1.0", "predictions"] => Some(Target::Seldon {
             model: model.to_owned(),
         }),
+        ["openapi.json"] => Some(Target::OpenApi),
+        ["docs"] => Some(Target::Docs),
         _ => None,
     };
     let target = target.ok_or(Refusal::Unknown)?;
@@ -219,13 +225,13 @@ impl Target {
             | Self::Envelope { .. }
             | Self::Embeddings
             | Self::Rerank => "POST",
-            Self::Oip { .. } | Self::Tfs { .. } => "GET",
+            Self::Oip { .. } | Self::Tfs { .. } | Self::OpenApi | Self::Docs => "GET",
         }
     }
 }
 
 /// A part of a path without its `%` escapes (RFC 3986).
-fn decoded(part: &str) -> Result<Cow<'_, str>, Error> {
+pub fn decoded(part: &str) -> Result<Cow<'_, str>, Error> {
     if !part.contains('%') {
         return Ok(part.into());
     }
@@ -263,6 +269,8 @@ mod tests {
             Ok(other @ (Target::EvalBatch | Target::Embeddings | Target::Rerank)) => {
                 format!("{other:?}")
             }
+            Ok(Target::OpenApi) => "OpenApi".to_owned(),
+            Ok(Target::Docs) => "Docs".to_owned(),
             Err(Refusal::Unknown) => "unknown".to_owned(),
             Err(Refusal::Verb(verb)) => verb.to_owned(),
             Err(Refusal::Bad(error)) => error.message.into_owned(),
@@ -336,6 +344,9 @@ mod tests {
             ("POST", "/v2/repository/models/m/unload", "Unload m"),
             ("GET", "/v2/repository/index", "POST"),
             ("POST", "/v2/repository/models/m", "unknown"),
+            ("GET", "/openapi.json", "OpenApi"),
+            ("POST", "/openapi.json", "GET"),
+            ("GET", "/docs", "Docs"),
             ("GET", "/", "unknown"),
             ("GET", "/v2/models", "unknown"),
             ("GET", "/v2/models/m/versions/1/2", "unknown"),

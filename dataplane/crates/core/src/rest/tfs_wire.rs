@@ -22,6 +22,7 @@ pub const METADATA: &str = "/tensorflow.serving.PredictionService/GetModelMetada
 pub const STATUS: &str = "/tensorflow.serving.ModelService/GetModelStatus";
 
 const SIGNATURES: &str = "signature_def";
+/// The signature of a call that names none.
 pub const DEFAULT: &str = "serving_default";
 
 /// Elements that an answer may grow to from a single one that stands for all.
@@ -112,7 +113,7 @@ pub fn inputs(metadata: Bytes, signature: &str) -> Result<Vec<Named>, Error> {
     Ok(inputs)
 }
 
-/// A model's spec and its signatures.
+/// The signatures of a model, and which model it is.
 ///
 /// # Errors
 /// `bad_upstream_response`.
@@ -332,6 +333,10 @@ pub fn status_reply(message: Bytes) -> Result<Reply, Error> {
     ))
 }
 
+/// Our type for TF's.
+///
+/// # Errors
+/// `bad_request`: JSON has no form for it.
 pub fn datatype(number: i32) -> Result<Datatype, Error> {
     let dtype = DataType::try_from(number).ok();
     let found = TYPES.iter().find(|(tf, _)| Some(*tf) == dtype);
