@@ -155,6 +155,18 @@ def test_a_quarantined_version_is_shown_with_its_step_reason_and_remedy(show: Sh
     wait_text(page, "new one quarantined", "table")
 
 
+def test_errors_that_are_the_callers_weigh_less_and_a_model_with_errors_is_not_called_well(show: Show) -> None:
+    world = World()
+    world.kinds = {"INVALID_ARGUMENT": 0.2}
+    page, _ = show(world)
+    wait_text(page, "of the last minute's calls failed: INVALID_ARGUMENT", ".problem.warn")
+    assert "the endpoints refuse what callers send" in problems(page)[0]
+    assert page.text("#pill") == "1 warning"
+    go(page, "#/models/digits")
+    wait_text(page, "errors in the last minute", "p.bad")
+    assert "Nothing is wrong" not in page.text("main")
+
+
 def test_a_model_has_its_charts_shares_labels_and_endpoints_with_the_reason_of_their_state(show: Show) -> None:
     page, _ = show(break_endpoints(World()), "#/models/vision")
     page.wait("document.querySelectorAll('.chart svg path').length >= 4")

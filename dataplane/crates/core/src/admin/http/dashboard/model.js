@@ -13,7 +13,7 @@ const EVERY_S = 10;
 export function model(name) {
   let series = empty(), end = 0, askedAt = 0, fault = "";
   const lines = charts(() => ({ end, series }));
-  const wrong = list((it) => it.key.endsWith(" " + name) || it.key.startsWith("quarantine " + name + " ") || about().clusters.some((one) => it.cluster === one.name), " with this model");
+  const wrong = list((it) => it.key.endsWith(" " + name) || it.key.startsWith("quarantine " + name + " ") || about().clusters.some((one) => it.cluster === one.name), " with this model", () => about().found && !figures(name).errors);
   const word = state("", "none");
   const facts = h("p", { class: "soft live" });
   const places = h("div");
@@ -45,7 +45,8 @@ export function model(name) {
   function draw() {
     if (!live.status) return;
     const { found, own, routes, clusters } = about();
-    if (live.end - askedAt >= EVERY_S || !askedAt) ask();
+    lines.element.hidden = !found; // nothing is kept of what has no route
+    if (found && (live.end - askedAt >= EVERY_S || !askedAt)) ask();
     else if (live.end > end + 0.5 && end) {
       const last = figures(name).each?.recent.at(-1);
       const [, requests, errors, p50_ms, p99_ms] = last && last[0] === live.end ? last : [0, 0, 0, null, null];
@@ -62,6 +63,7 @@ export function model(name) {
     say(word, text);
     dress(word, "dot " + kind);
     const now = figures(name);
+    dress(facts, now.errors ? "bad strong" : "soft live");
     say(facts, rate(now.rate) + " requests/s, " + share(now.errors, now.requests) + " errors in the last minute, p50 " + milliseconds(now.p50) + ", p99 " + milliseconds(now.p99)
       + (found ? "; " + count(found.requests) + " calls and " + count(found.errors) + " errors since the start" : ""));
     const shape = JSON.stringify([routes, own, clusters.map((it) => it.name), found?.labels]);

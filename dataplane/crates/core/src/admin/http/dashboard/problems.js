@@ -15,6 +15,15 @@ const BAD = 75;
 // A name in what a problem is called; it becomes an element when it is shown.
 const name = (text) => ({ name: text });
 
+// What helps where an endpoint answers an error of its own, by its code. Those of CALLERS are the callers' to correct.
+const CALLERS = new Set(["INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "OUT_OF_RANGE", "UNAUTHENTICATED", "PERMISSION_DENIED", "ALREADY_EXISTS"]);
+const REMEDIES = {
+  RESOURCE_EXHAUSTED: "the endpoints are full: add some, or send them less",
+  UNIMPLEMENTED: "callers ask for a method that the endpoints do not have: see which one in the failed calls",
+  CANCELLED: "callers give up: see whether the model has become slow",
+  DEADLINE_EXCEEDED: "callers wait no longer: see whether the model has become slow, or raise their deadline",
+};
+
 // When the page saw a problem first, by its key.
 const seen = new Map();
 
@@ -102,11 +111,13 @@ function errors() {
     const at = live.end - (numbers.length - 1 - first);
     const isMany = failed >= MANY * calls;
     found.push({
-      key: "error " + kind, weight: isMany ? 90 : 35, href: "#/calls?failed",
+      key: "error " + kind, weight: !isMany ? 35 : CALLERS.has(kind) ? 55 : 90, href: "#/calls?failed",
       what: [share(failed, calls), " of the last minute's calls failed: ", name(kind)],
       why: count(failed) + " of " + count(calls) + " calls" + (live.errors[kind] ? ", answered " + live.errors[kind].code : ""),
       since: { at, isAtLeast: first === 0 },
-      remedy: live.errors[kind]?.remedy || "the endpoints answer it: look at the failed calls, and at the model server's log",
+      remedy: live.errors[kind]?.remedy || REMEDIES[kind] || (CALLERS.has(kind)
+        ? "the endpoints refuse what callers send: see who sends it in the failed calls, and why in the answer"
+        : "the endpoints answer it: look at the failed calls, and at the model server's log"),
     });
   }
   return found;
@@ -200,8 +211,9 @@ function sources(control) {
   }));
 }
 
-// A list of problems, drawn anew only when it reads otherwise. `about`: which of them; `what` they would be wrong with.
-export function list(about = () => true, what = "") {
+// A list of problems, drawn anew only when it reads otherwise. `about`: which of them; `what` they would be wrong with;
+// `isWell`: whether nothing else is wrong.
+export function list(about = () => true, what = "", isWell = () => true) {
   const items = h("ul", { class: "problems" });
   const more = h("button", { type: "button", class: "button", hidden: true, click: () => { isOpen = true; draw(); } });
   const well = h("p", { class: "well" });
@@ -215,7 +227,7 @@ export function list(about = () => true, what = "") {
     items.hidden = !every.length;
     more.hidden = shown.length === every.length;
     more.textContent = "Show " + (every.length - shown.length) + " more";
-    well.hidden = every.length > 0 || !live.end || live.isStale;
+    well.hidden = every.length > 0 || !isWell() || !live.end || live.isStale;
     if (!well.hidden) {
       const up = live.status.uptime_s;
       well.replaceChildren("Nothing is wrong" + what + ". ", h("span", { text: "Up for " + span(up) + ", since " + clock(Date.now() / 1000 - up, false) + "." }));
