@@ -277,4 +277,20 @@ mod tests {
         let error = remaining(&caller, Some(ends)).err().unwrap();
         assert_eq!(error.kind, ErrorKind::DeadlineExceeded);
     }
+
+    #[test]
+    fn a_broken_document_breaks_nothing() {
+        let documents = [
+            r#"[{"op": "/v1/eval/a%20b/3", "data": {"uri": "data:,a"}}, {"op": "/v1/eval/m", "data": [1]}]"#,
+            "[]",
+        ];
+        let mut read_calls = 0;
+        crate::testing::broken_documents(52, &documents, |document| {
+            for call in read(document).unwrap_or_default() {
+                read_calls += 1;
+                let _ = addressed(call);
+            }
+        });
+        assert!(read_calls > 1000, "{read_calls} calls");
+    }
 }

@@ -73,8 +73,7 @@ async fn ask<F: Fn(Head, Body, Answer)>(
 ) -> Result<Vec<Tensor>, Failed> {
     let signature = model.signature(caller, "").await?;
     let mut parameters = Parameters::new();
-    let inputs = tensors(data, &signature.inputs, &mut parameters);
-    let inputs = inputs.map_err(|error| numbered(error, REFUSED))?;
+    let inputs = tensors(data, &signature.inputs, &mut parameters)?;
     model
         .infer_with(caller, &signature, inputs, parameters)
         .await

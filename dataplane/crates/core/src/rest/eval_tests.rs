@@ -223,3 +223,30 @@ fn an_error_has_the_models_own_number_or_the_status_as_its_code() {
         assert_eq!(problem["kind"], "bad_request");
     }
 }
+
+#[test]
+fn a_broken_document_breaks_nothing() {
+    use Datatype::{Bytes, Fp32};
+    let documents = [
+        ONE,
+        GROUP,
+        NUMBERS,
+        r#"{"params": {"a": [1, {"b": null}], "c": 0.5}, "data": [{"uri": "data:image/png;base64,AAE=", "attribute": {"a": 1}}]}"#,
+    ];
+    let mut read = 0;
+    crate::testing::broken_documents(51, &documents, |document| {
+        let Ok(question) = Question::of_json(document) else {
+            return;
+        };
+        read += 1;
+        for own in [
+            &[][..],
+            &[("x", Bytes)],
+            &[("x", Fp32)],
+            &[("jsonData", Bytes)],
+        ] {
+            let _ = question.data.tensor("m", &inputs(own));
+        }
+    });
+    assert!(read > 1000, "{read} documents say something");
+}

@@ -250,7 +250,7 @@ fn refused(refusal: Refusal, head: &Head, request_id: &HeaderValue) -> Result<Re
         Refusal::Verb(expected) => {
             let text = format!("{path} takes {expected}, not {}", head.verb);
             let failed = Failed::from(Error::new(ErrorKind::UnknownMethod, text));
-            let mut reply = Reply::problem(&failed, request_id);
+            let mut reply = Frame::of(head.uri.path()).reply(&failed, request_id);
             reply.status = StatusCode::METHOD_NOT_ALLOWED;
             let allowed = HeaderValue::from_static(expected);
             reply.headers.insert(ALLOW, allowed);
