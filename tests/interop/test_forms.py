@@ -107,6 +107,12 @@ def test_arrays_of_numbers_reach_models_of_numbers(client: httpx2.Client) -> Non
     assert (status, answer["result"]) == (200, {"output": [2.0, 4.0]})
 
 
+def test_a_classification_has_as_many_classes_as_the_caller_asks_for(client: httpx2.Client) -> None:
+    body = {"data": {"uri": "data:,"}, "params": {"do": "classes", "limit": 1}}
+    status, answer = post(client, "/v1/eval/told", body)
+    assert (status, answer["result"]) == (200, {"confidences": [{"index": 1, "class": "dog", "score": 0.75}]})
+
+
 def test_numbers_that_json_has_no_words_for_are_null(client: httpx2.Client) -> None:
     status, answer = post(client, "/v1/eval/told", {"data": {"uri": "data:,"}, "params": {"do": "nan"}})
     assert (status, answer["result"]) == (200, {"nan": None, "inf": None})

@@ -90,8 +90,8 @@ def test_a_segmentation_has_a_mask_in_the_colors_that_it_names() -> None:
 
 
 def test_scores_of_pixels_choose_the_class_and_its_mean_score() -> None:
-    scores = np.zeros((2, 1, 2))
-    scores[1] = [[0.5, 1.5]]
+    scores = np.zeros((2, 1, 3))
+    scores[1] = [[0.5, 1.5, -1.0]]
     (found,) = segmentation(scores[None], LABELS)["detections"]
     assert (found["class"], found["score"]) == ("cat", 1.0)
     (found,) = segmentation(scores, softmax=True)["detections"]

@@ -57,3 +57,48 @@ pub fn limits() -> serde_json::Value {
 pub fn uris() -> serde_json::Value {
     serde_json::json!({"hosts": [], "networks": [], "types": [], "max_bytes": 1 << 20, "timeout_ms": 5000})
 }
+
+/// Try documents that some others became by chance: cut, doubled, and with bits of JSON in odd places. What is tried must
+/// return, whatever it makes of them.
+pub fn broken_documents(seed: u64, documents: &[&str], mut attempt: impl FnMut(&[u8])) {
+    const BITS: [&[u8]; 18] = [
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b"\"",
+        b",",
+        b":",
+        b"\\",
+        b"null",
+        b"true",
+        b"-1",
+        b"1e999",
+        b"0.5",
+        b"\"\"",
+        b"{}",
+        b"[]",
+        b"\xff",
+        b"data:;base64,",
+    ];
+    let mut random = fastrand::Rng::with_seed(seed);
+    for _ in 0..20_000 {
+        let mut document = documents[random.usize(..documents.len())]
+            .as_bytes()
+            .to_vec();
+        for _ in 0..random.usize(1..4) {
+            let from = random.usize(..=document.len());
+            let to = random.usize(from..=document.len().min(from + 12));
+            let other = documents[random.usize(..documents.len())].as_bytes();
+            let start = random.usize(..other.len());
+            let put = match random.u8(..4) {
+                0 => Vec::new(),
+                1 => document[from..to].repeat(2),
+                2 => other[start..other.len().min(start + random.usize(..30))].to_vec(),
+                _ => BITS[random.usize(..BITS.len())].to_vec(),
+            };
+            document.splice(from..to, put);
+        }
+        attempt(&document);
+    }
+}

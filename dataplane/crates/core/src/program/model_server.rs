@@ -108,7 +108,7 @@ impl ModelServer {
             Calls {
                 front: Rc::new(Front::new(shared.clone())),
                 // The access service fetches from hosts, which an operator names there.
-                uris: Arc::new(Uris::data_only(shared.config.limits.max_message_bytes)),
+                uris: Arc::new(Uris::none()),
                 known: Rc::default(),
                 described: Rc::default(),
             }

@@ -3,18 +3,20 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use http::{HeaderValue, Method};
 use tokio::time::Instant;
 
-use super::eval::{self, Question};
+use super::eval::{self, Draft};
 use super::grpc::Caller;
 use super::json::{Reader, bad};
 use super::model::Model;
 use super::reply::{Failed, Reply};
 use super::result::Said;
 use super::target::{self, Target};
+use super::uris::Uris;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::deadline::{GRPC_TIMEOUT, format_timeout, parse_timeout};
 use crate::net::stream::{Answer, Body, Head};
@@ -30,6 +32,7 @@ const MAX_CALLS: usize = 1024;
 /// `bad_request`: it is no array of calls, or has too many.
 pub async fn reply<F: Fn(Head, Body, Answer)>(
     caller: &Caller<F>,
+    uris: &Arc<Uris>,
     body: &[u8],
     request_id: &HeaderValue,
 ) -> Result<Reply, Failed> {
@@ -43,7 +46,7 @@ pub async fn reply<F: Fn(Head, Body, Answer)>(
     let room = Cell::new(caller.max_message_bytes);
     let answers = in_lanes(calls.len(), async |index| {
         let answered = match remaining(caller, ends) {
-            Ok(caller) => answer(&caller, calls[index], &room).await,
+            Ok(caller) => answer(&caller, uris, calls[index], &room).await,
             Err(error) => Err(error.into()),
         };
         answered.unwrap_or_else(|failed| {
@@ -105,11 +108,12 @@ fn remaining<F>(caller: &Caller<F>, ends: Option<Instant>) -> Result<Caller<&F>,
 /// Answer one call; what all answers hold together must fit into `room`.
 async fn answer<F: Fn(Head, Body, Answer)>(
     caller: &Caller<F>,
+    uris: &Arc<Uris>,
     call: &[u8],
     room: &Cell<usize>,
 ) -> Result<Vec<u8>, Failed> {
     let (model, version) = addressed(call)?;
-    let question = Question::of_json(call)?;
+    let question = Draft::of_json(call)?.fetched(uris).await?;
     let model = Model {
         name: &model,
         version: &version,
@@ -277,5 +281,21 @@ mod tests {
         tokio::time::advance(Duration::from_millis(500)).await;
         let error = remaining(&caller, Some(ends)).err().unwrap();
         assert_eq!(error.kind, ErrorKind::DeadlineExceeded);
+    }
+
+    #[test]
+    fn a_broken_document_breaks_nothing() {
+        let documents = [
+            r#"[{"op": "/v1/eval/a%20b/3", "data": {"uri": "data:,a"}}, {"op": "/v1/eval/m", "data": [1]}]"#,
+            "[]",
+        ];
+        let mut read_calls = 0;
+        crate::testing::broken_documents(52, &documents, |document| {
+            for call in read(document).unwrap_or_default() {
+                read_calls += 1;
+                let _ = addressed(call);
+            }
+        });
+        assert!(read_calls > 1000, "{read_calls} calls");
     }
 }

@@ -24,27 +24,24 @@ pub struct Found {
     pub media_type: String,
 }
 
-/// The data that a URI stands for.
+/// The data that a URI stands for; none where they have to be fetched.
 ///
 /// # Errors
 /// `bad_request`: it has another scheme, or breaks the rules of its own.
-pub fn read(uri: &str) -> Result<Found, Error> {
+pub fn read(uri: &str) -> Result<Option<Found>, Error> {
     let (scheme, rest) = uri.split_once(':').unwrap_or_default();
     if scheme.eq_ignore_ascii_case("data") {
-        return data(rest);
+        return data(rest).map(Some);
     }
     if ["http", "https"]
         .iter()
         .any(|it| scheme.eq_ignore_ascii_case(it))
     {
-        let scheme = scheme.to_ascii_lowercase();
-        return Err(bad(format!(
-            "data at {scheme}: URIs are not fetched here: send the data themselves, as a data: URI or as the body"
-        )));
+        return Ok(None);
     }
     let shown: String = scheme.chars().take(SHOWN).collect();
     Err(bad(format!(
-        "the scheme {shown:?} of a uri is not data: send data:[TYPE];base64,..."
+        "the scheme {shown:?} of a uri is none of data, http and https: send data:[TYPE];base64,..."
     )))
 }
 
@@ -114,7 +111,7 @@ mod tests {
             ("data:%ff,%FF%00", b"\xff\0", "%ff"),
         ];
         for (uri, bytes, media_type) in cases {
-            let found = read(uri).unwrap();
+            let found = read(uri).unwrap().unwrap();
             assert_eq!(
                 (&found.bytes[..], &found.media_type[..]),
                 (bytes, media_type),
@@ -124,10 +121,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_elsewhere_is_left_to_be_fetched() {
+        for uri in ["http://127.0.0.1/x", "HTTPS://host/x"] {
+            assert_eq!(read(uri).unwrap(), None);
+        }
+    }
+
+    #[test]
     fn what_is_no_data_uri_is_told_why() {
         let cases = [
-            ("http://127.0.0.1/x", "http: URIs are not fetched here"),
-            ("HTTPS://host/x", "https: URIs are not fetched here"),
             ("file:///etc/passwd", "the scheme \"file\""),
             ("qiniu://zone/bucket/key", "the scheme \"qiniu\""),
             ("", "the scheme \"\""),
@@ -145,7 +147,7 @@ mod tests {
             let error = read(uri).unwrap_err().message.into_owned();
             assert!(error.contains(expected), "{uri}: {error}");
         }
-        let long = read(&"x".repeat(1 << 20).replace("xx", "x:")).unwrap_err();
+        let long = read(&format!("{}:", "x".repeat(1 << 20))).unwrap_err();
         assert!(long.message.len() < 100, "{}", long.message.len());
     }
 }

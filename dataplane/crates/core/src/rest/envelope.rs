@@ -15,6 +15,7 @@ use super::oip::Parameters;
 use super::parameters;
 use super::reply::{Failed, Reply};
 use super::result::Said;
+use super::signature::Signature;
 use super::tfs::Named;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
@@ -71,13 +72,12 @@ async fn ask<F: Fn(Head, Body, Answer)>(
     model: &Model<'_>,
     data: &[u8],
 ) -> Result<Vec<Tensor>, Failed> {
-    let signature = model.signature(caller, "").await?;
-    let mut parameters = Parameters::new();
-    let inputs = tensors(data, &signature.inputs, &mut parameters);
-    let inputs = inputs.map_err(|error| numbered(error, REFUSED))?;
-    model
-        .infer_with(caller, &signature, inputs, parameters)
-        .await
+    let make = |signature: &Signature| {
+        let mut parameters = Parameters::new();
+        let inputs = tensors(data, &signature.inputs, &mut parameters)?;
+        Ok((inputs, parameters))
+    };
+    model.predict_with(caller, "", make).await
 }
 
 /// Read a request. `app_id` is that of the answer, also where something else is wrong.

@@ -185,3 +185,26 @@ fn each_failure_has_a_number_and_a_status() {
         );
     }
 }
+
+#[test]
+fn a_broken_document_breaks_nothing() {
+    let documents = [
+        r#"{"appId": "a", "version": "1", "signType": "SM2", "data": {"text": "b", "size": [[1, 2]], "more": {"c": null}}}"#,
+        r#"{"data": {"binData": "YWI="}, "appId": ""}"#,
+    ];
+    let inputs = [
+        ("text", Datatype::Bytes),
+        ("size", Datatype::Fp32),
+        ("binData", Datatype::Bytes),
+    ];
+    let inputs = inputs.map(|(name, datatype)| (name.to_owned(), datatype));
+    let mut accepted = 0;
+    crate::testing::broken_documents(53, &documents, |document| {
+        let Ok(envelope) = read(document, &mut String::new()) else {
+            return;
+        };
+        accepted += 1;
+        let _ = tensors(envelope.data, &inputs, &mut Parameters::new());
+    });
+    assert!(accepted > 1000, "{accepted} documents say something");
+}

@@ -1,6 +1,7 @@
 //! AtServing's calls: data by URI, by value or as the body, and what goes beside them, for a model's one input.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -15,7 +16,9 @@ use super::oip::Parameters;
 use super::parameters;
 use super::reply::{Failed, Reply};
 use super::result::{self, Said};
+use super::signature::Signature;
 use super::tfs::Named;
+use super::uris::Uris;
 use crate::error::Error;
 use crate::net::stream::{Answer, Body, Head};
 
@@ -32,6 +35,22 @@ pub struct Question<'a> {
     parameters: Parameters,
 }
 
+/// A question whose data may still be elsewhere.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    given: Given<'a>,
+    parameters: Parameters,
+}
+
+/// Data as a body gives them.
+#[derive(Debug)]
+enum Given<'a> {
+    One(Datum<'a>),
+    Group(Vec<Datum<'a>>),
+    /// JSON of an array.
+    Numbers(&'a [u8]),
+}
+
 #[derive(Debug)]
 enum Data<'a> {
     /// One element for each datum.
@@ -41,17 +60,19 @@ enum Data<'a> {
 }
 
 /// One datum as it is read.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Datum<'a> {
-    bytes: Vec<u8>,
+    /// Where it is, if it is not here.
+    uri: Option<String>,
+    bytes: Cow<'a, [u8]>,
     media_type: String,
     /// JSON; empty where there is none.
     attribute: &'a [u8],
 }
 
-// === impl Question ===
+// === impl Draft ===
 
-impl<'a> Question<'a> {
+impl<'a> Draft<'a> {
     /// Read a body, which is JSON or, by its type, the datum itself.
     ///
     /// # Errors
@@ -70,31 +91,84 @@ impl<'a> Question<'a> {
         if of_json.iter().any(|it| essence.eq_ignore_ascii_case(it)) {
             return Self::of_json(body);
         }
-        let mut parameters = Parameters::new();
-        if !essence.eq_ignore_ascii_case(OCTETS) {
-            parameters::add(&mut parameters, MEDIA_TYPE, parameters::text(media_type))?;
-        }
-        let data = Data::Bytes(vec![body.into()]);
-        Ok(Self { data, parameters })
+        let is_plain = essence.eq_ignore_ascii_case(OCTETS);
+        let datum = Datum {
+            bytes: body.into(),
+            media_type: if is_plain { "" } else { media_type }.to_owned(),
+            ..Datum::default()
+        };
+        Ok(Self {
+            given: Given::One(datum),
+            parameters: Parameters::new(),
+        })
     }
 
     /// # Errors
     /// `bad_request`.
     pub fn of_json(document: &'a [u8]) -> Result<Self, Error> {
-        let mut data = None;
+        let mut given = None;
         let mut parameters = Parameters::new();
         let mut reader = Reader::new(document);
-        let mut said = Parameters::new();
         reader.object(|reader, key| match key {
             "data" => {
-                data = Some(read_data(reader, &mut said)?);
+                given = Some(read_data(reader)?);
                 Ok(())
             }
             "params" => parameters::read(reader, &mut parameters),
             _ => reader.skip(),
         })?;
         reader.end()?;
-        let data = data.ok_or_else(|| bad("a request has data".to_owned()))?;
+        let given = given.ok_or_else(|| bad("a request has data".to_owned()))?;
+        Ok(Self { given, parameters })
+    }
+
+    /// Fetch what is elsewhere.
+    ///
+    /// # Errors
+    /// `bad_request`; `uri_denied` and `uri_failed`, with the place of the datum in a group.
+    pub async fn fetched(mut self, uris: &Arc<Uris>) -> Result<Question<'a>, Error> {
+        let (is_group, data) = match &mut self.given {
+            Given::One(datum) => (false, std::slice::from_mut(datum)),
+            Given::Group(group) => (true, &mut group[..]),
+            Given::Numbers(_) => (false, &mut [][..]),
+        };
+        let elsewhere: Vec<usize> = (0..data.len()).filter(|it| data[*it].uri.is_some()).collect();
+        if !elsewhere.is_empty() {
+            let wanted = elsewhere.iter().filter_map(|it| data[*it].uri.take());
+            let fetched = uris.fetch_all(wanted.collect()).await;
+            for (index, fetched) in elsewhere.into_iter().zip(fetched) {
+                let fetched = fetched.map_err(|error| match is_group {
+                    true => Error::new(error.kind, format!("data[{index}]: {}", error.message)),
+                    false => error,
+                })?;
+                data[index].bytes = Cow::Owned(fetched.bytes.into());
+                data[index].media_type = fetched.media_type;
+            }
+        }
+        self.settled()
+    }
+
+    /// The question, once all data are here.
+    fn settled(self) -> Result<Question<'a>, Error> {
+        let mut said = Parameters::new();
+        let data = match self.given {
+            Given::One(datum) => {
+                if !datum.media_type.is_empty() {
+                    parameters::add(&mut said, MEDIA_TYPE, parameters::text(datum.media_type))?;
+                }
+                if !datum.attribute.is_empty() {
+                    let text = String::from_utf8_lossy(datum.attribute);
+                    parameters::add(&mut said, ATTRIBUTE, parameters::text(text))?;
+                }
+                Data::Bytes(vec![datum.bytes])
+            }
+            Given::Group(group) => {
+                describe(&group, &mut said)?;
+                Data::Bytes(group.into_iter().map(|datum| datum.bytes).collect())
+            }
+            Given::Numbers(text) => Data::Numbers(text),
+        };
+        let mut parameters = self.parameters;
         for (name, value) in said {
             if parameters.insert(name.clone(), value).is_some() {
                 return Err(bad(format!(
@@ -102,9 +176,13 @@ impl<'a> Question<'a> {
                 )));
             }
         }
-        Ok(Self { data, parameters })
+        Ok(Question { data, parameters })
     }
+}
 
+// === impl Question ===
+
+impl Question<'_> {
     /// The outputs that a model gives.
     ///
     /// # Errors
@@ -114,33 +192,24 @@ impl<'a> Question<'a> {
         caller: &Caller<F>,
         model: &Model<'_>,
     ) -> Result<Vec<Tensor>, Failed> {
-        let signature = model.signature(caller, "").await?;
-        let input = self.data.tensor(model.name, &signature.inputs)?;
-        let asked = model.infer_with(caller, &signature, vec![input], self.parameters);
-        asked.await
+        let make = |signature: &Signature| {
+            let input = self.data.tensor(model.name, &signature.inputs)?;
+            Ok((vec![input], self.parameters.clone()))
+        };
+        model.predict_with(caller, "", make).await
     }
 }
 
-fn read_data<'a>(reader: &mut Reader<'a>, said: &mut Parameters) -> Result<Data<'a>, Error> {
+fn read_data<'a>(reader: &mut Reader<'a>) -> Result<Given<'a>, Error> {
     match reader.kind()? {
-        Kind::Object => {
-            let datum = datum(reader)?;
-            if !datum.media_type.is_empty() {
-                parameters::add(said, MEDIA_TYPE, parameters::text(datum.media_type))?;
-            }
-            if !datum.attribute.is_empty() {
-                let text = String::from_utf8_lossy(datum.attribute);
-                parameters::add(said, ATTRIBUTE, parameters::text(text))?;
-            }
-            Ok(Data::Bytes(vec![datum.bytes.into()]))
-        }
-        Kind::Array => group(reader, said),
+        Kind::Object => Ok(Given::One(datum(reader)?)),
+        Kind::Array => group(reader),
         _ => Err(reader.error("an object with a uri, or an array of these or of numbers, as data")),
     }
 }
 
 /// Read an array of data, or of numbers.
-fn group<'a>(reader: &mut Reader<'a>, said: &mut Parameters) -> Result<Data<'a>, Error> {
+fn group<'a>(reader: &mut Reader<'a>) -> Result<Given<'a>, Error> {
     let place = reader.place();
     let mut group = Vec::new();
     let mut is_numbers = false;
@@ -156,11 +225,16 @@ fn group<'a>(reader: &mut Reader<'a>, said: &mut Parameters) -> Result<Data<'a>,
         reader.skip()
     })?;
     if is_numbers {
-        return Ok(Data::Numbers(reader.text_from(place)));
+        return Ok(Given::Numbers(reader.text_from(place)));
     }
     if group.is_empty() {
         return Err(bad("data is an empty array: send at least one".to_owned()));
     }
+    Ok(Given::Group(group))
+}
+
+/// Types and attributes of a group, each an array in JSON.
+fn describe(group: &[Datum<'_>], said: &mut Parameters) -> Result<(), Error> {
     if group.iter().any(|datum| !datum.media_type.is_empty()) {
         let types = group.iter().map(|datum| match datum.media_type.as_str() {
             "" => serde_json::Value::Null,
@@ -178,9 +252,7 @@ fn group<'a>(reader: &mut Reader<'a>, said: &mut Parameters) -> Result<Data<'a>,
         let text = format!("[{}]", attributes.join(","));
         parameters::add(said, ATTRIBUTE, parameters::text(text))?;
     }
-    Ok(Data::Bytes(
-        group.into_iter().map(|datum| datum.bytes.into()).collect(),
-    ))
+    Ok(())
 }
 
 fn datum<'a>(reader: &mut Reader<'a>) -> Result<Datum<'a>, Error> {
@@ -188,8 +260,13 @@ fn datum<'a>(reader: &mut Reader<'a>) -> Result<Datum<'a>, Error> {
     let mut has_uri = false;
     reader.object(|reader, key| match key {
         "uri" => {
-            let found = data_uri::read(&reader.string()?)?;
-            (datum.bytes, datum.media_type) = (found.bytes, found.media_type);
+            let uri = reader.string()?;
+            match data_uri::read(&uri)? {
+                Some(found) => {
+                    (datum.bytes, datum.media_type) = (found.bytes.into(), found.media_type);
+                }
+                None => datum.uri = Some(uri.into_owned()),
+            }
             has_uri = true;
             Ok(())
         }

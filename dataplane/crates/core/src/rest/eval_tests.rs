@@ -1,7 +1,9 @@
 use super::*;
 
 fn question(document: &str) -> Result<Question<'_>, String> {
-    Question::of_json(document.as_bytes()).map_err(|error| error.message.into_owned())
+    let draft = Draft::of_json(document.as_bytes());
+    let question = draft.and_then(Draft::settled);
+    question.map_err(|error| error.message.into_owned())
 }
 
 fn parameters_of(question: &Question<'_>) -> String {
@@ -65,7 +67,7 @@ fn a_body_that_is_no_json_is_the_datum() {
         if !media_type.is_empty() {
             headers.insert(CONTENT_TYPE, HeaderValue::from_str(media_type).unwrap());
         }
-        let question = Question::read(&headers, b"\xff\xd8");
+        let question = Draft::read(&headers, b"\xff\xd8").and_then(Draft::settled);
         question.map_or_else(|error| error.message.into_owned(), |it| parameters_of(&it))
     };
     assert_eq!(read("application/octet-stream"), "");
@@ -222,4 +224,42 @@ fn an_error_has_the_models_own_number_or_the_status_as_its_code() {
         );
         assert_eq!(problem["kind"], "bad_request");
     }
+}
+
+#[test]
+fn a_broken_document_breaks_nothing() {
+    use Datatype::{Bytes, Fp32};
+    let documents = [
+        ONE,
+        GROUP,
+        NUMBERS,
+        r#"{"params": {"a": [1, {"b": null}], "c": 0.5}, "data": [{"uri": "data:image/png;base64,AAE=", "attribute": {"a": 1}}]}"#,
+    ];
+    let mut read = 0;
+    crate::testing::broken_documents(51, &documents, |document| {
+        let Ok(question) = Draft::of_json(document).and_then(Draft::settled) else {
+            return;
+        };
+        read += 1;
+        for own in [
+            &[][..],
+            &[("x", Bytes)],
+            &[("x", Fp32)],
+            &[("jsonData", Bytes)],
+        ] {
+            let _ = question.data.tensor("m", &inputs(own));
+        }
+    });
+    assert!(read > 1000, "{read} documents say something");
+}
+
+#[tokio::test]
+async fn data_that_are_elsewhere_are_fetched_before_they_are_asked() {
+    let uris = Arc::new(Uris::none());
+    let here = Draft::of_json(GROUP.as_bytes()).unwrap().fetched(&uris);
+    assert!(here.await.is_ok());
+    let elsewhere = r#"{"data": [{"uri": "data:,x"}, {"uri": "https://a.test/b?secret"}]}"#;
+    let error = Draft::of_json(elsewhere.as_bytes()).unwrap();
+    let error = error.fetched(&uris).await.unwrap_err().to_string();
+    assert!(error.starts_with("uri_denied: data[1]: https://a.test/b: only data: URIs"), "{error}");
 }

@@ -331,4 +331,18 @@ mod tests {
         );
         assert!(numbers(Bytes::from_static(b"\xff")).is_err());
     }
+
+    #[test]
+    fn a_broken_document_breaks_nothing() {
+        let documents = [
+            r#"{"signature_name": "s", "examples": [{"i": 1, "f": [0.5, NaN], "s": ["a", {"b64": "AP8="}], "none": []}]}"#,
+            r#"{"context": {"c": 1}, "examples": [{}, {}]}"#,
+        ];
+        let mut accepted = 0;
+        crate::testing::broken_documents(56, &documents, |document| {
+            let message = request(CLASSIFY, ModelSpec::default(), document);
+            accepted += usize::from(message.is_ok());
+        });
+        assert!(accepted > 1000, "{accepted} documents say something");
+    }
 }

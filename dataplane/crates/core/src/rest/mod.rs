@@ -59,7 +59,7 @@ use crate::net::stream::{Answer, Body, Head, Sender};
 pub use body::Intake;
 use body::Unread;
 use coding::Coding;
-use eval::Question;
+use eval::Draft;
 use events::Events;
 use frame::Frame;
 use grpc::Caller;
@@ -272,11 +272,12 @@ async fn reply(
                 version: &version,
                 label: "",
             };
-            let question = Question::read(&headers, &whole)?;
+            let question = Draft::read(&headers, &whole)?;
+            let question = question.fetched(&intake.uris).await?;
             let outputs = question.ask(&caller, &model).await?;
             Ok(eval::reply(&outputs, &headers)?)
         }
-        Target::EvalBatch => batch::reply(&caller, &whole, request_id).await,
+        Target::EvalBatch => batch::reply(&caller, &intake.uris, &whole, request_id).await,
         Target::Envelope { model } => {
             let model = Model {
                 name: &model,
@@ -368,7 +369,7 @@ fn refused(refusal: Refusal, head: &Head, request_id: &HeaderValue) -> Result<Re
         Refusal::Verb(expected) => {
             let text = format!("{path} takes {expected}, not {}", head.verb);
             let failed = Failed::from(Error::new(ErrorKind::UnknownMethod, text));
-            let mut reply = Reply::problem(&failed, request_id);
+            let mut reply = Frame::of(head.uri.path()).reply(&failed, request_id);
             reply.status = StatusCode::METHOD_NOT_ALLOWED;
             let allowed = HeaderValue::from_static(expected);
             reply.headers.insert(ALLOW, allowed);

@@ -68,12 +68,27 @@ impl Model<'_> {
     /// before may be to blame for a failure, the server is asked again.
     ///
     /// # Errors
-    /// Those of `make`, of [`signature`](Self::signature) and of [`infer`](Self::infer).
+    /// Those of `make` and of the calls; `bad_request`: the tensors do not do for Seldon's protocol;
+    /// `bad_upstream_response`.
     pub async fn predict<F: Fn(Head, Body, Answer)>(
         &self,
         caller: &Caller<F>,
         name: &str,
         make: impl Fn(&Signature) -> Result<Vec<Tensor>, Error>,
+    ) -> Result<Vec<Tensor>, Failed> {
+        let make = |signature: &Signature| Ok((make(signature)?, Parameters::new()));
+        self.predict_with(caller, name, make).await
+    }
+
+    /// As [`predict`](Self::predict), with parameters beside the tensors.
+    ///
+    /// # Errors
+    /// `bad_request`: the model's protocol has no parameters.
+    pub async fn predict_with<F: Fn(Head, Body, Answer)>(
+        &self,
+        caller: &Caller<F>,
+        name: &str,
+        make: impl Fn(&Signature) -> Result<(Vec<Tensor>, Parameters), Error>,
     ) -> Result<Vec<Tensor>, Failed> {
         let key = self.key(caller);
         let was_told = caller.known.signature(&key, name).is_some();
@@ -95,10 +110,10 @@ impl Model<'_> {
         &self,
         caller: &Caller<F>,
         signature: &Signature,
-        make: &impl Fn(&Signature) -> Result<Vec<Tensor>, Error>,
+        make: &impl Fn(&Signature) -> Result<(Vec<Tensor>, Parameters), Error>,
     ) -> Result<Vec<Tensor>, Failed> {
-        let inputs = make(signature)?;
-        self.infer(caller, signature, inputs).await
+        let (inputs, parameters) = make(signature)?;
+        self.infer(caller, signature, inputs, parameters).await
     }
 
     async fn ask<F: Fn(Head, Body, Answer)>(
@@ -173,25 +188,7 @@ impl Model<'_> {
         })
     }
 
-    /// Call the model; its outputs.
-    ///
-    /// # Errors
-    /// `bad_request`: the tensors do not do for Seldon's protocol; `bad_upstream_response`, and those of the call.
-    pub async fn infer<F: Fn(Head, Body, Answer)>(
-        &self,
-        caller: &Caller<F>,
-        signature: &Signature,
-        inputs: Vec<Tensor>,
-    ) -> Result<Vec<Tensor>, Failed> {
-        let parameters = Parameters::new();
-        self.infer_with(caller, signature, inputs, parameters).await
-    }
-
-    /// As [`infer`](Self::infer), with parameters beside the tensors.
-    ///
-    /// # Errors
-    /// `bad_request`: the model's protocol has no parameters.
-    pub async fn infer_with<F: Fn(Head, Body, Answer)>(
+    async fn infer<F: Fn(Head, Body, Answer)>(
         &self,
         caller: &Caller<F>,
         signature: &Signature,

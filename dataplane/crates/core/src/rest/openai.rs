@@ -12,6 +12,7 @@ use super::numbers::{self, TOKENS};
 use super::oip::Parameters;
 use super::parameters;
 use super::reply::{Failed, Reply};
+use super::signature::Signature;
 use super::tfs::Named;
 use crate::error::{Error, ErrorKind};
 use crate::local::messages::inference::infer_parameter::ParameterChoice;
@@ -52,23 +53,19 @@ pub async fn embeddings<F: Fn(Head, Body, Answer)>(
         version: "",
         label: "",
     };
-    let signature = model.signature(caller, "").await?;
-    let mut parameters = Parameters::new();
-    if signature.has_parameters() {
-        parameters::add(&mut parameters, "method", parameters::text(EMBEDDINGS))?;
-    }
-    if let Some(dimensions) = request.dimensions {
-        let dimensions = i64::try_from(dimensions).unwrap_or(i64::MAX);
-        parameters::add(
-            &mut parameters,
-            "dimensions",
-            ParameterChoice::Int64Param(dimensions),
-        )?;
-    }
-    let inputs = request.input.tensors(&signature.inputs)?;
-    let outputs = model
-        .infer_with(caller, &signature, inputs, parameters)
-        .await?;
+    let make = |signature: &Signature| {
+        let mut parameters = Parameters::new();
+        if signature.has_parameters() {
+            parameters::add(&mut parameters, "method", parameters::text(EMBEDDINGS))?;
+        }
+        if let Some(dimensions) = request.dimensions {
+            let dimensions = i64::try_from(dimensions).unwrap_or(i64::MAX);
+            let dimensions = ParameterChoice::Int64Param(dimensions);
+            parameters::add(&mut parameters, "dimensions", dimensions)?;
+        }
+        Ok((request.input.tensors(&signature.inputs)?, parameters))
+    };
+    let outputs = model.predict_with(caller, "", make).await?;
     Ok(request.reply(&outputs)?)
 }
 

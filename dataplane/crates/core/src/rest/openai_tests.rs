@@ -174,3 +174,27 @@ fn what_is_no_vector_for_each_text_is_an_error() {
     );
     assert!(answered(&request, &[vectors("x", &[2, 1], &[0.0; 2])]).is_ok());
 }
+
+#[test]
+fn a_broken_document_breaks_nothing() {
+    let documents = [
+        r#"{"model": "m", "input": ["a", "b"], "encoding_format": "base64", "dimensions": 3}"#,
+        r#"{"input": [[1, 2], [3]], "model": "m"}"#,
+        r#"{"input": [1, 2], "model": "m", "user": null}"#,
+    ];
+    let mut accepted = 0;
+    crate::testing::broken_documents(54, &documents, |document| {
+        let Ok(request) = Request::read(document) else {
+            return;
+        };
+        accepted += 1;
+        assert!(request.input.len() > 0);
+        let tensors = request.input.tensors(&[]).unwrap();
+        assert!(
+            tensors
+                .iter()
+                .all(|it| crate::rest::result::check_shape(it).is_ok())
+        );
+    });
+    assert!(accepted > 1000, "{accepted} documents say something");
+}

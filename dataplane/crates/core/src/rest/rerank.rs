@@ -11,6 +11,7 @@ use super::oip::Parameters;
 use super::openai::count;
 use super::parameters;
 use super::reply::{Failed, Reply};
+use super::signature::Signature;
 use crate::error::{Error, ErrorKind};
 use crate::net::stream::{Answer, Body, Head};
 
@@ -53,24 +54,24 @@ pub async fn rerank<F: Fn(Head, Body, Answer)>(
         version: "",
         label: "",
     };
-    let signature = model.signature(caller, "").await?;
-    let mut parameters = Parameters::new();
-    if signature.has_parameters() {
-        parameters::add(&mut parameters, "method", parameters::text(RERANK))?;
-    }
     let query = request.query.as_deref().unwrap_or_default();
     let texts: Vec<&str> = request
         .documents
         .iter()
         .map(|it| it.text.as_str())
         .collect();
-    let inputs = vec![
-        Tensor::of_bytes("query", &[query])?,
-        Tensor::of_bytes("documents", &texts)?,
-    ];
-    let outputs = model
-        .infer_with(caller, &signature, inputs, parameters)
-        .await?;
+    let make = |signature: &Signature| {
+        let mut parameters = Parameters::new();
+        if signature.has_parameters() {
+            parameters::add(&mut parameters, "method", parameters::text(RERANK))?;
+        }
+        let inputs = vec![
+            Tensor::of_bytes("query", &[query])?,
+            Tensor::of_bytes("documents", &texts)?,
+        ];
+        Ok((inputs, parameters))
+    };
+    let outputs = model.predict_with(caller, "", make).await?;
     Ok(request.reply(&outputs, request_id)?)
 }
 

@@ -146,3 +146,27 @@ fn a_bad_request_is_told_what_is_wrong() {
             .contains("more than 10000 documents")
     );
 }
+
+#[test]
+fn a_broken_document_breaks_nothing() {
+    let whole = format!("{ASKED}, \"top_n\": 2, \"return_documents\": true}}");
+    let documents = [
+        whole.as_str(),
+        r#"{"documents": ["a"], "query": "", "model": ""}"#,
+    ];
+    let mut accepted = 0;
+    crate::testing::broken_documents(55, &documents, |document| {
+        let Ok(request) = Request::read(document) else {
+            return;
+        };
+        accepted += 1;
+        let count = request.documents.len();
+        let answer = answered(&request, scores(&[count], &vec![0.5; count]));
+        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(
+            answer["results"].as_array().unwrap().len(),
+            count.min(request.top_n.unwrap_or(count))
+        );
+    });
+    assert!(accepted > 500, "{accepted} documents say something");
+}

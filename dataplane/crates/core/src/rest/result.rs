@@ -127,7 +127,7 @@ fn copy(reader: &mut Reader<'_>, json: &mut Vec<u8>) -> Result<(), Error> {
         Kind::String => string(json, &reader.string()?),
         Kind::Number => {
             let text = reader.number()?;
-            let is_finite = text.ends_with(|last: char| last.is_ascii_digit());
+            let is_finite = text.parse().is_ok_and(f64::is_finite);
             json.extend_from_slice(if is_finite { text } else { "null" }.as_bytes());
         }
         Kind::Bool | Kind::Null => {

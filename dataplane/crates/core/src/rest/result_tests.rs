@@ -20,8 +20,8 @@ fn said(outputs: &[Tensor]) -> String {
 fn a_result_is_the_one_value_that_a_model_gave_or_its_outputs_by_name() {
     let one = |name: &str, bytes: &[u8]| vec![Tensor::of_bytes(name, &[bytes]).unwrap()];
     let cases = [
-        (one("jsonData", b" {\"a\" : [1.50, NaN, -Infinity], \"b\": {\"\\u00e9\": [null, true]}, \"c\": []} "),
-         "{\"a\":[1.50,null,null],\"b\":{\"\u{e9}\":[null,true]},\"c\":[]}"),
+        (one("jsonData", b" {\"a\" : [1.50, NaN, -Infinity, 1e999], \"b\": {\"\\u00e9\": [null, true]}, \"c\": []} "),
+         "{\"a\":[1.50,null,null,null],\"b\":{\"\u{e9}\":[null,true]},\"c\":[]}"),
         (one("strData", b"a\"b"), "\"a\\\"b\""),
         (one("binData", b"ab"), "\"data:application/octet-stream;base64,YWI=\""),
         (one("strData", b"\xff"), "\"data:application/octet-stream;base64,/w==\""),
@@ -71,4 +71,23 @@ fn an_answer_that_is_not_what_it_says_is_an_error() {
         let error = said(&[output]);
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn a_broken_answer_breaks_nothing_and_json_of_it_is_json() {
+    let documents = [
+        r#"{"a": [1.50, NaN, -Infinity], "b": {"\u00e9\ud83d\ude00": [null, true, "\n"]}, "c": []}"#,
+        "[1, 2]",
+    ];
+    let mut accepted = 0;
+    crate::testing::broken_documents(57, &documents, |document| {
+        let Ok(said) = Said::of(&[Tensor::of_bytes("jsonData", &[document]).unwrap()]) else {
+            return;
+        };
+        accepted += 1;
+        let json = said.into_json();
+        let read: Result<serde_json::Value, _> = serde_json::from_slice(&json);
+        assert!(read.is_ok(), "{}", String::from_utf8_lossy(&json));
+    });
+    assert!(accepted > 1000, "{accepted} documents say something");
 }

@@ -1,4 +1,4 @@
-//! Data that a request names by URI: `data:`, and `http` and `https` from the hosts that an allow-list names.
+//! Data that a request names by URI, fetched from the hosts that an allow-list names.
 
 mod allowed;
 mod get;
@@ -6,8 +6,6 @@ mod get;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -28,12 +26,6 @@ const MAX_URI: usize = 8192;
 /// Characters of a URI that an error's text shows.
 const SHOWN: usize = 120;
 
-/// As RFC 2397 leaves it open, with or without padding.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
-
 /// What a URI stood for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
@@ -42,13 +34,9 @@ pub struct Fetched {
     pub media_type: String,
 }
 
-/// Fetches what URIs name.
+/// Fetches what URIs name; nothing where no host is allowed.
 #[derive(Debug)]
-pub struct Uris {
-    /// None: only `data:`.
-    remote: Option<Remote>,
-    max_bytes: usize,
-}
+pub struct Uris(Option<Remote>);
 
 #[derive(Debug)]
 struct Remote {
@@ -57,6 +45,7 @@ struct Remote {
     types: Vec<String>,
     timeout: Duration,
     tls: Arc<ClientConfig>,
+    max_bytes: usize,
 }
 
 // === impl Uris ===
@@ -65,10 +54,9 @@ impl Uris {
     /// # Errors
     /// Names the entry of the configuration that cannot be read.
     pub fn new(config: &UriConfig) -> Result<Self, String> {
-        let data_only = Self::data_only(config.max_bytes);
         let allowed = Allowed::new(&config.hosts, &config.networks)?;
         if config.hosts.is_empty() {
-            return Ok(data_only);
+            return Ok(Self::none());
         }
         let mut roots = RootCertStore::empty();
         // What the system holds and cannot be read is left out: a host that needs it fails, and says so.
@@ -87,19 +75,14 @@ impl Uris {
                 .collect(),
             timeout: Duration::from_millis(config.timeout_ms),
             tls: Arc::new(tls),
+            max_bytes: config.max_bytes,
         };
-        Ok(Self {
-            remote: Some(remote),
-            ..data_only
-        })
+        Ok(Self(Some(remote)))
     }
 
     /// Nothing is fetched from anywhere.
-    pub fn data_only(max_bytes: usize) -> Self {
-        Self {
-            remote: None,
-            max_bytes,
-        }
+    pub fn none() -> Self {
+        Self(None)
     }
 
     /// Fetch several at once; one result for each, in their order.
@@ -130,9 +113,6 @@ impl Uris {
     /// # Errors
     /// `bad_request`: no URI. `uri_denied`: the allow-list, or a limit. `uri_failed`: the host.
     pub async fn fetch(&self, uri: &str) -> Result<Fetched, Error> {
-        if let Some(rest) = strip_scheme(uri, "data:") {
-            return self.data(rest);
-        }
         if uri.len() > MAX_URI {
             let text = format!(
                 "a URI of {} characters is over the limit of {MAX_URI}",
@@ -144,13 +124,13 @@ impl Uris {
             let text = format!("{:?} is no URI: {error}", shown(uri));
             Error::new(ErrorKind::BadRequest, text)
         })?;
-        let Some(remote) = &self.remote else {
+        let Some(remote) = &self.0 else {
             return Err(denied(
                 &parsed,
                 "only data: URIs are taken here, as uris.hosts names no host",
             ));
         };
-        let fetching = remote.fetch(parsed.clone(), self.max_bytes);
+        let fetching = remote.fetch(parsed.clone());
         timeout(remote.timeout, fetching).await.unwrap_or_else(|_| {
             let limit = remote.timeout.as_millis();
             Err(failed(
@@ -159,63 +139,16 @@ impl Uris {
             ))
         })
     }
-
-    /// `data:[<media type>][;base64],<data>` (RFC 2397), without its scheme.
-    fn data(&self, rest: &str) -> Result<Fetched, Error> {
-        let bad = |text: &str| Error::new(ErrorKind::BadRequest, format!("a data: URI {text}"));
-        let (head, data) = rest
-            .split_once(',')
-            .ok_or_else(|| bad("has no comma before its data"))?;
-        // Data is 3/4 of base64's length, and 1/3 of that of % escapes at least.
-        if data.len() / 3 > self.max_bytes {
-            return Err(self.too_large("a data: URI", data.len() / 3));
-        }
-        let (media_type, is_base64) = match head.rsplit_once(';') {
-            Some((media_type, last)) if last.trim().eq_ignore_ascii_case("base64") => {
-                (media_type, true)
-            }
-            _ => (head, false),
-        };
-        let bytes: Vec<u8> = percent_encoding::percent_decode_str(data).collect();
-        let bytes = if is_base64 {
-            BASE64
-                .decode(&bytes)
-                .map_err(|error| bad(&format!("is no base64: {error}")))?
-        } else {
-            bytes
-        };
-        if bytes.len() > self.max_bytes {
-            return Err(self.too_large("a data: URI", bytes.len()));
-        }
-        let media_type = essence(media_type);
-        Ok(Fetched {
-            bytes: bytes.into(),
-            // The RFC's default.
-            media_type: if media_type.is_empty() {
-                "text/plain".to_owned()
-            } else {
-                media_type
-            },
-        })
-    }
-
-    fn too_large(&self, what: &str, length: usize) -> Error {
-        let text = format!(
-            "{what} of {length} bytes is over the limit of {} (uris.max_bytes)",
-            self.max_bytes
-        );
-        Error::new(ErrorKind::MessageTooLarge, text)
-    }
 }
 
 // === impl Remote ===
 
 impl Remote {
-    async fn fetch(&self, mut uri: Url, max_bytes: usize) -> Result<Fetched, Error> {
+    async fn fetch(&self, mut uri: Url) -> Result<Fetched, Error> {
         for _ in 0..=MAX_REDIRECTS {
             // Each hop anew: a host of the list does not vouch for where it sends us.
             if !matches!(uri.scheme(), "http" | "https") {
-                return Err(denied(&uri, "URIs are data:, http or https"));
+                return Err(denied(&uri, "URIs to fetch are http or https"));
             }
             if !uri.username().is_empty() || uri.password().is_some() {
                 return Err(denied(&uri, "a URI with a login is not taken"));
@@ -224,7 +157,7 @@ impl Remote {
                 return Err(denied(&uri, "its host and port are not in uris.hosts"));
             }
             let stream = get::connect(&uri, &self.allowed, &self.tls).await?;
-            match get::get(stream, &uri, &self.types, max_bytes).await? {
+            match get::get(stream, &uri, &self.types, self.max_bytes).await? {
                 get::Answered::Whole(fetched) => return Ok(fetched),
                 get::Answered::Elsewhere(location) => {
                     let next = uri.join(&location);
@@ -237,11 +170,6 @@ impl Remote {
             &format!("more than {MAX_REDIRECTS} redirects led here"),
         ))
     }
-}
-
-fn strip_scheme<'a>(uri: &'a str, scheme: &str) -> Option<&'a str> {
-    let (start, rest) = uri.split_at_checked(scheme.len())?;
-    start.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
 /// A media type without its parameters.
