@@ -66,6 +66,10 @@ def infer(*data: Any, name: str = "x", datatype: str = "FP32", **more: Any) -> d
     return {"id": "7", "inputs": [tensor], **more}
 
 
+def shaped(shape: list[int], *data: str) -> dict[str, Any]:
+    return {"inputs": [{"name": "x", "datatype": "BYTES", "shape": shape, "data": data}]}
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_request_in_open_inferences_form_reaches_a_model_of_any_protocol(access: Access, protocol: str) -> None:
     status, answer = ask(access, f"/v2/models/{protocol}/infer", infer(1.5, -2))
@@ -153,6 +157,9 @@ def test_text_and_flags_reach_a_model_of_seldons_and_come_back(access: Access) -
             {"inputs": infer(1)["inputs"] + infer(1, name="z")["inputs"]},
             "takes one tensor; the request has 2: x, z: send one of them",
         ),
+        ("/v2/models/seldon/infer", shaped([2**30, 0]), "no element and more than 65536 empty arrays"),
+        ("/v2/models/seldon/infer", shaped([2**40, 0]), "length 1099511627776 is over that of a tensor of Seldon's"),
+        ("/v2/models/seldon/infer", shaped([1] * 10_000, "a"), "a tensor of 10000 dimensions is no nested arrays"),
         ("/v1/models/seldon:predict", {"instances": [{"a": 1, "b": 2}]}, "the request has a, b: send one of them"),
         ("/v1/models/seldon:predict", {"instances": [[1], [1, 2]]}, "arrays of one length"),
         ("/v1/models/seldon:predict", {"instances": [1], "signature_name": "s"}, 'signature_name is "s", but model'),

@@ -270,6 +270,7 @@ mod tests {
             metadata: http::HeaderMap::new(),
             max_message_bytes: 1,
             start: |_: Head, _: Body, _: Answer| {},
+            known: std::rc::Rc::default(),
         };
         assert!(remaining(&caller, None).unwrap().metadata.is_empty());
         let sent = HeaderValue::from_static("5S");

@@ -46,6 +46,11 @@ const TABLE: [(Datatype, &str, usize); 14] = [
     (Datatype::Bytes, "BYTES", 0),
 ];
 
+/// Arrays within each other that are written: as deep as those that are read.
+const MAX_RANK: usize = 64;
+/// Arrays without an element in them: a shape may name any number of them at no cost.
+const MAX_EMPTY: usize = 1 << 16;
+
 /// Elements that were read, of one tensor.
 #[derive(Debug, Default)]
 pub struct Elements {
@@ -64,6 +69,32 @@ pub struct Tensor {
     pub datatype: Datatype,
     pub shape: Vec<usize>,
     pub raw: Bytes,
+}
+
+/// Check that the nested arrays of a shape are not far more, or far deeper, than its elements.
+///
+/// # Errors
+/// `bad_request`.
+pub fn check_nesting(shape: &[usize]) -> Result<(), Error> {
+    let rank = shape.len();
+    if rank > MAX_RANK {
+        return Err(bad(format!(
+            "a tensor of {rank} dimensions is no nested arrays, limit {MAX_RANK}: use a form with a flat list, or binary \
+             data"
+        )));
+    }
+    let Some(end) = shape.iter().position(|length| *length == 0) else {
+        return Ok(());
+    };
+    let arrays = shape[..end]
+        .iter()
+        .try_fold(1usize, |count, length| count.checked_mul(*length));
+    match arrays.filter(|arrays| *arrays <= MAX_EMPTY) {
+        Some(_) => Ok(()),
+        None => Err(bad(format!(
+            "shape {shape:?} has no element and more than {MAX_EMPTY} empty arrays: send fewer"
+        ))),
+    }
 }
 
 // === impl Datatype ===
@@ -355,8 +386,13 @@ impl<'a> Writer<'a> {
     /// Write as many elements as a shape has, as arrays of arrays.
     ///
     /// # Errors
-    /// As [`rest`](Self::rest).
+    /// As [`rest`](Self::rest) and [`check_nesting`].
     pub fn nested(&mut self, out: &mut Vec<u8>, shape: &[usize]) -> Result<(), Error> {
+        check_nesting(shape)?;
+        self.arrays(out, shape)
+    }
+
+    fn arrays(&mut self, out: &mut Vec<u8>, shape: &[usize]) -> Result<(), Error> {
         let [length, inner @ ..] = shape else {
             return self.next(out);
         };
@@ -365,7 +401,7 @@ impl<'a> Writer<'a> {
             if index > 0 {
                 out.push(b',');
             }
-            self.nested(out, inner)?;
+            self.arrays(out, inner)?;
         }
         out.push(b']');
         Ok(())
@@ -490,4 +526,31 @@ fn broken(datatype: Datatype, length: usize) -> Error {
         datatype.name()
     );
     Error::new(ErrorKind::BadUpstreamResponse, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arrays_are_nested_as_deep_and_as_often_as_their_elements_need() {
+        let told = |shape: &[usize]| match check_nesting(shape) {
+            Ok(()) => "fine".to_owned(),
+            Err(error) => error.message.into_owned(),
+        };
+        for shape in [
+            &[][..],
+            &[0],
+            &[2, 3],
+            &[0, usize::MAX],
+            &[MAX_EMPTY, 0],
+            &[1; MAX_RANK],
+        ] {
+            assert_eq!(told(shape), "fine", "{shape:?}");
+        }
+        assert!(told(&[1; MAX_RANK + 1]).starts_with("a tensor of 65 dimensions"));
+        for shape in [&[MAX_EMPTY + 1, 0][..], &[usize::MAX, 2, 0]] {
+            assert!(told(shape).contains("more than 65536 empty arrays"));
+        }
+    }
 }

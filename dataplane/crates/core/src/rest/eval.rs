@@ -132,7 +132,9 @@ impl<'a> Draft<'a> {
             Given::Group(group) => (true, &mut group[..]),
             Given::Numbers(_) => (false, &mut [][..]),
         };
-        let elsewhere: Vec<usize> = (0..data.len()).filter(|it| data[*it].uri.is_some()).collect();
+        let elsewhere: Vec<usize> = (0..data.len())
+            .filter(|it| data[*it].uri.is_some())
+            .collect();
         if !elsewhere.is_empty() {
             let wanted = elsewhere.iter().filter_map(|it| data[*it].uri.take());
             let fetched = uris.fetch_all(wanted.collect()).await;

@@ -261,5 +261,8 @@ async fn data_that_are_elsewhere_are_fetched_before_they_are_asked() {
     let elsewhere = r#"{"data": [{"uri": "data:,x"}, {"uri": "https://a.test/b?secret"}]}"#;
     let error = Draft::of_json(elsewhere.as_bytes()).unwrap();
     let error = error.fetched(&uris).await.unwrap_err().to_string();
-    assert!(error.starts_with("uri_denied: data[1]: https://a.test/b: only data: URIs"), "{error}");
+    assert!(
+        error.starts_with("uri_denied: data[1]: https://a.test/b: only data: URIs"),
+        "{error}"
+    );
 }

@@ -4,7 +4,7 @@ use prost::Message;
 use prost_types::value::Kind as Of;
 use prost_types::{ListValue, Value};
 
-use super::elements::{Datatype, Tensor};
+use super::elements::{Datatype, Tensor, check_nesting};
 use super::json::bad;
 use crate::error::Error;
 use crate::local::messages::seldon::protos::{
@@ -30,6 +30,17 @@ pub fn request(model: &str, tensors: Vec<Tensor>) -> Result<Vec<u8>, Error> {
             names.join(", ")
         )));
     };
+    let length = |length: &usize| {
+        i32::try_from(*length).map_err(|_| {
+            let limit = i32::MAX;
+            bad(format!(
+                "length {length} is over that of a tensor of Seldon's, {limit}"
+            ))
+        })
+    };
+    let shape = tensor.shape.iter().map(length);
+    let shape = shape.collect::<Result<_, Error>>()?;
+    check_nesting(&tensor.shape)?;
     let data = match tensor.datatype {
         Datatype::Bytes => listed(&tensor, &texts(&tensor)?),
         Datatype::Bool => {
@@ -37,7 +48,7 @@ pub fn request(model: &str, tensors: Vec<Tensor>) -> Result<Vec<u8>, Error> {
             listed(&tensor, &each.collect::<Vec<_>>())
         }
         _ => default_data::DataOneof::Tensor(Doubles {
-            shape: tensor.shape.iter().map(|it| length(*it)).collect(),
+            shape,
             values: doubles(&tensor)?,
         }),
     };
@@ -49,10 +60,6 @@ pub fn request(model: &str, tensors: Vec<Tensor>) -> Result<Vec<u8>, Error> {
         ..SeldonMessage::default()
     };
     Ok(message.encode_to_vec())
-}
-
-fn length(length: usize) -> i32 {
-    i32::try_from(length).unwrap_or(i32::MAX)
 }
 
 fn doubles(tensor: &Tensor) -> Result<Vec<f64>, Error> {

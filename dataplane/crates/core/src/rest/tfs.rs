@@ -1,6 +1,8 @@
 //! TF Serving's JSON: rows (`instances`, `predictions`) and columns (`inputs`, `outputs`) of named tensors.
 
-use super::elements::{Datatype, Elements, NotFinite, Strings, Tensor, Writer, string};
+use super::elements::{
+    Datatype, Elements, NotFinite, Strings, Tensor, Writer, check_nesting, string,
+};
 use super::json::{Kind, Reader, bad};
 use super::reply::Reply;
 use crate::error::{Error, ErrorKind};
@@ -283,6 +285,7 @@ fn values(
 fn rows(outputs: &[Tensor]) -> Result<usize, Error> {
     let mut rows = None;
     for output in outputs {
+        check_nesting(&output.shape)?;
         let length = output.shape.first().copied();
         if length.is_none() || rows.is_some_and(|rows| Some(rows) != length) {
             let text = format!(
