@@ -71,7 +71,8 @@ mod tests {
         assert_eq!(outputs, expected);
         assert_eq!(most.get(), 2);
         assert_eq!(started.elapsed().as_secs(), 10);
-        let none = together([job(0); 0], 2, Duration::from_secs(1)).await;
+        let no_jobs = std::iter::empty::<std::future::Ready<()>>();
+        let none = together(no_jobs, 2, Duration::from_secs(1)).await;
         assert!(none.is_empty());
     }
 }
