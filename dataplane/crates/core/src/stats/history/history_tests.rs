@@ -185,6 +185,11 @@ fn errors_of_ours_have_their_kind_and_those_of_endpoints_their_code() {
     bench.kinds.add(ErrorKind::UnknownMethod);
     bench.second(2);
     bench.second(3);
+    // Once more, after one that came from an endpoint.
+    ours(&bench);
+    bench.second(4);
+    model.record(0, Code::Unavailable, Duration::from_millis(1));
+    bench.second(5);
     let total = bench.history.total();
     let named = |second: &Option<Second>| {
         let kinds = second.as_ref().expect("seen").kinds.iter();
@@ -198,7 +203,9 @@ fn errors_of_ours_have_their_kind_and_those_of_endpoints_their_code() {
         [("unknown_method", 1), ("UNAVAILABLE", 1)]
     );
     assert_eq!(named(&total[2]), []);
-    assert_eq!(requests(&total), [Some(0), Some(3), Some(0)]);
+    assert_eq!(named(&total[3]), [("no_endpoints", 1)]);
+    assert_eq!(named(&total[4]), []);
+    assert_eq!(requests(&total), [0, 3, 0, 0, 1].map(Some));
     let m = bench.history.model("m").expect("called");
     let second = m[1].as_ref().expect("seen");
     assert_eq!((second.requests, second.errors), (2, 2));
