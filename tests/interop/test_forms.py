@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import http.client
+import http.server
 import json
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,30 @@ def data_uri(data: bytes, media_type: str = "application/octet-stream") -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
+class Pictures(http.server.BaseHTTPRequestHandler):
+    """Answers every path with a picture, but what is no picture."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/html" if self.path == "/page" else "image/png")
+        self.send_header("content-length", str(len(PNG)))
+        self.end_headers()
+        self.wfile.write(PNG)
+
+
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
+def pictures() -> Iterator[str]:
+    """Where a server of pictures listens."""
+    with http.server.ThreadingHTTPServer(("localhost", 0), Pictures) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"localhost:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory, pictures: str) -> Iterator[httpx2.Client]:
     """A client of an access service in front of three models: ``told`` tells what its hooks got."""
     root = tmp_path_factory.mktemp("forms")
     started: list[Process] = []
@@ -45,7 +69,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
         started += processes.values()
         addresses = {name: oip_models.wait(process) for name, process in processes.items()}
         models = {name: {"endpoints": [address]} for name, address in addresses.items()}
-        access = Access(run, root, {"models": models})
+        uris = {"hosts": [pictures], "networks": ["127.0.0.0/8", "::1/128"], "types": ["image/*"]}
+        access = Access(run, root, {"models": models, "uris": uris})
         for name in models:
             access.wait_live_model(name)
         with httpx2.Client(base_url=f"http://{access.address}", timeout=WAIT_S) as client:
@@ -80,6 +105,20 @@ def test_a_group_reaches_the_hooks_as_one_batch(client: httpx2.Client) -> None:
     _, answer = post(client, "/v1/eval/told", {"data": data})
     assert answer["result"]["data"] == ["a", "b"]
     assert json.loads(answer["result"]["asked"]["attribute"]) == [None, "second"]
+
+
+def test_data_come_from_a_host_that_the_operator_names(client: httpx2.Client, pictures: str) -> None:
+    data = [{"uri": f"http://{pictures}/a.png"}, {"uri": "data:,b"}, {"uri": f"http://{pictures}/c.png"}]
+    status, answer = post(client, "/v1/eval/told", {"data": data})
+    assert (status, answer["result"]["data"]) == (200, [PNG.decode("latin1"), "b", PNG.decode("latin1")])
+    assert json.loads(answer["result"]["asked"]["media_type"]) == ["image/png", None, "image/png"]
+    data[2] = {"uri": f"http://{pictures}/page"}
+    status, answer = post(client, "/v1/eval/told", {"data": data})
+    assert (status, answer["kind"]) == (403, "uri_denied")
+    assert answer["message"].startswith("data[2]: ")
+    calls = [{"op": "/v1/eval/told", "data": {"uri": f"http://{pictures}{path}"}} for path in ("/a.png", "/page")]
+    status, answers = post(client, "/v1/batch", calls)
+    assert (status, [answer["code"] for answer in answers]) == (200, [0, 403])
 
 
 def test_a_body_of_bytes_is_the_datum(client: httpx2.Client) -> None:
@@ -123,7 +162,7 @@ def test_numbers_that_json_has_no_words_for_are_null(client: httpx2.Client) -> N
     [
         ("/v1/eval/nobody", {"data": {"uri": "data:,"}}, (404, 404), "no route for model nobody"),
         ("/v1/eval/told/7", {"data": {"uri": "data:,"}}, (404, 404), "7"),
-        ("/v1/eval/told", {"data": {"uri": "http://127.0.0.1/x"}}, (400, 400), "URIs are not fetched here"),
+        ("/v1/eval/told", {"data": {"uri": "http://127.0.0.1/x"}}, (403, 403), "not in uris.hosts"),
         ("/v1/eval/told", {"data": {"uri": "qiniu://z/b/k"}}, (400, 400), 'the scheme "qiniu"'),
         ("/v1/eval/told", {"params": {}}, (400, 400), "a request has data"),
         ("/v1/eval/told", b"{", (400, 400), "the body ends"),

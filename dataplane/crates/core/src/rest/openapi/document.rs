@@ -48,10 +48,9 @@ pub fn of(names: &[String], models: &[Model]) -> Value {
 /// The paths of a model, in the forms that its server speaks or that are translated for it.
 fn paths_of(paths: &mut Map<String, Value>, model: &Model) {
     let name = encoded(&model.name);
-    if model.protocol != Some(Protocol::TensorFlow) {
-        open_inference(paths, &name, "", Some(model));
-        seldon_of(paths, &name, Some(model));
-    }
+    open_inference(paths, &name, "", Some(model));
+    seldon_of(paths, &name, Some(model));
+    // Status and signatures are not translated.
     if model.protocol != Some(Protocol::OpenInference) {
         tf_serving(paths, &name, "", Some(model));
     }
