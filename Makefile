@@ -113,7 +113,7 @@ bench-models: setup model-peers .peers/.debian $(TARGET)/release/load  ## Measur
 
 .PHONY: bench-http
 bench-http: setup .peers/fastapi/.installed .peers/mlserver-torch/.installed .peers/.debian  ## Measure HTTP and JSON beside FastAPI, nginx before it, and MLServer
-	PYTHONPATH=tests $(PY) -m bench.http $(BENCH_ARGS)
+	PYTHONPATH=tests $(PY) -m bench.rest $(BENCH_ARGS)
 
 .PHONY: bench-batcher
 bench-batcher: setup .peers/.debian $(TARGET)/release/load  ## Measure batches that tune themselves beside fixed sizes and delays, 6 minutes

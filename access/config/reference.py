@@ -18,10 +18,10 @@ from access.config.sections import (
     HealthCheck,
     Limits,
     Metrics,
-    Uris,
     ModelConfig,
     Route,
     SplitTarget,
+    Uris,
 )
 from access.discovery import RESOLVERS
 from access.fields import EndpointConfig, Section

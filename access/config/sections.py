@@ -181,13 +181,13 @@ class Uris(Section):
 
     hosts: Annotated[tuple[str, ...], FrozenList] = Field(
         (),
-        description="hosts that data may come from: `HOST` or `*.DOMAIN` with the scheme's own port, `HOST:PORT`; none: "
-        "only `data:` URIs are taken",
+        description="hosts that data may come from: `HOST` or `*.DOMAIN` with the scheme's own port, `HOST:PORT`; "
+        "none: only `data:` URIs are taken",
     )
     networks: Annotated[tuple[str, ...], FrozenList] = Field(
         (),
-        description="networks, `10.0.0.0/8`, whose addresses those hosts may have though they are not public; loopback, "
-        "private and link-local addresses are refused otherwise",
+        description="networks, `10.0.0.0/8`, whose addresses those hosts may have though they are not public; "
+        "loopback, private and link-local addresses are refused otherwise",
     )
     types: Annotated[tuple[str, ...], FrozenList] = Field(
         (), description="media types that are taken, `image/*`: all of a kind; none: all"
@@ -385,5 +385,15 @@ class AccessConfig(Section):
     )
 
 
-START_ONLY = ("listen", "admin", "workers", "expose_endpoints", "admin_methods", "access_log", "limits", "metrics", "uris")
+START_ONLY = (
+    "listen",
+    "admin",
+    "workers",
+    "expose_endpoints",
+    "admin_methods",
+    "access_log",
+    "limits",
+    "metrics",
+    "uris",
+)
 """Keys that a running process cannot change."""

@@ -64,9 +64,7 @@ def test_the_page_is_small_and_its_policy_names_its_own_script_and_style_only(se
 def test_the_model_is_shown_with_its_inputs_and_a_call_is_answered(page: Page) -> None:
     assert page.run("document.querySelector('table').innerText.includes('INT64')")
     assert page.run("document.querySelector('details[open] code').textContent") == "/v2/models/m/infer"
-    page.run(
-        "[...document.querySelectorAll('details[open] button')].find((it) => it.textContent === 'Send').click()"
-    )
+    page.run("[...document.querySelectorAll('details[open] button')].find((it) => it.textContent === 'Send').click()")
     page.wait("document.querySelector('[role=status]').textContent.startsWith('200')")
     shown = page.run("document.querySelector('details[open] pre').textContent")
     assert '"data": [0, 0]' in shown

@@ -10,8 +10,10 @@ use tokio::time::Instant;
 
 use super::signature::{Protocol, Signature};
 
-/// A server may be replaced behind the same address: after this time it is asked again.
+/// A model may be replaced behind the same address: after this time its signature is asked for again.
 const KEPT: Duration = Duration::from_secs(10);
+/// Servers seldom change their protocols, and each question to one that lacks it is a failed call in all counts.
+const LACK_KEPT: Duration = Duration::from_secs(600);
 /// Names come from callers: more than this are not kept.
 const MAX_MODELS: usize = 1024;
 /// Signatures of one model.
@@ -31,7 +33,13 @@ pub struct Moment(u64);
 struct Learnt {
     since: Instant,
     lacking: Vec<Protocol>,
-    signatures: Vec<(String, Rc<Signature>)>,
+    signatures: Vec<Told>,
+}
+
+struct Told {
+    at: Instant,
+    name: String,
+    signature: Rc<Signature>,
 }
 
 // === impl Known ===
@@ -70,8 +78,9 @@ impl Known {
 
     pub fn signature(&self, model: &[u8], name: &str) -> Option<Rc<Signature>> {
         self.find(model, |learnt| {
-            let found = learnt.signatures.iter().find(|(known, _)| known == name);
-            found.map(|(_, signature)| signature.clone())
+            let is_found = |told: &&Told| told.name == name && told.at.elapsed() < KEPT;
+            let found = learnt.signatures.iter().find(is_found);
+            found.map(|told| told.signature.clone())
         })
     }
 
@@ -83,18 +92,21 @@ impl Known {
         asked: Moment,
     ) {
         self.note(model, asked, |learnt| {
-            learnt.signatures.retain(|(known, _)| known != name);
+            learnt.signatures.retain(|told| told.name != name);
             learnt.signatures.truncate(MAX_SIGNATURES - 1);
-            learnt
-                .signatures
-                .insert(0, (name.to_owned(), signature.clone()));
+            let told = Told {
+                at: Instant::now(),
+                name: name.to_owned(),
+                signature: signature.clone(),
+            };
+            learnt.signatures.insert(0, told);
         });
     }
 
     fn find<T>(&self, model: &[u8], look: impl FnOnce(&Learnt) -> Option<T>) -> Option<T> {
         let models = self.models.borrow();
         let learnt = models.get(model)?;
-        (learnt.since.elapsed() < KEPT)
+        (learnt.since.elapsed() < LACK_KEPT)
             .then(|| look(learnt))
             .flatten()
     }
@@ -106,10 +118,10 @@ impl Known {
         let mut models = self.models.borrow_mut();
         if models
             .get(model)
-            .is_none_or(|it| it.since.elapsed() >= KEPT)
+            .is_none_or(|it| it.since.elapsed() >= LACK_KEPT)
         {
             if models.len() >= MAX_MODELS {
-                models.retain(|_, learnt| learnt.since.elapsed() < KEPT);
+                models.retain(|_, learnt| learnt.since.elapsed() < LACK_KEPT);
             }
             if models.len() >= MAX_MODELS {
                 return;
@@ -149,16 +161,18 @@ mod tests {
             known.note_lack(b"m", Protocol::TensorFlow, asked);
             known.note_signature(b"m", "a", &signature(), asked);
         };
+        let lacks = || known.lacks(b"m", Protocol::TensorFlow);
         let is_known = || {
-            let lacks = known.lacks(b"m", Protocol::TensorFlow);
-            assert_eq!(lacks, known.signature(b"m", "a").is_some());
-            lacks
+            assert_eq!(lacks(), known.signature(b"m", "a").is_some());
+            lacks()
         };
         note(known.moment());
         assert!(is_known());
         assert!(!known.lacks(b"m", Protocol::Seldon) && !known.lacks(b"n", Protocol::TensorFlow));
         assert!(known.signature(b"m", "b").is_none());
         tokio::time::advance(KEPT).await;
+        assert!(lacks() && known.signature(b"m", "a").is_none());
+        tokio::time::advance(LACK_KEPT - KEPT).await;
         assert!(!is_known());
         note(known.moment());
         assert!(is_known());
@@ -179,7 +193,7 @@ mod tests {
         }
         assert_eq!(known.models.borrow().len(), MAX_MODELS);
         assert!(known.lacks(&name(0), Protocol::Seldon));
-        tokio::time::advance(KEPT).await;
+        tokio::time::advance(LACK_KEPT).await;
         for number in 0..2 * MAX_SIGNATURES {
             known.note_signature(b"m", &number.to_string(), &signature(), known.moment());
         }

@@ -1,0 +1,196 @@
+//! What each request is answered with: the call of its path, in the form of its path.
+
+use http::header::ALLOW;
+use http::{HeaderValue, Method, StatusCode};
+
+use super::body::{Intake, Unread};
+use super::eval::{self, Draft};
+use super::frame::Frame;
+use super::grpc::Caller;
+use super::model::Model;
+use super::reply::{Failed, Reply};
+use super::signature::{Protocol, Signature};
+use super::target::{self, Refusal, Target, Tfs};
+use super::{
+    batch, docs, envelope, examples, form, is_grpc, metadata, oip_over, openai, repository, rerank,
+    seldon_over, tfs, tfs_wire,
+};
+use crate::call::head::shortened;
+use crate::error::{Error, ErrorKind};
+use crate::grpc::metadata::X_MODEL;
+use crate::net::stream::{Answer, Body, Head};
+
+/// The paths that there are, for who asks for another.
+const PATHS: &str = "/docs, /openapi.json, /v2, /v2/health/live, /v2/health/ready, /v2/models/NAME[/versions/VERSION][/ready], \
+                     /v1/models/NAME[/versions/VERSION|/labels/LABEL][/metadata], and POST to \
+                     /v2/models/NAME[/versions/VERSION]/infer, \
+                     /v1/models/NAME[/versions/VERSION|/labels/LABEL]:predict|:classify|:regress, /api/v1.0/predictions, \
+                     /v2/repository/index, /v2/repository/models/NAME/load, /v2/repository/models/NAME/unload, \
+                     /v1/eval/NAME[/VERSION], /v1/batch, /api/NAME, /v1/embeddings, /v1/rerank";
+
+/// Answer a request.
+///
+/// # Errors
+/// Those of its form and of the calls.
+pub async fn reply(
+    intake: &Intake,
+    head: Head,
+    body: Body,
+    request_id: &HeaderValue,
+    start: impl Fn(Head, Body, Answer),
+) -> Result<Reply, Failed> {
+    if is_grpc(&head) {
+        // It came over HTTP/1.
+        let text = "a gRPC call is a POST over HTTP/2";
+        return Err(Error::new(ErrorKind::BadRequest, text).into());
+    }
+    let target = match target::find(&head.verb, head.uri.path()) {
+        Ok(target) => target,
+        Err(refusal) => return refused(refusal, &head, request_id),
+    };
+    let mut caller = Caller {
+        metadata: metadata::of_call(&head.headers, request_id),
+        max_message_bytes: intake.max_message_bytes,
+        known: intake.known.clone(),
+        start,
+    };
+    let (whole, _held) = match intake.read(&head.headers, body).await {
+        Err(Unread::Late(failed)) => return Ok(late(&failed, request_id)),
+        read => read?,
+    };
+    let headers = head.headers;
+    match target {
+        Target::Oip {
+            call,
+            model,
+            version,
+        } => {
+            let header_length = metadata::header_length(&headers)?;
+            oip_over::call(&caller, call, (model, version), whole, header_length).await
+        }
+        Target::Repository { call, model } => repository::call(&caller, call, model, &whole).await,
+        Target::OpenApi => intake.described.reply(caller, head.uri.query()).await,
+        Target::Docs => Ok(docs::reply()),
+        Target::Seldon { model } => {
+            if !model.is_empty() {
+                let name = HeaderValue::from_str(&model).map_err(|_| {
+                    let text = format!("{model:?} is no name of a model");
+                    Error::new(ErrorKind::BadRouteKey, text)
+                })?;
+                caller.metadata.insert(X_MODEL, name);
+            }
+            let body = form::json_of(&headers, &whole)?;
+            seldon_over::predict(&mut caller, &body).await
+        }
+        Target::Eval { model, version } => {
+            let model = Model {
+                name: &model,
+                version: &version,
+                label: "",
+            };
+            let question = Draft::read(&headers, &whole)?;
+            let question = question.fetched(&intake.uris).await?;
+            let outputs = question.ask(&caller, &model).await?;
+            Ok(eval::reply(&outputs, &headers)?)
+        }
+        Target::EvalBatch => batch::reply(&caller, &intake.uris, &whole, request_id).await,
+        Target::Envelope { model } => {
+            let model = Model {
+                name: &model,
+                version: "",
+                label: "",
+            };
+            Ok(envelope::reply(&caller, &model, &whole, request_id).await)
+        }
+        Target::Embeddings => openai::embeddings(&caller, &whole).await,
+        Target::Rerank => rerank::rerank(&caller, &whole, request_id).await,
+        Target::Tfs {
+            call,
+            model,
+            version,
+            label,
+        } => {
+            let spec = tfs_wire::spec(&model, &version, &label)?;
+            let model = Model {
+                name: &model,
+                version: &version,
+                label: &label,
+            };
+            match call {
+                Tfs::Status => {
+                    let message = tfs_wire::status_request(spec);
+                    let answered = caller.call(tfs_wire::STATUS, message).await?;
+                    Ok(tfs_wire::status_reply(answered)?)
+                }
+                Tfs::Metadata => {
+                    let message = tfs_wire::metadata_request(spec);
+                    let answered = caller.call(tfs_wire::METADATA, message).await?;
+                    Ok(tfs_wire::metadata_reply(answered)?)
+                }
+                Tfs::Predict => predict(&caller, &model, &whole).await,
+                Tfs::Classify => {
+                    let message = examples::request(examples::CLASSIFY, spec, &whole)?;
+                    Ok(examples::classes(
+                        caller.call(examples::CLASSIFY, message).await?,
+                    )?)
+                }
+                Tfs::Regress => {
+                    let message = examples::request(examples::REGRESS, spec, &whole)?;
+                    Ok(examples::numbers(
+                        caller.call(examples::REGRESS, message).await?,
+                    )?)
+                }
+            }
+        }
+    }
+}
+
+/// TF Serving's `:predict`.
+async fn predict<F: Fn(Head, Body, Answer)>(
+    caller: &Caller<F>,
+    model: &Model<'_>,
+    body: &[u8],
+) -> Result<Reply, Failed> {
+    let document = tfs::Document::read(body)?;
+    let make = |signature: &Signature| match signature.protocol {
+        Protocol::Seldon => document.tensor(),
+        Protocol::TensorFlow | Protocol::OpenInference => document.tensors(&signature.inputs),
+    };
+    let outputs = model.predict(caller, &document.signature, make).await?;
+    Ok(tfs::reply(&outputs, document.format())?)
+}
+
+/// The answer to a request whose body comes too slowly.
+fn late(failed: &Failed, request_id: &HeaderValue) -> Reply {
+    let mut reply = Reply::problem(failed, request_id);
+    reply.status = StatusCode::REQUEST_TIMEOUT;
+    reply
+}
+
+/// The answer to a request that stands for no call.
+fn refused(refusal: Refusal, head: &Head, request_id: &HeaderValue) -> Result<Reply, Failed> {
+    let path = shortened(head.uri.path());
+    match refusal {
+        Refusal::Unknown => {
+            let text = format!("nothing is at {path}; there are {PATHS}");
+            Err(Error::new(ErrorKind::UnknownMethod, text).into())
+        }
+        Refusal::Verb(expected) if head.verb == Method::OPTIONS => {
+            Ok(Reply::options(if expected == "GET" {
+                "GET, HEAD, OPTIONS"
+            } else {
+                "POST, OPTIONS"
+            }))
+        }
+        Refusal::Verb(expected) => {
+            let text = format!("{path} takes {expected}, not {}", head.verb);
+            let failed = Failed::from(Error::new(ErrorKind::UnknownMethod, text));
+            let mut reply = Frame::of(head.uri.path()).reply(&failed, request_id);
+            reply.status = StatusCode::METHOD_NOT_ALLOWED;
+            let allowed = HeaderValue::from_static(expected);
+            reply.headers.insert(ALLOW, allowed);
+            Ok(reply)
+        }
+        Refusal::Bad(error) => Err(error.into()),
+    }
+}
