@@ -85,8 +85,9 @@ def good(stream: Stream) -> None:
 
 def test_after_a_goaway_the_next_call_goes_over_a_new_connection(call: Call, endpoint: Endpoint) -> None:
     def leave(stream: Stream) -> None:
-        answer(stream)
+        # First, so that whoever has the answer knows: the stream itself goes on.
         stream.peer.goaway_after(stream.number)
+        answer(stream)
 
     endpoint.serve = leave
     assert [call() for _ in range(3)] == [Code.OK] * 3

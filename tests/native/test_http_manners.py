@@ -191,7 +191,7 @@ def test_an_allowed_page_reads_answers_and_errors_and_another_does_not(served: S
         status, headers, _ = asked(served, "GET", path, Origin=ALLOWED)
         assert (status, headers["access-control-allow-origin"]) == (expected, ALLOWED)
         assert headers["access-control-expose-headers"] == "*"
-        assert headers.get_all("vary") == ["origin"]
+        assert "origin" in headers.get_all("vary")
         _, headers, _ = asked(served, "GET", path, Origin=f"{ALLOWED}.evil")
         assert headers["access-control-allow-origin"] is None
 

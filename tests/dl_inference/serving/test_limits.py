@@ -85,10 +85,10 @@ def test_origins_are_a_list_in_a_file_and_have_commas_elsewhere(tmp_path: Path):
     assert read(tmp_path, **{f"{LIMIT}CORS_ORIGINS": "*"}).limits.cors_origins == ("*",)
     assert read(tmp_path).limits.cors_origins == ()
     variables = {f"{LIMIT}CORS_ORIGINS": "https://a.example"}
-    assert load_without_file({}, flags={}, environment=variables).limits.cors_origins == origins[:1]
+    assert load_without_file({}, flags={}, environment=variables).config.limits.cors_origins == origins[:1]
     # As `predict` gives the limits of a folder to the port in front of it.
     given = {"limits": {"cors_origins": origins}}
-    assert load_without_file({}, flags=given, environment={}).limits.cors_origins == origins
+    assert load_without_file({}, flags=given, environment={}).config.limits.cors_origins == origins
 
 
 def test_check_says_what_is_wrong_with_limits(tmp_path: Path, monkeypatch):
