@@ -308,7 +308,7 @@ async fn requests_that_cannot_be_read_say_why() {
             &[("grpc-encoding", "gzip")],
             gzip(&[0; 65_537]),
             Code::ResourceExhausted,
-            "inflated message is over",
+            "inflated it is over",
         ),
         (
             &[("grpc-encoding", "snappy")],

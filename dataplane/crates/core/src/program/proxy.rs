@@ -76,8 +76,9 @@ impl Proxy {
             return Err("workers and listen must not be empty".to_owned());
         }
         let reflection = Reflection::new(descriptors, &local::services())?;
-        let uris = Uris::new(&config.uris).map_err(|error| format!("uris: {error}"))?;
         let shared = Shared::new(config, reflection).map_err(|error| error.to_string())?;
+        let uris = Uris::new(&shared.config.uris, shared.held.clone());
+        let uris = uris.map_err(|error| format!("uris: {error}"))?;
         Ok(Self {
             uris: Arc::new(uris),
             shared: Arc::new(shared),

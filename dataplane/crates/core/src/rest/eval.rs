@@ -19,6 +19,7 @@ use super::result::{self, Said};
 use super::signature::Signature;
 use super::tfs::Named;
 use super::uris::Uris;
+use crate::call::limit::Held;
 use crate::error::Error;
 use crate::net::stream::{Answer, Body, Head};
 
@@ -33,6 +34,8 @@ const OCTETS: &str = "application/octet-stream";
 pub struct Question<'a> {
     data: Data<'a>,
     parameters: Parameters,
+    /// Of what was fetched, until it is answered.
+    _held: Vec<Held>,
 }
 
 /// A question whose data may still be elsewhere.
@@ -127,6 +130,7 @@ impl<'a> Draft<'a> {
     /// # Errors
     /// `bad_request`; `uri_denied` and `uri_failed`, with the place of the datum in a group.
     pub async fn fetched(mut self, uris: &Arc<Uris>) -> Result<Question<'a>, Error> {
+        let mut held = Vec::new();
         let (is_group, data) = match &mut self.given {
             Given::One(datum) => (false, std::slice::from_mut(datum)),
             Given::Group(group) => (true, &mut group[..]),
@@ -137,7 +141,7 @@ impl<'a> Draft<'a> {
             .collect();
         if !elsewhere.is_empty() {
             let wanted = elsewhere.iter().filter_map(|it| data[*it].uri.take());
-            let fetched = uris.fetch_all(wanted.collect()).await;
+            let fetched = uris.fetch_all(wanted.collect()).await?;
             for (index, fetched) in elsewhere.into_iter().zip(fetched) {
                 let fetched = fetched.map_err(|error| match is_group {
                     true => Error::new(error.kind, format!("data[{index}]: {}", error.message)),
@@ -145,9 +149,12 @@ impl<'a> Draft<'a> {
                 })?;
                 data[index].bytes = Cow::Owned(fetched.bytes.into());
                 data[index].media_type = fetched.media_type;
+                held.push(fetched.held);
             }
         }
-        self.settled()
+        let mut question = self.settled()?;
+        question._held = held;
+        Ok(question)
     }
 
     /// The question, once all data are here.
@@ -178,7 +185,11 @@ impl<'a> Draft<'a> {
                 )));
             }
         }
-        Ok(Question { data, parameters })
+        Ok(Question {
+            data,
+            parameters,
+            _held: Vec::new(),
+        })
     }
 }
 

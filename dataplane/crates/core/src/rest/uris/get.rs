@@ -19,6 +19,7 @@ use url::{Host, Url};
 
 use super::allowed::Allowed;
 use super::{Fetched, denied, essence, failed};
+use crate::call::limit::Held;
 use crate::error::{Error, ErrorKind};
 
 /// Bytes of an answer's headers.
@@ -99,6 +100,7 @@ pub async fn get(
     uri: &Url,
     types: &[String],
     max_bytes: usize,
+    held: Held,
 ) -> Result<Answered, Error> {
     let broken = |error: hyper::Error| failed(uri, &format!("the answer broke off: {error}"));
     let (mut sender, connection) = http1::Builder::new()
@@ -112,7 +114,7 @@ pub async fn get(
             .send_request(request(uri, types)?)
             .await
             .map_err(broken)?;
-        read(answer, uri, types, max_bytes).await
+        read(answer, uri, types, max_bytes, held).await
     };
     let mut connection = std::pin::pin!(connection);
     let mut asking = std::pin::pin!(asking);
@@ -155,6 +157,7 @@ async fn read(
     uri: &Url,
     types: &[String],
     max_bytes: usize,
+    mut held: Held,
 ) -> Result<Answered, Error> {
     let (head, mut body) = answer.into_parts();
     if matches!(head.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
@@ -183,7 +186,7 @@ async fn read(
     if stated > max_bytes as u64 {
         return Err(large(&stated));
     }
-    let mut bytes = BytesMut::with_capacity(usize::try_from(stated).unwrap_or(0));
+    let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame =
             frame.map_err(|error| failed(uri, &format!("the answer broke off: {error}")))?;
@@ -193,11 +196,13 @@ async fn read(
         if bytes.len() + chunk.len() > max_bytes {
             return Err(large(&format_args!("more than {}", bytes.len())));
         }
+        held.grow(chunk.len())?;
         bytes.extend_from_slice(chunk);
     }
     Ok(Answered::Whole(Fetched {
         bytes: bytes.freeze(),
         media_type,
+        held,
     }))
 }
 

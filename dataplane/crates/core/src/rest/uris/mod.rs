@@ -13,13 +13,16 @@ use tokio::time::timeout;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use url::Url;
 
+use crate::call::limit::{Held, HeldBytes};
 use crate::config::UriConfig;
 use crate::error::{Error, ErrorKind};
 use allowed::Allowed;
 
 /// Hosts that may pass a request on to another.
 const MAX_REDIRECTS: usize = 3;
-/// URIs of one request that are fetched at a time.
+/// URIs of one request.
+const MAX_URIS: usize = 256;
+/// Those of them that are fetched at a time.
 const AT_ONCE: usize = 8;
 /// Characters of a URI.
 const MAX_URI: usize = 8192;
@@ -27,11 +30,13 @@ const MAX_URI: usize = 8192;
 const SHOWN: usize = 120;
 
 /// What a URI stood for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Fetched {
     pub bytes: Bytes,
     /// Media type, without parameters, in lower case; empty if unknown.
     pub media_type: String,
+    /// Counts the bytes among those that the process holds.
+    pub held: Held,
 }
 
 /// Fetches what URIs name; nothing where no host is allowed.
@@ -46,6 +51,7 @@ struct Remote {
     timeout: Duration,
     tls: Arc<ClientConfig>,
     max_bytes: usize,
+    held: Arc<HeldBytes>,
 }
 
 // === impl Uris ===
@@ -53,7 +59,7 @@ struct Remote {
 impl Uris {
     /// # Errors
     /// Names the entry of the configuration that cannot be read.
-    pub fn new(config: &UriConfig) -> Result<Self, String> {
+    pub fn new(config: &UriConfig, held: Arc<HeldBytes>) -> Result<Self, String> {
         let allowed = Allowed::new(&config.hosts, &config.networks)?;
         if config.hosts.is_empty() {
             return Ok(Self::none());
@@ -76,6 +82,7 @@ impl Uris {
             timeout: Duration::from_millis(config.timeout_ms),
             tls: Arc::new(tls),
             max_bytes: config.max_bytes,
+            held,
         };
         Ok(Self(Some(remote)))
     }
@@ -86,7 +93,20 @@ impl Uris {
     }
 
     /// Fetch several at once; one result for each, in their order.
-    pub async fn fetch_all(self: &Arc<Self>, uris: Vec<String>) -> Vec<Result<Fetched, Error>> {
+    ///
+    /// # Errors
+    /// `bad_request`: they are too many.
+    pub async fn fetch_all(
+        self: &Arc<Self>,
+        uris: Vec<String>,
+    ) -> Result<Vec<Result<Fetched, Error>>, Error> {
+        if uris.len() > MAX_URIS {
+            let text = format!(
+                "a request names {} data by URI, and at most {MAX_URIS} are fetched: send several requests",
+                uris.len()
+            );
+            return Err(Error::new(ErrorKind::BadRequest, text));
+        }
         let turns = Arc::new(Semaphore::new(AT_ONCE));
         let mut fetching = JoinSet::new();
         let mut fetched: Vec<_> = uris.iter().map(|_| None).collect();
@@ -104,14 +124,15 @@ impl Uris {
             }
         }
         let lost = || Error::new(ErrorKind::Internal, "fetching it failed");
-        fetched
-            .into_iter()
+        let fetched = fetched.into_iter();
+        Ok(fetched
             .map(|it| it.unwrap_or_else(|| Err(lost())))
-            .collect()
+            .collect())
     }
 
     /// # Errors
-    /// `bad_request`: no URI. `uri_denied`: the allow-list, or a limit. `uri_failed`: the host.
+    /// `bad_request`: no URI. `uri_denied`: the allow-list, or a limit. `uri_failed`: the host. `shed`: too many bytes
+    /// are held.
     pub async fn fetch(&self, uri: &str) -> Result<Fetched, Error> {
         if uri.len() > MAX_URI {
             let text = format!(
@@ -157,7 +178,15 @@ impl Remote {
                 return Err(denied(&uri, "its host and port are not in uris.hosts"));
             }
             let stream = get::connect(&uri, &self.allowed, &self.tls).await?;
-            match get::get(stream, &uri, &self.types, self.max_bytes).await? {
+            match get::get(
+                stream,
+                &uri,
+                &self.types,
+                self.max_bytes,
+                Held::new(self.held.clone()),
+            )
+            .await?
+            {
                 get::Answered::Whole(fetched) => return Ok(fetched),
                 get::Answered::Elsewhere(location) => {
                     let next = uri.join(&location);

@@ -21,8 +21,16 @@ fn config(hosts: &[&str], networks: &[&str]) -> UriConfig {
     }
 }
 
+/// That many bytes may be held.
+const MAX_HELD: usize = 10 * MAX_BYTES;
+
+fn made(config: &UriConfig) -> Result<Uris, String> {
+    let held = HeldBytes::new(MAX_HELD, Arc::default());
+    Uris::new(config, Arc::new(held))
+}
+
 fn uris(hosts: &[&str]) -> Arc<Uris> {
-    Arc::new(Uris::new(&config(hosts, &["127.0.0.0/8"])).unwrap())
+    Arc::new(made(&config(hosts, &["127.0.0.0/8"])).unwrap())
 }
 
 /// A server that answers by path; `{port}` in an answer is its own. Returns its port, and how often it was asked.
@@ -63,7 +71,7 @@ async fn error(uris: &Uris, uri: &str) -> String {
 #[tokio::test]
 async fn without_hosts_nothing_is_fetched() {
     let (port, asked) = server(&[]).await;
-    let uris = Uris::new(&config(&[], &["127.0.0.0/8"])).unwrap();
+    let uris = made(&config(&[], &["127.0.0.0/8"])).unwrap();
     let error = error(&uris, &format!("http://127.0.0.1:{port}/")).await;
     assert!(
         error.starts_with("uri_denied") && error.contains("uris.hosts"),
@@ -117,7 +125,7 @@ async fn an_address_that_is_not_public_is_not_connected_to() {
     let (port, asked) = server(&[]).await;
     let host = format!("localhost:{port}");
     let literal = format!("127.0.0.1:{port}");
-    let uris = Uris::new(&config(&[&host, &literal], &["10.0.0.0/8"])).unwrap();
+    let uris = made(&config(&[&host, &literal], &["10.0.0.0/8"])).unwrap();
     for host in [host, literal] {
         let error = error(&uris, &format!("http://{host}/")).await;
         assert!(
@@ -190,7 +198,7 @@ async fn a_host_that_answers_badly_is_an_error_that_says_how() {
     let host = format!("localhost:{port}");
     let mut config = config(&[&host], &["127.0.0.0/8"]);
     config.timeout_ms = 1000;
-    let uris = Uris::new(&config).unwrap();
+    let uris = made(&config).unwrap();
     for (path, expected) in [
         (
             "html",
@@ -217,6 +225,11 @@ async fn a_body_without_a_length_ends_at_the_limit() {
     let host = format!("localhost:{}", listener.local_addr().unwrap().port());
     let sending = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
+        // An answer before its request is none.
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_buf(&mut head).await.unwrap();
+        }
         let mut sent = 0;
         let _ = stream
             .write_all(b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\n\r\n")
@@ -252,7 +265,7 @@ async fn several_are_fetched_together_and_each_has_its_own_error() {
     });
     let mut wanted = vec![format!("http://{host}/"); AT_ONCE];
     wanted.push("http://elsewhere.test/".to_owned());
-    let fetched = uris(&[&host]).fetch_all(wanted).await;
+    let fetched = uris(&[&host]).fetch_all(wanted).await.unwrap();
     let texts: Vec<String> = fetched
         .into_iter()
         .map(|it| {
@@ -298,7 +311,7 @@ async fn https_needs_a_certificate_of_that_host() {
     });
     let (name, literal) = (format!("localhost:{port}"), format!("127.0.0.1:{port}"));
     let uri = format!("https://{name}/");
-    let mut uris = Uris::new(&config(&[&name, &literal], &["127.0.0.0/8"])).unwrap();
+    let mut uris = made(&config(&[&name, &literal], &["127.0.0.0/8"])).unwrap();
     let unknown = error(&uris, &uri).await;
     assert!(
         unknown.starts_with("uri_failed") && unknown.contains("TLS"),
@@ -320,8 +333,43 @@ async fn https_needs_a_certificate_of_that_host() {
 
 #[test]
 fn an_entry_that_cannot_be_read_is_named() {
-    let error = Uris::new(&config(&["a/b"], &[])).unwrap_err();
+    let error = made(&config(&["a/b"], &[])).unwrap_err();
     assert!(error.contains("\"a/b\""), "{error}");
-    let error = Uris::new(&config(&[], &["x"])).unwrap_err();
+    let error = made(&config(&[], &["x"])).unwrap_err();
     assert!(error.contains("\"x\""), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_fetched_counts_among_the_bytes_held_until_it_is_dropped() {
+    let answers = &[(
+        "/",
+        "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 2\r\n\r\nhi",
+    )];
+    let (port, _) = server(answers).await;
+    let host = format!("localhost:{port}");
+    let uri = format!("http://{host}/");
+    let held = Arc::new(HeldBytes::new(3, Arc::default()));
+    let uris = Uris::new(&config(&[&host], &["127.0.0.0/8"]), held.clone()).unwrap();
+    let fetched = uris.fetch(&uri).await.unwrap();
+    assert_eq!(held.bytes(), 2);
+    let error = error(&uris, &uri).await;
+    assert!(error.starts_with("shed"), "{error}");
+    drop(fetched);
+    assert_eq!(held.bytes(), 0);
+    assert!(uris.fetch(&uri).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_request_that_names_too_many_is_refused_before_any_is_fetched() {
+    let (port, asked) = server(&[]).await;
+    let host = format!("localhost:{port}");
+    let wanted = vec![format!("http://{host}/"); MAX_URIS + 1];
+    let error = uris(&[&host]).fetch_all(wanted).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("257 data by URI, and at most 256"),
+        "{error}"
+    );
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
 }
