@@ -15,7 +15,7 @@ import pytest
 from fixtures.access_process import wait_until
 from fixtures.registry_client import LIMIT_S, PatientClient
 from fixtures.zookeeper_process import Server, one_server, start_ensemble
-from kazoo.exceptions import NoAuthError, NoNodeError
+from kazoo.exceptions import NoAuthError, NoNodeError, NotEmptyError
 from kazoo.security import make_digest_acl
 
 from dl_inference.registry import zookeeper
@@ -210,7 +210,15 @@ def test_a_node_that_somebody_deleted_comes_back_again_and_again(place, look, an
         await_node(look, path(place))
         look.delete(path(place))
     await_node(look, path(place))
-    look.delete(f"{place.chroot}/models", recursive=True)
+
+    def is_deleted():
+        try:
+            look.delete(f"{place.chroot}/models", recursive=True)
+        except NotEmptyError:  # it was back before the rest had gone
+            return False
+        return True
+
+    wait_until(is_deleted, "everything is deleted", LIMIT_S)
     await_node(look, path(place))
 
 

@@ -119,7 +119,8 @@ impl Asked {
         }
         let mut reader = Reader::new(body);
         reader.object(|reader, key| match (key, reader.kind()?) {
-            ("ready", Kind::Bool) => {
+            ("ready", Kind::Null) => reader.null(),
+            ("ready", _) => {
                 asked.is_ready = reader.bool()?;
                 Ok(())
             }
