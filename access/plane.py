@@ -87,6 +87,7 @@ class Control:
 
     Attributes:
         refused: what the data plane says of the state that should hold; None when that state holds.
+        refused_since: since when it refuses, seconds since the epoch.
         warnings: those that hold now.
         bound: for /status, the addresses once they are bound: ``listen`` and ``admin``.
     """
@@ -98,6 +99,7 @@ class Control:
         self._shown = self._shown_metrics = ""
         self._listened_at = float("-inf")
         self.refused: str | None = None
+        self.refused_since: float | None = None
         self.warnings: tuple[str, ...] = ()
         self.bound: dict[str, Any] = {}
 
@@ -146,6 +148,8 @@ class Control:
             except NativeError as error:
                 if not self._applied:
                     raise StartError(str(error)) from error
+                if self.refused is None:
+                    self.refused_since = round(time.time(), 3)
                 if str(error) != self.refused:
                     self._log.error("the data plane refused the new state, the old one stays: %s", error)
                 self.refused = str(error)
@@ -153,7 +157,7 @@ class Control:
             self._applied = document
             models, clusters = len(routing_state["models"]), len(routing_state["clusters"])
             self._log.info("routing %d models to %d clusters", models, clusters)
-        self.refused = None
+        self.refused = self.refused_since = None
         return True
 
     def warn(self, warnings: Iterable[object]) -> None:

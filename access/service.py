@@ -5,6 +5,7 @@ then. It handles no request: the data plane does, in threads of its own.
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from access.following.watch import FolderWatcher
 from access.own_addresses import OwnAddresses
 from access.plane import Control, DataPlane, Event, Events
 from access.plane import ready as ready_line
+from access.release_history import ReleaseHistory
 from dl_inference.problem import Problem
 
 log = logging.getLogger("access")
@@ -61,7 +63,9 @@ class AccessService:
         self._sources: dict[str, FollowedSource] = {}
         self._own = OwnAddresses(())
         self._report = AppliedRevisions(())
+        self._history = ReleaseHistory(self._control.show_document, lambda: self.post(Event.CHANGED))
         self._needs_restart: list[str] = []
+        self._restart_since: float | None = None
 
     def post(self, event: Event) -> None:
         """Wake the service; any thread and any signal handler may call it."""
@@ -125,6 +129,7 @@ class AccessService:
             changed |= source.look(force=force)
         if changed:
             self._apply()
+        self._history.look()
         self._control.show(self._status())
         self._control.listen()
 
@@ -138,6 +143,10 @@ class AccessService:
         changed = [key for key in START_ONLY if getattr(config, key) != getattr(plan.started, key)]
         if changed and changed != self._needs_restart:
             log.warning("%s changed: the old value stays until a restart", ", ".join(changed))
+        if not changed:
+            self._restart_since = None
+        elif not self._needs_restart:
+            self._restart_since = round(time.time(), 3)
         self._needs_restart = changed
         self._show_config()
         log.info("%s: reloaded", self._config.name)
@@ -152,6 +161,7 @@ class AccessService:
         if not self._control.apply(routing.state):
             self._control.count("state", False)
             return
+        self._history.applied(self._sources.values())
         report = self._report.applied(snapshots.values())
         for source in self._sources.values():
             source.report(report)
@@ -212,7 +222,9 @@ class AccessService:
             "config": self._config.status(),
             "sources": [source.status() for source in self._sources.values()],
             "refused": self._control.refused,
+            "refused_since_unix_s": self._control.refused_since,
             "needs_restart": self._needs_restart,
+            "needs_restart_since_unix_s": self._restart_since,
             "warnings": list(self._control.warnings),
         }
 

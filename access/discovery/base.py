@@ -140,6 +140,16 @@ class Resolver(ABC):
     def report(self, document: AccessDocument) -> None:  # noqa: B027
         """Tell the source what has been applied, without waiting for it; the last one said counts."""
 
+    def release_history(self, models: Sequence[str], last: int) -> Mapping[str, Sequence[ReleaseDocument]] | None:
+        """Return the last revisions of the models' release documents, the oldest first; None: none are kept.
+
+        It may take seconds, with a limit; called in a thread of the caller's.
+
+        Raises:
+            DiscoveryError: they cannot be read now.
+        """
+        return None
+
     def watch_paths(self) -> Sequence[Path]:
         """Return the files whose change means that `read` should be called again."""
         return ()

@@ -4,7 +4,7 @@ import hmac
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -17,7 +17,7 @@ from access.fields import problem
 from access.files import FileError, read_text
 from dl_inference.problem import Problem
 from dl_inference.registry.following.tree import View
-from dl_inference.registry.schema import AccessDocument, EndpointDocument
+from dl_inference.registry.schema import AccessDocument, EndpointDocument, ReleaseDocument, SchemaError
 from dl_inference.registry.zookeeper import (
     DEFAULT_CHROOT,
     RegistryError,
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from dl_inference.registry.following.follower import Follower
 
 MAX_WARNINGS = 100
+# Longest wait for an answer about the releases' history, which only people want to see.
+HISTORY_TIMEOUT_MS = 5000
 MAX_PASSWORD_BYTES = 4096
 
 
@@ -179,6 +181,20 @@ class ZookeeperResolver(Resolver):
         """Say in the registry what has been applied, for `dl-inference release show`; without waiting."""
         if self._follower is not None:
             self._follower.report(document.dump())
+
+    def release_history(self, models: Sequence[str], last: int) -> Mapping[str, Sequence[ReleaseDocument]] | None:
+        """Read what the registry keeps, in a session of its own."""
+        from dl_inference.registry.connection import Connection  # noqa: PLC0415  (needs an extra)
+        from dl_inference.registry.releases.nodes import ReleaseNodes  # noqa: PLC0415
+
+        try:
+            with Connection(replace(self._place, password=self._password()), HISTORY_TIMEOUT_MS) as connection:
+                nodes = ReleaseNodes(connection)
+                found = {model: nodes.history(model, last) for model in models}
+        except RegistryError as error:
+            raise DiscoveryError(str(error)) from error
+        # What cannot be read was never followed either.
+        return {name: [it for it in every if not isinstance(it, SchemaError)] for name, every in found.items()}
 
     def stop(self) -> None:
         """End the session and its threads, within a few seconds whatever ZooKeeper does."""

@@ -46,6 +46,7 @@ class Followed(Generic[Value]):
         self._read, self._paths, self._count, self._now = read, paths, count, now
         self._value: Value | None = None
         self._good_at = self._same_at = 0.0
+        self._failed_at: float | None = None
         self._reads = {True: 0, False: 0}
         self._seen: tuple[str, ...] = ()
         self._candidate: tuple[str, ...] = ()
@@ -83,6 +84,7 @@ class Followed(Generic[Value]):
             error: what came of reading now.
         """
         self._value, self._good_at, self.error = value, good_at, error
+        self._failed_at = self._now()
 
     def poke(self) -> None:
         """Make the next `look` read again; any thread may call it."""
@@ -127,6 +129,7 @@ class Followed(Generic[Value]):
             "last_good": (self._good_at and datetime.fromtimestamp(self._good_at, UTC).isoformat(timespec="seconds"))
             or None,
             "last_good_unix_s": round(self._good_at, 3),
+            "failed_since_unix_s": self._failed_at and round(self._failed_at, 3),
             "reloads_ok": self._reads[True],
             "reloads_failed": self._reads[False],
         }
@@ -137,6 +140,7 @@ class Followed(Generic[Value]):
             value = self._read()
         except AccessError as error:
             if self.error is None:
+                self._failed_at = self._now()
                 self._good_at = max(self._good_at, self._same_at)  # a value ages from when it was last known to hold
                 log.error("%s: the last good state stays: %s", self.name, error)
             elif str(error) != self.error:
@@ -148,7 +152,7 @@ class Followed(Generic[Value]):
             return False
         if self.error is not None:
             log.info("%s: good again", self.name)
-        self.error, self._value = None, value
+        self.error, self._failed_at, self._value = None, None, value
         self._good_at = self._same_at = self._now()
         self._done(True)
         return True

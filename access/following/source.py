@@ -6,7 +6,7 @@ resolver (what the source says) -> `Followed` (the last good of it) -> `EmptyGra
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from access.following.empty_grace import EmptyGrace
 from access.following.followed import Followed
 from access.following.saved_state import SavedState, SavedStateError
 from dl_inference.problem import Problem
-from dl_inference.registry.schema import AccessDocument
+from dl_inference.registry.schema import AccessDocument, ReleaseDocument
 
 log = logging.getLogger("access")
 
@@ -126,6 +126,10 @@ class FollowedSource:
     def report(self, document: AccessDocument) -> None:
         """Tell the source what has been applied."""
         self._resolver.report(document)
+
+    def release_history(self, models: Sequence[str], last: int) -> Mapping[str, Sequence[ReleaseDocument]] | None:
+        """Return what the source keeps of releases: see `Resolver.release_history`."""
+        return self._resolver.release_history(models, last)
 
     def status(self) -> dict[str, Any]:
         """Return what /status shows; times are UTC."""

@@ -8,8 +8,9 @@ from typing import Any
 
 from rich.text import Text
 
-from dl_inference.commands.words import differences, plain
+from dl_inference.commands.words import plain
 from dl_inference.registry.following.tree import Reading, View
+from dl_inference.registry.releases.differences import differences
 from dl_inference.registry.schema import Document, EndpointDocument
 from dl_inference.registry.zookeeper import RegistryError, Zookeeper, missing
 

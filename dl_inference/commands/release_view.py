@@ -8,9 +8,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dl_inference.commands.words import differences, plain, standing
+from dl_inference.commands.words import plain, standing
 from dl_inference.registry.releases.change import Outcome
 from dl_inference.registry.releases.checks import ready, ready_when_asked
+from dl_inference.registry.releases.differences import changes, differences
 from dl_inference.registry.schema import EndpointDocument, ReleaseDocument, SchemaError
 
 COMMANDS = ("deploy", "set", "show", "history", "rollback", "clear")
@@ -40,11 +41,11 @@ def outcome(done: Outcome) -> RenderableType:
 def history(model: str, documents: Sequence[ReleaseDocument | SchemaError]) -> RenderableType:
     """Return the table of revisions, the last one first."""
     table = columns(f"History of {model}", ("revision", "time", "author", "reason", "change"))
-    for document, changes in reversed(list(_changes(documents))):
+    for document, did in reversed(list(changes(documents))):
         if isinstance(document, SchemaError):
             table.add_row("?", "", "", "", Text(f"cannot be read: {plain(document)}", style="red"))
             continue
-        cells = (document.time, document.author, document.reason, "; ".join(changes))
+        cells = (document.time, document.author, document.reason, "; ".join(did))
         table.add_row(str(document.revision), *(Text(plain(cell)) for cell in cells))
     return table
 
@@ -54,8 +55,8 @@ def history_as_json(documents: Sequence[ReleaseDocument | SchemaError]) -> list[
     return [
         {"problem": str(document)}
         if isinstance(document, SchemaError)
-        else {"document": as_json(document), "changes": changes}
-        for document, changes in _changes(documents)
+        else {"document": as_json(document), "changes": did}
+        for document, did in changes(documents)
     ]
 
 
@@ -82,20 +83,6 @@ def _next(before: ReleaseDocument | None, after: ReleaseDocument) -> Iterator[Te
     if before and after.reason.startswith(ROLLBACK):  # without --to it would be refused
         undo += f" --to {before.revision}"
     yield Text(f"to undo this change: dl-inference {undo}", style="dim")
-
-
-def _changes(
-    documents: Sequence[ReleaseDocument | SchemaError],
-) -> Iterator[tuple[ReleaseDocument | SchemaError, list[str]]]:
-    """Yield each document with what it changed; of the first of a history that was cut off that is not known."""
-    before: ReleaseDocument | None = None
-    for document in documents:
-        if isinstance(document, SchemaError):
-            yield document, []
-            continue
-        is_cut = before is None and document.revision > 1
-        yield document, ["(what was before is not kept)"] if is_cut else differences(before, document) or ["nothing"]
-        before = document
 
 
 def ready_endpoints(version: str, endpoints: Sequence[EndpointDocument] | None) -> Text:

@@ -297,6 +297,7 @@ class LocalService:
             "memory_budget": self._budget,
             "orders": self._orders.status(),
             "refused": self._control.refused,
+            "refused_since_unix_s": self._control.refused_since,
             "warnings": [*([self._unreadable] if self._unreadable else []), *self._control.warnings],
         }
 

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -95,6 +96,8 @@ def test_a_refused_state_is_said_once_and_the_old_one_stays(plane, control, capl
     plane.refuse = "clusters[0]: no"
     assert not control.apply(routing_state("b"))
     assert not control.apply(routing_state("b"))
+    since = control.refused_since
+    assert abs(since - time.time()) < 60
     assert control.refused == "clusters[0]: no"
     assert errors(caplog) == ["the data plane refused the new state, the old one stays: clusters[0]: no"]
     assert plane.states == [routing_state("a")]
@@ -107,7 +110,7 @@ def test_after_a_refused_state_the_next_one_holds_also_where_it_is_the_old_one(p
     control.apply(routing_state("b"))
     plane.refuse = None
     assert control.apply(routing_state(then))
-    assert control.refused is None
+    assert (control.refused, control.refused_since) == (None, None)
     assert plane.states[-1] == routing_state(then)
 
 

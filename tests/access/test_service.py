@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -171,10 +172,16 @@ def test_a_reload_that_changes_start_only_keys_says_that_it_needs_a_restart(tmp_
     text = "listen: 0.0.0.0:9\nlimits: {max_streams: 5}\nmodels: {m: {endpoints: [b:1]}}\n"
     replace(tmp_path / "access.yaml", text)
     plane.until(lambda: plane.control["needs_restart"] == ["listen", "limits"])
+    since = plane.control["needs_restart_since_unix_s"]
+    assert abs(since - time.time()) < 60
     assert plane.addresses == {"m": ["b:1"]}
     assert any("listen, limits changed: the old value stays until a restart" in each.message for each in caplog.records)
+    replace(tmp_path / "access.yaml", text.replace("listen: 0.0.0.0:9\n", ""))
+    plane.until(lambda: plane.control["needs_restart"] == ["limits"])
+    assert plane.control["needs_restart_since_unix_s"] == since, "it is needed since then all the same"
     replace(tmp_path / "access.yaml", "models: {m: {endpoints: [b:1]}}\n")
     plane.until(lambda: plane.control["needs_restart"] == [])
+    assert plane.control["needs_restart_since_unix_s"] is None
 
 
 def test_a_configuration_that_names_a_missing_source_waits_for_it(tmp_path, start, way):

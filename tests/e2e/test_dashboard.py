@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -140,6 +141,55 @@ def test_each_state_of_the_service_is_told_as_it_comes_and_goes(show: Show) -> N
     lose_source(world)
     wait_text(page, "The source zookeeper zk1:2181 cannot be read", ".problems")
     assert page.text("#pill") == "1 warning"
+    assert page.complaints == []
+
+
+def test_a_page_that_is_opened_late_says_since_when_each_state_holds(show: Show) -> None:
+    world = World()
+    control = world.status["control"]
+    control["config"].update(ok=False, error="access.yaml:3: no number", failed_since_unix_s=world.now - 180)
+    control.update(refused="cluster x: no such policy", refused_since_unix_s=world.now - 300)
+    control.update(needs_restart=["workers"], needs_restart_since_unix_s=world.now - 420)
+    world.status.update(draining=True, draining_since_unix_s=world.now - 120)
+    lose_source(world)
+    page, _ = show(world)
+    page.wait("document.querySelectorAll('.problem').length === 5")
+    since = page.run("[...document.querySelectorAll('.problem .since')].map((it) => it.innerText.split(', ')[1])")
+    assert since == ["2 min ago", "5 min ago", "3 min ago", "20 min ago", "7 min ago"]
+    assert "since before" not in page.text(".problems")
+
+
+def revision(number: int, world: World, **given: Any) -> dict[str, Any]:
+    time = datetime.fromtimestamp(world.now - 3600 * (10 - number), UTC).isoformat()
+    return {"revision": number, "time": time, "author": "ann@host", "reason": "r", "changes": ["nothing"], **given}
+
+
+def test_a_model_shows_its_earlier_releases_the_newest_first_and_where_they_begin(show: Show) -> None:
+    world = World()
+    changes = ["version 4: staging -> canary", "version 4: weight 1 -> 5"]
+    rows = [revision(8, world, reason=HOSTILE[0], changes=changes), revision(7, world, author=HOSTILE[4])]
+    world.releases["vision"] = {"begins": "registry", "problem": None, "revisions": rows}
+    world.releases["digits"] = {"begins": "start", "problem": "It is tried again.", "revisions": [revision(3, world)]}
+    page, _ = show(world, "#/models/vision")
+    table = "document.querySelector('table[aria-label=\"History of releases\"]')"
+    wait_text(page, "All that the registry keeps of the last 20 revisions.", "main")
+    page.wait(f"{table}.tBodies[0].rows.length === 2")
+    cells = page.run(f"[...{table}.rows[1].cells].map((it) => it.innerText)")
+    assert cells[0] == "8"
+    assert "2 h ago" in cells[1]
+    assert cells[2:4] == ["ann@host", HOSTILE[0]]
+    assert cells[4].split("\n") == changes
+    rows.insert(0, revision(9, world))  # it comes by itself
+    page.wait(f"{table}.rows[1].cells[0].innerText === '9'")
+    assert page.run("document.querySelectorAll('main img').length") == 0
+    for width in (390, 1440):
+        page.resize(width, 900)
+        page.wait(f"innerWidth === {width} && document.documentElement.scrollWidth <= innerWidth")
+    go(page, "#/models/digits")
+    wait_text(page, "Seen since this service started", "main")
+    wait_text(page, "It is tried again.", "main")
+    go(page, "#/models/ranking")
+    wait_text(page, "None: no release document sets the shares of this model", "main")
     assert page.complaints == []
 
 

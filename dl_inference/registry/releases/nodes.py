@@ -85,9 +85,9 @@ class ReleaseNodes:
             return node is None if document is None else node is not None and node.data == data
         return True
 
-    def history(self, model: str) -> list[ReleaseDocument | SchemaError]:
+    def history(self, model: str, last: int = HISTORY_LENGTH) -> list[ReleaseDocument | SchemaError]:
         """Return the documents of the last revisions, the oldest first."""
-        paths = [history_path(model, revision) for revision in self._revisions(model)[-HISTORY_LENGTH:]]
+        paths = [history_path(model, revision) for revision in self._revisions(model)[-last:]]
         return [_parsed(model, node) for node in self._connection.get(paths) if node is not None]
 
     def endpoints(self, model: str) -> list[EndpointDocument] | None:

@@ -127,6 +127,7 @@ def test_the_status_tells_the_age_of_the_good_value(readings):
         "error": None,
         "last_good": "1970-01-01T00:16:40+00:00",
         "last_good_unix_s": 1000.0,
+        "failed_since_unix_s": None,
         "reloads_ok": 0,
         "reloads_failed": 0,
     }
@@ -153,6 +154,10 @@ def test_the_age_of_a_lost_value_counts_from_when_it_was_last_known_to_hold(tmp_
     followed.look(force=True)
     status = followed.status()
     assert (status["ok"], status["last_good_unix_s"]) == (False, 5000.0)
+    assert status["failed_since_unix_s"] == 5001.0, "when it failed first, not when it was tried last"
+    path.write_text("two")
+    followed.look(force=True)
+    assert followed.status()["failed_since_unix_s"] is None
 
 
 def test_a_value_from_elsewhere_holds_until_a_reading_ends_well(tmp_path):

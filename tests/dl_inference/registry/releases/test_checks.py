@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dl_inference.commands.words import differences, percent, plain
+from dl_inference.commands.words import percent, plain
 from dl_inference.registry.releases import edits
 from dl_inference.registry.releases.change import RefusedError, Wanted, change
 from dl_inference.registry.releases.checks import compare
+from dl_inference.registry.releases.differences import differences
 from dl_inference.registry.releases.store import Stored
 from dl_inference.registry.schema import EndpointDocument, Release, ReleaseDocument
 

@@ -2,9 +2,10 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 
@@ -25,6 +26,7 @@ pub enum Phase {
 pub struct Drain {
     sender: watch::Sender<Phase>,
     doors: Arc<AtomicUsize>,
+    began: Arc<OnceLock<SystemTime>>,
 }
 
 /// One open listener: the drain waits for it to close, which is when this is dropped.
@@ -42,6 +44,7 @@ impl Default for Drain {
         Self {
             sender: watch::Sender::new(Phase::Running),
             doors: Arc::default(),
+            began: Arc::default(),
         }
     }
 }
@@ -51,7 +54,15 @@ impl Drain {
         *self.sender.borrow()
     }
 
+    /// When the way out began; none while it runs.
+    pub fn began(&self) -> Option<SystemTime> {
+        self.began.get().copied()
+    }
+
     pub fn advance(&self, phase: Phase) {
+        if phase > Phase::Running {
+            self.began.get_or_init(SystemTime::now);
+        }
         self.sender.send_if_modified(|current| {
             let forward = phase > *current;
             if forward {
@@ -164,5 +175,17 @@ mod tests {
         assert_eq!(drain.phase(), Phase::Running);
         drain.begin();
         assert_eq!(drain.phase(), Phase::Draining);
+    }
+
+    #[test]
+    fn the_drain_began_when_it_left_running_and_not_when_it_ended() {
+        let drain = Drain::default();
+        drain.advance(Phase::Running);
+        assert_eq!(drain.began(), None);
+        drain.begin();
+        let began = drain.began();
+        assert!(began.is_some());
+        drain.advance(Phase::Stopped);
+        assert_eq!(drain.clone().began(), began);
     }
 }

@@ -173,6 +173,7 @@ pub fn json(shared: &Shared) -> String {
         "version": env!("CARGO_PKG_VERSION"),
         "ready": shared.ready().is_ok(),
         "draining": shared.server.drain.phase() != Phase::Running,
+        "draining_since_unix_s": shared.server.drain.began().and_then(unix_s),
         "uptime_s": shared.started.elapsed().as_secs(),
         "states_applied": shared.applied.load(Ordering::Relaxed),
         "connections": shared.server.limiter.count(),
@@ -187,6 +188,12 @@ pub fn json(shared: &Shared) -> String {
         "control": shared.control_status(),
     })
     .to_string()
+}
+
+/// Whole milliseconds, as the control plane's times.
+fn unix_s(at: SystemTime) -> Option<f64> {
+    let since_1970 = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some((since_1970.as_secs_f64() * 1e3).round() / 1e3)
 }
 
 fn model(model: &Model) -> Value {

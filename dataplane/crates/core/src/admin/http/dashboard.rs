@@ -15,10 +15,17 @@ const JS: &str = "text/javascript; charset=utf-8";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-const NO_SAMPLES: &str = "{\"samples\": []}";
+/// Said of a model of which the control plane shows nothing there.
+const NOTHING: [(&str, &str); 2] = [
+    ("/samples/", "{\"samples\": []}"),
+    (
+        "/releases/",
+        "{\"begins\": \"none\", \"problem\": null, \"revisions\": []}",
+    ),
+];
 
 /// Path, type and content of each file.
-const FILES: [(&str, &str, &str); 14] = [
+const FILES: [(&str, &str, &str); 15] = [
     ("/", HTML, include_str!("dashboard/index.html")),
     (
         "/dashboard/style.css",
@@ -58,6 +65,11 @@ const FILES: [(&str, &str, &str); 14] = [
         include_str!("dashboard/model.js"),
     ),
     (
+        "/dashboard/releases.js",
+        JS,
+        include_str!("dashboard/releases.js"),
+    ),
+    (
         "/dashboard/calls.js",
         JS,
         include_str!("dashboard/calls.js"),
@@ -86,7 +98,10 @@ pub fn answer<B>(request: &Request<B>, pages: &dyn AdminPages) -> Option<Page> {
         Some((_, content_type, text)) => (*content_type, (*text).to_owned()),
         None => {
             let path = decoded(path)?;
-            let nothing = || path.starts_with("/samples/").then(|| NO_SAMPLES.into());
+            let nothing = || {
+                let found = NOTHING.iter().find(|(place, _)| path.starts_with(place));
+                found.map(|(_, document)| (*document).into())
+            };
             let document = pages.document(&path).or_else(nothing)?;
             ("application/json", document.to_string())
         }

@@ -5,6 +5,7 @@ import { append, empty, figures, live } from "./live.js";
 import { stateOf } from "./overview.js";
 import { ago, bytes, card, count, dress, fetched, h, milliseconds, named, plain, rate, say, share, state, tryPath } from "./parts.js";
 import { list } from "./problems.js";
+import { releases } from "./releases.js";
 import { table } from "./table.js";
 
 // Kinds of errors and p90 are not in what comes each second: they are asked for so often.
@@ -17,6 +18,7 @@ export function model(name) {
   const word = state("", "none");
   const facts = h("p", { class: "soft live" });
   const places = h("div");
+  const history = releases(name);
   const endpoints = h("div");
   const folder = h("div");
   let drawn = "";
@@ -45,7 +47,7 @@ export function model(name) {
   function draw() {
     if (!live.status) return;
     const { found, own, routes, clusters } = about();
-    lines.element.hidden = !found; // nothing is kept of what has no route
+    lines.element.hidden = history.element.hidden = !found; // nothing is kept of what has no route
     if (found && (live.end - askedAt >= EVERY_S || !askedAt)) ask();
     else if (live.end > end + 0.5 && end) {
       const last = figures(name).each?.recent.at(-1);
@@ -54,6 +56,7 @@ export function model(name) {
       end = live.end;
     }
     lines.draw();
+    if (found) history.draw();
     wrong.draw();
     if (!found && !own) {
       say(facts, "There is no such model" + (fault ? " (" + fault + ")" : "") + ".");
@@ -78,7 +81,7 @@ export function model(name) {
 
   const element = h("div", null,
     h("div", { class: "head" }, h("h1", null, named(name)), word, h("a", { class: "button end", href: tryPath(name) }, "Try a call")),
-    facts, wrong.element, lines.element, places, folder, endpoints);
+    facts, wrong.element, lines.element, places, history.element, folder, endpoints);
   return { element, title: plain(name), draw };
 }
 

@@ -60,9 +60,12 @@ function remembered(found) {
   return found;
 }
 
+// Since when the service says that it is so; none where it does not say.
+const told = (at) => (at ? { at } : null);
+
 function process(status) {
   if (status.draining) {
-    return [{ key: "draining", weight: 95, what: "The service is draining", why: "it takes no new connections and ends when its calls have ended", remedy: "nothing, if it was stopped on purpose; else see the log for who sent SIGTERM" }];
+    return [{ key: "draining", weight: 95, since: told(status.draining_since_unix_s), what: "The service is draining", why: "it takes no new connections and ends when its calls have ended", remedy: "nothing, if it was stopped on purpose; else see the log for who sent SIGTERM" }];
   }
   if (!status.ready) {
     return [{ key: "not ready", weight: 99, what: "The service is not ready", why: "no routing state has been applied yet", remedy: "see the log; `dl-inference check` shows what is wrong with the configuration" }];
@@ -129,15 +132,15 @@ function configuration(control) {
   if (config?.error) {
     found.push({
       key: "config", weight: 80, what: "The configuration is refused; the former one holds", why: config.error, href: "#/config",
-      since: config.last_good_unix_s ? { at: config.last_good_unix_s, isGood: true } : null,
+      since: told(config.failed_since_unix_s),
       remedy: "correct it; `dl-inference check` shows every problem at once",
     });
   }
   if (control.refused) {
-    found.push({ key: "refused", weight: 85, what: "The data plane refused the new routes; the former ones hold", why: control.refused, remedy: "correct what the text names; it is tried again with the next change" });
+    found.push({ key: "refused", weight: 85, since: told(control.refused_since_unix_s), what: "The data plane refused the new routes; the former ones hold", why: control.refused, remedy: "correct what the text names; it is tried again with the next change" });
   }
   if (control.needs_restart?.length) {
-    found.push({ key: "restart " + control.needs_restart, weight: 45, what: ["A restart is needed for ", control.needs_restart.join(", ")], why: "the old values hold until then", href: "#/config", remedy: "restart the access service when it suits; calls in flight end first" });
+    found.push({ key: "restart " + control.needs_restart, weight: 45, since: told(control.needs_restart_since_unix_s), what: ["A restart is needed for ", control.needs_restart.join(", ")], why: "the old values hold until then", href: "#/config", remedy: "restart the access service when it suits; calls in flight end first" });
   }
   return found;
 }
@@ -206,7 +209,7 @@ function sources(control) {
     key: "source " + it.name, weight: 50, href: "#/sources",
     what: ["The source ", name(it.name), " cannot be read"],
     why: it.error + (it.last_good_unix_s ? "\nIn use: its state of " + ago(it.last_good_unix_s) : "\nIt was never read: its fallback is in use."),
-    since: it.last_good_unix_s ? { at: it.last_good_unix_s, isGood: true } : null,
+    since: told(it.failed_since_unix_s),
     remedy: "calls go on with the last good state; bring the source back, or correct it, before the endpoints change",
   }));
 }
@@ -244,8 +247,8 @@ export function list(about = () => true, what = "", isWell = () => true) {
 }
 
 function since(problem) {
-  const { at, isAtLeast, isGood } = problem.since;
-  return (isGood ? "last good " : isAtLeast ? "since before " : "since ") + ago(at);
+  const { at, isAtLeast } = problem.since;
+  return (isAtLeast ? "since before " : "since ") + ago(at);
 }
 
 const shown = (part) => (typeof part === "string" ? part : named(part.name));
