@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
-from fixtures.access_process import Access, cluster, wait_until
+from e2e.calls import tfs_request
+from fixtures.access_process import TFS, Access, cluster, wait_until
 from fixtures.browser import browser, program
 from fixtures.lacking import lacking
 from fixtures.processes import Endpoint, Process
@@ -82,13 +85,24 @@ def test_the_page_shows_what_the_registry_kept_before_the_start_and_what_comes(
 
 
 def test_a_model_without_a_release_document_has_no_history_and_a_drain_says_when_it_began(
-    start_access: Callable[..., Access], start_endpoint: Callable[..., Endpoint]
+    start_access: Callable[..., Access],
+    start_endpoint: Callable[..., Endpoint],
+    connect: Callable[[str], grpc.Channel],
 ) -> None:
     endpoint = start_endpoint("--echo", "yes")
-    access = start_access({**cluster([endpoint.address])})
+    access = start_access({**cluster([endpoint.address]), "drain_timeout_ms": 60_000})
     access.wait_live(endpoint.address)
     assert page_of(access, "m") == {"begins": "none", "problem": None, "revisions": []}
     assert access.status()["draining_since_unix_s"] is None
+    endpoint.tell("hang")  # a call in flight keeps the drain open for as long as the test looks
+    held = connect(access.address).unary_unary(TFS).future(tfs_request("m"), timeout=50)
+    wait_until(lambda: endpoint.counts()[0] == 1, "the call is in flight")
+    before = time.time()
+    access.terminate()
+    since = wait_until(lambda: access.status()["draining_since_unix_s"], "the drain is told", 30)
+    assert before - 1 <= since <= time.time() + 1
+    assert access.status()["draining_since_unix_s"] == since, "the time stays"
+    held.cancel()
 
 
 def test_a_file_that_cannot_be_read_says_since_when_and_later_that_it_can(
