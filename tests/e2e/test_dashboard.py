@@ -179,6 +179,7 @@ def test_a_model_shows_its_earlier_releases_the_newest_first_and_where_they_begi
     assert "2 h ago" in cells[1]
     assert cells[2:4] == ["ann@host", HOSTILE[0]]
     assert cells[4].split("\n") == changes
+    assert "line\\u000abreak" in page.run(f"{table}.rows[2].innerText")
     rows.insert(0, revision(9, world))  # it comes by itself
     page.wait(f"{table}.rows[1].cells[0].innerText === '9'")
     assert page.run("document.querySelectorAll('main img').length") == 0
