@@ -54,8 +54,9 @@ class ReleaseHistory:
         self._read: dict[str, tuple[int, Sequence[ReleaseDocument] | None, str]] = {}
 
     def applied(self, sources: Iterable[Source]) -> None:
-        """Take over what the sources say now; a model that no source names any more is forgotten."""
+        """Take over what the sources say now; a model that has no release document any more is forgotten."""
         named: set[str] = set()
+        released: set[str] = set()
         for source in sources:
             for name, entry in source.value.entries.items():
                 if name in named:
@@ -63,11 +64,12 @@ class ReleaseHistory:
                 named.add(name)
                 if entry.release is None or name == ANY_MODEL:
                     continue
+                released.add(name)
                 model = self._models.setdefault(name, _Model())
                 if model.take(entry.release, source):
                     self._due_at = float("-inf")
                     self._show(path_of(name), model.page(name))
-        for name in self._models.keys() - named:
+        for name in self._models.keys() - released:
             del self._models[name]
             self._show(path_of(name), None)
 

@@ -140,6 +140,14 @@ def test_a_model_that_is_gone_has_no_history_and_the_first_source_that_names_one
     assert scene.revisions() == [1]
 
 
+def test_a_model_whose_releases_ended_has_no_history_any_more():
+    scene = Scene()
+    scene.apply(document(1))
+    scene.source.value = Snapshot({"m": Entry(())})
+    scene.history.applied([scene.source])
+    assert scene.pages["/releases/m"] is None
+
+
 @pytest.mark.parametrize("kept", [None, []])
 def test_a_source_that_keeps_nothing_shows_what_was_seen_since_the_start(kept):
     scene = Scene()

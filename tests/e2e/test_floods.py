@@ -36,7 +36,7 @@ LIMITS = {
 # Beyond its limit a connection has this long.
 GRACE_S = 1.0
 # A machine that runs other things too may be this late.
-SLACK_S = 1.0
+SLACK_S = 2.5
 
 
 def frame(kind: int, payload: bytes = b"", stream: int = 0, flags: int = 0) -> bytes:
@@ -400,7 +400,7 @@ def test_a_body_that_trickles_ends_the_call(access: Access) -> None:
         call = caller.open(request_head(TFS))
         call.send(message(tfs_request("m", 100_000))[:500])
         started = time.monotonic()
-        while call.trailers is None and not call.has_ended and time.monotonic() - started < 5:
+        while call.trailers is None and not call.has_ended and time.monotonic() - started < 10:
             call.send(b".")
             threading.Event().wait(0.02)
         assert time.monotonic() - started < 0.7 * 2 + GRACE_S + SLACK_S
