@@ -42,10 +42,10 @@ export function releases(name) {
 function row(it) {
   const at = Date.parse(it.time) / 1000;
   return h("tr", null,
-    h("td", { class: "n", text: it.revision ?? "?" }),
+    h("td", { class: "k", text: it.revision ?? "?" }),
     h("td", { class: "k", text: isFinite(at) ? ago(at) : plain(it.time || "–") }),
     h("td", null, h("bdi", { text: plain(it.author || "–") })),
-    h("td", { class: "wrap" }, h("bdi", { text: plain(it.reason || "–") })),
-    h("td", { class: "wrap" }, it.problem ? h("span", { class: "bad", text: "cannot be read: " + plain(it.problem) })
+    h("td", { class: "wrap long" }, h("bdi", { text: plain(it.reason || "–") })),
+    h("td", { class: "wrap long" }, it.problem ? h("span", { class: "bad", text: "cannot be read: " + plain(it.problem) })
       : it.changes.map((each) => h("div", null, h("bdi", { text: plain(each) })))));
 }
