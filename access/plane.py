@@ -28,7 +28,9 @@ LISTEN_S = 0.5
 class DataPlane(Protocol):
     """What is needed of `dl_inference._native.Proxy`, which documents it."""
 
-    def start(self) -> list[str]: ...  # noqa: D102
+    def start(self, inherited: Sequence[int] = ()) -> list[str]: ...  # noqa: D102
+    def descriptors(self) -> list[int]: ...  # noqa: D102
+    def hand_over(self) -> None: ...  # noqa: D102
     def apply(self, state_json: str) -> None: ...  # noqa: D102
     def set_control_status(self, status_json: str) -> None: ...  # noqa: D102
     def show_document(self, path: str, document: str | None = None) -> None: ...  # noqa: D102
@@ -47,6 +49,7 @@ class Event(enum.Enum):
     """What wakes a control loop, the most important first."""
 
     TERMINATE = "terminate"
+    UPGRADE = "another process is to go on with the listening sockets"
     RELOAD = "reload"
     CHANGED = "something changed that is looked at"
 
@@ -108,11 +111,12 @@ class Control:
         """Whether there is a data plane."""
         return self._plane is not None
 
-    def start(self, process: Mapping[str, Any]) -> list[str]:
+    def start(self, process: Mapping[str, Any], inherited: Sequence[int] = ()) -> list[str]:
         """Make the data plane, bind and serve.
 
         Args:
             process: the ProxyConfig document.
+            inherited: descriptors of listening sockets that need not be bound.
 
         Returns:
             The bound addresses, the admin port's last.
@@ -122,7 +126,7 @@ class Control:
         """
         try:
             self._plane = self._make(json.dumps(process))
-            addresses = self._plane.start()
+            addresses = self._plane.start(inherited)
         except NativeError as error:
             raise StartError(str(error)) from error
         count = len(process["listen"])
@@ -209,6 +213,14 @@ class Control:
         status: dict[str, Any] = json.loads(self._started().status())
         return status
 
+    def descriptors(self) -> list[int]:
+        """Return the descriptors of the listening sockets, for a process that is to inherit them."""
+        return self._started().descriptors()
+
+    def hand_over(self) -> None:
+        """Accept no more: another process goes on with the sockets."""
+        self._started().hand_over()
+
     def drain(self, timeout_ms: int, events: Events) -> bool:
         """Let calls in flight end, at most for `timeout_ms`; another TERMINATE does not wait for them.
 
@@ -250,18 +262,22 @@ class Control:
 
 
 @contextmanager
-def signals(post: Callable[[Event], None]) -> Iterator[None]:
-    """Turn SIGTERM and SIGINT into TERMINATE, SIGHUP into RELOAD; only the main thread may.
+def signals(post: Callable[[Event], None], *, is_upgradable: bool = False) -> Iterator[None]:
+    """Turn SIGTERM and SIGINT into TERMINATE, SIGHUP into RELOAD, SIGUSR2 into UPGRADE; only the main thread may.
 
     A SIGHUP that says that the terminal of the output has been closed is a TERMINATE: nobody is left to stop it.
     """
     terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
 
     def handler(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGUSR2:
+            post(Event.UPGRADE)
+            return
         is_reload = number == signal.SIGHUP and all(map(os.isatty, terminals))
         post(Event.RELOAD if is_reload else Event.TERMINATE)
 
-    before = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, *((signal.SIGUSR2,) if is_upgradable else ()))
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:

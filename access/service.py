@@ -5,8 +5,9 @@ then. It handles no request: the data plane does, in threads of its own.
 """
 
 import logging
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from access.own_addresses import OwnAddresses
 from access.plane import Control, DataPlane, Event, Events
 from access.plane import ready as ready_line
 from access.release_history import ReleaseHistory
+from access.successor import Successor
 from dl_inference.problem import Problem
 
 log = logging.getLogger("access")
@@ -47,13 +49,21 @@ class AccessService:
         load: reads it: flags and environment included.
         make: makes the data plane from the ProxyConfig document.
         look_s: seconds between looks at the files when no event comes.
+        inherited: descriptors of listening sockets that need not be bound.
     """
 
-    def __init__(
-        self, path: Path, load: Callable[[], Loaded], make: Callable[[str], DataPlane], *, look_s: float = LOOK_S
+    def __init__(  # noqa: PLR0913  (what it is made of)
+        self,
+        path: Path,
+        load: Callable[[], Loaded],
+        make: Callable[[str], DataPlane],
+        *,
+        look_s: float = LOOK_S,
+        inherited: Sequence[int] = (),
     ) -> None:
         self._load = load
         self._look_s = look_s
+        self._inherited = inherited
         self._events = Events()
         self._control = Control(make, log)
         self._watcher = FolderWatcher(lambda: self.post(Event.CHANGED))
@@ -66,13 +76,15 @@ class AccessService:
         self._history = ReleaseHistory(self._control.show_document, lambda: self.post(Event.CHANGED))
         self._needs_restart: list[str] = []
         self._restart_since: float | None = None
+        self._successor: Successor | None = None
+        self._upgrade: dict[str, Any] | None = None
 
     def post(self, event: Event) -> None:
         """Wake the service; any thread and any signal handler may call it."""
         self._events.post(event)
 
     def run(self, ready: Callable[[list[str]], None] = lambda addresses: None) -> bool:
-        """Start, serve until TERMINATE, drain, stop.
+        """Start, serve until TERMINATE or until another process goes on, drain, stop.
 
         Args:
             ready: called once with the bound addresses, when the first state is applied.
@@ -92,6 +104,8 @@ class AccessService:
             self._serve()
             return self._control.drain(self._config.value.loaded.config.drain_timeout_ms, self._events)
         finally:
+            if self._successor is not None:
+                self._successor.stop()
             self._watcher.stop()
             self._control.stop()
             for source in self._sources.values():
@@ -99,7 +113,7 @@ class AccessService:
 
     def _start(self) -> list[str]:
         config = self._config.value.loaded.config
-        addresses = self._control.start(state.process(config))
+        addresses = self._control.start(state.process(config), self._inherited)
         self._own = OwnAddresses(addresses)
         self._report = AppliedRevisions(addresses[: len(config.listen)])  # the admin port is last
         self._apply()
@@ -115,6 +129,10 @@ class AccessService:
             settling = any(each.is_settling() for each in self._followed())
             event = self._events.next(SETTLE_S if settling else self._look_s)
             if event is Event.TERMINATE:
+                return
+            if event is Event.UPGRADE:
+                self._begin_upgrade()
+            if self._is_followed_up():
                 return
             if event is Event.RELOAD:
                 log.info("reload asked for by a signal")
@@ -168,6 +186,41 @@ class AccessService:
         said = [each for source in self._sources.values() for each in source.value.warnings]
         self._control.warn([*said, *routing.warnings])
 
+    # --- another process that goes on
+
+    def _begin_upgrade(self) -> None:
+        if self._successor is not None:
+            log.warning("an upgrade is under way: process %d starts", self._successor.pid)
+            return
+        limit_ms = self._config.value.loaded.config.upgrade_timeout_ms
+        try:
+            self._successor = Successor(
+                self._control.descriptors(), limit_ms / 1000, lambda: self.post(Event.CHANGED)
+            )
+        except OSError as error:
+            self._refuse_upgrade(time.time(), f"no process could be started: {error}")
+            return
+        log.info("upgrade: process %d starts with the listening sockets of this one", self._successor.pid)
+        self._upgrade = {"pid": self._successor.pid, "since_unix_s": self._successor.since_unix_s, "error": None}
+
+    def _is_followed_up(self) -> bool:
+        """Tell whether another process has gone on with the sockets; if it failed, go on here."""
+        successor = self._successor
+        if successor is None or successor.outcome is None:
+            return False
+        if successor.outcome:
+            successor.stop()
+            self._successor = None
+            self._refuse_upgrade(successor.since_unix_s, f"process {successor.pid}: {successor.outcome}")
+            return False
+        log.info("upgrade: process %d serves", successor.pid)
+        self._control.hand_over()
+        return True
+
+    def _refuse_upgrade(self, since_unix_s: float, why: str) -> None:
+        log.error("the upgrade failed, this process goes on: %s", why)
+        self._upgrade = {"pid": None, "since_unix_s": since_unix_s, "error": why}
+
     # --- configuration and sources
 
     def _plan(self) -> "_Plan":
@@ -219,6 +272,8 @@ class AccessService:
         """Return what /status shows under `control`."""
         return {
             **self._control.bound,
+            "pid": os.getpid(),
+            "upgrade": self._upgrade,
             "config": self._config.status(),
             "sources": [source.status() for source in self._sources.values()],
             "refused": self._control.refused,

@@ -1,5 +1,6 @@
 """The Rust data plane, as Python sees it."""
 
+from collections.abc import Sequence
 from typing import Any, Self, final
 
 __all__ = [
@@ -84,14 +85,24 @@ class Proxy:
             NativeError: the document does not parse.
         """
 
-    def start(self) -> list[str]:
+    def start(self, inherited: Sequence[int] = ()) -> list[str]:
         """Bind; return the bound addresses (port 0 resolved), then the admin address if there is one.
 
         Callers may connect from now on; they are served once the first state is applied.
 
+        Args:
+            inherited: descriptors of listening sockets, which are given away: an address that one of them has is not
+                bound again, those of no address are closed.
+
         Raises:
             NativeError: an address cannot be bound; nothing runs then.
         """
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptors of the listening sockets, for a process that is to inherit them."""
+
+    def hand_over(self) -> None:
+        """Accept no more, here and at the admin port: another process goes on with the sockets. A drain follows."""
 
     def next_order(self, limit_ms: int) -> tuple[int, str, str] | None:
         """Wait for the next order of a caller's to load or unload a model.

@@ -368,6 +368,9 @@ class AccessConfig(Section):
     drain_timeout_ms: Milliseconds = Field(
         30_000, description="how long calls in flight may still run after SIGTERM, ms"
     )
+    upgrade_timeout_ms: Milliseconds = Field(
+        60_000, description="how long the process that is to go on after SIGUSR2 may take to be ready, ms"
+    )
     default_cluster: Name | None = Field(
         None, description="cluster of calls whose model has no route, or that name no model"
     )

@@ -1,5 +1,6 @@
 """`dl-inference access`: the access service alone."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ from rich.text import Text
 from access.errors import ConfigError, StartError
 from access.plane import signals
 from access.service import AccessService
+from access.sockets import Inherited
 from dl_inference import messages
 from dl_inference._native import Proxy
 from dl_inference.commands import access_settings
@@ -30,19 +32,24 @@ def access(
 
     Options override environment variables (DL_INFERENCE_LISTEN=...), and these override the file. Changes of the file
     and of its sources are applied while the service runs; SIGHUP reads them at once. SIGTERM or SIGINT stops the
-    service when the calls in flight have ended; a second signal stops it at once.
+    service when the calls in flight have ended; a second signal stops it at once. SIGUSR2 (`dl-inference upgrade`)
+    starts the command anew, as its files are now; when that is ready it goes on with the listening sockets.
     """
     log.begin()
     descriptors.raise_limit()
     flags: dict[str, Any] = {"listen": listen} if listen else {}
     if admin is not None:
         flags["admin"] = admin or None
-    service = AccessService(
-        config, lambda: access_settings.read(config, flags), lambda document: Proxy(document, messages.DESCRIPTORS)
-    )
     try:
-        with signals(service.post):
-            service.run()
+        inherited = Inherited(os.environ)
+        service = AccessService(
+            config,
+            lambda: access_settings.read(config, flags),
+            lambda document: Proxy(document, messages.DESCRIPTORS),
+            inherited=inherited.descriptors,
+        )
+        with signals(service.post, is_upgradable=True):
+            service.run(lambda addresses: inherited.tell_ready())
     except ConfigError as error:
         show_problems(err, error.problems, "red")
         raise typer.Exit(1) from error

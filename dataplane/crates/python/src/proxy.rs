@@ -1,9 +1,10 @@
 //! `Proxy`: the access service's data plane. What is said here in Rust is documented in `_native.pyi`.
 
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dl_core::{Code, Control, Proxy as Core, ProxyConfig, StateConfig};
+use dl_core::{Code, Control, Inherited, Proxy as Core, ProxyConfig, StateConfig};
 use pyo3::prelude::*;
 
 use crate::{lines, native};
@@ -26,8 +27,22 @@ impl Proxy {
         Ok(Self { core, control })
     }
 
-    fn start(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        native(py.detach(|| self.lock().start()))
+    #[pyo3(signature = (inherited = Vec::new()))]
+    fn start(&self, py: Python<'_>, inherited: Vec<RawFd>) -> PyResult<Vec<String>> {
+        let owned = inherited.into_iter().map(|descriptor| {
+            // SAFETY: the caller gives them away (`_native.pyi` says so), and knows no other owner in this process.
+            unsafe { OwnedFd::from_raw_fd(descriptor) }
+        });
+        let inherited = native(Inherited::new(owned.collect()))?;
+        native(py.detach(|| self.lock().start(inherited)))
+    }
+
+    fn descriptors(&self) -> Vec<RawFd> {
+        self.lock().descriptors()
+    }
+
+    fn hand_over(&self, py: Python<'_>) {
+        py.detach(|| self.lock().hand_over());
     }
 
     fn apply(&self, py: Python<'_>, state_json: &str) -> PyResult<()> {

@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -145,6 +145,7 @@ pub enum Ordered {
 /// The running admin port; stops when dropped.
 #[derive(Debug)]
 pub struct AdminServer {
+    listener: Weak<Listener>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -152,17 +153,17 @@ pub struct AdminServer {
 // === impl AdminServer ===
 
 impl AdminServer {
-    /// Bind and serve; return the bound address, port 0 resolved.
+    /// Serve; return the bound address, port 0 resolved.
     ///
-    /// Errors: the address cannot be bound, or the thread cannot be started.
-    pub fn start(address: &str, pages: Arc<dyn AdminPages>) -> io::Result<(String, Self)> {
-        let listener = Listener::bind(address)?;
+    /// Errors: the thread cannot be started.
+    pub fn start(listener: Arc<Listener>, pages: Arc<dyn AdminPages>) -> io::Result<(String, Self)> {
         let bound = listener.address()?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let acceptor = {
             let _inside = runtime.enter();
             Acceptor::new(&listener)?
         };
+        let kept = Arc::downgrade(&listener);
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
             runtime.block_on(run(&acceptor, &pages, stopped));
@@ -175,10 +176,16 @@ impl AdminServer {
         Ok((
             bound,
             Self {
+                listener: kept,
                 stop: Some(stop),
                 thread: Some(thread),
             },
         ))
+    }
+
+    /// The listening socket, while it is open.
+    pub fn listener(&self) -> Option<Arc<Listener>> {
+        self.listener.upgrade()
     }
 
     /// Close the port and every connection, and join the thread.

@@ -114,9 +114,10 @@ enum Accepting {
 /// How long a handshake that has begun may take once no new one can: a round trip within a region.
 const HANDSHAKE: Duration = Duration::from_millis(50);
 
-/// Accept on one listener until the drain begins, then close it: what was connected by then is served.
+/// Accept on one listener until the drain begins, then close it: what was connected by then is served. Where another
+/// process goes on with the socket, it takes what waits.
 pub async fn run(
-    listener: Listener,
+    listener: Arc<Listener>,
     door: Door,
     recipients: Rc<[Recipient]>,
     server: Arc<Server>,
@@ -125,7 +126,7 @@ pub async fn run(
     let _door = door;
     let tcp_user_timeout_ms = server.limits.tcp_user_timeout_ms;
     let listener = listener;
-    let accepting = match &listener {
+    let accepting = match &*listener {
         Listener::Tcp(listener) => {
             Accepting::Tcp(tokio::net::TcpListener::from_std(listener.try_clone()?)?)
         }
@@ -146,7 +147,7 @@ pub async fn run(
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    if phase == Phase::Stopped {
+    if phase == Phase::Stopped || server.is_handed_over() {
         return Ok(());
     }
     listener.close_door();

@@ -16,7 +16,7 @@ const ROUNDS: usize = 20;
 /// Listen, answer each connection with a byte, drain after a few, close; meanwhile `connect` is called again and again
 /// by several threads, until it says that nobody is there.
 fn drain_under(address: &str, connect: impl Fn(&str) -> bool + Sync) {
-    let listener = Listener::bind(address).unwrap();
+    let listener = Arc::new(Listener::bind(address).unwrap());
     let bound = listener.address().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,6 +1,7 @@
 //! Listening sockets: bound, named, and closed without a caller being reset.
 
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -45,6 +46,27 @@ impl Listener {
             Self::Tcp(listener) => listener.local_addr()?.to_string(),
             Self::Unix(_, file) => format!("unix:{}", file.path.display()),
         })
+    }
+
+    /// One of a bound unix socket, whose file goes with it.
+    pub fn unix(listener: std::os::unix::net::UnixListener, path: PathBuf) -> Self {
+        let is_removed = AtomicBool::new(false);
+        Self::Unix(listener, SocketFile { path, is_removed })
+    }
+
+    /// Another process has the socket, too, and goes on with it: a unix socket's file stays.
+    pub fn leave(&self) {
+        if let Self::Unix(_, file) = self {
+            file.is_removed.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The descriptor, for a process that is to inherit it.
+    pub fn descriptor(&self) -> RawFd {
+        match self {
+            Self::Tcp(listener) => listener.as_raw_fd(),
+            Self::Unix(listener, _) => listener.as_raw_fd(),
+        }
     }
 
     /// Let no new connection begin, and lose none that has: closing a listener resets what the system has accepted
@@ -120,11 +142,7 @@ fn bind_unix(path: &str) -> io::Result<Listener> {
         other => other?,
     };
     listener.set_nonblocking(true)?;
-    let file = SocketFile {
-        path,
-        is_removed: AtomicBool::new(false),
-    };
-    Ok(Listener::Unix(listener, file))
+    Ok(Listener::unix(listener, path))
 }
 
 impl SocketFile {

@@ -9,6 +9,7 @@ pub mod frames;
 pub mod guard;
 mod http1;
 mod http1_times;
+pub mod inherited;
 pub mod limits;
 pub mod listener;
 pub mod load;

@@ -17,6 +17,7 @@ use tokio::task::{JoinSet, spawn_local};
 use super::accept::{self, Incoming, Peer, Recipient, Stream};
 use super::connection;
 use super::drain::{Door, Phase};
+use super::inherited::Inherited;
 use super::listener::Listener;
 use super::load::Load;
 use super::server::Server;
@@ -45,16 +46,28 @@ struct Inbox {
     changes: UnboundedReceiver<()>,
 }
 
-/// Bind addresses; return them with their ports resolved, too.
+/// Bind addresses, but for those whose sockets are inherited; return them with their ports resolved, too.
 ///
 /// # Errors
 /// The system's error, with the address in its text.
-pub fn bind(addresses: &[String]) -> io::Result<(Vec<Listener>, Vec<String>)> {
-    let listeners = addresses.iter().map(|address| Listener::bind(address));
+pub fn bind(
+    addresses: &[String],
+    inherited: &mut Inherited,
+) -> io::Result<(Vec<Arc<Listener>>, Vec<String>)> {
+    let listeners = addresses.iter().map(|it| bind_one(it, inherited));
     let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
-    let bound = listeners.iter().map(Listener::address);
+    let bound = listeners.iter().map(|it| it.address());
     let bound = bound.collect::<io::Result<_>>()?;
     Ok((listeners, bound))
+}
+
+/// The inherited listener of an address, or a new one.
+///
+/// # Errors
+/// The system's error, with the address in its text.
+pub fn bind_one(address: &str, inherited: &mut Inherited) -> io::Result<Arc<Listener>> {
+    let found = inherited.take(address)?;
+    found.map_or_else(|| Listener::bind(address), Ok).map(Arc::new)
 }
 
 // === impl Serving ===
@@ -67,7 +80,7 @@ impl Serving {
     /// The system has no thread or no runtime left; nothing runs then.
     pub fn start<S: Service>(
         server: Arc<Server>,
-        listeners: Vec<Listener>,
+        listeners: Vec<Arc<Listener>>,
         workers: usize,
         service: impl Fn() -> S + Clone + Send + 'static,
     ) -> io::Result<Self> {
@@ -84,7 +97,7 @@ impl Serving {
 
     fn launch<S: Service>(
         &mut self,
-        listeners: Vec<Listener>,
+        listeners: Vec<Arc<Listener>>,
         workers: usize,
         service: impl Fn() -> S + Clone + Send + 'static,
     ) -> io::Result<()> {
@@ -162,7 +175,7 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
 fn run_accept(
     runtime: &LocalRuntime,
     server: &Arc<Server>,
-    listeners: Vec<(Listener, Door)>,
+    listeners: Vec<(Arc<Listener>, Door)>,
     recipients: Vec<Recipient>,
 ) {
     let recipients: Rc<[Recipient]> = recipients.into();

@@ -1,6 +1,7 @@
 //! What all listeners, workers and connections of a process share.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::drain::Drain;
@@ -20,6 +21,8 @@ pub struct Server {
     pub admin: OnceLock<String>,
     /// The first address that callers are served at, once it is bound.
     pub listens: OnceLock<String>,
+    /// Another process goes on with the listening sockets.
+    is_handed_over: AtomicBool,
     /// Metrics of models' own code, in Prometheus' text format.
     shown_metrics: Mutex<String>,
     /// Documents of the control plane's, by their path on the admin port.
@@ -35,10 +38,20 @@ impl Server {
             strangers: Strangers::default(),
             admin: OnceLock::new(),
             listens: OnceLock::new(),
+            is_handed_over: AtomicBool::new(false),
             shown_metrics: Mutex::default(),
             documents: Mutex::default(),
             limits,
         }
+    }
+
+    /// Say, before the drain, that another process goes on with the listening sockets.
+    pub fn hand_over(&self) {
+        self.is_handed_over.store(true, Relaxed);
+    }
+
+    pub fn is_handed_over(&self) -> bool {
+        self.is_handed_over.load(Relaxed)
     }
 
     /// Replace the metrics that Python has rendered.

@@ -13,7 +13,8 @@ use crate::admin::http::AdminServer;
 use crate::config::WorkerConfig;
 use crate::net::drain::Phase;
 use crate::net::guard::StreamGuard;
-use crate::net::serve::{Serving, bind};
+use crate::net::inherited::Inherited;
+use crate::net::serve::{Serving, bind, bind_one};
 use crate::net::service::Service;
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
@@ -88,15 +89,16 @@ impl ModelServer {
             return Err(io::Error::other("the model server was started already"));
         }
         let config = &self.shared.config;
-        let (listeners, mut addresses) = bind(&config.listen)?;
+        let (listeners, mut addresses) = bind(&config.listen, &mut Inherited::default())?;
         if let Some(hands) = &config.hands {
             // A model is served without it, too.
             let _ = self.hand.set(Hand::open(hands, config.max_batch));
         }
         let mut admin = None;
         if let Some(address) = &config.admin {
+            let listener = bind_one(address, &mut Inherited::default())?;
             let (bound, started) =
-                AdminServer::start(address, Arc::new(Pages(self.shared.clone())))?;
+                AdminServer::start(listener, Arc::new(Pages(self.shared.clone())))?;
             addresses.push(bound);
             admin = Some(started);
         }

@@ -1,8 +1,9 @@
 //! The access service as a program: bind, serve, apply, drain, stop.
 
 use std::io;
+use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::spawn_local;
@@ -13,8 +14,9 @@ use crate::config::{ProxyConfig, StateConfig};
 use crate::local::reflection::Reflection;
 use crate::net::drain::Phase;
 use crate::net::guard::StreamGuard;
+use crate::net::inherited::Inherited;
 use crate::net::listener::Listener;
-use crate::net::serve::{Serving, bind};
+use crate::net::serve::{Serving, bind, bind_one};
 use crate::net::service::Service;
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
@@ -32,7 +34,9 @@ pub struct Proxy {
     shared: Arc<Shared>,
     history: Arc<Mutex<History>>,
     /// Bound and not served yet: callers wait in the system's queues until there is a state to route them by.
-    bound: Option<Vec<Listener>>,
+    bound: Option<Vec<Arc<Listener>>>,
+    /// The listening sockets, for a process that takes over; each is open until it is dropped elsewhere.
+    listeners: Vec<Weak<Listener>>,
     serving: Option<Serving>,
     admin: Option<AdminServer>,
     uris: Arc<Uris>,
@@ -84,29 +88,33 @@ impl Proxy {
             shared: Arc::new(shared),
             history: Arc::default(),
             bound: None,
+            listeners: Vec::new(),
             serving: None,
             admin: None,
         })
     }
 
-    /// Bind everything; calls are taken once a state is applied. Return the bound addresses, the admin address last.
+    /// Bind everything but what is inherited; calls are taken once a state is applied. Return the bound addresses, the
+    /// admin address last. Inherited sockets of no address are closed.
     ///
     /// # Errors
     /// An address that cannot be bound; nothing runs then.
-    pub fn start(&mut self) -> io::Result<Vec<String>> {
+    pub fn start(&mut self, mut inherited: Inherited) -> io::Result<Vec<String>> {
         if self.bound.is_some() || self.serving.is_some() {
             return Err(io::Error::other("the proxy was started already"));
         }
         let config = &self.shared.config;
-        let (listeners, mut addresses) = bind(&config.listen)?;
+        let (listeners, mut addresses) = bind(&config.listen, &mut inherited)?;
         let first = addresses.first().cloned().unwrap_or_default();
         let _ = self.shared.server.listens.set(first);
         if let Some(address) = &config.admin {
-            let (bound, server) = AdminServer::start(address, Arc::new(self.control()))?;
+            let listener = bind_one(address, &mut inherited)?;
+            let (bound, server) = AdminServer::start(listener, Arc::new(self.control()))?;
             let _ = self.shared.server.admin.set(bound.clone());
             addresses.push(bound);
             self.admin = Some(server);
         }
+        self.listeners = listeners.iter().map(Arc::downgrade).collect();
         self.bound = Some(listeners);
         Ok(addresses)
     }
@@ -126,7 +134,7 @@ impl Proxy {
         Ok(())
     }
 
-    fn serve(&self, listeners: Vec<Listener>) -> io::Result<Serving> {
+    fn serve(&self, listeners: Vec<Arc<Listener>>) -> io::Result<Serving> {
         let (shared, uris) = (self.shared.clone(), self.uris.clone());
         let calls = move || {
             let worker = Worker::new(shared.clone(), local::local_services(&shared));
@@ -146,6 +154,29 @@ impl Proxy {
             shared: self.shared.clone(),
             history: self.history.clone(),
         }
+    }
+
+    /// The descriptors of the listening sockets, for a process that is to inherit them.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        let open = self.open();
+        open.iter().map(|it| it.descriptor()).collect()
+    }
+
+    /// Another process goes on with the listening sockets: accept no more, here and at the admin port. A drain follows.
+    pub fn hand_over(&mut self) {
+        for listener in self.open() {
+            listener.leave();
+        }
+        self.shared.server.hand_over();
+        if let Some(admin) = self.admin.take() {
+            admin.stop();
+        }
+    }
+
+    fn open(&self) -> Vec<Arc<Listener>> {
+        let admin = self.admin.as_ref().and_then(AdminServer::listener);
+        let listeners = self.listeners.iter().filter_map(Weak::upgrade);
+        listeners.chain(admin).collect()
     }
 
     /// Close the listeners, say GOAWAY, and wait for the calls in flight. True when all ended within `limit`, and before
