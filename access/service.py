@@ -52,7 +52,7 @@ class AccessService:
         inherited: descriptors of listening sockets that need not be bound.
     """
 
-    def __init__(  # noqa: PLR0913  (what it is made of)
+    def __init__(
         self,
         path: Path,
         load: Callable[[], Loaded],
@@ -194,14 +194,17 @@ class AccessService:
             return
         limit_ms = self._config.value.loaded.config.upgrade_timeout_ms
         try:
-            self._successor = Successor(
-                self._control.descriptors(), limit_ms / 1000, lambda: self.post(Event.CHANGED)
-            )
+            self._successor = Successor(self._control.descriptors(), limit_ms / 1000, lambda: self.post(Event.CHANGED))
         except OSError as error:
             self._refuse_upgrade(time.time(), f"no process could be started: {error}")
             return
         log.info("upgrade: process %d starts with the listening sockets of this one", self._successor.pid)
-        self._upgrade = {"pid": self._successor.pid, "since_unix_s": self._successor.since_unix_s, "error": None}
+        self._upgrade = {
+            "pid": self._successor.pid,
+            "since_unix_s": self._successor.since_unix_s,
+            "ended_unix_s": None,
+            "error": None,
+        }
 
     def _is_followed_up(self) -> bool:
         """Tell whether another process has gone on with the sockets; if it failed, go on here."""
@@ -219,7 +222,7 @@ class AccessService:
 
     def _refuse_upgrade(self, since_unix_s: float, why: str) -> None:
         log.error("the upgrade failed, this process goes on: %s", why)
-        self._upgrade = {"pid": None, "since_unix_s": since_unix_s, "error": why}
+        self._upgrade = {"pid": None, "since_unix_s": since_unix_s, "ended_unix_s": time.time(), "error": why}
 
     # --- configuration and sources
 

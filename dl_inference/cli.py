@@ -18,6 +18,7 @@ from dl_inference.commands import (
     serve,
     simulate,
     status,
+    upgrade,
     version,
     why,
 )
@@ -55,6 +56,7 @@ for command in (
     check.check,
     new.new,
     status.status,
+    upgrade.upgrade,
     why.why,
     simulate.simulate,
     version.version,

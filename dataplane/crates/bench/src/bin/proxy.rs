@@ -5,7 +5,7 @@
 
 use std::io::Read;
 
-use dl_core::Proxy;
+use dl_core::{Inherited, Proxy};
 
 // As in the native module: what is measured here is what is shipped.
 #[global_allocator]
