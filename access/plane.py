@@ -28,7 +28,7 @@ LISTEN_S = 0.5
 class DataPlane(Protocol):
     """What is needed of `dl_inference._native.Proxy`, which documents it."""
 
-    def start(self, inherited: Sequence[int] = ()) -> list[str]: ...  # noqa: D102
+    def start(self, inherited: Sequence[int] | None = None) -> list[str]: ...  # noqa: D102
     def descriptors(self) -> list[int]: ...  # noqa: D102
     def hand_over(self) -> None: ...  # noqa: D102
     def apply(self, state_json: str) -> None: ...  # noqa: D102

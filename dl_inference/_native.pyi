@@ -85,7 +85,7 @@ class Proxy:
             NativeError: the document does not parse.
         """
 
-    def start(self, inherited: Sequence[int] = ()) -> list[str]:
+    def start(self, inherited: Sequence[int] | None = None) -> list[str]:
         """Bind; return the bound addresses (port 0 resolved), then the admin address if there is one.
 
         Callers may connect from now on; they are served once the first state is applied.

@@ -27,9 +27,9 @@ impl Proxy {
         Ok(Self { core, control })
     }
 
-    #[pyo3(signature = (inherited = Vec::new()))]
-    fn start(&self, py: Python<'_>, inherited: Vec<RawFd>) -> PyResult<Vec<String>> {
-        let owned = inherited.into_iter().map(|descriptor| {
+    #[pyo3(signature = (inherited = None))]
+    fn start(&self, py: Python<'_>, inherited: Option<Vec<RawFd>>) -> PyResult<Vec<String>> {
+        let owned = inherited.unwrap_or_default().into_iter().map(|descriptor| {
             // SAFETY: the caller gives them away (`_native.pyi` says so), and knows no other owner in this process.
             unsafe { OwnedFd::from_raw_fd(descriptor) }
         });
