@@ -24,7 +24,9 @@ fn main() -> Result<(), String> {
     let state = serde_json::from_str(&state).map_err(|error| error.to_string())?;
     let descriptors = include_bytes!("../../../../../dl_inference/_wire.binpb");
     let mut proxy = Proxy::new(config, descriptors)?;
-    let addresses = proxy.start(Inherited::default()).map_err(|error| error.to_string())?;
+    let addresses = proxy
+        .start(Inherited::default())
+        .map_err(|error| error.to_string())?;
     proxy.apply(&state)?;
     eprintln!("listening on {}", addresses.join(" "));
     let mut rest = Vec::new();

@@ -156,7 +156,10 @@ impl AdminServer {
     /// Serve; return the bound address, port 0 resolved.
     ///
     /// Errors: the thread cannot be started.
-    pub fn start(listener: Arc<Listener>, pages: Arc<dyn AdminPages>) -> io::Result<(String, Self)> {
+    pub fn start(
+        listener: Arc<Listener>,
+        pages: Arc<dyn AdminPages>,
+    ) -> io::Result<(String, Self)> {
         let bound = listener.address()?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let acceptor = {

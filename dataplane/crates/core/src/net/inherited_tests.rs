@@ -38,7 +38,11 @@ fn who_connected_before_is_accepted_afterwards() {
     };
     assert!(listener.accept().is_ok());
     let error = listener.accept().unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "it must not block a worker");
+    assert_eq!(
+        error.kind(),
+        io::ErrorKind::WouldBlock,
+        "it must not block a worker"
+    );
 }
 
 #[test]

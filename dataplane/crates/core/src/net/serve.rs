@@ -67,7 +67,9 @@ pub fn bind(
 /// The system's error, with the address in its text.
 pub fn bind_one(address: &str, inherited: &mut Inherited) -> io::Result<Arc<Listener>> {
     let found = inherited.take(address)?;
-    found.map_or_else(|| Listener::bind(address), Ok).map(Arc::new)
+    found
+        .map_or_else(|| Listener::bind(address), Ok)
+        .map(Arc::new)
 }
 
 // === impl Serving ===
