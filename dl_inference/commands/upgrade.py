@@ -28,9 +28,9 @@ def upgrade(
         ),
     ] = 90,
 ) -> None:
-    """Replace a running access service on this machine without a lost call.
+    """Replace a running access service without a lost call.
 
-    The service starts its command anew, as its files are now. When the new process is ready it goes on with the
+    The service, on this machine, starts its command anew, as its files are now. When the new process is ready it goes on with the
     listening sockets, and the old one ends when its calls in flight have ended. If the new one does not become ready
     the old one goes on, and this command says why.
     """

@@ -11,7 +11,20 @@ from fixtures.command_line import command
 
 from dl_inference import cli
 
-COMMANDS = ("serve", "access", "predict", "call", "describe", "check", "new", "status", "why", "simulate", "version")
+COMMANDS = (
+    "serve",
+    "access",
+    "predict",
+    "call",
+    "describe",
+    "check",
+    "new",
+    "status",
+    "upgrade",
+    "why",
+    "simulate",
+    "version",
+)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
