@@ -30,9 +30,9 @@ def upgrade(
 ) -> None:
     """Replace a running access service without a lost call.
 
-    The service, on this machine, starts its command anew, as its files are now. When the new process is ready it goes on with the
-    listening sockets, and the old one ends when its calls in flight have ended. If the new one does not become ready
-    the old one goes on, and this command says why.
+    The service, on this machine, starts its command anew, as its files are now. When the new process is ready it goes
+    on with the listening sockets, and the old one ends when its calls in flight have ended. If the new one does not
+    become ready the old one goes on, and this command says why.
     """
     if fault := address.fault(admin):
         err.print(Text(f"--admin {admin!r}: {fault}", style="red"), soft_wrap=True)
