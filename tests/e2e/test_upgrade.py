@@ -93,7 +93,7 @@ def test_a_call_that_was_begun_before_ends_in_the_old_process(
 ) -> None:
     endpoint = start_endpoint("--echo", "yes")
     access = start_access(cluster([endpoint.address]))
-    endpoint.tell("slow 8000")
+    endpoint.tell("slow 15000")
     call = connect(access.address).unary_unary(TFS).future(tfs_request("m"), timeout=50)
     wait_until(lambda: endpoint.counts()[0] == 1, "the call is in flight")
     assert upgrade(access).returncode == 0
