@@ -144,5 +144,7 @@ def test_sockets_of_a_service_manager_are_taken_and_it_hears_that_the_service_is
     finally:
         process.terminate()
         assert process.wait(END_S) == 0
+        # The manager's socket is as it was: who connects now waits for the next process.
+        socket.create_connection(("127.0.0.1", port), timeout=END_S / 2).close()
         listener.close()
         notified.close()

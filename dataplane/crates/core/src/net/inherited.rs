@@ -31,6 +31,10 @@ impl Inherited {
         Ok(Self(sockets))
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The listener of an address as it was configured, if there is one. Port 0 is any port of its IP address.
     pub fn take(&mut self, address: &str) -> io::Result<Option<Listener>> {
         if self.0.is_empty() {
@@ -42,7 +46,11 @@ impl Inherited {
             return Ok(found.map(|socket| Listener::Tcp(socket.into())));
         };
         let found = self.find(|it| it.as_pathname() == Some(Path::new(path)));
-        Ok(found.map(|socket| Listener::unix(socket.into(), path.into())))
+        Ok(found.map(|socket| {
+            let listener = Listener::unix(socket.into(), path.into());
+            listener.leave(); // who bound it may go on with it
+            listener
+        }))
     }
 
     fn find(&mut self, is_it: impl Fn(&socket2::SockAddr) -> bool) -> Option<Socket> {

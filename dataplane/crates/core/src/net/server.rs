@@ -21,7 +21,7 @@ pub struct Server {
     pub admin: OnceLock<String>,
     /// The first address that callers are served at, once it is bound.
     pub listens: OnceLock<String>,
-    /// Another process goes on with the listening sockets.
+    /// Another process has the listening sockets, too, and may go on with them.
     is_handed_over: AtomicBool,
     /// Metrics of models' own code, in Prometheus' text format.
     shown_metrics: Mutex<String>,

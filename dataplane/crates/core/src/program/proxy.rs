@@ -104,6 +104,10 @@ impl Proxy {
             return Err(io::Error::other("the proxy was started already"));
         }
         let config = &self.shared.config;
+        if !inherited.is_empty() {
+            // Who bound them may go on with them: a filter that closes the door here would close it there, for good.
+            self.shared.server.hand_over();
+        }
         let (listeners, mut addresses) = bind(&config.listen, &mut inherited)?;
         let first = addresses.first().cloned().unwrap_or_default();
         let _ = self.shared.server.listens.set(first);
