@@ -9,7 +9,7 @@ import json
 import socket
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
@@ -250,6 +250,26 @@ def test_a_caller_that_stays_in_its_head_or_its_body_is_closed_when_its_time_is_
     raw(served, b"GET /v2 HTTP/1.1\r\nHost:")
     assert b" 408 " in raw(served, post(b"{", "Content-Length: 100")).partition(b"\r\n")[0]
     assert time.monotonic() - started < 2 * WAIT_S
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        (INFER, lambda said: said["detail"]),
+        ("/v1/eval/m", lambda said: said["message"] if said["result"] is None else None),
+        ("/v1/batch", lambda said: said["message"] if said["result"] is None else None),
+        ("/api/m", lambda said: said["data"]["msg"] if said["code"] == 9997 else None),
+        ("/v1/embeddings", lambda said: said["error"]["message"]),
+        ("/rerank", lambda said: said["error"]["message"]),
+    ],
+)
+def test_a_body_that_comes_too_slowly_is_answered_in_the_form_of_its_path(
+    served: Served, path: str, told: Callable[[Any], str]
+) -> None:
+    request = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode()
+    head, _, said = raw(served, request).partition(b"\r\n\r\n")
+    assert b" 408 " in head.partition(b"\r\n")[0]
+    assert "body_timeout_ms" in told(json.loads(said))
 
 
 def test_slow_callers_hold_nobody_up(served: Served) -> None:

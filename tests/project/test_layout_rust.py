@@ -51,6 +51,24 @@ ROOMS = {
     },
 }
 
+# The rooms of `rest`: the files outside of them (`dispatch`, `frame` ...) put them together, and no room may use these.
+# A form uses no other form: what two have in common is `model`'s, `web`'s or `tensors`'.
+REST = {
+    "tensors": set(),
+    "web": {"tensors"},
+    "grpc": {"tensors", "web"},
+    "model": {"grpc", "tensors", "web"},
+    "uris": set(),
+    "oip": {"grpc", "model", "tensors", "web"},
+    "tfs": {"grpc", "model", "tensors", "web"},
+    "seldon": {"grpc", "model", "tensors", "web"},
+    "atserving": {"grpc", "model", "tensors", "uris", "web"},
+    "openai": {"grpc", "model", "tensors", "web"},
+    "goinfer": {"grpc", "model", "tensors", "web"},
+    "openapi": {"grpc", "model", "tensors", "web"},
+    "docs": {"web"},
+}
+
 # Where the HTTP/2 library is known: the request path sees a head, a reader of chunks and a sender of ours.
 HTTP2_DOORS = (("net",), ("proxy", "pool"))
 
@@ -134,6 +152,22 @@ def strangers(sources: Sources) -> list[str]:
     ]
 
 
+def rest_uses(sources: Sources) -> dict[str, set[str]]:
+    """Return which rooms and files of `rest` each of its rooms uses."""
+    used: dict[str, set[str]] = {room: set() for room in REST}
+    for module, targets in uses(sources).items():
+        if module[0] == "rest" and len(module) > 1 and module[1] in REST:
+            inner = {target[1] if len(target) > 1 else "mod" for target in targets if target[0] == "rest"}
+            used[module[1]] |= inner - {module[1]}
+    return used
+
+
+def strangers_in_rest(sources: Sources) -> list[str]:
+    """Return every use of a part of `rest` by a room of it that may not use it."""
+    used = rest_uses(sources)
+    return [f"rest::{room} uses {other}" for room in REST for other in sorted(used[room] - REST[room])]
+
+
 def circles(sources: Sources) -> list[Module]:
     """Return the modules that are left when those are taken away that use none of the rest: each is in a circle, or
     leads to one."""
@@ -169,7 +203,7 @@ def handwritten(sources: Sources) -> list[str]:
     return ["::".join(module) for module, source in sources.items() if "#[prost(" in source and module != allowed]
 
 
-CHECKS = (strangers, circles, doors, impure, handwritten)
+CHECKS = (strangers, strangers_in_rest, circles, doors, impure, handwritten)
 
 
 def test_there_is_something_to_look_at():
@@ -192,6 +226,9 @@ def test_the_data_plane_keeps_the_rule(check):
         (strangers, ("worker", "front"), "use crate::{error::Error, proxy::handle::handle};"),
         (strangers, ("balance", "policy"), "use super::super::error::ErrorKind;"),
         (strangers, ("attic",), ""),
+        (strangers_in_rest, ("rest", "seldon", "over"), "use crate::rest::oip::Call;"),
+        (strangers_in_rest, ("rest", "web", "body"), "use crate::rest::intake::Intake;"),
+        (strangers_in_rest, ("rest", "atserving", "batch"), "use crate::rest::target::find;"),
         (circles, ("proxy", "attempt"), "use super::handle;"),
         (circles, ("net", "accept"), "use super::{drain, serve::Serving};"),
         (doors, ("proxy", "exchange"), "use h2::RecvStream;"),
@@ -213,3 +250,4 @@ def test_each_room_uses_what_it_may_use():
     for module, targets in uses(read()).items():
         used[module[0]] |= {target[0] for target in targets} - {module[0]}
     assert used == ROOMS, "a rule that nobody needs is one that nobody would miss"
+    assert rest_uses(read()) == REST

@@ -18,7 +18,7 @@ use crate::net::serve::{Serving, bind, bind_one};
 use crate::net::service::Service;
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
-use crate::rest::{self, Described, Intake, Known, Uris};
+use crate::rest::{self, Intake, Uris};
 use crate::worker::front::Front;
 use crate::worker::hand::Hand;
 use crate::worker::handle::handle;
@@ -46,10 +46,8 @@ struct Running {
 /// Gives each call to a task of its own.
 struct Calls {
     front: Rc<Front>,
-    uris: Arc<Uris>,
     /// For requests over HTTP.
-    known: Rc<Known>,
-    described: Rc<Described>,
+    intake: Rc<Intake>,
 }
 
 // === impl ModelServer ===
@@ -107,12 +105,12 @@ impl ModelServer {
             let outbox = shared.outbox.clone();
             // Ends with the worker's runtime, which owns it.
             spawn_local(async move { outbox.deliver().await });
+            // The access service fetches from hosts, which an operator names there.
+            let uris = Arc::new(Uris::none());
+            let intake = Intake::new(shared.held.clone(), &shared.config.limits, uris);
             Calls {
                 front: Rc::new(Front::new(shared.clone())),
-                // The access service fetches from hosts, which an operator names there.
-                uris: Arc::new(Uris::none()),
-                known: Rc::default(),
-                described: Rc::default(),
+                intake: Rc::new(intake),
             }
         };
         // One worker: what a call costs here is little beside the model.
@@ -299,14 +297,7 @@ impl Service for Calls {
             spawn_local(handle(front, head, body, answer, stream));
             return;
         }
-        let shared = &front.shared;
-        let intake = Intake::new(
-            shared.held.clone(),
-            &shared.config.limits,
-            self.uris.clone(),
-            self.known.clone(),
-            self.described.clone(),
-        );
+        let intake = self.intake.clone();
         let inner = stream.again();
         let call = move |head, body, answer| {
             let call = handle(front.clone(), head, body, answer, inner.again());

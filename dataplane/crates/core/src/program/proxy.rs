@@ -26,7 +26,7 @@ use crate::proxy::orders::{Action, Done, Order};
 use crate::proxy::recorder::Which;
 use crate::proxy::state::Shared;
 use crate::proxy::worker::Worker;
-use crate::rest::{self, Described, Intake, Known, Uris};
+use crate::rest::{self, Intake, Uris};
 use crate::stats::history::History;
 
 /// The running access service.
@@ -62,10 +62,8 @@ pub struct Usage {
 /// Gives each call of a worker to a task of its own.
 struct Calls {
     worker: Rc<Worker>,
-    uris: Arc<Uris>,
     /// For requests over HTTP.
-    known: Rc<Known>,
-    described: Rc<Described>,
+    intake: Rc<Intake>,
 }
 
 // === impl Proxy ===
@@ -142,11 +140,10 @@ impl Proxy {
         let (shared, uris) = (self.shared.clone(), self.uris.clone());
         let calls = move || {
             let worker = Worker::new(shared.clone(), local::local_services(&shared));
+            let intake = Intake::new(shared.held.clone(), &shared.config.limits, uris.clone());
             Calls {
                 worker: Rc::new(worker),
-                uris: uris.clone(),
-                known: Rc::default(),
-                described: Rc::default(),
+                intake: Rc::new(intake),
             }
         };
         let server = self.shared.server.clone();
@@ -389,14 +386,7 @@ fn start(worker: Rc<Worker>, head: Head, body: Body, answer: Answer, stream: Str
 impl Service for Calls {
     fn call(&self, head: Head, body: Body, answer: Answer, stream: StreamGuard) {
         if !rest::is_grpc(&head) || !answer.is_http2() {
-            let shared = &self.worker.shared;
-            let intake = Intake::new(
-                shared.held.clone(),
-                &shared.config.limits,
-                self.uris.clone(),
-                self.known.clone(),
-                self.described.clone(),
-            );
+            let intake = self.intake.clone();
             let (worker, inner) = (self.worker.clone(), stream.again());
             let call =
                 move |head, body, answer| start(worker.clone(), head, body, answer, inner.again());
@@ -410,6 +400,6 @@ impl Service for Calls {
 
     fn state_changed(&self) {
         self.worker.state_changed();
-        self.known.state_changed();
+        self.intake.state_changed();
     }
 }

@@ -3,18 +3,19 @@
 use http::header::ALLOW;
 use http::{HeaderValue, Method, StatusCode};
 
-use super::body::{Intake, Unread};
-use super::eval::{self, Draft};
+use super::atserving::{self, Draft};
 use super::frame::Frame;
-use super::grpc::Caller;
-use super::model::Model;
-use super::reply::{Failed, Reply};
-use super::signature::{Protocol, Signature};
+use super::grpc::caller::Caller;
+use super::grpc::metadata;
+use super::intake::Intake;
+use super::model::{Model, tfs_wire};
+use super::oip::{over as oip_over, repository};
 use super::target::{self, Refusal, Target, Tfs};
-use super::{
-    batch, docs, envelope, examples, form, is_grpc, metadata, oip_over, openai, repository, rerank,
-    seldon_over, tfs, tfs_wire,
-};
+use super::tensors::signature::{Protocol, Signature};
+use super::tfs::examples;
+use super::web::body::Unread;
+use super::web::reply::{Failed, Reply};
+use super::{docs, goinfer, is_grpc, openai, seldon, tfs};
 use crate::call::head::shortened;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata::X_MODEL;
@@ -48,14 +49,15 @@ pub async fn reply(
         Ok(target) => target,
         Err(refusal) => return refused(refusal, &head, request_id),
     };
+    let frame = Frame::of(head.uri.path());
     let mut caller = Caller {
         metadata: metadata::of_call(&head.headers, request_id),
-        max_message_bytes: intake.max_message_bytes,
+        max_message_bytes: intake.bodies.max_message_bytes,
         known: intake.known.clone(),
         start,
     };
-    let (whole, _held) = match intake.read(&head.headers, body).await {
-        Err(Unread::Late(failed)) => return Ok(late(&failed, request_id)),
+    let (whole, _held) = match intake.bodies.read(&head.headers, body).await {
+        Err(Unread::Late(failed)) => return Ok(late(frame, &failed, request_id)),
         read => read?,
     };
     let headers = head.headers;
@@ -79,8 +81,8 @@ pub async fn reply(
                 })?;
                 caller.metadata.insert(X_MODEL, name);
             }
-            let body = form::json_of(&headers, &whole)?;
-            seldon_over::predict(&mut caller, &body).await
+            let body = seldon::json_of(&headers, &whole)?;
+            seldon::predict(&mut caller, &body).await
         }
         Target::Eval { model, version } => {
             let model = Model {
@@ -91,19 +93,19 @@ pub async fn reply(
             let question = Draft::read(&headers, &whole)?;
             let question = question.fetched(&intake.uris).await?;
             let outputs = question.ask(&caller, &model).await?;
-            Ok(eval::reply(&outputs, &headers)?)
+            Ok(atserving::reply(&outputs, &headers)?)
         }
-        Target::EvalBatch => batch::reply(&caller, &intake.uris, &whole, request_id).await,
+        Target::EvalBatch => atserving::batch(&caller, &intake.uris, &whole, request_id).await,
         Target::Envelope { model } => {
             let model = Model {
                 name: &model,
                 version: "",
                 label: "",
             };
-            Ok(envelope::reply(&caller, &model, &whole, request_id).await)
+            Ok(goinfer::reply(&caller, &model, &whole, request_id).await)
         }
         Target::Embeddings => openai::embeddings(&caller, &whole).await,
-        Target::Rerank => rerank::rerank(&caller, &whole, request_id).await,
+        Target::Rerank => openai::rerank(&caller, &whole, request_id).await,
         Target::Tfs {
             call,
             model,
@@ -120,12 +122,12 @@ pub async fn reply(
                 Tfs::Status => {
                     let message = tfs_wire::status_request(spec);
                     let answered = caller.call(tfs_wire::STATUS, message).await?;
-                    Ok(tfs_wire::status_reply(answered)?)
+                    Ok(tfs::told::status(answered)?)
                 }
                 Tfs::Metadata => {
                     let message = tfs_wire::metadata_request(spec);
                     let answered = caller.call(tfs_wire::METADATA, message).await?;
-                    Ok(tfs_wire::metadata_reply(answered)?)
+                    Ok(tfs::told::metadata(answered)?)
                 }
                 Tfs::Predict => predict(&caller, &model, &whole).await,
                 Tfs::Classify => {
@@ -161,8 +163,8 @@ async fn predict<F: Fn(Head, Body, Answer)>(
 }
 
 /// The answer to a request whose body comes too slowly.
-fn late(failed: &Failed, request_id: &HeaderValue) -> Reply {
-    let mut reply = Reply::problem(failed, request_id);
+fn late(frame: Frame, failed: &Failed, request_id: &HeaderValue) -> Reply {
+    let mut reply = frame.reply(failed, request_id);
     reply.status = StatusCode::REQUEST_TIMEOUT;
     reply
 }

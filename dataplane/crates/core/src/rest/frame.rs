@@ -2,8 +2,8 @@
 
 use http::HeaderValue;
 
-use super::reply::{Failed, Reply};
-use super::{envelope, eval, openai};
+use super::{atserving, goinfer, openai};
+use crate::rest::web::reply::{Failed, Reply};
 
 /// The form that a caller speaks, by its path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +45,11 @@ impl Frame {
         match self {
             Self::Problem => Reply::problem(failed, request_id),
             Self::AtServing => {
-                let (status, problem) = eval::problem(failed, request_id);
+                let (status, problem) = atserving::problem(failed, request_id);
                 Reply::of_problem(status, &problem)
             }
             // Who calls is not known: the request could not be read.
-            Self::GoInfer => envelope::problem(failed, "", request_id),
+            Self::GoInfer => goinfer::problem(failed, "", request_id),
             Self::OpenAi => openai::problem(failed, request_id),
         }
     }

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::elements::Datatype;
-use super::json::Reader;
-use super::reply::{HEADER_LENGTH, Reply};
-use super::{oip, seldon, tfs};
 use crate::local::messages::inference::model_infer_response::InferOutputTensor;
 use crate::local::messages::inference::{ModelInferRequest, ModelInferResponse};
+use crate::rest::tensors::Datatype;
+use crate::rest::tensors::json::Reader;
+use crate::rest::web::reply::{HEADER_LENGTH, Reply};
+use crate::rest::{oip, seldon, tfs};
 
 /// Whether a document is JSON, or what else is read here as JSON.
 pub fn is_json(body: &[u8]) -> bool {

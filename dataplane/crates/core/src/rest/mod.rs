@@ -1,52 +1,31 @@
 //! Calls over HTTP. A request becomes a call of gRPC that this process makes to itself, so that routing, balancing, limits
 //! and counting are the same, and its answer becomes JSON.
+//!
+//! Rooms, from the bottom up (tests/project/test_layout_rust.py says who may use whom): `tensors`, `web` · `grpc` ·
+//! `model` and `uris` · one for each form: `oip`, `tfs`, `seldon`, `atserving`, `openai`, `goinfer` · `openapi`, `docs`.
 
-mod batch;
-mod body;
-mod coding;
-mod cors;
-mod data_uri;
+mod atserving;
 mod dispatch;
 mod docs;
-mod elements;
-mod envelope;
-mod eval;
-mod events;
-mod examples;
-mod form;
 mod frame;
 pub mod fuzzing;
+mod goinfer;
 mod grpc;
-mod grpc_web;
-mod json;
-mod known;
-mod metadata;
+mod intake;
 mod model;
-mod numbers;
 mod oip;
-mod oip_over;
-mod oip_told;
 mod openai;
 mod openapi;
-mod parameters;
-mod reply;
-mod repository;
-mod rerank;
-mod result;
 mod seldon;
-mod seldon_outputs;
-mod seldon_over;
-mod seldon_wire;
-mod sending;
-mod signature;
-mod streamed;
 mod target;
+mod tensors;
 mod tfs;
-mod tfs_wire;
 mod uris;
+mod web;
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::Poll;
 
 use http::header::{CONNECTION, CONTENT_TYPE, VARY};
@@ -56,18 +35,18 @@ use crate::call::head::request_id;
 use crate::grpc::metadata::X_REQUEST_ID;
 use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Head, Sender};
-pub use body::Intake;
-use coding::Coding;
-use events::Events;
 use frame::Frame;
-use grpc::Caller;
-use grpc_web::{Form, Relayed};
-pub use known::Known;
-pub use openapi::Described;
-use reply::{Failed, Reply};
-use sending::{Left, Sending};
+use grpc::caller::Caller;
+use grpc::metadata;
+use grpc::web::{self as grpc_web, Form, Relayed};
+pub use intake::Intake;
+use oip::events::{self, Events};
 use target::Target;
 pub use uris::Uris;
+use web::coding::Coding;
+use web::cors;
+use web::reply::{Failed, Reply};
+use web::sending::{Left, Sending};
 
 /// The verbs that there are at all.
 const VERBS: &str = "GET, HEAD, POST, OPTIONS";
@@ -89,7 +68,7 @@ enum Said {
 
 /// Answer one request. `start` starts a call of gRPC; `_stream` counts the request until it is answered.
 pub async fn serve(
-    intake: Intake,
+    intake: Rc<Intake>,
     head: Head,
     body: Body,
     mut answer: Answer,
@@ -118,7 +97,7 @@ pub async fn serve(
         // Nobody waits any more: the call, whose answer nobody reads then, is told.
         Poll::Pending => answer.poll_reset(cx).map(|()| None),
     });
-    let sending = |sender| Sending::new(sender, intake.timeout);
+    let sending = |sender| Sending::new(sender, intake.bodies.timeout);
     // An error means that the caller is gone: nobody is left to tell.
     let _ = match said.await {
         Some(Said::Whole(mut reply)) => {
@@ -178,7 +157,7 @@ async fn said(
     if let Some(form) = Form::of(&head.headers)
         && head.verb == Method::POST
     {
-        let relayed = grpc_web::answer(form, intake, head, body, request_id, start);
+        let relayed = grpc_web::answer(form, &intake.bodies, head, body, request_id, start);
         return Ok(Said::Web(relayed.await));
     }
     if events::are_wanted(&head.headers)
@@ -191,11 +170,11 @@ async fn said(
         let header_length = metadata::header_length(&head.headers)?;
         let caller = Caller {
             metadata: metadata::of_call(&head.headers, request_id),
-            max_message_bytes: intake.max_message_bytes,
+            max_message_bytes: intake.bodies.max_message_bytes,
             known: intake.known.clone(),
             start,
         };
-        let (whole, _held) = intake.read(&head.headers, body).await?;
+        let (whole, _held) = intake.bodies.read(&head.headers, body).await?;
         let (message, _) = oip::Call::Infer.request(model, version, &whole, header_length)?;
         drop(whole);
         return Ok(Said::Events(events::begin(&caller, message).await?));

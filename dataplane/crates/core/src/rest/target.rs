@@ -1,12 +1,11 @@
 //! What a path of HTTP asks for.
 
-use std::borrow::Cow;
-
 use http::Method;
 
-use super::data_uri::percent_decoded;
-use super::{oip, repository};
-use crate::error::{Error, ErrorKind};
+use super::atserving;
+use super::oip::{self, repository};
+use super::web::path::parts;
+use crate::error::Error;
 
 /// A call that a request stands for; a model, version or label that it does not name is empty.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,13 +72,7 @@ pub enum Refusal {
 /// # Errors
 /// Nothing is there.
 pub fn find(verb: &Method, path: &str) -> Result<Target, Refusal> {
-    let mut parts = Vec::new();
-    for part in path.strip_prefix('/').unwrap_or_default().split('/') {
-        parts.push(decoded(part).map_err(Refusal::Bad)?);
-    }
-    if parts.last().is_some_and(|last| last.is_empty()) {
-        parts.pop();
-    }
+    let parts = parts(path).map_err(Refusal::Bad)?;
     let parts: Vec<&str> = parts.iter().map(|it| &**it).collect();
     let target = match parts[..] {
         ["v2", "repository", ref parts @ ..] => in_repository(parts),
@@ -89,14 +82,9 @@ pub fn find(verb: &Method, path: &str) -> Result<Target, Refusal> {
         ["v2", ref parts @ ..] => in_oip(parts),
         ["v1", "models", ref parts @ ..] => in_tfs(parts),
         ["v1", "batch"] => Some(Target::EvalBatch),
-        ["v1", "eval", model] => Some(Target::Eval {
-            model: model.to_owned(),
-            version: String::new(),
-        }),
-        ["v1", "eval", model, version] => Some(Target::Eval {
-            model: model.to_owned(),
-            version: version.to_owned(),
-        }),
+        ["v1", "eval", ref parts @ ..] => {
+            atserving::target(parts).map(|(model, version)| Target::Eval { model, version })
+        }
         ["api", "v0.1" | "v1.0", "predictions"] | ["predict"] => Some(Target::Seldon {
             model: String::new(),
         }),
@@ -228,21 +216,6 @@ impl Target {
             Self::Oip { .. } | Self::Tfs { .. } | Self::OpenApi | Self::Docs => "GET",
         }
     }
-}
-
-/// A part of a path without its `%` escapes (RFC 3986).
-pub fn decoded(part: &str) -> Result<Cow<'_, str>, Error> {
-    if !part.contains('%') {
-        return Ok(part.into());
-    }
-    let bytes = percent_decoded(part.as_bytes()).ok_or_else(|| unreadable(part))?;
-    let text = String::from_utf8(bytes).map_err(|_| unreadable(part))?;
-    Ok(text.into())
-}
-
-fn unreadable(part: &str) -> Error {
-    let text = format!("{part:?} in the path is not UTF-8 in % escapes");
-    Error::new(ErrorKind::BadRequest, text)
 }
 
 #[cfg(test)]

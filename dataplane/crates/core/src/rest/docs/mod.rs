@@ -6,7 +6,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::reply::Reply;
+use crate::rest::web::reply::Reply;
 
 const PAGE: &str = include_str!("page.html");
 

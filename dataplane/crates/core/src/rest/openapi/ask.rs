@@ -15,12 +15,11 @@ use crate::local::messages::inference::{
 };
 use crate::local::messages::tensorflow::TensorInfo;
 use crate::net::stream::{Answer, Body, Head};
-use crate::rest::elements::Datatype;
-use crate::rest::grpc::Caller;
-use crate::rest::reply::Failed;
-use crate::rest::{oip, tfs_wire};
-
-const INDEX: &str = "/inference.GRPCInferenceService/RepositoryIndex";
+use crate::rest::grpc::caller::Caller;
+use crate::rest::model::index::INDEX;
+use crate::rest::model::{oip_wire, tfs_wire};
+use crate::rest::tensors::Datatype;
+use crate::rest::web::reply::Failed;
 
 /// Models that are asked at one time.
 const WIDTH: usize = 8;
@@ -138,8 +137,8 @@ pub async fn one<F: Fn(Head, Body, Answer)>(
 
 /// By either protocol: a server that knows neither call may know another way to predict.
 async fn ask<F: Fn(Head, Body, Answer)>(caller: &Caller<F>, name: &str) -> Result<Model, Failed> {
-    let message = oip::metadata_request(name, "");
-    let failed = match caller.call(oip::Call::ModelMetadata.path(), message).await {
+    let message = oip_wire::metadata_request(name, "");
+    let failed = match caller.call(oip_wire::METADATA, message).await {
         Ok(metadata) => {
             let metadata: ModelMetadataResponse = parse(metadata)?;
             return Ok(Model::new(

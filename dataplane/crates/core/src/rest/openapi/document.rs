@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::ask::{Field, Model, Protocol};
 use super::schema;
-use crate::rest::elements::Datatype;
+use crate::rest::tensors::Datatype;
 
 const BASE: &str = include_str!("base.json");
 const JSON: &str = "application/json";

@@ -1,8 +1,8 @@
 use http::StatusCode;
 
 use super::*;
-use crate::rest::elements::Datatype::{Bytes, Fp32};
 use crate::rest::openapi::ask::Field;
+use crate::rest::tensors::Datatype::{Bytes, Fp32};
 
 fn model(name: &str, protocol: Option<Protocol>, inputs: Vec<Field>) -> Model {
     Model {
@@ -79,7 +79,7 @@ fn every_status_of_a_problem_is_told() {
     let document = of(&[], &[]);
     let told = &document["components"]["schemas"]["Problem"]["properties"]["status"]["enum"];
     let told: Vec<_> = told.as_array().unwrap().iter().map(Value::as_u64).collect();
-    let mut given: Vec<_> = crate::rest::reply::statuses();
+    let mut given: Vec<_> = crate::rest::web::reply::statuses();
     given.push(StatusCode::METHOD_NOT_ALLOWED);
     let mut given: Vec<_> = given.iter().map(|it| Some(it.as_u16().into())).collect();
     given.sort_unstable();

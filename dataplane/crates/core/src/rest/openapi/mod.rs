@@ -12,13 +12,13 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::grpc::Caller;
-use super::json::bad;
-use super::metadata;
-use super::reply::{Failed, Reply};
-use super::target::decoded;
 use crate::error::Error;
 use crate::net::stream::{Answer, Body, Head};
+use crate::rest::grpc::caller::Caller;
+use crate::rest::grpc::metadata;
+use crate::rest::tensors::json::bad;
+use crate::rest::web::path::decoded;
+use crate::rest::web::reply::{Failed, Reply};
 
 /// Models that one document describes. Where there are more, it names them, and `?model=NAME` describes one.
 const MAX_MODELS: usize = 32;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::ask::Field;
-use crate::rest::elements::Datatype;
+use crate::rest::tensors::Datatype;
 
 /// An example with more elements shows nobody anything.
 const MAX_EXAMPLE: usize = 4096;
