@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from access.sockets import given_to_next
+from dl_inference.serving import log_json
 
 END_S = 5.0
 
@@ -49,6 +50,7 @@ class Successor:
                 pass_fds=(*descriptors, write),
                 env={**os.environ, **given_to_next(list(descriptors), write)},
                 stdin=subprocess.DEVNULL,
+                stderr=log_json.destination(),
             )
         except BaseException:
             os.close(self._ready)

@@ -175,7 +175,7 @@ def _write(folder: Path, cases: Iterable[Mapping[str, Any]]) -> None:
 
 def main(document: str, inputs: str, file: str) -> int:
     """Do what the module says; return the exit status."""
-    log.begin()
+    log.begin(is_text=True)
     options = ServeOptions.model_validate_json(document)
     given = [TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in json.loads(inputs)]
     with open(file, "w", encoding="utf-8", buffering=1) as lines:

@@ -129,7 +129,7 @@ def _plain_answer(answer: Answer) -> dict[str, Any]:
 
 def main(document: str, file: str) -> int:
     """Run what the module says; return the exit status."""
-    log.begin()
+    log.begin(is_text=True)
     options = ServeOptions.model_validate_json(document)
     with open(file, "w", encoding="utf-8", buffering=1) as lines:
 

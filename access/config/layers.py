@@ -9,11 +9,12 @@ from access.config import key_types
 from access.config.sections import AccessConfig
 from dl_inference.problem import Problem
 from dl_inference.registry.variables import is_about_registry
-from dl_inference.serving.log import VARIABLE as LOG_LEVEL
+from dl_inference.serving import log
 from dl_inference.variables import PREFIX
 
 # Kubernetes puts DL_INFERENCE_PORT, DL_INFERENCE_SERVICE_HOST and more into every container beside a Service that
 # is called dl-inference; none of ours ends like that.
+_OF_THE_LOG = (log.VARIABLE, log.FORMAT_VARIABLE)
 _KUBERNETES = re.compile(r"(.+_)?(SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?)")
 
 
@@ -41,7 +42,12 @@ class Layers:
         for variable, text in sorted(environment.items()):
             name = variable.removeprefix(PREFIX)
             words = name.lower().split("__")
-            if name == variable or _KUBERNETES.fullmatch(name) or is_about_registry(variable) or variable == LOG_LEVEL:
+            if (
+                name == variable
+                or _KUBERNETES.fullmatch(name)
+                or is_about_registry(variable)
+                or variable in _OF_THE_LOG
+            ):
                 continue
             if words[0] not in AccessConfig.model_fields and is_foreign(variable):
                 continue

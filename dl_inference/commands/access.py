@@ -16,7 +16,7 @@ from dl_inference._native import Proxy
 from dl_inference.commands import access_settings
 from dl_inference.commands.check_view import show_problems
 from dl_inference.commands.console import err
-from dl_inference.commands.options import Admin, Listen, LogLevel
+from dl_inference.commands.options import Admin, Listen, LogFormat, LogLevel
 from dl_inference.serving import descriptors, log
 
 
@@ -27,6 +27,7 @@ def access(
     listen: Listen = None,
     admin: Admin = None,
     log_level: LogLevel = None,
+    log_format: LogFormat = None,
 ) -> None:
     """Run the access service.
 

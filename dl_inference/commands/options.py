@@ -12,7 +12,7 @@ from pydantic import ByteSize, TypeAdapter, ValidationError
 from dl_inference.serving import log
 from dl_inference.variables import variable
 
-Level = enum.StrEnum("Level", log.LEVELS)  # type: ignore[misc]  # its members are that list
+Format = enum.StrEnum("Format", log.FORMATS)  # type: ignore[misc]  # its members are that list
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str | int], int]:
@@ -75,18 +75,38 @@ AllowPickle = Annotated[
 ]
 
 
-def _set_level(level: Level | None) -> Level | None:
-    if level is not None:
-        os.environ[log.VARIABLE] = level.value  # model processes are told by it, too
-    return level
+def _set_level(text: str | None) -> str | None:
+    if text is not None:
+        try:
+            log.parse_levels(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        os.environ[log.VARIABLE] = text  # model processes are told by it, too
+    return text
+
+
+def _set_format(chosen: Format | None) -> Format | None:
+    if chosen is not None:
+        os.environ[log.FORMAT_VARIABLE] = chosen.value
+    return chosen
 
 
 LogLevel = Annotated[
-    Level | None,
+    str | None,
     typer.Option(
         metavar="LEVEL",
         callback=_set_level,
-        help=f"Least level of the log: {', '.join(log.LEVELS)}. Default: {log.VARIABLE}, else info.",
+        help=f"Least level of the log: {', '.join(log.LEVELS)}, and of parts: info,registry=debug. "
+        f"Default: {log.VARIABLE}, else info.",
+    ),
+]
+LogFormat = Annotated[
+    Format | None,
+    typer.Option(
+        metavar="FORMAT",
+        callback=_set_format,
+        help=f"Form of the log: {' or '.join(log.FORMATS)}, an object a line. "
+        f"Default: {log.FORMAT_VARIABLE}, else text.",
     ),
 ]
 Register = Annotated[

@@ -16,6 +16,7 @@ from dl_inference.commands.options import (
     AllowPickle,
     Capacity,
     Listen,
+    LogFormat,
     LogLevel,
     Register,
     TrustedKeys,
@@ -51,6 +52,7 @@ def predict(  # noqa: PLR0913  (the options of the command)
     allow_pickle: AllowPickle = False,
     trusted_keys: TrustedKeys = None,
     log_level: LogLevel = None,
+    log_format: LogFormat = None,
     limit: Annotated[
         list[str] | None,
         typer.Option(

@@ -12,6 +12,7 @@ from dl_inference.commands.options import (
     AllowPickle,
     Capacity,
     Listen,
+    LogFormat,
     LogLevel,
     Register,
     TrustedKeys,
@@ -70,6 +71,7 @@ def serve(  # noqa: PLR0913  (the options of the command)
     ] = None,
     trusted_keys: TrustedKeys = None,
     log_level: LogLevel = None,
+    log_format: LogFormat = None,
     register: Register = None,
     advertise: Advertise = None,
     weight: Weight = None,
@@ -88,7 +90,7 @@ def serve(  # noqa: PLR0913  (the options of the command)
     flags: dict[str, Any] = {"listen": listen} if listen else {}
     if admin is not None:
         flags["admin"] = admin or None
-    has_table = out.is_terminal and not plain
+    has_table = out.is_terminal and not plain and not log.is_json()
     if not has_table:
         log.begin()
     registration = {"register": register, "advertise": advertise, "weight": weight, "capacity": capacity}

@@ -20,6 +20,7 @@ from dl_inference.local.locked_folders import SOCKET_NAME_BYTES
 from dl_inference.local.processes import ModelProcess, State, metrics_file, private_folder, report_file
 from dl_inference.registry.variables import is_about_registry
 from dl_inference.serving.folder import Kind
+from dl_inference.serving.log import FORMAT_VARIABLE
 from dl_inference.serving.options import ServeOptions
 from dl_inference.variables import variable
 
@@ -181,7 +182,8 @@ def environment() -> dict[str, str]:
     inherited = {
         name: text for name, text in os.environ.items() if name not in _SHARED_PORT and not is_about_registry(name)
     }
-    return {**inherited, "PYTHONUNBUFFERED": "1"}
+    # A record of theirs becomes one of this process's.
+    return {**inherited, "PYTHONUNBUFFERED": "1", FORMAT_VARIABLE: "text"}
 
 
 def start_of(

@@ -14,6 +14,8 @@ import threading
 from contextlib import suppress
 from typing import NoReturn
 
+from dl_inference.serving import log_json
+
 LEFT_S = 2.0
 """How long what the model's code has left may take to end by itself."""
 
@@ -48,8 +50,9 @@ def bound_exit(status: int) -> None:
 
 
 def kill_children() -> None:
-    """Kill the processes that this one has started and that still run."""
-    for pid in _children():
+    """Kill the processes that this one has started and that still run; but not the one that writes its last words."""
+    helpers = log_json.helpers()
+    for pid in (each for each in _children() if each not in helpers):
         with suppress(ProcessLookupError):  # it has just ended
             os.kill(pid, signal.SIGKILL)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 
@@ -57,3 +58,22 @@ def test_one_that_ends_says_how(program: str, why: str):
 
 def test_one_that_ends_after_a_wrong_word_is_not_ready():
     assert begin(TELL.replace("b'1'", "b'0'").replace("signal.pause()", "0")).outcome
+
+
+def test_its_log_goes_where_that_of_this_process_goes_and_not_through_what_ends_with_this_one():
+    place = "os.fstat(2).st_ino"
+    code = f"""
+import os, sys, threading
+before = {place}
+from dl_inference.serving import log
+log.begin()
+from access.successor import Successor
+ended = threading.Event()
+Successor([], 30, ended.set, (sys.executable, "-c", "import os; print({place})"))
+ended.wait(30)
+print(before, {place})
+"""
+    environment = {**os.environ, "DL_INFERENCE_LOG_FORMAT": "json"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    successors, before, own = done.stdout.split()
+    assert successors == before != own

@@ -149,5 +149,9 @@ def test_bounds_of_latency_that_cannot_be_shown_are_an_error_at_their_place(tmp_
 def test_bounds_of_latency_reach_the_data_plane_from_the_file_and_from_the_environment(tmp_path):
     text = f"{SMALL}metrics: {{latency_buckets_ms: [1, 2.5]}}\n"
     assert process(loaded(tmp_path, text).config)["latency_buckets_ms"] == [1, 2.5]
-    environment = {"DL_INFERENCE_METRICS__LATENCY_BUCKETS_MS": "[3, 4]", "DL_INFERENCE_LOG_LEVEL": "debug"}
+    environment = {
+        "DL_INFERENCE_METRICS__LATENCY_BUCKETS_MS": "[3, 4]",
+        "DL_INFERENCE_LOG_LEVEL": "debug",
+        "DL_INFERENCE_LOG_FORMAT": "text",
+    }
     assert process(loaded(tmp_path, text, environment=environment).config)["latency_buckets_ms"] == [3, 4]
