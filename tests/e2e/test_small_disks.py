@@ -79,6 +79,8 @@ def test_a_signed_version_waits_for_room_for_its_copy_and_the_live_one_answers(r
     assert traffic.failures == {}
     assert set(traffic.answers) == {"A", "B"}
     assert json.loads(logged[-1])["cluster"] == "m@2", "the access log goes on"
+    assert f"WARNING serve: the access log {access_log} cannot be written" in serve.process.log
+    assert f"INFO serve: the access log {access_log} is written again" in serve.process.log
     assert "Traceback" not in serve.process.log
     assert [*place.iterdir()] == []  # all of it was on the disk
 

@@ -5,4 +5,5 @@ pub mod framing;
 pub mod load_report;
 pub mod metadata;
 pub mod status;
+pub mod trace_context;
 pub mod wire;

@@ -20,6 +20,7 @@ use crate::net::serve::{Serving, bind, bind_one};
 use crate::net::service::Service;
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
+use crate::proxy::access_log::web::WebRequest;
 use crate::proxy::handle::handle;
 use crate::proxy::local;
 use crate::proxy::orders::{Action, Done, Order};
@@ -254,6 +255,7 @@ impl Control {
         let state = shared.state.load();
         let mut notices = shared.watch.notices(&state.addresses, &state.clusters, now);
         notices.extend(shared.server.strangers.notice(now));
+        notices.extend(shared.access_log.as_ref().and_then(|log| log.notice()));
         notices
     }
 
@@ -375,27 +377,42 @@ impl AdminPages for Control {
 }
 
 /// Give a call of gRPC to a task of its own.
-fn start(worker: Rc<Worker>, head: Head, body: Body, answer: Answer, stream: StreamGuard) {
+fn start(
+    worker: Rc<Worker>,
+    head: Head,
+    body: Body,
+    answer: Answer,
+    stream: StreamGuard,
+    web: Option<Rc<WebRequest>>,
+) {
     // A panic ends this task only; its responder answers INTERNAL.
     // Boxed, as the future is some 3 KB and a task is moved several times before it runs.
-    spawn_local(Box::pin(handle(worker, head, body, answer, stream)));
+    spawn_local(Box::pin(handle(worker, head, body, answer, stream, web)));
 }
 
 // === impl Calls ===
 
 impl Service for Calls {
-    fn call(&self, head: Head, body: Body, answer: Answer, stream: StreamGuard) {
+    fn call(&self, mut head: Head, body: Body, answer: Answer, stream: StreamGuard) {
         if !rest::is_grpc(&head) || !answer.is_http2() {
             let intake = self.intake.clone();
             let (worker, inner) = (self.worker.clone(), stream.again());
-            let call =
-                move |head, body, answer| start(worker.clone(), head, body, answer, inner.again());
-            spawn_local(Box::pin(rest::serve(
-                intake, head, body, answer, stream, call,
-            )));
+            let log = worker.shared.access_log.as_ref();
+            let web = log.map(|log| WebRequest::new(log, &mut head, &stream));
+            let of = web.clone();
+            let call = move |head, body, answer| {
+                let (worker, stream) = (worker.clone(), inner.again());
+                start(worker, head, body, answer, stream, of.clone());
+            };
+            spawn_local(Box::pin(async move {
+                let (status, error) = rest::serve(intake, head, body, answer, stream, call).await;
+                if let Some(web) = web {
+                    web.end(status, error);
+                }
+            }));
             return;
         }
-        start(self.worker.clone(), head, body, answer, stream);
+        start(self.worker.clone(), head, body, answer, stream, None);
     }
 
     fn state_changed(&self) {

@@ -3,17 +3,18 @@
 //! disk never slows a call.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use humantime::format_rfc3339_millis;
-use serde::{Serialize, Serializer};
-
+pub mod entry;
 mod output;
+pub mod web;
 
+use crate::notice::Notice;
+use entry::Entry;
 use output::Output;
 
 /// Entries that may wait for the writer: a second of 16,000 calls/s, about 5 MB.
@@ -21,43 +22,29 @@ const MAX_WAITING: usize = 16_384;
 /// How often the file is looked for under its path, so that it is made again after a rename (logrotate).
 const REOPEN_CHECK: Duration = Duration::from_secs(1);
 
-/// One finished call.
-#[derive(Clone, Debug, Serialize)]
-pub struct Entry {
-    /// When the call ended; written in UTC with milliseconds.
-    #[serde(serialize_with = "rfc_3339")]
-    pub time: SystemTime,
-    pub request_id: String,
-    /// Full name without the leading slash.
-    pub method: &'static str,
-    /// Route key; empty when none was found.
-    pub model: String,
-    pub version: String,
-    /// Empty when the call did not get that far.
-    pub cluster: String,
-    /// The endpoint of the last attempt.
-    pub endpoint: String,
-    pub attempts: u32,
-    /// Name of the gRPC code that the caller got.
-    pub code: &'static str,
-    /// Kind of error of ours; left out when there was none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<&'static str>,
-    pub duration_ms: f64,
-    /// Bytes of the request's and of the answer's body.
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    /// Address of the caller.
-    pub peer: String,
-}
-
 /// The running writer; dropping it writes what waits.
 #[derive(Debug)]
 pub struct AccessLog {
     sender: Option<SyncSender<Entry>>,
     /// Entries dropped because the writer was behind, or that could not be written.
     lost: Arc<AtomicU64>,
+    trouble: Arc<Trouble>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// Why lines cannot be written, for the operator.
+#[derive(Debug)]
+struct Trouble {
+    path: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The error of the last line that failed, while none has been written since.
+    error: Option<String>,
+    /// As the operator knows it.
+    is_said: bool,
 }
 
 // === impl AccessLog ===
@@ -71,21 +58,36 @@ impl AccessLog {
         let output = Output::open(path).map_err(|e| {
             io::Error::new(e.kind(), format!("cannot open the access log {path}: {e}"))
         })?;
-        Self::start(output, MAX_WAITING, lost)
+        Self::start(output, path, MAX_WAITING, lost)
     }
 
-    fn start(mut output: Output, max_waiting: usize, lost: Arc<AtomicU64>) -> io::Result<Self> {
+    fn start(
+        mut output: Output,
+        path: &str,
+        max_waiting: usize,
+        lost: Arc<AtomicU64>,
+    ) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(max_waiting);
-        let shared = lost.clone();
-        let write = move || run(&receiver, &mut output, &shared);
+        let trouble = Arc::new(Trouble {
+            path: path.to_owned(),
+            state: Mutex::default(),
+        });
+        let shared = (lost.clone(), trouble.clone());
+        let write = move || run(&receiver, &mut output, &shared.0, &shared.1);
         let thread = std::thread::Builder::new()
             .name("dl-access-log".to_owned())
             .spawn(write)?;
         Ok(Self {
             sender: Some(sender),
             lost,
+            trouble,
             thread: Some(thread),
         })
+    }
+
+    /// What is new for the operator: that lines cannot be written, or can again.
+    pub fn notice(&self) -> Option<Notice> {
+        self.trouble.notice()
     }
 
     /// Hand one entry over; never waits.
@@ -111,13 +113,34 @@ impl Drop for AccessLog {
     }
 }
 
-/// As `2026-11-21T08:05:09.042Z`; a clock that is set to a time before 1970 says 1970.
-fn rfc_3339<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_rfc3339_millis(*time.max(&SystemTime::UNIX_EPOCH)))
+// === impl Trouble ===
+
+impl Trouble {
+    fn tell(&self, written: io::Result<()>) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.error = written.err().map(|error| error.to_string());
+        state.error.is_none()
+    }
+
+    fn notice(&self) -> Option<Notice> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.is_said == state.error.is_some() {
+            return None;
+        }
+        state.is_said = !state.is_said;
+        let path = &self.path;
+        Some(match &state.error {
+            Some(error) => Notice::warning(format!(
+                "the access log {path} cannot be written, calls go on without it: {error}; make room there, or set \
+                 access_log to another place (dl_access_log_lost_total counts the lines)"
+            )),
+            None => Notice::info(format!("the access log {path} is written again")),
+        })
+    }
 }
 
 /// Write until the sender is gone. Lines are flushed whenever nothing more waits.
-fn run(receiver: &Receiver<Entry>, output: &mut Output, lost: &AtomicU64) {
+fn run(receiver: &Receiver<Entry>, output: &mut Output, lost: &AtomicU64, trouble: &Trouble) {
     let mut line = Vec::with_capacity(512);
     // Lines in the buffer: all of them are lost when a flush fails.
     let mut unflushed = 0;
@@ -125,7 +148,7 @@ fn run(receiver: &Receiver<Entry>, output: &mut Output, lost: &AtomicU64) {
         let entry = match receiver.try_recv() {
             Ok(entry) => entry,
             Err(_) => {
-                if output.flush().is_err() {
+                if !trouble.tell(output.flush()) {
                     lost.fetch_add(unflushed, Relaxed);
                 }
                 unflushed = 0;
@@ -142,7 +165,10 @@ fn run(receiver: &Receiver<Entry>, output: &mut Output, lost: &AtomicU64) {
         line.push(b'\n');
         match written.and_then(|()| output.write_all(&line)) {
             Ok(()) => unflushed += 1,
-            Err(_) => drop(lost.fetch_add(1, Relaxed)),
+            Err(error) => {
+                trouble.tell(Err(error));
+                lost.fetch_add(1, Relaxed);
+            }
         }
     }
 }

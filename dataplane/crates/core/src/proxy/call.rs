@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use tokio::time::Instant;
 
-use super::access_log::{AccessLog, Entry};
+use super::access_log::AccessLog;
+use super::access_log::entry::{Entry, bounded, trace_id};
+use super::access_log::web::WebRequest;
 use super::body::Inbound;
 use super::cluster::{Cluster, Endpoint, Share};
 use super::listing::Listing;
@@ -54,6 +56,8 @@ pub struct Call {
     /// Hash of what keeps calls on one endpoint of the share that the call is in.
     pub affinity: Option<u64>,
     pub record: Record,
+    /// The request over HTTP that the call is made for, where there is an access log.
+    pub web: Option<Rc<WebRequest>>,
 }
 
 /// What is counted and logged when the call ends.
@@ -76,6 +80,7 @@ impl Call {
         method: &'static Method,
         (headers, body): (HeaderMap, Body),
         mut responder: Responder,
+        web: Option<Rc<WebRequest>>,
     ) -> Self {
         responder.tell_attempts(0, None);
         Self {
@@ -109,6 +114,7 @@ impl Call {
                 legs: [const { None }; LEGS],
             },
             worker,
+            web,
         }
     }
 
@@ -208,13 +214,17 @@ impl Call {
             endpoint,
             error,
             bytes_out,
+            legs,
             ..
         } = &self.record;
-        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
-        log.write(Entry {
+        let text = |text: Option<&str>| bounded(text.unwrap_or_default());
+        let last = legs.iter().flatten().next_back();
+        let entry = Entry {
             time: SystemTime::now(),
             request_id: text(self.responder.request_id().to_str().ok()),
-            method: self.method.path.trim_start_matches('/'),
+            trace_id: trace_id(&self.headers),
+            caller: None,
+            method: self.method.path.trim_start_matches('/').into(),
             model: text(key.model.as_deref()),
             version: text(key.version.as_deref().or(key.label.as_deref())),
             cluster: text(cluster.as_ref().map(|cluster| &*cluster.name)),
@@ -223,9 +233,15 @@ impl Call {
             code: code.name(),
             error: error.map(ErrorKind::name),
             duration_ms: duration.as_secs_f64() * 1e3,
+            upstream_ms: last.map(|leg| leg.took.milliseconds()),
             bytes_in: self.inbound.bytes() as u64,
             bytes_out: *bytes_out as u64,
             peer: self.stream.peer().to_string(),
-        });
+            http: None,
+        };
+        match &self.web {
+            Some(web) => web.add(entry),
+            None => log.write(entry),
+        }
     }
 }

@@ -11,6 +11,8 @@ use std::time::Duration;
 use http::header;
 use tokio::time::Instant;
 
+use super::access_log::entry::{Entry, bounded};
+use super::access_log::web::WebRequest;
 use super::affinity;
 use super::attempt::Attempt;
 use super::call::Call;
@@ -34,19 +36,29 @@ use crate::grpc::metadata;
 use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Head};
 
-/// Serve one request of a downstream connection.
+/// Serve one request of a downstream connection, or a call that is made for one over HTTP.
 pub async fn handle(
     worker: Rc<Worker>,
     head: Head,
     body: Body,
     answer: Answer,
     stream: StreamGuard,
+    web: Option<Rc<WebRequest>>,
 ) {
     let mut responder = Responder::new(answer, head::request_id(&head.headers));
     let Some(method) = method::find(head.path()) else {
         let text = format!("unknown method {}", shortened(head.path()));
         let error = Error::new(ErrorKind::UnknownMethod, text);
         worker.shared.server.stats.errors.add(error.kind);
+        if let Some(log) = &worker.shared.access_log {
+            let id = responder.request_id().to_str().unwrap_or_default();
+            let whose = (id.to_owned(), stream.peer().to_string());
+            let (kind, code) = (error.kind, error.kind.code());
+            log.write(Entry {
+                method: bounded(head.path().trim_start_matches('/')).into(),
+                ..Entry::without_call(whose, Instant::now(), code, Some(kind))
+            });
+        }
         responder.tell_attempts(0, None);
         return responder.fail(&error.into());
     };
@@ -65,7 +77,7 @@ pub async fn handle(
         return;
     }
     let checked = head::check(&head, worker.shared.config.limits.max_metadata_fields);
-    let mut call = Call::new(worker, stream, method, (head.headers, body), responder);
+    let mut call = Call::new(worker, stream, method, (head.headers, body), responder, web);
     let served = match checked {
         Ok(()) => call.serve().await,
         Err(error) => Err(error),

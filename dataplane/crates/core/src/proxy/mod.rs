@@ -1,6 +1,6 @@
 //! The request path of the access service. Read `handle` first: it is the only orchestrator.
 
-mod access_log;
+pub mod access_log;
 mod address;
 mod affinity;
 mod answer;

@@ -284,7 +284,7 @@ impl Microseconds {
         Self((milliseconds * 1e3) as u32)
     }
 
-    fn milliseconds(self) -> f64 {
+    pub fn milliseconds(self) -> f64 {
         f64::from(self.0) / 1e3
     }
 }

@@ -54,7 +54,7 @@ pub struct Shared {
     pub workers_started: AtomicUsize,
     /// What the operator has been told of endpoints.
     pub watch: Watch,
-    pub access_log: Option<AccessLog>,
+    pub access_log: Option<Arc<AccessLog>>,
     pub recorder: Recorder,
     /// What callers ask of the control plane.
     pub orders: Orders,
@@ -91,7 +91,10 @@ impl Shared {
         // Of their own, so that endpoints that take nothing cost callers that take nothing no answer.
         let unsent = HeldBytes::new(config.upstream.max_unread_bytes, stats.clone());
         let access_log = match &config.access_log {
-            Some(path) => Some(AccessLog::open(path, stats.access_log_lost.clone())?),
+            Some(path) => {
+                let log = AccessLog::open(path, stats.access_log_lost.clone())?;
+                Some(Arc::new(log))
+            }
             None => None,
         };
         Ok(Self {

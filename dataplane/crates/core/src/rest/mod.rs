@@ -32,6 +32,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, VARY};
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::call::head::request_id;
+use crate::error::ErrorKind;
 use crate::grpc::metadata::X_REQUEST_ID;
 use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Head, Sender};
@@ -67,6 +68,8 @@ enum Said {
 }
 
 /// Answer one request. `start` starts a call of gRPC; `_stream` counts the request until it is answered.
+///
+/// Returns the status, none where the caller went before there was one, and the error of ours behind it.
 pub async fn serve(
     intake: Rc<Intake>,
     head: Head,
@@ -74,7 +77,7 @@ pub async fn serve(
     mut answer: Answer,
     _stream: StreamGuard,
     start: impl Fn(Head, Body, Answer),
-) {
+) -> (Option<StatusCode>, Option<ErrorKind>) {
     let request_id = request_id(&head.headers);
     let is_head = head.verb == Method::HEAD;
     let frame = Frame::of(head.uri.path());
@@ -84,12 +87,13 @@ pub async fn serve(
     let is_http2 = answer.is_http2();
     let serving = async {
         let said = said(&intake, head, body, &request_id, start).await;
+        let error = said.as_ref().err().and_then(|failed| failed.kind);
         let failed = |failed| Said::Whole(frame.reply(&failed, &request_id));
         let mut said = said.unwrap_or_else(failed);
         if let Said::Whole(reply) = &mut said {
             reply.compress(coding).await;
         }
-        said
+        (said, error)
     };
     let mut serving = pin!(serving);
     let said = poll_fn(|cx| match serving.as_mut().poll(cx) {
@@ -98,9 +102,16 @@ pub async fn serve(
         Poll::Pending => answer.poll_reset(cx).map(|()| None),
     });
     let sending = |sender| Sending::new(sender, intake.bodies.timeout);
+    let Some((said, error)) = said.await else {
+        return (None, None);
+    };
+    let status = match &said {
+        Said::Whole(reply) => reply.status,
+        Said::Events(_) | Said::Web(_) => StatusCode::OK,
+    };
     // An error means that the caller is gone: nobody is left to tell.
-    let _ = match said.await {
-        Some(Said::Whole(mut reply)) => {
+    let _ = match said {
+        Said::Whole(mut reply) => {
             let varies = headers.remove(VARY);
             reply.headers.extend(headers);
             if let Some(varies) = varies {
@@ -112,13 +123,13 @@ pub async fn serve(
             }
             send(&mut answer, reply, is_head, sending).await
         }
-        Some(Said::Events(events)) => {
+        Said::Events(events) => {
             let sent = events.send(&mut answer, headers, &request_id, sending);
             sent.await
         }
-        Some(Said::Web(relayed)) => relayed.send(&mut answer, headers, sending).await,
-        None => Err(Left),
+        Said::Web(relayed) => relayed.send(&mut answer, headers, sending).await,
     };
+    (Some(status), error)
 }
 
 /// Whether the rest of a body that nobody reads lies between this answer and the next request.

@@ -3,13 +3,16 @@ use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
 use std::time::UNIX_EPOCH;
 
+use super::entry::Http;
 use super::*;
 
 fn entry(request_id: &str) -> Entry {
     Entry {
         time: UNIX_EPOCH,
         request_id: request_id.to_owned(),
-        method: "a.B/C",
+        trace_id: None,
+        caller: None,
+        method: "a.B/C".into(),
         model: "quote\"d".to_owned(),
         version: String::new(),
         cluster: "fleet".into(),
@@ -18,9 +21,11 @@ fn entry(request_id: &str) -> Entry {
         code: "UNAVAILABLE",
         error: Some("connection_lost"),
         duration_ms: 1.5,
+        upstream_ms: Some(1.25),
         bytes_in: 10,
         bytes_out: 0,
         peer: "127.0.0.1:2".to_owned(),
+        http: None,
     }
 }
 
@@ -36,6 +41,12 @@ fn each_call_is_one_json_line_and_all_are_written_by_the_close() {
     log.write(entry("first"));
     log.write(Entry {
         error: None,
+        trace_id: Some("0af7651916cd43dd8448eb211c80319c".to_owned()),
+        http: Some(Http {
+            http_method: "GET".to_owned(),
+            http_path: "/".to_owned(),
+            http_status: Some(200),
+        }),
         ..entry("second")
     });
     drop(log);
@@ -47,12 +58,14 @@ fn each_call_is_one_json_line_and_all_are_written_by_the_close() {
         concat!(
             r#"{"time":"1970-01-01T00:00:00.000Z","request_id":"first","method":"a.B/C","model":"quote\"d","#,
             r#""version":"","cluster":"fleet","endpoint":"127.0.0.1:1","attempts":2,"code":"UNAVAILABLE","#,
-            r#""error":"connection_lost","duration_ms":1.5,"bytes_in":10,"bytes_out":0,"peer":"127.0.0.1:2"}"#,
+            r#""error":"connection_lost","duration_ms":1.5,"upstream_ms":1.25,"bytes_in":10,"bytes_out":0,"peer":"127.0.0.1:2"}"#,
         )
     );
     let second: serde_json::Value = serde_json::from_str(lines[1]).unwrap();
     assert_eq!(second["request_id"], "second");
     assert!(second.get("error").is_none());
+    assert_eq!(second["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+    assert_eq!(second["http_status"], 200);
     assert_eq!(lines.len(), 2);
 }
 
@@ -82,7 +95,7 @@ fn a_stuck_writer_costs_entries_that_are_counted_and_never_blocks() {
     let shut = gate.lock().unwrap();
     let (writing, is_writing) = channel();
     let output = Output::to_writer(Box::new(Gate(gate.clone(), writing)));
-    let log = AccessLog::start(output, 4, Arc::default()).unwrap();
+    let log = AccessLog::start(output, "it", 4, Arc::default()).unwrap();
     log.write(entry("stuck"));
     is_writing.recv().unwrap();
     for _ in 0..10 {
@@ -107,7 +120,7 @@ impl Write for Broken {
 #[test]
 fn entries_that_cannot_be_written_are_counted() {
     let lost = Arc::new(AtomicU64::new(0));
-    let log = AccessLog::start(Output::to_writer(Box::new(Broken)), 4, lost.clone()).unwrap();
+    let log = AccessLog::start(Output::to_writer(Box::new(Broken)), "it", 4, lost.clone()).unwrap();
     log.write(entry("lost"));
     drop(log);
     assert_eq!(lost.load(Relaxed), 1);
@@ -131,4 +144,61 @@ fn after_a_rename_lines_go_to_a_new_file_under_the_old_path() {
         std::fs::remove_file(path).unwrap();
     }
     assert_eq!(texts, ["old\nbetween\nnot yet\n", "new\n"]);
+}
+
+/// Takes nothing while it is full.
+struct Disk(Arc<Mutex<bool>>, Sender<()>);
+
+impl Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let is_full = *self.0.lock().unwrap();
+        let _ = self.1.send(());
+        if is_full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_once_and_so_is_room_on_it() {
+    let is_full = Arc::new(Mutex::new(true));
+    let (writing, is_writing) = channel();
+    let output = Output::to_writer(Box::new(Disk(is_full.clone(), writing)));
+    let log = AccessLog::start(output, "/full/log", 4, Arc::default()).unwrap();
+    let said = || {
+        // The writer tells after it has written.
+        let until = std::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(notice) = log.notice() {
+                return notice.text;
+            }
+            assert!(std::time::Instant::now() < until);
+            std::thread::yield_now();
+        }
+    };
+    assert!(log.notice().is_none());
+    log.write(entry("lost"));
+    is_writing.recv().unwrap();
+    let text = said();
+    assert!(text.contains("/full/log cannot be written"), "{text}");
+    assert!(log.notice().is_none());
+    *is_full.lock().unwrap() = false;
+    log.write(entry("kept"));
+    assert_eq!(said(), "the access log /full/log is written again");
+    assert!(log.notice().is_none());
+}
+
+#[test]
+fn what_callers_choose_is_cut_between_two_characters() {
+    assert_eq!(entry::bounded(&"a".repeat(300)).len(), 256);
+    assert_eq!(entry::bounded(&"\u{e9}".repeat(300)).len(), 256);
+    assert_eq!(
+        entry::bounded(&format!("a{}", "\u{e9}".repeat(300))).len(),
+        255
+    );
+    assert_eq!(entry::bounded("short"), "short");
 }
