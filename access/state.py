@@ -16,6 +16,7 @@ from typing import Any
 from access.config.sections import (
     FAILURE_CODES,
     AccessConfig,
+    CallLimits,
     ClusterSettings,
     ModelConfig,
     Route,
@@ -133,6 +134,15 @@ def cluster(
     }
 
 
+def call_limits(config: AccessConfig, given: CallLimits | None) -> dict[str, Any] | None:
+    """Return a model's limits as the routing state has them; None where there are none."""
+    limits = given or config.model_limits
+    if limits is None:
+        return None
+    second = math.ceil(limits.requests_per_s or 1)
+    return {**limits.model_dump(), "burst": limits.burst or second, "instances": config.instances}
+
+
 def cores() -> int:
     """Return how many cores this process may use: its affinity, and a container's CPU quota rounded up."""
     available = len(os.sched_getaffinity(0))
@@ -185,6 +195,7 @@ class _Builder:
             "versions": versions,
             "labels": {},
             "pass_through": True,
+            "limits": self._limits(model),
         }
 
     def split(self, model: str, cluster: str, route: Route) -> list[dict[str, Any]]:
@@ -280,8 +291,12 @@ class _Builder:
             "versions": {version: [{"cluster": cluster, "weight": 1}] for version, cluster in routes.versions.items()},
             "labels": dict(routes.labels),
             "pass_through": routes.passes_through,
+            "limits": self._limits(self.config.models.get(name)),
         }
         self.warnings += routes.warnings
+
+    def _limits(self, model: ModelConfig | None) -> dict[str, Any] | None:
+        return call_limits(self.config, model.limits if model is not None else None)
 
     def _usable(self, place: str, entry: Entry) -> Entry:
         """Return the entry without the access service's own addresses, and each other one once."""

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from access.config.sections import (
     AccessConfig,
+    CallLimits,
     ClusterConfig,
     ClusterSettings,
     HealthCheck,
@@ -59,6 +60,8 @@ def _sections() -> Iterator[str]:
     yield from _section("cluster_defaults", ClusterSettings)
     yield "The same keys are allowed in every cluster, and in every target with its own `endpoints` or `discovery`.\n"
     yield from _section("health_check", HealthCheck)
+    yield from _section("model_limits", CallLimits)
+    yield "The same keys are those of a model's `limits`.\n"
     yield from _section("clusters.NAME", ClusterConfig, ClusterSettings)
     yield from _section("Endpoints", EndpointConfig)
     yield from _section("models.NAME", ModelConfig, ClusterSettings)

@@ -1,9 +1,9 @@
 """access.yaml: every key, default and unit, once. `load` reads files and environment into these models."""
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Union
+from typing import TYPE_CHECKING, Annotated, Any, Self, Union
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from access.discovery import RESOLVERS, SourceConfig
 from access.fields import (
@@ -27,6 +27,7 @@ from dl_inference.serving.latency import (
     LatencyBuckets,
 )
 from dl_inference.serving.limits import (
+    KIB,
     MIB,
     Count,
     FrameBytes,
@@ -196,6 +197,29 @@ class Uris(Section):
     timeout_ms: Milliseconds = Field(5000, description="most that fetching one may take, redirects included, ms")
 
 
+class CallLimits(Section):
+    """How much may be asked for; what is null has no limit. A call beyond a limit is refused at once."""
+
+    requests_per_s: Annotated[float, Field(ge=0.001, le=1e9)] | None = Field(
+        None, description="calls per second, and in streams messages per second"
+    )
+    burst: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        None, description="of `requests_per_s`: how many may come at once after a rest; null: as many as in a second"
+    )
+    in_flight: Count | None = Field(None, description="calls at the same time")
+    bytes_per_s: Annotated[int, Field(ge=KIB, le=2**40)] | None = Field(
+        None,
+        description="bytes of requests' messages per second, and at once after a rest. A message is taken while "
+        "anything is left, however large it is; what it is over is waited for afterwards",
+    )
+
+    @model_validator(mode="after")
+    def _has_a_rate(self) -> Self:
+        if self.burst is not None and self.requests_per_s is None:
+            raise problem("burst without requests_per_s", "set requests_per_s, or remove burst")
+        return self
+
+
 class HealthCheck(Section):
     """How endpoints are asked for their health, by grpc.health.v1. One that does not offer it is not asked again."""
 
@@ -335,6 +359,9 @@ class ModelConfig(Route):
     versions: dict[Name, Route] = Field(
         {}, description="version or label -> where it goes; others pass through to the model's own target"
     )
+    limits: CallLimits | None = Field(
+        None, description="how much may be asked of the model, by all callers together; null: as `model_limits`"
+    )
 
 
 class AccessConfig(Section):
@@ -380,6 +407,14 @@ class AccessConfig(Section):
     cluster_defaults: ClusterSettings = Field(
         default_factory=ClusterSettings,
         description="settings of all clusters that do not set their own, discovered ones too",
+    )
+    model_limits: CallLimits | None = Field(
+        None, description="limits of each model that does not set its own `limits`, discovered ones too"
+    )
+    instances: Annotated[int, Field(ge=1, le=1000)] = Field(
+        1,
+        description="access services that callers are spread over evenly: each allows its part of every limit of a "
+        "model ([the rule](call-limits.md#several-access-services))",
     )
     clusters: dict[Name, ClusterConfig] = Field({}, description="endpoints that several models share")
     models: dict[Name, ModelConfig] = Field({}, description="route key -> where it goes")

@@ -42,7 +42,10 @@ def rust_fields(struct: str) -> set[str]:
 
 
 def test_the_documents_have_exactly_the_fields_that_the_data_plane_requires():
-    data = {"clusters": {"fleet": {"endpoints": ["a:1"]}}, "models": {"m": {"cluster": "fleet"}}}
+    data = {
+        "clusters": {"fleet": {"endpoints": ["a:1"]}},
+        "models": {"m": {"cluster": "fleet", "limits": {"in_flight": 1}}},
+    }
     routing, process = build(data).state, state.process(AccessConfig.model_validate(data))
     assert process.keys() == rust_fields("ProxyConfig")
     assert process["limits"].keys() == rust_fields("Limits") == ServerLimits.model_fields.keys()
@@ -54,6 +57,22 @@ def test_the_documents_have_exactly_the_fields_that_the_data_plane_requires():
     assert routing["clusters"][0]["endpoints"][0].keys() == rust_fields("EndpointConfig")
     assert routing["models"][0].keys() == rust_fields("ModelConfig")
     assert routing["models"][0]["split"][0].keys() == rust_fields("SplitConfig")
+    assert routing["models"][0]["limits"].keys() == rust_fields("CallLimits")
+
+
+def test_a_model_has_its_own_limits_or_those_of_all():
+    given = {
+        "models": {"own": {"endpoints": ["a:1"], "limits": {"requests_per_s": 2.5}}, "other": {"endpoints": ["b:1"]}},
+        "discovery": [NODEFILE],
+        "model_limits": {"requests_per_s": 10, "burst": 3},
+        "instances": 4,
+    }
+    models = {each["name"]: each["limits"] for each in build(given, {"found": entry("c:1")}).state["models"]}
+    none = {"in_flight": None, "bytes_per_s": None, "instances": 4}
+    assert models["own"] == {"requests_per_s": 2.5, "burst": 3, **none}, "a burst of a second"
+    assert models["other"] == models["found"] == {"requests_per_s": 10, "burst": 3, **none}
+    del given["model_limits"]
+    assert [each["limits"] for each in build(given).state["models"] if each["name"] == "other"] == [None]
 
 
 def test_clusters_written_in_place_have_stable_names():

@@ -36,6 +36,7 @@ UNPROVOKED = {
     "poison": "two processes of a model have to die for it: test_poison.py",
     "model_unloaded": "serve unloads models: test_loads.py",
     "memory_budget": "serve has one: test_loads.py",
+    "limited": "test_call_limits.py",
     "uri_denied": "a form of HTTP takes URIs: test_forms.py",
     "uri_failed": "another host has to fail: rest/uris/uris_tests.rs",
 }

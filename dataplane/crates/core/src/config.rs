@@ -269,6 +269,22 @@ pub struct ModelConfig {
     pub labels: BTreeMap<String, String>,
     /// Whether a version or label that is in neither goes to `split`; else it is no_route.
     pub pass_through: bool,
+    /// How much may be asked of it, by all of its names together.
+    pub limits: Option<CallLimits>,
+}
+
+/// How much may be asked for. What is null has no limit.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct CallLimits {
+    pub requests_per_s: Option<f64>,
+    /// Requests that may come at once after a rest; at least 1.
+    pub burst: u32,
+    pub in_flight: Option<usize>,
+    /// Of requests' messages.
+    pub bytes_per_s: Option<u64>,
+    /// Access services that share the limits: each allows its part.
+    pub instances: u32,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -1,6 +1,7 @@
 //! What can go wrong with a call, and what follows; the facts are in [`table`].
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use crate::balance::Outcome;
 use crate::code::Code;
@@ -21,6 +22,7 @@ pub enum ErrorKind {
     UnknownLabel,
     MessageTooLarge,
     Shed,
+    Limited,
     Denied,
     UriDenied,
     UriFailed,
@@ -101,6 +103,8 @@ impl ErrorKind {
 pub struct Error {
     pub kind: ErrorKind,
     pub message: Cow<'static, str>,
+    /// When the call may be made again, where that is known.
+    pub retry_after: Option<Duration>,
 }
 
 impl Error {
@@ -108,6 +112,7 @@ impl Error {
         Self {
             kind,
             message: message.into(),
+            retry_after: None,
         }
     }
 }

@@ -3,13 +3,14 @@
 //! This crate knows no Python.
 //!
 //! Rooms, from the bottom up (tests/project/test_layout_rust.py says who may use whom): `code`, `balance`, `error`, `config`,
-//! `notice` (lines for the log), `stats`, `sync` · `grpc`, `net` (sockets, connections, streams) · `call` (the answering end of one call) · `local` (what a
+//! `notice` (lines for the log), `stats`, `sync` · `grpc`, `net` (sockets, connections, streams) · `call` (the answering end of one call) · `callers` (who calls, and how much they may ask for) · `local` (what a
 //! program answers itself) · `proxy` and `worker` (the two request paths) · `admin` (what is shown) · `program`.
 #![forbid(unsafe_code)]
 
 mod admin;
 mod balance;
 mod call;
+mod callers;
 mod code;
 mod config;
 mod error;

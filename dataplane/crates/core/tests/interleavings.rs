@@ -12,9 +12,13 @@ use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use shuttle::{check_random, thread};
 
+use bucket::Bucket;
 use budget::RetryBudget;
 use in_flight::InFlight;
 
+#[path = "../src/callers/bucket.rs"]
+#[expect(dead_code, reason = "the checks need only a part of it")]
+mod bucket;
 #[path = "../src/proxy/budget.rs"]
 #[expect(dead_code, reason = "the checks need only a part of it")]
 mod budget;
@@ -219,6 +223,28 @@ fn leases_that_outlive_an_update_of_the_set_leave_nothing_in_flight() {
             set.check();
             assert_eq!(set.balancer.in_flight(), 0);
         });
+    };
+    check_random(check, ORDERS);
+}
+
+#[test]
+fn a_bucket_gives_each_token_once() {
+    let check = || {
+        let (bucket, given) = (Arc::new(Bucket::default()), Arc::new(AtomicUsize::new(0)));
+        let work = |(bucket, given): (Arc<Bucket>, Arc<AtomicUsize>)| {
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    let is_given = bucket.take(10, 30, 0).is_ok();
+                    given.fetch_add(usize::from(is_given), Relaxed);
+                }
+            })
+        };
+        join(
+            (0..3)
+                .map(|_| work((bucket.clone(), given.clone())))
+                .collect(),
+        );
+        assert_eq!(given.load(Relaxed), 3);
     };
     check_random(check, ORDERS);
 }

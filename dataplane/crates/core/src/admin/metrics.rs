@@ -14,7 +14,9 @@ mod view;
 
 pub use exposition::Buckets;
 use exposition::{Exposition, Kind};
-pub use view::{ClusterView, EndpointView, LoadedView, MetricsView, QuarantineView, SourceView};
+pub use view::{
+    ClusterView, EndpointView, LimitedView, LoadedView, MetricsView, QuarantineView, SourceView,
+};
 
 /// Write the page of /metrics.
 pub fn render(view: &MetricsView<'_>) -> String {
@@ -25,6 +27,7 @@ pub fn render(view: &MetricsView<'_>) -> String {
     endpoints(&mut page, view);
     loads(&mut page, view);
     clusters(&mut page, view);
+    limited(&mut page, view);
     sources(&mut page, view);
     quarantined(&mut page, view);
     loaded(&mut page, view);
@@ -279,6 +282,22 @@ fn clusters(page: &mut Exposition, view: &MetricsView<'_>) {
             &[("scope", "cluster"), ("cluster", cluster.name)],
             load(&cluster.stats.shed),
         );
+    }
+}
+
+fn limited(page: &mut Exposition, view: &MetricsView<'_>) {
+    let mut family = page.family(
+        "dl_limited_total",
+        Kind::Counter,
+        "Calls and messages refused by a limit of a model or a caller.",
+    );
+    for each in &view.limited {
+        let labels = [
+            ("caller", each.caller),
+            ("model", each.model),
+            ("limit", each.limit),
+        ];
+        family.sample(&labels, each.count);
     }
 }
 

@@ -46,7 +46,7 @@ pub struct Row {
 }
 
 /// Every kind, each at its number.
-pub const TABLE: [Row; 29] = [
+pub const TABLE: [Row; 30] = [
     Row {
         kind: ErrorKind::UnknownMethod,
         name: "unknown_method",
@@ -135,6 +135,16 @@ pub const TABLE: [Row; 29] = [
                   the model (`max_queue`), too many request bytes held (`limits.max_held_bytes`), or too many \
                   bytes of answers that callers do not take (`limits.max_unread_bytes`)",
         remedy: "try again later, with back-off; add endpoints, or raise the limit that the text names",
+    },
+    Row {
+        kind: ErrorKind::Limited,
+        name: "limited",
+        code: Code::ResourceExhausted,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "more requests, calls in flight or bytes than the `limits` of the call's model allow",
+        remedy: "wait as long as `grpc-retry-pushback-ms` says, over HTTP `Retry-After`; or raise the limit that the text \
+                 names",
     },
     Row {
         kind: ErrorKind::Denied,

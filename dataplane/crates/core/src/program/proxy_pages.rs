@@ -7,16 +7,18 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use crate::admin::metrics::{
-    Buckets, ClusterView, EndpointView, LoadedView, MetricsView, QuarantineView, SourceView, render,
+    Buckets, ClusterView, EndpointView, LimitedView, LoadedView, MetricsView, QuarantineView,
+    SourceView, render,
 };
 use crate::balance::{Health, Nanos, Reason, State, View};
+use crate::callers::limits::Limit;
 use crate::code::Code;
 use crate::net::drain::Phase;
 use crate::proxy::cluster::Cluster;
 use crate::proxy::method;
 use crate::proxy::route::Model;
 use crate::proxy::split::Split;
-use crate::proxy::state::Shared;
+use crate::proxy::state::{self, Shared};
 use crate::stats::{CallStats, Histogram};
 
 /// A line for each discovery source that cannot be read: the age, `now`, of its last good state.
@@ -100,6 +102,24 @@ fn loaded(control: &Value) -> Vec<LoadedView> {
         .collect()
 }
 
+/// What the limits of models have refused, under their own names.
+fn limited(state: &state::State) -> Vec<LimitedView<'_>> {
+    let mut models: Vec<_> = state.routes.models.values().collect();
+    models.retain(|model| model.alias_of.is_none());
+    models.sort_unstable_by_key(|model| &model.name);
+    let limits = models.into_iter().filter_map(|it| it.limit.as_deref());
+    limits
+        .flat_map(|limit| {
+            limit.refused().map(|(of, count)| LimitedView {
+                caller: limit.whose.caller.as_deref().unwrap_or_default(),
+                model: limit.whose.model.as_deref().unwrap_or_default(),
+                limit: of.name(),
+                count,
+            })
+        })
+        .collect()
+}
+
 /// The page of /metrics.
 pub fn metrics(shared: &Shared) -> String {
     let control = shared.control_status();
@@ -154,6 +174,7 @@ pub fn metrics(shared: &Shared) -> String {
         left_in_queue: 0,
         buckets: Buckets::nearest(&shared.config.latency_buckets_ms),
         clusters: clusters.collect(),
+        limited: limited(&state),
         sources: sources(&control),
         quarantined: quarantined(&control),
         loaded: loaded(&control),
@@ -219,10 +240,24 @@ fn model(model: &Model) -> Value {
         "versions": versions,
         "labels": model.labels,
         "pass_through": model.pass_through,
+        "limits": model.limit.as_deref().map(limit),
         "requests": requests,
         "errors": errors,
         "p50_ms": milliseconds(snapshot.quantile(0.5)),
         "p99_ms": milliseconds(snapshot.quantile(0.99)),
+    })
+}
+
+fn limit(limit: &Limit) -> Value {
+    let config = &limit.config;
+    json!({
+        "requests_per_s": config.requests_per_s,
+        "burst": config.requests_per_s.map(|_| config.burst),
+        "in_flight": config.in_flight,
+        "bytes_per_s": config.bytes_per_s,
+        "instances": config.instances,
+        "in_flight_now": limit.in_flight(),
+        "refused": limit.refused().map(|(of, count)| (of.name(), count)).collect::<BTreeMap<_, _>>(),
     })
 }
 

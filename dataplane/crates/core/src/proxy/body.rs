@@ -20,6 +20,7 @@ use super::route::VersionUse;
 use super::route_key::{RouteKey, insert_version, replace_version};
 use crate::call::limit::{Held, HeldBytes};
 use crate::call::responder::Responder;
+use crate::callers::limits::Charges;
 use crate::config::ProxyConfig;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::{Event, Frames, PREFIX};
@@ -44,6 +45,8 @@ pub struct Inbound {
     has_ended: bool,
     is_first_message: bool,
     bytes: usize,
+    /// The limits that the call is under.
+    pub charges: Charges,
 }
 
 // === impl Inbound ===
@@ -68,6 +71,7 @@ impl Inbound {
             has_ended: false,
             is_first_message: true,
             bytes: 0,
+            charges: Charges::default(),
         }
     }
 
@@ -275,6 +279,9 @@ impl Inbound {
     /// the call was routed must not slip past.
     fn inspect(&mut self, mut chunk: &[u8]) -> Result<(), Error> {
         while let Some(event) = self.frames.next(&mut chunk)? {
+            if let Event::Start { length, .. } = event {
+                self.charges.message(length)?;
+            }
             // A stream belongs to its first message's cluster: later messages are not looked at.
             if let Some(scan) = self.scan.as_mut().filter(|_| self.is_first_message) {
                 scan.event(event)?;

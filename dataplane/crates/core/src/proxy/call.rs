@@ -163,6 +163,9 @@ impl Call {
         if kind == ErrorKind::Cancelled && !self.is_callers_deadline_near() {
             self.stream.reset_before_headers();
         }
+        if let Some(wait) = error.retry_after {
+            self.responder.push_back(wait);
+        }
         self.responder.fail(&error.into());
         code
     }

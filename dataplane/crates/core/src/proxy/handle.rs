@@ -158,6 +158,9 @@ impl Call {
         let route = state.routes.find(&key, task_id)?;
         if let Some(model) = route.model {
             self.record.stats = model.stats.clone();
+            if let Some(limit) = model.limit.as_ref().filter(|_| self.is_counted()) {
+                self.inbound.charges.add(limit)?;
+            }
         }
         if self.inbound.set_version(self.method, route.version)? {
             // It is of the message before the change.
@@ -175,6 +178,11 @@ impl Call {
         self.split = route.split.cloned();
         self.record.key = key;
         Ok(route.cluster)
+    }
+
+    /// Whether the call is one that limits of models are about: what asks the model for nothing costs it nothing.
+    fn is_counted(&self) -> bool {
+        self.method.kind == Kind::Predict
     }
 
     /// Try the share of the route that the call is in; where it cannot answer, and another attempt is allowed, one

@@ -10,6 +10,7 @@ use super::nearest::nearest;
 use super::route_key::RouteKey;
 use super::split::Split;
 use crate::call::task_id::task_id_of;
+use crate::callers::limits::Limit;
 use crate::error::{Error, ErrorKind};
 use crate::stats::CallStats;
 
@@ -25,6 +26,7 @@ pub struct Model {
     pub labels: BTreeMap<Box<str>, Box<str>>,
     /// A version or label without a route goes where calls without one go.
     pub pass_through: bool,
+    pub limit: Option<Arc<Limit>>,
 }
 
 /// What it does for the model that a call names if the call asks for a version or label.

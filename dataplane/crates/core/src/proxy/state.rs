@@ -20,7 +20,8 @@ use super::settings::Settings;
 use super::split::Split;
 use super::watch::Watch;
 use crate::call::limit::{HeldBytes, InFlight};
-use crate::config::{ProxyConfig, SplitConfig, StateConfig};
+use crate::callers::limits::{Limit, Whose};
+use crate::config::{ModelConfig, ProxyConfig, SplitConfig, StateConfig};
 use crate::local::health::Changes;
 use crate::local::reflection::Reflection;
 use crate::net::drain::Phase;
@@ -221,6 +222,7 @@ impl Shared {
                 .as_deref()
                 .and_then(|name| by_name.get(name).map(|c| (*c).clone())),
         };
+        let limits = limits(config, old);
         for model in &config.models {
             let name: Box<str> = model.name.as_str().into();
             let stats = match old.routes.models.get(&name) {
@@ -247,6 +249,7 @@ impl Shared {
                         .map(|(label, version)| (label.as_str().into(), version.as_str().into()))
                         .collect(),
                     pass_through: model.pass_through,
+                    limit: limits.get(own_name(model)).cloned(),
                 },
             );
         }
@@ -257,6 +260,29 @@ impl Shared {
             addresses,
         }
     }
+}
+
+/// The limits of each model that has some, by its own name; what was taken of those before stays taken.
+fn limits<'a>(config: &'a StateConfig, old: &State) -> FxHashMap<&'a str, Arc<Limit>> {
+    let now = Instant::now();
+    let own = config.models.iter().filter(|it| it.alias_of.is_none());
+    own.filter_map(|model| {
+        let given = model.limits.as_ref()?;
+        let name = model.name.as_str();
+        let before = old.routes.models.get(name);
+        let before = before.and_then(|model| model.limit.as_deref());
+        let whose = Whose {
+            caller: None,
+            model: Some(name.into()),
+        };
+        Some((name, Arc::new(Limit::new(whose, given, before, now))))
+    })
+    .collect()
+}
+
+/// Not one of its further names.
+fn own_name(model: &ModelConfig) -> &str {
+    model.alias_of.as_deref().unwrap_or(&model.name)
 }
 
 #[cfg(test)]

@@ -87,6 +87,12 @@ fn sample_page() -> String {
             memory_bytes: 4096,
         }],
         memory_budget: Some(8192),
+        limited: vec![LimitedView {
+            caller: "",
+            model: "ranking",
+            limit: "in_flight",
+            count: 3,
+        }],
         quarantined: vec![QuarantineView {
             model: "digits".to_owned(),
             version: "2".to_owned(),
@@ -155,6 +161,7 @@ fn the_page_is_valid_text_with_each_family_together_and_no_series_twice() {
         "dl_retries_total{cluster=\"fleet\",kind=\"upstream_status\"} 1",
         "dl_retry_budget_tokens{cluster=\"fleet\"} 12.5",
         "dl_shed_total{scope=\"cluster\",cluster=\"fleet\"} 0",
+        "dl_limited_total{caller=\"\",model=\"ranking\",limit=\"in_flight\"} 3",
         "dl_errors_total{kind=\"no_route\"} 1",
         "dl_errors_total{kind=\"shed\"} 0",
         "dl_connections_refused_total{reason=\"max_connections\"} 1",

@@ -24,6 +24,8 @@ pub struct MetricsView<'a> {
     /// With distinct names.
     pub sources: Vec<SourceView>,
     /// With distinct labels.
+    pub limited: Vec<LimitedView<'a>>,
+    /// With distinct labels.
     pub quarantined: Vec<QuarantineView>,
     /// With distinct names.
     pub loaded: Vec<LoadedView>,
@@ -34,6 +36,17 @@ pub struct MetricsView<'a> {
     /// Request bytes held for scanning and retries.
     pub held_bytes: u64,
     pub draining: bool,
+}
+
+/// What a limit has refused.
+#[derive(Clone, Debug)]
+pub struct LimitedView<'a> {
+    /// Empty where the limit is a model's.
+    pub caller: &'a str,
+    /// Empty where the limit is a caller's, whatever the model.
+    pub model: &'a str,
+    pub limit: &'static str,
+    pub count: u64,
 }
 
 /// One cluster of a page.
