@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol
 
-from access.errors import StartError
+from access.errors import AccessError, StartError
 from dl_inference._native import NativeError
 
 # How soon a second signal is seen.
@@ -32,6 +32,7 @@ class DataPlane(Protocol):
     def descriptors(self) -> list[int]: ...  # noqa: D102
     def hand_over(self) -> None: ...  # noqa: D102
     def apply(self, state_json: str) -> None: ...  # noqa: D102
+    def set_callers(self, callers_json: str) -> None: ...  # noqa: D102
     def set_control_status(self, status_json: str) -> None: ...  # noqa: D102
     def show_document(self, path: str, document: str | None = None) -> None: ...  # noqa: D102
     def show_metrics(self, text: str) -> None: ...  # noqa: D102
@@ -163,6 +164,17 @@ class Control:
             self._log.info("routing %d models to %d clusters", models, clusters)
         self.refused = self.refused_since = None
         return True
+
+    def let_in(self, callers: str) -> None:
+        """Let the callers of a CallersConfig document in, and nobody else.
+
+        Raises:
+            AccessError: the data plane refuses the document; those before stay.
+        """
+        try:
+            self._started().set_callers(callers)
+        except NativeError as error:
+            raise AccessError(str(error)) from error
 
     def warn(self, warnings: Iterable[object]) -> None:
         """Take over the warnings that hold now; log those that are new."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from access import state
 from access.applied_revisions import AppliedRevisions
+from access.callers.following import FollowedCallers
 from access.config import effective
 from access.config.load import Loaded
 from access.config.sections import START_ONLY
@@ -71,6 +72,7 @@ class AccessService:
         self._path = path
         self._pending: tuple[Path, ...] = ()
         self._sources: dict[str, FollowedSource] = {}
+        self._callers: FollowedCallers | None = None
         self._own = OwnAddresses(())
         self._report = AppliedRevisions(())
         self._history = ReleaseHistory(self._control.show_document, lambda: self.post(Event.CHANGED))
@@ -116,11 +118,20 @@ class AccessService:
         addresses = self._control.start(state.process(config), self._inherited)
         self._own = OwnAddresses(addresses)
         self._report = AppliedRevisions(addresses[: len(config.listen)])  # the admin port is last
+        self._let_callers_in()
         self._apply()
         self._control.show(self._status())
         self._show_config()
         log.info("%s", ready_line(addresses, config.admin))
         return addresses
+
+    def _let_callers_in(self) -> None:
+        """Say who may call, before the first state opens the doors."""
+        loaded = self._config.value.loaded
+        if loaded.config.callers is not None:
+            path = loaded.folder / loaded.config.callers
+            self._callers = FollowedCallers(path, self._control.let_in, self._control.count)
+            self._callers.start()
 
     # --- while serving
 
@@ -147,6 +158,8 @@ class AccessService:
             changed |= source.look(force=force)
         if changed:
             self._apply()
+        if self._callers is not None:
+            self._callers.look(force=force)
         self._history.look()
         self._control.show(self._status())
         self._control.listen()
@@ -266,6 +279,8 @@ class AccessService:
 
     def _followed(self) -> Iterator[Followed[Any] | FollowedSource]:
         yield self._config
+        if self._callers is not None:
+            yield self._callers
         yield from self._sources.values()
 
     def _files(self) -> list[Path]:
@@ -278,6 +293,7 @@ class AccessService:
             "pid": os.getpid(),
             "upgrade": self._upgrade,
             "config": self._config.status(),
+            "callers": self._callers and self._callers.status(),
             "sources": [source.status() for source in self._sources.values()],
             "refused": self._control.refused,
             "refused_since_unix_s": self._control.refused_since,

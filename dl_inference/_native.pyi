@@ -13,6 +13,7 @@ __all__ = [
     "NativeError",
     "Proxy",
     "Worker",
+    "callers_rule",
     "simulate",
 ]
 
@@ -24,6 +25,23 @@ OTHER_POLICIES: list[str]
 
 ERROR_KINDS: list[ErrorKind]
 """Every kind of error that a program of ours answers: THE error table."""
+
+def callers_rule(callers_json: str, caller: str, model: str, method: str, version: str | None = None) -> int | None:
+    """Tell which rule of a caller lets it do something with a model, as the data plane finds it for a call.
+
+    Args:
+        callers_json: a ``CallersConfig`` document (dataplane/crates/core/src/callers/document.rs).
+        caller: its name, or ``anonymous``.
+        model: the name that a call would be routed by.
+        method: predict, metadata or admin.
+        version: the version or label that a call would ask for.
+
+    Returns:
+        The rule's position in the caller's ``allow``; None when no rule does.
+
+    Raises:
+        NativeError: the document cannot be used, or there is no such caller or method.
+    """
 
 def simulate(order_json: str) -> str:
     """Run a scenario in virtual time, without the GIL, on all processors.
@@ -131,6 +149,15 @@ class Proxy:
 
         Raises:
             NativeError: the document is wrong; names the place.
+        """
+
+    def set_callers(self, callers_json: str) -> None:
+        """Let the callers of a ``CallersConfig`` document in, and nobody else; what each has counted so far stays.
+
+        Without one everybody may call everything. To have it hold from the first call, say it before the first `apply`.
+
+        Raises:
+            NativeError: the document is wrong; names the place. Those before stay.
         """
 
     def set_control_status(self, status_json: str) -> None:

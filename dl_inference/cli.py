@@ -7,6 +7,7 @@ import typer
 from dl_inference.commands import (
     access,
     call,
+    callers,
     check,
     console,
     describe,
@@ -65,6 +66,7 @@ for command in (
 app.add_typer(models.app, name="models")
 app.add_typer(release.app, name="release")
 app.add_typer(registry.app, name="registry")
+app.add_typer(callers.app, name="callers")
 
 
 def main() -> None:

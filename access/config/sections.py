@@ -387,6 +387,11 @@ class AccessConfig(Section):
     access_log: str | None = Field(
         None, description="file that gets one JSON line per call; `-`: standard output; null: off. Restart to change"
     )
+    callers: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="file that says who may call what ([callers.md](callers.md)), followed while the service runs; a "
+        "relative path starts at the configuration's folder; null: everybody may call everything. Restart to change",
+    )
     state_dir: Annotated[str, Field(min_length=1)] | None = Field(
         None,
         description="folder that keeps the last good state of DNS and ZooKeeper sources, so that the service can start "
@@ -430,6 +435,7 @@ START_ONLY = (
     "expose_endpoints",
     "admin_methods",
     "access_log",
+    "callers",
     "limits",
     "metrics",
     "uris",

@@ -41,6 +41,7 @@ class AsyncClient:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         credentials: grpc.ChannelCredentials | None = None,
         dl_inference_service: bool = False,
+        api_key: str | None = None,
     ) -> None:
         """Make a client with the arguments of `Client`; this needs no running loop."""
         self._settings = Settings(
@@ -50,6 +51,7 @@ class AsyncClient:
             max_message_bytes=max_message_bytes,
             credentials=credentials,
             dl_inference_service=dl_inference_service,
+            api_key=api_key,
         )
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

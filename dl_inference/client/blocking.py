@@ -45,6 +45,7 @@ class Client:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         credentials: grpc.ChannelCredentials | None = None,
         dl_inference_service: bool = False,
+        api_key: str | None = None,
     ) -> None:
         """Make a client; this does not connect yet.
 
@@ -58,6 +59,8 @@ class Client:
                 no TLS.
             dl_inference_service: call dl_inference's own service (Predict, PytorchPredict, TisPredict), for access
                 services that offer no other. The original dl_inference needs Seldon's tag ``{"taskId": 39}``.
+            api_key: sent with each call as ``x-api-key``, unless its `metadata` have one; None:
+                no key.
 
         Raises:
             InputError: the address is not valid, or a number is out of its range.
@@ -69,6 +72,7 @@ class Client:
             max_message_bytes=max_message_bytes,
             credentials=credentials,
             dl_inference_service=dl_inference_service,
+            api_key=api_key,
         )
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
 import grpc
@@ -22,6 +22,9 @@ Metadata = Sequence[tuple[str, str | bytes]]
 
 MAX_MESSAGE_BYTES = 64 << 20
 """What a client sends and takes by default, and what our model servers do (`dl_inference.serving.limits`)."""
+
+# Where a call can show a key of its own.
+_KEY_FIELDS = ("x-api-key", "authorization")
 
 # gRPC's servers say GOAWAY to clients that ping more often than this (its default of two strikes).
 _KEEPALIVE_MS = 300_000
@@ -64,6 +67,7 @@ class Settings:
     max_message_bytes: int
     credentials: grpc.ChannelCredentials | None
     dl_inference_service: bool
+    api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Raise InputError for what is not an address, and for a number out of its range."""
@@ -71,6 +75,8 @@ class Settings:
             raise InputError(f"address {self.address!r}: {reason}")
         if not 0 < self.max_message_bytes < 2**31:
             raise InputError(f"max_message_bytes: {self.max_message_bytes} is not from 1 to {2**31 - 1}")
+        if self.api_key is not None and not is_key(self.api_key):
+            raise InputError("api_key: a key has 1 to 4096 printable characters, and no blank at either end")
         _seconds(self.timeout_ms)
 
     @property
@@ -84,11 +90,12 @@ class Settings:
         Raises:
             InputError: the timeout is no positive number.
         """
-        request_id, has_model = "", False
+        request_id, has_model, has_key = "", False, False
         for key, value in metadata:
             if key == "x-request-id":
                 request_id = str(value)
             has_model |= key == "x-model"
+            has_key |= key in _KEY_FIELDS
         ours = []
         if not request_id:
             request_id = os.urandom(16).hex()
@@ -97,6 +104,8 @@ class Settings:
             ours.append(("x-model", call.model))
         if call.version:
             ours.append(("x-model-version", call.version))
+        if self.api_key is not None and not has_key:
+            ours.append(("x-api-key", self.api_key))
         timeout_s = _seconds(self.timeout_ms if timeout_ms is None else timeout_ms)
         path = calls.DL_INFERENCE.get(call.path, call.path) if self.dl_inference_service else call.path
         return Sent(path, (*metadata, *ours), timeout_s, request_id, time.perf_counter())
@@ -164,6 +173,11 @@ class Settings:
 _BY_NUMBER: dict[Any, type[CallError]] = {
     code.value[0]: BY_CODE[code.name] for code in grpc.StatusCode if code.name in BY_CODE
 }
+
+
+def is_key(text: str) -> bool:
+    """Tell whether a text can be sent as a key."""
+    return 0 < len(text) <= 4096 and text.isascii() and text.isprintable() and text == text.strip()
 
 
 def _options(address: str, max_message_bytes: int, retries: Retries | None) -> list[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """`dl-inference call`: one prediction from the command line."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,6 +36,9 @@ def call(  # noqa: PLR0913  (the options of the command)
     signature: Annotated[str | None, typer.Option(metavar="NAME", help="Signature of the model (tfs).")] = None,
     timeout_ms: Annotated[int, typer.Option(parser=whole(1), metavar="MS", help="Deadline of the call, ms.")] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    api_key_file: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="File with the key to call with: its first line.")
+    ] = None,
     http: Annotated[bool, typer.Option("--http", help="Call over HTTP and JSON in place of gRPC.")] = False,
 ) -> None:
     """Make one prediction and show the answer.
@@ -57,7 +61,18 @@ def call(  # noqa: PLR0913  (the options of the command)
     from dl_inference.commands import call_send  # noqa: PLC0415
 
     question = call_send.Question(protocol, model, value, tags=tag or (), version=model_version, signature=signature)
-    raise typer.Exit(call_send.send(question, to, timeout_ms=timeout_ms, as_json=as_json, http=http))
+    api_key = None if api_key_file is None else key_in(api_key_file)
+    raise typer.Exit(call_send.send(question, to, timeout_ms=timeout_ms, as_json=as_json, http=http, api_key=api_key))
+
+
+def key_in(path: Path) -> str:
+    """Return the key that a file holds: on the command line everybody on the machine would see it."""
+    try:
+        with path.open(encoding="ascii", errors="replace") as file:
+            return file.readline(8192).strip()
+    except OSError as error:
+        err.print(Text(f"--api-key-file {path}: cannot be read: {error.strerror}", style="red"), soft_wrap=True)
+        raise typer.Exit(2) from error
 
 
 def target_fault(to: str) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from dl_inference import address, messages
+from dl_inference.client.channel import is_key
 from dl_inference.client.errors import BY_CODE, BadAnswer, CallError, DeadlineExceeded, Unavailable
 from dl_inference.client.prediction import Answer
 from dl_inference.codec import oip, seldon, tfs
@@ -32,9 +33,11 @@ _CODES |= dict.fromkeys((429, 502, 503, 504), "UNAVAILABLE")
 class HttpClient:
     """Calls models at one address. Every method raises CallError as `Client` does."""
 
-    def __init__(self, to: str, *, timeout_ms: float) -> None:
+    def __init__(self, to: str, *, timeout_ms: float, api_key: str | None = None) -> None:
         """Connect to nothing yet."""
-        self._to, self._timeout_ms = to, timeout_ms
+        if api_key is not None and not is_key(api_key):
+            raise InputError("the key has no form of one: 1 to 4096 printable characters")
+        self._to, self._timeout_ms, self._api_key = to, timeout_ms, api_key
 
     def __enter__(self) -> Self:
         """Return the client."""
@@ -122,6 +125,8 @@ class HttpClient:
         end = time.monotonic() + self._timeout_ms / 1000 + _GRACE_S
         connection = _connection(self._to, end - time.monotonic())
         sent = {"grpc-timeout": f"{int(self._timeout_ms)}m", "content-type": "application/json", **(headers or {})}
+        if self._api_key is not None:
+            sent["x-api-key"] = self._api_key
         started = time.monotonic()
         try:
             connection.request("GET" if body is None else "POST", path, body, sent)

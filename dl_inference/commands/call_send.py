@@ -70,7 +70,15 @@ class Question:
         )
 
 
-def send(question: Question, to: str, *, timeout_ms: int, as_json: bool, http: bool = False) -> int:
+def send(  # noqa: PLR0913  (what the command was given)
+    question: Question,
+    to: str,
+    *,
+    timeout_ms: int,
+    as_json: bool,
+    http: bool = False,
+    api_key: str | None = None,
+) -> int:
     """Make one call and print how it went.
 
     Args:
@@ -79,16 +87,17 @@ def send(question: Question, to: str, *, timeout_ms: int, as_json: bool, http: b
         timeout_ms: deadline of the call, ms.
         as_json: print JSON for programs.
         http: over HTTP and JSON.
+        api_key: to call with.
 
     Returns:
         The exit status: 0 answered, 1 failed, 2 nothing could be sent.
     """
     try:
         if http:
-            with HttpClient(to, timeout_ms=timeout_ms) as asking:
+            with HttpClient(to, timeout_ms=timeout_ms, api_key=api_key) as asking:
                 result = _answer_over_http(asking, question)
         else:
-            with Client(to, timeout_ms=timeout_ms, max_message_bytes=2**31 - 1) as client:
+            with Client(to, timeout_ms=timeout_ms, max_message_bytes=2**31 - 1, api_key=api_key) as client:
                 result = _answer(client, question)
     except InputError as error:
         err.print(Text(str(error), style="red"), soft_wrap=True)

@@ -35,7 +35,7 @@ def test_every_command_has_help_and_says_in_one_line_what_it_does(name):
     assert "..." not in line
 
 
-@pytest.mark.parametrize("group", [(), ("release",), ("registry",), ("models",)], ids=" ".join)
+@pytest.mark.parametrize("group", [(), ("release",), ("registry",), ("models",), ("callers",)], ids=" ".join)
 def test_no_line_of_the_list_of_commands_is_cut(group):
     lines = command(*group, "--help").output.partition("Commands:")[2].splitlines()
     assert [line for line in lines if "..." in line] == []

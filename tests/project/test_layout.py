@@ -40,6 +40,8 @@ KNOW_SERVERS = (
         for name in (
             "access",
             "access_settings",
+            "callers",
+            "callers_view",
             "check",
             "check_view",
             "predict",

@@ -30,7 +30,7 @@ ROOMS = {
     "net": {"config", "notice", "stats"},
     "sync": set(),
     "call": {"code", "error", "grpc", "net", "stats", "sync"},
-    "callers": {"call", "config", "error", "sync"},
+    "callers": {"call", "config", "error", "grpc", "notice", "stats", "sync"},
     "local": {"call", "code", "error", "grpc", "net"},
     "proxy": {
         "balance",

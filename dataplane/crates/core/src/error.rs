@@ -24,6 +24,7 @@ pub enum ErrorKind {
     Shed,
     Limited,
     Denied,
+    Unauthenticated,
     UriDenied,
     UriFailed,
     TooManyHops,

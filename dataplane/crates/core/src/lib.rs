@@ -3,7 +3,7 @@
 //! This crate knows no Python.
 //!
 //! Rooms, from the bottom up (tests/project/test_layout_rust.py says who may use whom): `code`, `balance`, `error`, `config`,
-//! `notice` (lines for the log), `stats`, `sync` · `grpc`, `net` (sockets, connections, streams) · `call` (the answering end of one call) · `callers` (who calls, and how much they may ask for) · `local` (what a
+//! `notice` (lines for the log), `stats`, `sync` · `grpc`, `net` (sockets, connections, streams) · `call` (the answering end of one call) · `callers` (who may call what, and how much) · `local` (what a
 //! program answers itself) · `proxy` and `worker` (the two request paths) · `admin` (what is shown) · `program`.
 #![forbid(unsafe_code)]
 
@@ -28,6 +28,7 @@ mod testing;
 mod worker;
 
 pub use balance::NAMES as POLICIES;
+pub use callers::{CallersConfig, rule as callers_rule};
 pub use code::Code;
 pub use config::{ProxyConfig, StateConfig};
 pub use error::{Row as ErrorRow, TABLE as ERRORS};

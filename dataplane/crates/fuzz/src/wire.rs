@@ -116,7 +116,7 @@ fn compressed(
     let packed = gzip.write_all(message).and_then(|()| gzip.finish());
     let packed = packed.unwrap_or_default();
     let encoding = HeaderValue::from_static("gzip");
-    let scanner = || match RouteKeyScanner::new_compressed(method, Some(&encoding)) {
+    let scanner = || match RouteKeyScanner::new_compressed(method, Some(&encoding), None) {
         Ok(scanner) => scanner,
         Err(error) => panic!("{error:?}"),
     };

@@ -24,6 +24,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("ERROR_KINDS", kinds?)?;
     module.add("OTHER_POLICIES", dl_simulate::OTHERS.to_vec())?;
     module.add_function(wrap_pyfunction!(simulate, module)?)?;
+    module.add_function(wrap_pyfunction!(callers_rule, module)?)?;
     module.add_class::<ErrorKind>()?;
     module.add_class::<proxy::Proxy>()?;
     module.add_class::<worker::Item>()?;
@@ -34,6 +35,24 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 fn simulate(py: Python<'_>, order_json: &str) -> PyResult<String> {
     native(py.detach(|| dl_simulate::simulate_json(order_json)))
+}
+
+#[pyfunction]
+#[pyo3(signature = (callers_json, caller, model, method, version = None))]
+fn callers_rule(
+    callers_json: &str,
+    caller: &str,
+    model: &str,
+    method: &str,
+    version: Option<&str>,
+) -> PyResult<Option<usize>> {
+    let callers = native(serde_json::from_str(callers_json))?;
+    native(dl_core::callers_rule(
+        &callers,
+        caller,
+        (model, version),
+        method,
+    ))
 }
 
 /// One kind of error, a row of the data plane's table.

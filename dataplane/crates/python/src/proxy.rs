@@ -4,7 +4,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dl_core::{Code, Control, Inherited, Proxy as Core, ProxyConfig, StateConfig};
+use dl_core::{CallersConfig, Code, Control, Inherited, Proxy as Core, ProxyConfig, StateConfig};
 use pyo3::prelude::*;
 
 use crate::{lines, native};
@@ -48,6 +48,11 @@ impl Proxy {
     fn apply(&self, py: Python<'_>, state_json: &str) -> PyResult<()> {
         let state: StateConfig = native(serde_json::from_str(state_json))?;
         native(py.detach(|| self.lock().apply(&state)))
+    }
+
+    fn set_callers(&self, py: Python<'_>, callers_json: &str) -> PyResult<()> {
+        let callers: CallersConfig = native(serde_json::from_str(callers_json))?;
+        native(py.detach(|| self.lock().set_callers(&callers)))
     }
 
     fn set_control_status(&self, py: Python<'_>, status_json: &str) -> PyResult<()> {

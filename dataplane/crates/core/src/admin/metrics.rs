@@ -22,6 +22,7 @@ pub use view::{
 pub fn render(view: &MetricsView<'_>) -> String {
     let mut page = Exposition::default();
     requests(&mut page, view);
+    callers(&mut page, view);
     stages(&mut page, view);
     attempts(&mut page, view);
     endpoints(&mut page, view);
@@ -65,6 +66,19 @@ fn requests(page: &mut Exposition, view: &MetricsView<'_>) {
     for (method, model, counters) in used() {
         let labels = [("method", method), ("model", model)];
         family.histogram(&labels, &counters.seconds.snapshot(), &view.buckets);
+    }
+}
+
+fn callers(page: &mut Exposition, view: &MetricsView<'_>) {
+    let mut family = page.family(
+        "dl_caller_requests_total",
+        Kind::Counter,
+        "Calls finished of each caller, by the gRPC code that it got.",
+    );
+    for (caller, codes) in &view.callers {
+        for (code, count) in codes {
+            family.sample(&[("caller", caller), ("code", code)], *count);
+        }
     }
 }
 

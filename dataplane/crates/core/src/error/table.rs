@@ -46,7 +46,7 @@ pub struct Row {
 }
 
 /// Every kind, each at its number.
-pub const TABLE: [Row; 30] = [
+pub const TABLE: [Row; 31] = [
     Row {
         kind: ErrorKind::UnknownMethod,
         name: "unknown_method",
@@ -152,8 +152,21 @@ pub const TABLE: [Row; 30] = [
         code: Code::PermissionDenied,
         retry: Retry::Never,
         blame: Blame::No,
-        meaning: "the method changes the endpoint (load, unload, reload, settings), and `admin_methods` is off",
-        remedy: "set `admin_methods: true`, and send `x-model` to choose the cluster",
+        meaning: "the method changes the endpoint (load, unload, reload, settings), and `admin_methods` is off; or the \
+                  caller may not do that with the model: no rule of its `allow` in callers.yaml says so",
+        remedy: "set `admin_methods: true`, and send `x-model` to choose the cluster; or add a rule: \
+                 `dl-inference callers check --as CALLER MODEL METHOD` tells which one allows what",
+    },
+    Row {
+        kind: ErrorKind::Unauthenticated,
+        name: "unauthenticated",
+        code: Code::Unauthenticated,
+        retry: Retry::Never,
+        blame: Blame::No,
+        meaning: "the call shows no credential of a caller of callers.yaml; what was wrong with it is in the log of the \
+                  access service alone",
+        remedy: "send one valid key, in `x-api-key` or as the Bearer token of `authorization`; `dl-inference callers ls` lists the \
+                 keys and when they expire",
     },
     Row {
         kind: ErrorKind::UriDenied,

@@ -18,7 +18,7 @@ use crate::net::serve::{Serving, bind, bind_one};
 use crate::net::service::Service;
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
-use crate::rest::{self, Intake, Uris};
+use crate::rest::{self, Guest, Intake, Uris};
 use crate::worker::front::Front;
 use crate::worker::hand::Hand;
 use crate::worker::handle::handle;
@@ -304,7 +304,13 @@ impl Service for Calls {
             drop(spawn_local(call));
         };
         spawn_local(Box::pin(rest::serve(
-            intake, head, body, answer, stream, call,
+            intake,
+            Guest::default(),
+            head,
+            body,
+            answer,
+            stream,
+            call,
         )));
     }
 }

@@ -30,6 +30,7 @@ impl AdminPages for Pages {
             limited: Vec::new(),
             quarantined: Vec::new(),
             loaded: Vec::new(),
+            callers: Vec::new(),
             memory_budget: None,
             connections: self.0.server.limiter.count() as u64,
             held_bytes: self.0.held.bytes() as u64,

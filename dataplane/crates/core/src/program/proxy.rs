@@ -10,6 +10,7 @@ use tokio::task::spawn_local;
 
 use super::{dashboard, proxy_pages as pages};
 use crate::admin::http::{AdminPages, AdminServer, NotableCalls, Ordered, Trials, Watching};
+use crate::callers::CallersConfig;
 use crate::config::{ProxyConfig, StateConfig};
 use crate::local::reflection::Reflection;
 use crate::net::drain::Phase;
@@ -21,13 +22,15 @@ use crate::net::service::Service;
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
 use crate::proxy::access_log::web::WebRequest;
+use crate::proxy::caller::{Who, who};
 use crate::proxy::handle::handle;
 use crate::proxy::local;
+use crate::proxy::method;
 use crate::proxy::orders::{Action, Done, Order};
 use crate::proxy::recorder::Which;
 use crate::proxy::state::Shared;
 use crate::proxy::worker::Worker;
-use crate::rest::{self, Intake, Uris};
+use crate::rest::{self, Guest, Intake, Uris, Wanted};
 use crate::stats::history::History;
 
 /// The running access service.
@@ -120,6 +123,14 @@ impl Proxy {
         self.listeners = listeners.iter().map(Arc::downgrade).collect();
         self.bound = Some(listeners);
         Ok(addresses)
+    }
+
+    /// Let these callers in, and nobody else; what is open for everybody is health.
+    ///
+    /// # Errors
+    /// Names what is wrong; those before stay.
+    pub fn set_callers(&self, config: &CallersConfig) -> Result<(), String> {
+        self.shared.set_callers(config)
     }
 
     /// Swap in a whole routing state. The first one opens the doors.
@@ -256,6 +267,7 @@ impl Control {
         let mut notices = shared.watch.notices(&state.addresses, &state.clusters, now);
         notices.extend(shared.server.strangers.notice(now));
         notices.extend(shared.access_log.as_ref().and_then(|log| log.notice()));
+        notices.extend(shared.refusals.notice(now));
         notices
     }
 
@@ -378,7 +390,7 @@ impl AdminPages for Control {
 
 /// Give a call of gRPC to a task of its own.
 fn start(
-    worker: Rc<Worker>,
+    worker: (Rc<Worker>, Who),
     head: Head,
     body: Body,
     answer: Answer,
@@ -390,14 +402,50 @@ fn start(
     spawn_local(Box::pin(handle(worker, head, body, answer, stream, web)));
 }
 
+/// What a request over HTTP takes of who sends it, as far as the calls do not see to it that it becomes.
+fn guest(who: Who, head: &Head) -> (Who, Guest) {
+    if matches!(who, Who::Anybody) {
+        return (who, Guest::default());
+    }
+    let scope = who.scope();
+    let (who, checked) = match rest::wanted(head) {
+        Wanted::Nothing => (who, Ok(())),
+        Wanted::Method => {
+            let method = method::find(head.path());
+            let checked = method.map_or(Ok(()), |method| who.check(method));
+            (who, checked)
+        }
+        Wanted::Caller => {
+            let checked = who.check_known();
+            (who, checked)
+        }
+        Wanted::Prediction => {
+            let checked = who.check_known();
+            (who.predicting(), checked)
+        }
+        Wanted::EveryModel => {
+            let checked = who.check_all();
+            (who, checked)
+        }
+    };
+    let refused = checked.err();
+    (who, Guest { refused, scope })
+}
+
 // === impl Calls ===
 
 impl Service for Calls {
     fn call(&self, mut head: Head, body: Body, answer: Answer, stream: StreamGuard) {
+        let who = who(&self.worker, &mut head.headers, stream.peer());
         if !rest::is_grpc(&head) || !answer.is_http2() {
             let intake = self.intake.clone();
-            let (worker, inner) = (self.worker.clone(), stream.again());
-            let log = worker.shared.access_log.as_ref();
+            let (who, guest) = guest(who, &head);
+            if let Some(refused) = &guest.refused {
+                self.worker.shared.server.stats.errors.add(refused.kind);
+                who.count(refused.kind.code());
+            }
+            let (worker, inner) = ((self.worker.clone(), who), stream.again());
+            let log = self.worker.shared.access_log.as_ref();
             let web = log.map(|log| WebRequest::new(log, &mut head, &stream));
             let of = web.clone();
             let call = move |head, body, answer| {
@@ -405,14 +453,15 @@ impl Service for Calls {
                 start(worker, head, body, answer, stream, of.clone());
             };
             spawn_local(Box::pin(async move {
-                let (status, error) = rest::serve(intake, head, body, answer, stream, call).await;
+                let served = rest::serve(intake, guest, head, body, answer, stream, call);
+                let (status, error) = served.await;
                 if let Some(web) = web {
                     web.end(status, error);
                 }
             }));
             return;
         }
-        start(self.worker.clone(), head, body, answer, stream, None);
+        start((self.worker.clone(), who), head, body, answer, stream, None);
     }
 
     fn state_changed(&self) {

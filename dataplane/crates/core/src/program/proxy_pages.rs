@@ -11,6 +11,7 @@ use crate::admin::metrics::{
     SourceView, render,
 };
 use crate::balance::{Health, Nanos, Reason, State, View};
+use crate::callers::Callers;
 use crate::callers::limits::Limit;
 use crate::code::Code;
 use crate::net::drain::Phase;
@@ -20,6 +21,9 @@ use crate::proxy::route::Model;
 use crate::proxy::split::Split;
 use crate::proxy::state::{self, Shared};
 use crate::stats::{CallStats, Histogram};
+
+/// No caller's name.
+const OTHERS: &str = "(others)";
 
 /// A line for each discovery source that cannot be read: the age, `now`, of its last good state.
 pub fn remarks(shared: &Shared, now: SystemTime) -> Vec<String> {
@@ -124,6 +128,7 @@ fn limited(state: &state::State) -> Vec<LimitedView<'_>> {
 pub fn metrics(shared: &Shared) -> String {
     let control = shared.control_status();
     let state = shared.state.load_full();
+    let callers = shared.callers.load_full();
     let methods: Vec<&str> = method::all()
         .iter()
         .map(|method| method.path.trim_start_matches('/'))
@@ -178,11 +183,29 @@ pub fn metrics(shared: &Shared) -> String {
         sources: sources(&control),
         quarantined: quarantined(&control),
         loaded: loaded(&control),
+        callers: callers.as_deref().map(callers_view).unwrap_or_default(),
         memory_budget: control["memory_budget"].as_u64(),
         connections: shared.server.limiter.count() as u64,
         held_bytes: shared.held.bytes() as u64,
         draining: shared.server.drain.phase() != Phase::Running,
     })
+}
+
+/// How callers' calls ended; those beyond a number share one series.
+fn callers_view(callers: &Callers) -> Vec<(&str, Vec<(&'static str, u64)>)> {
+    let mut others: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut own = Vec::new();
+    for caller in callers.all() {
+        if caller.counts.has_own_series {
+            own.push((&*caller.name, caller.counts.codes.used().collect()));
+            continue;
+        }
+        for (code, count) in caller.counts.codes.used() {
+            *others.entry(code).or_default() += count;
+        }
+    }
+    own.push((OTHERS, others.into_iter().collect()));
+    own
 }
 
 /// The page of /status.

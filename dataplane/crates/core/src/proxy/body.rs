@@ -38,6 +38,7 @@ pub struct Inbound {
     held: Held,
     held_limit: usize,
     scan_limit: usize,
+    message_limit: usize,
     /// Chunks stay after they were sent, so that another attempt can send them again.
     is_keeping: bool,
     /// A chunk has been sent and forgotten: no other attempt is possible.
@@ -66,6 +67,7 @@ impl Inbound {
             held: Held::new(held.clone()),
             held_limit: config.upstream.max_retry_bytes,
             scan_limit: config.upstream.route_scan_limit_bytes,
+            message_limit: config.limits.max_message_bytes,
             is_keeping: true,
             has_forgotten: false,
             has_ended: false,
@@ -76,6 +78,7 @@ impl Inbound {
     }
 
     /// Read as much of the body as it takes to know the route key; what was read waits to be sent.
+    /// `is_strict`: every message has to name the model that the call goes to, to its end, or none.
     /// `uses` says what the second, a version or label, does for the first, a model; `matters` whether any may, before
     /// there is a message.
     ///
@@ -84,7 +87,7 @@ impl Inbound {
     /// a time limit.
     pub async fn route_key(
         &mut self,
-        method: &'static Method,
+        (method, is_strict): (&'static Method, bool),
         headers: &HeaderMap,
         (matters, uses): (
             impl Fn(&str) -> bool,
@@ -96,10 +99,12 @@ impl Inbound {
         let (given, has_model) = scan::given(headers, method.protocol)?;
         let named = given.model.as_deref();
         let is_read = || given.version.is_some() || named.is_some_and(matters);
-        if has_model && !(method.plan.has_version() && is_read()) {
+        let has_to_be = is_strict && !method.plan.is_empty();
+        if has_model && !has_to_be && !(method.plan.has_version() && is_read()) {
             return Ok(given);
         }
-        self.scan = Some(Scan::new(method, headers, given));
+        let inflated = is_strict.then_some(self.message_limit);
+        self.scan = Some(Scan::new(method, headers, given, inflated));
         poll_fn(|cx| {
             loop {
                 if let Some(scan) = self.scan.as_ref().filter(|scan| scan.is_found(&uses)) {
@@ -282,8 +287,9 @@ impl Inbound {
             if let Event::Start { length, .. } = event {
                 self.charges.message(length)?;
             }
-            // A stream belongs to its first message's cluster: later messages are not looked at.
-            if let Some(scan) = self.scan.as_mut().filter(|_| self.is_first_message) {
+            // A stream belongs to its first message's cluster: later messages are looked at where who calls matters.
+            let is_read = |scan: &&mut Scan| self.is_first_message || scan.is_strict();
+            if let Some(scan) = self.scan.as_mut().filter(is_read) {
                 scan.event(event)?;
             }
             if event == Event::End {

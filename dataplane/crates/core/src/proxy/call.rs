@@ -12,6 +12,7 @@ use super::access_log::AccessLog;
 use super::access_log::entry::{Entry, bounded, trace_id};
 use super::access_log::web::WebRequest;
 use super::body::Inbound;
+use super::caller::Who;
 use super::cluster::{Cluster, Endpoint, Share};
 use super::listing::Listing;
 use super::method::{Method, Streaming};
@@ -30,6 +31,7 @@ use crate::stats::CallStats;
 
 pub struct Call {
     pub worker: Rc<Worker>,
+    pub who: Who,
     pub stream: StreamGuard,
     pub method: &'static Method,
     pub headers: HeaderMap,
@@ -75,7 +77,7 @@ pub struct Record {
 
 impl Call {
     pub fn new(
-        worker: Rc<Worker>,
+        (worker, who): (Rc<Worker>, Who),
         stream: StreamGuard,
         method: &'static Method,
         (headers, body): (HeaderMap, Body),
@@ -115,6 +117,7 @@ impl Call {
             },
             worker,
             web,
+            who,
         }
     }
 
@@ -190,6 +193,7 @@ impl Call {
     pub fn finish(self, code: Code) {
         let duration = self.started.elapsed();
         self.record.stats.record(self.method.id, code, duration);
+        self.who.count(code);
         if let Some(log) = &self.worker.shared.access_log {
             self.log(log, code, duration);
         }
@@ -199,6 +203,7 @@ impl Call {
         self.worker.ring.write(Flight {
             id: Short::new(self.responder.request_id().to_str().unwrap_or_default()),
             model: Short::new(key.model.as_deref().unwrap_or_default()),
+            caller: Short::new(self.who.name()),
             method: self.method,
             started: self.started,
             took: duration.into(),
@@ -226,7 +231,7 @@ impl Call {
             time: SystemTime::now(),
             request_id: text(self.responder.request_id().to_str().ok()),
             trace_id: trace_id(&self.headers),
-            caller: None,
+            caller: self.who.known().map(|it| it.caller().name.to_string()),
             method: self.method.path.trim_start_matches('/').into(),
             model: text(key.model.as_deref()),
             version: text(key.version.as_deref().or(key.label.as_deref())),

@@ -16,6 +16,7 @@ use super::access_log::web::WebRequest;
 use super::affinity;
 use super::attempt::Attempt;
 use super::call::Call;
+use super::caller::Who;
 use super::clock::Clock;
 use super::cluster::{Cluster, Endpoint, Lease, Share};
 use super::failure::Failure;
@@ -30,15 +31,17 @@ use super::worker::{SeenState, Worker};
 use crate::balance::Refusal;
 use crate::call::head::{self, shortened};
 use crate::call::responder::Responder;
+use crate::callers::allow::Action;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata;
 use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Head};
 
-/// Serve one request of a downstream connection, or a call that is made for one over HTTP.
+/// Serve one request of a downstream connection, or a call that is made for one over HTTP. Its headers hold no credentials
+/// any more.
 pub async fn handle(
-    worker: Rc<Worker>,
+    (worker, who): (Rc<Worker>, Who),
     head: Head,
     body: Body,
     answer: Answer,
@@ -63,21 +66,22 @@ pub async fn handle(
         return responder.fail(&error.into());
     };
     if worker.shared.config.owns_models && repository::is_mine(method) {
-        let code = repository::serve(&worker, method, &head.headers, body, responder).await;
+        let code = repository::serve(&worker, method, (&head.headers, body), responder, &who).await;
         if code == Code::Cancelled {
             stream.reset_before_headers();
         }
         return;
     }
     if method.kind == Kind::Local {
-        let code = local::serve(&worker, method, &head.headers, body, responder).await;
+        let code = local::serve(&worker, method, (&head.headers, body), responder, &who).await;
         if code == Code::Cancelled {
             stream.reset_before_headers();
         }
         return;
     }
     let checked = head::check(&head, worker.shared.config.limits.max_metadata_fields);
-    let mut call = Call::new(worker, stream, method, (head.headers, body), responder, web);
+    let request = (head.headers, body);
+    let mut call = Call::new((worker, who), stream, method, request, responder, web);
     let served = match checked {
         Ok(()) => call.serve().await,
         Err(error) => Err(error),
@@ -92,9 +96,13 @@ impl Call {
     async fn serve(&mut self) -> Result<Code, Error> {
         let shared = self.worker.shared.clone();
         let limits = &shared.config.limits;
+        self.who.check(self.method)?;
         self.check_admin()?;
         hops::count(&mut self.headers)?;
         self.caller_deadline = head::timeout(&self.headers)?;
+        if let Some(given) = self.who.known().and_then(|it| it.caller().priority) {
+            metadata::limit_priority(&mut self.headers, given);
+        }
         self.is_low = metadata::is_low_priority(&self.headers);
         let (in_flight, limit) = (&shared.in_flight, limits.max_in_flight);
         let permit = self.permit(in_flight, "the access service", limit);
@@ -129,7 +137,10 @@ impl Call {
             let message = format!("{path} needs the metadata x-model, to choose an endpoint");
             return Err(Error::new(ErrorKind::BadRouteKey, message));
         }
-        Ok(())
+        // An endpoint may have several models, and what is asked of it is not looked at.
+        self.who
+            .known()
+            .map_or(Ok(()), |identity| identity.check_all(Action::Admin))
     }
 
     /// Find the cluster that the call goes to. What it asks for is judged by one routing state, that in which its model
@@ -137,9 +148,15 @@ impl Call {
     async fn route(&mut self, clock: &mut Clock<'_>) -> Result<Arc<Cluster>, Error> {
         let (worker, task_id) = (&self.worker, self.method.task_id);
         let state = OnceCell::new();
+        let (kind, identity) = (self.method.kind, self.who.known());
+        let needs_version = |model: Option<&str>| {
+            identity.is_some_and(|it| it.needs_version(kind, model.unwrap_or_default()))
+        };
         let uses = |model: Option<&str>, version: Option<&str>| {
             let state: &SeenState = state.get_or_init(|| worker.state());
-            state.routes.version_use(model, version, task_id)
+            let mut uses = state.routes.version_use(model, version, task_id);
+            uses.matters |= needs_version(model);
+            uses
         };
         // Asked before there is a message, it decides nothing but whether to read one.
         let matters = |model: &str| {
@@ -147,15 +164,25 @@ impl Call {
                 .state()
                 .routes
                 .version_use(Some(model), None, task_id);
-            uses.matters
+            uses.matters || needs_version(Some(model))
         };
         let (method, responder) = (self.method, &mut self.responder);
+        let is_strict = identity.is_some();
         let key = self
             .inbound
-            .route_key(method, &self.headers, (matters, uses), responder, clock)
+            .route_key(
+                (method, is_strict),
+                &self.headers,
+                (matters, uses),
+                responder,
+                clock,
+            )
             .await?;
         let state = state.get_or_init(|| worker.state());
-        let route = state.routes.find(&key, task_id)?;
+        let route = match self.who.known() {
+            None => state.routes.find(&key, task_id)?,
+            Some(identity) => identity.route(kind, &key, state.routes.find(&key, task_id))?,
+        };
         if let Some(model) = route.model {
             self.record.stats = model.stats.clone();
             if let Some(limit) = model.limit.as_ref().filter(|_| self.is_counted()) {

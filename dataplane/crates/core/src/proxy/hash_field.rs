@@ -199,7 +199,7 @@ impl FieldSearch {
         let is_read = match event {
             Event::Start { compressed, .. } => {
                 if compressed {
-                    let inflater = Inflater::new(self.encoding.as_ref());
+                    let inflater = Inflater::new(self.encoding.as_ref(), None);
                     self.inflater = inflater.ok().map(Box::new);
                 }
                 !compressed || self.inflater.is_some()

@@ -9,11 +9,13 @@ use rustc_hash::FxHashSet;
 use serde_json::Value;
 use tokio::sync::watch;
 
+use super::caller::Who;
 use super::method::{self, Kind, Method};
 use super::route::Model;
 use super::state::Shared;
 use super::worker::Worker;
 use crate::call::responder::Responder;
+use crate::callers::allow::Allow;
 use crate::code::Code;
 use crate::local::call::LocalCall;
 use crate::local::health::{HealthSource, Serving};
@@ -25,6 +27,12 @@ use crate::net::stream::Body;
 /// Health and inventory as the routing state gives them. Weak: the process's state owns what owns this.
 struct View {
     shared: Weak<Shared>,
+}
+
+/// The models that a caller may do anything with.
+struct Seen {
+    all: Arc<dyn Inventory>,
+    allow: Arc<Allow>,
 }
 
 /// Full names of all services that are offered, for reflection.
@@ -54,20 +62,56 @@ pub fn local_services(shared: &Arc<Shared>) -> LocalServices {
 pub async fn serve(
     worker: &Rc<Worker>,
     method: &'static Method,
-    headers: &HeaderMap,
-    body: Body,
+    (headers, body): (&HeaderMap, Body),
     responder: Responder,
+    who: &Who,
 ) -> Code {
     let started = Instant::now();
     let shared = &worker.shared;
     let idle = Duration::from_millis(shared.config.limits.body_timeout_ms);
     let call = LocalCall::new(headers, body, responder, idle);
-    let code = worker.local.serve(&method.path, call).await;
+    let code = match who.check(method) {
+        Ok(()) => answer(worker, &method.path, call, who).await,
+        Err(error) => {
+            shared.server.stats.errors.add(error.kind);
+            call.fail(error.into())
+        }
+    };
     shared.unrouted.record(method.id, code, started.elapsed());
+    who.count(code);
     code
 }
 
-// === impl View ===
+/// Answer a call as far as its caller may see what there is.
+pub async fn answer(worker: &Worker, path: &str, call: LocalCall, who: &Who) -> Code {
+    let Some(identity) = who.known() else {
+        return worker.local.serve(path, call).await;
+    };
+    let seen = Seen {
+        all: worker.local.inventory.clone(),
+        allow: identity.caller().allow.clone(),
+    };
+    let local = LocalServices {
+        health: worker.local.health.clone(),
+        inventory: Arc::new(seen),
+        reflection: worker.local.reflection.clone(),
+    };
+    local.serve(path, call).await
+}
+
+// === impl View, Seen ===
+
+impl Inventory for Seen {
+    fn is_ready(&self) -> bool {
+        self.all.is_ready()
+    }
+
+    fn models(&self) -> Vec<ModelIndex> {
+        let mut models = self.all.models();
+        models.retain(|model| self.allow.sees(&model.name));
+        models
+    }
+}
 
 impl Inventory for View {
     fn is_ready(&self) -> bool {

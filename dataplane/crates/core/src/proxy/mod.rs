@@ -9,6 +9,7 @@ mod attempt;
 mod body;
 pub mod budget;
 mod call;
+pub mod caller;
 mod checks;
 mod clock;
 pub mod cluster;

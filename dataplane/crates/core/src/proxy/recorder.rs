@@ -24,6 +24,8 @@ const CALLS: usize = 4096;
 pub const LEGS: usize = 3;
 /// Bytes of a model's name that are remembered.
 const MODEL_BYTES: usize = 47;
+/// As long as callers' names may be.
+const CALLER_BYTES: usize = 64;
 /// As long as request ids may be.
 const ID_BYTES: usize = 64;
 
@@ -77,6 +79,8 @@ pub struct Microseconds(u32);
 pub struct Flight {
     pub id: Short<ID_BYTES>,
     pub model: Short<MODEL_BYTES>,
+    /// Empty where it is none of the document of callers.
+    pub caller: Short<CALLER_BYTES>,
     pub method: &'static Method,
     pub started: Instant,
     pub took: Microseconds,
@@ -223,6 +227,7 @@ impl Flight {
         json!({
             "request_id": self.id.text(),
             "model": self.model.text(),
+            "caller": self.caller.some(),
             "method": self.method.path.trim_start_matches('/'),
             "started_unix_s": since_1970.map(|time| time.as_secs_f64()),
             "duration_ms": self.took.milliseconds(),
@@ -300,6 +305,10 @@ impl<const N: usize> Short<N> {
             length: end as u8,
             bytes,
         }
+    }
+
+    fn some(&self) -> Option<&str> {
+        Some(self.text()).filter(|text| !text.is_empty())
     }
 
     fn text(&self) -> &str {

@@ -7,6 +7,7 @@ pub fn flight(id: &str) -> Flight {
     Flight {
         id: Short::new(id),
         model: Short::new("m"),
+        caller: Short::new(""),
         method: &method::all()[0],
         started: Instant::now(),
         took: Duration::from_micros(1500).into(),

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use http::HeaderMap;
 use prost::Message;
 
+use super::caller::Who;
+use super::local;
 use super::method::{Kind, Method};
 use super::orders::Action;
 use super::worker::Worker;
@@ -39,15 +41,18 @@ pub fn is_mine(method: &Method) -> bool {
 pub async fn serve(
     worker: &Rc<Worker>,
     method: &'static Method,
-    headers: &HeaderMap,
-    body: Body,
+    (headers, body): (&HeaderMap, Body),
     responder: Responder,
+    who: &Who,
 ) -> Code {
     let started = Instant::now();
     let shared = &worker.shared;
     let idle = Duration::from_millis(shared.config.limits.body_timeout_ms);
     let call = LocalCall::new(headers, body, responder, idle);
-    let code = if !shared.config.admin_methods {
+    let code = if let Err(error) = who.check(method) {
+        shared.server.stats.errors.add(error.kind);
+        call.fail(error.into())
+    } else if !shared.config.admin_methods {
         let text = format!(
             "{} is not allowed: set admin_methods to allow it",
             method.path
@@ -55,23 +60,30 @@ pub async fn serve(
         shared.server.stats.errors.add(ErrorKind::Denied);
         call.fail(Error::new(ErrorKind::Denied, text).into())
     } else if method.path.ends_with("Index") {
-        worker.local.serve(INDEX, call).await
+        local::answer(worker, INDEX, call, who).await
     } else {
         call.run(async |call| {
             let request = call.only().await?;
-            let answer = answer(worker, method.path.ends_with("Unload"), request).await?;
+            let answer = answer(worker, method.path.ends_with("Unload"), request, who).await?;
             call.send(&answer, Bytes::new()).await
         })
         .await
     };
     shared.unrouted.record(method.id, code, started.elapsed());
+    who.count(code);
     code
 }
 
-async fn answer(worker: &Worker, is_unload: bool, request: Bytes) -> Result<Vec<u8>, Status> {
+async fn answer(
+    worker: &Worker,
+    is_unload: bool,
+    request: Bytes,
+    who: &Who,
+) -> Result<Vec<u8>, Status> {
     if is_unload {
         let asked: RepositoryModelUnloadRequest = parse(request)?;
         check_repository(&asked.repository_name)?;
+        check(worker, who, &asked.model_name)?;
         order(worker, Action::Unload, &asked.model_name).await?;
         return Ok(RepositoryModelUnloadResponse {}.encode_to_vec());
     }
@@ -83,8 +95,21 @@ async fn answer(worker: &Worker, is_unload: bool, request: Bytes) -> Result<Vec<
         );
         return Err(Error::new(ErrorKind::BadRequest, text).into());
     }
+    check(worker, who, &asked.model_name)?;
     order(worker, Action::Load, &asked.model_name).await?;
     Ok(RepositoryModelLoadResponse {}.encode_to_vec())
+}
+
+fn check(worker: &Worker, who: &Who, model: &str) -> Result<(), Status> {
+    let Some(identity) = who.known() else {
+        return Ok(());
+    };
+    identity
+        .check(Kind::Admin, [Some(model), None], [None, None])
+        .map_err(|error| {
+            worker.shared.server.stats.errors.add(error.kind);
+            error.into()
+        })
 }
 
 fn check_repository(name: &str) -> Result<(), Status> {

@@ -79,16 +79,18 @@ impl RouteKeyScanner {
 
     /// Start before the first byte of a compressed message; `encoding` is the call's `grpc-encoding`.
     ///
-    /// The first [`INFLATE_LIMIT`] bytes of the inflated message are looked at, no more.
+    /// The first [`INFLATE_LIMIT`] bytes of the inflated message are looked at, no more; with `whole`, all of them, and a
+    /// message that has more than so many is refused.
     ///
     /// Errors: bad_route_key for an encoding that is not known here, missing_encoding where there is none.
     pub fn new_compressed(
         method: &'static Method,
         encoding: Option<&http::HeaderValue>,
+        whole: Option<usize>,
     ) -> Result<Self, Error> {
         let mut scanner = Self::new(method);
         if scanner.search.progress != Progress::Decided {
-            scanner.inflater = Some(Box::new(Inflater::new(encoding)?));
+            scanner.inflater = Some(Box::new(Inflater::new(encoding, whole)?));
         }
         Ok(scanner)
     }
@@ -98,9 +100,23 @@ impl RouteKeyScanner {
     pub fn set_given(&mut self, given: &RouteKey) {
         self.search.is_model_given = given.model.is_some();
         self.search.given_version.clone_from(&given.version);
+        self.search.model.clone_from(&given.model);
         if self.search.is_model_given {
             self.search.progress = self.search.progress.max(Progress::Model);
         }
+    }
+
+    /// Take what the first message of a stream asks for: this one, a later one, may ask for nothing else.
+    pub fn set_first(&mut self, first: &RouteKey) {
+        self.search.is_model_given = first.model.is_some();
+        self.search.model.clone_from(&first.model);
+        self.search.first_version = Some(first.version_or_label().map(str::to_owned));
+        self.search.progress = Progress::Decided;
+    }
+
+    /// Let every place that can name the model name the same, or none: an endpoint may read another than we do.
+    pub fn be_strict(&mut self) {
+        self.search.is_strict = true;
     }
 
     /// Read the next bytes of the message.
@@ -114,6 +130,9 @@ impl RouteKeyScanner {
         let Some(inflater) = &mut self.inflater else {
             return self.scan(chunk);
         };
+        if inflater.is_whole() {
+            return self.feed_whole(chunk);
+        }
         let inflated = inflater.feed(chunk)?.to_vec();
         let full = inflater.is_full();
         let progress = self.scan(&inflated)?;
@@ -123,6 +142,20 @@ impl RouteKeyScanner {
             )));
         }
         Ok(progress)
+    }
+
+    /// Read the next bytes of a compressed message that is read whole.
+    fn feed_whole(&mut self, mut chunk: &[u8]) -> Result<Progress, Error> {
+        while let Some(inflater) = &mut self.inflater {
+            let Some(inflated) = inflater.step(&mut chunk)? else {
+                break;
+            };
+            self.scan(&inflated)?;
+            if inflated.is_empty() && chunk.is_empty() {
+                break;
+            }
+        }
+        Ok(self.search.progress)
     }
 
     /// Say that the message is complete: what is known now is all there is.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use rustc_hash::FxHashMap;
 
 use super::access_log::AccessLog;
@@ -21,6 +21,7 @@ use super::split::Split;
 use super::watch::Watch;
 use crate::call::limit::{HeldBytes, InFlight};
 use crate::callers::limits::{Limit, Whose};
+use crate::callers::{Callers, CallersConfig, Refusals};
 use crate::config::{ModelConfig, ProxyConfig, SplitConfig, StateConfig};
 use crate::local::health::Changes;
 use crate::local::reflection::Reflection;
@@ -37,6 +38,10 @@ pub struct Shared {
     pub config: ProxyConfig,
     pub server: Arc<Server>,
     pub state: ArcSwap<State>,
+    /// Who may call; none where everybody may.
+    pub callers: ArcSwapOption<Callers>,
+    /// What the operator has not been told yet of calls that are nobody's.
+    pub refusals: Refusals,
     /// Calls that no configured model took.
     pub unrouted: Arc<CallStats>,
     pub in_flight: InFlight,
@@ -105,6 +110,8 @@ impl Shared {
             config,
             server,
             state: ArcSwap::default(),
+            callers: ArcSwapOption::default(),
+            refusals: Refusals::default(),
             unrouted: Arc::new(CallStats::new(method::all().len())),
             in_flight: InFlight::default(),
             held: Arc::new(held),
@@ -150,6 +157,18 @@ impl Shared {
         if self.applied.load(Ordering::Relaxed) == 0 {
             return Err("no routing state has been applied yet".to_owned());
         }
+        Ok(())
+    }
+
+    /// Let these callers in, and nobody else; what they have counted so far stays.
+    ///
+    /// # Errors
+    /// Names what is wrong; those before stay.
+    pub fn set_callers(&self, config: &CallersConfig) -> Result<(), String> {
+        let _one_at_a_time = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = self.callers.load_full();
+        let callers = Callers::new(config, old.as_deref())?;
+        self.callers.store(Some(Arc::new(callers)));
         Ok(())
     }
 

@@ -14,11 +14,14 @@ use super::cluster::Cluster;
 use super::pool::{Pool, Upstream};
 use super::recorder::Ring;
 use super::state::{Shared, State};
+use crate::callers::Callers;
 use crate::local::services::LocalServices;
 
 /// A routing state as one worker shares it among its calls: the outer count is the worker's own, so that calls of
 /// several workers do not pass one cache line to and fro.
 pub type SeenState = Rc<Arc<State>>;
+/// The same of a document of callers.
+pub type SeenCallers = Rc<Arc<Callers>>;
 
 pub struct Worker {
     pub shared: Arc<Shared>,
@@ -29,6 +32,7 @@ pub struct Worker {
     checks: Checks,
     /// As this worker last saw it.
     state: RefCell<SeenState>,
+    callers: RefCell<Option<SeenCallers>>,
 }
 
 // === impl Worker ===
@@ -42,6 +46,7 @@ impl Worker {
             local,
             ring: shared.recorder.ring(),
             state: RefCell::new(Rc::new(shared.state.load_full())),
+            callers: RefCell::default(),
             shared,
         };
         worker.state_changed();
@@ -56,6 +61,17 @@ impl Worker {
             *seen = Rc::new(Guard::into_inner(current));
         }
         seen.clone()
+    }
+
+    /// Who may call now; none where everybody may.
+    pub fn callers(&self) -> Option<SeenCallers> {
+        let current = self.shared.callers.load();
+        let current = current.as_ref()?;
+        let mut seen = self.callers.borrow_mut();
+        match &*seen {
+            Some(seen) if Arc::ptr_eq(seen, current) => Some(seen.clone()),
+            _ => Some(seen.insert(Rc::new(current.clone())).clone()),
+        }
     }
 
     /// Connect to what the routing state names, ask for its health, and let the old one go.

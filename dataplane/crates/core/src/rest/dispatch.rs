@@ -1,5 +1,7 @@
 //! What each request is answered with: the call of its path, in the form of its path.
 
+use std::rc::Rc;
+
 use http::header::ALLOW;
 use http::{HeaderValue, Method, StatusCode};
 
@@ -11,6 +13,7 @@ use super::intake::Intake;
 use super::model::{Model, tfs_wire};
 use super::oip::{over as oip_over, repository};
 use super::target::{self, Refusal, Target, Tfs};
+use super::tensors::known::Known;
 use super::tensors::signature::{Protocol, Signature};
 use super::tfs::examples;
 use super::web::body::Unread;
@@ -34,7 +37,7 @@ const PATHS: &str = "/docs, /openapi.json, /v2, /v2/health/live, /v2/health/read
 /// # Errors
 /// Those of its form and of the calls.
 pub async fn reply(
-    intake: &Intake,
+    (intake, known): (&Intake, Rc<Known>),
     head: Head,
     body: Body,
     request_id: &HeaderValue,
@@ -53,7 +56,7 @@ pub async fn reply(
     let mut caller = Caller {
         metadata: metadata::of_call(&head.headers, request_id),
         max_message_bytes: intake.bodies.max_message_bytes,
-        known: intake.known.clone(),
+        known,
         start,
     };
     let (whole, _held) = match intake.bodies.read(&head.headers, body).await {

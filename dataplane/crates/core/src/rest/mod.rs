@@ -28,7 +28,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::header::{CONNECTION, CONTENT_TYPE, VARY};
+use http::header::{CONNECTION, CONTENT_TYPE, VARY, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 
 use crate::call::head::request_id;
@@ -40,9 +40,10 @@ use frame::Frame;
 use grpc::caller::Caller;
 use grpc::metadata;
 use grpc::web::{self as grpc_web, Form, Relayed};
-pub use intake::Intake;
+pub use intake::{Guest, Intake};
 use oip::events::{self, Events};
 use target::Target;
+pub use target::{Wanted, wanted};
 pub use uris::Uris;
 use web::coding::Coding;
 use web::cors;
@@ -67,11 +68,13 @@ enum Said {
     Web(Relayed),
 }
 
-/// Answer one request. `start` starts a call of gRPC; `_stream` counts the request until it is answered.
+/// Answer one request. `guest` says what who calls means; `start` starts a call of gRPC; `_stream` counts the request until
+/// it is answered.
 ///
 /// Returns the status, none where the caller went before there was one, and the error of ours behind it.
 pub async fn serve(
     intake: Rc<Intake>,
+    guest: Guest,
     head: Head,
     body: Body,
     mut answer: Answer,
@@ -86,7 +89,7 @@ pub async fn serve(
     headers.insert(X_REQUEST_ID, request_id.clone());
     let is_http2 = answer.is_http2();
     let serving = async {
-        let said = said(&intake, head, body, &request_id, start).await;
+        let said = said(&intake, guest, head, body, &request_id, start).await;
         let error = said.as_ref().err().and_then(|failed| failed.kind);
         let failed = |failed| Said::Whole(frame.reply(&failed, &request_id));
         let mut said = said.unwrap_or_else(failed);
@@ -116,6 +119,11 @@ pub async fn serve(
             reply.headers.extend(headers);
             if let Some(varies) = varies {
                 reply.headers.append(VARY, varies);
+            }
+            if reply.status == StatusCode::UNAUTHORIZED {
+                // As RFC 9110#15.5.2 asks for.
+                let scheme = HeaderValue::from_static("Bearer");
+                reply.headers.insert(WWW_AUTHENTICATE, scheme);
             }
             if !is_http2 && is_unread(reply.status) {
                 let close = HeaderValue::from_static("close");
@@ -157,6 +165,7 @@ async fn send(
 
 async fn said(
     intake: &Intake,
+    guest: Guest,
     head: Head,
     body: Body,
     request_id: &HeaderValue,
@@ -168,9 +177,16 @@ async fn said(
     if let Some(form) = Form::of(&head.headers)
         && head.verb == Method::POST
     {
+        if let Some(refused) = guest.refused {
+            return Ok(Said::Web(Relayed::failed(form, &refused.into())));
+        }
         let relayed = grpc_web::answer(form, &intake.bodies, head, body, request_id, start);
         return Ok(Said::Web(relayed.await));
     }
+    if let Some(refused) = guest.refused {
+        return Err(refused.into());
+    }
+    let known = intake.known(guest.scope);
     if events::are_wanted(&head.headers)
         && let Ok(Target::Oip {
             call: oip::Call::Infer,
@@ -182,7 +198,7 @@ async fn said(
         let caller = Caller {
             metadata: metadata::of_call(&head.headers, request_id),
             max_message_bytes: intake.bodies.max_message_bytes,
-            known: intake.known.clone(),
+            known,
             start,
         };
         let (whole, _held) = intake.bodies.read(&head.headers, body).await?;
@@ -190,6 +206,6 @@ async fn said(
         drop(whole);
         return Ok(Said::Events(events::begin(&caller, message).await?));
     }
-    let reply = dispatch::reply(intake, head, body, request_id, start).await?;
+    let reply = dispatch::reply((intake, known), head, body, request_id, start).await?;
     Ok(Said::Whole(reply))
 }

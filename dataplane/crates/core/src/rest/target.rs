@@ -3,9 +3,11 @@
 use http::Method;
 
 use super::atserving;
+use super::grpc::web::Form;
 use super::oip::{self, repository};
 use super::web::path::parts;
 use crate::error::Error;
+use crate::net::stream::Head;
 
 /// A call that a request stands for; a model, version or label that it does not name is empty.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,6 +67,50 @@ pub enum Refusal {
     /// Another verb is expected.
     Verb(&'static str),
     Bad(Error),
+}
+
+/// What a request takes of who sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Nothing: it is about the server's health, or is told that there is nothing.
+    Nothing,
+    /// A call of gRPC-Web, which takes what its method does.
+    Method,
+    /// That it is anybody's that is known; the calls that it becomes take more.
+    Caller,
+    /// The same, and a prediction may ask for what it takes to make one.
+    Prediction,
+    /// To see every model.
+    EveryModel,
+}
+
+/// What a request takes of who sends it.
+pub fn wanted(head: &Head) -> Wanted {
+    if Form::of(&head.headers).is_some() && head.verb == Method::POST {
+        return Wanted::Method;
+    }
+    let Ok(target) = find(&head.verb, head.uri.path()) else {
+        return Wanted::Nothing;
+    };
+    match target {
+        Target::Oip { call, .. } => match call {
+            oip::Call::ServerLive | oip::Call::ServerReady => Wanted::Nothing,
+            oip::Call::Infer => Wanted::Prediction,
+            _ => Wanted::Caller,
+        },
+        Target::Tfs { call, .. } => match call {
+            Tfs::Predict | Tfs::Classify | Tfs::Regress => Wanted::Prediction,
+            Tfs::Status | Tfs::Metadata => Wanted::Caller,
+        },
+        Target::Seldon { .. }
+        | Target::Eval { .. }
+        | Target::EvalBatch
+        | Target::Envelope { .. }
+        | Target::Embeddings
+        | Target::Rerank => Wanted::Prediction,
+        Target::Repository { .. } | Target::Docs => Wanted::Caller,
+        Target::OpenApi => Wanted::EveryModel,
+    }
 }
 
 /// Find what a request asks for. `path` has no query.

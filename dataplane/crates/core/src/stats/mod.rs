@@ -5,6 +5,6 @@ mod histogram;
 pub mod history;
 mod totals;
 
-pub use counters::{ClosedReason, HedgeResult, Label, RefusedReason, RetryCause};
+pub use counters::{ClosedReason, CodeCounters, HedgeResult, Label, RefusedReason, RetryCause};
 pub use histogram::{BOUNDS, Histogram, Snapshot};
 pub use totals::{CallStats, ClusterStats, EndpointStats, ProcessStats, StageStats};

@@ -86,6 +86,7 @@ fn sample_page() -> String {
             unloads: 2,
             memory_bytes: 4096,
         }],
+        callers: Vec::new(),
         memory_budget: Some(8192),
         limited: vec![LimitedView {
             caller: "",

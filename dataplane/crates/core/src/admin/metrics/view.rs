@@ -29,6 +29,8 @@ pub struct MetricsView<'a> {
     pub quarantined: Vec<QuarantineView>,
     /// With distinct names.
     pub loaded: Vec<LoadedView>,
+    /// (name, codes and counts) of the callers that have called.
+    pub callers: Vec<(&'a str, Vec<(&'static str, u64)>)>,
     /// Of all model processes, bytes.
     pub memory_budget: Option<u64>,
     /// Open downstream connections.

@@ -21,6 +21,10 @@ pub struct Scan {
     scanner: Option<RouteKeyScanner>,
     is_compressed: bool,
     has_ended: bool,
+    /// Set where each message has to name one model, or none, to its end: how much of a compressed one is inflated.
+    strict_limit: Option<usize>,
+    /// What the first message asks for, once it has ended.
+    first: Option<RouteKey>,
 }
 
 /// What has to be done so that a message asks for the version that the call was routed by.
@@ -80,8 +84,14 @@ fn bad(message: impl Into<Cow<'static, str>>) -> Error {
 // === impl Scan ===
 
 impl Scan {
-    /// Start before the first byte of the body.
-    pub fn new(method: &'static Method, headers: &HeaderMap, given: RouteKey) -> Self {
+    /// Start before the first byte of the body. `strict_limit`: every message has to name the same model, or none; so
+    /// much of a compressed one is inflated to see to it.
+    pub fn new(
+        method: &'static Method,
+        headers: &HeaderMap,
+        given: RouteKey,
+        strict_limit: Option<usize>,
+    ) -> Self {
         Self {
             method,
             encoding: metadata::rare(headers, &metadata::GRPC_ENCODING).cloned(),
@@ -89,7 +99,13 @@ impl Scan {
             scanner: None,
             is_compressed: false,
             has_ended: false,
+            strict_limit,
+            first: None,
         }
+    }
+
+    pub fn is_strict(&self) -> bool {
+        self.strict_limit.is_some()
     }
 
     /// Read on in the first message.
@@ -106,6 +122,9 @@ impl Scan {
                 if let Some(scanner) = scanner {
                     scanner.finish()?;
                 }
+                if self.is_strict() && !self.has_ended {
+                    self.first = Some(self.key());
+                }
                 self.has_ended = true;
             }
             (Event::Data(_), None) => {}
@@ -115,12 +134,19 @@ impl Scan {
 
     fn start(&mut self, compressed: bool) -> Result<(), Error> {
         self.is_compressed = compressed;
+        let (encoding, limit) = (self.encoding.as_ref(), self.strict_limit);
         let mut scanner = if compressed {
-            RouteKeyScanner::new_compressed(self.method, self.encoding.as_ref())?
+            RouteKeyScanner::new_compressed(self.method, encoding, limit)?
         } else {
             RouteKeyScanner::new(self.method)
         };
-        scanner.set_given(&self.given);
+        match &self.first {
+            Some(first) => scanner.set_first(first),
+            None => scanner.set_given(&self.given),
+        }
+        if limit.is_some() {
+            scanner.be_strict();
+        }
         self.scanner = Some(scanner);
         Ok(())
     }

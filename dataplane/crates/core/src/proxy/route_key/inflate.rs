@@ -1,4 +1,4 @@
-//! The beginning of a compressed message, inflated to look for the route key; the original bytes go on.
+//! The beginning of a compressed message, or all of it, inflated to look for the route key; the original bytes go on.
 
 use std::io::{self, Write};
 
@@ -13,12 +13,14 @@ use crate::grpc::metadata::GRPC_ENCODING;
 /// How much of a message is inflated at most, whatever it would inflate to.
 pub const INFLATE_LIMIT: usize = 64 * 1024;
 
-/// Inflates the first [`INFLATE_LIMIT`] bytes of a message as its chunks come.
+/// Inflates a message as its chunks come: its first [`INFLATE_LIMIT`] bytes, or all of it.
 #[derive(Debug)]
 pub struct Inflater {
     decoder: Decoder,
-    /// Bytes handed out already.
+    /// Bytes handed out already, of a beginning.
     taken: usize,
+    /// How much a message that is read whole may have.
+    whole: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -30,23 +32,35 @@ enum Decoder {
 }
 
 impl Inflater {
-    /// Start before the first byte; `encoding` is the call's `grpc-encoding`.
+    /// Start before the first byte; `encoding` is the call's `grpc-encoding`, `whole` the most that is read of all of it.
     ///
     /// Errors: bad_route_key for an encoding that is not known here (the endpoint may know it), missing_encoding where
     /// there is none.
-    pub fn new(encoding: Option<&HeaderValue>) -> Result<Self, Error> {
+    pub fn new(encoding: Option<&HeaderValue>, whole: Option<usize>) -> Result<Self, Error> {
+        // Of a message that is too long one byte more comes out.
+        let room = whole.map_or(INFLATE_LIMIT, |most| most + 1);
         let decoder = match encoding.map(HeaderValue::as_bytes) {
-            Some(b"gzip") => Decoder::Gzip(GzDecoder::new(Head::default())),
-            Some(b"deflate") => Decoder::Deflate(ZlibDecoder::new(Head::default())),
+            Some(b"gzip") => Decoder::Gzip(GzDecoder::new(Head::new(room))),
+            Some(b"deflate") => Decoder::Deflate(ZlibDecoder::new(Head::new(room))),
             None | Some(b"" | b"identity") => return Err(unknown_encoding(&GRPC_ENCODING, b"")),
             Some(other) => {
                 let other = String::from_utf8_lossy(other).into_owned();
+                if whole.is_some() {
+                    return Err(bad(format!(
+                        "a message with grpc-encoding {other:?} cannot be read (gzip and deflate can), and who may call \
+                         which model depends on what is in it; use one of these, or none"
+                    )));
+                }
                 return Err(bad(format!(
                     "no route key can be read from a message with grpc-encoding {other:?} (gzip and deflate can); send the model in x-model, and a version in x-model-version"
                 )));
             }
         };
-        Ok(Self { decoder, taken: 0 })
+        Ok(Self {
+            decoder,
+            taken: 0,
+            whole,
+        })
     }
 
     /// Take the next bytes of the message; return what more of its beginning is known.
@@ -73,32 +87,86 @@ impl Inflater {
         Ok(new)
     }
 
+    /// Whether the message is read whole, by [`step`](Self::step).
+    pub fn is_whole(&self) -> bool {
+        self.whole.is_some()
+    }
+
+    /// Take some of the next bytes of the message; return what comes out, at most some 64 KiB, whatever the message
+    /// inflates to. None once all are taken.
+    ///
+    /// Errors: bad_route_key when the bytes are not of the encoding, when there are more behind its end (which another
+    /// reader may take for more of the message), or when too many come out.
+    pub fn step(&mut self, chunk: &mut &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let is_last = chunk.is_empty();
+        let stepped = match &mut self.decoder {
+            Decoder::Gzip(decoder) => step(decoder, chunk),
+            Decoder::Deflate(decoder) => step(decoder, chunk),
+        };
+        let head = match &mut self.decoder {
+            Decoder::Gzip(decoder) => decoder.get_mut(),
+            Decoder::Deflate(decoder) => decoder.get_mut(),
+        };
+        if head.is_full() {
+            let most = self.whole.unwrap_or_default();
+            return Err(bad(format!(
+                "the compressed message inflates to more than {most} bytes (max_message_bytes); send less"
+            )));
+        }
+        stepped.map_err(|error| {
+            bad(format!(
+                "the compressed message cannot be inflated: {error}"
+            ))
+        })?;
+        let inflated = std::mem::take(&mut head.bytes);
+        Ok((!is_last || !inflated.is_empty()).then_some(inflated))
+    }
+
     /// Whether the limit is reached: nothing more comes out.
     pub fn is_full(&self) -> bool {
         self.taken == INFLATE_LIMIT
     }
 }
 
-/// Keeps the first [`INFLATE_LIMIT`] bytes written, then stops the decoder with an error: a small message
-/// can inflate to gigabytes.
-#[derive(Debug, Default)]
+/// Let a decoder take some bytes, or give what it holds back where there are none.
+fn step(decoder: &mut impl Write, chunk: &mut &[u8]) -> io::Result<()> {
+    if chunk.is_empty() {
+        return decoder.flush();
+    }
+    match decoder.write(chunk)? {
+        0 => Err(io::Error::other("bytes follow its end")),
+        taken => {
+            *chunk = &chunk[taken..];
+            Ok(())
+        }
+    }
+}
+
+/// Keeps so many bytes written, then stops the decoder with an error: a small message can inflate to gigabytes.
+#[derive(Debug)]
 struct Head {
     bytes: Vec<u8>,
+    room: usize,
 }
 
 impl Head {
+    fn new(room: usize) -> Self {
+        let bytes = Vec::new();
+        Self { bytes, room }
+    }
+
     fn is_full(&self) -> bool {
-        self.bytes.len() == INFLATE_LIMIT
+        self.room == 0
     }
 }
 
 impl Write for Head {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let room = INFLATE_LIMIT - self.bytes.len();
-        if room == 0 && !bytes.is_empty() {
+        if self.room == 0 && !bytes.is_empty() {
             return Err(io::Error::other("the limit is reached"));
         }
-        let taken = room.min(bytes.len());
+        let taken = self.room.min(bytes.len());
+        self.room -= taken;
         self.bytes.extend_from_slice(&bytes[..taken]);
         Ok(taken)
     }

@@ -15,6 +15,12 @@ pub struct Search {
     pub found: RouteKey,
     /// The model is known from elsewhere: the one in the message does not matter.
     pub is_model_given: bool,
+    /// That model, or, of a later message, the first one's.
+    pub model: Option<String>,
+    /// Each place that can name the model has to name the same, or none.
+    pub is_strict: bool,
+    /// Of a later message of a stream: what the first one asked for.
+    pub first_version: Option<Option<String>>,
     /// A version or label known from elsewhere; the message may not ask for another.
     pub given_version: Option<String>,
     /// The version or label was there again behind the place where the key was decided.
@@ -66,7 +72,7 @@ impl Sink for KeySink<'_> {
 
     fn value(&mut self, field: FieldId, value: Value<'_>, _: Span) -> Result<(), Error> {
         match (self.plan.role(field), value) {
-            (Role::Key(_), _) if self.search.is_model_given => {}
+            (Role::Key(_), _) if self.search.is_model_given && !self.search.is_strict => {}
             (Role::Key(index), value) => self.search.set_key(index, name("model name", value)?)?,
             (Role::Version, value) => self.search.set_version(name("version", value)?)?,
             (Role::Label, value) => self.search.set_label(name("version label", value)?)?,
@@ -93,6 +99,13 @@ impl Sink for KeySink<'_> {
 
 impl Search {
     fn set_key(&mut self, index: usize, name: String) -> Result<(), Error> {
+        if self.is_strict && !name.is_empty() {
+            match &self.model {
+                Some(known) if *known != name => return Err(names_two(known, &name)),
+                Some(_) => {}
+                None => self.model = Some(name.clone()),
+            }
+        }
         match &self.keys[index] {
             Some(known) if *known != name => Err(differs("model", known, &name)),
             Some(_) => Ok(()),
@@ -117,6 +130,17 @@ impl Search {
 
     /// A version that comes after the route was taken would not be the one that was routed.
     fn check_asked(&mut self, asked: &str, is_new: bool) -> Result<(), Error> {
+        if let Some(first) = &self.first_version {
+            return match (first, asked) {
+                (None, "") => Ok(()),
+                (Some(first), asked) if first == asked => Ok(()),
+                _ => Err(bad(format!(
+                    "the first message of the stream asks for version {:?} and a later one for {asked:?}; open a stream \
+                     for each",
+                    first.as_deref().unwrap_or_default()
+                ))),
+            };
+        }
         if asked.is_empty() {
             // Readers take the last one: they would find that no version is asked for.
             let known = self.given_version.as_deref();
@@ -204,6 +228,14 @@ fn set(what: &str, slot: &mut Option<String>, new: String) -> Result<(), Error> 
             Ok(())
         }
     }
+}
+
+/// Where callers are told apart, the call has one model.
+#[cold]
+fn names_two(known: &str, new: &str) -> Error {
+    bad(format!(
+        "the call names model {known:?} and model {new:?}; each place that can name the model has to name the same one"
+    ))
 }
 
 fn differs(what: &str, known: &str, new: &str) -> Error {

@@ -499,6 +499,7 @@ fn compressed(encoding: &'static str) -> Result<RouteKeyScanner, Error> {
     RouteKeyScanner::new_compressed(
         find(PREDICT).unwrap(),
         Some(&HeaderValue::from_static(encoding)),
+        None,
     )
 }
 
@@ -518,7 +519,7 @@ fn the_key_of_a_compressed_message_is_found_byte_by_byte() {
         assert_eq!(scanner.progress(), Progress::Decided);
         scanner.finish().unwrap();
         assert_eq!(*scanner.key(), versioned("m", "3"));
-        let mut inflater = Inflater::new(Some(&HeaderValue::from_static(encoding))).unwrap();
+        let mut inflater = Inflater::new(Some(&HeaderValue::from_static(encoding)), None).unwrap();
         assert_eq!(inflater.feed(&bytes).unwrap(), message);
     }
 }
@@ -530,7 +531,7 @@ fn no_more_than_the_limit_is_inflated_and_a_key_behind_it_is_not_found() {
     let mut scanner = compressed("gzip").unwrap();
     assert_eq!(scanner.feed(&early).unwrap(), Progress::Decided);
     scanner.finish().unwrap();
-    let mut inflater = Inflater::new(Some(&HeaderValue::from_static("gzip"))).unwrap();
+    let mut inflater = Inflater::new(Some(&HeaderValue::from_static("gzip")), None).unwrap();
     assert_eq!(inflater.feed(&early).unwrap().len(), INFLATE_LIMIT);
 
     let late = gzip(&encode(&[padding, spec("m", None, None)]));
@@ -546,7 +547,8 @@ fn an_encoding_not_known_here_or_not_kept_is_refused() {
             .message
             .contains("x-model")
     );
-    let no_encoding = RouteKeyScanner::new_compressed(find(PREDICT).unwrap(), None).unwrap_err();
+    let no_encoding =
+        RouteKeyScanner::new_compressed(find(PREDICT).unwrap(), None, None).unwrap_err();
     assert_eq!(no_encoding.kind, ErrorKind::MissingEncoding);
     let error = compressed("gzip")
         .unwrap()
@@ -555,7 +557,7 @@ fn an_encoding_not_known_here_or_not_kept_is_refused() {
     assert!(error.message.contains("cannot be inflated"), "{error}");
     // Nothing is looked for, so nothing is wrong.
     assert!(
-        RouteKeyScanner::new_compressed(find("/seldon.protos.Model/Metadata").unwrap(), None)
+        RouteKeyScanner::new_compressed(find("/seldon.protos.Model/Metadata").unwrap(), None, None)
             .is_ok()
     );
 }

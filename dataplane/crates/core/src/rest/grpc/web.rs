@@ -134,7 +134,7 @@ async fn call(
 
 impl Relayed {
     /// The answer to a call that failed before there was one.
-    fn failed(form: Form, failed: &Failed) -> Self {
+    pub fn failed(form: Form, failed: &Failed) -> Self {
         let mut headers = status::headers(failed.code, &failed.text);
         if let Some(kind) = failed.kind {
             headers.insert(ACCESS_ERROR, HeaderValue::from_static(kind.name()));

@@ -1,0 +1,1 @@
+"""callers.yaml: who may call the access service, and what each may do."""

@@ -1,0 +1,159 @@
+use http::HeaderValue;
+
+use super::*;
+use crate::code::Code;
+
+/// Of `a-key` and `b-key`, which the tests below show.
+fn config() -> CallersConfig {
+    let sha256 = |key: &str| -> String {
+        let digest = digest(&SHA256, key.as_bytes());
+        digest
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02X}"))
+            .collect()
+    };
+    let allow = serde_json::json!([{"models": ["*"], "versions": null, "methods": ["predict"]}]);
+    let config = serde_json::json!({
+        "callers": [
+            {"name": "a", "keys": [
+                {"id": "k1", "sha256": sha256("a-key"), "expires": null},
+                {"id": "k0", "sha256": sha256("old-key"), "expires": 1_000_000_000},
+                {"id": "k2", "sha256": sha256("new-key"), "expires": 100_000_000_000_u64},
+            ], "certificates": ["a.example", "spiffe://x/a"], "allow": allow, "priority": null},
+            {"name": "b", "keys": [{"id": "k1", "sha256": sha256("b-key"), "expires": null}],
+             "certificates": ["b.example"], "allow": allow, "priority": "low"},
+        ],
+        "anonymous": null,
+    });
+    serde_json::from_value(config).unwrap()
+}
+
+fn found(callers: &Callers, key: Option<&'static str>, names: &[&str]) -> Result<String, String> {
+    let mut headers = HeaderMap::new();
+    headers.extend(
+        key.map(|key| ("x-api-key".parse().unwrap(), HeaderValue::from_static(key)))
+            .into_iter()
+            .collect::<HeaderMap>(),
+    );
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let found = callers.find(&headers, &names);
+    found
+        .map(|index| callers.get(index).name.to_string())
+        .map_err(|reason| reason.to_string())
+}
+
+#[test]
+fn a_caller_is_found_by_its_key_or_its_certificate_and_nothing_else_is_one() {
+    let callers = Callers::new(&config(), None).unwrap();
+    let is = |name: &str| Ok(name.to_owned());
+    let is_not = |reason: &str| Err(reason.to_owned());
+    for (key, names, expected) in [
+        (Some("a-key"), &[][..], is("a")),
+        (Some("new-key"), &[], is("a")),
+        (Some("b-key"), &[], is("b")),
+        (
+            Some("old-key"),
+            &[],
+            is_not("key k0 of a, which has expired"),
+        ),
+        (
+            Some("a-ke"),
+            &[],
+            is_not("an unknown key (its sha256 begins with e9c1ffd9)"),
+        ),
+        (None, &[], is_not("no credential")),
+        (None, &["other", "a.example", "spiffe://x/a"], is("a")),
+        (None, &["A.example"], is_not("no credential")),
+        (
+            None,
+            &["a.example", "b.example"],
+            is_not("credentials of two callers"),
+        ),
+        (Some("a-key"), &["a.example"], is("a")),
+        (Some("a-key"), &["unknown"], is("a")),
+        (
+            Some("a-key"),
+            &["b.example"],
+            is_not("credentials of two callers"),
+        ),
+        (
+            Some("wrong"),
+            &["a.example"],
+            is_not("an unknown key (its sha256 begins with 8810ad58)"),
+        ),
+    ] {
+        assert_eq!(found(&callers, key, names), expected, "{key:?} {names:?}");
+    }
+}
+
+#[test]
+fn who_shows_nothing_is_anonymous_only_where_the_document_says_so() {
+    let mut config = config();
+    config.anonymous =
+        Some(serde_json::from_value(serde_json::json!({"allow": [], "priority": "low"})).unwrap());
+    let callers = Callers::new(&config, None).unwrap();
+    assert_eq!(found(&callers, None, &[]), Ok("anonymous".to_owned()));
+    let wrong = found(&callers, Some("wrong"), &[]);
+    assert!(wrong.is_err(), "a wrong key is not as good as none");
+}
+
+#[test]
+fn callers_that_stay_go_on_with_their_counts_and_those_with_the_same_rules_share_them() {
+    let old = Callers::new(&config(), None).unwrap();
+    let (a, b) = (&old.callers[0], &old.callers[1]);
+    assert!(Arc::ptr_eq(&a.allow, &b.allow));
+    b.counts.codes.add(Code::Ok);
+    let mut changed = config();
+    changed.callers.remove(0);
+    let new = Callers::new(&changed, Some(&old)).unwrap();
+    assert_eq!(new.callers[0].counts.codes.total(), 1);
+    assert_eq!(new.callers[0].priority, Some(Priority::Low));
+}
+
+#[test]
+fn a_document_in_which_one_credential_is_two_callers_is_refused() {
+    let error = |change: fn(&mut CallersConfig)| {
+        let mut config = config();
+        change(&mut config);
+        Callers::new(&config, None).err().unwrap_or_default()
+    };
+    assert_eq!(error(|_| {}), "");
+    let text =
+        error(|it| it.callers[1].keys[0].sha256 = it.callers[0].keys[0].sha256.to_lowercase());
+    assert_eq!(text, "b: key k1 appears twice");
+    let text = error(|it| it.callers[1].certificates.push("a.example".into()));
+    assert_eq!(text, "b: certificate a.example is another caller's");
+    let text = error(|it| it.callers[1].keys[0].sha256.push('0'));
+    assert_eq!(text, "b: key k1: sha256 is not 64 digits");
+    let text = error(|it| it.callers[1].priority = Some("top".into()));
+    assert_eq!(text, "b: no priority \"top\"");
+}
+
+#[test]
+fn so_many_callers_have_a_series_of_their_own_and_keep_it() {
+    let mut many = config();
+    let template = many.callers.remove(1);
+    many.callers.clear();
+    for number in 0..1002 {
+        let mut caller = template.clone();
+        caller.name = format!("caller-{number}");
+        (caller.keys, caller.certificates) = (Vec::new(), Vec::new());
+        many.callers.push(caller);
+    }
+    let with_own = |callers: &Callers| {
+        let mut own: Vec<String> = callers
+            .callers
+            .iter()
+            .filter(|it| it.counts.has_own_series)
+            .map(|it| it.name.to_string())
+            .collect();
+        own.sort();
+        own
+    };
+    let first = Callers::new(&many, None).unwrap();
+    assert_eq!(with_own(&first).len(), 1000);
+    many.callers.reverse();
+    let second = Callers::new(&many, Some(&first)).unwrap();
+    assert_eq!(with_own(&second), with_own(&first));
+}
