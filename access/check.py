@@ -53,6 +53,6 @@ def check(path: Path, read: Callable[[Path], Loaded] = load) -> CheckResult:
             resolver.stop()
     if problems:
         return CheckResult(tuple(problems), loaded=loaded)
-    routing = state.routing(loaded.config, snapshots)
+    routing = state.routing(loaded.config, snapshots, loaded.folder)
     warnings = [warning for snapshot in snapshots.values() for warning in snapshot.warnings]
     return CheckResult((), tuple([*warnings, *routing.warnings]), loaded, routing)

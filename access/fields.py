@@ -43,19 +43,12 @@ def _checked_code(code: str) -> str:
     return code
 
 
-def _one_is_a_list(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(value)
-    return (value,) if isinstance(value, str) else value
-
-
 def _frozen_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
 EndpointAddress = Annotated[str, AfterValidator(_checked_address)]
 ListenAddress = Annotated[str, AfterValidator(partial(_checked_address, port_zero=True))]
-Addresses = Annotated[tuple[ListenAddress, ...], BeforeValidator(_one_is_a_list), Field(min_length=1)]
 Name = Annotated[str, AfterValidator(_checked_name)]
 Code = Annotated[str, AfterValidator(_checked_code)]
 Codes = Annotated[tuple[Code, ...], BeforeValidator(_frozen_list)]

@@ -115,7 +115,7 @@ class AccessService:
 
     def _start(self) -> list[str]:
         config = self._config.value.loaded.config
-        addresses = self._control.start(state.process(config), self._inherited)
+        addresses = self._control.start(state.process(config, self._path.parent), self._inherited)
         self._own = OwnAddresses(addresses)
         self._report = AppliedRevisions(addresses[: len(config.listen)])  # the admin port is last
         self._let_callers_in()
@@ -188,7 +188,8 @@ class AccessService:
 
     def _apply(self) -> None:
         snapshots = {key: source.value for key, source in self._sources.items()}
-        routing = state.routing(self._config.value.loaded.config, snapshots, is_own=self._own.contains)
+        loaded = self._config.value.loaded
+        routing = state.routing(loaded.config, snapshots, loaded.folder, is_own=self._own.contains)
         if not self._control.apply(routing.state):
             self._control.count("state", False)
             return

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from access import listening
 from access.config.sections import (
     FAILURE_CODES,
     AccessConfig,
@@ -31,7 +32,7 @@ from dl_inference.problem import Problem
 from dl_inference.serving.limits import ServerLimits
 
 # What a cluster's document takes over from its settings as it is; the rest is worked out here.
-_SAME = tuple(name for name in ClusterSettings.model_fields if name not in ("protocol", "failure_codes"))
+_SAME = tuple(name for name in ClusterSettings.model_fields if name not in ("protocol", "failure_codes", "tls"))
 
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 
@@ -63,8 +64,8 @@ def sources(config: AccessConfig) -> dict[str, SourceConfig]:
     return {source_key(source): source for source in found}
 
 
-def process(config: AccessConfig) -> dict[str, Any]:
-    """Return the ProxyConfig document: what cannot change while the process runs."""
+def process(config: AccessConfig, folder: Path = Path()) -> dict[str, Any]:
+    """Return the ProxyConfig document: what cannot change while the process runs; `folder`: where its paths start."""
     limits = config.limits.model_dump()
     scan = limits["route_scan_limit_bytes"]
     limits["route_scan_limit_bytes"] = scan = limits["max_message_bytes"] if scan is None else scan
@@ -74,7 +75,7 @@ def process(config: AccessConfig) -> dict[str, Any]:
     limits["connection_window_bytes"] = max(limits["connection_window_bytes"], limits["stream_window_bytes"])
     server = ServerLimits.model_fields
     return {
-        "listen": list(config.listen),
+        "listen": [listening.document(each, folder) for each in config.listen],
         "admin": config.admin,
         "workers": config.workers or cores(),
         "expose_endpoints": config.expose_endpoints,
@@ -92,16 +93,21 @@ def process(config: AccessConfig) -> dict[str, Any]:
 
 
 def routing(
-    config: AccessConfig, snapshots: Mapping[str, Snapshot], *, is_own: Callable[[str], bool] = lambda address: False
+    config: AccessConfig,
+    snapshots: Mapping[str, Snapshot],
+    folder: Path = Path(),
+    *,
+    is_own: Callable[[str], bool] = lambda address: False,
 ) -> Routing:
     """Return the whole routing state.
 
     Args:
         config: a configuration that `access.config.load` has checked.
         snapshots: what each source of `sources(config)` says, by its key.
+        folder: where relative paths of the configuration start.
         is_own: tells whether an address is the access service's own: one that a source names is left out.
     """
-    builder = _Builder(config, snapshots, is_own)
+    builder = _Builder(config, snapshots, folder, is_own)
     for name, cluster in config.clusters.items():
         builder.add_cluster(name, cluster, cluster.endpoints)
     for name, model in config.models.items():
@@ -112,7 +118,11 @@ def routing(
 
 
 def cluster(
-    defaults: ClusterSettings, name: str, given: ClusterSettings, endpoints: Sequence[EndpointConfig]
+    defaults: ClusterSettings,
+    name: str,
+    given: ClusterSettings,
+    endpoints: Sequence[EndpointConfig],
+    folder: Path = Path(),
 ) -> dict[str, Any]:
     """Return a cluster of the routing state.
 
@@ -121,6 +131,7 @@ def cluster(
         name: of the cluster.
         given: what its owner said.
         endpoints: with distinct addresses; may be none.
+        folder: where relative paths of the settings start.
     """
     own = {key: getattr(given, key) for key in given.model_fields_set & ClusterSettings.model_fields.keys()}
     settings = defaults.model_copy(update=own)
@@ -128,6 +139,7 @@ def cluster(
         "name": name,
         "endpoints": [{"address": each.address, "weight": each.weight} for each in endpoints],
         "failure_codes": _failure_codes(settings),
+        "tls": None if settings.tls is None else settings.tls.document(folder),
         "restart_wait_ms": 0,  # nobody here starts endpoints
         "unloaded": None,
         **{key: _plain(getattr(settings, key)) for key in _SAME},
@@ -157,13 +169,14 @@ def cores() -> int:
 class _Builder:
     config: AccessConfig
     snapshots: Mapping[str, Snapshot]
+    folder: Path
     is_own: Callable[[str], bool]
     clusters: dict[str, dict[str, Any]] = field(default_factory=dict)
     models: dict[str, dict[str, Any]] = field(default_factory=dict)
     warnings: list[Problem] = field(default_factory=list)
 
     def add_cluster(self, name: str, given: ClusterSettings, endpoints: tuple[EndpointConfig, ...]) -> None:
-        self.clusters[name] = made = cluster(self.config.cluster_defaults, name, given, endpoints)
+        self.clusters[name] = made = cluster(self.config.cluster_defaults, name, given, endpoints, self.folder)
         self._check_affinity(made, given.model_fields_set)
 
     def _check_affinity(self, made: Mapping[str, Any], own: set[str]) -> None:

@@ -1,6 +1,7 @@
 """The Rust data plane, as Python sees it."""
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any, Self, final
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Proxy",
     "Worker",
     "callers_rule",
+    "make_certificates",
     "simulate",
 ]
 
@@ -41,6 +43,13 @@ def callers_rule(callers_json: str, caller: str, model: str, method: str, versio
 
     Raises:
         NativeError: the document cannot be used, or there is no such caller or method.
+    """
+
+def make_certificates(folder: str | PathLike[str], hosts: list[str]) -> list[str]:
+    """Write certificates for trying TLS out: of an authority, a server with these names, and a client.
+
+    Raises:
+        NativeError: a file is there already, or cannot be written.
     """
 
 def simulate(order_json: str) -> str:

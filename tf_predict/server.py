@@ -146,10 +146,11 @@ async def _serve(loaded: _Loaded) -> int:
     server.add_generic_rpc_handlers((service, health, Reflection(draining)))
     admin_port = None
     try:
-        bound = [_bind(server, address) for address in options.listen]
+        credentials = options.tls.credentials() if options.tls is not None else None
+        bound = [_bind(server, address, credentials) for address in options.listen]
         if options.admin is not None:
             admin_port = AdminPort(options.admin, lambda: health.serving, versions.names[0], service)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ValueError) as error:
         _LOGGER.error("cannot listen: %s", error)
         service.close()
         return 1
@@ -200,9 +201,12 @@ def _served(versions: Versions, numbers: Collection[int]) -> Served:
     return Served(versions.names, "tfs", str(latest), tuple(map(str, others)), labels)
 
 
-def _bind(server: grpc.aio.Server, address: str) -> str:
-    """Listen on an address; return it with the port that it got."""
-    port = server.add_insecure_port(address)
+def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None) -> str:
+    """Listen on an address, with TLS but for a unix socket; return it with the port that it got."""
+    if credentials is None or address.startswith("unix:"):
+        port = server.add_insecure_port(address)
+    else:
+        port = server.add_secure_port(address, credentials)
     return address if address.startswith("unix:") else f"{address.rpartition(':')[0]}:{port}"
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from dl_inference.serving.latency import LATENCY_BUCKETS_MS
 from dl_inference.serving.limits import ServerLimits
 from dl_inference.serving.options import ServeOptions
+from dl_inference.serving.port_tls import with_tls
 from torch_predict.repository import ModelFolder, Version
 from torch_predict.signature import Signature
 
@@ -17,7 +18,7 @@ from torch_predict.signature import Signature
 class WorkerConfig(BaseModel):
     """The native front's document; the same fields as ``WorkerConfig`` in dataplane/crates/core/src/config.rs."""
 
-    listen: tuple[str, ...]
+    listen: list[str | dict[str, Any]]
     admin: str | None
     model: str
     aliases: list[str]
@@ -52,7 +53,7 @@ def worker_config(
     """
     settings = folder.settings
     return WorkerConfig(
-        listen=options.listen,
+        listen=with_tls(options.listen, options.tls, options.tls.native() if options.tls is not None else None),
         admin=options.admin,
         model=options.name or folder.name,
         aliases=settings.aliases,

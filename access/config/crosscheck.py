@@ -6,6 +6,7 @@ Looks at the plain data, not at the validated models, so that these problems are
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from access import listening
 from access.config.key_types import nearest
 from access.config.sections import ClusterSettings
 from access.document import Path
@@ -109,8 +110,7 @@ def _timeouts(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _listeners(data: Mapping[str, Any]) -> Iterator[Finding]:
-    listen = data.get("listen")
-    addresses = [listen] if isinstance(listen, str) else listen if isinstance(listen, list) else []
+    addresses = listening.addresses(data.get("listen"))
     everything = [*addresses, data.get("admin")]
     for index, address in enumerate(everything):
         if isinstance(address, str) and not address.endswith(":0") and address in everything[:index]:
@@ -120,8 +120,7 @@ def _listeners(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _circles(data: Mapping[str, Any]) -> Iterator[Finding]:
     """Yield endpoints that are the access service itself."""
-    listen = data.get("listen")
-    addresses = [listen] if isinstance(listen, str) else listen if isinstance(listen, list) else []
+    addresses = listening.addresses(data.get("listen"))
     known = [each for each in addresses if isinstance(each, str) and not fault(each) and not each.endswith(":0")]
     own = OwnAddresses(known)
     places: list[tuple[Path, Mapping[str, Any]]] = [

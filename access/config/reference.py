@@ -26,6 +26,8 @@ from access.config.sections import (
 )
 from access.discovery import RESOLVERS
 from access.fields import EndpointConfig, Section
+from access.listening import ListenerTls
+from access.upstream import UpstreamTls
 from dl_inference.variables import PREFIX
 
 _HEAD = f"""\
@@ -54,11 +56,13 @@ def markdown() -> str:
 
 def _sections() -> Iterator[str]:
     yield from _section("access.yaml", AccessConfig)
+    yield from _section("listen: tls", ListenerTls)
     yield from _section("limits", Limits)
     yield from _section("metrics", Metrics)
     yield from _section("uris", Uris)
     yield from _section("cluster_defaults", ClusterSettings)
     yield "The same keys are allowed in every cluster, and in every target with its own `endpoints` or `discovery`.\n"
+    yield from _section("tls of a cluster", UpstreamTls)
     yield from _section("health_check", HealthCheck)
     yield from _section("model_limits", CallLimits)
     yield "The same keys are those of a model's `limits`.\n"

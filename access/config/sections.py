@@ -7,7 +7,6 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from access.discovery import RESOLVERS, SourceConfig
 from access.fields import (
-    Addresses,
     Code,
     Codes,
     EndpointList,
@@ -17,6 +16,8 @@ from access.fields import (
     Section,
     problem,
 )
+from access.listening import Listens
+from access.upstream import Upstream
 from dl_inference._native import POLICIES
 from dl_inference.registry.schema import MAX_WEIGHT, Protocol
 from dl_inference.serving.latency import (
@@ -267,6 +268,9 @@ class ClusterSettings(Section):
     slow_start_new_ms: MillisecondsOrOff = Field(
         10_000, description="the same for an endpoint that is added to a cluster, ms; 0: at once"
     )
+    tls: Upstream = Field(
+        None, description="TLS to the endpoints: `true`, or [its keys](#tls-of-a-cluster); null: without"
+    )
     max_in_flight_per_endpoint: Count | None = Field(
         None, description="calls in flight at one endpoint; more go elsewhere or are shed; null: no limit"
     )
@@ -367,9 +371,10 @@ class ModelConfig(Route):
 class AccessConfig(Section):
     """The whole file."""
 
-    listen: Addresses = Field(
+    listen: Listens = Field(
         ("127.0.0.1:8500",),
-        description="address or list of addresses for all protocols: `host:port`, `[v6]:port`, `unix:/path`. "
+        description="address or list of addresses for all protocols: `host:port`, `[v6]:port`, `unix:/path`; with TLS "
+        "`{address, tls}`. "
         "Restart to change",
     )
     admin: ListenAddress | None = Field(

@@ -55,8 +55,7 @@ class Client:
             retries: how calls are retried, see `Retries`; None: each call is made once.
             max_message_bytes: largest request and largest answer, bytes; the default is 64 MiB, as in our model
                 servers. Servers have their own limits: an access service accepts 16 MiB unless configured.
-            credentials: result of `grpc.ssl_channel_credentials`, if a TLS proxy is in front of the service; None:
-                no TLS.
+            credentials: result of `grpc.ssl_channel_credentials`, if the port has TLS; None: no TLS.
             dl_inference_service: call dl_inference's own service (Predict, PytorchPredict, TisPredict), for access
                 services that offer no other. The original dl_inference needs Seldon's tag ``{"taskId": 39}``.
             api_key: sent with each call as ``x-api-key``, unless its `metadata` have one; None:

@@ -10,6 +10,11 @@ from dl_inference import address
 from dl_inference.commands.console import err
 from dl_inference.commands.options import whole
 
+Tls = Annotated[bool, typer.Option("--tls", help="Call with TLS; the system knows the server's authority.")]
+TlsCa = Annotated[Path | None, typer.Option(metavar="FILE", help="Call with TLS; authority of the server (PEM).")]
+TlsCertificate = Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate to show to the server (PEM).")]
+TlsKey = Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of --tls-certificate.")]
+
 
 def call(  # noqa: PLR0913  (the options of the command)
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name of the model.")],
@@ -40,6 +45,10 @@ def call(  # noqa: PLR0913  (the options of the command)
         Path | None, typer.Option(metavar="PATH", help="File with the key to call with: its first line.")
     ] = None,
     http: Annotated[bool, typer.Option("--http", help="Call over HTTP and JSON in place of gRPC.")] = False,
+    tls: Tls = False,
+    tls_ca: TlsCa = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
 ) -> None:
     """Make one prediction and show the answer.
 
@@ -58,11 +67,15 @@ def call(  # noqa: PLR0913  (the options of the command)
     if not model:
         raise typer.BadParameter("the name of the model is empty", param_hint="MODEL")
     # numpy and grpc double the start of every other command
-    from dl_inference.commands import call_send  # noqa: PLC0415
+    from dl_inference.commands import call_send, call_tls  # noqa: PLC0415
 
     question = call_send.Question(protocol, model, value, tags=tag or (), version=model_version, signature=signature)
     api_key = None if api_key_file is None else key_in(api_key_file)
-    raise typer.Exit(call_send.send(question, to, timeout_ms=timeout_ms, as_json=as_json, http=http, api_key=api_key))
+    secured = call_tls.read(tls, tls_ca, tls_certificate, tls_key)
+    exit_status = call_send.send(
+        question, to, timeout_ms=timeout_ms, as_json=as_json, http=http, api_key=api_key, tls=secured
+    )
+    raise typer.Exit(exit_status)
 
 
 def key_in(path: Path) -> str:

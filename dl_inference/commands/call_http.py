@@ -6,6 +6,7 @@ One connection for each request: the command makes few. The standard library's c
 import http.client
 import json
 import socket
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -33,11 +34,13 @@ _CODES |= dict.fromkeys((429, 502, 503, 504), "UNAVAILABLE")
 class HttpClient:
     """Calls models at one address. Every method raises CallError as `Client` does."""
 
-    def __init__(self, to: str, *, timeout_ms: float, api_key: str | None = None) -> None:
+    def __init__(
+        self, to: str, *, timeout_ms: float, api_key: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
         """Connect to nothing yet."""
         if api_key is not None and not is_key(api_key):
             raise InputError("the key has no form of one: 1 to 4096 printable characters")
-        self._to, self._timeout_ms, self._api_key = to, timeout_ms, api_key
+        self._to, self._timeout_ms, self._api_key, self._tls = to, timeout_ms, api_key, tls
 
     def __enter__(self) -> Self:
         """Return the client."""
@@ -123,7 +126,7 @@ class HttpClient:
             CallError: any other answer, or none.
         """
         end = time.monotonic() + self._timeout_ms / 1000 + _GRACE_S
-        connection = _connection(self._to, end - time.monotonic())
+        connection = _connection(self._to, end - time.monotonic(), self._tls)
         sent = {"grpc-timeout": f"{int(self._timeout_ms)}m", "content-type": "application/json", **(headers or {})}
         if self._api_key is not None:
             sent["x-api-key"] = self._api_key
@@ -165,10 +168,12 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _connection(to: str, timeout: float) -> http.client.HTTPConnection:
+def _connection(to: str, timeout: float, tls: ssl.SSLContext | None) -> http.client.HTTPConnection:
     if to.startswith("unix:"):
         return _UnixConnection(to.removeprefix("unix:"), timeout)
     host, port = address.split(to.rpartition("/")[2])  # gRPC's own dns:///name:port
+    if tls is not None:
+        return http.client.HTTPSConnection(host, int(port), timeout=timeout, context=tls)
     return http.client.HTTPConnection(host, int(port), timeout=timeout)
 
 

@@ -16,6 +16,7 @@ from dl_inference.codec.errors import InputError
 from dl_inference.codec.tfs import TensorSpec
 from dl_inference.commands import call_input, call_output, model_facts
 from dl_inference.commands.call_http import HttpClient
+from dl_inference.commands.call_tls import CallTls
 from dl_inference.commands.console import err, out
 
 _METHODS: dict[str, tuple[str, Any]] = {
@@ -78,6 +79,7 @@ def send(  # noqa: PLR0913  (what the command was given)
     as_json: bool,
     http: bool = False,
     api_key: str | None = None,
+    tls: CallTls | None = None,
 ) -> int:
     """Make one call and print how it went.
 
@@ -88,16 +90,22 @@ def send(  # noqa: PLR0913  (what the command was given)
         as_json: print JSON for programs.
         http: over HTTP and JSON.
         api_key: to call with.
+        tls: how, where the port has TLS.
 
     Returns:
         The exit status: 0 answered, 1 failed, 2 nothing could be sent.
     """
     try:
         if http:
-            with HttpClient(to, timeout_ms=timeout_ms, api_key=api_key) as asking:
+            with HttpClient(
+                to, timeout_ms=timeout_ms, api_key=api_key, tls=tls.context() if tls else None
+            ) as asking:
                 result = _answer_over_http(asking, question)
         else:
-            with Client(to, timeout_ms=timeout_ms, max_message_bytes=2**31 - 1, api_key=api_key) as client:
+            credentials = tls.credentials() if tls else None
+            with Client(
+                to, timeout_ms=timeout_ms, max_message_bytes=2**31 - 1, api_key=api_key, credentials=credentials
+            ) as client:
                 result = _answer(client, question)
     except InputError as error:
         err.print(Text(str(error), style="red"), soft_wrap=True)

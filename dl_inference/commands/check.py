@@ -50,7 +50,7 @@ def check(  # noqa: PLR0913  (each is an option)
         typer.Option(min=1, metavar="MS", help="With --load and --stages: most time for each step with a model, ms."),
     ] = 600_000,
 ) -> None:
-    """Report every problem of a configuration or of model folders.
+    """Report every problem of a configuration or model folders.
 
     The verdict comes first, then each problem with its remedy. Without problems, this prints what it found: the routes
     of a configuration; the format, versions, inputs, outputs and hooks of a model. The exit status is 1 if there are

@@ -10,6 +10,7 @@ import typer
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from dl_inference.serving import log
+from dl_inference.serving.port_tls import PortTls
 from dl_inference.variables import variable
 
 Format = enum.StrEnum("Format", log.FORMATS)  # type: ignore[misc]  # its members are that list
@@ -56,6 +57,26 @@ Listen = Annotated[
 Admin = Annotated[
     str | None, typer.Option(metavar="ADDRESS", help="Address of the HTTP admin port: /metrics /ready /live /status.")
 ]
+TlsCertificate = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Speak TLS, with this certificate (PEM); followed while it serves."),
+]
+TlsKey = Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of --tls-certificate.")]
+TlsClientCa = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Let callers in only with a certificate of an authority in this file."),
+]
+
+
+def port_tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> PortTls | None:
+    """Return the TLS that options ask for; BadParameter where one lacks another."""
+    if certificate is not None and key is not None:
+        return PortTls(certificate=certificate, key=key, client_ca=client_ca)
+    if certificate is None and key is None and client_ca is None:
+        return None
+    raise typer.BadParameter("give --tls-certificate and --tls-key together", param_hint="--tls-certificate")
+
+
 TrustedKeys = Annotated[
     Path | None,
     typer.Option(

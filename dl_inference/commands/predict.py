@@ -19,8 +19,12 @@ from dl_inference.commands.options import (
     LogFormat,
     LogLevel,
     Register,
+    TlsCertificate,
+    TlsClientCa,
+    TlsKey,
     TrustedKeys,
     Weight,
+    port_tls,
     whole,
 )
 from dl_inference.local import model_server
@@ -37,6 +41,9 @@ def predict(  # noqa: PLR0913  (the options of the command)
     model_dir: Annotated[Path, typer.Argument(metavar="MODEL_DIR", help="The model folder.")],
     *,
     listen: Listen = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
     admin: Admin = None,
     model_version: Annotated[
         int | None,
@@ -75,8 +82,9 @@ def predict(  # noqa: PLR0913  (the options of the command)
         place = registration.read(os.environ, register=register, advertise=advertise, weight=weight, capacity=capacity)
         options = ServeOptions(
             model_dir=model_dir,
-            listen=tuple(listen or _listed(variable("listen")) or (DEFAULT_LISTEN,)),
-            admin=next(iter(_listed(variable("admin"))), None) if admin is None else admin or None,
+            listen=tuple(listen or listed(variable("listen")) or (DEFAULT_LISTEN,)),
+            tls=port_tls(tls_certificate, tls_key, tls_client_ca),
+            admin=next(iter(listed(variable("admin"))), None) if admin is None else admin or None,
             name=model_name,
             version=model_version,
             allow_pickle=allow_pickle,
@@ -119,7 +127,7 @@ def _checked(keys: Path | None) -> Path | None:
     return keys.absolute()
 
 
-def _listed(name: str) -> list[str]:
+def listed(name: str) -> list[str]:
     """Return the addresses that a variable names, written as in access.yaml: one, or a list in brackets."""
     text = os.environ.get(name, "")
     value = document.scalar(text)

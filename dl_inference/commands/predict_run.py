@@ -22,6 +22,7 @@ from dl_inference.registry.announcing.registration import Announcement, read
 from dl_inference.registry.zookeeper import RegistryError
 from dl_inference.serving import descriptors, log
 from dl_inference.serving.options import ServeOptions
+from dl_inference.serving.port_tls import with_tls
 from dl_inference.serving.settings import ModelFolderError
 
 
@@ -41,12 +42,13 @@ def run(options: ServeOptions, program: Sequence[str] = model_server.PROGRAM) ->
         options = options.checked()
         layout, found = layout_of(options)
         limits = found.settings.limits.model_dump()  # of the port, too: one that is lower there would refuse calls
+        listen = with_tls(options.listen, options.tls, options.tls.document() if options.tls is not None else None)
         loaded = access_settings.read_without_file(
-            {"expose_endpoints": True}, {"listen": [*options.listen], "admin": options.admin, "limits": limits}
+            {"expose_endpoints": True}, {"listen": listen, "admin": options.admin, "limits": limits}
         )
         config = loaded.config
         announcement = Announcement(options.registration or read(os.environ), "torch_predict")
-        announcement.check(config.listen)
+        announcement.check(options.listen)
         with contextlib.ExitStack() as stack:
             launcher = Launcher(
                 stack.enter_context(socket_folder()),

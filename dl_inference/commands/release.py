@@ -46,7 +46,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Control which version of a model gets which share of its calls.\n\n"
+    help="Control which version of a model gets which calls.\n\n"
     "dl-inference release MODEL VERSION --phase canary --weight 5 gives a version a share. It is short for"
     " release deploy MODEL VERSION ...; use the long form for a model that has the name of a command below.",
 )

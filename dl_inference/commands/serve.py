@@ -15,12 +15,21 @@ from dl_inference.commands.options import (
     LogFormat,
     LogLevel,
     Register,
+    TlsCertificate,
+    TlsClientCa,
+    TlsKey,
     TrustedKeys,
     Weight,
+    port_tls,
     size,
     whole,
 )
+from dl_inference.commands.predict import listed
 from dl_inference.serving import log
+from dl_inference.serving.port_tls import with_tls
+from dl_inference.variables import variable
+
+DEFAULT_LISTEN = "127.0.0.1:8500"
 
 
 def serve(  # noqa: PLR0913  (the options of the command)
@@ -32,6 +41,9 @@ def serve(  # noqa: PLR0913  (the options of the command)
     ],
     *,
     listen: Listen = None,
+    tls_certificate: TlsCertificate = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
     admin: Admin = None,
     replicas: Annotated[
         int, typer.Option(parser=whole(1, 64), metavar="N", help="Processes of each version of each model.")
@@ -88,6 +100,10 @@ def serve(  # noqa: PLR0913  (the options of the command)
     from dl_inference.commands import serve_run  # noqa: PLC0415
 
     flags: dict[str, Any] = {"listen": listen} if listen else {}
+    if tls := port_tls(tls_certificate, tls_key, tls_client_ca):
+        flags["listen"] = with_tls(
+            tuple(listen or listed(variable("listen")) or (DEFAULT_LISTEN,)), tls, tls.document()
+        )
     if admin is not None:
         flags["admin"] = admin or None
     has_table = out.is_terminal and not plain and not log.is_json()

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.text import Text
 
+from access import listening as access_listening
 from access.errors import ConfigError, StartError
 from access.plane import signals
 from dl_inference import messages
@@ -75,10 +76,11 @@ def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequenc
             raise StartError(fault)
         if options.trusted_keys is not None:
             trust.check_keys(options.trusted_keys)
-        for address in [*config.listen, *([config.admin] if config.admin else [])]:
+        addresses = [access_listening.address(each) for each in config.listen]
+        for address in [*addresses, *([config.admin] if config.admin else [])]:
             listening.check(address)  # before models load for half a minute
         announcement = Announcement(read(os.environ, **options.registration), "dl-inference serve")
-        announcement.check(config.listen)
+        announcement.check(addresses)
         with contextlib.ExitStack() as stack:
             stack.enter_context(locked(models_dir))
             sockets = stack.enter_context(socket_folder())

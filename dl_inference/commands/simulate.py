@@ -38,7 +38,7 @@ def simulate(
         typer.Option("--out", metavar="FOLDER", help="Also draw it, as NAME.png, .svg and .html in this folder."),
     ] = None,
 ) -> None:
-    """Compare balancing policies in virtual time, on the same calls.
+    """Compare balancing policies in virtual time.
 
     Ours run the access service's own code while endpoints fail, slow down or fill up; others are ports of other
     programs' rules. The table shows medians over the seeds.

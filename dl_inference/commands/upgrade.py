@@ -58,11 +58,12 @@ def _replace(admin: str, timeout_s: int) -> tuple[int, int]:
     while time.monotonic() < end:
         time.sleep(LOOK_S)
         try:
-            control = fetch(admin).get("control", {})
+            control = fetch(admin).get("control") or {}  # the new process's port answers before it has a state
         except StatusError:  # between two processes; what is wrong shows at the end
             continue
-        if (now := control.get("pid")) != pid:
-            return pid, int(now)
+        now = control.get("pid")
+        if isinstance(now, int) and now != pid:
+            return pid, now
         upgrade = control.get("upgrade") or {}
         if upgrade.get("error") and upgrade["ended_unix_s"] >= begun:
             raise StatusError(f"the upgrade failed, process {pid} goes on: {upgrade['error']}")
@@ -70,7 +71,7 @@ def _replace(admin: str, timeout_s: int) -> tuple[int, int]:
 
 
 def _pid(admin: str) -> int:
-    pid = fetch(admin).get("control", {}).get("pid")
+    pid = (fetch(admin).get("control") or {}).get("pid")
     if not isinstance(pid, int):
         raise StatusError(f"{admin} is not the admin port of an access service that can be upgraded")
     return pid

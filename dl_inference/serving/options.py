@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dl_inference.registry.announcing.registration import Registration
 from dl_inference.serving import listening
 from dl_inference.serving.given import Given
+from dl_inference.serving.port_tls import PortTls
 
 DEFAULT_LISTEN = "127.0.0.1:5000"
 
@@ -23,6 +24,7 @@ class ServeOptions(BaseModel):
     listen: tuple[str, ...] = Field(
         default=(DEFAULT_LISTEN,), description="Addresses: `127.0.0.1:5000`, `[::]:5000`, `unix:/path`."
     )
+    tls: PortTls | None = Field(default=None, description="TLS of these addresses, but for unix sockets.")
     admin: str | None = Field(default=None, description="Address of the HTTP admin port, if any.")
     name: str | None = Field(default=None, description="What the model is called; default: as the folder.")
     version: int | None = Field(
@@ -61,7 +63,7 @@ class ServeOptions(BaseModel):
         return Given(environment, self.limits)
 
     def checked(self) -> ServeOptions:
-        """Return them with absolute paths of sockets, once every address was found free.
+        """Return them with absolute paths of sockets and of TLS, once every address was found free.
 
         Raises:
             ValueError: an address is none, or cannot be listened on now.
@@ -70,4 +72,5 @@ class ServeOptions(BaseModel):
         admin = listening.absolute(self.admin) if self.admin is not None else None
         for address in (*listen, *([admin] if admin is not None else [])):
             listening.check(address)
-        return self.model_copy(update={"listen": listen, "admin": admin})
+        tls = self.tls.absolute() if self.tls is not None else None
+        return self.model_copy(update={"listen": listen, "admin": admin, "tls": tls})

@@ -19,6 +19,7 @@ COMMANDS = (
     "describe",
     "check",
     "new",
+    "make-certificates",
     "status",
     "upgrade",
     "why",
@@ -42,7 +43,9 @@ def test_no_line_of_the_list_of_commands_is_cut(group):
 
 
 def test_the_commands_are_complete():
-    assert {each.name or each.callback.__name__ for each in cli.app.registered_commands} == set(COMMANDS)
+    assert {each.name or each.callback.__name__.replace("_", "-") for each in cli.app.registered_commands} == set(
+        COMMANDS
+    )
 
 
 def test_version_names_the_program():

@@ -14,7 +14,7 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields)]
 pub struct ProxyConfig {
     /// Addresses to listen on: `127.0.0.1:8500`, `[::]:8500` or `unix:/path`.
-    pub listen: Vec<String>,
+    pub listen: Vec<Listen>,
     /// Address of the HTTP/1 admin port (`/metrics /ready /live /status`); none when null.
     pub admin: Option<String>,
     /// Worker threads, at least 1.
@@ -32,6 +32,83 @@ pub struct ProxyConfig {
     pub limits: Limits,
     pub upstream: UpstreamLimits,
     pub uris: UriConfig,
+}
+
+/// A port: an address, or one with its TLS.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Listen {
+    Plain(String),
+    Secured(Box<Secured>),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Secured {
+    pub address: String,
+    pub tls: ListenerTls,
+}
+
+/// The files of a port's TLS; all are PEM.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerTls {
+    /// The first is for callers that ask for none of the names.
+    pub certificates: Vec<PairConfig>,
+    /// Authorities of callers' certificates.
+    pub client_ca: Option<String>,
+    pub client_auth: ClientAuth,
+    /// Lists of revoked certificates.
+    pub crl: Option<String>,
+    /// Names of callers that may come in; empty: every one that is verified.
+    pub san: Vec<String>,
+    /// `1.2` or `1.3`.
+    pub min_version: String,
+}
+
+/// TLS towards endpoints; the files are PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// Authorities of endpoints' certificates; the system's when null.
+    pub ca: Option<String>,
+    /// What is shown to endpoints that ask for one.
+    pub certificate: Option<PairConfig>,
+    /// Name that their certificates are for; the host of each address when null.
+    pub server_name: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PairConfig {
+    /// With the authorities between it and a root.
+    pub certificate: String,
+    pub key: String,
+}
+
+/// Whether callers show a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuth {
+    None,
+    Optional,
+    Required,
+}
+
+impl Listen {
+    pub fn address(&self) -> &str {
+        match self {
+            Self::Plain(address) => address,
+            Self::Secured(secured) => &secured.address,
+        }
+    }
+
+    pub fn tls(&self) -> Option<&ListenerTls> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Secured(secured) => Some(&secured.tls),
+        }
+    }
 }
 
 /// Which data of requests over HTTP may be fetched by URI.
@@ -169,6 +246,8 @@ pub struct ClusterConfig {
     /// Calls in flight at one endpoint; no such limit when null.
     pub max_in_flight_per_endpoint: Option<u32>,
     pub endpoints: Vec<EndpointConfig>,
+    /// How they are spoken to; without TLS when null. Unix sockets have none.
+    pub tls: Option<UpstreamTls>,
     /// Most that a call may take, ms; a caller's own deadline can only shorten it.
     pub timeout_ms: u64,
     pub attempt_timeout_ms: Option<u64>,
@@ -299,7 +378,7 @@ pub struct SplitConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WorkerConfig {
-    pub listen: Vec<String>,
+    pub listen: Vec<Listen>,
     pub admin: Option<String>,
     /// The model's name, for health (`""` is always there) and for OIP.
     pub model: String,

@@ -33,6 +33,7 @@ pub use code::Code;
 pub use config::{ProxyConfig, StateConfig};
 pub use error::{Row as ErrorRow, TABLE as ERRORS};
 pub use net::inherited::Inherited;
+pub use net::tls::make_certificates;
 pub use notice::Notice;
 pub use program::{Control, ModelServer, Proxy};
 pub use proxy::orders::{Done, Order};

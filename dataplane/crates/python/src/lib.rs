@@ -4,6 +4,8 @@ mod convert;
 mod proxy;
 mod worker;
 
+use std::path::PathBuf;
+
 use pyo3::create_exception;
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
@@ -25,6 +27,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("OTHER_POLICIES", dl_simulate::OTHERS.to_vec())?;
     module.add_function(wrap_pyfunction!(simulate, module)?)?;
     module.add_function(wrap_pyfunction!(callers_rule, module)?)?;
+    module.add_function(wrap_pyfunction!(make_certificates, module)?)?;
     module.add_class::<ErrorKind>()?;
     module.add_class::<proxy::Proxy>()?;
     module.add_class::<worker::Item>()?;
@@ -53,6 +56,11 @@ fn callers_rule(
         (model, version),
         method,
     ))
+}
+
+#[pyfunction]
+fn make_certificates(folder: PathBuf, hosts: Vec<String>) -> PyResult<Vec<String>> {
+    native(dl_core::make_certificates(&folder, hosts))
 }
 
 /// One kind of error, a row of the data plane's table.

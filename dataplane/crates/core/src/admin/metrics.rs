@@ -32,6 +32,7 @@ pub fn render(view: &MetricsView<'_>) -> String {
     sources(&mut page, view);
     quarantined(&mut page, view);
     loaded(&mut page, view);
+    tls(&mut page, view);
     process_counters(&mut page, view);
     process_gauges(&mut page, view);
     process::write(&mut page);
@@ -445,6 +446,27 @@ fn process_counters(page: &mut Exposition, view: &MetricsView<'_>) {
         "Lines of the access log that were not written.",
     )
     .sample(&[], process.access_log_lost.load(Relaxed));
+}
+
+fn tls(page: &mut Exposition, view: &MetricsView<'_>) {
+    let mut family = page.family(
+        "dl_tls_certificate_expires_timestamp_seconds",
+        Kind::Gauge,
+        "When a certificate of a port, or of our own towards endpoints, expires, in seconds since 1970.",
+    );
+    for tls in &view.tls {
+        for (path, expires) in &tls.expires {
+            family.sample(&[(tls.label, &tls.owner), ("path", path)], *expires);
+        }
+    }
+    let mut family = page.family(
+        "dl_tls_files_current",
+        Kind::Gauge,
+        "1 while the TLS files of a port or a cluster are used as they are, 0 while old ones are kept because the files are bad.",
+    );
+    for tls in &view.tls {
+        family.sample(&[(tls.label, &tls.owner)], u64::from(tls.is_current));
+    }
 }
 
 fn process_gauges(page: &mut Exposition, view: &MetricsView<'_>) {

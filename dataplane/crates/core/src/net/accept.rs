@@ -17,12 +17,15 @@ use super::limits::ConnectionGuard;
 use super::listener::Listener;
 use super::load::Load;
 use super::server::Server;
+use super::tls::{Identity, Tls};
 use crate::stats::RefusedReason;
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug)]
 pub enum Peer {
     Tcp(SocketAddr),
+    /// Over TLS, with a certificate that was verified, or none.
+    Tls(SocketAddr, Option<Arc<Identity>>),
     Unix,
 }
 
@@ -36,6 +39,8 @@ pub struct Accepted {
 pub struct Incoming {
     pub stream: Stream,
     pub peer: Peer,
+    /// What its port asks for.
+    pub tls: Option<Arc<Tls>>,
     pub accepted: Accepted,
 }
 
@@ -45,7 +50,11 @@ pub enum Stream {
     Unix(std::os::unix::net::UnixStream),
 }
 
+/// A bound listener, and its TLS.
+pub type Bound = (Arc<Listener>, Option<Arc<Tls>>);
+
 /// Where the accept task sends a connection.
+#[derive(Clone)]
 pub struct Recipient {
     pub load: Arc<Load>,
     pub sender: UnboundedSender<Incoming>,
@@ -74,8 +83,17 @@ impl Drop for Accepted {
 impl Peer {
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
-            Self::Tcp(address) => Some(address.ip()),
+            Self::Tcp(address) | Self::Tls(address, _) => Some(address.ip()),
             Self::Unix => None,
+        }
+    }
+
+    /// What its certificate says; none without a verified one.
+    #[allow(dead_code, reason = "for what decides who may call what")]
+    pub fn identity(&self) -> Option<&Arc<Identity>> {
+        match self {
+            Self::Tls(_, identity) => identity.as_ref(),
+            Self::Tcp(_) | Self::Unix => None,
         }
     }
 }
@@ -83,7 +101,7 @@ impl Peer {
 impl std::fmt::Display for Peer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Tcp(address) => address.fmt(f),
+            Self::Tcp(address) | Self::Tls(address, _) => address.fmt(f),
             Self::Unix => f.write_str("unix"),
         }
     }
@@ -117,7 +135,7 @@ const HANDSHAKE: Duration = Duration::from_millis(50);
 /// Accept on one listener until the drain begins, then close it: what was connected by then is served. Where another
 /// process goes on with the socket, it takes what waits.
 pub async fn run(
-    listener: Arc<Listener>,
+    (listener, tls): Bound,
     door: Door,
     recipients: Rc<[Recipient]>,
     server: Arc<Server>,
@@ -125,7 +143,6 @@ pub async fn run(
     // Dropped last: calls are told to go only when the listener has closed.
     let _door = door;
     let tcp_user_timeout_ms = server.limits.tcp_user_timeout_ms;
-    let listener = listener;
     let accepting = match &*listener {
         Listener::Tcp(listener) => {
             Accepting::Tcp(tokio::net::TcpListener::from_std(listener.try_clone()?)?)
@@ -141,7 +158,7 @@ pub async fn run(
             accepted = accept(&accepting, tcp_user_timeout_ms) => accepted,
         };
         let is_exhausted = matches!(&accepted, Err(error) if !is_connection_error(error));
-        take(accepted, &recipients, &server);
+        take(accepted, &tls, &recipients, &server);
         if is_exhausted {
             // Out of file descriptors or memory: accepting again at once would spin.
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -159,7 +176,7 @@ pub async fn run(
             accepted = accept(&accepting, tcp_user_timeout_ms) => accepted,
         };
         let is_exhausted = matches!(&accepted, Err(error) if !is_connection_error(error));
-        take(accepted, &recipients, &server);
+        take(accepted, &tls, &recipients, &server);
         if is_exhausted {
             break;
         }
@@ -168,10 +185,15 @@ pub async fn run(
 }
 
 /// Give an accepted connection to a worker, or count why not.
-fn take(accepted: io::Result<(Stream, Peer)>, recipients: &[Recipient], server: &Server) {
+fn take(
+    accepted: io::Result<(Stream, Peer)>,
+    tls: &Option<Arc<Tls>>,
+    recipients: &[Recipient],
+    server: &Server,
+) {
     match accepted {
         Ok((stream, peer)) => match server.limiter.admit(peer.ip()) {
-            Ok(guard) => hand_over(recipients, stream, peer, guard),
+            Ok(guard) => hand_over(recipients, stream, peer, tls.clone(), guard),
             // Dropping the socket closes it; there is no HTTP/2 connection yet to say why on.
             Err(reason) => server.stats.refused.add(reason),
         },
@@ -207,7 +229,30 @@ fn is_connection_error(error: &io::Error) -> bool {
     )
 }
 
-fn hand_over(recipients: &[Recipient], stream: Stream, peer: Peer, guard: ConnectionGuard) {
+/// A connection of the process's own.
+///
+/// # Errors
+/// There are too many connections, or the system's.
+pub fn connect(
+    server: &Server,
+    recipients: &[Recipient],
+) -> io::Result<std::os::unix::net::UnixStream> {
+    let guard = server.limiter.admit(None);
+    let guard = guard.map_err(|_| io::Error::other("there are too many connections"))?;
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    theirs.set_nonblocking(true)?;
+    hand_over(recipients, Stream::Unix(theirs), Peer::Unix, None, guard);
+    Ok(ours)
+}
+
+fn hand_over(
+    recipients: &[Recipient],
+    stream: Stream,
+    peer: Peer,
+    tls: Option<Arc<Tls>>,
+    guard: ConnectionGuard,
+) {
     let Some(recipient) = recipients
         .iter()
         .min_by_key(|recipient| (recipient.load.connections(), recipient.load.streams()))
@@ -219,6 +264,7 @@ fn hand_over(recipients: &[Recipient], stream: Stream, peer: Peer, guard: Connec
     let _ = recipient.sender.send(Incoming {
         stream,
         peer,
+        tls,
         accepted,
     });
 }

@@ -55,7 +55,7 @@ fn drain_under(address: &str, connect: impl Fn(&str) -> bool + Sync) {
         let recipients: Rc<[Recipient]> = Rc::new([recipient]);
         runtime
             .block_on(run(
-                listener,
+                (listener, None),
                 server.drain.door(),
                 recipients,
                 server.clone(),

@@ -98,7 +98,8 @@ impl<T: AsyncWrite + Unpin> Shared<T> {
             let written = ready!(Pin::new(&mut self.io).poll_write(cx, bytes))?;
             self.advance(written)?;
         }
-        Poll::Ready(Ok(()))
+        // TLS may keep records that the socket did not take; a socket keeps nothing.
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     /// Gather `slices`, or write them after what was gathered before: how many of their bytes were taken.

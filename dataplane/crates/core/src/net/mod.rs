@@ -20,4 +20,5 @@ pub mod server;
 pub mod service;
 pub mod strangers;
 pub mod stream;
+pub mod tls;
 mod waiting;

@@ -21,6 +21,18 @@ const LINGER_BYTES: u64 = 256 * 1024;
 /// TLS record of the alert `handshake_failure`, fatal (RFC 8446#6), in the version that each client takes.
 const TLS_ALERT: [u8; 7] = [0x15, 0x03, 0x01, 0x00, 0x02, 0x02, 0x28];
 
+/// First byte of a record of TLS that shakes hands.
+pub const HANDSHAKE: u8 = 0x16;
+/// What a caller without TLS gets at a port of TLS.
+const PLAINTEXT: &[u8] =
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 46\r\n\
+connection: close\r\n\r\nthis port speaks TLS: call it with TLS, https\n";
+/// SETTINGS, and a GOAWAY that says INADEQUATE_SECURITY (RFC 9113#7).
+const INSECURE: [u8; 26] = [
+    0, 0, 0, 4, 0, 0, 0, 0, 0, // SETTINGS
+    0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12, // GOAWAY
+];
+
 /// What the first bytes say of the caller's protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
@@ -62,6 +74,18 @@ pub async fn answer_tls(io: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::R
     part(io, &TLS_ALERT).await
 }
 
+/// Tell a caller without TLS that this port wants it.
+pub async fn answer_plaintext(
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    end: Instant,
+) -> io::Result<()> {
+    match read(io, &mut Vec::new(), end).await? {
+        Opening::Http1 => part(io, PLAINTEXT).await,
+        Opening::Http2 => part(io, &INSECURE).await,
+        Opening::Tls | Opening::Silent | Opening::Other => Ok(()),
+    }
+}
+
 /// `None` while more bytes could still make a difference.
 fn judge(seen: &[u8]) -> Option<Opening> {
     match seen {
@@ -81,7 +105,7 @@ fn judge_word(seen: &[u8]) -> Option<Opening> {
         return (compared == PREFACE.len()).then_some(Opening::Http2);
     }
     // A handshake record of any version of TLS, the first byte of its version included.
-    if seen[0] == 0x16 {
+    if seen[0] == HANDSHAKE {
         return match seen.get(1) {
             None => None,
             Some(0x03) => Some(Opening::Tls),

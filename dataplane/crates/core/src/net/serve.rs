@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -13,8 +14,9 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::{JoinSet, spawn_local};
+use tokio::time::Instant;
 
-use super::accept::{self, Incoming, Peer, Recipient, Stream};
+use super::accept::{self, Bound, Incoming, Peer, Recipient, Stream};
 use super::connection;
 use super::drain::{Door, Phase};
 use super::inherited::Inherited;
@@ -22,8 +24,10 @@ use super::listener::Listener;
 use super::load::Load;
 use super::server::Server;
 use super::service::Service;
+use super::tls::Tls;
 use super::waiting::Waiting;
-use crate::stats::RefusedReason;
+use crate::config::Listen;
+use crate::stats::{ClosedReason, RefusedReason};
 
 /// Threads beside one worker, for what takes long. Each ends when it has been idle for some seconds.
 const MAX_BLOCKING: usize = 2;
@@ -49,16 +53,24 @@ struct Inbox {
 /// Bind addresses, but for those whose sockets are inherited; return them with their ports resolved, too.
 ///
 /// # Errors
-/// The system's error, with the address in its text.
+/// The system's error, with the address in its text, or what is wrong with the files of its TLS.
 pub fn bind(
-    addresses: &[String],
+    listen: &[Listen],
     inherited: &mut Inherited,
-) -> io::Result<(Vec<Arc<Listener>>, Vec<String>)> {
-    let listeners = addresses.iter().map(|it| bind_one(it, inherited));
-    let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
-    let bound = listeners.iter().map(|it| it.address());
-    let bound = bound.collect::<io::Result<_>>()?;
-    Ok((listeners, bound))
+    server: &Server,
+) -> io::Result<(Vec<Bound>, Vec<String>)> {
+    let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
+    for each in listen {
+        let listener = bind_one(each.address(), inherited)?;
+        let address = listener.address()?;
+        let tls = each.tls().map(|it| Tls::start(&address, it.clone()));
+        let tls = tls.transpose()?.map(Arc::new);
+        listeners.push((listener, tls));
+        addresses.push(address);
+    }
+    let secured = listeners.iter().filter_map(|it| it.1.clone());
+    let _ = server.secured.set(secured.collect());
+    Ok((listeners, addresses))
 }
 
 /// The inherited listener of an address, or a new one.
@@ -82,7 +94,7 @@ impl Serving {
     /// The system has no thread or no runtime left; nothing runs then.
     pub fn start<S: Service>(
         server: Arc<Server>,
-        listeners: Vec<Arc<Listener>>,
+        listeners: Vec<Bound>,
         workers: usize,
         service: impl Fn() -> S + Clone + Send + 'static,
     ) -> io::Result<Self> {
@@ -99,7 +111,7 @@ impl Serving {
 
     fn launch<S: Service>(
         &mut self,
-        listeners: Vec<Arc<Listener>>,
+        listeners: Vec<Bound>,
         workers: usize,
         service: impl Fn() -> S + Clone + Send + 'static,
     ) -> io::Result<()> {
@@ -123,6 +135,9 @@ impl Serving {
             recipients.push(Recipient { load, sender });
         }
         starts.iter().take(workers).collect::<io::Result<()>>()?;
+        let own = recipients.clone();
+        let connect = move |server: &Server| accept::connect(server, &own);
+        let _ = self.server.entry.set(Box::new(connect));
         let server = self.server.clone();
         let (started, starts) = mpsc::channel();
         // Counted now: a drain that begins at once waits for them, too.
@@ -177,7 +192,7 @@ fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
 fn run_accept(
     runtime: &LocalRuntime,
     server: &Arc<Server>,
-    listeners: Vec<(Arc<Listener>, Door)>,
+    listeners: Vec<(Bound, Door)>,
     recipients: Vec<Recipient>,
 ) {
     let recipients: Rc<[Recipient]> = recipients.into();
@@ -249,15 +264,46 @@ async fn serve<S: Service>(
     let Incoming {
         stream,
         peer,
+        tls,
         accepted,
     } = incoming;
     match stream {
-        Stream::Tcp(stream) => run(TcpStream::from_std(stream), peer, server, load, service).await,
+        Stream::Tcp(stream) => match tls {
+            Some(tls) => secured(stream, &tls, peer, server, load, service).await,
+            None => run(TcpStream::from_std(stream), peer, server, load, service).await,
+        },
         Stream::Unix(stream) => {
             run(UnixStream::from_std(stream), peer, server, load, service).await;
         }
     }
     drop(accepted);
+}
+
+async fn secured<S: Service>(
+    stream: std::net::TcpStream,
+    tls: &Tls,
+    peer: Peer,
+    server: Arc<Server>,
+    load: Arc<Load>,
+    service: Rc<S>,
+) {
+    // As in `run`.
+    let (Ok(stream), Peer::Tcp(address)) = (TcpStream::from_std(stream), peer) else {
+        return;
+    };
+    let end = Instant::now() + Duration::from_millis(server.limits.header_timeout_ms);
+    let mut drain = server.drain.watch();
+    let accepted = tokio::select! {
+        accepted = tls.accept(stream, end) => accepted,
+        () = drain.reached(Phase::Stopped) => Err(ClosedReason::Drain),
+    };
+    match accepted {
+        Ok((stream, identity)) => {
+            let peer = Peer::Tls(address, identity);
+            connection::serve(stream, peer, server, load, service).await;
+        }
+        Err(reason) => server.stats.closed.add(reason),
+    }
 }
 
 async fn run<T, S>(

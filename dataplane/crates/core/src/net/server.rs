@@ -1,14 +1,22 @@
 //! What all listeners, workers and connections of a process share.
 
 use std::collections::HashMap;
+use std::io;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Instant, SystemTime};
 
 use super::drain::Drain;
 use super::limits::ConnectionLimiter;
 use super::strangers::Strangers;
+use super::tls::Tls;
 use crate::config::Limits;
+use crate::notice::Notice;
 use crate::stats::ProcessStats;
+
+/// Makes a connection.
+pub type Entry = Box<dyn Fn(&Server) -> io::Result<UnixStream> + Send + Sync>;
 
 pub struct Server {
     pub limits: Limits,
@@ -19,8 +27,10 @@ pub struct Server {
     pub strangers: Strangers,
     /// Address of the admin port, once it is bound.
     pub admin: OnceLock<String>,
-    /// The first address that callers are served at, once it is bound.
-    pub listens: OnceLock<String>,
+    /// The TLS of each port that has it, once they are bound.
+    pub secured: OnceLock<Vec<Arc<Tls>>>,
+    /// How the process connects to itself, once somebody serves.
+    pub entry: OnceLock<Entry>,
     /// Another process has the listening sockets, too, and may go on with them.
     is_handed_over: AtomicBool,
     /// Metrics of models' own code, in Prometheus' text format.
@@ -37,7 +47,8 @@ impl Server {
             limiter: ConnectionLimiter::new(limits.max_connections, limits.max_connections_per_ip),
             strangers: Strangers::default(),
             admin: OnceLock::new(),
-            listens: OnceLock::new(),
+            secured: OnceLock::new(),
+            entry: OnceLock::new(),
             is_handed_over: AtomicBool::new(false),
             shown_metrics: Mutex::default(),
             documents: Mutex::default(),
@@ -52,6 +63,30 @@ impl Server {
 
     pub fn is_handed_over(&self) -> bool {
         self.is_handed_over.load(Relaxed)
+    }
+
+    /// A connection of the process's own, through no port: its ports may want a certificate that it has not.
+    ///
+    /// # Errors
+    /// Nobody serves yet, there are too many connections, or the system's.
+    pub fn connect(&self) -> io::Result<UnixStream> {
+        let entry = self.entry.get();
+        entry.ok_or_else(|| io::Error::other("calls are not served yet"))?(self)
+    }
+
+    /// The ports with TLS.
+    pub fn secured(&self) -> &[Arc<Tls>] {
+        self.secured.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// What is new for the operator's log.
+    pub fn notices(&self) -> Vec<Notice> {
+        let secured = self.secured().iter();
+        let mut notices: Vec<_> = secured
+            .flat_map(|it| it.notices(SystemTime::now()))
+            .collect();
+        notices.extend(self.strangers.notice(Instant::now()));
+        notices
     }
 
     /// Replace the metrics that Python has rendered.

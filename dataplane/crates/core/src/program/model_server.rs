@@ -87,7 +87,7 @@ impl ModelServer {
             return Err(io::Error::other("the model server was started already"));
         }
         let config = &self.shared.config;
-        let (listeners, mut addresses) = bind(&config.listen, &mut Inherited::default())?;
+        let (listeners, mut addresses) = bind(&config.listen, &mut Inherited::default(), server)?;
         if let Some(hands) = &config.hands {
             // A model is served without it, too.
             let _ = self.hand.set(Hand::open(hands, config.max_batch));
@@ -186,8 +186,7 @@ impl ModelServer {
 
     /// What is new for the operator's log.
     pub fn notices(&self) -> Vec<Notice> {
-        let stranger = self.shared.server.strangers.notice(Instant::now());
-        let mut notices: Vec<_> = stranger.into_iter().collect();
+        let mut notices = self.shared.server.notices();
         let trouble = self.hand.get().and_then(|hand| match hand {
             Ok(hand) => hand.trouble(),
             Err(text) => {

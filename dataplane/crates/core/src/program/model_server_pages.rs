@@ -35,6 +35,7 @@ impl AdminPages for Pages {
             connections: self.0.server.limiter.count() as u64,
             held_bytes: self.0.held.bytes() as u64,
             draining: self.0.is_draining(),
+            tls: self.0.server.secured().iter().map(|it| it.view()).collect(),
         });
         self.0.server.with_shown_metrics(own)
     }
@@ -58,6 +59,7 @@ impl AdminPages for Pages {
             "version": env!("CARGO_PKG_VERSION"),
             "model": self.0.config.model,
             "model_version": self.0.config.version,
+            "tls": self.0.server.secured().iter().map(|it| it.status()).collect::<Vec<_>>(),
             "ready": self.0.ready().is_ok(),
             "draining": self.0.is_draining(),
             "connections": self.0.server.limiter.count(),

@@ -13,6 +13,7 @@ use crate::admin::http::{AdminPages, AdminServer, NotableCalls, Ordered, Trials,
 use crate::callers::CallersConfig;
 use crate::config::{ProxyConfig, StateConfig};
 use crate::local::reflection::Reflection;
+use crate::net::accept::Bound;
 use crate::net::drain::Phase;
 use crate::net::guard::StreamGuard;
 use crate::net::inherited::Inherited;
@@ -38,7 +39,7 @@ pub struct Proxy {
     shared: Arc<Shared>,
     history: Arc<Mutex<History>>,
     /// Bound and not served yet: callers wait in the system's queues until there is a state to route them by.
-    bound: Option<Vec<Arc<Listener>>>,
+    bound: Option<Vec<Bound>>,
     /// The listening sockets, for a process that takes over; each is open until it is dropped elsewhere.
     listeners: Vec<Weak<Listener>>,
     serving: Option<Serving>,
@@ -110,9 +111,8 @@ impl Proxy {
             // Who bound them may go on with them: a filter that closes the door here would close it there, for good.
             self.shared.server.hand_over();
         }
-        let (listeners, mut addresses) = bind(&config.listen, &mut inherited)?;
-        let first = addresses.first().cloned().unwrap_or_default();
-        let _ = self.shared.server.listens.set(first);
+        let server = &self.shared.server;
+        let (listeners, mut addresses) = bind(&config.listen, &mut inherited, server)?;
         if let Some(address) = &config.admin {
             let listener = bind_one(address, &mut inherited)?;
             let (bound, server) = AdminServer::start(listener, Arc::new(self.control()))?;
@@ -120,7 +120,7 @@ impl Proxy {
             addresses.push(bound);
             self.admin = Some(server);
         }
-        self.listeners = listeners.iter().map(Arc::downgrade).collect();
+        self.listeners = listeners.iter().map(|it| Arc::downgrade(&it.0)).collect();
         self.bound = Some(listeners);
         Ok(addresses)
     }
@@ -148,7 +148,7 @@ impl Proxy {
         Ok(())
     }
 
-    fn serve(&self, listeners: Vec<Arc<Listener>>) -> io::Result<Serving> {
+    fn serve(&self, listeners: Vec<Bound>) -> io::Result<Serving> {
         let (shared, uris) = (self.shared.clone(), self.uris.clone());
         let calls = move || {
             let worker = Worker::new(shared.clone(), local::local_services(&shared));
@@ -265,9 +265,11 @@ impl Control {
         let (shared, now) = (&self.shared, Instant::now());
         let state = shared.state.load();
         let mut notices = shared.watch.notices(&state.addresses, &state.clusters, now);
-        notices.extend(shared.server.strangers.notice(now));
+        notices.extend(shared.server.notices());
         notices.extend(shared.access_log.as_ref().and_then(|log| log.notice()));
         notices.extend(shared.refusals.notice(now));
+        let (clients, now) = (state.clients.iter(), SystemTime::now());
+        notices.extend(clients.flat_map(|it| it.notices(now)));
         notices
     }
 
@@ -367,13 +369,7 @@ impl AdminPages for Control {
     fn trials(&self) -> Option<Trials> {
         let config = &self.shared.config;
         self.takes_orders().then(|| Trials {
-            address: self
-                .shared
-                .server
-                .listens
-                .get()
-                .cloned()
-                .unwrap_or_default(),
+            server: self.shared.server.clone(),
             max_bytes: config.limits.max_message_bytes,
             is_for_all: config.admin_methods,
         })

@@ -15,6 +15,7 @@ use crate::callers::Callers;
 use crate::callers::limits::Limit;
 use crate::code::Code;
 use crate::net::drain::Phase;
+use crate::net::tls::{Client, TlsView};
 use crate::proxy::cluster::Cluster;
 use crate::proxy::method;
 use crate::proxy::route::Model;
@@ -188,6 +189,7 @@ pub fn metrics(shared: &Shared) -> String {
         connections: shared.server.limiter.count() as u64,
         held_bytes: shared.held.bytes() as u64,
         draining: shared.server.drain.phase() != Phase::Running,
+        tls: tls(shared, &state),
     })
 }
 
@@ -208,6 +210,14 @@ fn callers_view(callers: &Callers) -> Vec<(&str, Vec<(&'static str, u64)>)> {
     own
 }
 
+/// TLS of the ports, and of the clusters.
+fn tls(shared: &Shared, state: &state::State) -> Vec<TlsView> {
+    let ports = shared.server.secured().iter().map(|it| it.view());
+    let clusters = state.clusters.iter();
+    let clusters = clusters.filter_map(|it| Some(state.client(it)?.view(&it.name)));
+    ports.chain(clusters).collect()
+}
+
 /// The page of /status.
 pub fn json(shared: &Shared) -> String {
     let state = shared.state.load_full();
@@ -226,9 +236,10 @@ pub fn json(shared: &Shared) -> String {
         "unread_bytes": shared.unread.bytes(),
         "unsent_bytes": shared.unsent.bytes(),
         "models": models.into_iter().map(model).collect::<Vec<_>>(),
-        "clusters": state.clusters.iter().map(|it| cluster(it)).collect::<Vec<_>>(),
+        "clusters": state.clusters.iter().map(|it| cluster(it, state.client(it))).collect::<Vec<_>>(),
         "default_cluster": state.routes.default.as_ref().map(|cluster| &*cluster.name),
         "errors": shared.server.stats.errors.used().collect::<BTreeMap<_, _>>(),
+        "tls": shared.server.secured().iter().map(|it| it.status()).collect::<Vec<_>>(),
         "control": shared.control_status(),
     })
     .to_string()
@@ -291,7 +302,7 @@ fn split(split: &Split) -> Value {
         .collect()
 }
 
-fn cluster(cluster: &Cluster) -> Value {
+fn cluster(cluster: &Cluster, client: Option<&Client>) -> Value {
     let now = cluster.now();
     let endpoints: Vec<_> = cluster
         .endpoints()
@@ -329,6 +340,7 @@ fn cluster(cluster: &Cluster) -> Value {
         "policy": cluster.policy(),
         "retry_tokens": cluster.budget.tokens(),
         "in_flight": cluster.in_flight.count(),
+        "tls": client.map(Client::status),
         "endpoints": endpoints,
     })
 }

@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderValue;
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
+
+use crate::config::UpstreamTls;
+use crate::net::tls::{Client, Secured};
 
 /// An endpoint whose last connect succeeded this short a time ago is live although it has no connection now:
 /// servers close connections of their own accord (max age, idle), and the next connect is under way.
@@ -26,6 +29,8 @@ pub struct Address {
     pub id: u64,
     pub text: Box<str>,
     pub target: Target,
+    /// Its TLS.
+    pub secured: Option<Secured>,
     /// `:authority` of requests to it.
     pub authority: Authority,
     /// Value of the trailer `access-endpoint`.
@@ -78,6 +83,7 @@ impl Address {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             text: text.into(),
             target,
+            secured: None,
             authority,
             // A path may hold what metadata may not.
             header: HeaderValue::from_str(&ascii(text))
@@ -85,6 +91,42 @@ impl Address {
             state: Mutex::default(),
             users: Mutex::default(),
         })
+    }
+
+    /// The same over TLS; a unix socket has none.
+    ///
+    /// # Errors
+    /// A text that names the address and what is wrong with its name.
+    pub fn with_tls(self, client: &Arc<Client>, tls: &UpstreamTls) -> Result<Self, String> {
+        let Target::Tcp(target) = &self.target else {
+            return Ok(self);
+        };
+        let wrong = |error: &dyn std::fmt::Display| format!("{target}: {error}");
+        let host = target.rsplit_once(':').map_or("", |it| it.0);
+        let secured = Secured::new(client.clone(), tls, host).map_err(|it| wrong(&it))?;
+        let authority = match &tls.server_name {
+            Some(name) => name.parse().map_err(|error| wrong(&error))?,
+            None => self.authority.clone(),
+        };
+        Ok(Self {
+            secured: Some(secured),
+            authority,
+            ..self
+        })
+    }
+
+    /// `:scheme` of requests to it.
+    pub fn scheme(&self) -> Scheme {
+        if self.secured.is_some() {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        }
+    }
+
+    /// How it is spoken to.
+    pub fn tls(&self) -> Option<&UpstreamTls> {
+        self.secured.as_ref().map(|it| &it.settings)
     }
 
     /// Whether calls may be sent to it (design.md, Pool).
@@ -216,8 +258,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
-use http::uri::{self, PathAndQuery, Scheme};
+use http::uri::{self, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use prost::Message;
 use tokio::time::timeout;
@@ -84,7 +84,7 @@ async fn read(mut body: Body) -> Result<Bytes, Code> {
 
 fn head(upstream: &Upstream, path: &'static str, limit: Duration) -> Option<Head> {
     let mut parts = uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(upstream.address.scheme());
     parts.authority = Some(upstream.address.authority.clone());
     parts.path_and_query = Some(PathAndQuery::from_static(path));
     let fields = [

@@ -5,7 +5,7 @@ use std::task::Context;
 use std::time::Duration;
 
 use http::header::CONTENT_LENGTH;
-use http::uri::{self, Scheme};
+use http::uri;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use tokio::time::Instant;
 
@@ -259,7 +259,7 @@ fn outcome_of(code: Code, headers: &HeaderMap, method: &Method, settings: &Setti
 
 fn upstream_uri(method: &Method, endpoint: &Endpoint) -> Uri {
     let mut parts = uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
+    parts.scheme = Some(endpoint.address.scheme());
     parts.authority = Some(endpoint.address.authority.clone());
     parts.path_and_query = Some(method.upstream.clone());
     Uri::from_parts(parts).expect("scheme, authority and path are all there")

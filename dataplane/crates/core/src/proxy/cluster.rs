@@ -22,7 +22,7 @@ use crate::balance::{
     self, Ask, Balancer, Done, Entry, Health, Nanos, Outcome, Picked, Refusal, State, View,
 };
 use crate::call::limit::InFlight;
-use crate::config::HealthCheckConfig;
+use crate::config::{HealthCheckConfig, UpstreamTls};
 use crate::error::Error;
 use crate::grpc::load_report::LoadReport;
 use crate::local::health::Changes;
@@ -308,6 +308,11 @@ impl Cluster {
     /// How the endpoints are asked for their health.
     pub fn health_check(&self) -> HealthCheckConfig {
         self.settings.load().config.health_check.clone()
+    }
+
+    /// How the endpoints are spoken to.
+    pub fn tls(&self) -> Option<UpstreamTls> {
+        self.settings.load().config.tls.clone()
     }
 
     pub fn members(&self) -> Vec<Arc<Endpoint>> {

@@ -34,6 +34,10 @@ const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// Between two connects, however many calls wait for one: short beside a call, long beside a refused connect.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 
+/// What an endpoint may mean that closes a connection at once.
+const WANTS_TLS: &str = "the port may want TLS: tls of the cluster";
+const WANTS_OURS: &str = "it may want a certificate of ours, or another one: tls.certificate";
+
 /// All connections of one worker.
 pub struct Pool {
     config: Rc<ProxyConfig>,
@@ -290,7 +294,12 @@ impl Upstream {
                     let stream = TcpStream::connect(&addresses[..]).await?;
                     let stream = stream.into_std()?;
                     tune_tcp(&stream, self.config.limits.tcp_user_timeout_ms)?;
-                    self.begin(TcpStream::from_std(stream)?).await
+                    let stream = TcpStream::from_std(stream)?;
+                    let Some(tls) = &self.address.secured else {
+                        return self.begin(stream).await.map_err(|it| hinted(it, WANTS_TLS));
+                    };
+                    let begun = self.begin(tls.connect(stream).await?).await;
+                    begun.map_err(|it| hinted(it, WANTS_OURS))
                 }
                 Target::Unix(path) => self.begin(UnixStream::connect(path).await?).await,
             }
@@ -329,6 +338,17 @@ impl Upstream {
             upstream.discard(&connection);
         });
         Ok(())
+    }
+}
+
+/// Say of a connection that was closed at once what that may mean.
+fn hinted(error: io::Error, hint: &str) -> io::Error {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    match error.kind() {
+        kind @ (BrokenPipe | ConnectionReset | UnexpectedEof) => {
+            io::Error::new(kind, format!("{error}; {hint}"))
+        }
+        _ => error,
     }
 }
 

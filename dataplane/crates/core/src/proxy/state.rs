@@ -22,11 +22,12 @@ use super::watch::Watch;
 use crate::call::limit::{HeldBytes, InFlight};
 use crate::callers::limits::{Limit, Whose};
 use crate::callers::{Callers, CallersConfig, Refusals};
-use crate::config::{ModelConfig, ProxyConfig, SplitConfig, StateConfig};
+use crate::config::{ModelConfig, ProxyConfig, SplitConfig, StateConfig, UpstreamTls};
 use crate::local::health::Changes;
 use crate::local::reflection::Reflection;
 use crate::net::drain::Phase;
 use crate::net::server::Server;
+use crate::net::tls::Client;
 use crate::stats::CallStats;
 
 mod check;
@@ -79,6 +80,17 @@ pub struct State {
     /// In the order of the configuration.
     pub clusters: Vec<Arc<Cluster>>,
     pub addresses: Vec<Arc<Address>>,
+    /// The TLS of clusters that have it; those with the same files share one.
+    pub clients: Vec<Arc<Client>>,
+}
+
+impl State {
+    /// The TLS of a cluster, if it has it.
+    pub fn client(&self, cluster: &Cluster) -> Option<&Client> {
+        let tls = cluster.tls()?;
+        let found = self.clients.iter().find(|it| it.is_for(&tls));
+        found.map(|it| &**it)
+    }
 }
 
 /// What a cluster of the new state will be: its settings, and its endpoints with their weights.
@@ -181,28 +193,42 @@ impl Shared {
         let old = self.state.load_full();
         // Everything that can fail comes first, so that a refused state has changed nothing.
         check(config)?;
-        let mut known: FxHashMap<&str, Arc<Address>> = old
+        let mut known: FxHashMap<(&str, Option<&UpstreamTls>), Arc<Address>> = old
             .addresses
             .iter()
-            .map(|address| (&*address.text, address.clone()))
+            .map(|address| ((&*address.text, address.tls()), address.clone()))
             .collect();
+        let mut clients = Vec::new();
         let mut plans = Vec::with_capacity(config.clusters.len());
         for cluster in &config.clusters {
+            let tls = cluster.tls.as_ref();
+            let client = tls.map(|tls| client(&cluster.name, tls, &old.clients, &mut clients));
+            let client = client.transpose()?;
             let mut endpoints = Vec::with_capacity(cluster.endpoints.len());
             for endpoint in &cluster.endpoints {
-                let address = match known.get(endpoint.address.as_str()) {
+                // A unix socket is without TLS, in whatever cluster it is.
+                let tls = tls.filter(|_| !endpoint.address.starts_with("unix:"));
+                let key = (endpoint.address.as_str(), tls);
+                let address = match known.get(&key) {
                     Some(address) => address.clone(),
-                    None => Arc::new(
-                        Address::new(&endpoint.address)
-                            .map_err(|e| format!("cluster {}: {e}", cluster.name))?,
-                    ),
+                    None => {
+                        let address = Address::new(&endpoint.address);
+                        let address = match (&client, tls) {
+                            (Some(client), Some(tls)) => {
+                                address.and_then(|it| it.with_tls(client, tls))
+                            }
+                            _ => address,
+                        };
+                        Arc::new(address.map_err(|e| format!("cluster {}: {e}", cluster.name))?)
+                    }
                 };
-                known.insert(&endpoint.address, address.clone());
+                known.insert(key, address.clone());
                 endpoints.push((address, endpoint.weight));
             }
             plans.push((Settings::new(cluster)?, endpoints));
         }
-        let state = self.build(config, &old, plans);
+        let mut state = self.build(config, &old, plans);
+        state.clients = clients;
         self.state.store(Arc::new(state));
         self.applied.fetch_add(1, Ordering::Relaxed);
         self.health.bump();
@@ -277,6 +303,7 @@ impl Shared {
             routes,
             clusters,
             addresses,
+            clients: Vec::new(),
         }
     }
 }
@@ -302,6 +329,24 @@ fn limits<'a>(config: &'a StateConfig, old: &State) -> FxHashMap<&'a str, Arc<Li
 /// Not one of its further names.
 fn own_name(model: &ModelConfig) -> &str {
     model.alias_of.as_deref().unwrap_or(&model.name)
+}
+
+/// The TLS of a cluster: one that is there already, or a new one.
+fn client(
+    cluster: &str,
+    tls: &UpstreamTls,
+    old: &[Arc<Client>],
+    clients: &mut Vec<Arc<Client>>,
+) -> Result<Arc<Client>, String> {
+    if let Some(known) = clients.iter().find(|it| it.is_for(tls)) {
+        return Ok(known.clone());
+    }
+    let client = match old.iter().find(|it| it.is_for(tls)) {
+        Some(kept) => kept.clone(),
+        None => Arc::new(Client::start(cluster, tls)?),
+    };
+    clients.push(client.clone());
+    Ok(client)
 }
 
 #[cfg(test)]

@@ -131,10 +131,14 @@ pub enum ClosedReason {
     Tls,
     /// The socket failed.
     Io,
+    /// A handshake of TLS failed.
+    Handshake,
+    /// The caller spoke without TLS to a port that wants it.
+    Plaintext,
 }
 
 impl Label for ClosedReason {
-    const COUNT: usize = 9;
+    const COUNT: usize = 11;
     fn index(self) -> usize {
         self as usize
     }
@@ -149,6 +153,8 @@ impl Label for ClosedReason {
             "protocol",
             "tls",
             "io",
+            "tls_handshake",
+            "plaintext",
         ][index]
     }
 }

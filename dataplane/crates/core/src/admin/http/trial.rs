@@ -1,6 +1,7 @@
-//! `POST /try`: a call that a person makes from the dashboard. It goes to the service's own port, as everybody's calls do.
+//! `POST /try`: a call that a person makes from the dashboard. It goes the way of everybody's calls, but through no port.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,12 +12,12 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::pages::{ORDER_HEADER, Page, TEXT, page};
 use super::percent::decoded;
+use crate::net::server::Server;
 
 /// A call that takes longer is given up: a person looks at the page.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -27,10 +28,9 @@ const ROOMS: [&str; 4] = ["/v1/", "/v2/", "/api/", "/seldon/"];
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Where calls are tried.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Trials {
-    /// The first address that the service listens on.
-    pub address: String,
+    pub server: Arc<Server>,
     /// Of a request's body.
     pub max_bytes: usize,
     /// Whether everybody who reaches the port may call; else only pages of this machine.
@@ -92,10 +92,8 @@ where
             (StatusCode::PAYLOAD_TOO_LARGE, text)
         })?;
         let request = outgoing(&path, content_type, body.to_bytes())?;
-        call(&trials.address, request).await.map_err(|error| {
-            let text = format!("the call to {} failed: {error}", trials.address);
-            (StatusCode::BAD_GATEWAY, text)
-        })
+        let answered = send(&trials.server, request).await;
+        answered.map_err(|error| (StatusCode::BAD_GATEWAY, format!("the call failed: {error}")))
     };
     timeout(LIMIT, calling).await.unwrap_or_else(|_| {
         let text = format!("no answer within {} s", LIMIT.as_secs());
@@ -150,27 +148,8 @@ fn encoded(path: &str) -> String {
     text
 }
 
-/// An address to connect to; what listens on every address is reached over loopback.
-fn reachable(address: &str) -> String {
-    for (all, loopback) in [("0.0.0.0:", "127.0.0.1:"), ("[::]:", "[::1]:")] {
-        if let Some(port) = address.strip_prefix(all) {
-            return format!("{loopback}{port}");
-        }
-    }
-    address.to_owned()
-}
-
-async fn call(address: &str, request: Request<Full<Bytes>>) -> io::Result<Page> {
-    match address.strip_prefix("unix:") {
-        Some(path) => send(UnixStream::connect(path).await?, request).await,
-        None => send(TcpStream::connect(reachable(address)).await?, request).await,
-    }
-}
-
-async fn send(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    request: Request<Full<Bytes>>,
-) -> io::Result<Page> {
+async fn send(server: &Server, request: Request<Full<Bytes>>) -> io::Result<Page> {
+    let stream = UnixStream::from_std(server.connect()?)?;
     let (mut sender, connection) = handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;

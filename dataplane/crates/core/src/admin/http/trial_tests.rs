@@ -1,4 +1,6 @@
 use super::*;
+use crate::config::Limits;
+use crate::testing::limits;
 
 #[test]
 fn a_path_is_one_line_whatever_it_holds_and_keeps_its_escapes() {
@@ -30,21 +32,11 @@ fn only_pages_of_this_machine_may_call_not_those_whose_name_came_to_mean_it() {
     assert!(!is_of_this_machine(&HeaderMap::new()));
 }
 
-#[test]
-fn what_listens_everywhere_is_reached_over_loopback() {
-    for (address, expected) in [
-        ("0.0.0.0:8500", "127.0.0.1:8500"),
-        ("[::]:8500", "[::1]:8500"),
-        ("10.0.0.3:8500", "10.0.0.3:8500"),
-    ] {
-        assert_eq!(reachable(address), expected);
-    }
-}
-
 #[tokio::test]
 async fn a_call_is_refused_without_the_header_elsewhere_and_when_too_large() {
+    let limits: Limits = serde_json::from_value(limits()).expect("they are valid");
     let trials = Trials {
-        address: "127.0.0.1:1".to_owned(),
+        server: Arc::new(Server::new(limits)),
         max_bytes: 4,
         is_for_all: false,
     };
@@ -86,7 +78,7 @@ async fn a_call_is_refused_without_the_header_elsewhere_and_when_too_large() {
             Some(trials.clone()),
             413,
         ),
-        // Nobody listens there.
+        // Nobody serves yet.
         (
             ask("POST", order, here, good, "1234"),
             Some(trials.clone()),

@@ -102,6 +102,7 @@ fn sample_page() -> String {
         connections: 3,
         held_bytes: 7,
         draining: true,
+        tls: Vec::new(),
     };
     render(&view)
 }

@@ -1,6 +1,7 @@
 //! What a page of metrics is made from.
 
 use super::exposition::Buckets;
+use crate::net::tls::TlsView;
 use crate::stats::{CallStats, ClusterStats, EndpointStats, ProcessStats, StageStats};
 
 /// Everything that a page shows. Model names, cluster names and the addresses within a cluster must each
@@ -38,6 +39,8 @@ pub struct MetricsView<'a> {
     /// Request bytes held for scanning and retries.
     pub held_bytes: u64,
     pub draining: bool,
+    /// Of ports, and towards the endpoints of clusters.
+    pub tls: Vec<TlsView>,
 }
 
 /// What a limit has refused.

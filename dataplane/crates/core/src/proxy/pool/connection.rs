@@ -18,6 +18,7 @@ use crate::config::{ProxyConfig, UpstreamLimits};
 use crate::net::answers::{AnswerState, Answers, Stuck};
 use crate::net::buffered::{Buffered, Flush, buffered};
 use crate::net::stream::{self, Awaited, Broken, Head, MAX_WINDOW, Sender};
+use crate::net::tls::handshake_error;
 
 /// One connection, as its users see it.
 pub struct Connection {
@@ -66,9 +67,7 @@ impl Connection {
             .await
             .map_err(io::Error::other)?;
         // The endpoint is usable once its SETTINGS frame has come: a listener whose process hangs accepts too.
-        first_settings(&mut http2, &sender)
-            .await
-            .map_err(|error| io::Error::other(handshake_text(&error)))?;
+        first_settings(&mut http2, &sender).await?;
         let connection = Rc::new(Self {
             sender: RefCell::new(sender),
             streams: Cell::new(0),
@@ -176,7 +175,20 @@ where
     }
 }
 
-/// Why a handshake failed. What comes first from a port that speaks HTTP/1, or wants TLS, is no frame of HTTP/2: as one it
+/// Why a handshake failed.
+fn handshake_failure(error: &h2::Error) -> io::Error {
+    match error.get_io() {
+        Some(io) => handshake_error(io).unwrap_or_else(|| closed(io.kind(), error)),
+        None => io::Error::other(handshake_text(error)),
+    }
+}
+
+fn closed(kind: io::ErrorKind, error: impl std::fmt::Display) -> io::Error {
+    let text = format!("it closed the connection before it spoke HTTP/2 ({error})");
+    io::Error::new(kind, text)
+}
+
+/// What a failed handshake of HTTP/2 means. What comes first from a port that speaks HTTP/1, or wants TLS, is no frame of HTTP/2: as one it
 /// would be far too long, or of a kind that may not come first.
 fn handshake_text(error: &h2::Error) -> String {
     match error.reason() {
@@ -191,13 +203,16 @@ fn handshake_text(error: &h2::Error) -> String {
 async fn first_settings<T>(
     connection: &mut client::Connection<T, Bytes>,
     sender: &SendRequest<Bytes>,
-) -> Result<(), h2::Error>
+) -> io::Result<()>
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
     poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
-        Poll::Ready(Ok(())) => Poll::Ready(Err(h2::Error::from(Reason::NO_ERROR))),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        Poll::Ready(Ok(())) => Poll::Ready(Err(closed(
+            io::ErrorKind::UnexpectedEof,
+            "end of the stream",
+        ))),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(handshake_failure(&error))),
         Poll::Pending if sender.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
         Poll::Pending => Poll::Pending,
     })
