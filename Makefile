@@ -115,6 +115,10 @@ bench-models: setup model-peers .peers/.debian $(TARGET)/release/load  ## Measur
 bench-http: setup .peers/fastapi/.installed .peers/mlserver-torch/.installed .peers/.debian  ## Measure HTTP and JSON beside FastAPI, nginx before it, and MLServer
 	PYTHONPATH=tests $(PY) -m bench.rest $(BENCH_ARGS)
 
+.PHONY: bench-doors
+bench-doors: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measure what TLS, keys, rules and limits cost, beside Envoy
+	PYTHONPATH=tests .peers/bench/bin/python -m bench.doors $(BENCH_ARGS)
+
 .PHONY: bench-batcher
 bench-batcher: setup .peers/.debian $(TARGET)/release/load  ## Measure batches that tune themselves beside fixed sizes and delays, 6 minutes
 	PYTHONPATH=tests $(PY) -m bench.batcher $(BENCH_ARGS)

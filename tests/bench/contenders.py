@@ -64,8 +64,9 @@ def ours(
     *,
     tool: Sequence[str] = (),
     settings: Mapping[str, object] = MappingProxyType({}),
+    service: Mapping[str, object] = MappingProxyType({}),
 ) -> Contender:
-    """Start this product's access service, everything at its default but the number of workers and ``settings``.
+    """Start this product's access service, everything at its default but the number of workers and what is given.
 
     Args:
         address: where it listens.
@@ -74,6 +75,7 @@ def ours(
         workers: threads.
         tool: a program to run it under, with its arguments.
         settings: of the cluster.
+        service: more of access.yaml, in place of what is here.
     """
     config = json.dumps(
         {
@@ -83,6 +85,7 @@ def ours(
             "clusters": {"fleet": {"endpoints": endpoints, **settings}},
             "models": {MODEL: {"cluster": "fleet"}},
             "default_cluster": "fleet",
+            **service,
         },
         indent=1,
     )
@@ -100,6 +103,9 @@ def envoy(
     folder: Path,
     workers: int = 1,
     settings: tuple[Mapping[str, object], Mapping[str, object]] = ({}, {}),
+    *,
+    filters: Sequence[Mapping[str, object]] = (),
+    tls: Mapping[str, object] | None = None,
 ) -> Contender:
     """Start Envoy with a static configuration: HTTP/2 on both sides, no access log, no timeout.
 
@@ -109,8 +115,11 @@ def envoy(
         folder: its own, for its configuration.
         workers: threads.
         settings: of the route and of the cluster, in place of the above.
+        filters: of HTTP, before the router.
+        tls: its ``DownstreamTlsContext``; without it callers speak plaintext.
     """
-    config = json.dumps(_envoy_config(address, endpoints, *settings), indent=1)
+    made = _envoy_config(address, endpoints, settings, filters, tls)
+    config = json.dumps(made, indent=1)
     path = folder / "envoy.json"
     path.write_text(config)
     program = PEERS / "envoy" / "bin" / "envoy"
@@ -120,15 +129,23 @@ def envoy(
     return Contender("envoy", version, address, Process([program, "-c", path, *options]), config)
 
 
+def typed(name: str, **rest: object) -> dict[str, object]:
+    """Return a part of Envoy's configuration that says of what type it is."""
+    return {"@type": f"type.googleapis.com/envoy.{name}", **rest}
+
+
 def _envoy_config(
-    address: str, endpoints: list[str], routed: Mapping[str, object], clustered: Mapping[str, object]
+    address: str,
+    endpoints: list[str],
+    settings: tuple[Mapping[str, object], Mapping[str, object]],
+    filters: Sequence[Mapping[str, object]],
+    tls: Mapping[str, object] | None,
 ) -> dict[str, object]:
+    routed, clustered = settings
+
     def socket(place: str) -> dict[str, object]:
         host, port = place.rsplit(":", 1)
         return {"socket_address": {"address": host, "port_value": int(port)}}
-
-    def typed(name: str, **rest: object) -> dict[str, object]:
-        return {"@type": f"type.googleapis.com/envoy.{name}", **rest}
 
     route = {"match": {"prefix": "/"}, "route": {"cluster": "fleet", "timeout": "0s", **routed}}
     manager = typed(
@@ -137,10 +154,15 @@ def _envoy_config(
         codec_type="HTTP2",
         route_config={"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
         http_filters=[
-            {"name": "envoy.filters.http.router", "typed_config": typed("extensions.filters.http.router.v3.Router")}
+            *filters,
+            {"name": "envoy.filters.http.router", "typed_config": typed("extensions.filters.http.router.v3.Router")},
         ],
     )
-    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    chain: dict[str, object] = {
+        "filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+    }
+    if tls is not None:
+        chain["transport_socket"] = {"name": "envoy.transport_sockets.tls", "typed_config": tls}
     http2 = typed(
         "extensions.upstreams.http.v3.HttpProtocolOptions",
         explicit_http_config={"http2_protocol_options": {}},
@@ -157,7 +179,7 @@ def _envoy_config(
         },
         **clustered,
     }
-    listener = {"name": "bench", "address": socket(address), "filter_chains": [{"filters": filters}]}
+    listener = {"name": "bench", "address": socket(address), "filter_chains": [chain]}
     return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
 
 

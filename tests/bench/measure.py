@@ -42,6 +42,7 @@ class Work:
     """Any other is sent over HTTP/1.1, where a connection carries one call at a time."""
     headers: tuple[str, ...] = ()
     """More of them, as ``name: value``."""
+    scheme: str = "http"
 
     @property
     def is_http1(self) -> bool:
@@ -66,7 +67,7 @@ def h2load(address: str, work: Work, shape: Shape, seconds: float, calls: int | 
     command = h2load_command(work, shape, ["-D", f"{seconds * 1000:.0f}ms"] if calls is None else ["-n", str(calls)])
     if shape.streams == shape.connections == 1:
         command += ["--log-file", str(work.log)]  # a line a call: too much work for the other shapes
-    done = _run([*command, f"http://{address}{work.path}"], seconds)
+    done = _run([*command, f"{work.scheme}://{address}{work.path}"], seconds)
     counts = re.search(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored", done.stdout)
     rate = re.search(r"finished in [\d.]+\w+, ([\d.]+) req/s", done.stdout)
     if not counts or not rate or int(counts[2]) == 0 or int(counts[3]) + int(counts[4]) > 0:
