@@ -97,9 +97,7 @@ def send(  # noqa: PLR0913  (what the command was given)
     """
     try:
         if http:
-            with HttpClient(
-                to, timeout_ms=timeout_ms, api_key=api_key, tls=tls.context() if tls else None
-            ) as asking:
+            with HttpClient(to, timeout_ms=timeout_ms, api_key=api_key, tls=tls.context() if tls else None) as asking:
                 result = _answer_over_http(asking, question)
         else:
             credentials = tls.credentials() if tls else None

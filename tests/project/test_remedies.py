@@ -205,7 +205,9 @@ def test_every_extra_and_every_file_of_ours_that_a_text_names_is_there():
 
 
 def test_every_remedy_of_the_error_table_names_what_is_there():
-    keys = ACCESS_KEYS | MODEL_KEYS | set(COMMANDS) | {"x-model", "grpc-encoding", "grpc-retry-pushback-ms", "Retry-After"}
+    keys = (
+        ACCESS_KEYS | MODEL_KEYS | set(COMMANDS) | {"x-model", "grpc-encoding", "grpc-retry-pushback-ms", "Retry-After"}
+    )
     keys |= {"x-api-key", "authorization"}
     wrong = []
     for kind in _native.ERROR_KINDS:
