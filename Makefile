@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 QUIET := $(shell test -t 2 || echo --quiet)
 
 # Environments that tests and benchmarks use; `make test TEST_PEERS=` goes without (their tests then skip).
-TEST_PEERS ?= tfs seldon triton component mlserver xds openai kubernetes sonora grpc-web schemathesis go java images
+TEST_PEERS ?= tfs seldon triton component mlserver xds openai kubernetes sonora grpc-web schemathesis sslyze go java images
 BENCH_PEERS ?= bench envoy aio grpc-go
 # Each with torch, which uv links: they take no room of their own. `make bench-models MODEL_PEERS=` goes without.
 MODEL_PEERS ?= seldon-torch aio-torch mosec litserve mlserver-torch

@@ -22,6 +22,7 @@ PROOFS = {
     "openai": "import openai, cohere",
     "kubernetes": "import kubernetes_validate",
     "schemathesis": "import schemathesis, openapi_spec_validator",
+    "sslyze": "import sslyze",
     # These take many seconds to import, and are run in tests/interop.
     "component": "from importlib.metadata import version as v; v('seldon-core'), v('torch'), v('safetensors')",
     "mlserver": "from importlib.metadata import version; version('mlserver')",
