@@ -239,3 +239,7 @@ impl From<Malformed> for Error {
 #[cfg(test)]
 #[path = "route_key/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "route_key/strict_tests.rs"]
+mod strict_tests;
