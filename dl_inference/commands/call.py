@@ -14,6 +14,9 @@ Tls = Annotated[bool, typer.Option("--tls", help="Call with TLS; the system know
 TlsCa = Annotated[Path | None, typer.Option(metavar="FILE", help="Call with TLS; authority of the server (PEM).")]
 TlsCertificate = Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate to show to the server (PEM).")]
 TlsKey = Annotated[Path | None, typer.Option(metavar="FILE", help="Private key of --tls-certificate.")]
+KeyFile = Annotated[
+    Path | None, typer.Option("--api-key-file", metavar="PATH", help="File whose first line is the key to call with.")
+]
 
 
 def call(  # noqa: PLR0913  (the options of the command)
@@ -41,9 +44,7 @@ def call(  # noqa: PLR0913  (the options of the command)
     signature: Annotated[str | None, typer.Option(metavar="NAME", help="Signature of the model (tfs).")] = None,
     timeout_ms: Annotated[int, typer.Option(parser=whole(1), metavar="MS", help="Deadline of the call, ms.")] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
-    api_key_file: Annotated[
-        Path | None, typer.Option(metavar="PATH", help="File with the key to call with: its first line.")
-    ] = None,
+    api_key_file: KeyFile = None,
     http: Annotated[bool, typer.Option("--http", help="Call over HTTP and JSON in place of gRPC.")] = False,
     tls: Tls = False,
     tls_ca: TlsCa = None,
@@ -70,7 +71,7 @@ def call(  # noqa: PLR0913  (the options of the command)
     from dl_inference.commands import call_send, call_tls  # noqa: PLC0415
 
     question = call_send.Question(protocol, model, value, tags=tag or (), version=model_version, signature=signature)
-    api_key = None if api_key_file is None else key_in(api_key_file)
+    api_key = key_in(api_key_file)
     secured = call_tls.read(tls, tls_ca, tls_certificate, tls_key)
     exit_status = call_send.send(
         question, to, timeout_ms=timeout_ms, as_json=as_json, http=http, api_key=api_key, tls=secured
@@ -78,8 +79,10 @@ def call(  # noqa: PLR0913  (the options of the command)
     raise typer.Exit(exit_status)
 
 
-def key_in(path: Path) -> str:
-    """Return the key that a file holds: on the command line everybody on the machine would see it."""
+def key_in(path: Path | None) -> str | None:
+    """Return the key that a file holds, if one is named: on the command line everybody on the machine would see it."""
+    if path is None:
+        return None
     try:
         with path.open(encoding="ascii", errors="replace") as file:
             return file.readline(8192).strip()

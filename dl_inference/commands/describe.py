@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from dl_inference.commands.call import target_fault
+from dl_inference.commands.call import KeyFile, key_in, target_fault
 from dl_inference.commands.console import err
 
 
@@ -24,6 +24,7 @@ def describe(  # noqa: PLR0913  (the options of the command)
     signature: Annotated[str, typer.Option(metavar="NAME", help="Signature of the model (tfs).")] = "",
     timeout_ms: Annotated[int, typer.Option(min=1, metavar="MS", help="Deadline of each call, ms.")] = 10_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    api_key_file: KeyFile = None,
 ) -> None:
     """Show what a model takes and gives, and how to call it.
 
@@ -37,5 +38,5 @@ def describe(  # noqa: PLR0913  (the options of the command)
     # numpy and grpc double the start of every other command
     from dl_inference.commands import describe_show  # noqa: PLC0415
 
-    asked = describe_show.Asked(model, to, admin, model_version, signature, timeout_ms)
+    asked = describe_show.Asked(model, to, admin, model_version, signature, timeout_ms, key_in(api_key_file))
     raise typer.Exit(describe_show.run(asked, as_json=as_json))

@@ -37,6 +37,7 @@ class Asked:
         version: of the model; None: the default one.
         signature: tfs only; empty: the default one.
         timeout_ms: of each call.
+        api_key: to call with, if any.
     """
 
     model: str
@@ -45,12 +46,13 @@ class Asked:
     version: int | None
     signature: str
     timeout_ms: int
+    api_key: str | None = None
 
 
 def run(asked: Asked, *, as_json: bool) -> int:
     """Ask, print, and return the exit status: 0, or 1 where nothing is known."""
     try:
-        with Client(asked.to, timeout_ms=asked.timeout_ms) as client:
+        with Client(asked.to, timeout_ms=asked.timeout_ms, api_key=asked.api_key) as client:
             facts = model_facts.ask(client, asked.model, asked.version, asked.signature)
         labels = _labels(asked)
     except CallError as error:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from access import document, state
+from access.callers.following import FollowedCallers
 from access.config import effective
 from access.config.sections import AccessConfig
-from access.errors import StartError
+from access.errors import AccessError, StartError
 from access.following.watch import FolderWatcher
 from access.plane import Control, DataPlane, Event, Events, ready
 from dl_inference.local import try_samples
@@ -99,6 +100,7 @@ class LocalService:
         self._loads = Loads(rules, Memory(launcher.replicas), self._orders)
         self._events = Events()
         self._control = Control(make, log)
+        self._callers: FollowedCallers | None = None
         self._watcher = FolderWatcher(lambda: self.post(Event.CHANGED), recursive=True)
         self._looked_at = self._shown_at = float("-inf")
 
@@ -146,6 +148,8 @@ class LocalService:
                 self._look(force=event is Event.RELOAD)
             self._step()
             if self._control.is_started:
+                if self._callers is not None:
+                    self._callers.look(force=event is Event.RELOAD)
                 self._apply()
             elif self._is_decided() or (time.monotonic() >= opens_at and not self._must_serve):
                 self._open()
@@ -159,7 +163,8 @@ class LocalService:
 
     def _is_busy(self) -> bool:
         starting = any(replica.is_starting for group in self._groups() for replica in group.replicas)
-        return starting or self._folders.is_settling or bool(self._leaving.processes) or self._loads.is_busy
+        is_settling = self._folders.is_settling or (self._callers is not None and self._callers.is_settling())
+        return starting or is_settling or bool(self._leaving.processes) or self._loads.is_busy
 
     def _look(self, *, force: bool = False, at: str | None = None) -> None:
         if at is None:
@@ -244,10 +249,21 @@ class LocalService:
         addresses = self._control.start({**state.process(self._config), "owns_models": self._may_load})
         if self._may_load:
             self._orders.follow(self._control.plane)
+        self._let_callers_in()
         self._announcement.open(addresses)
         self._control.show_document("/config", effective.page(self._config, self._origin))
         self._apply()
         log.info("%s", ready(addresses, self._config.admin))
+
+    def _let_callers_in(self) -> None:
+        """Say who may call, before the first state opens the doors."""
+        if self._config.callers is None:
+            return
+        self._callers = FollowedCallers(Path(self._config.callers), self._control.let_in, self._control.count)
+        try:
+            self._callers.start()
+        except AccessError as error:
+            raise StartError(str(error)) from error
 
     def _apply(self) -> None:
         routes = routing(self._config, self._models.values())
@@ -293,6 +309,7 @@ class LocalService:
         """Return what /status shows under `control`."""
         return {
             **self._control.bound,
+            "callers": self._callers and self._callers.status(),
             "folders": [{**each.status(), **self._loads.status(each)} for _, each in sorted(self._models.items())],
             "memory_budget": self._budget,
             "orders": self._orders.status(),
