@@ -60,7 +60,7 @@ fn a_caller_is_found_by_its_key_or_its_certificate_and_nothing_else_is_one() {
         (
             Some("a-ke"),
             &[],
-            is_not("an unknown key (its sha256 begins with e9c1ffd9)"),
+            is_not("an unknown key (its sha256 begins with 8ea14731)"),
         ),
         (None, &[], is_not("no credential")),
         (None, &["other", "a.example", "spiffe://x/a"], is("a")),

@@ -18,14 +18,14 @@ mod notable;
 
 use notable::Notable;
 
-/// Calls that one worker remembers: a quarter of a second of 16,000 calls/s, an hour of one each second; 1.1 MiB.
+/// Calls that one worker remembers: a quarter of a second of 16,000 calls/s, an hour of one each second; 1.3 MiB.
 const CALLS: usize = 4096;
 /// Attempts of a call that are remembered: the first ones, and the last.
 pub const LEGS: usize = 3;
 /// Bytes of a model's name that are remembered.
 const MODEL_BYTES: usize = 47;
-/// As long as callers' names may be.
-const CALLER_BYTES: usize = 64;
+/// Bytes of a caller's name that are remembered.
+const CALLER_BYTES: usize = 47;
 /// As long as request ids may be.
 const ID_BYTES: usize = 64;
 

@@ -147,11 +147,10 @@ impl RouteKeyScanner {
     /// Read the next bytes of a compressed message that is read whole.
     fn feed_whole(&mut self, mut chunk: &[u8]) -> Result<Progress, Error> {
         while let Some(inflater) = &mut self.inflater {
-            let Some(inflated) = inflater.step(&mut chunk)? else {
-                break;
-            };
+            let is_all_taken = chunk.is_empty();
+            let inflated = inflater.step(&mut chunk)?;
             self.scan(&inflated)?;
-            if inflated.is_empty() && chunk.is_empty() {
+            if is_all_taken {
                 break;
             }
         }

