@@ -162,7 +162,7 @@ def _start(stack: ExitStack, label: str, address: str, fleet: Fleet, folder: Pat
 def _ours(doors: Doors, address: str, endpoints: list[str], folder: Path, certificates: Path) -> Contender:
     settings: dict[str, object] = {}
     if doors.is_tls:
-        pair = {"certificate": str(certificates / "server.pem"), "key": str(certificates / "server.key")}
+        pair = {"certificate": str(certificates / "server.pem"), "key": str(certificates / "server-key.pem")}
         settings["listen"] = {
             "address": address,
             "tls": {**pair, "client_auth": "optional", "client_ca": str(certificates / "ca.pem")},
@@ -201,7 +201,7 @@ def _envoy(doors: Doors, address: str, endpoints: list[str], folder: Path, certi
 def _envoy_tls(certificates: Path) -> dict[str, object]:
     pair = {
         "certificate_chain": {"filename": str(certificates / "server.pem")},
-        "private_key": {"filename": str(certificates / "server.key")},
+        "private_key": {"filename": str(certificates / "server-key.pem")},
     }
     common = {
         "alpn_protocols": ["h2"],
