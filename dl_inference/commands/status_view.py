@@ -149,8 +149,8 @@ def _sources(control: Mapping[str, Any]) -> Iterator[Text]:
 
 
 def _followed(control: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    config = control.get("config")
-    return [*([config] if config else []), *control.get("sources", ())]
+    followed = [each for each in (control.get("config"), control.get("callers")) if each]
+    return [*followed, *control.get("sources", ())]
 
 
 def _cut(lines: Sequence[Text], width: int) -> list[Text]:

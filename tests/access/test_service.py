@@ -248,6 +248,36 @@ def test_a_start_that_the_data_plane_refuses_stops_it(tmp_path):
     assert plane.steps == ["start", "stop"]
 
 
+def test_callers_are_known_before_the_doors_open_and_followed_from_then_on(tmp_path, start, way):
+    path = tmp_path / "callers.yaml"
+    path.write_text("callers: {a: {}}")
+    plane = start("callers: callers.yaml\nmodels: {m: {endpoints: [m:1]}}", **way)
+    assert plane.steps[:3] == ["start", "callers", "apply"]
+    replace(path, "callers: {a: {}, b: {}}")
+    plane.until(lambda: len(plane.callers) == 2)
+    assert [each["name"] for each in plane.callers[-1]["callers"]] == ["a", "b"]
+    replace(path, "callers: [")
+    plane.until(lambda: plane.control["callers"]["error"] is not None)
+    assert (len(plane.callers), plane.control["callers"]["callers"]) == (2, 2)
+
+
+@pytest.mark.parametrize("text", [None, "callers: [", "callers: {a: {allow: all}}"])
+def test_no_door_opens_where_the_callers_cannot_be_read_at_the_start(tmp_path, text):
+    if text is not None:
+        (tmp_path / "callers.yaml").write_text(text)
+    (tmp_path / "access.yaml").write_text("callers: callers.yaml\nmodels: {m: {endpoints: [m:1]}}")
+    planes = []
+
+    def make(document: str) -> FakePlane:
+        planes.append(FakePlane(document))
+        return planes[-1]
+
+    service = AccessService(tmp_path / "access.yaml", lambda: load(tmp_path / "access.yaml", environment={}), make)
+    with pytest.raises(ConfigError, match=r"callers\.yaml"):
+        service.run()
+    assert planes[0].steps == ["start", "stop"]
+
+
 def test_no_error_of_the_control_path_is_outside_the_tree():
     assert issubclass(ConfigError, AccessError)
     assert issubclass(StartError, AccessError)

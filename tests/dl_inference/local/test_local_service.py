@@ -89,14 +89,14 @@ class PretendLauncher:
 class Served:
     """One service of a folder `digits`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: object) -> None:
         self.folder = folder
         write_model(folder / "digits", "1")
         self.plane = FakePlane("{}")
         self.plane.config["listen"] = ["127.0.0.1:8500"]
         self.launcher = PretendLauncher()
         self.service = LocalService(
-            folder, AccessConfig(), self.launcher, lambda document: self.plane, Announcement(None, "test")
+            folder, AccessConfig(**settings), self.launcher, lambda document: self.plane, Announcement(None, "test")
         )
 
     def run(self, meanwhile: Callable[[], None]) -> bool:
@@ -128,6 +128,23 @@ def test_a_model_that_is_warm_is_routed_and_the_end_is_drain_then_its_process(se
     assert served.plane.steps == ["start", "apply", "drain", "stop"]
     assert process.steps[0] == "terminate"
     assert served.plane.control["refused"] is None
+
+
+def test_callers_are_known_before_the_port_opens_and_followed_from_then_on(tmp_path):
+    path = tmp_path / "callers.yaml"
+    path.write_text("callers: {a: {}}")
+    served = Served(tmp_path / "models", callers=str(path))
+
+    def meanwhile() -> None:
+        served.plane.until(lambda: served.plane.states)
+        path.write_text("callers: {a: {}, b: {}}")
+        served.plane.until(lambda: served.plane.control["callers"]["callers"] == 2)
+
+    assert served.run(meanwhile)
+    assert served.plane.steps == ["start", "callers", "apply", "callers", "drain", "stop"]
+    path.unlink()
+    with pytest.raises(StartError, match=r"callers\.yaml.*cannot be read"):
+        Served(tmp_path / "others", callers=str(path)).service.run()
 
 
 def test_the_processes_of_all_models_are_counted_before_one_is_started(served):

@@ -89,7 +89,6 @@ impl Peer {
     }
 
     /// What its certificate says; none without a verified one.
-    #[allow(dead_code, reason = "for what decides who may call what")]
     pub fn identity(&self) -> Option<&Arc<Identity>> {
         match self {
             Self::Tls(_, identity) => identity.as_ref(),

@@ -62,8 +62,8 @@ pub fn who(worker: &Worker, headers: &mut HeaderMap, peer: &Peer) -> Who {
 }
 
 /// The names of the certificate that a connection's caller has shown.
-fn certificate(_peer: &Peer) -> &[String] {
-    &[]
+fn certificate(peer: &Peer) -> &[String] {
+    peer.identity().map_or(&[], |identity| &identity.names)
 }
 
 /// Whether everybody may call a method.

@@ -148,9 +148,7 @@ fn what_a_bomb_inflates_to_comes_out_in_small_pieces_and_not_beyond_the_limit() 
     };
     assert!(out <= MOST, "{out}");
     assert!(
-        error
-            .message
-            .contains("inflates to more than 262144 bytes"),
+        error.message.contains("inflates to more than 262144 bytes"),
         "{error}"
     );
 }
