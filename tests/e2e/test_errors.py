@@ -442,7 +442,10 @@ def test_a_connect_that_fails_is_told_where_no_other_endpoint_is_left(
     access = start_access({**cluster([lost.address]), "limits": {"connect_timeout_ms": 1500}})
     access.wait_live(lost.address)
     lost.fall_silent()
-    got = ask(connect(access.address))
+    channel = connect(access.address)
+    # A call may still go out on the connection that was there.
+    tries = (ask(channel) for _ in range(3))
+    got = next(each for each in tries if each.error != "connection_lost")
     assert (got.code, got.error, got.attempts) == (Code.UNAVAILABLE, "connect_failed", 1)
     assert lost.address in got.message
 
