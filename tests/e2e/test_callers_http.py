@@ -105,11 +105,15 @@ def test_every_form_lets_in_who_may_and_nobody_else(doors: Doors, number: int) -
 
 
 def test_what_is_wrong_with_a_request_is_told_of_no_model_that_the_caller_may_not_call(doors: Doors) -> None:
-    wrong = {"inputs": {"other": [1.0]}}
-    status, content, _ = ask(doors, KEYS["root"], "/v1/models/secret:predict", wrong)
-    assert (status, b'"x"' in content or b"x" in content) == (400, True), content
-    status, content, _ = ask(doors, KEYS["alice"], "/v1/models/secret:predict", wrong)
-    assert status == 403, content
+    for path, wrong in (
+        ("/v1/models/secret:predict", {"inputs": {"other": [1.0]}}),
+        ("/v1/eval/secret", {"data": {"uri": "data:text/plain,a"}}),
+    ):
+        status, content, _ = ask(doors, KEYS["root"], path, wrong)
+        assert status == 400, content
+        assert ask(doors, KEYS["root"], path, wrong)[1][:60] == content[:60]
+        status, content, _ = ask(doors, KEYS["alice"], path, wrong)
+        assert status == 403, content
 
 
 def test_each_call_of_a_batch_is_judged_by_itself(doors: Doors) -> None:
