@@ -76,8 +76,12 @@ class SecuredListen(Section):
     tls: Annotated[ListenerTls, AfterValidator(_fits)] = Field(description="certificates, and who may come in")
 
 
+KINDS = ("plain port", "secured port")
+"""What pydantic calls the two, in the paths of its errors."""
+
+
 def _kind(value: Any) -> str:
-    return "address" if isinstance(value, str) else "secured"
+    return KINDS[0] if isinstance(value, str) else KINDS[1]
 
 
 def _list(value: Any) -> Any:
@@ -86,16 +90,10 @@ def _list(value: Any) -> Any:
     return (value,) if isinstance(value, str | dict) else value
 
 
-Listens = Annotated[
-    tuple[
-        Annotated[
-            Annotated[ListenAddress, Tag("address")] | Annotated[SecuredListen, Tag("secured")], Discriminator(_kind)
-        ],
-        ...,
-    ],
-    BeforeValidator(_list),
-    Field(min_length=1),
+Port = Annotated[
+    Annotated[ListenAddress, Tag(KINDS[0])] | Annotated[SecuredListen, Tag(KINDS[1])], Discriminator(_kind)
 ]
+Listens = Annotated[tuple[Port, ...], BeforeValidator(_list), Field(min_length=1)]
 
 
 def document(listen: str | SecuredListen, folder: FilePath) -> Any:

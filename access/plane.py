@@ -77,7 +77,7 @@ class Events:
         return next(each for each in Event if each in events)
 
 
-def ready(addresses: Sequence[str], admin: str | None) -> str:
+def ready(addresses: Sequence[str], admin: object) -> str:
     """Return what the log says of bound addresses, the admin port's last where there is one."""
     return f"ready on {', '.join(addresses)}{' (admin)' if admin else ''}"
 

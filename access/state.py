@@ -76,7 +76,7 @@ def process(config: AccessConfig, folder: Path = Path()) -> dict[str, Any]:
     server = ServerLimits.model_fields
     return {
         "listen": [listening.document(each, folder) for each in config.listen],
-        "admin": config.admin,
+        "admin": None if config.admin is None else listening.document(config.admin, folder),
         "workers": config.workers or cores(),
         "expose_endpoints": config.expose_endpoints,
         "admin_methods": config.admin_methods,

@@ -111,7 +111,7 @@ def _timeouts(data: Mapping[str, Any]) -> Iterator[Finding]:
 
 def _listeners(data: Mapping[str, Any]) -> Iterator[Finding]:
     addresses = listening.addresses(data.get("listen"))
-    everything = [*addresses, data.get("admin")]
+    everything = [*addresses, *listening.addresses(data.get("admin"))]
     for index, address in enumerate(everything):
         if isinstance(address, str) and not address.endswith(":0") and address in everything[:index]:
             path: Path = ("admin",) if index == len(addresses) else ("listen", index)

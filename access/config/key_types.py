@@ -5,6 +5,8 @@ import types
 from collections.abc import Iterable
 from typing import Annotated, Any, Union, get_args, get_origin
 
+from pydantic import Tag
+
 from access.config.sections import AccessConfig
 from access.discovery import RESOLVERS
 from access.document import Path
@@ -66,4 +68,4 @@ def _descend(annotation: Any, step: str | int) -> Any:
         return get_args(annotation)[0]
     if origin in (Union, types.UnionType) and step in RESOLVERS:
         return RESOLVERS[str(step)].config
-    return None
+    return next((kind for kind in get_args(annotation) if Tag(str(step)) in getattr(kind, "__metadata__", ())), None)

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from access import document
+from access import document, listening
 from access.config import crosscheck, key_types
 from access.config.layers import Layers
 from access.discovery import RESOLVERS
@@ -77,10 +77,10 @@ def _description(location: document.Path) -> str:
 
 
 def _path_in_data(location: document.Path, data: Any) -> document.Path:
-    """Leave out what pydantic adds to a path: the kind after a discovery source, ``[key]`` after a bad key."""
+    """Leave out what pydantic adds to a path: the kind after a source or a port, ``[key]`` after a bad key."""
     path: document.Path = ()
     for step in location:
-        if step == "[key]":
+        if step in ("[key]", *listening.KINDS):
             continue
         if isinstance(data, Mapping) and step not in data and data.get("kind") == step:
             continue

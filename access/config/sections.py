@@ -11,12 +11,11 @@ from access.fields import (
     Codes,
     EndpointList,
     FrozenList,
-    ListenAddress,
     Name,
     Section,
     problem,
 )
-from access.listening import Listens
+from access.listening import Listens, Port
 from access.upstream import Upstream
 from dl_inference._native import POLICIES
 from dl_inference.registry.schema import MAX_WEIGHT, Protocol
@@ -377,7 +376,7 @@ class AccessConfig(Section):
         "`{address, tls}`. "
         "Restart to change",
     )
-    admin: ListenAddress | None = Field(
+    admin: Port | None = Field(
         "127.0.0.1:8502", description="address of `/metrics /ready /live /status`; null: none. Restart to change"
     )
     workers: Annotated[int, Field(ge=1, le=1024)] | None = Field(

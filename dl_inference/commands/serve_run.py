@@ -77,7 +77,7 @@ def run(models_dir: Path, options: Options, *, has_table: bool, program: Sequenc
         if options.trusted_keys is not None:
             trust.check_keys(options.trusted_keys)
         addresses = [access_listening.address(each) for each in config.listen]
-        for address in [*addresses, *([config.admin] if config.admin else [])]:
+        for address in [*addresses, *([access_listening.address(config.admin)] if config.admin else [])]:
             listening.check(address)  # before models load for half a minute
         announcement = Announcement(read(os.environ, **options.registration), "dl-inference serve")
         announcement.check(addresses)

@@ -4,6 +4,7 @@ import http
 import http.client
 import json
 import socket
+import ssl
 import time
 import urllib.parse
 from typing import Annotated, Any
@@ -18,6 +19,7 @@ from dl_inference.commands.status_view import render
 
 TIMEOUT_S = 5.0
 WATCH_S = 1.0
+_TLS = "https://"
 
 
 class StatusError(Exception):
@@ -33,6 +35,11 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(TIMEOUT_S)
         self.sock.connect(self._path)
+
+
+def admin_fault(admin: str) -> str | None:
+    """Say what is wrong with the address of an admin port; `https://` before it stands for TLS."""
+    return address.fault(admin.removeprefix(_TLS))
 
 
 def ask(admin: str, path: str) -> tuple[int, dict[str, Any]]:
@@ -69,9 +76,8 @@ def order(admin: str, model: str, action: str) -> int:
 
 def _exchange(admin: str, method: str, path: str) -> tuple[int, bytes]:
     # http.client and not urllib.request: a proxy from the environment has no business here.
-    is_unix = admin.startswith("unix:")
     try:
-        connection = _UnixConnection(admin[5:]) if is_unix else http.client.HTTPConnection(admin, timeout=TIMEOUT_S)
+        connection = _connection(admin)
         try:
             # A web page cannot send this header elsewhere: the admin port takes no order without it.
             connection.request(method, path, headers={"x-dl-inference": "command"})
@@ -81,6 +87,16 @@ def _exchange(admin: str, method: str, path: str) -> tuple[int, bytes]:
             connection.close()
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise _lost(admin, path, error) from error
+
+
+def _connection(admin: str) -> http.client.HTTPConnection:
+    if admin.startswith("unix:"):
+        return _UnixConnection(admin[5:])
+    if admin.startswith(_TLS):
+        # Of the system's authorities, or of those in the file that SSL_CERT_FILE names.
+        context = ssl.create_default_context()
+        return http.client.HTTPSConnection(admin.removeprefix(_TLS), timeout=TIMEOUT_S, context=context)
+    return http.client.HTTPConnection(admin, timeout=TIMEOUT_S)
 
 
 def _lost(admin: str, path: str, error: Exception) -> StatusError:
@@ -112,7 +128,7 @@ def status(
 
     Models, endpoints, effective weights, state, requests, errors and latencies; with --watch rates too.
     """
-    if fault := address.fault(admin):
+    if fault := admin_fault(admin):
         err.print(Text(f"--admin {admin!r}: {fault}", style="red"), soft_wrap=True)
         raise typer.Exit(2)
     try:

@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from dl_inference import address
 from dl_inference.commands.console import err, out
 from dl_inference.commands.options import whole
-from dl_inference.commands.status import StatusError, fetch
+from dl_inference.commands.status import StatusError, admin_fault, fetch
 
 LOOK_S = 0.1
 
@@ -34,7 +33,7 @@ def upgrade(
     on with the listening sockets, and the old one ends when its calls in flight have ended. If the new one does not
     become ready the old one goes on, and this command says why.
     """
-    if fault := address.fault(admin):
+    if fault := admin_fault(admin):
         err.print(Text(f"--admin {admin!r}: {fault}", style="red"), soft_wrap=True)
         raise typer.Exit(2)
     try:

@@ -9,9 +9,8 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from dl_inference import address
 from dl_inference.commands.console import err, out
-from dl_inference.commands.status import StatusError, ask
+from dl_inference.commands.status import StatusError, admin_fault, ask
 from dl_inference.commands.words import ago, plain
 
 # What the balancer learned of the endpoint; of a success or a neutral end nothing is said.
@@ -34,7 +33,7 @@ def why(
 
     The access service remembers the last 4,096 calls of each worker.
     """
-    fault = address.fault(admin)
+    fault = admin_fault(admin)
     if fault or not _REQUEST_ID.fullmatch(request_id):
         problem = f"--admin {admin!r}: {fault}" if fault else f"{request_id!r} is not 1 to 64 of A-Z a-z 0-9 . _ -"
         err.print(Text(problem, style="red"), soft_wrap=True)

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -268,6 +269,34 @@ def test_a_call_can_be_tried_on_the_dashboard_where_every_port_has_tls(access: A
     )
     with urllib.request.urlopen(request, timeout=CALL_S) as answer:
         assert json.loads(answer.read())["data"]["tensor"]["values"] == [1, 2]
+
+
+def test_the_admin_port_has_tls_where_it_is_asked_for(start: Callable[..., Process], pki: Path, tmp_path: Path) -> None:
+    secured = listens(pki)
+    config = tmp_path / "access.yaml"
+    config.write_text(json.dumps({"listen": "127.0.0.1:0", "admin": secured, **cluster(["127.0.0.1:9"])}))
+    process = start([PROGRAM, "access", "--config", config])
+    admin = process.wait_line(r"ready on \S+, (\S+) \(admin\)", timeout_s=END_S)[1]
+    trusted = {"SSL_CERT_FILE": str(pki / "ca.pem")}
+    for address, environment, said in (
+        (f"https://{admin}", trusted, f'"address": "{admin}"'),
+        (f"https://{admin}", {}, "certificate verify failed"),
+        (admin, trusted, "400"),
+    ):
+        words = [PROGRAM, "status", "--json", "--admin", address]
+        done = subprocess.run(
+            words, env={**os.environ, **environment}, capture_output=True, text=True, timeout=END_S, check=False
+        )
+        assert (done.returncode == 0) is (admin in said), done.stderr
+        assert said in done.stdout + done.stderr
+    context = ssl.create_default_context(cafile=pki / "ca.pem")
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    host, _, port = admin.rpartition(":")
+    with (
+        socket.create_connection((host, int(port)), timeout=CALL_S) as raw,
+        context.wrap_socket(raw, server_hostname="localhost") as opened,
+    ):
+        assert opened.selected_alpn_protocol() == "http/1.1", "it speaks no other"
 
 
 def test_hundreds_of_half_open_handshakes_hold_nothing_up(access: Access, pki: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 from access.config import key_types
 from access.config.sections import AccessConfig, Limits, ModelConfig, Route, SplitTarget
 from access.discovery.nodefile import NodefileConfig
+from access.listening import ListenerTls, SecuredListen
 
 
 @pytest.mark.parametrize(
@@ -17,6 +18,8 @@ from access.discovery.nodefile import NodefileConfig
         (("models", "m", "split", 0), SplitTarget),
         (("discovery", 0, "nodefile"), NodefileConfig),
         (("models", "m", "discovery", "nodefile"), NodefileConfig),
+        (("admin", "secured port"), SecuredListen),
+        (("listen", 0, "secured port", "tls"), ListenerTls),
         (("workers",), None),
     ],
 )
@@ -28,7 +31,7 @@ def test_the_section_at_a_path(path, section):
     ("path", "plain"),
     [
         (("default_cluster",), str),
-        (("admin",), str),
+        (("admin", "plain port"), str),
         (("workers",), int),
         (("limits", "max_streams"), int),
         (("limits", "nothing"), None),

@@ -15,8 +15,8 @@ use serde::Deserialize;
 pub struct ProxyConfig {
     /// Addresses to listen on: `127.0.0.1:8500`, `[::]:8500` or `unix:/path`.
     pub listen: Vec<Listen>,
-    /// Address of the HTTP/1 admin port (`/metrics /ready /live /status`); none when null.
-    pub admin: Option<String>,
+    /// The HTTP/1 admin port (`/metrics /ready /live /status`); none when null.
+    pub admin: Option<Listen>,
     /// Worker threads, at least 1.
     pub workers: usize,
     /// Name the endpoint that served in the trailer `access-endpoint`.
@@ -379,7 +379,7 @@ pub struct SplitConfig {
 #[serde(deny_unknown_fields)]
 pub struct WorkerConfig {
     pub listen: Vec<Listen>,
-    pub admin: Option<String>,
+    pub admin: Option<Listen>,
     /// The model's name, for health (`""` is always there) and for OIP.
     pub model: String,
     /// Further names that it answers to.

@@ -1,6 +1,7 @@
 //! The HTTP/1 admin port: one thread with a runtime of its own, so that it answers while the workers are
 //! busy, and a large page of metrics holds up no call. Read-only but for orders to load models; what the pages say comes from
-//! [`AdminPages`]. It has no authentication, which is why it is bound to loopback unless configured.
+//! [`AdminPages`]. It has no authentication but callers' certificates where it has TLS, which is why it is bound to loopback
+//! unless configured.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,12 +16,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
+use crate::net::accept::Bound;
 use crate::net::listener::Listener;
+use crate::net::tls::Tls;
 
 mod clock;
 mod dashboard;
@@ -153,18 +157,14 @@ pub struct AdminServer {
 // === impl AdminServer ===
 
 impl AdminServer {
-    /// Serve; return the bound address, port 0 resolved.
+    /// Serve.
     ///
     /// Errors: the thread cannot be started.
-    pub fn start(
-        listener: Arc<Listener>,
-        pages: Arc<dyn AdminPages>,
-    ) -> io::Result<(String, Self)> {
-        let bound = listener.address()?;
+    pub fn start((listener, tls): Bound, pages: Arc<dyn AdminPages>) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let acceptor = {
             let _inside = runtime.enter();
-            Acceptor::new(&listener)?
+            Acceptor::new(&listener, tls)?
         };
         let kept = Arc::downgrade(&listener);
         let (stop, stopped) = oneshot::channel();
@@ -176,14 +176,11 @@ impl AdminServer {
         let thread = std::thread::Builder::new()
             .name("dl-admin".to_owned())
             .spawn(serve)?;
-        Ok((
-            bound,
-            Self {
-                listener: kept,
-                stop: Some(stop),
-                thread: Some(thread),
-            },
-        ))
+        Ok(Self {
+            listener: kept,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 
     /// The listening socket, while it is open.
@@ -214,13 +211,20 @@ impl Drop for AdminServer {
 
 enum Acceptor {
     Tcp(TcpListener),
+    Tls(TcpListener, Arc<Tls>),
     Unix(UnixListener),
 }
 
 impl Acceptor {
-    fn new(listener: &Listener) -> io::Result<Self> {
+    fn new(listener: &Listener, tls: Option<Arc<Tls>>) -> io::Result<Self> {
         Ok(match listener {
-            Listener::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener.try_clone()?)?),
+            Listener::Tcp(listener) => {
+                let listener = TcpListener::from_std(listener.try_clone()?)?;
+                match tls {
+                    Some(tls) => Self::Tls(listener, tls),
+                    None => Self::Tcp(listener),
+                }
+            }
             Listener::Unix(listener, _) => {
                 Self::Unix(UnixListener::from_std(listener.try_clone()?)?)
             }
@@ -238,6 +242,13 @@ impl Acceptor {
                 let accepted = listener.accept().await;
                 accepted.map(|(stream, _)| {
                     connections.spawn(serve(stream, pages.clone(), viewers.clone()))
+                })
+            }
+            Self::Tls(listener, tls) => {
+                let accepted = listener.accept().await;
+                accepted.map(|(stream, _)| {
+                    let tls = tls.clone();
+                    connections.spawn(secured(stream, tls, pages.clone(), viewers.clone()))
                 })
             }
             Self::Unix(listener) => {
@@ -274,6 +285,18 @@ async fn run(acceptor: &Acceptor, pages: &Arc<dyn AdminPages>, stopped: oneshot:
             _ = stopped.as_mut() => return,
             () = next => {}
         }
+    }
+}
+
+async fn secured(
+    stream: TcpStream,
+    tls: Arc<Tls>,
+    pages: Arc<dyn AdminPages>,
+    viewers: Arc<Viewers>,
+) {
+    // Whoever does not shake hands has had the reason, as far as TLS has one.
+    if let Ok((stream, _)) = tls.accept(stream, Instant::now() + HEADER_TIMEOUT).await {
+        serve(stream, pages, viewers).await;
     }
 }
 

@@ -24,10 +24,15 @@ use super::listener::Listener;
 use super::load::Load;
 use super::server::Server;
 use super::service::Service;
-use super::tls::Tls;
+use super::tls::{Protocols, Tls};
 use super::waiting::Waiting;
 use crate::config::Listen;
 use crate::stats::{ClosedReason, RefusedReason};
+
+/// What a port of calls speaks.
+const CALLS: Protocols = &[b"h2", b"http/1.1"];
+/// What an admin port speaks.
+pub const PAGES: Protocols = &[b"http/1.1"];
 
 /// Threads beside one worker, for what takes long. Each ends when it has been idle for some seconds.
 const MAX_BLOCKING: usize = 2;
@@ -61,27 +66,33 @@ pub fn bind(
 ) -> io::Result<(Vec<Bound>, Vec<String>)> {
     let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
     for each in listen {
-        let listener = bind_one(each.address(), inherited)?;
-        let address = listener.address()?;
-        let tls = each.tls().map(|it| Tls::start(&address, it.clone()));
-        let tls = tls.transpose()?.map(Arc::new);
-        listeners.push((listener, tls));
+        let (bound, address) = bind_one(each, CALLS, inherited, server)?;
+        listeners.push(bound);
         addresses.push(address);
     }
-    let secured = listeners.iter().filter_map(|it| it.1.clone());
-    let _ = server.secured.set(secured.collect());
     Ok((listeners, addresses))
 }
 
-/// The inherited listener of an address, or a new one.
+/// The inherited listener of an address, or a new one, with its TLS; and the address with its port resolved.
 ///
 /// # Errors
-/// The system's error, with the address in its text.
-pub fn bind_one(address: &str, inherited: &mut Inherited) -> io::Result<Arc<Listener>> {
-    let found = inherited.take(address)?;
-    found
-        .map_or_else(|| Listener::bind(address), Ok)
-        .map(Arc::new)
+/// As `bind`.
+pub fn bind_one(
+    listen: &Listen,
+    protocols: Protocols,
+    inherited: &mut Inherited,
+    server: &Server,
+) -> io::Result<(Bound, String)> {
+    let found = inherited.take(listen.address())?;
+    let listener = found.map_or_else(|| Listener::bind(listen.address()), Ok)?;
+    let address = listener.address()?;
+    let tls = listen.tls();
+    let tls = tls.map(|it| Tls::start(&address, it.clone(), protocols));
+    let tls = tls.transpose()?.map(Arc::new);
+    if let Some(tls) = &tls {
+        server.add_secured(tls.clone());
+    }
+    Ok(((Arc::new(listener), tls), address))
 }
 
 // === impl Serving ===

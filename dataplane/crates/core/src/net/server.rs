@@ -28,7 +28,7 @@ pub struct Server {
     /// Address of the admin port, once it is bound.
     pub admin: OnceLock<String>,
     /// The TLS of each port that has it, once they are bound.
-    pub secured: OnceLock<Vec<Arc<Tls>>>,
+    secured: Mutex<Vec<Arc<Tls>>>,
     /// How the process connects to itself, once somebody serves.
     pub entry: OnceLock<Entry>,
     /// Another process has the listening sockets, too, and may go on with them.
@@ -47,7 +47,7 @@ impl Server {
             limiter: ConnectionLimiter::new(limits.max_connections, limits.max_connections_per_ip),
             strangers: Strangers::default(),
             admin: OnceLock::new(),
-            secured: OnceLock::new(),
+            secured: Mutex::default(),
             entry: OnceLock::new(),
             is_handed_over: AtomicBool::new(false),
             shown_metrics: Mutex::default(),
@@ -75,14 +75,21 @@ impl Server {
     }
 
     /// The ports with TLS.
-    pub fn secured(&self) -> &[Arc<Tls>] {
-        self.secured.get().map_or(&[], Vec::as_slice)
+    pub fn secured(&self) -> Vec<Arc<Tls>> {
+        let secured = self.secured.lock();
+        secured.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn add_secured(&self, tls: Arc<Tls>) {
+        let secured = self.secured.lock();
+        secured.unwrap_or_else(PoisonError::into_inner).push(tls);
     }
 
     /// What is new for the operator's log.
     pub fn notices(&self) -> Vec<Notice> {
-        let secured = self.secured().iter();
+        let secured = self.secured();
         let mut notices: Vec<_> = secured
+            .iter()
             .flat_map(|it| it.notices(SystemTime::now()))
             .collect();
         notices.extend(self.strangers.notice(Instant::now()));

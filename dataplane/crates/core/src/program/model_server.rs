@@ -14,7 +14,7 @@ use crate::config::WorkerConfig;
 use crate::net::drain::Phase;
 use crate::net::guard::StreamGuard;
 use crate::net::inherited::Inherited;
-use crate::net::serve::{Serving, bind, bind_one};
+use crate::net::serve::{PAGES, Serving, bind, bind_one};
 use crate::net::service::Service;
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
@@ -93,11 +93,10 @@ impl ModelServer {
             let _ = self.hand.set(Hand::open(hands, config.max_batch));
         }
         let mut admin = None;
-        if let Some(address) = &config.admin {
-            let listener = bind_one(address, &mut Inherited::default())?;
-            let (bound, started) =
-                AdminServer::start(listener, Arc::new(Pages(self.shared.clone())))?;
-            addresses.push(bound);
+        if let Some(port) = &config.admin {
+            let (bound, address) = bind_one(port, PAGES, &mut Inherited::default(), server)?;
+            let started = AdminServer::start(bound, Arc::new(Pages(self.shared.clone())))?;
+            addresses.push(address);
             admin = Some(started);
         }
         let shared = self.shared.clone();

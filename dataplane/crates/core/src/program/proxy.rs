@@ -18,7 +18,7 @@ use crate::net::drain::Phase;
 use crate::net::guard::StreamGuard;
 use crate::net::inherited::Inherited;
 use crate::net::listener::Listener;
-use crate::net::serve::{Serving, bind, bind_one};
+use crate::net::serve::{PAGES, Serving, bind, bind_one};
 use crate::net::service::Service;
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
@@ -113,12 +113,12 @@ impl Proxy {
         }
         let server = &self.shared.server;
         let (listeners, mut addresses) = bind(&config.listen, &mut inherited, server)?;
-        if let Some(address) = &config.admin {
-            let listener = bind_one(address, &mut inherited)?;
-            let (bound, server) = AdminServer::start(listener, Arc::new(self.control()))?;
-            let _ = self.shared.server.admin.set(bound.clone());
-            addresses.push(bound);
-            self.admin = Some(server);
+        if let Some(port) = &config.admin {
+            let (bound, address) = bind_one(port, PAGES, &mut inherited, server)?;
+            let started = AdminServer::start(bound, Arc::new(self.control()))?;
+            let _ = server.admin.set(address.clone());
+            addresses.push(address);
+            self.admin = Some(started);
         }
         self.listeners = listeners.iter().map(|it| Arc::downgrade(&it.0)).collect();
         self.bound = Some(listeners);

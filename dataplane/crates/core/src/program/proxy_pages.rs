@@ -212,7 +212,8 @@ fn callers_view(callers: &Callers) -> Vec<(&str, Vec<(&'static str, u64)>)> {
 
 /// TLS of the ports, and of the clusters.
 fn tls(shared: &Shared, state: &state::State) -> Vec<TlsView> {
-    let ports = shared.server.secured().iter().map(|it| it.view());
+    let secured = shared.server.secured();
+    let ports = secured.iter().map(|it| it.view());
     let clusters = state.clusters.iter();
     let clusters = clusters.filter_map(|it| Some(state.client(it)?.view(&it.name)));
     ports.chain(clusters).collect()

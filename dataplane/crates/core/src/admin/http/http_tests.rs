@@ -43,13 +43,15 @@ impl AdminPages for Pages {
     }
 }
 
-fn bound(address: &str) -> Arc<Listener> {
-    Arc::new(Listener::bind(address).unwrap())
+fn bound(address: &str) -> Bound {
+    (Arc::new(Listener::bind(address).unwrap()), None)
 }
 
 fn start() -> (String, AdminServer, Arc<Pages>) {
     let pages = Arc::new(Pages::default());
-    let (address, server) = AdminServer::start(bound("127.0.0.1:0"), pages.clone()).unwrap();
+    let bound = bound("127.0.0.1:0");
+    let address = bound.0.address().unwrap();
+    let server = AdminServer::start(bound, pages.clone()).unwrap();
     (address, server, pages)
 }
 
@@ -265,8 +267,9 @@ fn a_caller_that_opens_every_connection_delays_others_only_until_it_closes_one()
 fn a_unix_socket_works_and_its_file_goes_at_the_stop() {
     let path = std::env::temp_dir().join(format!("dl-admin-{}.sock", std::process::id()));
     let address = format!("unix:{}", path.display());
-    let (told, server) = AdminServer::start(bound(&address), Arc::new(Pages::default())).unwrap();
-    assert_eq!(told, address);
+    let bound = bound(&address);
+    assert_eq!(bound.0.address().unwrap(), address);
+    let server = AdminServer::start(bound, Arc::new(Pages::default())).unwrap();
     let (head, body) = exchange(UnixStream::connect(&path).unwrap(), "GET /live");
     assert!(head.starts_with("http/1.1 200 "));
     assert_eq!(body, b"live\n");

@@ -30,6 +30,8 @@ pub use client::{Client, Secured, handshake_error};
 use followed::Followed;
 pub use followed::TlsView;
 pub use make::make_certificates;
+use server::Port;
+pub use server::Protocols;
 
 /// A port's TLS.
 pub struct Tls {
@@ -44,7 +46,7 @@ impl Tls {
     ///
     /// # Errors
     /// Names the file, and what is wrong with it.
-    pub fn start(address: &str, settings: ListenerTls) -> io::Result<Self> {
+    pub fn start(address: &str, settings: ListenerTls, protocols: Protocols) -> io::Result<Self> {
         let wrong = |text: String| {
             let text = format!("cannot listen on {address}: tls: {text}");
             io::Error::new(io::ErrorKind::InvalidInput, text)
@@ -52,7 +54,14 @@ impl Tls {
         if address.starts_with("unix:") {
             return Err(wrong("a unix socket has none; leave `tls` out".to_owned()));
         }
-        let config = Followed::start(address, settings).map_err(wrong)?;
+        let config = Followed::start(
+            address,
+            Port {
+                settings,
+                protocols,
+            },
+        )
+        .map_err(wrong)?;
         let address = address.to_owned();
         Ok(Self { address, config })
     }

@@ -29,26 +29,36 @@ impl ResolvesServerCert for ByName {
     }
 }
 
-impl Source for ListenerTls {
+/// What a port speaks, by ALPN.
+pub type Protocols = &'static [&'static [u8]];
+
+pub struct Port {
+    pub settings: ListenerTls,
+    pub protocols: Protocols,
+}
+
+impl Source for Port {
     type Made = ServerConfig;
 
     fn paths(&self) -> Vec<&str> {
-        let pairs = self.certificates.iter();
+        let settings = &self.settings;
+        let pairs = settings.certificates.iter();
         let mut paths: Vec<&str> = pairs
             .flat_map(|it| [it.certificate.as_str(), it.key.as_str()])
             .collect();
-        paths.extend(self.client_ca.as_deref());
-        paths.extend(self.crl.as_deref());
+        paths.extend(settings.client_ca.as_deref());
+        paths.extend(settings.crl.as_deref());
         paths
     }
 
     fn make(&self, files: &Files) -> Result<Loaded<ServerConfig>, String> {
+        let settings = &self.settings;
         let provider = Arc::new(ring::default_provider());
-        let pairs = self.certificates.iter();
+        let pairs = settings.certificates.iter();
         let pairs = pairs.map(|it| files.pair(it, &provider));
         let pairs = pairs.collect::<Result<Vec<_>, String>>()?;
         let certificates = pairs.iter().map(|it| it.0.clone()).collect();
-        let versions: &[_] = match self.min_version.as_str() {
+        let versions: &[_] = match settings.min_version.as_str() {
             "1.2" => &[&TLS12, &TLS13],
             "1.3" => &[&TLS13],
             other => return Err(format!("min_version {other:?} is neither 1.2 nor 1.3")),
@@ -56,13 +66,13 @@ impl Source for ListenerTls {
         let builder = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .map_err(|error| error.to_string())?;
-        let builder = match verifier(self, files)? {
+        let builder = match verifier(settings, files)? {
             Some(verifier) => builder.with_client_cert_verifier(verifier),
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::new(ByName(pairs)));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        if self.client_auth != ClientAuth::None {
+        config.alpn_protocols = self.protocols.iter().map(|it| it.to_vec()).collect();
+        if settings.client_auth != ClientAuth::None {
             // A session that is taken up again is one whose certificate nobody looks at.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;

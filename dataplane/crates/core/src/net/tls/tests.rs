@@ -22,7 +22,7 @@ fn the_end_of_a_certificate_is_said_each_day_from_two_weeks_before_it() {
         san: Vec::new(),
         min_version: "1.2".to_owned(),
     };
-    let tls = Tls::start("127.0.0.1:1", settings).expect("it starts");
+    let tls = Tls::start("127.0.0.1:1", settings, &[b"h2"]).expect("it starts");
     std::fs::remove_dir_all(&folder).expect("it is there");
     let end = tls.config.ends()[0];
     assert!(end > SystemTime::now() + 364 * DAY);
