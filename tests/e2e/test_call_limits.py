@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,7 @@ class Served:
             "versioned": {"limits": {**rate, "burst": 2}, "versions": {"2": {"cluster": "fleet"}}},
             "known": {"limits": {**rate, "burst": 1}},
             "changed": {"limits": {**rate, "burst": 3}},
+            "web": {"limits": {**rate, "burst": 1}},
             "greedy": {"limits": {"in_flight": 2}},
         }
         self.access = Access(self._run, folder, self.config())
@@ -77,7 +80,7 @@ class Served:
         return self.programs[-1]
 
     def _serve(self, stream: Stream) -> None:
-        do = dict(stream.wait_headers())["x-do"]
+        do = dict(stream.wait_headers()).get("x-do", "echo")
         if do == "hang":
             self.go.wait(20)
         if do == "reset":
@@ -175,6 +178,26 @@ def test_all_versions_of_a_model_share_its_limits(served: Served) -> None:
     assert served.ask("versioned", metadata=two).code is Code.OK
     assert served.ask("versioned", metadata=two).error == "limited"
     assert served.ask("versioned").error == "limited"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v2/models/web/infer", b'{"inputs":[{"name":"x","datatype":"FP32","shape":[1],"data":[1]}]}'),
+        ("/api/v1.0/predictions", b'{"data":{"ndarray":[[1.0]]}}'),
+    ],
+)
+def test_a_refusal_over_http_says_when_to_try_again(served: Served, path: str, body: bytes) -> None:
+    while served.ask("web").error != "limited":
+        pass
+    headers = {"content-type": "application/json", "x-model": "web"}
+    request = urllib.request.Request(f"http://{served.access.address}{path}", body, headers)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=20)
+    assert refused.value.code == 429
+    assert 900 < int(refused.value.headers["retry-after"]) <= 1000
+    assert "requests_per_s" in refused.value.read().decode()
+    refused.value.close()
 
 
 def test_a_question_about_a_model_is_no_call_of_it(served: Served) -> None:

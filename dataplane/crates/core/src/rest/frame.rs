@@ -42,7 +42,7 @@ impl Frame {
 
     /// The answer to a request that failed.
     pub fn reply(self, failed: &Failed, request_id: &HeaderValue) -> Reply {
-        match self {
+        let mut reply = match self {
             Self::Problem => Reply::problem(failed, request_id),
             Self::AtServing => {
                 let (status, problem) = atserving::problem(failed, request_id);
@@ -51,7 +51,9 @@ impl Frame {
             // Who calls is not known: the request could not be read.
             Self::GoInfer => goinfer::problem(failed, "", request_id),
             Self::OpenAi => openai::problem(failed, request_id),
-        }
+        };
+        reply.set_retry_after(failed);
+        reply
     }
 }
 

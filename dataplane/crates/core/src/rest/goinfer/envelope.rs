@@ -237,6 +237,7 @@ pub fn problem(failed: &Failed, app_id: &str, request_id: &HeaderValue) -> Reply
     }
     let mut reply = Reply::of(frame(app_id, number, data.to_string().into_bytes()).into());
     reply.status = status.max(StatusCode::BAD_REQUEST);
+    reply.set_retry_after(failed);
     reply
 }
 

@@ -1,6 +1,7 @@
 //! One call of gRPC that this process makes to itself.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Uri};
@@ -11,7 +12,7 @@ use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing;
 use crate::grpc::metadata::{
-    ACCESS_ERROR, ACCESS_ERROR_NUMBER, GRPC_ENCODING, X_MODEL, X_MODEL_VERSION,
+    ACCESS_ERROR, ACCESS_ERROR_NUMBER, GRPC_ENCODING, RETRY_PUSHBACK, X_MODEL, X_MODEL_VERSION,
 };
 use crate::grpc::status::{GRPC_MESSAGE, decode_message, parse_grpc_status};
 use crate::net::pipe::{Gone, Reading, pipe};
@@ -120,6 +121,7 @@ pub fn broken_off() -> Failed {
         kind: Some(ErrorKind::ConnectionLost),
         text: "the answer broke off".to_owned(),
         number: None,
+        retry_after: None,
     }
 }
 
@@ -157,7 +159,15 @@ pub fn failed(ended: &HeaderMap) -> Option<Failed> {
         kind: kind.and_then(ErrorKind::from_name),
         text: text.map_or_else(String::new, |it| decode_message(it.as_bytes())),
         number,
+        retry_after: pushback(ended),
     })
+}
+
+/// When the call may be made again, as gRPC says it; nothing where that is never.
+fn pushback(ended: &HeaderMap) -> Option<Duration> {
+    let text = ended.get(&RETRY_PUSHBACK)?.to_str().ok()?;
+    let wait: u32 = text.parse().ok()?;
+    Some(Duration::from_millis(wait.into()))
 }
 
 /// The message of one whole frame.

@@ -57,6 +57,7 @@ fn failure(status: &Status) -> Failed {
         code: Code::Internal,
         kind: None,
         number: None,
+        retry_after: None,
         text: format!("the model failed: {} {}", status.info, status.reason)
             .trim()
             .to_owned(),

@@ -139,6 +139,7 @@ pub fn streamed(message: Bytes) -> Result<Bytes, Failed> {
                     code: Code::Unknown,
                     kind: None,
                     number: None,
+                    retry_after: None,
                     text: wrapped.error_message,
                 });
             }

@@ -120,5 +120,6 @@ fn unreadable(broken: &Broken) -> Unread {
         kind: Some(ErrorKind::Cancelled),
         text: "the caller went, or its body broke off".to_owned(),
         number: None,
+        retry_after: None,
     })
 }

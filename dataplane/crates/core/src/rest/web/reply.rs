@@ -1,8 +1,11 @@
 //! Answers over HTTP: a body with its headers, or a problem (RFC 9457).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, VARY,
+    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName,
+    RETRY_AFTER, VARY,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -45,6 +48,8 @@ pub struct Failed {
     pub text: String,
     /// A model's own number of the error.
     pub number: Option<i32>,
+    /// When the call may be made again, where that is known.
+    pub retry_after: Option<Duration>,
 }
 
 // === impl Reply ===
@@ -129,6 +134,15 @@ impl Reply {
         }
     }
 
+    /// Say when the call may be made again, in whole seconds (RFC 9110#10.2.3).
+    pub fn set_retry_after(&mut self, failed: &Failed) {
+        if let Some(wait) = failed.retry_after {
+            let seconds = wait.as_millis().div_ceil(1000).max(1);
+            let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
+            self.headers.insert(RETRY_AFTER, seconds.into());
+        }
+    }
+
     /// Its headers, with the body's length.
     pub fn finish_headers(&mut self) {
         if self.status == StatusCode::NO_CONTENT {
@@ -185,6 +199,7 @@ impl From<Error> for Failed {
             kind: Some(error.kind),
             text: error.message.into_owned(),
             number: None,
+            retry_after: error.retry_after,
         }
     }
 }
@@ -223,6 +238,7 @@ pub fn statuses() -> Vec<StatusCode> {
             code,
             kind,
             number: None,
+            retry_after: None,
             text: String::new(),
         })
     };
@@ -244,6 +260,7 @@ mod tests {
                 code,
                 kind,
                 number: None,
+                retry_after: None,
                 text: text.to_owned(),
             };
             failed.lacks_method()
