@@ -62,6 +62,7 @@ pub mod model {
 #[doc(hidden)]
 pub mod fuzzing {
     pub use crate::call::head;
+    pub use crate::callers::{jwks, replays, signing, token_cache, tokens};
     pub use crate::error::{Error, ErrorKind};
     pub use crate::grpc::deadline::{GRPC_TIMEOUT, format_timeout, parse_timeout};
     pub use crate::grpc::framing::{PREFIX, prefix};

@@ -111,6 +111,11 @@ fn load_reports_are_read_as_any_decoder_reads_them() {
 }
 
 #[test]
+fn a_credential_that_nobody_gave_out_is_refused() {
+    replay("credential");
+}
+
+#[test]
 fn a_route_key_does_not_depend_on_how_its_message_is_cut() {
     replay("wire");
 }

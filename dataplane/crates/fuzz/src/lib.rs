@@ -7,6 +7,7 @@ mod balance;
 mod config;
 #[cfg(test)]
 mod corpus_tests;
+mod credential;
 mod frames;
 mod head;
 mod input;
@@ -20,7 +21,7 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target {
         name: "balance",
         run: balance::run,
@@ -28,6 +29,10 @@ pub const TARGETS: [Target; 7] = [
     Target {
         name: "config",
         run: config::run,
+    },
+    Target {
+        name: "credential",
+        run: credential::run,
     },
     Target {
         name: "frames",

@@ -5,11 +5,23 @@ pub mod allow;
 mod bucket;
 #[cfg(test)]
 mod bucket_tests;
+mod claims;
 mod counts;
 mod credential;
 mod document;
+pub mod jwks;
 pub mod limits;
 mod refusals;
+pub mod replays;
+#[cfg(test)]
+mod replays_tests;
+pub mod signing;
+#[cfg(test)]
+mod signing_tests;
+pub mod token_cache;
+pub mod tokens;
+#[cfg(test)]
+mod tokens_tests;
 
 use std::fmt;
 use std::sync::Arc;
