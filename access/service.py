@@ -130,8 +130,11 @@ class AccessService:
         loaded = self._config.value.loaded
         if loaded.config.callers is not None:
             path = loaded.folder / loaded.config.callers
-            self._callers = FollowedCallers(path, self._control.let_in, self._control.count)
+            self._callers = FollowedCallers(path, self._control.let_in, self._control.count, self._instances)
             self._callers.start()
+
+    def _instances(self) -> int:
+        return self._config.value.loaded.config.instances
 
     # --- while serving
 

@@ -146,13 +146,16 @@ def cluster(
     }
 
 
-def call_limits(config: AccessConfig, given: CallLimits | None) -> dict[str, Any] | None:
+def model_limits(config: AccessConfig, given: CallLimits | None) -> dict[str, Any] | None:
     """Return a model's limits as the routing state has them; None where there are none."""
     limits = given or config.model_limits
-    if limits is None:
-        return None
-    second = math.ceil(limits.requests_per_s or 1)
-    return {**limits.model_dump(), "burst": limits.burst or second, "instances": config.instances}
+    return None if limits is None else call_limits(limits, config.instances)
+
+
+def call_limits(limits: CallLimits, instances: int) -> dict[str, Any]:
+    """Return limits as the data plane has them, shared by so many access services."""
+    given = limits.model_dump(include=set(CallLimits.model_fields))
+    return {**given, "burst": limits.burst or math.ceil(limits.requests_per_s or 1), "instances": instances}
 
 
 def cores() -> int:
@@ -309,7 +312,7 @@ class _Builder:
         self.warnings += routes.warnings
 
     def _limits(self, model: ModelConfig | None) -> dict[str, Any] | None:
-        return call_limits(self.config, model.limits if model is not None else None)
+        return model_limits(self.config, model.limits if model is not None else None)
 
     def _usable(self, place: str, entry: Entry) -> Entry:
         """Return the entry without the access service's own addresses, and each other one once."""

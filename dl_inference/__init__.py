@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         ResourceExhausted,
         Retries,
         Signature,
+        Signer,
         TensorSpec,
         Unauthenticated,
         Unavailable,
@@ -40,7 +41,7 @@ __all__ = [
     "Aborted", "AlreadyExists", "Answer", "AsyncClient", "BadAnswer", "BadTensorError", "CallError", "Cancelled",
     "Client", "DataLoss", "DeadlineExceeded", "FailedPrecondition", "InputError", "Internal", "InvalidArgument",
     "ModelMetadata", "NotFound", "OutOfRange", "PermissionDenied", "Prediction", "Reply", "ResourceExhausted",
-    "Retries", "Signature", "TensorSpec", "Unauthenticated", "Unavailable", "Unimplemented", "Unknown",
+    "Retries", "Signature", "Signer", "TensorSpec", "Unauthenticated", "Unavailable", "Unimplemented", "Unknown",
 ]  # fmt: skip
 
 

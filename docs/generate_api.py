@@ -73,6 +73,8 @@ def _client() -> Iterator[str]:
     yield textwrap.fill(", ".join(f"`{name}`" for name in names) + ".", _FILL) + "\n"
     yield from _class("Retries", dl_inference.Retries)
     yield from _fields(dl_inference.Retries)
+    yield from _class("Signer", dl_inference.Signer)
+    yield from _fields(dl_inference.Signer)
 
 
 def _results() -> Iterator[str]:

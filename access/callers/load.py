@@ -10,9 +10,12 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from access import document
-from access.callers.schema import Allowed, Caller, CallersConfig
+from access.callers.schema import Allowed, Caller, CallersConfig, Secret
+from access.callers.secrets import Contents
+from access.config.sections import CallLimits
 from access.errors import ConfigError
 from access.files import FileError, read_text
+from access.state import call_limits
 from dl_inference.problem import Problem
 
 MAX_FILE_BYTES = 16 * 1024 * 1024
@@ -51,18 +54,43 @@ def of_text(text: str, name: str) -> CallersConfig:
     return config
 
 
-def for_data_plane(config: CallersConfig) -> dict[str, Any]:
-    """Return the CallersConfig document of dataplane/crates/core/src/callers/document.rs."""
+def for_data_plane(config: CallersConfig, contents: Contents | None = None, *, instances: int = 1) -> dict[str, Any]:
+    """Return the CallersConfig document of dataplane/crates/core/src/callers/document.rs.
+
+    Args:
+        config: the document.
+        contents: of the files that it names; None where it is only asked who may do what.
+        instances: access services that share the limits.
+    """
+
+    def limits(given: CallLimits | None) -> dict[str, Any] | None:
+        return None if given is None else call_limits(given, instances)
+
     callers = [
         {
             "name": name,
             "keys": [{"id": key.id, "sha256": key.sha256, "expires": _unix_s(key.expires)} for key in caller.keys],
             "certificates": list(caller.certificates),
+            "signing": [] if contents is None else [_secret(each, contents) for each in caller.signing],
+            "tokens": [] if contents is None else [each.model_dump() for each in caller.tokens],
+            "limits": limits(caller.limits),
+            "model_limits": {
+                name: limits(each) for name, each in (caller.limits.models if caller.limits else {}).items()
+            },
             **_allowed(caller),
         }
         for name, caller in config.callers.items()
     ]
-    return {"callers": callers, "anonymous": config.anonymous and _allowed(config.anonymous)}
+    jwt = [] if contents is None else [{**each.model_dump(), "jwks": contents.jwks[each.jwks]} for each in config.jwt]
+    return {"callers": callers, "anonymous": config.anonymous and _allowed(config.anonymous), "jwt": jwt}
+
+
+def _secret(secret: Secret, contents: Contents) -> dict[str, Any]:
+    return {
+        "id": secret.id,
+        "secret": contents.secrets[secret.secret_file].hex(),
+        "expires": _unix_s(secret.expires),
+    }
 
 
 def _allowed(caller: Allowed) -> dict[str, Any]:
@@ -76,6 +104,7 @@ def _unix_s(moment: datetime | None) -> int | None:
 def _twice(config: CallersConfig) -> Iterator[tuple[document.Path, str, str]]:
     """Find credentials that are those of two callers, and keys of one caller with the same id."""
     keys: dict[str, str] = {}
+    secrets: dict[str, str] = {}
     certificates: dict[str, str] = {}
     for name, caller in config.callers.items():
         yield from _ids(name, caller)
@@ -83,10 +112,27 @@ def _twice(config: CallersConfig) -> Iterator[tuple[document.Path, str, str]]:
             path = ("callers", name, "keys", index)
             if (other := keys.setdefault(key.sha256, f"{name}'s {key.id}")) != f"{name}'s {key.id}":
                 yield path, f"key {key.id} is the same key as {other}", "make a key for each: `callers rotate`"
+        for index, secret in enumerate(caller.signing):
+            if (other := secrets.setdefault(secret.id, name)) != name or _is_twice(secret.id, caller):
+                path = ("callers", name, "signing", index)
+                yield path, f"a secret of {other} is called {secret.id}, too", "give each an id of its own"
+        yield from _issuers(name, caller, config)
         for index, certificate in enumerate(caller.certificates):
             if (other := certificates.setdefault(certificate, name)) != name:
                 path = ("callers", name, "certificates", index)
                 yield path, f"certificate {certificate} is {other}'s, too", "one certificate is one caller's"
+
+
+def _is_twice(secret_id: str, caller: Caller) -> bool:
+    return sum(each.id == secret_id for each in caller.signing) > 1
+
+
+def _issuers(name: str, caller: Caller, config: CallersConfig) -> Iterator[tuple[document.Path, str, str]]:
+    known = [each.issuer for each in config.jwt]
+    for index, token in enumerate(caller.tokens):
+        if known.count(token.issuer) != 1:
+            what = "no" if token.issuer not in known else "several"
+            yield ("callers", name, "tokens", index), f"jwt has {what} {token.issuer}", "name it once under jwt"
 
 
 def _ids(name: str, caller: Caller) -> Iterator[tuple[document.Path, str, str]]:

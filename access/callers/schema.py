@@ -3,11 +3,12 @@
 import contextlib
 import re
 from datetime import UTC, date, datetime, time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from access.fields import FrozenList, Section, problem
+from access.config.sections import CallLimits
+from access.fields import FrozenList, Name, Section, problem
 from dl_inference.serving.limits import Priority
 
 ANONYMOUS = "anonymous"
@@ -71,6 +72,47 @@ class Key(Section):
     )
 
 
+class Secret(Section):
+    """One secret by which a caller signs its requests."""
+
+    id: KeyId = Field(description="what the secret is called in `x-signature`, in the log too; no other has it")
+    secret_file: Text = Field(
+        description="file that has it, 32 bytes or more; a relative path begins at this document's folder"
+    )
+    expires: Moment | None = Field(None, description="from when on nothing is signed by it any more; null: never")
+
+
+class Token(Section):
+    """Whose tokens a caller's are: those of one subject, or those that have all of some claims."""
+
+    issuer: Text = Field(description="one of `jwt`")
+    subject: Text | None = Field(None, description="the claim `sub`")
+    claims: dict[Text, Text] = Field({}, description="claim -> text that it is, or that is in its list")
+
+    @model_validator(mode="after")
+    def _says_whose(self) -> Self:
+        if (self.subject is None) == (not self.claims):
+            raise problem("says not whose tokens, or says it twice", "give subject or claims")
+        return self
+
+
+class Issuer(Section):
+    """Who may give out tokens (JWT, signed by RS256, ES256 or EdDSA)."""
+
+    issuer: Text = Field(description="the claim `iss`")
+    audience: Text = Field(description="what the claim `aud` must be, or have in its list")
+    jwks: Text = Field(
+        description="file with the issuer's public keys (JWKS), followed live; a relative path begins at this "
+        "document's folder"
+    )
+
+
+class CallerLimits(CallLimits):
+    """How much a caller may ask for, of all models together and of single ones."""
+
+    models: dict[Name, CallLimits] = Field({}, description="model -> how much the caller may ask of it")
+
+
 class Rule(Section):
     """What is allowed: each of the methods, on each of the models."""
 
@@ -109,6 +151,11 @@ class Caller(Allowed):
     """One caller."""
 
     keys: Annotated[tuple[Key, ...], FrozenList] = Field((), description="its keys; several while one replaces another")
+    signing: Annotated[tuple[Secret, ...], FrozenList] = Field(
+        (), description="its secrets for [signed requests](signing.md)"
+    )
+    tokens: Annotated[tuple[Token, ...], FrozenList] = Field((), description="which tokens of `jwt` are its own")
+    limits: CallerLimits | None = Field(None, description="[limits](call-limits.md) of the caller; null: none")
     certificates: Annotated[tuple[Text, ...], FrozenList] = Field(
         (),
         description="names that its client certificate has (SAN): `client.example`, `spiffe://example/ranking`; any of "
@@ -120,6 +167,7 @@ class CallersConfig(Section):
     """The whole file."""
 
     callers: dict[Annotated[str, AfterValidator(_callers_name)], Caller] = Field({}, description="name -> caller")
+    jwt: Annotated[tuple[Issuer, ...], FrozenList] = Field((), description="who may give out tokens")
     anonymous: Anonymous | None = Field(
         None, description="what calls without a credential may do; null: they are refused"
     )

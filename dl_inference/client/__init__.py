@@ -28,6 +28,7 @@ from dl_inference.client.errors import (
 )
 from dl_inference.client.prediction import Answer, Prediction, Reply
 from dl_inference.client.retries import Retries
+from dl_inference.client.signing import Signer
 from dl_inference.codec.errors import BadTensorError, InputError
 from dl_inference.codec.oip import ModelMetadata
 from dl_inference.codec.tfs import Signature, TensorSpec
@@ -36,5 +37,5 @@ __all__ = [
     "Aborted", "AlreadyExists", "Answer", "AsyncClient", "BadAnswer", "BadTensorError", "CallError", "Cancelled",
     "Client", "DataLoss", "DeadlineExceeded", "FailedPrecondition", "InputError", "Internal", "InvalidArgument",
     "ModelMetadata", "NotFound", "OutOfRange", "PermissionDenied", "Prediction", "Reply", "ResourceExhausted",
-    "Retries", "Signature", "TensorSpec", "Unauthenticated", "Unavailable", "Unimplemented", "Unknown",
+    "Retries", "Signature", "Signer", "TensorSpec", "Unauthenticated", "Unavailable", "Unimplemented", "Unknown",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from dl_inference.client.channel import MAX_MESSAGE_BYTES, Metadata, Settings
 from dl_inference.client.errors import CallError
 from dl_inference.client.prediction import Answer, Prediction
 from dl_inference.client.retries import Retries
+from dl_inference.client.signing import Signer
 from dl_inference.codec import oip
 from dl_inference.codec.oip import ModelMetadata, Parameter
 from dl_inference.codec.seldon import Kind
@@ -42,6 +43,7 @@ class AsyncClient:
         credentials: grpc.ChannelCredentials | None = None,
         dl_inference_service: bool = False,
         api_key: str | None = None,
+        signer: Signer | None = None,
     ) -> None:
         """Make a client with the arguments of `Client`; this needs no running loop."""
         self._settings = Settings(
@@ -52,6 +54,7 @@ class AsyncClient:
             credentials=credentials,
             dl_inference_service=dl_inference_service,
             api_key=api_key,
+            signer=signer,
         )
         self._channel: grpc.aio.Channel | None = None
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -17,6 +17,7 @@ from dl_inference.client.channel import MAX_MESSAGE_BYTES, Metadata, Settings
 from dl_inference.client.errors import CallError
 from dl_inference.client.prediction import Answer, Prediction
 from dl_inference.client.retries import Retries
+from dl_inference.client.signing import Signer
 from dl_inference.codec import oip
 from dl_inference.codec.oip import ModelMetadata, Parameter
 from dl_inference.codec.seldon import Kind
@@ -46,6 +47,7 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         dl_inference_service: bool = False,
         api_key: str | None = None,
+        signer: Signer | None = None,
     ) -> None:
         """Make a client; this does not connect yet.
 
@@ -60,6 +62,7 @@ class Client:
                 services that offer no other. The original dl_inference needs Seldon's tag ``{"taskId": 39}``.
             api_key: sent with each call as ``x-api-key``, unless its `metadata` have one; None:
                 no key.
+            signer: signs each request in place of a key, see `Signer`; None: nothing is signed. Not with `retries`.
 
         Raises:
             InputError: the address is not valid, or a number is out of its range.
@@ -72,6 +75,7 @@ class Client:
             credentials=credentials,
             dl_inference_service=dl_inference_service,
             api_key=api_key,
+            signer=signer,
         )
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None

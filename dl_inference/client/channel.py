@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeVar
 
@@ -15,6 +15,8 @@ from dl_inference.client.calls import Call, Refused
 from dl_inference.client.errors import BY_CODE, BadAnswer, CallError, Cancelled, Unknown
 from dl_inference.client.prediction import Prediction
 from dl_inference.client.retries import Retries
+from dl_inference.client.signing import Signer
+from dl_inference.codec import oip
 from dl_inference.codec.errors import BadTensorError, InputError
 
 T = TypeVar("T")
@@ -68,6 +70,7 @@ class Settings:
     credentials: grpc.ChannelCredentials | None
     dl_inference_service: bool
     api_key: str | None = field(default=None, repr=False)
+    signer: Signer | None = None
 
     def __post_init__(self) -> None:
         """Raise InputError for what is not an address, and for a number out of its range."""
@@ -77,6 +80,10 @@ class Settings:
             raise InputError(f"max_message_bytes: {self.max_message_bytes} is not from 1 to {2**31 - 1}")
         if self.api_key is not None and not is_key(self.api_key):
             raise InputError("api_key: a key has 1 to 4096 printable characters, and no blank at either end")
+        if self.signer is not None and (self.retries is not None or self.api_key is not None):
+            raise InputError(
+                "signer: a signed request cannot be sent again, and shows no key: leave out retries and api_key"
+            )
         _seconds(self.timeout_ms)
 
     @property
@@ -108,7 +115,15 @@ class Settings:
             ours.append(("x-api-key", self.api_key))
         timeout_s = _seconds(self.timeout_ms if timeout_ms is None else timeout_ms)
         path = calls.DL_INFERENCE.get(call.path, call.path) if self.dl_inference_service else call.path
+        if self.signer is not None:
+            ours.append(("x-signature", self._signature(self.signer, call, path, dict([*metadata, *ours]))))
         return Sent(path, (*metadata, *ours), timeout_s, request_id, time.perf_counter())
+
+    def _signature(self, signer: Signer, call: Call[Any], path: str, sent: Mapping[str, str | bytes]) -> str:
+        if call.path == oip.STREAM:
+            raise InputError("a stream is not signed: call with an api_key")
+        model, version = str(sent.get("x-model", "")), str(sent.get("x-model-version", ""))
+        return signer.header(call.request, path, model=model, version=version)
 
     def read(self, call: Call[T], sent: Sent, data: bytes, trailers: Any) -> T:
         """Return what an answer says.

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from access.callers.schema import ANONYMOUS, Allowed, Caller, CallersConfig, Key, Rule
+from access.callers.schema import ANONYMOUS, Allowed, Caller, CallersConfig, Key, Rule, Secret
 
 
 def table(config: CallersConfig, now: datetime) -> Table:
@@ -43,11 +43,15 @@ def _add(view: Table, name: str, credentials: str, caller: Allowed) -> None:
 def _credentials(caller: Caller, now: datetime) -> Iterator[str]:
     for key in caller.keys:
         yield f"key {key.id}{_expiry(key, now)}"
+    for secret in caller.signing:
+        yield f"secret {secret.id}{_expiry(secret, now)}"
+    for token in caller.tokens:
+        yield f"tokens of {token.issuer}"
     for certificate in caller.certificates:
         yield f"certificate {certificate}"
 
 
-def _expiry(key: Key, now: datetime) -> str:
+def _expiry(key: Key | Secret, now: datetime) -> str:
     if key.expires is None:
         return ""
     return f" {'EXPIRED' if key.expires <= now else 'until'} {key.expires:%Y-%m-%d %H:%M %Z}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from access.config.sections import AccessConfig, ClusterSettings
 from access.fields import EndpointConfig
-from access.state import call_limits, cluster
+from access.state import cluster, model_limits
 from dl_inference.local.models import Model
 
 # A call is sent again as often as the process dies that has it: a request that kills two, and others that do so at the
@@ -87,7 +87,7 @@ def _model(config: AccessConfig, model: Model, clusters: dict[str, dict[str, Any
         "versions": versions,
         "labels": labels,
         "pass_through": False,  # the default version's process would answer as another version
-        "limits": call_limits(config, None),
+        "limits": model_limits(config, None),
     }
 
 

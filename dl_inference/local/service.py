@@ -259,7 +259,9 @@ class LocalService:
         """Say who may call, before the first state opens the doors."""
         if self._config.callers is None:
             return
-        self._callers = FollowedCallers(Path(self._config.callers), self._control.let_in, self._control.count)
+        self._callers = FollowedCallers(
+            Path(self._config.callers), self._control.let_in, self._control.count, lambda: self._config.instances
+        )
         try:
             self._callers.start()
         except AccessError as error:

@@ -47,7 +47,7 @@ ROOMS = {
         "sync",
     },
     "worker": {"call", "code", "config", "error", "grpc", "local", "net", "stats"},
-    "rest": {"call", "code", "config", "error", "grpc", "local", "net"},
+    "rest": {"call", "callers", "code", "config", "error", "grpc", "local", "net"},
     "admin": {"net", "stats"},
     "program": {
         "admin",

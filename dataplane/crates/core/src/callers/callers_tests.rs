@@ -20,11 +20,13 @@ fn config() -> CallersConfig {
                 {"id": "k1", "sha256": sha256("a-key"), "expires": null},
                 {"id": "k0", "sha256": sha256("old-key"), "expires": 1_000_000_000},
                 {"id": "k2", "sha256": sha256("new-key"), "expires": 100_000_000_000_u64},
-            ], "certificates": ["a.example", "spiffe://x/a"], "allow": allow, "priority": null},
+            ], "certificates": ["a.example", "spiffe://x/a"], "signing": [], "tokens": [],
+             "limits": null, "model_limits": {}, "allow": allow, "priority": null},
             {"name": "b", "keys": [{"id": "k1", "sha256": sha256("b-key"), "expires": null}],
-             "certificates": ["b.example"], "allow": allow, "priority": "low"},
+             "certificates": ["b.example"], "signing": [], "tokens": [],
+             "limits": null, "model_limits": {}, "allow": allow, "priority": "low"},
         ],
-        "anonymous": null,
+        "anonymous": null, "jwt": [],
     });
     serde_json::from_value(config).unwrap()
 }
@@ -37,9 +39,23 @@ fn found(callers: &Callers, key: Option<&'static str>, names: &[&str]) -> Result
             .collect::<HeaderMap>(),
     );
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-    let found = callers.find(&headers, &names);
+    let request = Request {
+        headers: &headers,
+        certificate: &names,
+        asked: Asked {
+            verb: "POST",
+            path: "/a.B/C",
+            model: b"",
+            version: b"",
+        },
+    };
+    let memory = Memory {
+        replays: &Replays::new(10),
+        tokens: &mut Cache::default(),
+    };
+    let found = callers.find(&request, memory);
     found
-        .map(|index| callers.get(index).name.to_string())
+        .map(|found| callers.get(found.index).name.to_string())
         .map_err(|reason| reason.to_string())
 }
 

@@ -6,22 +6,34 @@ use http::{HeaderMap, HeaderName};
 use super::Reason;
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const X_SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
 
-/// The key that a request shows, if it shows one.
+/// What a request shows of who sends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown<'h> {
+    Key(&'h [u8]),
+    /// Behind `Bearer`: a key, or a token of somebody who may give them out.
+    Bearer(&'h [u8]),
+    Signature(&'h [u8]),
+}
+
+/// The credential that a request shows, if it shows one.
 ///
 /// # Errors
-/// It shows several, or what is no key: whoever reads another one of them than we do would take it for another caller's.
-pub fn key(headers: &HeaderMap) -> Result<Option<&[u8]>, Reason> {
+/// It shows several, or what is none: whoever reads another one of them than we do would take it for another caller's.
+pub fn shown(headers: &HeaderMap) -> Result<Option<Shown<'_>>, Reason> {
     let mut found = None;
     for (name, value) in headers {
-        let key = if *name == X_API_KEY {
-            value.as_bytes()
+        let shown = if *name == X_API_KEY {
+            Shown::Key(value.as_bytes())
+        } else if *name == X_SIGNATURE {
+            Shown::Signature(value.as_bytes())
         } else if *name == AUTHORIZATION {
-            bearer(value.as_bytes()).ok_or(Reason::Scheme)?
+            Shown::Bearer(bearer(value.as_bytes()).ok_or(Reason::Scheme)?)
         } else {
             continue;
         };
-        if found.replace(key).is_some() {
+        if found.replace(shown).is_some() {
             return Err(Reason::TwoCredentials);
         }
     }
@@ -31,6 +43,7 @@ pub fn key(headers: &HeaderMap) -> Result<Option<&[u8]>, Reason> {
 /// Leave no credential: it is nobody's business but ours.
 pub fn forget(headers: &mut HeaderMap) {
     headers.remove(X_API_KEY);
+    headers.remove(X_SIGNATURE);
     headers.remove(AUTHORIZATION);
 }
 
@@ -46,12 +59,13 @@ mod tests {
     use super::*;
     use http::HeaderValue;
 
-    fn shown(fields: &[(&'static str, &'static str)]) -> Result<Option<Vec<u8>>, Reason> {
+    fn shown_by(fields: &[(&'static str, &'static str)]) -> Result<Option<Vec<u8>>, Reason> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        key(&headers).map(|it| it.map(<[u8]>::to_vec))
+        let shown = shown(&headers)?;
+        Ok(shown.map(|(Shown::Key(it) | Shown::Bearer(it) | Shown::Signature(it))| it.to_vec()))
     }
 
     #[test]
@@ -79,8 +93,13 @@ mod tests {
                 &[("authorization", "Bearer a"), ("authorization", "Bearer b")],
                 Err(Reason::TwoCredentials),
             ),
+            (&[("x-signature", "id=a")], Ok(Some(b"id=a".to_vec()))),
+            (
+                &[("x-signature", "id=a"), ("x-api-key", "k")],
+                Err(Reason::TwoCredentials),
+            ),
         ] {
-            assert_eq!(shown(fields), expected, "{fields:?}");
+            assert_eq!(shown_by(fields), expected, "{fields:?}");
         }
     }
 }

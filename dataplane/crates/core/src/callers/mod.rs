@@ -25,18 +25,27 @@ mod tokens_tests;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
 use ring::digest::{SHA256, digest};
+use ring::hmac;
 use rustc_hash::FxHashMap;
 
+use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata::Priority;
 use allow::{Action, Allow};
 pub use counts::Counts;
+use credential::Shown;
 pub use credential::forget;
+use document::CallerConfig;
 pub use document::{CallersConfig, RuleConfig};
+use limits::{Limit, Whose};
 pub use refusals::Refusals;
+use replays::Replays;
+use signing::{Asked, Signature, SignedBody};
+use token_cache::Cache;
+use tokens::{Issuer, Tokens, is_token};
 
 /// What calls without a credential are called, where the document lets them in.
 pub const ANONYMOUS: &str = "anonymous";
@@ -48,6 +57,9 @@ pub struct Callers {
     callers: Vec<Caller>,
     /// By the digest of the key: a key is 32 random bytes, which nobody finds by trying, however fast the digest is.
     keys: FxHashMap<Digest, Key>,
+    /// By the id that a signature names.
+    secrets: FxHashMap<Box<str>, Secret>,
+    tokens: Option<Tokens>,
     /// By a name that a verified client certificate has.
     certificates: FxHashMap<Box<str>, usize>,
     anonymous: Option<usize>,
@@ -61,11 +73,43 @@ pub struct Caller {
     /// How much its calls matter at most.
     pub priority: Option<Priority>,
     pub counts: Arc<Counts>,
+    /// How much it may ask for: of all models together, and of single ones.
+    pub limit: Option<Arc<Limit>>,
+    pub at_models: FxHashMap<Box<str>, Arc<Limit>>,
+}
+
+/// What of a request says whose it is.
+pub struct Request<'r> {
+    pub headers: &'r HeaderMap,
+    /// The names of its connection's certificate.
+    pub certificate: &'r [String],
+    pub asked: Asked<'r>,
+}
+
+/// What was seen of credentials before.
+pub struct Memory<'m> {
+    pub replays: &'m Replays,
+    pub tokens: &'m mut Cache,
+}
+
+/// Whose a request is.
+#[derive(Debug)]
+pub struct Found {
+    pub index: usize,
+    /// What its body must be, where it is signed.
+    pub body: Option<SignedBody>,
 }
 
 struct Key {
     caller: usize,
     id: Box<str>,
+    /// Seconds since 1970.
+    expires: Option<u64>,
+}
+
+struct Secret {
+    caller: usize,
+    key: hmac::Key,
     /// Seconds since 1970.
     expires: Option<u64>,
 }
@@ -84,6 +128,10 @@ pub enum Reason {
         caller: Arc<str>,
         id: Box<str>,
     },
+    Token(tokens::Wrong),
+    Signature(signing::Wrong),
+    /// A signature of what is answered here, or of a stream.
+    Unsignable,
     /// The certificate is one caller's and the key another's, or the certificate has names of two.
     TwoCallers,
 }
@@ -100,14 +148,33 @@ impl Callers {
         let mut new = Self {
             callers: Vec::with_capacity(config.callers.len() + 1),
             keys: FxHashMap::default(),
+            secrets: FxHashMap::default(),
+            tokens: tokens_of(config)?,
             certificates: FxHashMap::default(),
             anonymous: None,
         };
         for each in &config.callers {
             let index = new.callers.len();
             let name = each.name.as_str();
-            new.callers
-                .push(compiling.caller(name, &each.allow, each.priority.as_deref())?);
+            let mut caller = compiling.caller(name, &each.allow, each.priority.as_deref())?;
+            compiling.limit(&mut caller, each);
+            new.callers.push(caller);
+            for secret in &each.signing {
+                let bytes = document::bytes(&secret.secret);
+                let bytes = bytes.ok_or_else(|| format!("{name}: {secret:?} is not in digits"))?;
+                let entry = Secret {
+                    caller: index,
+                    key: hmac::Key::new(hmac::HMAC_SHA256, &bytes),
+                    expires: secret.expires,
+                };
+                if new
+                    .secrets
+                    .insert(secret.id.as_str().into(), entry)
+                    .is_some()
+                {
+                    return Err(format!("{name}: {secret:?} appears twice"));
+                }
+            }
             for key in &each.keys {
                 let entry = Key {
                     caller: index,
@@ -138,22 +205,51 @@ impl Callers {
         Ok(new)
     }
 
-    /// Whose a request is: by its key, else by the names of its connection's certificate.
+    /// Whose a request is: by what it shows, else by the names of its connection's certificate.
     ///
     /// # Errors
     /// It is nobody's.
-    pub fn find(&self, headers: &HeaderMap, certificate: &[String]) -> Result<usize, Reason> {
-        let by_certificate = self.by_certificate(certificate)?;
-        let Some(key) = credential::key(headers)? else {
-            return by_certificate
-                .or(self.anonymous)
-                .ok_or(Reason::NoCredential);
+    pub fn find(&self, request: &Request<'_>, memory: Memory<'_>) -> Result<Found, Reason> {
+        let by_certificate = self.by_certificate(request.certificate)?;
+        let found = match credential::shown(request.headers)? {
+            None => {
+                let index = by_certificate.or(self.anonymous);
+                return index.map(Found::plain).ok_or(Reason::NoCredential);
+            }
+            Some(Shown::Signature(header)) => self.by_signature(header, &request.asked, memory)?,
+            Some(Shown::Bearer(token)) if self.tokens.is_some() && is_token(token) => {
+                let tokens = self.tokens.as_ref().ok_or(Reason::NoCredential)?;
+                let verified = memory.tokens.check(tokens, token, now());
+                Found::plain(verified.map_err(Reason::Token)?.caller)
+            }
+            Some(Shown::Key(key) | Shown::Bearer(key)) => Found::plain(self.by_key(key)?),
         };
-        let by_key = self.by_key(key)?;
         match by_certificate {
-            Some(other) if other != by_key => Err(Reason::TwoCallers),
-            _ => Ok(by_key),
+            Some(other) if other != found.index => Err(Reason::TwoCallers),
+            _ => Ok(found),
         }
+    }
+
+    fn by_signature(
+        &self,
+        header: &[u8],
+        asked: &Asked<'_>,
+        memory: Memory<'_>,
+    ) -> Result<Found, Reason> {
+        let now = now();
+        let signature = Signature::read(header).map_err(Reason::Signature)?;
+        let secret = self.secrets.get(signature.id);
+        let secret = secret.filter(|it| it.expires.is_none_or(|at| at > now));
+        let checked = signature.check(secret.map(|it| &it.key), asked, now);
+        checked.map_err(Reason::Signature)?;
+        let come = (signature.fingerprint(), signature.time);
+        let remembered = memory.replays.remember(come.0, come.1, now);
+        remembered.map_err(Reason::Signature)?;
+        let index = secret.map(|it| it.caller);
+        Ok(Found {
+            index: index.ok_or(Reason::Signature(signing::Wrong::Mac))?,
+            body: Some(signature.body()),
+        })
     }
 
     pub fn get(&self, index: usize) -> &Caller {
@@ -193,6 +289,53 @@ impl Callers {
     }
 }
 
+// === impl Found ===
+
+impl Found {
+    fn plain(index: usize) -> Self {
+        Self { index, body: None }
+    }
+}
+
+/// Who may give out tokens, with whose they are.
+fn tokens_of(config: &CallersConfig) -> Result<Option<Tokens>, String> {
+    let mut issuers: FxHashMap<Box<str>, Issuer> = FxHashMap::default();
+    for each in &config.jwt {
+        let keys = each.jwks.keys();
+        let issuer = Issuer {
+            audience: each.audience.as_str().into(),
+            keys: keys.map_err(|error| format!("jwks of {}: {error}", each.issuer))?,
+            ..Issuer::default()
+        };
+        issuers.insert(each.issuer.as_str().into(), issuer);
+    }
+    for (index, caller) in config.callers.iter().enumerate() {
+        for token in &caller.tokens {
+            let issuer = issuers.get_mut(token.issuer.as_str());
+            let issuer =
+                issuer.ok_or_else(|| format!("{}: jwt has no {}", caller.name, token.issuer))?;
+            match &token.subject {
+                Some(subject) => {
+                    let known = issuer.subjects.insert(subject.as_str().into(), index);
+                    if known.is_some_and(|known| known != index) {
+                        return Err(format!("{}: {subject} is another caller's", caller.name));
+                    }
+                }
+                None => {
+                    let claims = token.claims.iter();
+                    let claims =
+                        claims.map(|(name, value)| (name.as_str().into(), value.as_str().into()));
+                    issuer.rules.push(tokens::Rule {
+                        claims: claims.collect(),
+                        caller: index,
+                    });
+                }
+            }
+        }
+    }
+    Ok((!issuers.is_empty()).then(|| Tokens::new(issuers)))
+}
+
 /// The rule of a caller's, by its position, that lets it do something with a model; for who asks before a call does.
 ///
 /// # Errors
@@ -215,7 +358,8 @@ pub fn rule(
 
 /// What callers have in common, while a document is read.
 struct Compiling<'a> {
-    before: FxHashMap<&'a str, &'a Arc<Counts>>,
+    before: FxHashMap<&'a str, &'a Caller>,
+    now: Instant,
     with_own_series: usize,
     allowed: FxHashMap<&'a [RuleConfig], Arc<Allow>>,
 }
@@ -223,11 +367,13 @@ struct Compiling<'a> {
 impl<'a> Compiling<'a> {
     fn new(old: Option<&'a Callers>) -> Self {
         let before = old.into_iter().flat_map(|old| &old.callers);
-        let before: FxHashMap<_, _> = before
-            .map(|caller| (&*caller.name, &caller.counts))
-            .collect();
+        let before: FxHashMap<_, _> = before.map(|caller| (&*caller.name, caller)).collect();
         Self {
-            with_own_series: before.values().filter(|it| it.has_own_series).count(),
+            with_own_series: before
+                .values()
+                .filter(|it| it.counts.has_own_series)
+                .count(),
+            now: Instant::now(),
             before,
             allowed: FxHashMap::default(),
         }
@@ -247,7 +393,7 @@ impl<'a> Compiling<'a> {
         let priority = priority.map(|given| {
             Priority::from_name(given).ok_or_else(|| format!("{name}: no priority {given:?}"))
         });
-        let counts = self.before.get(name).copied().cloned();
+        let counts = self.before.get(name).map(|it| it.counts.clone());
         let counts = counts.unwrap_or_else(|| {
             let counts = Counts::new(self.with_own_series);
             self.with_own_series += usize::from(counts.has_own_series);
@@ -258,8 +404,42 @@ impl<'a> Compiling<'a> {
             allow,
             priority: priority.transpose()?,
             counts,
+            limit: None,
+            at_models: FxHashMap::default(),
         })
     }
+
+    /// Put a caller under its limits; what it has taken of those before stays taken.
+    fn limit(&self, caller: &mut Caller, config: &CallerConfig) {
+        let before = self.before.get(&*caller.name);
+        let limit = |model: Option<&str>, given, before: Option<&Arc<Limit>>| {
+            let whose = Whose {
+                caller: Some((&*caller.name).into()),
+                model: model.map(Into::into),
+            };
+            Arc::new(Limit::new(
+                whose,
+                given,
+                before.map(AsRef::as_ref),
+                self.now,
+            ))
+        };
+        let own = config.limits.as_ref();
+        let own = own.map(|given| limit(None, given, before.and_then(|it| it.limit.as_ref())));
+        let models = config.model_limits.iter();
+        let models = models.map(|(model, given)| {
+            let before = before.and_then(|it| it.at_models.get(model.as_str()));
+            (model.as_str().into(), limit(Some(model), given, before))
+        });
+        let models = models.collect();
+        (caller.limit, caller.at_models) = (own, models);
+    }
+}
+
+/// The answer to whoever is no caller, whatever was wrong.
+pub fn unauthenticated() -> Error {
+    let text = "no valid credential: send a key as x-api-key or as authorization: Bearer KEY";
+    Error::new(ErrorKind::Unauthenticated, text)
 }
 
 /// Seconds since 1970. A clock before that lets no key expire.
@@ -278,6 +458,14 @@ impl fmt::Display for Reason {
                 write!(f, "an unknown key (its sha256 begins with {first:08x})")
             }
             Self::ExpiredKey { caller, id } => write!(f, "key {id} of {caller}, which has expired"),
+            Self::Token(wrong) => f.write_str(wrong.text()),
+            Self::Signature(wrong) => write!(f, "a signature: {}", wrong.text()),
+            Self::Unsignable => {
+                write!(
+                    f,
+                    "a signature of a stream, or of what is answered without an endpoint"
+                )
+            }
             Self::TwoCallers => write!(f, "credentials of two callers"),
         }
     }

@@ -15,7 +15,7 @@ const PURPOSE: &str = "dl-inference request 1";
 static NOBODY: LazyLock<hmac::Key> = LazyLock::new(|| hmac::Key::new(hmac::HMAC_SHA256, &[]));
 
 /// What is wrong with a signature, for the log. Callers are not told which.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Wrong {
     Form,
     Mac,

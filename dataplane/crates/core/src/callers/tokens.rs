@@ -41,8 +41,15 @@ pub struct Issuer {
     pub keys: Vec<Key>,
     /// Subject -> caller.
     pub subjects: FxHashMap<Box<str>, usize>,
-    /// Claims that a token must have -> caller; the first that fits.
-    pub rules: Vec<(Vec<(Box<str>, Box<str>)>, usize)>,
+    /// The first that fits.
+    pub rules: Vec<Rule>,
+}
+
+/// Whose tokens are that have all of these claims.
+#[derive(Debug)]
+pub struct Rule {
+    pub claims: Vec<(Box<str>, Box<str>)>,
+    pub caller: usize,
 }
 
 /// The issuers, by name.
@@ -181,10 +188,11 @@ impl Issuer {
             return Err(Wrong::Audience);
         }
         let by_subject = claims.text("sub").and_then(|it| self.subjects.get(it));
-        let fits = |rule: &&(Vec<(Box<str>, Box<str>)>, usize)| {
-            rule.0.iter().all(|(name, value)| claims.has(name, value))
+        let fits = |rule: &&Rule| {
+            let mut claimed = rule.claims.iter();
+            claimed.all(|(name, value)| claims.has(name, value))
         };
-        let by_claims = || self.rules.iter().find(fits).map(|(_, caller)| caller);
+        let by_claims = || self.rules.iter().find(fits).map(|rule| &rule.caller);
         let caller = by_subject.or_else(by_claims).ok_or(Wrong::Caller)?;
         Ok(Verified {
             caller: *caller,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::jwks::Jwks;
 use super::token_cache::{Cache, MOST};
-use super::tokens::{Issuer, MOST_BYTES, Tokens, Verified, Wrong};
+use super::tokens::{Issuer, MOST_BYTES, Rule, Tokens, Verified, Wrong};
 
 const NOW: u64 = 1_764_000_000;
 /// The public key, and a token of it until 2100: RSA keys are made elsewhere.
@@ -57,13 +57,13 @@ impl Joe {
             audience: "us".into(),
             keys: keys(self.jwks()).expect("keys"),
             subjects: [("alice".into(), 1)].into_iter().collect(),
-            rules: vec![(
-                vec![
+            rules: vec![Rule {
+                claims: vec![
                     ("groups".into(), "team".into()),
                     ("env".into(), "prod".into()),
                 ],
-                2,
-            )],
+                caller: 2,
+            }],
         };
         Tokens::new([("joe".into(), issuer)])
     }
@@ -366,13 +366,13 @@ fn a_verified_token_is_remembered_until_it_expires_or_its_issuers_change() {
         let found = cache.check(&tokens, token.as_bytes(), now);
         assert_eq!(found.is_ok(), is_right, "{now}");
     }
-    assert_eq!(cache.len(), 1);
+    assert_eq!(cache.count(), 1);
     let gone = Tokens::new([]);
     assert_eq!(
         cache.check(&gone, token.as_bytes(), NOW),
         Err(Wrong::Issuer)
     );
-    assert_eq!(cache.len(), 0);
+    assert_eq!(cache.count(), 0);
     let soon = joe.sign(&ed(), &with(json!({"nbf": NOW + 90})));
     assert_eq!(
         cache.check(&tokens, soon.as_bytes(), NOW),
@@ -393,6 +393,6 @@ fn no_more_than_a_bounded_number_of_tokens_is_remembered() {
     for number in 0..MOST + 10 {
         let token = joe.sign(&ed(), &with(json!({"jti": number})));
         assert!(cache.check(&tokens, token.as_bytes(), NOW).is_ok());
-        assert!(cache.len() <= MOST);
+        assert!(cache.count() <= MOST);
     }
 }

@@ -399,11 +399,11 @@ fn start(
 }
 
 /// What a request over HTTP takes of who sends it, as far as the calls do not see to it that it becomes.
-fn guest(who: Who, head: &Head) -> (Who, Guest) {
+fn guest(mut who: Who, head: &Head) -> (Who, Guest) {
     if matches!(who, Who::Anybody) {
         return (who, Guest::default());
     }
-    let scope = who.scope();
+    let (scope, signed) = (who.scope(), who.take_body());
     let (who, checked) = match rest::wanted(head) {
         Wanted::Nothing => (who, Ok(())),
         Wanted::Method => {
@@ -425,15 +425,21 @@ fn guest(who: Who, head: &Head) -> (Who, Guest) {
         }
     };
     let refused = checked.err();
-    (who, Guest { refused, scope })
+    let guest = Guest {
+        refused,
+        scope,
+        signed,
+    };
+    (who, guest)
 }
 
 // === impl Calls ===
 
 impl Service for Calls {
     fn call(&self, mut head: Head, body: Body, answer: Answer, stream: StreamGuard) {
-        let who = who(&self.worker, &mut head.headers, stream.peer());
-        if !rest::is_grpc(&head) || !answer.is_http2() {
+        let is_grpc = rest::is_grpc(&head) && answer.is_http2();
+        let who = who(&self.worker, &mut head, is_grpc, stream.peer());
+        if !is_grpc {
             let intake = self.intake.clone();
             let (who, guest) = guest(who, &head);
             if let Some(refused) = &guest.refused {

@@ -107,13 +107,17 @@ fn loaded(control: &Value) -> Vec<LoadedView> {
         .collect()
 }
 
-/// What the limits of models have refused, under their own names.
-fn limited(state: &state::State) -> Vec<LimitedView<'_>> {
+/// What the limits of models have refused, under their own names, and those of callers that have series of their own.
+fn limited<'a>(state: &'a state::State, callers: Option<&'a Callers>) -> Vec<LimitedView<'a>> {
     let mut models: Vec<_> = state.routes.models.values().collect();
     models.retain(|model| model.alias_of.is_none());
     models.sort_unstable_by_key(|model| &model.name);
     let limits = models.into_iter().filter_map(|it| it.limit.as_deref());
+    let callers = callers.into_iter().flat_map(Callers::all);
+    let callers = callers.filter(|it| it.counts.has_own_series);
+    let of_callers = callers.flat_map(|it| it.limit.iter().chain(it.at_models.values()));
     limits
+        .chain(of_callers.map(AsRef::as_ref))
         .flat_map(|limit| {
             limit.refused().map(|(of, count)| LimitedView {
                 caller: limit.whose.caller.as_deref().unwrap_or_default(),
@@ -180,7 +184,7 @@ pub fn metrics(shared: &Shared) -> String {
         left_in_queue: 0,
         buckets: Buckets::nearest(&shared.config.latency_buckets_ms),
         clusters: clusters.collect(),
-        limited: limited(&state),
+        limited: limited(&state, callers.as_deref()),
         sources: sources(&control),
         quarantined: quarantined(&control),
         loaded: loaded(&control),

@@ -3,6 +3,7 @@
 
 mod arrivals;
 mod scan;
+mod signed;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -21,6 +22,7 @@ use super::route_key::{RouteKey, insert_version, replace_version};
 use crate::call::limit::{Held, HeldBytes};
 use crate::call::responder::Responder;
 use crate::callers::limits::Charges;
+use crate::callers::signing::SignedBody;
 use crate::config::ProxyConfig;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::{Event, Frames, PREFIX};
@@ -28,6 +30,7 @@ use crate::net::guard::Kept;
 use crate::net::stream::Body;
 use arrivals::Arrivals;
 use scan::{Change, Scan};
+use signed::Signed;
 
 pub struct Inbound {
     body: Arrivals,
@@ -45,6 +48,8 @@ pub struct Inbound {
     has_forgotten: bool,
     has_ended: bool,
     is_first_message: bool,
+    /// What the only message must be, where it was signed.
+    signed: Signed,
     bytes: usize,
     /// The limits that the call is under.
     pub charges: Charges,
@@ -72,6 +77,7 @@ impl Inbound {
             has_forgotten: false,
             has_ended: false,
             is_first_message: true,
+            signed: Signed::default(),
             bytes: 0,
             charges: Charges::default(),
         }
@@ -257,6 +263,11 @@ impl Inbound {
         }
     }
 
+    /// Nothing has been read yet, and all that is passed on must be what was signed.
+    pub fn must_be(&mut self, signed: SignedBody) {
+        self.signed = Signed::new(signed);
+    }
+
     /// Bytes of the request read so far.
     pub fn bytes(&self) -> usize {
         self.bytes
@@ -270,11 +281,15 @@ impl Inbound {
                 self.bytes += chunk.len();
                 self.inspect(&chunk)?;
                 self.has_ended = self.body.has_ended();
+                if self.has_ended {
+                    self.signed.end()?;
+                }
                 Poll::Ready(Ok(Some(chunk)))
             }
             Some(Err(_)) => Poll::Ready(Err(cancelled())),
             None => {
                 self.has_ended = true;
+                self.signed.end()?;
                 Poll::Ready(Ok(None))
             }
         }
@@ -288,6 +303,7 @@ impl Inbound {
                 self.charges.message(length)?;
             }
             // A stream belongs to its first message's cluster: later messages are looked at where who calls matters.
+            self.signed.event(event)?;
             let is_read = |scan: &&mut Scan| self.is_first_message || scan.is_strict();
             if let Some(scan) = self.scan.as_mut().filter(is_read) {
                 scan.event(event)?;

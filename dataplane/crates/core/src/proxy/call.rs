@@ -23,6 +23,8 @@ use super::split::Split;
 use super::worker::Worker;
 use crate::call::limit::{InFlight, Permit, low_limit, shed, shed_low};
 use crate::call::responder::Responder;
+use crate::callers::Reason;
+use crate::callers::signing::Wrong;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::net::guard::StreamGuard;
@@ -162,6 +164,10 @@ impl Call {
         let (kind, code) = (error.kind, error.kind.code());
         self.record.error = Some(kind);
         self.worker.shared.server.stats.errors.add(kind);
+        if kind == ErrorKind::Unauthenticated && self.who.known().is_some() {
+            let reason = Reason::Signature(Wrong::Body);
+            self.worker.shared.refusals.met(reason, self.stream.peer());
+        }
         // A caller that gives up at its own deadline floods nobody.
         if kind == ErrorKind::Cancelled && !self.is_callers_deadline_near() {
             self.stream.reset_before_headers();

@@ -1,16 +1,25 @@
 //! Who makes a call, and whether it may: found out once for each request, before anything else of it is read.
 
-use http::HeaderMap;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::method::{Kind, Method};
+use http::HeaderValue;
+use http::uri::PathAndQuery;
+
+use super::method::{self, Kind, Method, Streaming};
 use super::route::Route;
 use super::route_key::RouteKey;
 use super::worker::{SeenCallers, Worker};
 use crate::callers::allow::{Action, Actions};
-use crate::callers::{self, Caller};
+use crate::callers::limits::Limit;
+use crate::callers::replays;
+use crate::callers::signing::{Asked, SignedBody, Wrong};
+use crate::callers::{self, Caller, Found, Memory, Reason, Request};
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
+use crate::grpc::metadata::{self, X_MODEL, X_MODEL_VERSION};
 use crate::net::accept::Peer;
+use crate::net::stream::Head;
 
 /// Methods that everybody may call: load balancers and supervisors have no key.
 const OPEN: [&str; 4] = [
@@ -30,6 +39,8 @@ pub enum Who {
     Known(Identity),
     /// No caller of the document.
     Stranger,
+    /// Somebody whose signed request cannot be remembered, and so might come again.
+    Crowded,
 }
 
 /// A caller of the document that held when the request came.
@@ -39,21 +50,47 @@ pub struct Identity {
     index: usize,
     /// The request is a prediction over HTTP: what it takes to make one, the model's signature above all, may be asked.
     is_prediction: bool,
+    /// What the request's body must be, where it is signed and has not been read yet.
+    body: Option<Box<SignedBody>>,
 }
 
-/// Find out whose a request is, and take its credentials out of its headers.
-pub fn who(worker: &Worker, headers: &mut HeaderMap, peer: &Peer) -> Who {
+/// Find out whose a request is, and take its credentials out of its headers. `is_grpc`: it is a call as it stands.
+pub fn who(worker: &Worker, head: &mut Head, is_grpc: bool, peer: &Peer) -> Who {
     let Some(callers) = worker.callers() else {
         return Who::Anybody;
     };
-    let found = callers.find(headers, certificate(peer));
-    callers::forget(headers);
+    let name = |name| metadata::rare(&head.headers, &name).map_or(&[][..], HeaderValue::as_bytes);
+    let request = Request {
+        headers: &head.headers,
+        certificate: certificate(peer),
+        asked: Asked {
+            verb: head.verb.as_str(),
+            path: head.uri.path_and_query().map_or("", PathAndQuery::as_str),
+            model: name(X_MODEL),
+            version: name(X_MODEL_VERSION),
+        },
+    };
+    let memory = Memory {
+        replays: &worker.shared.replays,
+        tokens: &mut worker.tokens.borrow_mut(),
+    };
+    let found = callers.find(&request, memory).and_then(|found| {
+        // Over HTTP the whole body is read before anything is made of it.
+        let can_be_signed = !is_grpc || method::find(head.path()).is_some_and(is_signable);
+        match found.body {
+            Some(_) if !can_be_signed => Err(Reason::Unsignable),
+            _ => Ok(found),
+        }
+    });
+    callers::forget(&mut head.headers);
     match found {
-        Ok(index) => Who::Known(Identity {
+        Ok(Found { index, body }) => Who::Known(Identity {
             callers,
             index,
             is_prediction: false,
+            body: body.map(Box::new),
         }),
+        Err(Reason::Signature(Wrong::Full)) => Who::Crowded,
         Err(reason) => {
             worker.shared.refusals.met(reason, peer);
             Who::Stranger
@@ -64,6 +101,11 @@ pub fn who(worker: &Worker, headers: &mut HeaderMap, peer: &Peer) -> Who {
 /// The names of the certificate that a connection's caller has shown.
 fn certificate(peer: &Peer) -> &[String] {
     peer.identity().map_or(&[], |identity| &identity.names)
+}
+
+/// Whether the whole of what is asked can be compared with what was signed, before it reaches anybody.
+fn is_signable(method: &Method) -> bool {
+    method.kind != Kind::Local && method.streaming != Streaming::Bidi
 }
 
 /// Whether everybody may call a method.
@@ -83,8 +125,8 @@ impl Who {
             Self::Anybody => Ok(()),
             Self::Known(identity) if method.path == LIST => identity.check_all(Action::Metadata),
             Self::Known(_) => Ok(()),
-            Self::Stranger if is_open(method) => Ok(()),
-            Self::Stranger => self.check_known(),
+            Self::Stranger | Self::Crowded if is_open(method) => Ok(()),
+            Self::Stranger | Self::Crowded => self.check_known(),
         }
     }
 
@@ -95,11 +137,8 @@ impl Who {
     pub fn check_known(&self) -> Result<(), Error> {
         match self {
             Self::Anybody | Self::Known(_) => Ok(()),
-            Self::Stranger => {
-                let text =
-                    "no valid credential: send a key as x-api-key or as authorization: Bearer KEY";
-                Err(Error::new(ErrorKind::Unauthenticated, text))
-            }
+            Self::Stranger => Err(callers::unauthenticated()),
+            Self::Crowded => Err(crowded()),
         }
     }
 
@@ -110,7 +149,7 @@ impl Who {
     pub fn check_all(&self) -> Result<(), Error> {
         match self {
             Self::Known(identity) => identity.check_all(Action::Metadata),
-            Self::Anybody | Self::Stranger => self.check_known(),
+            Self::Anybody | Self::Stranger | Self::Crowded => self.check_known(),
         }
     }
 
@@ -123,7 +162,15 @@ impl Who {
     pub fn known(&self) -> Option<&Identity> {
         match self {
             Self::Known(identity) => Some(identity),
-            Self::Anybody | Self::Stranger => None,
+            Self::Anybody | Self::Stranger | Self::Crowded => None,
+        }
+    }
+
+    /// What the request's body must be, where that was signed; asked once.
+    pub fn take_body(&mut self) -> Option<SignedBody> {
+        match self {
+            Self::Known(identity) => identity.body.take().map(|body| *body),
+            Self::Anybody | Self::Stranger | Self::Crowded => None,
         }
     }
 
@@ -157,11 +204,34 @@ fn action(kind: Kind) -> Action {
     }
 }
 
+/// The answer where no more signed requests can be told from those that have come.
+fn crowded() -> Error {
+    let text = format!(
+        "{} signed requests are remembered for 300 s, so that none comes twice, and no more can be; try again later, or \
+         show a key",
+        replays::MOST
+    );
+    let mut error = Error::new(ErrorKind::Limited, text);
+    error.retry_after = Some(Duration::from_secs(30));
+    error
+}
+
 // === impl Identity ===
 
 impl Identity {
     pub fn caller(&self) -> &Caller {
         self.callers.get(self.index)
+    }
+
+    /// The limits that a call is under: the caller's own, unless it is only a step to a prediction over HTTP.
+    pub fn limit(&self, kind: Kind) -> Option<&Arc<Limit>> {
+        let is_step = self.is_prediction && kind == Kind::Metadata;
+        self.caller().limit.as_ref().filter(|_| !is_step)
+    }
+
+    /// And those at the model, by its own name.
+    pub fn limit_at(&self, model: &str) -> Option<&Arc<Limit>> {
+        self.caller().at_models.get(model)
     }
 
     /// Whether the caller may do with a model what a method does. `names` are the model's own and what that is another

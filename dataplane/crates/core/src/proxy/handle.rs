@@ -98,6 +98,12 @@ impl Call {
         let limits = &shared.config.limits;
         self.who.check(self.method)?;
         self.check_admin()?;
+        if let Some(signed) = self.who.take_body() {
+            self.inbound.must_be(signed);
+        }
+        if let Some(limit) = self.who.known().and_then(|it| it.limit(self.method.kind)) {
+            self.inbound.charges.add(limit)?;
+        }
         hops::count(&mut self.headers)?;
         self.caller_deadline = head::timeout(&self.headers)?;
         if let Some(given) = self.who.known().and_then(|it| it.caller().priority) {
@@ -185,8 +191,13 @@ impl Call {
         };
         if let Some(model) = route.model {
             self.record.stats = model.stats.clone();
-            if let Some(limit) = model.limit.as_ref().filter(|_| self.is_counted()) {
-                self.inbound.charges.add(limit)?;
+            // What asks a model for nothing costs it nothing.
+            if kind == Kind::Predict {
+                let name = model.alias_of.as_ref().unwrap_or(&model.name);
+                let at_model = self.who.known().and_then(|it| it.limit_at(name));
+                for limit in at_model.into_iter().chain(&model.limit) {
+                    self.inbound.charges.add(limit)?;
+                }
             }
         }
         if self.inbound.set_version(self.method, route.version)? {
@@ -205,11 +216,6 @@ impl Call {
         self.split = route.split.cloned();
         self.record.key = key;
         Ok(route.cluster)
-    }
-
-    /// Whether the call is one that limits of models are about: what asks the model for nothing costs it nothing.
-    fn is_counted(&self) -> bool {
-        self.method.kind == Kind::Predict
     }
 
     /// Try the share of the route that the call is in; where it cannot answer, and another attempt is allowed, one

@@ -21,6 +21,7 @@ use super::split::Split;
 use super::watch::Watch;
 use crate::call::limit::{HeldBytes, InFlight};
 use crate::callers::limits::{Limit, Whose};
+use crate::callers::replays::Replays;
 use crate::callers::{Callers, CallersConfig, Refusals};
 use crate::config::{ModelConfig, ProxyConfig, SplitConfig, StateConfig, UpstreamTls};
 use crate::local::health::Changes;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub callers: ArcSwapOption<Callers>,
     /// What the operator has not been told yet of calls that are nobody's.
     pub refusals: Refusals,
+    /// Signed requests that have come.
+    pub replays: Replays,
     /// Calls that no configured model took.
     pub unrouted: Arc<CallStats>,
     pub in_flight: InFlight,
@@ -124,6 +127,7 @@ impl Shared {
             state: ArcSwap::default(),
             callers: ArcSwapOption::default(),
             refusals: Refusals::default(),
+            replays: Replays::default(),
             unrouted: Arc::new(CallStats::new(method::all().len())),
             in_flight: InFlight::default(),
             held: Arc::new(held),

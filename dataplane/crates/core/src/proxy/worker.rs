@@ -15,6 +15,7 @@ use super::pool::{Pool, Upstream};
 use super::recorder::Ring;
 use super::state::{Shared, State};
 use crate::callers::Callers;
+use crate::callers::token_cache::Cache;
 use crate::local::services::LocalServices;
 
 /// A routing state as one worker shares it among its calls: the outer count is the worker's own, so that calls of
@@ -33,6 +34,8 @@ pub struct Worker {
     /// As this worker last saw it.
     state: RefCell<SeenState>,
     callers: RefCell<Option<SeenCallers>>,
+    /// Tokens that have come before.
+    pub tokens: RefCell<Cache>,
 }
 
 // === impl Worker ===
@@ -47,6 +50,7 @@ impl Worker {
             ring: shared.recorder.ring(),
             state: RefCell::new(Rc::new(shared.state.load_full())),
             callers: RefCell::default(),
+            tokens: RefCell::default(),
             shared,
         };
         worker.state_changed();

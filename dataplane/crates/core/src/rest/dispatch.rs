@@ -20,6 +20,7 @@ use super::web::body::Unread;
 use super::web::reply::{Failed, Reply};
 use super::{docs, goinfer, is_grpc, openai, seldon, tfs};
 use crate::call::head::shortened;
+use crate::callers::signing::SignedBody;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata::X_MODEL;
 use crate::net::stream::{Answer, Body, Head};
@@ -37,7 +38,7 @@ const PATHS: &str = "/docs, /openapi.json, /v2, /v2/health/live, /v2/health/read
 /// # Errors
 /// Those of its form and of the calls.
 pub async fn reply(
-    (intake, known): (&Intake, Rc<Known>),
+    (intake, known, signed): (&Intake, Rc<Known>, Option<SignedBody>),
     head: Head,
     body: Body,
     request_id: &HeaderValue,
@@ -59,7 +60,7 @@ pub async fn reply(
         known,
         start,
     };
-    let (whole, _held) = match intake.bodies.read(&head.headers, body).await {
+    let (whole, _held) = match intake.bodies.read(&head.headers, body, signed).await {
         Err(Unread::Late(failed)) => return Ok(late(frame, &failed, request_id)),
         read => read?,
     };

@@ -11,6 +11,7 @@ use super::tensors::known::Known;
 use super::uris::Uris;
 use super::web::body::Bodies;
 use crate::call::limit::HeldBytes;
+use crate::callers::signing::SignedBody;
 use crate::config::{Limits, Origins};
 use crate::error::Error;
 
@@ -21,6 +22,8 @@ pub struct Guest {
     pub refused: Option<Error>,
     /// The same for callers that may call the same models: what one has learnt of them is told to no other.
     pub scope: u64,
+    /// What the body must be, where the request is signed.
+    pub signed: Option<SignedBody>,
 }
 
 /// Scopes of which is kept what was learnt.

@@ -180,7 +180,14 @@ async fn said(
         if let Some(refused) = guest.refused {
             return Ok(Said::Web(Relayed::failed(form, &refused.into())));
         }
-        let relayed = grpc_web::answer(form, &intake.bodies, head, body, request_id, start);
+        let relayed = grpc_web::answer(
+            form,
+            (&intake.bodies, guest.signed),
+            head,
+            body,
+            request_id,
+            start,
+        );
         return Ok(Said::Web(relayed.await));
     }
     if let Some(refused) = guest.refused {
@@ -201,11 +208,15 @@ async fn said(
             known,
             start,
         };
-        let (whole, _held) = intake.bodies.read(&head.headers, body).await?;
+        let (whole, _held) = intake
+            .bodies
+            .read(&head.headers, body, guest.signed)
+            .await?;
         let (message, _) = oip::Call::Infer.request(model, version, &whole, header_length)?;
         drop(whole);
         return Ok(Said::Events(events::begin(&caller, message).await?));
     }
-    let reply = dispatch::reply((intake, known), head, body, request_id, start).await?;
+    let reply =
+        dispatch::reply((intake, known, guest.signed), head, body, request_id, start).await?;
     Ok(Said::Whole(reply))
 }

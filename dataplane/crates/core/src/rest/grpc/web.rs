@@ -8,6 +8,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use crate::callers::signing::SignedBody;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata::{ACCESS_ERROR, GRPC_ENCODING};
 use crate::grpc::status::{self, GRPC_STATUS};
@@ -88,25 +89,25 @@ impl Form {
 /// Make a call; what its answer begins with.
 pub async fn answer(
     form: Form,
-    bodies: &Bodies,
+    (bodies, signed): (&Bodies, Option<SignedBody>),
     head: Head,
     body: Body,
     request_id: &HeaderValue,
     start: impl Fn(Head, Body, Answer),
 ) -> Relayed {
-    let called = call(form, bodies, head, body, request_id, start).await;
+    let called = call(form, (bodies, signed), head, body, request_id, start).await;
     called.unwrap_or_else(|failed| Relayed::failed(form, &failed))
 }
 
 async fn call(
     form: Form,
-    bodies: &Bodies,
+    (bodies, signed): (&Bodies, Option<SignedBody>),
     head: Head,
     body: Body,
     request_id: &HeaderValue,
     start: impl Fn(Head, Body, Answer),
 ) -> Result<Relayed, Failed> {
-    let (whole, _held) = bodies.read(&head.headers, body).await?;
+    let (whole, _held) = bodies.read(&head.headers, body, signed).await?;
     let messages = form.read(whole)?;
     let mut headers = metadata::of_call(&head.headers, request_id);
     headers.remove(X_GRPC_WEB);

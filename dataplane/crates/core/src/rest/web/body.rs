@@ -10,6 +10,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::call::limit::{Held, HeldBytes};
 use crate::call::messages::MIN_PROGRESS;
+use crate::callers::signing::SignedBody;
+use crate::callers::unauthenticated;
 use crate::code::Code;
 use crate::config::Limits;
 use crate::error::{Error, ErrorKind};
@@ -43,8 +45,13 @@ impl Bodies {
         }
     }
 
-    /// Read a body; what it holds is counted until it is dropped.
-    pub async fn read(&self, headers: &HeaderMap, mut body: Body) -> Result<(Bytes, Held), Unread> {
+    /// Read a body; what it holds is counted until it is dropped. It must be what was `signed`.
+    pub async fn read(
+        &self,
+        headers: &HeaderMap,
+        mut body: Body,
+        signed: Option<SignedBody>,
+    ) -> Result<(Bytes, Held), Unread> {
         // Before its body: who sends in another coding need not send all of it.
         let coding = Coding::of_body(headers)?;
         let stated = headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok());
@@ -69,6 +76,10 @@ impl Bodies {
             whole.extend_from_slice(&chunk);
         }
         let whole = whole.freeze();
+        if let Some(mut signed) = signed {
+            signed.update(&whole);
+            signed.finish().map_err(|_| unauthenticated())?;
+        }
         Ok(match coding {
             None => (whole, held),
             Some(coding) => coding.inflate(whole, held, self.max_message_bytes).await?,
