@@ -49,6 +49,8 @@ def ask(admin: str, path: str) -> tuple[int, dict[str, Any]]:
         StatusError: nobody answers there, or not with a document.
     """
     status, body = _exchange(admin, "GET", path)
+    if status == http.HTTPStatus.BAD_REQUEST and b"speaks TLS" in body:
+        raise StatusError(f"the port {admin} speaks TLS: --admin https://{admin}")
     try:
         document = json.loads(body)
     except ValueError as error:

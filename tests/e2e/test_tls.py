@@ -281,13 +281,13 @@ def test_the_admin_port_has_tls_where_it_is_asked_for(start: Callable[..., Proce
     for address, environment, said in (
         (f"https://{admin}", trusted, f'"address": "{admin}"'),
         (f"https://{admin}", {}, "certificate verify failed"),
-        (admin, trusted, "400"),
+        (admin, trusted, "speaks TLS: --admin https://"),
     ):
         words = [PROGRAM, "status", "--json", "--admin", address]
         done = subprocess.run(
             words, env={**os.environ, **environment}, capture_output=True, text=True, timeout=END_S, check=False
         )
-        assert (done.returncode == 0) is (admin in said), done.stderr
+        assert (done.returncode == 0) is said.startswith('"address"'), done.stderr
         assert said in done.stdout + done.stderr
     context = ssl.create_default_context(cafile=pki / "ca.pem")
     context.set_alpn_protocols(["h2", "http/1.1"])
