@@ -301,7 +301,8 @@ def test_calls_without_a_credential_are_anonymous_where_the_document_lets_them_i
 
 def test_what_changes_an_endpoint_takes_admin_of_every_model(doors: Doors) -> None:
     load = "/inference.GRPCInferenceService/RepositoryModelLoad"
-    some = {"keys": [], "allow": [{"models": ["m"], "methods": ["admin"]}]}
+    rules = [{"models": ["m"], "methods": ["admin"]}, {"models": ["*"], "methods": ["predict"]}]
+    some = {"keys": [], "allow": rules}
     change(doors, {"callers": {**DOCUMENT["callers"], **document(bob=some)["callers"]}})
     assert call(doors, KEYS["root"], text(2, "m"), load, x_model="m").code == OK
     # Neither one that may predict with every model, nor one that is allowed admin of some.

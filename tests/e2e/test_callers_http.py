@@ -116,6 +116,17 @@ def test_what_is_wrong_with_a_request_is_told_of_no_model_that_the_caller_may_no
         assert status == 403, content
 
 
+def test_what_a_caller_asks_in_vain_makes_nobody_elses_call_dearer(doors: Doors) -> None:
+    for _ in range(2):
+        doors.keeper.seen.clear()
+        assert ask(doors, KEYS["root"], "/v1/eval/secret", {"data": [1.0]})[0] == 200
+    assert METADATA not in [each.path for each in doors.keeper.seen], "the signature is known"
+    assert ask(doors, KEYS["alice"], "/v1/eval/secret", {"data": {"uri": "data:text/plain,a"}})[0] == 403
+    doors.keeper.seen.clear()
+    assert ask(doors, KEYS["root"], "/v1/eval/secret", {"data": [1.0]})[0] == 200
+    assert METADATA not in [each.path for each in doors.keeper.seen], "it still is"
+
+
 def test_each_call_of_a_batch_is_judged_by_itself(doors: Doors) -> None:
     calls = [{"op": f"/v1/eval/{name}", "data": [1.0]} for name in ("m", "secret", "m")]
     assert ask(doors, None, "/v1/batch", calls)[0] == 401
