@@ -235,6 +235,8 @@ def test_the_client_and_the_command_call_with_a_key(doors: Doors, tmp_path: Path
         assert client.predict_oip("m", x).outputs["y"].tolist() == [2.0]
         with pytest.raises(Unauthenticated):
             client.predict_oip("m", x, metadata=[("authorization", "Bearer another")])
+        # A call's own credential stands in place of the client's.
+        assert client.predict_oip("secret", x, metadata=[("authorization", f"Bearer {KEYS['root']}")]).outputs
     with Client(doors.access.address) as client, pytest.raises(Unauthenticated):
         client.predict_oip("m", x)
     for wrong in ("", " key", "k\u00e9y", "a\nb"):

@@ -89,6 +89,8 @@ def test_a_time_is_a_day_a_moment_or_a_while_from_now() -> None:
     assert until("90d", now) == now + timedelta(days=90)
     assert until("45s", now) == now + timedelta(seconds=45)
     assert until("2027-01-31", now) == datetime(2027, 1, 31, tzinfo=UTC)
+    config = of_text(f"callers: {{a: {{keys: [{ONE[:-1]}, expires: 2027-01-31T05:00:00}}]}}}}", "")
+    assert config.callers["a"].keys[0].expires == datetime(2027, 1, 31, 5, tzinfo=UTC)
     for wrong in ("soon", "-1d", "1y", ""):
         with pytest.raises(ValueError, match=r"Invalid isoformat|out of range"):
             until(wrong, now)
