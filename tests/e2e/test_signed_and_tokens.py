@@ -28,6 +28,7 @@ FOR_M = tfs_request("m")
 SECRET, OTHER = "a" * 40, "b" * 40
 ISSUER = "https://login.example"
 SLOW = {"requests_per_s": 0.001}
+RELOAD = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
 REFLECTION = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 
 
@@ -146,6 +147,7 @@ WRONG: dict[str, Callable[[], dict[str, Any]]] = {
     "cut": lambda: {"x_signature": signed()[:-1]},
     "nothing": lambda: {"x_signature": ""},
     "a key, too": lambda: {"x_signature": signed(), "x_api_key": KEYS["carol"]},
+    "a change of an endpoint": lambda: {"path": RELOAD, "x_signature": signed(path=RELOAD)},
     "reflection": lambda: {"body": b"", "path": REFLECTION, "x_signature": signed(b"", REFLECTION)},
 }
 

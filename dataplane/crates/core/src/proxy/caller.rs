@@ -105,7 +105,8 @@ fn certificate(peer: &Peer) -> &[String] {
 
 /// Whether the whole of what is asked can be compared with what was signed, before it reaches anybody.
 fn is_signable(method: &Method) -> bool {
-    method.kind != Kind::Local && method.streaming != Streaming::Bidi
+    let goes_on = matches!(method.kind, Kind::Predict | Kind::Metadata);
+    goes_on && method.streaming != Streaming::Bidi
 }
 
 /// Whether everybody may call a method.
