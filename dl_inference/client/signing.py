@@ -30,6 +30,6 @@ class Signer:
             version: what is sent as ``x-model-version``; empty without.
         """
         now, nonce, digest = str(int(time.time())), os.urandom(16).hex(), hashlib.sha256(body).hexdigest()
-        signed = "\n".join(["dl-inference request 1", verb, path, model, version, now, nonce, digest])
+        signed = "\n".join(["x-signature 1", verb, path, model, version, now, nonce, digest])
         mac = hmac.new(self.secret, signed.encode(), hashlib.sha256).hexdigest()
         return f"id={self.id},time={now},nonce={nonce},digest={digest},mac={mac}"

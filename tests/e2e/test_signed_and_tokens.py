@@ -117,7 +117,7 @@ def signed(body: bytes = FOR_M, path: str = TFS, *, signer: Signer | None = None
 def at(moment: float) -> str:
     """Sign as docs/signing.md says, at another time than now."""
     digest, nonce = hashlib.sha256(FOR_M).hexdigest(), "0123456789abcdef"
-    text = f"dl-inference request 1\nPOST\n{TFS}\n\n\n{int(moment)}\n{nonce}\n{digest}"
+    text = f"x-signature 1\nPOST\n{TFS}\n\n\n{int(moment)}\n{nonce}\n{digest}"
     mac = hmac.new(SECRET.encode(), text.encode(), "sha256").hexdigest()
     return f"id=shop-1,time={int(moment)},nonce={nonce},digest={digest},mac={mac}"
 

@@ -32,7 +32,7 @@ def test_a_signature_is_of_the_whole_request() -> None:
     assert found is not None
     now, nonce, digest, mac = found.groups()
     assert digest == hashlib.sha256(b"message").hexdigest()
-    lines = ["dl-inference request 1", "POST", sent.path, metadata["x-model"], "3", now, nonce, digest]
+    lines = ["x-signature 1", "POST", sent.path, metadata["x-model"], "3", now, nonce, digest]
     assert (metadata["x-model"], metadata["x-model-version"]) == ("digits", "3")
     assert mac == hmac.new(SIGNER.secret, "\n".join(lines).encode(), "sha256").hexdigest()
 

@@ -9,7 +9,7 @@ use ring::{digest, hmac};
 pub const PAST_S: u64 = 300;
 pub const FUTURE_S: u64 = 30;
 /// The first line of what is signed, so that no signature for anything else can be one for a request.
-const PURPOSE: &str = "dl-inference request 1";
+const PURPOSE: &str = "x-signature 1";
 
 /// Stands in for a secret that there is not, so that an unknown id takes as long as a wrong secret.
 static NOBODY: LazyLock<hmac::Key> = LazyLock::new(|| hmac::Key::new(hmac::HMAC_SHA256, &[]));

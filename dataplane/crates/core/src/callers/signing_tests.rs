@@ -24,7 +24,7 @@ fn signed(secret: &hmac::Key, asked: &Asked<'_>, body: &[u8], time: u64, nonce: 
     let digest = hex(digest::digest(&digest::SHA256, body).as_ref());
     let text = |bytes| std::str::from_utf8(bytes).expect("text");
     let content = format!(
-        "dl-inference request 1\n{}\n{}\n{}\n{}\n{time}\n{nonce}\n{digest}",
+        "x-signature 1\n{}\n{}\n{}\n{}\n{time}\n{nonce}\n{digest}",
         asked.verb,
         asked.path,
         text(asked.model),
