@@ -25,6 +25,8 @@ RETRY_S = 30.0
 class Source(Protocol):
     """What is needed of `access.following.source.FollowedSource`."""
 
+    name: str
+
     @property
     def value(self) -> Snapshot: ...  # noqa: D102
     def release_history(  # noqa: D102
@@ -39,6 +41,7 @@ class ReleaseHistory:
         show: shows a document at a path, or takes it away: ``Control.show_document``.
         wake: makes the owner call `look` soon; it is called in any thread.
         now: seconds of a monotonic clock.
+        followed: told of each document that is followed: the model, the one before, the document, the source's name.
     """
 
     def __init__(
@@ -46,8 +49,10 @@ class ReleaseHistory:
         show: Callable[[str, Mapping[str, Any] | None], None],
         wake: Callable[[], None],
         now: Callable[[], float] = time.monotonic,
+        *,
+        followed: Callable[[str, ReleaseDocument | None, ReleaseDocument, str], None] = lambda *_: None,
     ) -> None:
-        self._show, self._wake, self._now = show, wake, now
+        self._show, self._wake, self._now, self._followed = show, wake, now, followed
         self._models: dict[str, _Model] = {}
         self._due_at = float("-inf")
         self._thread: threading.Thread | None = None
@@ -66,7 +71,9 @@ class ReleaseHistory:
                     continue
                 released.add(name)
                 model = self._models.setdefault(name, _Model())
+                before = model.document
                 if model.take(entry.release, source):
+                    self._followed(name, before, entry.release, source.name)
                     self._due_at = float("-inf")
                     self._show(path_of(name), model.page(name))
         for name in self._models.keys() - released:
@@ -140,6 +147,11 @@ class _Model:
         self._known: dict[int, ReleaseDocument] = {}
         self._begins = "start"
         self._problem = ""
+
+    @property
+    def document(self) -> ReleaseDocument | None:
+        """The one that is followed; None before there is one."""
+        return self._known.get(self.revision)
 
     def take(self, document: ReleaseDocument, source: Source) -> bool:
         """Remember the document that is followed now; tell whether it is another than before."""

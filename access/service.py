@@ -13,6 +13,7 @@ from typing import Any
 
 from access import state
 from access.applied_revisions import AppliedRevisions
+from access.audited import Audited
 from access.callers.following import FollowedCallers
 from access.config import effective
 from access.config.load import Loaded
@@ -71,11 +72,15 @@ class AccessService:
         self._config: Followed[_Plan] = Followed(str(path), self._plan, self._config_paths, count=self._control.count)
         self._path = path
         self._pending: tuple[Path, ...] = ()
+        self._problems: Sequence[Problem] = ()
         self._sources: dict[str, FollowedSource] = {}
         self._callers: FollowedCallers | None = None
         self._own = OwnAddresses(())
         self._report = AppliedRevisions(())
-        self._history = ReleaseHistory(self._control.show_document, lambda: self.post(Event.CHANGED))
+        self._audited = Audited()
+        self._history = ReleaseHistory(
+            self._control.show_document, lambda: self.post(Event.CHANGED), followed=self._audited.released
+        )
         self._needs_restart: list[str] = []
         self._restart_since: float | None = None
         self._successor: Successor | None = None
@@ -118,6 +123,7 @@ class AccessService:
         addresses = self._control.start(state.process(config, self._path.parent), self._inherited)
         self._own = OwnAddresses(addresses)
         self._report = AppliedRevisions(addresses[: len(config.listen)])  # the admin port is last
+        self._audited.started(self._config.value.loaded)
         self._let_callers_in()
         self._apply()
         self._control.show(self._status())
@@ -157,6 +163,8 @@ class AccessService:
         changed = self._config.look(force=force)
         if changed:
             self._adopt()
+        elif self._config.error is not None:
+            self._audited.refused(self._config.value.loaded, self._config.error, self._problems)
         for source in self._sources.values():
             changed |= source.look(force=force)
         if changed:
@@ -183,6 +191,7 @@ class AccessService:
             self._restart_since = round(time.time(), 3)
         self._needs_restart = changed
         self._show_config()
+        self._audited.adopted(plan.loaded)
         log.info("%s: reloaded", self._config.name)
 
     def _show_config(self) -> None:
@@ -215,6 +224,7 @@ class AccessService:
         except OSError as error:
             self._refuse_upgrade(time.time(), f"no process could be started: {error}")
             return
+        self._audited.upgraded("begun", f"process {self._successor.pid}")
         log.info("upgrade: process %d starts with the listening sockets of this one", self._successor.pid)
         self._upgrade = {
             "pid": self._successor.pid,
@@ -234,19 +244,25 @@ class AccessService:
             self._refuse_upgrade(successor.since_unix_s, f"process {successor.pid}: {successor.outcome}")
             return False
         log.info("upgrade: process %d serves", successor.pid)
+        self._audited.upgraded("applied", f"process {successor.pid}")
         self._control.hand_over()
         return True
 
     def _refuse_upgrade(self, since_unix_s: float, why: str) -> None:
         log.error("the upgrade failed, this process goes on: %s", why)
+        self._audited.upgraded("refused", why)
         self._upgrade = {"pid": None, "since_unix_s": since_unix_s, "ended_unix_s": time.time(), "error": why}
 
     # --- configuration and sources
 
     def _plan(self) -> "_Plan":
         """Read the configuration and every source that it adds; a source that cannot be read is an error in it."""
-        self._pending = ()
-        loaded = self._load()
+        self._pending, self._problems = (), ()
+        try:
+            loaded = self._load()
+        except ConfigError as error:
+            self._problems = error.problems
+            raise
         new = {
             key: self._source(config, loaded)
             for key, config in state.sources(loaded.config).items()
@@ -264,6 +280,7 @@ class AccessService:
         if problems:
             for source in new.values():
                 source.stop()
+            self._problems = problems
             raise ConfigError(problems)
         sources = {key: new.get(key) or self._sources[key] for key in state.sources(loaded.config)}
         started = loaded.config if not self._control.is_started else self._config.value.started

@@ -82,6 +82,7 @@ def process(config: AccessConfig, folder: Path = Path()) -> dict[str, Any]:
         "admin_methods": config.admin_methods,
         "owns_models": False,  # the endpoints do
         "access_log": config.access_log,
+        "tracing": config.tracing.document(),
         "latency_buckets_ms": list(config.metrics.latency_buckets_ms),
         "limits": {name: value for name, value in limits.items() if name in server},
         "upstream": {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel
 
+from dl_inference.serving import tracing
 from dl_inference.serving.latency import LATENCY_BUCKETS_MS
 from dl_inference.serving.limits import ServerLimits
 from dl_inference.serving.options import ServeOptions
@@ -36,6 +38,7 @@ class WorkerConfig(BaseModel):
     load_reports: bool
     latency_buckets_ms: tuple[float, ...]
     limits: ServerLimits
+    tracing: dict[str, Any] | None
     hands: dict[str, Any] | None
 
 
@@ -77,5 +80,6 @@ def worker_config(
         load_reports=settings.load_reports,
         latency_buckets_ms=LATENCY_BUCKETS_MS,
         limits=settings.limits,
+        tracing=tracing.from_environment(os.environ, "dl-inference-model").document(),
         hands={"path": str(options.hands), "poison_ms": settings.poison_ms} if options.hands is not None else None,
     )

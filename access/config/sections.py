@@ -41,6 +41,7 @@ from dl_inference.serving.limits import (
     ServerLimits,
     WindowBytes,
 )
+from dl_inference.serving.tracing import Service, Tracing
 
 # design.md, error table: seldon-core's wrapper answers UNKNOWN to every exception in user code.
 FAILURE_CODES: dict[Protocol, tuple[str, ...]] = {
@@ -220,6 +221,12 @@ class CallLimits(Section):
         return self
 
 
+class Traces(Tracing, Section):
+    """Traces of calls, sent by OTLP ([tracing](tracing.md)). They hold until a restart."""
+
+    service: Service = Field("dl-inference-access", description="`service.name` of the spans")
+
+
 class HealthCheck(Section):
     """How endpoints are asked for their health, by grpc.health.v1. One that does not offer it is not asked again."""
 
@@ -396,6 +403,12 @@ class AccessConfig(Section):
         description="file that says who may call what ([callers.md](callers.md)), followed while the service runs; a "
         "relative path starts at the configuration's folder; null: everybody may call everything. Restart to change",
     )
+    audit_log: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="file that gets a JSON line for each change of the configuration, of releases, models and by "
+        "upgrades ([the audit log](metrics.md#the-audit-log)); a relative path starts at the configuration's folder; "
+        "null: the log has them. Restart to change",
+    )
     state_dir: Annotated[str, Field(min_length=1)] | None = Field(
         None,
         description="folder that keeps the last good state of DNS and ZooKeeper sources, so that the service can start "
@@ -412,6 +425,7 @@ class AccessConfig(Section):
     )
     limits: Limits = Field(default_factory=Limits, description="limits of the process. Restart to change")
     metrics: Metrics = Field(default_factory=Metrics, description="what /metrics shows. Restart to change")
+    tracing: Traces = Field(default_factory=Traces, description="traces of calls. Restart to change")
     uris: Uris = Field(default_factory=Uris, description="data of HTTP requests by URI. Restart to change")
     cluster_defaults: ClusterSettings = Field(
         default_factory=ClusterSettings,
@@ -440,8 +454,10 @@ START_ONLY = (
     "admin_methods",
     "access_log",
     "callers",
+    "audit_log",
     "limits",
     "metrics",
+    "tracing",
     "uris",
 )
 """Keys that a running process cannot change."""

@@ -36,6 +36,7 @@ from dl_inference.local.orders import Orders
 from dl_inference.local.processes import ModelProcess, State
 from dl_inference.local.routes import routing
 from dl_inference.registry.announcing.registration import Announcement
+from dl_inference.serving import audit
 
 log = logging.getLogger("serve")
 
@@ -89,6 +90,7 @@ class LocalService:
         self._folders = models if isinstance(models, OneFolder) else ModelsDir(models)
         self._models_dir = models.path if isinstance(models, OneFolder) else models
         self._models: dict[str, Model] = {}
+        self._audit = audit.Audit(Path(config.audit_log) if config.audit_log is not None else None)
         self._unreadable = ""
         self._withdrawn: dict[str, float] = {}
         self._leaving = Leaving(config.drain_timeout_ms / 1000 + END_S)
@@ -185,6 +187,9 @@ class LocalService:
         name, found, because = change
         model = self._models.setdefault(name, Model(name))
         self._withdrawn.pop(name, None)
+        outcome = "removed" if found is None else "refused" if isinstance(found, FolderError) else "found"
+        place = self._models_dir if self._must_serve else self._models_dir / name
+        self._audit.tell("model", outcome, who=audit.owner(place), origin=str(place), what=[f"model {name}", because])
         if found is None:
             log.info("%s: deleted", name)
             # Until then it is served on, for those that have not heard of its goodbye yet.
@@ -226,6 +231,9 @@ class LocalService:
 
     def _take_orders(self) -> None:
         for order in self._orders.taken():
+            if order.number:
+                what = [f"model {order.model}", order.action]
+                self._audit.tell("model", "ordered", who="a caller", origin="admin port or repository API", what=what)
             if order.action in ("load", "reload"):  # what was put there just now is meant
                 self._look(at=order.model)
             self._loads.take(order, self._models)

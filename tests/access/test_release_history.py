@@ -20,6 +20,8 @@ def document(revision, weight=None, model="m"):
 class Source:
     """One that says and keeps what a test wants."""
 
+    name = "a source"
+
     def __init__(self, *models):
         self.kept = None
         self.fault = None
@@ -156,3 +158,15 @@ def test_a_source_that_keeps_nothing_shows_what_was_seen_since_the_start(kept):
     scene.ask()
     assert scene.pages["/releases/m"]["begins"] == "start"
     assert scene.revisions() == [1]
+
+
+def test_each_document_that_is_followed_is_told_with_the_one_before_and_where_it_is_from():
+    told = []
+    history = ReleaseHistory(lambda *_: None, lambda: None, followed=lambda *what: told.append(what))
+    first, second = document(1), document(2)
+    source = Source(first)
+    history.applied([source])
+    history.applied([source])
+    source.say(second)
+    history.applied([source])
+    assert told == [("m", None, first, "a source"), ("m", first, second, "a source")]

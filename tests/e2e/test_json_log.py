@@ -40,7 +40,7 @@ def test_every_line_of_the_access_service_is_a_record_also_after_an_upgrade(
     os.kill(int(access.status()["control"]["pid"]), signal.SIGTERM)
     access.process.wait(START_S)
     found = records(access.process)
-    assert {each["logger"] for each in found} == {"access"}
+    assert {each["logger"] for each in found} == {"access", "audit"}
     assert sum("ready on" in each["message"] for each in found) == 2
     endings = [each["message"] for each in found if each["message"].startswith("stopping")]
     assert len(endings) == 2

@@ -27,6 +27,8 @@ pub struct ProxyConfig {
     pub owns_models: bool,
     /// File that gets one JSON line per call; `-` is standard output; none when null.
     pub access_log: Option<String>,
+    /// Traces; none when null.
+    pub tracing: Option<TracingConfig>,
     /// Bounds of the histograms in /metrics, as near as may be; ascending.
     pub latency_buckets_ms: Vec<f64>,
     pub limits: Limits,
@@ -109,6 +111,18 @@ impl Listen {
             Self::Secured(secured) => Some(&secured.tls),
         }
     }
+}
+
+/// Where spans go, and of which calls.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TracingConfig {
+    /// `http://HOST:PORT` of a collector.
+    pub endpoint: String,
+    /// Share of the calls that are traced, of those whose callers have no trace; 0..=1.
+    pub sample: f64,
+    /// What the spans say they are of.
+    pub service: String,
 }
 
 /// Which data of requests over HTTP may be fetched by URI.
@@ -408,6 +422,8 @@ pub struct WorkerConfig {
     /// Bounds of the histograms in /metrics, as near as may be; ascending.
     pub latency_buckets_ms: Vec<f64>,
     pub limits: Limits,
+    /// Traces; none when null.
+    pub tracing: Option<TracingConfig>,
     /// Where the processes of this version tell each other which calls they have; none when null.
     pub hands: Option<HandsConfig>,
 }

@@ -21,6 +21,7 @@ mod notice;
 mod program;
 mod proxy;
 mod rest;
+mod spans;
 mod stats;
 mod sync;
 #[cfg(test)]

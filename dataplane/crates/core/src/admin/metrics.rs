@@ -12,6 +12,7 @@ pub mod exposition;
 mod process;
 mod view;
 
+use crate::stats::ProcessStats;
 pub use exposition::Buckets;
 use exposition::{Exposition, Kind};
 pub use view::{
@@ -446,6 +447,26 @@ fn process_counters(page: &mut Exposition, view: &MetricsView<'_>) {
         "Lines of the access log that were not written.",
     )
     .sample(&[], process.access_log_lost.load(Relaxed));
+    spans(page, process);
+}
+
+/// Of access services and model servers.
+fn spans(page: &mut Exposition, process: &ProcessStats) {
+    for (name, help, count) in [
+        (
+            "dl_spans_sent_total",
+            "Spans that the collector took.",
+            &process.spans_sent,
+        ),
+        (
+            "dl_spans_lost_total",
+            "Spans that did not reach the collector.",
+            &process.spans_lost,
+        ),
+    ] {
+        page.family(name, Kind::Counter, help)
+            .sample(&[], count.load(Relaxed));
+    }
 }
 
 fn tls(page: &mut Exposition, view: &MetricsView<'_>) {

@@ -1,7 +1,7 @@
 //! W3C Trace Context: which trace a call is a part of, and whether that is recorded (`traceparent`; `tracestate` passes
 //! as it is).
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::metadata::rare;
 
@@ -12,11 +12,14 @@ const SAMPLED: u8 = 1;
 /// `00-` trace id `-` span id `-` flags.
 const LENGTH: usize = 55;
 
+/// Names a span within its trace.
+pub type SpanId = [u8; 8];
+
 /// A span that something is a part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TraceContext {
     pub trace_id: [u8; 16],
-    pub span_id: [u8; 8],
+    pub span_id: SpanId,
     pub is_sampled: bool,
 }
 
@@ -49,6 +52,21 @@ impl TraceContext {
             span_id,
             is_sampled: flags & SAMPLED != 0,
         })
+    }
+
+    /// The value of `traceparent`. It never repeats, so it is kept out of HPACK's table.
+    pub fn header(&self) -> HeaderValue {
+        let mut text = Vec::with_capacity(LENGTH);
+        text.extend_from_slice(b"00-");
+        hex(&self.trace_id, &mut text);
+        text.push(b'-');
+        hex(&self.span_id, &mut text);
+        text.extend_from_slice(if self.is_sampled { b"-01" } else { b"-00" });
+        // Dashes and hexadecimal digits are a valid value.
+        let value = HeaderValue::from_maybe_shared(bytes::Bytes::from(text));
+        let mut value = value.unwrap_or_else(|_| HeaderValue::from_static(""));
+        value.set_sensitive(true);
+        value
     }
 
     pub fn trace_id_text(&self) -> String {
@@ -93,13 +111,15 @@ mod tests {
     const VALID: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[test]
-    fn what_is_valid_is_read() {
+    fn what_is_valid_is_read_and_written_as_it_was() {
         let found = TraceContext::parse(VALID.as_bytes()).unwrap();
         assert!(found.is_sampled);
         assert_eq!(found.trace_id_text(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(found.header(), VALID);
         let unsampled = VALID.replace("-01", "-00");
         let found = TraceContext::parse(unsampled.as_bytes()).unwrap();
         assert!(!found.is_sampled);
+        assert_eq!(found.header(), unsampled);
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::net::service::Service;
 use crate::net::stream::{Answer, Body, Head};
 use crate::notice::Notice;
 use crate::rest::{self, Guest, Intake, Uris};
+use crate::spans::http::HttpTrace;
 use crate::worker::front::Front;
 use crate::worker::hand::Hand;
 use crate::worker::handle::handle;
@@ -192,6 +193,12 @@ impl ModelServer {
                 (!self.is_no_hand_told.swap(true, Ordering::Relaxed)).then(|| text.clone())
             }
         });
+        notices.extend(
+            self.shared
+                .tracer
+                .as_ref()
+                .and_then(|tracer| tracer.notice()),
+        );
         notices.extend(trouble.map(|text| {
             Notice::warning(format!(
                 "requests that kill processes are not found: {text}"
@@ -288,7 +295,7 @@ impl Drop for ModelServer {
 // === impl Calls ===
 
 impl Service for Calls {
-    fn call(&self, head: Head, body: Body, answer: Answer, stream: StreamGuard) {
+    fn call(&self, mut head: Head, body: Body, answer: Answer, stream: StreamGuard) {
         let front = self.front.clone();
         if rest::is_grpc(&head) && answer.is_http2() {
             // A panic ends this task only; its responder answers INTERNAL.
@@ -297,18 +304,21 @@ impl Service for Calls {
         }
         let intake = self.intake.clone();
         let inner = stream.again();
+        let tracer = front.shared.tracer.as_ref();
+        let trace = tracer.and_then(|tracer| {
+            let what = (&head.verb, head.uri.path());
+            HttpTrace::begin(tracer, what, &mut head.headers)
+        });
         let call = move |head, body, answer| {
             let call = handle(front.clone(), head, body, answer, inner.again());
             drop(spawn_local(call));
         };
-        spawn_local(Box::pin(rest::serve(
-            intake,
-            Guest::default(),
-            head,
-            body,
-            answer,
-            stream,
-            call,
-        )));
+        spawn_local(Box::pin(async move {
+            let guest = Guest::default();
+            let (status, _) = rest::serve(intake, guest, head, body, answer, stream, call).await;
+            if let Some(trace) = trace {
+                trace.end(status);
+            }
+        }));
     }
 }

@@ -32,6 +32,7 @@ use crate::proxy::recorder::Which;
 use crate::proxy::state::Shared;
 use crate::proxy::worker::Worker;
 use crate::rest::{self, Guest, Intake, Uris, Wanted};
+use crate::spans::http::HttpTrace;
 use crate::stats::history::History;
 
 /// The running access service.
@@ -266,6 +267,7 @@ impl Control {
         let state = shared.state.load();
         let mut notices = shared.watch.notices(&state.addresses, &state.clusters, now);
         notices.extend(shared.server.notices());
+        notices.extend(shared.tracer.as_ref().and_then(|tracer| tracer.notice()));
         notices.extend(shared.access_log.as_ref().and_then(|log| log.notice()));
         notices.extend(shared.refusals.notice(now));
         let (clients, now) = (state.clients.iter(), SystemTime::now());
@@ -447,6 +449,11 @@ impl Service for Calls {
                 who.count(refused.kind.code());
             }
             let (worker, inner) = ((self.worker.clone(), who), stream.again());
+            let tracer = self.worker.shared.tracer.as_ref();
+            let trace = tracer.and_then(|tracer| {
+                let what = (&head.verb, head.uri.path());
+                HttpTrace::begin(tracer, what, &mut head.headers)
+            });
             let log = self.worker.shared.access_log.as_ref();
             let web = log.map(|log| WebRequest::new(log, &mut head, &stream));
             let of = web.clone();
@@ -459,6 +466,9 @@ impl Service for Calls {
                 let (status, error) = served.await;
                 if let Some(web) = web {
                     web.end(status, error);
+                }
+                if let Some(trace) = trace {
+                    trace.end(status);
                 }
             }));
             return;

@@ -26,6 +26,7 @@ use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::Frames;
 use crate::grpc::load_report::{LoadReport, Unreadable};
 use crate::grpc::status;
+use crate::grpc::trace_context::TRACEPARENT;
 use crate::grpc::{deadline, metadata};
 use crate::net::stream::{Body, Head, Sender};
 
@@ -36,6 +37,10 @@ pub struct Attempt {
     pub lease: Option<Lease>,
     pub started: Instant,
     pub why: Why,
+    /// Of the call's attempts, from 1 on.
+    pub number: u32,
+    /// When its stream was there, of a call that is traced.
+    pub opened: Option<Instant>,
     pub exchange: Option<Exchange>,
     /// What the endpoint said of its load.
     pub load: Option<LoadReport>,
@@ -86,6 +91,7 @@ impl Call {
                 Err(failure) => return Ended::Failed(failure),
             }
         };
+        attempt.opened = self.now_if_traced();
         let exchange = attempt.exchange.insert(exchange);
         let begun = if let Some(delay) = self.hedge_delay(share) {
             // In a box, so that the many calls that never hedge have no room for it.
@@ -181,6 +187,9 @@ impl Call {
             let previous = metadata::previous_attempts(&headers).saturating_add(self.attempts - 1);
             headers.insert(metadata::PREVIOUS_ATTEMPTS, HeaderValue::from(previous));
         }
+        if let Some(trace) = &self.trace {
+            headers.insert(TRACEPARENT, trace.header(attempt.number));
+        }
         Head {
             verb: http::Method::POST,
             uri: upstream_uri(self.method, &attempt.endpoint),
@@ -199,6 +208,8 @@ impl Attempt {
             started: lease.started,
             lease: Some(lease),
             why,
+            number: 0,
+            opened: None,
             exchange: None,
             load: None,
         }

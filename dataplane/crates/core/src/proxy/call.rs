@@ -9,7 +9,7 @@ use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::access_log::AccessLog;
-use super::access_log::entry::{Entry, bounded, trace_id};
+use super::access_log::entry::{Entry, bounded};
 use super::access_log::web::WebRequest;
 use super::body::Inbound;
 use super::caller::Who;
@@ -20,6 +20,7 @@ use super::recorder::{Flight, LEGS, Leg, Short, Why};
 use super::retry;
 use super::route_key::RouteKey;
 use super::split::Split;
+use super::trace::{Facts, Trace, trace_id};
 use super::worker::Worker;
 use crate::call::limit::{InFlight, Permit, low_limit, shed, shed_low};
 use crate::call::responder::Responder;
@@ -29,6 +30,7 @@ use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::net::guard::StreamGuard;
 use crate::net::stream::Body;
+use crate::spans::Tracer;
 use crate::stats::CallStats;
 
 pub struct Call {
@@ -60,6 +62,8 @@ pub struct Call {
     /// Hash of what keeps calls on one endpoint of the share that the call is in.
     pub affinity: Option<u64>,
     pub record: Record,
+    /// Of a call that is traced.
+    pub trace: Option<Box<Trace>>,
     /// The request over HTTP that the call is made for, where there is an access log.
     pub web: Option<Rc<WebRequest>>,
 }
@@ -118,6 +122,7 @@ impl Call {
                 legs: [const { None }; LEGS],
             },
             worker,
+            trace: None,
             web,
             who,
         }
@@ -196,12 +201,15 @@ impl Call {
     }
 
     /// Count the call, which is over.
-    pub fn finish(self, code: Code) {
+    pub fn finish(mut self, code: Code) {
         let duration = self.started.elapsed();
         self.record.stats.record(self.method.id, code, duration);
         self.who.count(code);
         if let Some(log) = &self.worker.shared.access_log {
             self.log(log, code, duration);
+        }
+        if let (Some(trace), Some(tracer)) = (self.trace.take(), &self.worker.shared.tracer) {
+            self.export(&trace, tracer, code);
         }
         let Record {
             key, error, legs, ..
@@ -220,6 +228,27 @@ impl Call {
         });
     }
 
+    /// A look at the clock for a call that is traced.
+    pub fn now_if_traced(&self) -> Option<Instant> {
+        self.trace.as_ref().map(|_| Instant::now())
+    }
+
+    fn export(&self, trace: &Trace, tracer: &Tracer, code: Code) {
+        let Record { key, cluster, .. } = &self.record;
+        tracer.export(trace.spans(&Facts {
+            path: &self.method.path,
+            started: self.started,
+            code,
+            error: self.record.error,
+            attempts: self.attempts,
+            peer: self.stream.peer().to_string(),
+            request_id: self.responder.request_id().to_str().ok(),
+            model: key.model.as_deref(),
+            version: key.version.as_deref().or(key.label.as_deref()),
+            cluster: cluster.as_ref().map(|cluster| &*cluster.name),
+        }));
+    }
+
     /// Write the call's line; off the request path, as the caller has its answer.
     fn log(&self, log: &AccessLog, code: Code, duration: Duration) {
         let Record {
@@ -236,7 +265,7 @@ impl Call {
         let entry = Entry {
             time: SystemTime::now(),
             request_id: text(self.responder.request_id().to_str().ok()),
-            trace_id: trace_id(&self.headers),
+            trace_id: trace_id(&self.headers, self.trace.as_deref()),
             caller: self.who.known().map(|it| it.caller().name.to_string()),
             method: self.method.path.trim_start_matches('/').into(),
             model: text(key.model.as_deref()),

@@ -26,6 +26,7 @@ use super::local;
 use super::method::{self, Kind, Streaming};
 use super::repository;
 use super::settings::Settings;
+use super::trace::Trace;
 use super::verdict::{Last, Next};
 use super::worker::{SeenState, Worker};
 use crate::balance::Refusal;
@@ -48,6 +49,8 @@ pub async fn handle(
     stream: StreamGuard,
     web: Option<Rc<WebRequest>>,
 ) {
+    // A request over HTTP decides for its calls.
+    let is_own = answer.is_http2();
     let mut responder = Responder::new(answer, head::request_id(&head.headers));
     let Some(method) = method::find(head.path()) else {
         let text = format!("unknown method {}", shortened(head.path()));
@@ -82,6 +85,8 @@ pub async fn handle(
     let checked = head::check(&head, worker.shared.config.limits.max_metadata_fields);
     let request = (head.headers, body);
     let mut call = Call::new((worker, who), stream, method, request, responder, web);
+    let tracer = call.worker.shared.tracer.as_ref();
+    call.trace = tracer.and_then(|tracer| Trace::begin(tracer, &call.headers, is_own));
     let served = match checked {
         Ok(()) => call.serve().await,
         Err(error) => Err(error),
@@ -213,6 +218,9 @@ impl Call {
             // What is added to an answer is added to its bytes.
             self.headers.remove(metadata::GRPC_ACCEPT_ENCODING);
         }
+        if let Some(trace) = &mut self.trace {
+            trace.routed();
+        }
         self.split = route.split.cloned();
         self.record.key = key;
         Ok(route.cluster)
@@ -302,6 +310,7 @@ impl Call {
             let mut attempt = Attempt::new(lease, self.why);
             clock.set_attempt(attempt.end(&share.settings));
             self.begin_attempt(&attempt.endpoint);
+            attempt.number = self.attempts;
             let ended = self.attempt(&mut attempt, &mut tried, share, clock).await;
             let last = match self.settle(&mut attempt, ended, clock) {
                 (code, Next::Done(error)) => {

@@ -256,6 +256,7 @@ impl Call {
         if let Stage::Opening(opening) = &mut second.stage {
             match std::task::ready!(opening.as_mut().poll(cx)) {
                 Ok((exchange, response)) => {
+                    second.attempt.opened = self.now_if_traced();
                     second.attempt.exchange = Some(exchange);
                     second.stage = Stage::Open(response);
                 }
@@ -292,9 +293,10 @@ impl Call {
             can_probe: false,
             ..self.need(share)
         };
-        let attempt = Attempt::new(cluster.pick(&tried, &need).ok()?, Why::Hedge);
+        let mut attempt = Attempt::new(cluster.pick(&tried, &need).ok()?, Why::Hedge);
         let upstream = self.worker.upstream(&attempt.endpoint.address)?;
         self.begin_attempt(&attempt.endpoint);
+        attempt.number = self.attempts;
         // The endpoint is told the time that this attempt has; the clock goes on with the first one's.
         clock.set_attempt(attempt.end(&share.settings));
         let head = self.upstream_head(&attempt, clock);
@@ -340,6 +342,7 @@ impl Call {
                     })
                     .await?;
                 let (exchange, response) = opened.map_err(Failure::Endpoint)?;
+                attempt.opened = self.now_if_traced();
                 attempt.exchange = Some(exchange);
                 Ok(response)
             }

@@ -38,6 +38,7 @@ pub mod route_key;
 mod settings;
 pub mod split;
 pub mod state;
+mod trace;
 mod unloaded;
 mod verdict;
 pub mod watch;

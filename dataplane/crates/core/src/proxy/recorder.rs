@@ -12,6 +12,7 @@ use super::method::Method;
 use crate::balance::Outcome;
 use crate::code::Code;
 use crate::error::ErrorKind;
+use crate::spans::Value as Attribute;
 use crate::stats::{Label, RetryCause};
 
 mod notable;
@@ -266,6 +267,24 @@ impl Leg {
 // === impl Spent, Microseconds, Short ===
 
 impl Spent {
+    /// What the endpoint said, as attributes of a span.
+    pub fn reported(&self) -> Vec<(&'static str, Attribute)> {
+        let known = [
+            ("dl.queue_ms", self.if_known(|spent| spent.queue)),
+            ("dl.compute_ms", self.if_known(|spent| spent.compute)),
+            ("dl.preprocess_ms", self.if_staged(|spent| spent.preprocess)),
+            ("dl.model_ms", self.if_staged(|spent| spent.model)),
+            (
+                "dl.postprocess_ms",
+                self.if_staged(|spent| spent.postprocess),
+            ),
+        ];
+        let known = known.into_iter();
+        known
+            .filter_map(|(key, ms)| Some((key, ms?.into())))
+            .collect()
+    }
+
     fn if_known(&self, which: fn(&Self) -> Microseconds) -> Option<f64> {
         (self.compute.0 > 0).then(|| which(self).milliseconds())
     }

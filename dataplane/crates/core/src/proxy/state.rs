@@ -29,6 +29,7 @@ use crate::local::reflection::Reflection;
 use crate::net::drain::Phase;
 use crate::net::server::Server;
 use crate::net::tls::Client;
+use crate::spans::{Counts, Tracer};
 use crate::stats::CallStats;
 
 mod check;
@@ -65,6 +66,7 @@ pub struct Shared {
     /// What the operator has been told of endpoints.
     pub watch: Watch,
     pub access_log: Option<Arc<AccessLog>>,
+    pub tracer: Option<Arc<Tracer>>,
     pub recorder: Recorder,
     /// What callers ask of the control plane.
     pub orders: Orders,
@@ -118,7 +120,15 @@ impl Shared {
             }
             None => None,
         };
+        let counts = Counts {
+            sent: stats.spans_sent.clone(),
+            lost: stats.spans_lost.clone(),
+        };
+        let tracer = config.tracing.as_ref();
+        let tracer = tracer.map(|tracing| Tracer::start(tracing, counts));
+        let tracer = tracer.transpose().map_err(io::Error::other)?;
         Ok(Self {
+            tracer: tracer.map(Arc::new),
             access_log,
             recorder: Recorder::default(),
             orders: Orders::default(),

@@ -142,9 +142,7 @@ impl Call {
             model: ms(load.model_ms),
             postprocess: ms(load.postprocess_ms),
         });
-        let legs = &mut self.record.legs;
-        let free = legs.iter().position(Option::is_none).unwrap_or(LEGS - 1);
-        legs[free] = Some(Leg {
+        let leg = Leg {
             endpoint: attempt.endpoint.clone(),
             started: (attempt.started - self.started).into(),
             took: took.into(),
@@ -152,7 +150,13 @@ impl Call {
             outcome,
             why: attempt.why,
             spent: spent.unwrap_or_default(),
-        });
+        };
+        if let Some(trace) = &mut self.trace {
+            trace.tried(attempt.number, (attempt.started, attempt.opened), &leg);
+        }
+        let legs = &mut self.record.legs;
+        let free = legs.iter().position(Option::is_none).unwrap_or(LEGS - 1);
+        legs[free] = Some(leg);
     }
 
     /// The error of a failure, and whether the endpoint is to blame (design.md, error table, last column).

@@ -153,6 +153,9 @@ pub struct ProcessStats {
     pub closed: ClosedCounters,
     /// Lines of the access log that were not written.
     pub access_log_lost: Arc<AtomicU64>,
+    /// Spans that came to the collector, and those that did not.
+    pub spans_sent: Arc<AtomicU64>,
+    pub spans_lost: Arc<AtomicU64>,
     /// How long calls waited for a model to be loaded.
     pub cold_waits: Histogram,
     reloads: Mutex<BTreeMap<(String, bool), u64>>,

@@ -14,9 +14,11 @@ use super::local;
 use super::method::{Method, unknown_method};
 use super::reply::{Times, Waiting, expired};
 use super::stream;
+use super::trace::Trace;
 use crate::call::head;
 use crate::call::limit::Permit;
 use crate::call::responder::Responder;
+use crate::code::Code;
 use crate::grpc::metadata;
 use crate::grpc::status::Status;
 use crate::net::guard::StreamGuard;
@@ -24,19 +26,32 @@ use crate::net::stream::{Answer, Body, Head};
 
 /// Serve one call: of [`Method`], or of what needs no model; UNIMPLEMENTED to any other.
 pub async fn handle(front: Rc<Front>, head: Head, body: Body, answer: Answer, guard: StreamGuard) {
+    // A request over HTTP decides for its calls.
+    let is_own = answer.is_http2();
     let mut responder = Responder::new(answer, head::request_id(&head.headers));
     if local::is_local(head.path()) {
         return front.serve_local(&head, body, responder).await;
     }
     let started = Instant::now();
     let method = Method::find(head.path());
+    let mut trace = Trace::begin(&front.shared, &head.headers, is_own);
     if method == Some(Method::StreamInfer) {
-        return stream::serve(&front, &head, body, responder, &guard).await;
+        return stream::serve(&front, &head, body, responder, &guard, trace).await;
     }
     let outcome = match method {
-        Some(method) => serve(&front, &head, method, body, started, &mut responder).await,
+        Some(method) => {
+            let call = (&head, method, body, started);
+            serve(&front, call, &mut responder, trace.as_deref_mut()).await
+        }
         None => Err(unknown_method(head.path()).into()),
     };
+    if let (Some(trace), Some(method)) = (trace, method) {
+        let code = outcome
+            .as_ref()
+            .err()
+            .map_or(Code::Ok, |status| status.code);
+        trace.export(method, code);
+    }
     match outcome {
         Ok((message, times, deadline, _permit)) => {
             front.tell_load(&mut responder, times);
@@ -60,11 +75,9 @@ pub async fn handle(front: Rc<Front>, head: Head, body: Body, answer: Answer, gu
 /// flight.
 async fn serve(
     front: &Front,
-    head: &Head,
-    method: Method,
-    body: Body,
-    started: Instant,
+    (head, method, body, started): (&Head, Method, Body, Instant),
     responder: &mut Responder,
+    trace: Option<&mut Trace>,
 ) -> Result<(Bytes, Times, Instant, Permit), Status> {
     let asked = front.check_call(head)?;
     let permit = front.enter()?;
@@ -79,6 +92,7 @@ async fn serve(
     let _held = message.held;
     drop(message.bytes);
     let id = responder.request_id().clone();
+    let queued = trace.as_ref().map(|_| std::time::Instant::now());
     let waiting = front.submit(
         method,
         request,
@@ -86,7 +100,11 @@ async fn serve(
         id,
         metadata::priority(&head.headers),
     )?;
-    let (answer, times) = wait(waiting, deadline, responder).await?;
+    let (answer, times) = wait(waiting, deadline, responder).await;
+    if let (Some(trace), Some(queued)) = (trace, queued) {
+        trace.answered(queued, times);
+    }
+    let answer = answer?;
     Ok((answer, times, deadline, permit))
 }
 
@@ -95,7 +113,7 @@ async fn wait(
     mut waiting: Waiting,
     deadline: Instant,
     responder: &mut Responder,
-) -> Result<(Bytes, Times), Status> {
+) -> (Result<Bytes, Status>, Times) {
     let answer = {
         let mut reply = pin!(waiting.reply());
         let mut timer = pin!(sleep_until(deadline));
@@ -108,9 +126,9 @@ async fn wait(
             }
             timer.as_mut().poll(cx).map(|()| Err(expired()))
         })
-        .await?
+        .await
     };
-    Ok((answer, waiting.times()))
+    (answer, waiting.times())
 }
 
 #[cfg(test)]

@@ -17,4 +17,5 @@ pub mod state;
 mod stream;
 pub mod taken;
 mod times;
+mod trace;
 pub mod tuner;

@@ -22,6 +22,7 @@ use crate::local::reflection::Reflection;
 use crate::local::services;
 use crate::net::drain::Phase;
 use crate::net::server::Server;
+use crate::spans::{Counts, Tracer};
 use crate::stats::{CallStats, StageStats};
 
 /// Full names of the model's services that reflection lists.
@@ -47,6 +48,7 @@ pub struct Shared {
     /// Request bytes of the calls in flight.
     pub held: Arc<HeldBytes>,
     pub reflection: Arc<Reflection>,
+    pub tracer: Option<Arc<Tracer>>,
     is_ready: AtomicBool,
     health: Changes,
 }
@@ -58,7 +60,14 @@ impl Shared {
         let services = [&SERVICES[..], &services::SERVICES].concat();
         let server = Arc::new(Server::new(config.limits.clone()));
         let held = HeldBytes::new(config.limits.max_held_bytes, server.stats.clone());
+        let counts = Counts {
+            sent: server.stats.spans_sent.clone(),
+            lost: server.stats.spans_lost.clone(),
+        };
+        let tracer = config.tracing.as_ref();
+        let tracer = tracer.map(|tracing| Tracer::start(tracing, counts));
         Ok(Self {
+            tracer: tracer.transpose()?.map(Arc::new),
             queue: Arc::new(Queue::new(config.max_queue, batching(&config))),
             outbox: Arc::default(),
             stages: StageStats::default(),

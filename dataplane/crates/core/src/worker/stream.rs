@@ -15,9 +15,11 @@ use super::front::{Front, Request};
 use super::infer::{self, Inference};
 use super::method::Method;
 use super::reply::{Envelope, Reply, Times, Waiting, expired};
+use super::trace::Trace;
 use crate::call::limit::{Held, Permit};
 use crate::call::messages::{Message, Messages};
 use crate::call::responder::{Responder, text};
+use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata::{self, Priority};
 use crate::grpc::status::Status;
@@ -54,6 +56,7 @@ struct Stream<'a> {
     /// Longest time without a message.
     idle: Duration,
     waiting: VecDeque<Pending>,
+    trace: Option<Box<Trace>>,
 }
 
 /// What [`read`] came by.
@@ -71,6 +74,7 @@ pub async fn serve(
     body: Body,
     mut responder: Responder,
     guard: &StreamGuard,
+    trace: Option<Box<Trace>>,
 ) {
     let started = Instant::now();
     let asked = match front.check_call(head) {
@@ -93,8 +97,13 @@ pub async fn serve(
         deadline: asked.map(|asked| started + asked),
         idle: Duration::from_millis(front.shared.config.stream_idle_timeout_ms),
         waiting: VecDeque::new(),
+        trace,
     };
     let ended = stream.run(&mut out).await;
+    if let Some(trace) = stream.trace.take() {
+        let code = ended.as_ref().err().map_or(Code::Ok, |status| status.code);
+        trace.export(Method::StreamInfer, code);
+    }
     front.tell_load(&mut responder, Times::default());
     match ended {
         Ok(()) => drop(responder.finish(&mut out, None)),
@@ -216,7 +225,10 @@ impl Stream<'_> {
     }
 
     /// Count a message that is done with, and return what the caller gets for it.
-    fn finish(&self, done: &Pending, reply: Reply) -> Result<Bytes, Error> {
+    fn finish(&mut self, done: &Pending, reply: Reply) -> Result<Bytes, Error> {
+        if let (Some(trace), Ok((waiting, _))) = (&mut self.trace, &done.reply) {
+            trace.answered(done.started.into_std(), waiting.times());
+        }
         let ended = reply.as_ref().map(|_| ());
         self.front.record(STREAM, ended, done.started);
         match reply {

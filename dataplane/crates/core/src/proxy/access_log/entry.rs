@@ -4,14 +4,12 @@
 use std::borrow::Cow;
 use std::time::SystemTime;
 
-use http::HeaderMap;
 use humantime::format_rfc3339_millis;
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
 use crate::code::Code;
 use crate::error::ErrorKind;
-use crate::grpc::trace_context::TraceContext;
 
 /// Bytes of a text of the caller's: as long as a route key may be.
 const TEXT_BYTES: usize = 256;
@@ -107,11 +105,6 @@ pub fn bounded(text: &str) -> String {
     let is_whole = |end: &usize| text.is_char_boundary(*end);
     let end = (0..=text.len().min(TEXT_BYTES)).rev().find(is_whole);
     text[..end.unwrap_or(0)].to_owned()
-}
-
-/// The id of the trace that metadata name.
-pub fn trace_id(metadata: &HeaderMap) -> Option<String> {
-    TraceContext::find(metadata).map(|context| context.trace_id_text())
 }
 
 /// As `2026-11-21T08:05:09.042Z`; a clock that is set to a time before 1970 says 1970.

@@ -13,6 +13,7 @@ use crate::call::head::request_id;
 use crate::code::Code;
 use crate::error::ErrorKind;
 use crate::grpc::metadata::X_REQUEST_ID;
+use crate::grpc::trace_context::TraceContext;
 use crate::net::guard::StreamGuard;
 use crate::net::stream::Head;
 
@@ -41,7 +42,7 @@ impl WebRequest {
         Rc::new(Self {
             log: log.clone(),
             id: text,
-            trace_id: entry::trace_id(&head.headers),
+            trace_id: TraceContext::find(&head.headers).map(|it| it.trace_id_text()),
             verb: entry::bounded(head.verb.as_str()),
             path: entry::bounded(head.uri.path()),
             peer: stream.peer().to_string(),

@@ -1,0 +1,360 @@
+"""Traces of calls through a real access service and PyTorch server, at a collector with OpenTelemetry's messages."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import torch
+from e2e.calls import ask
+from fixtures.access_process import OIP, OIP_STREAM, SELDON, Access, cluster, wait_until
+from fixtures.processes import ROOT, Endpoint, Process
+
+from dl_inference.messages import ModelInferRequest, SeldonMessage
+
+pytestmark = pytest.mark.timeout(200)
+
+PROGRAM = Path(sys.executable).with_name("dl-inference")
+WAIT_S = 30
+TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+# The times of different processes are told by the same clock, read at different moments.
+SLACK_NS = 2_000_000
+
+PROCESSOR = """
+import time
+def preprocess(x, **kwargs):
+    time.sleep(0.002)
+    return x
+def postprocess(x, **kwargs):
+    time.sleep(0.002)
+    return x.numpy()
+"""
+
+
+class Collector:
+    """The stand-in, and what has come to it."""
+
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.endpoint = process.wait_line(r"^listening (\S+)")[1]
+
+    def spans(self, trace: str | None = None) -> list[dict[str, Any]]:
+        """Return the spans of a trace, or all."""
+        lines = (line.removeprefix("span ") for line in self.process.log.splitlines() if line.startswith("span "))
+        found = [json.loads(line) for line in lines]
+        return [span for span in found if trace is None or span["trace"] == trace]
+
+    def wait_spans(self, trace: str, *names: str) -> dict[str, dict[str, Any]]:
+        """Wait until a trace has a span of each of these names; return its spans by service and name."""
+
+        def found() -> dict[str, dict[str, Any]] | None:
+            spans = {f"{span['service']} {span['name']}": span for span in self.spans(trace)}
+            return spans if {*names} <= spans.keys() else None
+
+        return wait_until(found, f"{names} come, got {self.spans(trace)}", WAIT_S)  # type: ignore[no-any-return]
+
+
+def traceparent(number: int, *, is_sampled: bool = True) -> str:
+    """Return the header of a trace of its own."""
+    return f"00-{TRACE[:-4]}{number:04x}-{CALLER}-0{int(is_sampled)}"
+
+
+def trace_of(header: str) -> str:
+    return header.split("-")[1]
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Callable[..., Process]]:
+    started: list[Process] = []
+
+    def run(command: Any, **options: Any) -> Process:
+        started.append(Process(command, **options))
+        return started[-1]
+
+    yield run
+    for process in reversed(started):
+        process.kill()
+        print(process.log)
+
+
+@pytest.fixture(scope="module")
+def collector(processes: Callable[..., Process], peer_python: Callable[[str], Path]) -> Collector:
+    program = ROOT / "tests" / "fixtures" / "otlp_collector.py"
+    return Collector(processes([peer_python("mlserver"), program, "0"]))
+
+
+@pytest.fixture(scope="module")
+def model(processes: Callable[..., Process], collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Start a model server that is traced; return its address."""
+    folder = tmp_path_factory.mktemp("tracing") / "m"
+    folder.mkdir()
+    (folder / "model.py").write_text("import torch\nModel = lambda: torch.nn.Linear(2, 1)\n")
+    torch.save({"weight": torch.zeros(1, 2), "bias": torch.zeros(1)}, folder / "model.pt")
+    (folder / "processor.py").write_text(PROCESSOR)
+    env = {"DL_INFERENCE_TRACING__ENDPOINT": collector.endpoint, "DL_INFERENCE_TRACING__SAMPLE": "0"}
+    process = processes([PROGRAM, "predict", folder, "--listen", "127.0.0.1:0"], env=env)
+    return process.wait_line(r"serving m version 1 on (\S+)", timeout_s=2 * WAIT_S)[1]
+
+
+@pytest.fixture(scope="module")
+def traced(
+    processes: Callable[..., Process], collector: Collector, model: str, tmp_path_factory: pytest.TempPathFactory
+) -> Access:
+    """Start an access service that is traced, in front of the model server."""
+    config = {**cluster([model]), "tracing": {"endpoint": collector.endpoint, "sample": 0}}
+    access = Access(processes, tmp_path_factory.mktemp("traced"), config)
+    access.wait_live(model)
+    return access
+
+
+@pytest.fixture(scope="module")
+def untraced(processes: Callable[..., Process], model: str, tmp_path_factory: pytest.TempPathFactory) -> Access:
+    access = Access(processes, tmp_path_factory.mktemp("untraced"), cluster([model]))
+    access.wait_live(model)
+    return access
+
+
+def seldon(address: str, header: str) -> None:
+    message = SeldonMessage()
+    message.data.tensor.shape.extend([1, 2])
+    message.data.tensor.values.extend([1, 2])
+    with grpc.insecure_channel(address) as channel:
+        metadata = [("x-model", "m"), ("traceparent", header)]
+        answer = ask(channel, SELDON, message.SerializeToString(), metadata=metadata)
+    assert answer.code is grpc.StatusCode.OK, answer
+
+
+def infer_request() -> bytes:
+    request = ModelInferRequest(model_name="m")
+    tensor = request.inputs.add(name="input", datatype="FP64", shape=[1, 2])
+    tensor.contents.fp64_contents.extend([1, 2])
+    return bytes(request.SerializeToString())
+
+
+def oip(address: str, header: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        answer = ask(channel, OIP, infer_request(), metadata=[("traceparent", header)])
+    assert answer.code is grpc.StatusCode.OK, answer
+
+
+def oip_stream(address: str, header: str) -> None:
+    with grpc.insecure_channel(address) as channel:
+        call = channel.stream_stream(OIP_STREAM)
+        metadata = [("traceparent", header)]
+        assert len([*call(iter([infer_request()] * 2), timeout=WAIT_S, metadata=metadata)]) == 2
+
+
+def over_http(path: str, body: object, **headers: str) -> Callable[[str, str], None]:
+    def call(address: str, header: str) -> None:
+        connection = http.client.HTTPConnection(address, timeout=WAIT_S)
+        own = {"content-type": "application/json", "traceparent": header, **headers}
+        connection.request("POST", path, json.dumps(body), own)
+        answer = connection.getresponse()
+        said = answer.read()
+        connection.close()
+        assert answer.status == 200, said
+
+    return call
+
+
+TENSOR = {"inputs": [{"name": "input", "datatype": "FP64", "shape": [1, 2], "data": [1, 2]}]}
+FORMS: dict[str, Callable[[str, str], None]] = {
+    "seldon": seldon,
+    "oip": oip,
+    "oip_stream": oip_stream,
+    "http_oip": over_http("/v2/models/m/infer", TENSOR),
+    "http_events": over_http("/v2/models/m/infer", TENSOR, accept="text/event-stream"),
+    "http_seldon": over_http("/api/v1.0/predictions", {"data": {"ndarray": [[1, 2]]}}, **{"x-model": "m"}),
+}
+
+
+def test_a_call_has_spans_with_its_parents_and_times_in_both_processes(collector: Collector, traced: Access) -> None:
+    header = traceparent(1)
+    begun = time.time_ns()
+    seldon(traced.address, header)
+    ended = time.time_ns()
+    method = SELDON.removeprefix("/")
+    front, back = "dl-inference-access", "dl-inference-model"
+    spans = collector.wait_spans(trace_of(header), f"{front} {method}", f"{back} {method}")
+    parents = {
+        f"{front} {method}": CALLER,
+        f"{front} route": spans[f"{front} {method}"]["id"],
+        f"{front} queue": spans[f"{front} {method}"]["id"],
+        f"{front} attempt": spans[f"{front} {method}"]["id"],
+        f"{front} upstream": spans[f"{front} attempt"]["id"],
+        f"{back} {method}": spans[f"{front} attempt"]["id"],
+        **{
+            f"{back} {name}": spans[f"{back} {method}"]["id"]
+            for name in ("queue", "preprocess", "model", "postprocess")
+        },
+    }
+    assert {key: span["parent"] for key, span in spans.items()} == parents
+    by_id = {span["id"]: span for span in spans.values()}
+    assert len(by_id) == len(spans)
+    for span in spans.values():
+        parent = by_id.get(span["parent"], {"start_ns": begun, "end_ns": ended})
+        assert parent["start_ns"] - SLACK_NS <= span["start_ns"] <= span["end_ns"] <= parent["end_ns"] + SLACK_NS, span
+    for name in ("preprocess", "postprocess"):
+        assert spans[f"{back} {name}"]["end_ns"] - spans[f"{back} {name}"]["start_ns"] >= 2_000_000
+    order = [spans[f"{back} {name}"]["start_ns"] for name in ("queue", "preprocess", "model", "postprocess")]
+    assert order == sorted(order)
+    own = spans[f"{front} {method}"]
+    assert (own["kind"], spans[f"{front} attempt"]["kind"], own["status"]) == (2, 3, 0)
+    assert own["attributes"]["dl.model"] == "m"
+    assert own["attributes"]["rpc.method"] == "Predict"
+    assert spans[f"{front} upstream"]["attributes"]["dl.preprocess_ms"] >= 2
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_a_call_is_in_its_callers_trace(
+    collector: Collector, traced: Access, untraced: Access, form: str
+) -> None:
+    number = 0x100 + 2 * [*FORMS].index(form)
+    through, past = traceparent(number), traceparent(number + 1)
+    FORMS[form](traced.address, through)
+    FORMS[form](untraced.address, past)
+
+    def is_whole() -> bool:
+        ids = {span["id"] for span in collector.spans(trace_of(through))}
+        parents = {span["parent"] for span in collector.spans(trace_of(through))}
+        return bool(_of_model(collector, through) and _of_model(collector, past)) and parents <= ids | {CALLER}
+
+    wait_until(is_whole, "both come", WAIT_S)
+    trace = collector.spans(trace_of(through))
+    by_id = {span["id"]: span for span in trace}
+    inner = [span for span in _of_model(collector, through) if "Metadata" not in span["name"]]
+    assert inner
+    for span in inner:
+        path = [span["name"]]
+        while span["parent"] != CALLER:
+            span = by_id[span["parent"]]  # noqa: PLW2901  (it climbs)
+            path.append(span["name"])
+        assert path[1] == "attempt"
+        assert path[2:] == [path[0], *(["POST"] if form.startswith("http") else [])]
+    # An access service that traces nothing leaves the caller's span as the parent.
+    assert {span["parent"] for span in _of_model(collector, past)} == {CALLER}
+
+
+def _of_model(collector: Collector, header: str) -> list[dict[str, Any]]:
+    spans = collector.spans(trace_of(header))
+    return [span for span in spans if span["service"] == "dl-inference-model" and span["kind"] == 2]
+
+
+def test_a_call_that_is_not_sampled_has_no_span(collector: Collector, traced: Access) -> None:
+    unsampled, sampled = traceparent(0x200, is_sampled=False), traceparent(0x201)
+    seldon(traced.address, unsampled)
+    seldon(traced.address, "no traceparent at all")
+    seldon(traced.address, sampled)
+    before = len(collector.spans())
+    wait_until(lambda: _of_model(collector, sampled), "the sampled one comes", WAIT_S)
+    assert collector.spans(trace_of(unsampled)) == []
+    others = {span["trace"] for span in collector.spans()[before:]}
+    assert others <= {trace_of(sampled)}
+
+
+def test_each_attempt_has_a_span_and_the_endpoint_its_id(
+    run: Callable[..., Process],
+    start_endpoint: Callable[..., Endpoint],
+    start_access: Callable[..., Access],
+    collector: Collector,
+    connect: Callable[..., grpc.Channel],
+) -> None:
+    good, bad = start_endpoint("--echo", "yes"), start_endpoint("--echo", "yes")
+    bad.tell("status 14")
+    config = cluster([good.address, bad.address], retry_codes=["UNAVAILABLE"], policy="round_robin")
+    access = start_access({**config, "tracing": {"endpoint": collector.endpoint, "sample": 0, "service": "retries"}})
+    access.wait_live(good.address, bad.address)
+    channel = connect(access.address)
+    for number in range(50):
+        header = traceparent(0x300 + number)
+        answer = ask(channel, metadata=[("traceparent", header)])
+        assert answer.code is grpc.StatusCode.OK
+        if answer.attempts == 2:
+            break
+    attempts = lambda: [span for span in collector.spans(trace_of(header)) if span["name"] == "attempt"]  # noqa: E731
+    wait_until(lambda: len(attempts()) == 2, "two attempts come", WAIT_S)
+    told = sorted((span["attributes"]["dl.why"], span["status"]) for span in attempts())
+    assert told == [("first", 2), ("retry", 0)]
+    failed = [span for span in attempts() if span["status"] == 2]
+    assert [span["attributes"]["server.address"] for span in failed] == [bad.address]
+    assert len({span["id"] for span in attempts()}) == 2
+
+
+def test_a_share_of_the_calls_without_a_trace_begins_one_which_a_request_over_http_shares_with_its_calls(
+    start_endpoint: Callable[..., Endpoint], start_access: Callable[..., Access], collector: Collector
+) -> None:
+    endpoint = start_endpoint("--echo", "yes")
+    tracing = {"endpoint": collector.endpoint, "sample": 1, "service": "roots"}
+    access = start_access({**cluster([endpoint.address]), "tracing": tracing})
+    access.wait_live(endpoint.address)
+    connection = http.client.HTTPConnection(access.address, timeout=WAIT_S)
+    body = json.dumps({"data": {"ndarray": [[1, 2]]}})
+    connection.request("POST", "/api/v1.0/predictions", body, {"x-model": "m", "content-type": "application/json"})
+    status = connection.getresponse().status
+    connection.close()
+    mine = lambda: [span for span in collector.spans() if span["service"] == "roots"]  # noqa: E731
+    wait_until(lambda: any(span["name"] == "POST" for span in mine()), "the request's span comes", WAIT_S)
+    (root,) = [span for span in mine() if span["name"] == "POST"]
+    assert root["parent"] == ""
+    assert root["attributes"]["http.response.status_code"] == status
+    calls = [span for span in mine() if span["kind"] == 2 and span is not root and span["name"] != "POST"]
+    assert calls
+    assert {(span["parent"], span["trace"]) for span in calls} == {(root["id"], root["trace"])}
+
+
+def test_a_trace_passes_as_it_is_where_nothing_is_traced(
+    start_access: Callable[..., Access], start_scripted: Callable[..., Any], connect: Callable[..., grpc.Channel]
+) -> None:
+    endpoint = start_scripted()
+    access = start_access(cluster([endpoint.address]))
+    access.wait_live(endpoint.address)
+    own = {"traceparent": traceparent(0x400, is_sampled=False), "tracestate": "a=1,b=2"}
+    assert ask(connect(access.address), metadata=[*own.items()]).code is grpc.StatusCode.OK
+    seen = dict(endpoint.last_call().headers)
+    assert {name: seen[name] for name in own} == own
+
+
+def answers_quickly(access: Access, connect: Callable[..., grpc.Channel]) -> None:
+    channel = connect(access.address)
+    assert ask(channel).code is grpc.StatusCode.OK
+    begun = time.monotonic()
+    for _ in range(50):
+        assert ask(channel).code is grpc.StatusCode.OK
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("kind", ["absent", "silent"])
+def test_a_collector_that_takes_nothing_costs_spans_and_no_call(
+    start_endpoint: Callable[..., Endpoint],
+    start_access: Callable[..., Access],
+    connect: Callable[..., grpc.Channel],
+    kind: str,
+) -> None:
+    endpoint = start_endpoint("--echo", "yes")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        if kind == "silent":
+            silent.listen()
+        where = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        access = start_access({**cluster([endpoint.address]), "tracing": {"endpoint": where, "sample": 1}})
+        access.wait_live(endpoint.address)
+        answers_quickly(access, connect)
+        if kind == "absent":
+            said = rf"WARNING access: spans do not reach the collector {where}.*refused"
+            access.process.wait_line(said, timeout_s=WAIT_S)
+            answers_quickly(access, connect)
+            lost = lambda: access.counter("dl_spans_lost_total")  # noqa: E731
+            wait_until(lambda: lost() == 5 * 102, f"all are counted, {lost()}", WAIT_S)
+            assert access.process.log.count("spans do not reach") == 1
+        begun = time.monotonic()
+        access.terminate()
+        access.process.wait(WAIT_S)
+        assert time.monotonic() - begun < 8
