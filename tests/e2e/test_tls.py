@@ -251,14 +251,10 @@ def test_the_model_server_lets_in_nobody_without_a_certificate(model_server: str
 
 def test_the_command_calls_ports_with_tls(access: Access, pki: Path, model_server: str) -> None:
     own = ["--tls-certificate", pki / "client.pem", "--tls-key", pki / "client-key.pem"]
-    for to, options, exit_status in (
-        (access.addresses[1], own, 0),
-        (model_server, [*own, "--http"], 0),
-        (access.addresses[1], [], 1),
-    ):
+    for to, options in ((access.addresses[1], own), (model_server, [*own, "--http"])):
         words = [PROGRAM, "call", "digits", "[[1.0, 2.0]]", "--to", to, "--tls-ca", pki / "ca.pem", *options]
         done = subprocess.run(words, capture_output=True, text=True, timeout=END_S, check=False)
-        assert done.returncode == exit_status, (to, options, done.stderr)
+        assert done.returncode == 0, (to, options, done.stderr)
 
 
 def test_a_call_can_be_tried_on_the_dashboard_where_every_port_has_tls(access: Access) -> None:
