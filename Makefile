@@ -149,6 +149,16 @@ wheel: setup  ## Build the wheel into dist/ for any Linux with glibc 2.17 or new
 	PATH=$(CURDIR)/$(BIN):$$PATH VIRTUAL_ENV=$(CURDIR)/$(VENV) \
 		$(BIN)/maturin build --release --locked --zig --compatibility manylinux2014 --out dist
 
+# Databases of known faults are asked over the network; what cannot be asked fails.
+.PHONY: release-check
+release-check: setup .peers/release/.installed .peers/release-cargo/.installed  ## Before a release: ask for known faults in what we use, write dist/sbom-*.json
+	@mkdir -p dist
+	.peers/release/bin/cyclonedx-py environment --output-reproducible --pyproject pyproject.toml --output-file dist/sbom-python.json $(PY)
+	.peers/release-cargo/bin/cargo-cyclonedx cyclonedx --quiet --manifest-path dataplane/crates/python/Cargo.toml --format json --override-filename sbom
+	mv dataplane/crates/python/sbom.json dist/sbom-rust.json; rm -f dataplane/crates/*/sbom.json
+	.peers/release-cargo/bin/cargo-audit audit --deny warnings
+	.peers/release/bin/pip-audit --strict --progress-spinner off --disable-pip --no-deps --requirement constraints.txt
+
 .PHONY: images
 images:  ## Build the container images with docker or podman (BUILD_ARGS: more options of its build)
 	docker/build.sh
@@ -240,6 +250,11 @@ GO_PROTOS := $(shell grep -rl 'go_package = "dlinference/' protos --include='*.p
 	mkdir -p .peers/grpc-go/bin; \
 	(cd tests/bench/grpc_go && go vet . && go build -ldflags '-s -w' -o $(CURDIR)/.peers/grpc-go/bin/grpc_go .); \
 	touch $@
+
+.peers/release-cargo/.installed: Makefile | cargo
+	@echo "make: compiling cargo-audit and cargo-cyclonedx, some minutes"
+	cargo install --locked $(QUIET) --root .peers/release-cargo cargo-audit@0.22.2 cargo-cyclonedx@0.5.9
+	@touch $@
 
 .peers/java/.installed: tests/interop/java/pom.xml $(wildcard tests/interop/java/src/main/java/*) $(PROTOS)
 	@if ! command -v javac >/dev/null || ! command -v mvn >/dev/null; then \

@@ -15,17 +15,21 @@ CONFIGURATION = "configuration"
 
 
 class Audited:
-    """Tells the audit log of one access service. Constructing writes nothing."""
+    """Tells the audit log of one access service. Constructing writes nothing.
+
+    Attributes:
+        audit: the log; from `started` on the configuration's.
+    """
 
     def __init__(self) -> None:
-        self._audit = Audit()
+        self.audit = Audit()
         self._before: Mapping[str, Any] = {}
         self._refused = ""
 
     def started(self, loaded: Loaded) -> None:
         """The service runs with a configuration, whose `audit_log` holds from now on."""
         path = loaded.config.audit_log
-        self._audit = Audit(loaded.folder / path if path is not None else None)
+        self.audit = Audit(loaded.folder / path if path is not None else None)
         self._before = _values(loaded)
         given = sorted({document.place_of(place) for place in loaded.origins})
         self._tell("started", loaded, given)
@@ -51,14 +55,14 @@ class Audited:
         reason = [f"reason: {after.reason}"] if after.reason else []
         origin = f"{source} revision {after.revision} of {after.time}"
         named = [f"model {model}", *reason, *(what or ["nothing"])]
-        self._audit.tell("release", "applied", who=after.author or "unknown", origin=origin, what=named)
+        self.audit.tell("release", "applied", who=after.author or "unknown", origin=origin, what=named)
 
     def upgraded(self, outcome: str, why: str) -> None:
         """Another process is to go on with the sockets, does so, or has failed to."""
-        self._audit.tell("upgrade", outcome, who=operator(), origin="SIGUSR2", what=[why])
+        self.audit.tell("upgrade", outcome, who=operator(), origin="SIGUSR2", what=[why])
 
     def _tell(self, outcome: str, loaded: Loaded, what: Sequence[str]) -> None:
-        self._audit.tell(CONFIGURATION, outcome, who=owner(loaded.path), origin=str(loaded.path), what=what)
+        self.audit.tell(CONFIGURATION, outcome, who=owner(loaded.path), origin=str(loaded.path), what=what)
 
 
 def _values(loaded: Loaded) -> dict[str, Any]:

@@ -136,7 +136,8 @@ class AccessService:
         loaded = self._config.value.loaded
         if loaded.config.callers is not None:
             path = loaded.folder / loaded.config.callers
-            self._callers = FollowedCallers(path, self._control.let_in, self._control.count, self._instances)
+            control, audit = self._control, self._audited.audit
+            self._callers = FollowedCallers(path, control.let_in, control.count, self._instances, audit)
             self._callers.start()
 
     def _instances(self) -> int:

@@ -268,7 +268,11 @@ class LocalService:
         if self._config.callers is None:
             return
         self._callers = FollowedCallers(
-            Path(self._config.callers), self._control.let_in, self._control.count, lambda: self._config.instances
+            Path(self._config.callers),
+            self._control.let_in,
+            self._control.count,
+            lambda: self._config.instances,
+            self._audit,
         )
         try:
             self._callers.start()

@@ -56,6 +56,30 @@ def test_changes_and_mistakes_of_the_configuration_are_named_with_the_files_owne
     assert "SECRET" not in path.read_text()
 
 
+def test_callers_that_come_change_and_go_are_named_and_no_key_is(start_access: StartAccess, tmp_path: Path) -> None:
+    path, document = tmp_path / "audit.log", tmp_path / "callers.yaml"
+
+    def write(**callers: Any) -> None:
+        new = document.with_suffix(".new")
+        new.write_text(json.dumps({"callers": callers}))
+        new.replace(document)
+
+    rules = [{"models": ["m"]}]
+    write(web={"allow": rules}, batch={"allow": rules})
+    start_access({**cluster(["127.0.0.1:1"]), "audit_log": str(path), "callers": str(document)})
+    wait_lines(path, 1)
+    digest = "a" * 64
+    write(web={"allow": rules, "keys": [{"id": "k1", "sha256": digest}]}, ops={"allow": rules})
+    applied = wait_lines(path, 2)[1]
+    assert (applied["event"], applied["outcome"], applied["who"]) == ("callers", "applied", getpass.getuser())
+    assert applied["what"] == ["caller batch removed", "caller ops added", "caller web: keys"]
+    assert applied["from"] == str(document)
+    write(web={"allow": rules, "keys": [{"id": "k1", "sha256": "SECRET"}]})
+    assert wait_lines(path, 3)[2]["outcome"] == "refused"
+    assert digest not in path.read_text()
+    assert "SECRET" not in path.read_text()
+
+
 def test_an_upgrade_is_named_by_both_sides(start_access: StartAccess, tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     access = start_access({**cluster(["127.0.0.1:1"]), "audit_log": str(path)})
