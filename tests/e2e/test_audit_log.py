@@ -86,7 +86,9 @@ def test_an_upgrade_is_named_by_both_sides(start_access: StartAccess, tmp_path: 
     access.process.signal(signal.SIGUSR2)
     access.process.wait_line(r"upgrade: process \d+ serves", timeout_s=START_S)
     found = wait_lines(path, 4)
-    os.kill(int(access.status()["control"]["pid"]), signal.SIGTERM)
+    # A process that has just begun shows nothing of itself yet.
+    control = wait_until(lambda: access.status()["control"], "the one that goes on shows itself", START_S)
+    os.kill(int(control["pid"]), signal.SIGTERM)
     said = [(line["event"], line["outcome"]) for line in found]
     assert said[:2] == [("configuration", "started"), ("upgrade", "begun")]
     assert sorted(said[2:]) == [("configuration", "started"), ("upgrade", "applied")]
