@@ -31,7 +31,7 @@ class Audited:
         path = loaded.config.audit_log
         self.audit = Audit(loaded.folder / path if path is not None else None)
         self._before = _values(loaded)
-        given = sorted({document.place_of(place) for place in loaded.origins})
+        given = sorted({document.place_of(place) for place in loaded.origins} & self._before.keys())
         self._tell("started", loaded, given)
 
     def adopted(self, loaded: Loaded) -> None:

@@ -24,7 +24,9 @@ def test_each_call_leaves_a_line_that_says_what_became_of_it(
 ) -> None:
     endpoint = start_endpoint("--echo", "yes")
     path = tmp_path / "access.log"
-    access = start_access({**cluster([endpoint.address]), "access_log": str(path)})
+    limited = {"cluster": "fleet", "limits": {"requests_per_s": 0.01}}
+    models = {"m": {"cluster": "fleet"}, "limited": limited}
+    access = start_access({**cluster([endpoint.address]), "models": models, "access_log": str(path)})
     access.wait_live(endpoint.address)
     channel = connect(access.address)
     assert ask(channel, metadata=[("x-request-id", "good-1")]).code is grpc.StatusCode.OK
@@ -36,8 +38,12 @@ def test_each_call_leaves_a_line_that_says_what_became_of_it(
     unknown = ask(channel, path=f"/a.B/{'c' * 300}", metadata=[("x-request-id", "unknown-1")])
     assert unknown.code is grpc.StatusCode.UNIMPLEMENTED
 
-    wait_until(lambda: len(lines(path)) == 4, "four lines are written")
-    good, bad, lost, unknown_line = lines(path)
+    endpoint.tell("ok")
+    for number in (1, 2):
+        ask(channel, body=tfs_request("limited"), metadata=[("x-request-id", f"limited-{number}")])
+
+    wait_until(lambda: len(lines(path)) == 6, "six lines are written")
+    good, bad, lost, unknown_line, _, over = lines(path)
     size = len(FOR_M) + 5
     expected = {
         "request_id": "good-1",
@@ -57,6 +63,7 @@ def test_each_call_leaves_a_line_that_says_what_became_of_it(
     assert "upstream_ms" not in lost
     assert (unknown_line["code"], unknown_line["error"]) == ("UNIMPLEMENTED", "unknown_method")
     assert unknown_line["method"] == f"a.B/{'c' * 252}"
+    assert (over["request_id"], over["error"], over["model"]) == ("limited-2", "limited", "limited")
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

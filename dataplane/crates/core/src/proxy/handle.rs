@@ -201,7 +201,11 @@ impl Call {
                 let name = model.alias_of.as_ref().unwrap_or(&model.name);
                 let at_model = self.who.known().and_then(|it| it.limit_at(name));
                 for limit in at_model.into_iter().chain(&model.limit) {
-                    self.inbound.charges.add(limit)?;
+                    if let Err(error) = self.inbound.charges.add(limit) {
+                        // The access log names the model of a call over its limit.
+                        self.record.key = key;
+                        return Err(error);
+                    }
                 }
             }
         }

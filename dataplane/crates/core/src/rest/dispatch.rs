@@ -16,7 +16,7 @@ use super::target::{self, Refusal, Target, Tfs};
 use super::tensors::known::Known;
 use super::tensors::signature::{Protocol, Signature};
 use super::tfs::examples;
-use super::web::body::Unread;
+use super::web::body::{Bodies, Unread};
 use super::web::reply::{Failed, Reply};
 use super::{docs, goinfer, is_grpc, openai, seldon, tfs};
 use crate::call::head::shortened;
@@ -51,7 +51,10 @@ pub async fn reply(
     }
     let target = match target::find(&head.verb, head.uri.path()) {
         Ok(target) => target,
-        Err(refusal) => return refused(refusal, &head, request_id),
+        Err(refusal) => {
+            Bodies::discard(body).await;
+            return refused(refusal, &head, request_id);
+        }
     };
     let frame = Frame::of(head.uri.path());
     let mut caller = Caller {

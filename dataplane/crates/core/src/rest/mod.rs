@@ -45,6 +45,7 @@ use oip::events::{self, Events};
 use target::Target;
 pub use target::{Wanted, wanted};
 pub use uris::Uris;
+use web::body::Bodies;
 use web::coding::Coding;
 use web::cors;
 use web::reply::{Failed, Reply};
@@ -178,6 +179,7 @@ async fn said(
         && head.verb == Method::POST
     {
         if let Some(refused) = guest.refused {
+            Bodies::discard(body).await;
             return Ok(Said::Web(Relayed::failed(form, &refused.into())));
         }
         let relayed = grpc_web::answer(
@@ -191,6 +193,7 @@ async fn said(
         return Ok(Said::Web(relayed.await));
     }
     if let Some(refused) = guest.refused {
+        Bodies::discard(body).await;
         return Err(refused.into());
     }
     let known = intake.known(guest.scope);

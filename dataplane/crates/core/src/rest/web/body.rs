@@ -19,6 +19,10 @@ use crate::net::stream::{Body, Broken, Cause};
 use crate::rest::web::coding::Coding;
 use crate::rest::web::reply::Failed;
 
+/// Of a body that nobody wants: what a small request has, and how long it may take to come.
+const MAX_DISCARDED_BYTES: usize = 64 * 1024;
+const MAX_DISCARDING: Duration = Duration::from_secs(1);
+
 /// Why a body could not be read: nothing else may follow it on its connection.
 #[derive(Debug)]
 pub enum Unread {
@@ -84,6 +88,23 @@ impl Bodies {
             None => (whole, held),
             Some(coding) => coding.inflate(whole, held, self.max_message_bytes).await?,
         })
+    }
+
+    /// Take what is on its way of a body that nobody wants, so that its sender is not cut off before it has the answer: a
+    /// stream of HTTP/2 that ends early is reset, and some clients then drop what they got. HTTP/1 does so itself.
+    pub async fn discard(mut body: Body) {
+        if body.number() == 0 {
+            return;
+        }
+        let mut rest = MAX_DISCARDED_BYTES;
+        let end = Instant::now() + MAX_DISCARDING;
+        while rest > 0 {
+            let Ok(Some(Ok(chunk))) = timeout_at(end, body.chunk()).await else {
+                return;
+            };
+            body.release(chunk.len());
+            rest = rest.saturating_sub(chunk.len());
+        }
     }
 
     fn check_length(&self, length: usize) -> Result<(), Error> {
