@@ -13,6 +13,8 @@ from fixtures.processes import ROOT
 INTEROP_PINS = [f"tests/peers/{name}.txt" for name in ("component", "mlserver", "seldon", "tfs", "triton")]
 INTEROP_PINS += ["tests/interop/go/go.mod", "tests/interop/java/pom.xml"]
 BENCH_MODELS = {"aio-torch", "litserve", "mlserver-torch", "mosec", "seldon-torch"}
+# For benchmarks and releases.
+NOT_TESTED_WITH = {"aio", "bench", "envoy", "fastapi", "release"}
 PROOFS = {
     "tfs": "from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc",
     "seldon": "from seldon_core.proto import prediction_pb2, prediction_pb2_grpc; import seldon_core.microservice",
@@ -39,7 +41,7 @@ def test_a_peer_imports_in_its_own_environment(peer_python: Callable[[str], Path
 
 def test_every_peer_that_tests_use_has_a_proof(request: pytest.FixtureRequest) -> None:
     listed = {path.stem for path in Path(__file__).parent.glob("*.txt")}
-    assert set(PROOFS) == listed - {"aio", "bench", "envoy", "fastapi"} - BENCH_MODELS  # those are for benchmarks only
+    assert set(PROOFS) == listed - NOT_TESTED_WITH - BENCH_MODELS
 
 
 @pytest.mark.parametrize("name", ["component", *sorted(BENCH_MODELS)])

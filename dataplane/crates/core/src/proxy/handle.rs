@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use http::header;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::access_log::entry::{Entry, bounded};
@@ -38,6 +39,9 @@ use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata;
 use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Head};
+
+/// How often a call waits for an endpoint that is live when it is picked, too.
+const MOST_WAITS: u32 = 8;
 
 /// Serve one request of a downstream connection, or a call that is made for one over HTTP. Its headers hold no credentials
 /// any more.
@@ -379,26 +383,33 @@ impl Call {
         let other = self.split.as_ref().and_then(|split| split.another(cluster));
         let is_only = other.is_none();
         let restart_wait = share.settings.restart_wait;
-        let connects = async {
-            if is_only {
-                worker.connect(cluster).await;
+        let end = Instant::now() + limit.max(restart_wait);
+        // What was seen to be live may have died when it is picked: the call waits on, but not for ever.
+        for _ in 0..MOST_WAITS {
+            let connects = async {
+                if is_only {
+                    worker.connect(cluster).await;
+                }
+                if !restart_wait.is_zero() {
+                    pending().await
+                }
+            };
+            let left = end.saturating_duration_since(Instant::now());
+            let live = std::pin::pin!(cluster.wait_live(left, connects));
+            match clock
+                .limit(live, &mut self.responder, |cx| self.inbound.wait(cx))
+                .await
+            {
+                Err(Failure::Caller(error)) => return Err(error),
+                Ok(true) => {}
+                Ok(false) | Err(_) => break,
             }
-            if !restart_wait.is_zero() {
-                pending().await
+            match cluster.pick(&[], &self.need(share)) {
+                Err(Refusal::NoneLive) => yield_now().await,
+                picked => return self.picked(cluster, picked),
             }
-        };
-        let limit = limit.max(restart_wait);
-        let live = std::pin::pin!(cluster.wait_live(limit, connects));
-        let is_live = match clock
-            .limit(live, &mut self.responder, |cx| self.inbound.wait(cx))
-            .await
-        {
-            Err(Failure::Caller(error)) => return Err(error),
-            Ok(is_live) => is_live,
-            Err(_) => false,
-        };
-        let again = is_live.then(|| cluster.pick(&[], &self.need(share)));
-        self.picked(cluster, again.unwrap_or(Err(Refusal::NoneLive)))
+        }
+        self.picked(cluster, Err(Refusal::NoneLive))
     }
 
     /// What it means for the call that there is no endpoint for it.
