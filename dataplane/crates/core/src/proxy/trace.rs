@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::recorder::{Leg, Why};
 use crate::code::Code;
 use crate::error::ErrorKind;
-use crate::grpc::trace_context::{SpanId, TraceContext};
+use crate::grpc::trace_context::TraceContext;
 use crate::spans::{Clock, Kind, Sampled, Span, Tracer, Value};
 use crate::stats::{Label, RetryCause};
 
@@ -87,10 +87,11 @@ impl Trace {
         let mut spans = Vec::with_capacity(3 + 2 * self.tried.len());
         spans.push(self.call(&clock, call, now));
         let routed = self.routed.unwrap_or(now);
-        spans.push(self.span(&clock, (ROUTE, None), "route", (call.started, routed)));
+        let child = |number, name, times| self.sampled.span(&clock, number, name, times);
+        spans.push(child(ROUTE, "route", (call.started, routed)));
         if self.routed.is_some() {
             let ended = first.unwrap_or(now);
-            spans.push(self.span(&clock, (QUEUE, None), "queue", (routed, ended)));
+            spans.push(child(QUEUE, "queue", (routed, ended)));
         }
         for tried in &self.tried {
             self.attempt(&clock, tried, &mut spans);
@@ -141,12 +142,11 @@ impl Trace {
             Why::Retry(_) => "retry",
             Why::Hedge => "hedge",
         };
-        let mut attempt = self.span(
-            clock,
-            (*number, None),
-            "attempt",
-            (tried.started, tried.ended),
-        );
+        let child = |number, name, start| {
+            let times = (start, tried.ended);
+            self.sampled.span(clock, number, name, times)
+        };
+        let mut attempt = child(*number, "attempt", tried.started);
         attempt.kind = Kind::Client;
         attempt.error = (leg.code != Code::Ok).then(|| leg.code.name().into());
         attempt.attributes = vec![
@@ -159,34 +159,13 @@ impl Trace {
             let cause = RetryCause::value(cause.index());
             attempt.attributes.push(("dl.retry_cause", cause.into()));
         }
+        let id = attempt.id;
         spans.push(attempt);
         let Some(opened) = tried.opened else { return };
-        let parent = Some(self.sampled.child(*number));
-        let place = (UPSTREAM + number, parent);
-        let mut upstream = self.span(clock, place, "upstream", (opened, tried.ended));
+        let mut upstream = child(UPSTREAM + number, "upstream", opened);
+        upstream.parent = Some(id);
         upstream.attributes.extend(leg.spent.reported());
         spans.push(upstream);
-    }
-
-    /// A child of the call's span, or of another.
-    fn span(
-        &self,
-        clock: &Clock,
-        (number, parent): (u32, Option<SpanId>),
-        name: &'static str,
-        (start, end): (Instant, Instant),
-    ) -> Span {
-        Span {
-            trace_id: self.sampled.context.trace_id,
-            id: self.sampled.child(number),
-            parent: parent.or(Some(self.sampled.context.span_id)),
-            name: name.into(),
-            kind: Kind::Internal,
-            start: clock.time(start),
-            end: clock.time(end),
-            attributes: Vec::new(),
-            error: None,
-        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! Which calls are traced, and where their spans go.
 
+use std::time::Instant;
+
 use http::HeaderMap;
 
 use super::export::{Counts, Exporter};
-use super::span::Span;
+use super::span::{Clock, Kind, Span};
 use crate::config::TracingConfig;
 use crate::grpc::trace_context::{SpanId, TraceContext};
 use crate::notice::Notice;
@@ -80,6 +82,27 @@ impl Sampled {
         own.wrapping_add(STEP.wrapping_mul(number.into()))
             .max(1)
             .to_be_bytes()
+    }
+
+    /// The span of the child of this number.
+    pub fn span(
+        &self,
+        clock: &Clock,
+        number: u32,
+        name: &'static str,
+        (start, end): (impl Into<Instant>, impl Into<Instant>),
+    ) -> Span {
+        Span {
+            trace_id: self.context.trace_id,
+            id: self.child(number),
+            parent: Some(self.context.span_id),
+            name: name.into(),
+            kind: Kind::Internal,
+            start: clock.time(start),
+            end: clock.time(end),
+            attributes: Vec::new(),
+            error: None,
+        }
     }
 
     /// What a call that is made for the span's child says of itself.

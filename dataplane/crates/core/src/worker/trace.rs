@@ -86,31 +86,11 @@ impl Trace {
             let first = 1 + STAGES * index as u32;
             for ((name, took), number) in parts.into_iter().zip(first..) {
                 if took > Duration::ZERO || name == "queue" {
-                    spans.push(self.part(&clock, number, name, (at, at + took)));
+                    spans.push(self.sampled.span(&clock, number, name, (at, at + took)));
                 }
                 at += took;
             }
         }
         tracer.export(spans);
-    }
-
-    fn part(
-        &self,
-        clock: &Clock,
-        number: u32,
-        name: &'static str,
-        (start, end): (Instant, Instant),
-    ) -> Span {
-        Span {
-            trace_id: self.sampled.context.trace_id,
-            id: self.sampled.child(number),
-            parent: Some(self.sampled.context.span_id),
-            name: name.into(),
-            kind: Kind::Internal,
-            start: clock.time(start),
-            end: clock.time(end),
-            attributes: Vec::new(),
-            error: None,
-        }
     }
 }
