@@ -36,6 +36,16 @@ def free_port() -> Callable[[], int]:
 @pytest.fixture
 def run() -> Iterator[Run]:
     """Start programs; each is killed with its children when the test ends, and its log shown where the test failed."""
+    yield from _running()
+
+
+@pytest.fixture(scope="module")
+def run_shared() -> Iterator[Run]:
+    """Start programs that take seconds to start, for all tests of a file: as ``run``."""
+    yield from _running()
+
+
+def _running() -> Iterator[Run]:
     started: list[Process] = []
 
     def start(command: Sequence[str | Path], **options: object) -> Process:

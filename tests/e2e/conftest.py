@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import pytest
 from fixtures.access_process import Access
 from fixtures.http2_peer import Endpoint as ScriptedEndpoint
 from fixtures.http2_peer import Stream, echo
-from fixtures.processes import Process
+from fixtures.processes import ROOT, Process
+from fixtures.tracing import Collector
 
 StartAccess = Callable[[Mapping[str, Any]], Access]
 StartScripted = Callable[..., ScriptedEndpoint]
+StartModel = Callable[..., str]
 
 # One connection for each channel, and nothing repeated by the client: what is seen is what the proxy did.
 OPTIONS = [
@@ -38,6 +41,25 @@ def start_access(run: Callable[..., Process], tmp_path: Path) -> StartAccess:
         return Access(run, folder, config)
 
     return start
+
+
+@pytest.fixture(scope="module")
+def start_model(run_shared: Callable[..., Process]) -> StartModel:
+    """Start real model servers of folders: ``start_model(folder, "--tls-key", key)``; give their addresses."""
+
+    def start(folder: Path, *options: str | Path, **environment: str) -> str:
+        command = [Path(sys.executable).with_name("dl-inference"), "predict", folder, "--listen", "127.0.0.1:0"]
+        process = run_shared([*command, *options], env=environment)
+        return process.wait_line(r"serving \S+ .*on (127\.0\.0\.1:\d+)", timeout_s=60)[1]
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def collector(run_shared: Callable[..., Process], peer_python: Callable[[str], Path]) -> Collector:
+    """Start a collector of OTLP with OpenTelemetry's own messages."""
+    program = ROOT / "tests" / "fixtures" / "otlp_collector.py"
+    return Collector(run_shared([peer_python("mlserver"), program, "0"]))
 
 
 @pytest.fixture

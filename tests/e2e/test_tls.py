@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -37,21 +37,6 @@ MODEL = "import torch\nclass Model(torch.nn.Identity): pass\n"
 
 
 @pytest.fixture(scope="module")
-def start() -> Iterator[Callable[..., Process]]:
-    """Start programs that end with the module."""
-    started: list[Process] = []
-
-    def run(command: Any, **options: Any) -> Process:
-        started.append(Process(command, **options))
-        return started[-1]
-
-    yield run
-    for process in reversed(started):
-        process.kill()
-        print(f"--- {process.command}\n{process.log}")
-
-
-@pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pki")
     make_authority(folder)
@@ -62,8 +47,8 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def endpoint(start: Callable[..., Process]) -> Endpoint:
-    return Endpoint(start, built("endpoint"), ("--echo", "yes"))
+def endpoint(run_shared: Callable[..., Process]) -> Endpoint:
+    return Endpoint(run_shared, built("endpoint"), ("--echo", "yes"))
 
 
 def listens(pki: Path, **more: str) -> dict[str, Any]:
@@ -72,21 +57,19 @@ def listens(pki: Path, **more: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def model_server(start: Callable[..., Process], pki: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def model_server(start_model: Callable[..., str], pki: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A real one, whose port asks for certificates; return its address."""
     folder = tmp_path_factory.mktemp("models") / "digits"
     folder.mkdir()
     torch.save({}, folder / "model.pt")
     (folder / "model.py").write_text(MODEL)
     tls = ["--tls-certificate", pki / "server.pem", "--tls-key", pki / "server-key.pem"]
-    tls += ["--tls-client-ca", pki / "ca.pem"]
-    process = start([PROGRAM, "predict", folder, "--listen", "127.0.0.1:0", *tls])
-    return process.wait_line(r"serving \S+ .*on (127\.0\.0\.1:\d+)", timeout_s=END_S)[1]
+    return start_model(folder, *tls, "--tls-client-ca", pki / "ca.pem")
 
 
 @pytest.fixture(scope="module")
 def access(
-    start: Callable[..., Process],
+    run_shared: Callable[..., Process],
     endpoint: Endpoint,
     model_server: str,
     pki: Path,
@@ -97,7 +80,7 @@ def access(
     config = {**cluster([endpoint.address]), "listen": ports}
     own = {"ca": f"{pki}/ca.pem", "certificate": f"{pki}/client.pem", "key": f"{pki}/client-key.pem"}
     config["models"]["digits"] = {"endpoints": [model_server], "tls": own}
-    access = Access(start, tmp_path_factory.mktemp("access"), config)
+    access = Access(run_shared, tmp_path_factory.mktemp("access"), config)
     access.wait_live(endpoint.address)
     access.wait_live_model("digits")
     return access
@@ -150,12 +133,12 @@ class Callers:
 
 
 def test_certificates_are_replaced_again_and_again_under_load_without_a_failed_call(
-    start: Callable[..., Process], endpoint: Endpoint, tmp_path: Path
+    run_shared: Callable[..., Process], endpoint: Endpoint, tmp_path: Path
 ) -> None:
     make_authority(tmp_path)
     count = int(os.environ.get("TEST_ROTATIONS", "4"))
     config = {**cluster([endpoint.address]), "listen": listens(tmp_path, client_ca=f"{tmp_path}/ca.pem")}
-    access = Access(start, tmp_path, config)
+    access = Access(run_shared, tmp_path, config)
     access.wait_live(endpoint.address)
     callers = Callers(access.address, tmp_path, "client")
     try:
@@ -179,10 +162,10 @@ def names(access: Access) -> list[str]:
 
 
 def test_no_call_fails_while_a_process_with_tls_is_replaced(
-    start: Callable[..., Process], endpoint: Endpoint, pki: Path, tmp_path: Path
+    run_shared: Callable[..., Process], endpoint: Endpoint, pki: Path, tmp_path: Path
 ) -> None:
     config = {**cluster([endpoint.address]), "listen": listens(pki, client_ca=f"{pki}/ca.pem")}
-    access = Access(start, tmp_path, {**config, "upgrade_timeout_ms": END_S * 1000})
+    access = Access(run_shared, tmp_path, {**config, "upgrade_timeout_ms": END_S * 1000})
     access.wait_live(endpoint.address)
     callers = Callers(access.address, pki, "client")
     try:
@@ -267,11 +250,13 @@ def test_a_call_can_be_tried_on_the_dashboard_where_every_port_has_tls(access: A
         assert json.loads(answer.read())["data"]["tensor"]["values"] == [1, 2]
 
 
-def test_the_admin_port_has_tls_where_it_is_asked_for(start: Callable[..., Process], pki: Path, tmp_path: Path) -> None:
+def test_the_admin_port_has_tls_where_it_is_asked_for(
+    run_shared: Callable[..., Process], pki: Path, tmp_path: Path
+) -> None:
     secured = listens(pki)
     config = tmp_path / "access.yaml"
     config.write_text(json.dumps({"listen": "127.0.0.1:0", "admin": secured, **cluster(["127.0.0.1:9"])}))
-    process = start([PROGRAM, "access", "--config", config])
+    process = run_shared([PROGRAM, "access", "--config", config])
     admin = process.wait_line(r"ready on \S+, (\S+) \(admin\)", timeout_s=END_S)[1]
     trusted = {"SSL_CERT_FILE": str(pki / "ca.pem")}
     for address, environment, said in (
@@ -318,8 +303,8 @@ def test_old_versions_of_tls_are_refused(access: Access, version: str) -> None:
     assert "alert" in shaken
 
 
-def test_a_caller_cannot_renegotiate(access: Access, start: Callable[..., Process], pki: Path) -> None:
-    client = start(["openssl", "s_client", "-connect", access.addresses[0], "-tls1_2", "-msg"])
+def test_a_caller_cannot_renegotiate(access: Access, run_shared: Callable[..., Process], pki: Path) -> None:
+    client = run_shared(["openssl", "s_client", "-connect", access.addresses[0], "-tls1_2", "-msg"])
     client.wait_line("Verify return code")
     client.send_line("R")
     asked = client.line_count()

@@ -5,26 +5,22 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import pytest
 import torch
 from e2e.calls import ask
-from fixtures.access_process import OIP, OIP_STREAM, SELDON, Access, cluster, wait_until
-from fixtures.processes import ROOT, Endpoint, Process
+from fixtures.access_process import SELDON, Access, cluster, wait_until
+from fixtures.processes import Endpoint, Process
+from fixtures.tracing import CALLER, WAIT_S, Collector, trace_of, traceparent
 
-from dl_inference.messages import ModelInferRequest, SeldonMessage
+from dl_inference.messages import SeldonMessage
 
 pytestmark = pytest.mark.timeout(200)
 
-PROGRAM = Path(sys.executable).with_name("dl-inference")
-WAIT_S = 30
-TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 # The times of different processes are told by the same clock, read at different moments.
 SLACK_NS = 2_000_000
 
@@ -39,85 +35,24 @@ def postprocess(x, **kwargs):
 """
 
 
-class Collector:
-    """The stand-in, and what has come to it."""
-
-    def __init__(self, process: Process) -> None:
-        self.process = process
-        self.endpoint = process.wait_line(r"^listening (\S+)")[1]
-
-    def spans(self, trace: str | None = None) -> list[dict[str, Any]]:
-        """Return the spans of a trace, or all."""
-        lines = (line.removeprefix("span ") for line in self.process.log.splitlines() if line.startswith("span "))
-        found = [json.loads(line) for line in lines]
-        return [span for span in found if trace is None or span["trace"] == trace]
-
-    def wait_spans(self, trace: str, *names: str) -> dict[str, dict[str, Any]]:
-        """Wait until a trace has a span of each of these names; return its spans by service and name."""
-
-        def found() -> dict[str, dict[str, Any]] | None:
-            spans = {f"{span['service']} {span['name']}": span for span in self.spans(trace)}
-            return spans if {*names} <= spans.keys() else None
-
-        return wait_until(found, f"{names} come, got {self.spans(trace)}", WAIT_S)  # type: ignore[no-any-return]
-
-
-def traceparent(number: int, *, is_sampled: bool = True) -> str:
-    """Return the header of a trace of its own."""
-    return f"00-{TRACE[:-4]}{number:04x}-{CALLER}-0{int(is_sampled)}"
-
-
-def trace_of(header: str) -> str:
-    return header.split("-")[1]
-
-
 @pytest.fixture(scope="module")
-def processes() -> Iterator[Callable[..., Process]]:
-    started: list[Process] = []
-
-    def run(command: Any, **options: Any) -> Process:
-        started.append(Process(command, **options))
-        return started[-1]
-
-    yield run
-    for process in reversed(started):
-        process.kill()
-        print(process.log)
-
-
-@pytest.fixture(scope="module")
-def collector(processes: Callable[..., Process], peer_python: Callable[[str], Path]) -> Collector:
-    program = ROOT / "tests" / "fixtures" / "otlp_collector.py"
-    return Collector(processes([peer_python("mlserver"), program, "0"]))
-
-
-@pytest.fixture(scope="module")
-def model(processes: Callable[..., Process], collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> str:
+def model(start_model: Callable[..., str], collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Start a model server that is traced; return its address."""
     folder = tmp_path_factory.mktemp("tracing") / "m"
     folder.mkdir()
     (folder / "model.py").write_text("import torch\nModel = lambda: torch.nn.Linear(2, 1)\n")
     torch.save({"weight": torch.zeros(1, 2), "bias": torch.zeros(1)}, folder / "model.pt")
     (folder / "processor.py").write_text(PROCESSOR)
-    env = {"DL_INFERENCE_TRACING__ENDPOINT": collector.endpoint, "DL_INFERENCE_TRACING__SAMPLE": "0"}
-    process = processes([PROGRAM, "predict", folder, "--listen", "127.0.0.1:0"], env=env)
-    return process.wait_line(r"serving m version 1 on (\S+)", timeout_s=2 * WAIT_S)[1]
+    return start_model(folder, DL_INFERENCE_TRACING__ENDPOINT=collector.endpoint, DL_INFERENCE_TRACING__SAMPLE="0")
 
 
 @pytest.fixture(scope="module")
 def traced(
-    processes: Callable[..., Process], collector: Collector, model: str, tmp_path_factory: pytest.TempPathFactory
+    run_shared: Callable[..., Process], collector: Collector, model: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Access:
     """Start an access service that is traced, in front of the model server."""
     config = {**cluster([model]), "tracing": {"endpoint": collector.endpoint, "sample": 0}}
-    access = Access(processes, tmp_path_factory.mktemp("traced"), config)
-    access.wait_live(model)
-    return access
-
-
-@pytest.fixture(scope="module")
-def untraced(processes: Callable[..., Process], model: str, tmp_path_factory: pytest.TempPathFactory) -> Access:
-    access = Access(processes, tmp_path_factory.mktemp("untraced"), cluster([model]))
+    access = Access(run_shared, tmp_path_factory.mktemp("traced"), config)
     access.wait_live(model)
     return access
 
@@ -130,50 +65,6 @@ def seldon(address: str, header: str) -> None:
         metadata = [("x-model", "m"), ("traceparent", header)]
         answer = ask(channel, SELDON, message.SerializeToString(), metadata=metadata)
     assert answer.code is grpc.StatusCode.OK, answer
-
-
-def infer_request() -> bytes:
-    request = ModelInferRequest(model_name="m")
-    tensor = request.inputs.add(name="input", datatype="FP64", shape=[1, 2])
-    tensor.contents.fp64_contents.extend([1, 2])
-    return bytes(request.SerializeToString())
-
-
-def oip(address: str, header: str) -> None:
-    with grpc.insecure_channel(address) as channel:
-        answer = ask(channel, OIP, infer_request(), metadata=[("traceparent", header)])
-    assert answer.code is grpc.StatusCode.OK, answer
-
-
-def oip_stream(address: str, header: str) -> None:
-    with grpc.insecure_channel(address) as channel:
-        call = channel.stream_stream(OIP_STREAM)
-        metadata = [("traceparent", header)]
-        assert len([*call(iter([infer_request()] * 2), timeout=WAIT_S, metadata=metadata)]) == 2
-
-
-def over_http(path: str, body: object, **headers: str) -> Callable[[str, str], None]:
-    def call(address: str, header: str) -> None:
-        connection = http.client.HTTPConnection(address, timeout=WAIT_S)
-        own = {"content-type": "application/json", "traceparent": header, **headers}
-        connection.request("POST", path, json.dumps(body), own)
-        answer = connection.getresponse()
-        said = answer.read()
-        connection.close()
-        assert answer.status == 200, said
-
-    return call
-
-
-TENSOR = {"inputs": [{"name": "input", "datatype": "FP64", "shape": [1, 2], "data": [1, 2]}]}
-FORMS: dict[str, Callable[[str, str], None]] = {
-    "seldon": seldon,
-    "oip": oip,
-    "oip_stream": oip_stream,
-    "http_oip": over_http("/v2/models/m/infer", TENSOR),
-    "http_events": over_http("/v2/models/m/infer", TENSOR, accept="text/event-stream"),
-    "http_seldon": over_http("/api/v1.0/predictions", {"data": {"ndarray": [[1, 2]]}}, **{"x-model": "m"}),
-}
 
 
 def test_a_call_has_spans_with_its_parents_and_times_in_both_processes(collector: Collector, traced: Access) -> None:
@@ -213,48 +104,13 @@ def test_a_call_has_spans_with_its_parents_and_times_in_both_processes(collector
     assert spans[f"{front} upstream"]["attributes"]["dl.preprocess_ms"] >= 2
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_every_form_of_a_call_is_in_its_callers_trace(
-    collector: Collector, traced: Access, untraced: Access, form: str
-) -> None:
-    number = 0x100 + 2 * [*FORMS].index(form)
-    through, past = traceparent(number), traceparent(number + 1)
-    FORMS[form](traced.address, through)
-    FORMS[form](untraced.address, past)
-
-    def is_whole() -> bool:
-        ids = {span["id"] for span in collector.spans(trace_of(through))}
-        parents = {span["parent"] for span in collector.spans(trace_of(through))}
-        return bool(_of_model(collector, through) and _of_model(collector, past)) and parents <= ids | {CALLER}
-
-    wait_until(is_whole, "both come", WAIT_S)
-    trace = collector.spans(trace_of(through))
-    by_id = {span["id"]: span for span in trace}
-    inner = [span for span in _of_model(collector, through) if "Metadata" not in span["name"]]
-    assert inner
-    for span in inner:
-        path = [span["name"]]
-        while span["parent"] != CALLER:
-            span = by_id[span["parent"]]  # noqa: PLW2901  (it climbs)
-            path.append(span["name"])
-        assert path[1] == "attempt"
-        assert path[2:] == [path[0], *(["POST"] if form.startswith("http") else [])]
-    # An access service that traces nothing leaves the caller's span as the parent.
-    assert {span["parent"] for span in _of_model(collector, past)} == {CALLER}
-
-
-def _of_model(collector: Collector, header: str) -> list[dict[str, Any]]:
-    spans = collector.spans(trace_of(header))
-    return [span for span in spans if span["service"] == "dl-inference-model" and span["kind"] == 2]
-
-
 def test_a_call_that_is_not_sampled_has_no_span(collector: Collector, traced: Access) -> None:
     unsampled, sampled = traceparent(0x200, is_sampled=False), traceparent(0x201)
     seldon(traced.address, unsampled)
     seldon(traced.address, "no traceparent at all")
     seldon(traced.address, sampled)
     before = len(collector.spans())
-    wait_until(lambda: _of_model(collector, sampled), "the sampled one comes", WAIT_S)
+    wait_until(lambda: collector.of_model(trace_of(sampled)), "the sampled one comes", WAIT_S)
     assert collector.spans(trace_of(unsampled)) == []
     others = {span["trace"] for span in collector.spans()[before:]}
     assert others <= {trace_of(sampled)}

@@ -15,21 +15,6 @@ __all__ = ["connect", "start_access"]
 
 
 @pytest.fixture(scope="module")
-def run_shared() -> Iterator[Callable[..., Process]]:
-    """Start programs that take seconds to start, for all tests of a file: as ``run``."""
-    started: list[Process] = []
-
-    def start(command: Any, **options: Any) -> Process:
-        started.append(Process(command, **options))
-        return started[-1]
-
-    yield start
-    for process in reversed(started):
-        process.kill()
-        print(f"--- {process.command} (pid {process.pid})\n{process.log}")
-
-
-@pytest.fixture(scope="module")
 def shared_access(
     run_shared: Callable[..., Process], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[Mapping[str, Any]], Access]:

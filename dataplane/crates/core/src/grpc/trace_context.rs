@@ -7,6 +7,8 @@ use super::metadata::rare;
 
 /// Which trace, which span of it, and whether it is sampled.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// What others on the way say of that trace.
+pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 const SAMPLED: u8 = 1;
 /// `00-` trace id `-` span id `-` flags.
@@ -28,7 +30,13 @@ pub struct TraceContext {
 impl TraceContext {
     /// What metadata say; none where they say nothing, or nothing valid: a new trace begins then, as the standard has it.
     pub fn find(metadata: &HeaderMap) -> Option<Self> {
-        Self::parse(rare(metadata, &TRACEPARENT)?.as_bytes())
+        rare(metadata, &TRACEPARENT)?;
+        let mut all = metadata.get_all(&TRACEPARENT).iter();
+        // Nobody knows which of two is meant.
+        match (all.next(), all.next()) {
+            (Some(one), None) => Self::parse(one.as_bytes()),
+            _ => None,
+        }
     }
 
     fn parse(text: &[u8]) -> Option<Self> {
@@ -130,6 +138,15 @@ mod tests {
             assert!(TraceContext::parse(format!("{text}-more").as_bytes()).is_some());
             assert!(TraceContext::parse(format!("{text}more").as_bytes()).is_none());
         }
+    }
+
+    #[test]
+    fn two_of_them_are_no_context() {
+        let mut metadata = HeaderMap::new();
+        metadata.append(TRACEPARENT, HeaderValue::from_static(VALID));
+        assert!(TraceContext::find(&metadata).is_some());
+        metadata.append(TRACEPARENT, HeaderValue::from_static(VALID));
+        assert_eq!(TraceContext::find(&metadata), None);
     }
 
     #[test]

@@ -90,7 +90,7 @@ pub async fn handle(
     let request = (head.headers, body);
     let mut call = Call::new((worker, who), stream, method, request, responder, web);
     let tracer = call.worker.shared.tracer.as_ref();
-    call.trace = tracer.and_then(|tracer| Trace::begin(tracer, &call.headers, is_own));
+    call.trace = tracer.and_then(|tracer| Trace::begin(tracer, &mut call.headers, is_own));
     let served = match checked {
         Ok(()) => call.serve().await,
         Err(error) => Err(error),

@@ -50,7 +50,7 @@ struct Tried {
 
 impl Trace {
     /// None where the call is not traced.
-    pub fn begin(tracer: &Tracer, metadata: &HeaderMap, may_begin: bool) -> Option<Box<Self>> {
+    pub fn begin(tracer: &Tracer, metadata: &mut HeaderMap, may_begin: bool) -> Option<Box<Self>> {
         let sampled = tracer.sample(metadata, may_begin)?;
         Some(Box::new(Self {
             sampled,

@@ -7,7 +7,7 @@ use http::HeaderMap;
 use super::export::{Counts, Exporter};
 use super::span::{Clock, Kind, Span};
 use crate::config::TracingConfig;
-use crate::grpc::trace_context::{SpanId, TraceContext};
+use crate::grpc::trace_context::{SpanId, TRACESTATE, TraceContext};
 use crate::notice::Notice;
 
 /// Of a program.
@@ -39,8 +39,9 @@ impl Tracer {
         })
     }
 
-    /// Whether a call is traced: as its caller's trace says; where it has none, and `may_begin`, by chance.
-    pub fn sample(&self, metadata: &HeaderMap, may_begin: bool) -> Option<Sampled> {
+    /// Whether a call is traced: as its caller's trace says; where it has none, and `may_begin`, by chance. What belongs to
+    /// a trace that is not gone on with is taken out of the metadata then.
+    pub fn sample(&self, metadata: &mut HeaderMap, may_begin: bool) -> Option<Sampled> {
         match TraceContext::find(metadata) {
             Some(callers) => callers.is_sampled.then(|| Sampled {
                 context: TraceContext {
@@ -49,13 +50,16 @@ impl Tracer {
                 },
                 parent: Some(callers.span_id),
             }),
-            None => (may_begin && fastrand::f64() < self.sample).then(|| Sampled {
-                context: TraceContext {
-                    trace_id: random(),
-                    span_id: random(),
-                    is_sampled: true,
-                },
-                parent: None,
+            None => (may_begin && fastrand::f64() < self.sample).then(|| {
+                metadata.remove(TRACESTATE);
+                Sampled {
+                    context: TraceContext {
+                        trace_id: random(),
+                        span_id: random(),
+                        is_sampled: true,
+                    },
+                    parent: None,
+                }
             }),
         }
     }

@@ -25,7 +25,13 @@ use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Head};
 
 /// Serve one call: of [`Method`], or of what needs no model; UNIMPLEMENTED to any other.
-pub async fn handle(front: Rc<Front>, head: Head, body: Body, answer: Answer, guard: StreamGuard) {
+pub async fn handle(
+    front: Rc<Front>,
+    mut head: Head,
+    body: Body,
+    answer: Answer,
+    guard: StreamGuard,
+) {
     // A request over HTTP decides for its calls.
     let is_own = answer.is_http2();
     let mut responder = Responder::new(answer, head::request_id(&head.headers));
@@ -34,7 +40,7 @@ pub async fn handle(front: Rc<Front>, head: Head, body: Body, answer: Answer, gu
     }
     let started = Instant::now();
     let method = Method::find(head.path());
-    let mut trace = Trace::begin(&front.shared, &head.headers, is_own);
+    let mut trace = Trace::begin(&front.shared, &mut head.headers, is_own);
     if method == Some(Method::StreamInfer) {
         return stream::serve(&front, &head, body, responder, &guard, trace).await;
     }

@@ -29,7 +29,11 @@ pub struct Trace {
 
 impl Trace {
     /// None where the call is not traced.
-    pub fn begin(shared: &Arc<Shared>, metadata: &HeaderMap, may_begin: bool) -> Option<Box<Self>> {
+    pub fn begin(
+        shared: &Arc<Shared>,
+        metadata: &mut HeaderMap,
+        may_begin: bool,
+    ) -> Option<Box<Self>> {
         let sampled = shared.tracer.as_ref()?.sample(metadata, may_begin)?;
         Some(Box::new(Self {
             shared: shared.clone(),
