@@ -1,11 +1,14 @@
-"""Three endpoints of weight 1 under an open loop of 200 calls/s, deadline 1 s: what fails when an endpoint does."""
+"""Three endpoints of weight 1 under an open loop of 200 calls/s, deadline 1 s: what fails when an endpoint does.
+
+Half of the calls have messages of 1 KB, the others of 150 KB.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import grpc
@@ -19,7 +22,7 @@ StartEndpoint = Callable[..., Endpoint]
 StartLoad = Callable[..., Load]
 
 RATE = 200
-SIZES = pytest.mark.parametrize("size", [1024, 150 * 1024], ids=["1KB", "150KB"])
+SIZES = (1024, 150 * 1024)
 # Calls between two steps of a case: half a second of load.
 STEP = 100
 
@@ -27,10 +30,10 @@ STEP = 100
 class Scene:
     """Endpoints, the service, and load on it."""
 
-    def __init__(self, endpoints: list[Endpoint], access: Access, load: Load) -> None:
+    def __init__(self, endpoints: list[Endpoint], access: Access, loads: Sequence[Load] = ()) -> None:
         self.endpoints = endpoints
         self.access = access
-        self.load = load
+        self.loads = loads
         self.first = endpoints[0]
 
     def pass_calls(self, number: int = STEP) -> None:
@@ -52,23 +55,37 @@ class Scene:
 
     def end(self) -> dict[str, Any]:
         """End the load; return its report."""
-        return self.load.stop()
+        return together([load.stop() for load in self.loads])
+
+
+def together(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the sums of reports, and their lists behind each other."""
+    assert all(each["calls"] >= STEP / 2 for each in reports), "calls of each size are made"
+    sums = {key: sum(each[key] for each in reports) for key in ("calls", "failed", "corrupt")}
+    lists = {key: [one for each in reports for one in each[key]] for key in ("failures", "timeline", "endpoints")}
+    return {**sums, **lists, "codes": sum((Counter(each["codes"]) for each in reports), Counter())}
 
 
 @pytest.fixture
 def scene(start_access: StartAccess, start_endpoint: StartEndpoint, start_load: StartLoad) -> Callable[..., Scene]:
-    def make(size: int, **settings: Any) -> Scene:
+    def make(sizes: Sequence[int] = SIZES, **settings: Any) -> Scene:
         endpoints = [start_endpoint("--echo", "yes") for _ in range(3)]
         settings = {"attempt_timeout_ms": 300, **settings}
         access = start_access(cluster([each.address for each in endpoints], **settings))
         access.wait_live(*[each.address for each in endpoints])
-        options = ("--rate", str(RATE), "--seconds", "60", "--deadline-ms", "1000", "--echo", "yes")
-        load = start_load(access.address, TFS, tfs_request("m", size), *options)
-        it = Scene(endpoints, access, load)
+        it = Scene(endpoints, access, start_loads(start_load, access, sizes, seconds=60, deadline_ms=1000))
         it.pass_calls()
         return it
 
     return make
+
+
+def start_loads(
+    start_load: StartLoad, access: Access, sizes: Sequence[int], *, seconds: int, deadline_ms: int
+) -> list[Load]:
+    rate = ("--rate", str(RATE // len(sizes)), "--seconds", str(seconds), "--deadline-ms", str(deadline_ms))
+    messages = [tfs_request("m", size) for size in sizes]
+    return [start_load(access.address, TFS, message, *rate, "--echo", "yes") for message in messages]
 
 
 def assert_none_failed(report: dict[str, Any]) -> None:
@@ -77,9 +94,8 @@ def assert_none_failed(report: dict[str, Any]) -> None:
     assert report["calls"] >= 2 * STEP
 
 
-@SIZES
-def test_no_call_fails_when_an_endpoint_is_killed_and_started_again(scene: Callable[..., Scene], size: int) -> None:
-    it = scene(size)
+def test_no_call_fails_when_an_endpoint_is_killed_and_started_again(scene: Callable[..., Scene]) -> None:
+    it = scene()
     for _ in range(2):
         it.first.kill()
         it.pass_calls()
@@ -89,7 +105,7 @@ def test_no_call_fails_when_an_endpoint_is_killed_and_started_again(scene: Calla
 
 
 def test_no_call_fails_over_a_rolling_restart_of_all_endpoints(scene: Callable[..., Scene]) -> None:
-    it = scene(1024)
+    it = scene(SIZES[:1])
     for endpoint in it.endpoints * 2:
         endpoint.kill()
         endpoint.restart()
@@ -97,9 +113,8 @@ def test_no_call_fails_over_a_rolling_restart_of_all_endpoints(scene: Callable[.
     assert_none_failed(it.end())
 
 
-@SIZES
-def test_no_call_fails_while_an_endpoint_breaks_every_call(scene: Callable[..., Scene], size: int) -> None:
-    it = scene(size)
+def test_no_call_fails_while_an_endpoint_breaks_every_call(scene: Callable[..., Scene]) -> None:
+    it = scene()
     for command in ("rst", "refuse", "close", "unlisten", "garbage", "status 14", "http 503"):
         it.first.tell(command)
         it.pass_calls()
@@ -108,9 +123,8 @@ def test_no_call_fails_while_an_endpoint_breaks_every_call(scene: Callable[..., 
     assert_none_failed(it.end())
 
 
-@SIZES
-def test_no_call_fails_over_goaways_and_resets_of_connections(scene: Callable[..., Scene], size: int) -> None:
-    it = scene(size)
+def test_no_call_fails_over_goaways_and_resets_of_connections(scene: Callable[..., Scene]) -> None:
+    it = scene()
     for event in ("goaway", "goaway0", "goaway", "goaway0", "reset"):
         for endpoint in it.endpoints:
             endpoint.tell(event)
@@ -183,22 +197,16 @@ def assert_shares(it: Scene, sampler: Sampler, timed_out: float, thawed: float) 
     assert sampler.share(it.first.address, thawed + 5, thawed + 6.5) >= 0.8 / 3
 
 
-@SIZES
-def test_no_call_fails_while_an_endpoint_hangs_and_its_share_goes_and_comes_back(
-    scene: Callable[..., Scene], size: int
-) -> None:
-    it = scene(size)
+def test_no_call_fails_while_an_endpoint_hangs_and_its_share_goes_and_comes_back(scene: Callable[..., Scene]) -> None:
+    it = scene()
     with Sampler(it.access) as sampler:
         _, timed_out, thawed = freeze_and_thaw(it)
     assert_none_failed(it.end())
     assert_shares(it, sampler, timed_out, thawed)
 
 
-@SIZES
-def test_without_an_attempt_timeout_only_the_calls_in_flight_and_ten_more_fail(
-    scene: Callable[..., Scene], size: int
-) -> None:
-    it = scene(size, attempt_timeout_ms=None)
+def test_without_an_attempt_timeout_only_the_calls_in_flight_and_ten_more_fail(scene: Callable[..., Scene]) -> None:
+    it = scene(attempt_timeout_ms=None)
     with Sampler(it.access) as sampler:
         frozen, timed_out, thawed = freeze_and_thaw(it)
     report = it.end()
@@ -216,7 +224,7 @@ def test_a_grpc_python_caller_whose_own_deadline_fires_first_teaches_the_same(
     access = start_access(cluster([each.address for each in endpoints]))
     access.wait_live(*[each.address for each in endpoints])
     with PythonLoad(connect(access.address)) as load:
-        it = Scene(endpoints, access, load)
+        it = Scene(endpoints, access)
         it.pass_calls()
         with Sampler(access) as sampler:
             frozen, timed_out, thawed = freeze_and_thaw(it)
@@ -254,27 +262,24 @@ class PythonLoad:
 # --- reloads and ends
 
 
-@SIZES
 def test_no_call_fails_over_a_hundred_reloads_with_lists_that_change_wholly(
-    start_access: StartAccess, start_endpoint: StartEndpoint, start_load: StartLoad, size: int
+    start_access: StartAccess, start_endpoint: StartEndpoint, start_load: StartLoad
 ) -> None:
     groups = [[start_endpoint("--echo", "yes").address for _ in range(2)] for _ in range(2)]
     lists = [groups[0], groups[1], [groups[1][0], groups[0][0]], groups[0] + groups[1], [groups[0][1]]]
     access = start_access(cluster(lists[-1], attempt_timeout_ms=3000))
     # Time enough for a busy machine: what is asked is whether reloads cost calls.
-    options = ("--rate", str(RATE), "--seconds", "120", "--deadline-ms", "10000", "--echo", "yes")
-    load = start_load(access.address, TFS, tfs_request("m", size), *options)
+    loads = start_loads(start_load, access, SIZES, seconds=120, deadline_ms=10_000)
     for number in range(100):
         access.configure(cluster(lists[number % len(lists)], attempt_timeout_ms=3000 + number))
-    report = load.stop()
+    report = together([load.stop() for load in loads])
     assert_none_failed(report)
     assert set(report["endpoints"]) == {address for group in groups for address in group}
     assert access.counter("dl_reloads_total", result="ok") >= 100
 
 
-@SIZES
-def test_no_call_that_was_accepted_is_lost_at_sigterm_under_load(scene: Callable[..., Scene], size: int) -> None:
-    it = scene(size)
+def test_no_call_that_was_accepted_is_lost_at_sigterm_under_load(scene: Callable[..., Scene]) -> None:
+    it = scene()
     for endpoint in it.endpoints:
         endpoint.tell("slow 200")  # so that calls are in flight at any time
     it.pass_calls()
