@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import grpc
 from e2e.calls import ask
-from fixtures.access_process import Access, cluster
+from fixtures.access_process import Access, cluster, wait_until
 
 StartAccess = Callable[..., Access]
 WAIT_S = 20.0
@@ -42,37 +42,35 @@ def wait_said(access: Access, level: str, text: str) -> None:
     access.process.wait_line(rf"{level} access: {re.escape(text)}", timeout_s=WAIT_S)
 
 
-def test_an_endpoint_that_goes_and_comes_back_has_a_line_for_each_with_the_reason(start_access: StartAccess) -> None:
-    (stays, other), (goes, address) = serve(Fallible()), serve(Fallible())
-    access = start_access(cluster([other, address]))
-    access.wait_live(other, address)
-    goes.stop(0).wait(WAIT_S)
-    wait_said(access, "WARNING", f"endpoint {address} is down: Connection refused")
-    again, _ = serve(Fallible(), address)
-    wait_said(access, "INFO", f"endpoint {address} is up again")
-    assert access.process.log.count(f"endpoint {address}") == 2
-    assert f"endpoint {other}" not in access.process.log
-    for server in (stays, again):
-        server.stop(0)
-
-
-def test_an_endpoint_whose_calls_fail_is_said_to_fail_and_to_be_up_when_they_succeed(
+def test_an_endpoint_that_goes_or_fails_its_calls_has_a_line_for_that_and_one_when_it_is_up_again(
     start_access: StartAccess, connect: Callable[..., grpc.Channel]
 ) -> None:
     handler = Fallible()
-    server, address = serve(handler)
-    access = start_access(cluster([address], max_attempts=1))
-    access.wait_live(address)
+    (stays, other), (goes, address), (fails, failing) = serve(Fallible()), serve(Fallible()), serve(handler)
+    config = cluster([failing], max_attempts=1)
+    config["clusters"]["others"] = {"endpoints": [other, address]}
+    access = start_access(config)
+    access.wait_live(failing)
+    wait_until(lambda: all(access.endpoint(each, "others")["live"] for each in (other, address)), "they are live")
     channel = connect(access.address)
     handler.fails.set()
     for _ in range(10):
         assert ask(channel).code is grpc.StatusCode.INTERNAL
-    wait_said(access, "WARNING", f"endpoint {address} fails its calls: in cluster fleet it gets next to none")
+    goes.stop(0).wait(WAIT_S)
+    wait_said(access, "WARNING", f"endpoint {failing} fails its calls: in cluster fleet it gets next to none")
+    wait_said(access, "WARNING", f"endpoint {address} is down: Connection refused")
     handler.fails.clear()
+    again, _ = serve(Fallible(), address)
     for _ in range(10):
         assert ask(channel).code is grpc.StatusCode.OK
+    # An endpoint has a line in 10 s.
     wait_said(access, "INFO", f"endpoint {address} is up again")
-    server.stop(0)
+    wait_said(access, "INFO", f"endpoint {failing} is up again")
+    assert access.process.log.count(f"endpoint {address}") == 2
+    assert access.process.log.count(f"endpoint {failing}") == 2
+    assert f"endpoint {other}" not in access.process.log
+    for server in (stays, again, fails):
+        server.stop(0)
 
 
 def test_an_endpoint_that_is_down_from_the_start_is_said_to_be(
