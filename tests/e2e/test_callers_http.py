@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fixtures.access_process import OIP, TFS
+from fixtures.access_process import OIP, TFS, wait_until
 from fixtures.command_line import command
 from fixtures.doors import KEYS, Doors, Keeper, document
 
@@ -252,3 +252,19 @@ def test_the_client_and_the_command_call_with_a_key(doors: Doors, tmp_path: Path
         assert (refused.exit_code, "no valid credential" in refused.stderr) == (1, True)
     missing = command(*words, "--api-key-file", str(tmp_path / "nokey"))
     assert (missing.exit_code, "cannot be read" in missing.stderr) == (2, True)
+
+
+def test_a_request_that_becomes_no_call_has_its_caller_in_the_access_log(doors: Doors) -> None:
+    infer = "/v2/models/m/infer"
+    given = [("broken", "alice", infer, b"{", 400), ("denied", "alice", "/openapi.json", None, 403)]
+    given += [("nowhere", "bob", "/nowhere/at/all", None, 404), ("nobody", None, infer, TENSOR, 401)]
+    for name, caller, path, body, status in given:
+        key = KEYS[caller] if caller else None
+        assert ask(doors, key, path, body, x_request_id=name)[0] == status, name
+
+    def named() -> dict[str, Any]:
+        lines = [json.loads(each) for each in doors.log_path.read_text().splitlines()]
+        return {each["request_id"]: each.get("caller") for each in lines}
+
+    wanted = {name: caller for name, caller, *_ in given}
+    wait_until(lambda: wanted.items() <= named().items(), f"they are named, {named()}")

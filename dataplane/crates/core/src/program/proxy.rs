@@ -448,15 +448,15 @@ impl Service for Calls {
                 self.worker.shared.server.stats.errors.add(refused.kind);
                 who.count(refused.kind.code());
             }
-            let (worker, inner) = ((self.worker.clone(), who), stream.again());
             let tracer = self.worker.shared.tracer.as_ref();
             let trace = tracer.and_then(|tracer| {
                 let what = (&head.verb, head.uri.path());
                 HttpTrace::begin(tracer, what, &mut head.headers)
             });
             let log = self.worker.shared.access_log.as_ref();
-            let web = log.map(|log| WebRequest::new(log, &mut head, &stream));
+            let web = log.map(|log| WebRequest::new(log, &mut head, &stream, who.logged()));
             let of = web.clone();
+            let (worker, inner) = ((self.worker.clone(), who), stream.again());
             let call = move |head, body, answer| {
                 let (worker, stream) = (worker.clone(), inner.again());
                 start(worker, head, body, answer, stream, of.clone());

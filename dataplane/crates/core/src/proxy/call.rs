@@ -266,7 +266,7 @@ impl Call {
             time: SystemTime::now(),
             request_id: text(self.responder.request_id().to_str().ok()),
             trace_id: trace_id(&self.headers, self.trace.as_deref()),
-            caller: self.who.known().map(|it| it.caller().name.to_string()),
+            caller: self.who.logged(),
             method: self.method.path.trim_start_matches('/').into(),
             model: text(key.model.as_deref()),
             version: text(key.version.as_deref().or(key.label.as_deref())),

@@ -117,6 +117,11 @@ pub fn is_open(method: &Method) -> bool {
 // === impl Who ===
 
 impl Who {
+    /// The caller, as the access log has it.
+    pub fn logged(&self) -> Option<String> {
+        self.known().map(|it| it.caller().name.to_string())
+    }
+
     /// Whether the caller may call the method at all; which model it is about is not known yet.
     ///
     /// # Errors

@@ -65,6 +65,7 @@ pub async fn handle(
             let whose = (id.to_owned(), stream.peer().to_string());
             let (kind, code) = (error.kind, error.kind.code());
             log.write(Entry {
+                caller: who.logged(),
                 method: bounded(head.path().trim_start_matches('/')).into(),
                 ..Entry::without_call(whose, Instant::now(), code, Some(kind))
             });

@@ -23,6 +23,7 @@ pub struct WebRequest {
     log: Arc<AccessLog>,
     id: String,
     trace_id: Option<String>,
+    caller: Option<String>,
     verb: String,
     path: String,
     peer: String,
@@ -35,7 +36,12 @@ pub struct WebRequest {
 
 impl WebRequest {
     /// The head has its request id from here on.
-    pub fn new(log: &Arc<AccessLog>, head: &mut Head, stream: &StreamGuard) -> Rc<Self> {
+    pub fn new(
+        log: &Arc<AccessLog>,
+        head: &mut Head,
+        stream: &StreamGuard,
+        caller: Option<String>,
+    ) -> Rc<Self> {
         let id = request_id(&head.headers);
         let text = id.to_str().unwrap_or_default().to_owned();
         head.headers.insert(X_REQUEST_ID, id);
@@ -43,6 +49,7 @@ impl WebRequest {
             log: log.clone(),
             id: text,
             trace_id: TraceContext::find(&head.headers).map(|it| it.trace_id_text()),
+            caller,
             verb: entry::bounded(head.verb.as_str()),
             path: entry::bounded(head.uri.path()),
             peer: stream.peer().to_string(),
@@ -73,6 +80,7 @@ impl Drop for WebRequest {
             let whose = (self.id.clone(), self.peer.clone());
             entries.push(Entry {
                 trace_id: self.trace_id.clone(),
+                caller: self.caller.clone(),
                 ..Entry::without_call(whose, self.started, code, error)
             });
         }
