@@ -25,11 +25,12 @@ def test_each_call_leaves_a_line_that_says_what_became_of_it(
     endpoint = start_endpoint("--echo", "yes")
     path = tmp_path / "access.log"
     limited = {"cluster": "fleet", "limits": {"requests_per_s": 0.01}}
-    models = {"m": {"cluster": "fleet"}, "limited": limited}
+    models = {"m": {"cluster": "fleet", "versions": {"7": {"cluster": "fleet"}}}, "limited": limited}
     access = start_access({**cluster([endpoint.address]), "models": models, "access_log": str(path)})
     access.wait_live(endpoint.address)
     channel = connect(access.address)
-    assert ask(channel, metadata=[("x-request-id", "good-1")]).code is grpc.StatusCode.OK
+    versioned = [("x-request-id", "good-1"), ("x-model", "m"), ("x-model-version", "7")]
+    assert ask(channel, metadata=versioned).code is grpc.StatusCode.OK
     endpoint.tell("status 14")
     assert ask(channel, metadata=[("x-request-id", "bad-1")]).code is grpc.StatusCode.UNAVAILABLE
     refused = ask(channel, body=tfs_request("nobody"), metadata=[("x-request-id", "lost-1")])
@@ -49,11 +50,12 @@ def test_each_call_leaves_a_line_that_says_what_became_of_it(
         "request_id": "good-1",
         "method": "tensorflow.serving.PredictionService/Predict",
         "model": "m",
+        "version": "7",
         "endpoint": endpoint.address,
         "attempts": 1,
         "code": "OK",
         "bytes_in": size,
-        "bytes_out": size,
+        "bytes_out": size + 6,  # the endpoint is told the version, and sends it back
     }
     assert {key: good[key] for key in expected} == expected
     assert {"error", "http_method", "trace_id", "caller"}.isdisjoint(good)
@@ -99,14 +101,17 @@ def test_a_request_over_http_leaves_a_line_for_each_call_with_its_status_and_non
     assert get(serve.address, where, '{"strData": "SECRET"}', headers) == 200
     assert get(serve.address, where, '{"strData": SECRET', headers | {"x-request-id": "json-2"}) == 400
     assert get(serve.address, "/nowhere/at/all", None, {"x-request-id": "json-3"}) == 404
-    wait_until(lambda: len(lines(path)) >= 3, "every request has a line")
+    assert get(serve.address, "/" + "p" * 300, None, {"x-request-id": "json-4"}) == 404
+    wait_until(lambda: len(lines(path)) >= 4, "every request has a line")
     by_id = {each["request_id"]: each for each in lines(path)}
-    good, broken, lost = (by_id[f"json-{number}"] for number in (1, 2, 3))
+    good, broken, lost, long = (by_id[f"json-{number}"] for number in (1, 2, 3, 4))
     assert (good["method"], good["model"], good["code"]) == ("seldon.protos.Seldon/Predict", "m", "OK")
     assert (good["http_method"], good["http_path"], good["http_status"]) == ("POST", "/api/v1.0/predictions", 200)
     assert good["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
     assert (broken["method"], broken["code"], broken["http_status"]) == ("", "INVALID_ARGUMENT", 400)
     assert broken["trace_id"] == good["trace_id"]
+    assert broken["error"] == "bad_request"
+    assert long["http_path"] == "/" + "p" * 255
     assert (lost["http_path"], lost["http_status"], lost["code"]) == ("/nowhere/at/all", 404, "UNIMPLEMENTED")
     assert "SECRET" not in path.read_text()
 
@@ -132,3 +137,27 @@ def test_a_file_that_is_renamed_is_made_anew_as_sighup_asks(
         return bool(lines(path))
 
     wait_until(is_made, "lines come to the new file")
+
+
+def test_a_line_has_the_time_of_the_last_attempt_alone(
+    start_endpoint: Callable[..., Endpoint],
+    start_access: Callable[..., Access],
+    connect: Callable[..., grpc.Channel],
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "access.log"
+    bad, good = start_endpoint("--echo", "yes"), start_endpoint("--echo", "yes")
+    settings = {"attempt_timeout_ms": 300, "policy": "round_robin"}
+    access = start_access({**cluster([bad.address, good.address], **settings), "access_log": str(path)})
+    access.wait_live(bad.address, good.address)
+    channel = connect(access.address)
+    bad.tell("hang")
+
+    def retried() -> dict[str, Any] | None:
+        assert ask(channel).code is grpc.StatusCode.OK
+        return next((line for line in lines(path) if line["attempts"] == 2), None)
+
+    line = wait_until(retried, "a call is tried again")
+    assert line["endpoint"] == good.address
+    assert line["duration_ms"] >= 300
+    assert line["upstream_ms"] <= line["duration_ms"] - 290

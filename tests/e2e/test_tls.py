@@ -154,6 +154,12 @@ def test_certificates_are_replaced_again_and_again_under_load_without_a_failed_c
         codes = callers.end()
     assert set(codes) == {"OK"}
     assert f"{access.address}: the TLS files have changed" in access.process.log
+    (certificate,) = access.status()["tls"][0]["certificates"]
+    words = ["openssl", "x509", "-enddate", "-noout", "-in", tmp_path / "server.pem"]
+    told = subprocess.run(words, capture_output=True, text=True, timeout=CALL_S, check=True).stdout
+    expires = ssl.cert_time_to_seconds(told.strip().removeprefix("notAfter="))
+    assert certificate["expires_unix_s"] == expires
+    assert access.counter("dl_tls_certificate_expires_timestamp_seconds", path=certificate["path"]) == expires
 
 
 def names(access: Access) -> list[str]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import grpc
 import pytest
+from e2e.calls import ask
 from fixtures import oip_models
-from fixtures.access_process import OIP, OIP_STREAM, SELDON, Access, wait_until
+from fixtures.access_process import OIP, OIP_STREAM, SELDON, TFS, Access, wait_until
 from fixtures.doors import Keeper
 from fixtures.processes import Process
 from fixtures.tracing import CALLER, WAIT_S, Collector, trace_of, traceparent
@@ -259,3 +260,39 @@ def test_a_trace_that_is_none_is_left_for_a_new_one(keeper: Keeper, addresses: d
         assert traces.isdisjoint({trace_of(value.lower()) for _, value in headers if "-" in value})
         assert all(len(each["traceparent"]) == len(traceparent(1)) for each in seen)
         assert all("tracestate" not in each for each in seen)
+
+
+def test_a_callers_mistake_is_no_error_of_the_service_and_an_endpoints_is(
+    collector: Collector, addresses: dict[str, str]
+) -> None:
+    """By OpenTelemetry's rule; the attempt, and the model server, tell of each."""
+    access = "dl-inference-access"
+    wrong = ModelInferRequest(model_name="m").SerializeToString()
+    given: list[tuple[str, bytes, str, grpc.StatusCode]] = [
+        (OIP, wrong, "m", grpc.StatusCode.INVALID_ARGUMENT),
+        (TFS, b"", "kept", grpc.StatusCode.UNIMPLEMENTED),
+        (OIP, wrong, "nobody", grpc.StatusCode.NOT_FOUND),
+    ]
+    found = []
+    for index, (path, request, model, code) in enumerate(given):
+        with grpc.insecure_channel(addresses["traced"]) as channel:
+            metadata = [("x-model", model), ("traceparent", traceparent(0x4000 + index))]
+            assert ask(channel, path, request, metadata=metadata).code is code
+    for index, (path, *_) in enumerate(given):
+        spans = collector.wait_spans(trace_of(traceparent(0x4000 + index)), f"{access} {path.removeprefix('/')}")
+        own = spans[f"{access} {path.removeprefix('/')}"]
+        attempt = spans.get(f"{access} attempt", {"status": None})
+        found.append((own["status"], own["attributes"].get("error.type"), attempt["status"]))
+    assert found == [(0, None, 2), (2, None, 2), (0, "no_route", None)]
+    (model_span,) = wait_until(lambda: collector.of_model(trace_of(traceparent(0x4000))), "it comes", WAIT_S)
+    assert (model_span["status"], model_span["attributes"]["rpc.grpc.status_code"]) == (2, 3)
+
+
+def test_of_a_long_stream_so_many_messages_have_spans(collector: Collector, addresses: dict[str, str]) -> None:
+    long, behind = traceparent(0x5000), traceparent(0x5001)
+    over_grpc(OIP_STREAM, infer_request, 130)(addresses["traced"], "m", [("traceparent", long)])
+    over_grpc(OIP, infer_request)(addresses["traced"], "m", [("traceparent", behind)])
+    wait_until(lambda: collector.of_model(trace_of(behind)), "what comes behind it is there", WAIT_S)
+    (span,) = collector.of_model(trace_of(long))
+    queued = [each for each in collector.spans(trace_of(long)) if each["parent"] == span["id"]]
+    assert len([each for each in queued if each["name"] == "queue"]) == 128

@@ -127,6 +127,9 @@ fn what_is_larger_than_the_bucket_is_taken_and_owed() {
     assert_eq!(bucket.take_whole(1, room, 0), Err(4001));
     assert_eq!(bucket.take_whole(1, room, 4000), Err(1));
     assert_eq!(bucket.take_whole(5000, room, 4001), Ok(()));
+    let without_room = Bucket::default();
+    assert_eq!(without_room.take_whole(10, 0, 0), Ok(()));
+    assert_eq!(without_room.take_whole(10, 0, 9), Err(1));
     // Over any time, what the time brings, the bucket, and one that was over.
     for seed in 0..100 {
         let mut random = Rng::with_seed(seed);

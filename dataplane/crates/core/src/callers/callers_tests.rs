@@ -128,6 +128,38 @@ fn callers_that_stay_go_on_with_their_counts_and_those_with_the_same_rules_share
 }
 
 #[test]
+fn what_a_caller_has_taken_stays_taken_in_the_next_document() {
+    let mut limited = config();
+    let limits = |burst: u32| -> crate::config::CallLimits {
+        let limits = serde_json::json!({"requests_per_s": 0.001, "burst": burst, "in_flight": null, "bytes_per_s": null,
+                                        "instances": 1});
+        serde_json::from_value(limits).unwrap()
+    };
+    let caller = |config: &mut CallersConfig, burst| {
+        config.callers[0].limits = Some(limits(burst));
+        config.callers[0].model_limits = [("m".to_owned(), limits(burst))].into();
+    };
+    let left = |callers: &Callers| {
+        let caller = &callers.callers[0];
+        [caller.limit.as_ref().unwrap(), &caller.at_models["m"]].map(|limit| {
+            let taken = |_: &usize| limits::Charges::default().add(limit).is_ok();
+            (0..9).take_while(taken).count()
+        })
+    };
+    caller(&mut limited, 2);
+    let old = Callers::new(&limited, None).unwrap();
+    assert_eq!(left(&old), [2, 2]);
+    caller(&mut limited, 5);
+    let new = Callers::new(&limited, Some(&old)).unwrap();
+    assert_eq!(left(&new), [3, 3], "five less two");
+    limited.callers.remove(0);
+    limited.callers[0].name = "c".to_owned();
+    caller(&mut limited, 2);
+    let other = Callers::new(&limited, Some(&new)).unwrap();
+    assert_eq!(left(&other), [2, 2], "another caller has taken nothing");
+}
+
+#[test]
 fn a_document_in_which_one_credential_is_two_callers_is_refused() {
     let error = |change: fn(&mut CallersConfig)| {
         let mut config = config();
@@ -142,6 +174,17 @@ fn a_document_in_which_one_credential_is_two_callers_is_refused() {
     assert_eq!(text, "b: certificate a.example is another caller's");
     let text = error(|it| it.callers[1].keys[0].sha256.push('0'));
     assert_eq!(text, "b: key k1: sha256 is not 64 digits");
+    let text = error(|it| {
+        let key = serde_json::json!({"kty": "OKP", "crv": "Ed25519", "x": "A".repeat(43)});
+        let issuer =
+            serde_json::json!({"issuer": "joe", "audience": "us", "jwks": {"keys": [key]}});
+        it.jwt.push(serde_json::from_value(issuer).unwrap());
+        let token = serde_json::json!({"issuer": "joe", "subject": "s", "claims": {}});
+        for caller in &mut it.callers {
+            caller.tokens = vec![serde_json::from_value(token.clone()).unwrap()];
+        }
+    });
+    assert_eq!(text, "b: s is another caller's");
     let text = error(|it| it.callers[1].priority = Some("top".into()));
     assert_eq!(text, "b: no priority \"top\"");
 }

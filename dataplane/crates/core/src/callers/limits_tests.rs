@@ -57,10 +57,21 @@ fn a_refusal_names_the_limit_its_value_and_when_to_try_again() {
 
 #[test]
 fn each_of_several_access_services_allows_its_part_and_at_least_one() {
-    for (instances, burst, most) in [(1, 10, 10), (4, 10, 2), (5, 10, 2), (20, 10, 1)] {
+    for (instances, burst, most) in [
+        (0, 10, 10),
+        (1, 10, 10),
+        (4, 10, 2),
+        (5, 10, 2),
+        (20, 10, 1),
+    ] {
         let given = json!({"requests_per_s": SLOW, "burst": burst, "instances": instances});
         let (count, error) = admitted(&limit(given), 0);
         assert_eq!(count, most, "{instances}");
+        let wait = error.retry_after.expect("a time").as_secs_f64();
+        let parts = f64::from(instances.max(1));
+        let left = (f64::from(burst) / parts).max(1.0).fract();
+        let due = (1.0 - left) * parts / SLOW;
+        assert!((0.99 * due..=due).contains(&wait), "{wait} {instances}");
         let is_said = error.message.contains(&format!("1/{instances}"));
         assert_eq!(is_said, instances > 1, "{}", error.message);
     }
@@ -69,6 +80,29 @@ fn each_of_several_access_services_allows_its_part_and_at_least_one() {
     let mut held: Vec<_> = (0..3).map(|_| Charges::default()).collect();
     assert!(held.iter_mut().all(|charges| charges.add(&limit).is_ok()));
     assert!(Charges::default().add(&limit).is_err(), "three of five");
+}
+
+#[test]
+fn each_of_several_access_services_takes_its_part_of_the_bytes() {
+    let limit = limit(json!({"bytes_per_s": 1000, "instances": 4}));
+    let mut charges = Charges::default();
+    assert!(charges.add(&limit).is_ok());
+    assert!(charges.message(500).is_ok(), "it is owed");
+    let error = charges.message(1).unwrap_err();
+    let wait = error.retry_after.expect("a time").as_secs_f64();
+    assert!(
+        (0.9..=1.001).contains(&wait),
+        "{wait}: 500 at 250/s, less the 250 that were there"
+    );
+}
+
+#[test]
+fn messages_that_came_before_a_limit_was_known_are_requests_under_it() {
+    let limit = limit(json!({"requests_per_s": SLOW, "burst": 3}));
+    let mut stream = Charges::default();
+    assert!((0..3).all(|_| stream.message(1).is_ok()));
+    assert!(stream.add(&limit).is_ok());
+    assert!(stream.message(1).is_err(), "three are taken");
 }
 
 #[test]

@@ -189,6 +189,10 @@ fn a_wrong_claim_is_refused() {
         let token = joe.sign(&ed(), &with(changes.clone()));
         assert!(tokens.check(token.as_bytes(), NOW).is_ok(), "{changes}");
     }
+    let mut endless = claims();
+    endless.as_object_mut().expect("claims").remove("exp");
+    let token = joe.sign(&ed(), &endless.to_string());
+    assert_eq!(tokens.check(token.as_bytes(), NOW), Err(Wrong::Form));
     // Whoever reads the last of two reads alice.
     let twice = with(json!({})).replace(r#""sub""#, r#""sub":"bob","sub""#);
     let many = (0..101)
@@ -261,6 +265,24 @@ fn a_wrong_algorithm_or_key_is_refused() {
         base64(&claims)
     );
     assert_eq!(tokens.check(twice.as_bytes(), NOW), Err(Wrong::Form));
+}
+
+#[test]
+fn a_token_that_names_no_key_is_of_the_only_one_of_its_kind() {
+    let joe = Joe::new();
+    let token = joe.sign(&json!({"alg": "EdDSA"}), &claims().to_string());
+    assert!(joe.tokens().check(token.as_bytes(), NOW).is_ok());
+    let mut jwks = joe.jwks();
+    let more = json!({"kty": "OKP", "crv": "Ed25519", "kid": "next", "x": base64([7; 32])});
+    jwks["keys"].as_array_mut().expect("keys").push(more);
+    let issuer = Issuer {
+        audience: "us".into(),
+        keys: keys(jwks).expect("keys"),
+        subjects: [("alice".into(), 1)].into_iter().collect(),
+        rules: Vec::new(),
+    };
+    let tokens = Tokens::new([("joe".into(), issuer)]);
+    assert_eq!(tokens.check(token.as_bytes(), NOW), Err(Wrong::Key));
 }
 
 #[test]

@@ -240,13 +240,20 @@ impl Flight {
     }
 }
 
+impl Why {
+    /// As it is shown, with what made a retry necessary.
+    pub fn told(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::First => ("first", None),
+            Self::Retry(cause) => ("retry", Some(RetryCause::value(cause.index()))),
+            Self::Hedge => ("hedge", None),
+        }
+    }
+}
+
 impl Leg {
     fn json(&self) -> Value {
-        let (why, cause) = match self.why {
-            Why::First => ("first", None),
-            Why::Retry(cause) => ("retry", Some(RetryCause::value(cause.index()))),
-            Why::Hedge => ("hedge", None),
-        };
+        let (why, cause) = self.why.told();
         json!({
             "endpoint": self.endpoint.address.text,
             "started_ms": self.started.milliseconds(),

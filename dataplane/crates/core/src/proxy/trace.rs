@@ -4,12 +4,11 @@
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
-use super::recorder::{Leg, Why};
+use super::recorder::Leg;
 use crate::code::Code;
 use crate::error::ErrorKind;
 use crate::grpc::trace_context::TraceContext;
 use crate::spans::{Clock, Kind, Sampled, Span, Tracer, Value};
-use crate::stats::{Label, RetryCause};
 
 /// Attempts have the numbers of their own; other children come far behind.
 const ROUTE: u32 = 1 << 24;
@@ -137,11 +136,7 @@ impl Trace {
     fn attempt(&self, clock: &Clock, tried: &Tried, spans: &mut Vec<Span>) {
         let Tried { number, leg, .. } = tried;
         let endpoint = &leg.endpoint.address.text;
-        let why = match leg.why {
-            Why::First => "first",
-            Why::Retry(_) => "retry",
-            Why::Hedge => "hedge",
-        };
+        let (why, cause) = leg.why.told();
         let child = |number, name, start| {
             let times = (start, tried.ended);
             self.sampled.span(clock, number, name, times)
@@ -155,10 +150,8 @@ impl Trace {
             ("dl.attempt", i64::from(*number).into()),
             ("dl.why", why.into()),
         ];
-        if let Why::Retry(cause) = leg.why {
-            let cause = RetryCause::value(cause.index());
-            attempt.attributes.push(("dl.retry_cause", cause.into()));
-        }
+        let cause = cause.map(|cause| ("dl.retry_cause", cause.into()));
+        attempt.attributes.extend(cause);
         let id = attempt.id;
         spans.push(attempt);
         let Some(opened) = tried.opened else { return };

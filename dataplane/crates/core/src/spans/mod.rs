@@ -5,6 +5,8 @@ mod export;
 pub mod http;
 mod otlp;
 mod span;
+#[cfg(test)]
+mod spans_tests;
 pub mod tracer;
 
 pub use export::Counts;
