@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -77,6 +78,12 @@ def test_a_call_that_hangs_is_answered_by_another_endpoint(hedged: Callable[...,
     assert {each.trailers["access-endpoint"] for each in answers} == {it.endpoints[1].address}
     assert max(each.attempts for each in answers) == 2
     assert it.hedges("won") == sum(each.attempts - 1 for each in answers)
+    hedged_call = next(each for each in answers if each.attempts == 2)
+    legs = json.loads(it.access.get(f"/calls/{hedged_call.trailers['x-request-id']}"))["legs"]
+    assert {(leg["endpoint"], leg["why"]) for leg in legs} == {
+        (it.endpoints[0].address, "first"),
+        (it.endpoints[1].address, "hedge"),
+    }
     assert time.monotonic() - started < 10
 
 
