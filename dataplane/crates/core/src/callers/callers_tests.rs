@@ -215,4 +215,9 @@ fn so_many_callers_have_a_series_of_their_own_and_keep_it() {
     many.callers.reverse();
     let second = Callers::new(&many, Some(&first)).unwrap();
     assert_eq!(with_own(&second), with_own(&first));
+    let mut newcomer = many.callers[0].clone();
+    newcomer.name = "newcomer".to_owned();
+    many.callers.push(newcomer);
+    let third = Callers::new(&many, Some(&second)).unwrap();
+    assert_eq!(with_own(&third), with_own(&first), "there are 1,000");
 }
