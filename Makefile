@@ -38,9 +38,9 @@ PEER_PYTHON := >=3.11,<3.13
 GRPCURL := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 KUBECONFORM := github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
 # Programs of Debian's that tests and benchmarks run, and the packages that bring them.
-DEBIAN_PROGRAMS := nginx haproxy protoc h2load java buildah debootstrap docker-compose promtool chromium-headless-shell
+DEBIAN_PROGRAMS := nginx haproxy protoc h2load java buildah debootstrap docker-compose promtool redis-server chromium-headless-shell
 # protoc's own google/protobuf/*.proto come with libprotobuf-dev.
-DEBIAN_PACKAGES := nginx-light haproxy protobuf-compiler libprotobuf-dev nghttp2-client buildah debootstrap docker-compose prometheus chromium-headless-shell zookeeper default-jre-headless
+DEBIAN_PACKAGES := nginx-light haproxy protobuf-compiler libprotobuf-dev nghttp2-client buildah debootstrap docker-compose prometheus redis-server chromium-headless-shell zookeeper default-jre-headless
 ZOOKEEPER := /usr/share/java/zookeeper.jar
 
 RUST_SOURCES := $(shell find dataplane -name '*.rs' -o -name Cargo.toml -o -path '*/src/*.json' -o -path '*/src/*.html') Cargo.toml Cargo.lock
@@ -187,7 +187,7 @@ $(UV):
 $(VENV)/.dependencies: pyproject.toml constraints.txt | $(UV)
 	@echo "make: installing Python packages into $(VENV): about 7.6 GB, some minutes; most is torch, whose wheel on PyPI"
 	@echo "make: holds CUDA, and TensorFlow; downloads are kept in uv's cache (~/.cache/uv) for the next time"
-	$(UV) pip install $(QUIET) --python $(PY) --constraints constraints.txt --requirements pyproject.toml --extra torch --extra tensorflow --extra zookeeper --extra dns --extra simulate --extra steps --group dev
+	$(UV) pip install $(QUIET) --python $(PY) --constraints constraints.txt --requirements pyproject.toml --extra torch --extra tensorflow --extra zookeeper --extra dns --extra redis --extra simulate --extra steps --group dev
 	@touch $@
 
 $(VENV)/.native: $(VENV)/.dependencies $(filter-out dataplane/crates/bench/% dataplane/crates/fuzz/%,$(RUST_SOURCES)) $(PROTOS) | cargo

@@ -1,9 +1,11 @@
 """The building blocks of the configuration: the base of every section, and the types of single values."""
 
+import hmac
+import os
 from functools import partial
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 from pydantic_core import PydanticCustomError
 
 from dl_inference import address
@@ -47,6 +49,23 @@ def _frozen_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _secret(value: Any) -> Any:
+    if not isinstance(value, str | SecretStr | None):
+        raise problem("a password is a text", "put it in quotes")  # without the value, as pydantic would say
+    return value
+
+
+def _hidden(secret: SecretStr | None) -> str | None:
+    """Return what the configuration shows: another text for another password, from which nobody can learn it."""
+    if secret is None:
+        return None
+    return f"hidden {hmac.digest(_SALT, secret.get_secret_value().encode(), 'sha256').hex()[:8]}"
+
+
+# Drawn by each process, so that what is shown cannot be tried out elsewhere.
+_SALT = os.urandom(16)
+
+Secret = Annotated[SecretStr, BeforeValidator(_secret), PlainSerializer(_hidden)]
 EndpointAddress = Annotated[str, AfterValidator(_checked_address)]
 ListenAddress = Annotated[str, AfterValidator(partial(_checked_address, port_zero=True))]
 Name = Annotated[str, AfterValidator(_checked_name)]

@@ -41,6 +41,8 @@ class DataPlane(Protocol):
     def notices(self) -> list[tuple[str, str]]: ...  # noqa: D102
     def next_order(self, limit_ms: int) -> tuple[int, str, str] | None: ...  # noqa: D102
     def answer_order(self, number: int, code: str, text: str) -> None: ...  # noqa: D102
+    def wanted_limits(self, over_s: float, least: float) -> list[tuple[str, str, str, float]]: ...  # noqa: D102
+    def share_limits(self, rest: float | None, parts: Sequence[tuple[str, str, str, float]]) -> None: ...  # noqa: D102
     def usage(self) -> list[tuple[str, float | None, int, bool]]: ...  # noqa: D102
     def drain(self, timeout_ms: int) -> bool: ...  # noqa: D102
     def stop(self) -> None: ...  # noqa: D102

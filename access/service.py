@@ -28,6 +28,7 @@ from access.own_addresses import OwnAddresses
 from access.plane import Control, DataPlane, Event, Events
 from access.plane import ready as ready_line
 from access.release_history import ReleaseHistory
+from access.sharing.sharing import Sharing
 from access.successor import Successor
 from dl_inference.problem import Problem
 
@@ -75,6 +76,7 @@ class AccessService:
         self._problems: Sequence[Problem] = ()
         self._sources: dict[str, FollowedSource] = {}
         self._callers: FollowedCallers | None = None
+        self._sharing: Sharing | None = None
         self._own = OwnAddresses(())
         self._report = AppliedRevisions(())
         self._audited = Audited()
@@ -109,11 +111,15 @@ class AccessService:
             ready(self._start())
             self._watcher.watch(self._files())
             self._serve()
+            if self._sharing is not None:
+                self._sharing.leave()
             return self._control.drain(self._config.value.loaded.config.drain_timeout_ms, self._events)
         finally:
             if self._successor is not None:
                 self._successor.stop()
             self._watcher.stop()
+            if self._sharing is not None:
+                self._sharing.stop()
             self._control.stop()
             for source in self._sources.values():
                 source.stop()
@@ -126,6 +132,7 @@ class AccessService:
         self._audited.started(self._config.value.loaded)
         self._let_callers_in()
         self._apply()
+        self._share()
         self._control.show(self._status())
         self._show_config()
         log.info("%s", ready_line(addresses, config.admin))
@@ -142,6 +149,19 @@ class AccessService:
 
     def _instances(self) -> int:
         return self._config.value.loaded.config.instances
+
+    def _share(self) -> None:
+        """Share limits as the configuration says, or no longer."""
+        loaded = self._config.value.loaded
+        given = loaded.config.shared_limits
+        if given == (self._sharing and self._sharing.config):
+            return
+        if self._sharing is not None:
+            self._sharing.stop()
+            self._sharing = None
+        if given is not None:
+            self._sharing = Sharing(given, loaded.folder, self._control.plane, self._instances)
+            self._sharing.start()
 
     # --- while serving
 
@@ -172,6 +192,9 @@ class AccessService:
             self._apply()
         if self._callers is not None:
             self._callers.look(force=force)
+        self._share()
+        if self._sharing is not None:
+            self._sharing.look()
         self._history.look()
         self._control.show(self._status())
         self._control.listen()
@@ -317,11 +340,12 @@ class AccessService:
             "config": self._config.status(),
             "callers": self._callers and self._callers.status(),
             "sources": [source.status() for source in self._sources.values()],
+            "shared_limits": self._sharing and self._sharing.status(),
             "refused": self._control.refused,
             "refused_since_unix_s": self._control.refused_since,
             "needs_restart": self._needs_restart,
             "needs_restart_since_unix_s": self._restart_since,
-            "warnings": list(self._control.warnings),
+            "warnings": [*self._control.warnings, *(self._sharing.warnings() if self._sharing else ())],
         }
 
 

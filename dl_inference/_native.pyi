@@ -188,6 +188,19 @@ class Proxy:
     def show_metrics(self, text: str) -> None:
         """As Worker.show_metrics, of all models that are served behind this."""
 
+    def wanted_limits(self, over_s: float, least: float) -> list[tuple[str, str, str, float]]:
+        """Return the limits of which at least the part ``least`` was wanted since the last question, ``over_s`` ago.
+
+        Each is (caller, model, limit, part): ``""`` for a name that it has not, ``requests_per_s``, ``in_flight`` or
+        ``bytes_per_s``, and the part, 1 at most. What was refused counts, too.
+        """
+
+    def share_limits(self, rest: float | None, parts: Sequence[tuple[str, str, str, float]]) -> None:
+        """Allow these parts of limits, rows as `wanted_limits` returns, and ``rest`` of every other one.
+
+        None: as their ``instances`` say. Nobody gets a new burst by it; a part that hardly differs changes nothing.
+        """
+
     def count_reload(self, source: str, ok: bool) -> None:
         """Count one reload of a configuration or discovery source, for ``dl_reloads_total{source,result}``."""
 

@@ -43,7 +43,7 @@ def _values(path: document.Path, value: Any) -> Iterator[tuple[document.Path, An
         item = getattr(value, name)
         place = (*path, name)
         if isinstance(item, BaseModel):
-            if name == "discovery":
+            if name in ("discovery", "shared_limits"):
                 yield place, item.model_dump()
             else:
                 yield from _values(place, item)

@@ -27,6 +27,7 @@ from access.config.sections import (
 from access.discovery import RESOLVERS
 from access.fields import EndpointConfig, Section
 from access.listening import ListenerTls
+from access.sharing.config import SharedLimits
 from access.upstream import UpstreamTls
 from dl_inference.variables import PREFIX
 
@@ -66,6 +67,7 @@ def _sections() -> Iterator[str]:
     yield from _section("health_check", HealthCheck)
     yield from _section("model_limits", CallLimits)
     yield "The same keys are those of a model's `limits`.\n"
+    yield from _section("shared_limits", SharedLimits)
     yield from _section("clusters.NAME", ClusterConfig, ClusterSettings)
     yield from _section("Endpoints", EndpointConfig)
     yield from _section("models.NAME", ModelConfig, ClusterSettings)

@@ -16,6 +16,7 @@ from access.fields import (
     problem,
 )
 from access.listening import Listens, Port
+from access.sharing.config import SharedLimits
 from access.upstream import Upstream
 from dl_inference._native import POLICIES
 from dl_inference.registry.schema import MAX_WEIGHT, Protocol
@@ -438,6 +439,11 @@ class AccessConfig(Section):
         1,
         description="access services that callers are spread over evenly: each allows its part of every limit of a "
         "model ([the rule](call-limits.md#several-access-services))",
+    )
+    shared_limits: SharedLimits | None = Field(
+        None,
+        description="[Redis](#shared_limits) by which access services share limits as they need them; while it is lost "
+        "`instances` holds; null: always",
     )
     clusters: dict[Name, ClusterConfig] = Field({}, description="endpoints that several models share")
     models: dict[Name, ModelConfig] = Field({}, description="route key -> where it goes")

@@ -1,19 +1,18 @@
 """The registry in ZooKeeper as a source: what its endpoints and releases say, followed as it changes."""
 
-import hmac
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, SecretStr, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from access.discovery.base import Announced, Entry, LiveSourceConfig, Resolver, Snapshot, SourceConfig
 from access.errors import DiscoveryError
-from access.fields import problem
+from access.fields import Secret, problem
 from access.files import FileError, read_text
 from dl_inference.problem import Problem
 from dl_inference.registry.following.tree import View
@@ -47,24 +46,6 @@ def _checked_path(path: str) -> str:
     if reason := chroot_fault(path):
         raise problem(reason)
     return path
-
-
-def _secret(value: Any) -> Any:
-    if not isinstance(value, str | SecretStr | None):
-        raise problem("a password is a text", "put it in quotes")  # without the value, as pydantic would say
-    return value
-
-
-def _hidden(secret: SecretStr | None) -> str | None:
-    """Return what the configuration shows: another text for another password, from which nobody can learn it."""
-    if secret is None:
-        return None
-    return f"hidden {hmac.digest(_SALT, secret.get_secret_value().encode(), 'sha256').hex()[:8]}"
-
-
-# Drawn by each process, so that what is shown cannot be tried out elsewhere.
-_SALT = os.urandom(16)
-Secret = Annotated[SecretStr, BeforeValidator(_secret), PlainSerializer(_hidden)]
 
 
 class ZookeeperConfig(LiveSourceConfig):

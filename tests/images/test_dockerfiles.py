@@ -137,7 +137,7 @@ def test_only_the_access_image_is_without_torch():
 def test_every_image_can_follow_or_use_a_registry():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     texts = {name: " ".join(each.text for each in stages(name)[1]) for name in NAMES}
-    assert '.whl)[dns,zookeeper]"' in texts["access"]
+    assert '.whl)[dns,redis,zookeeper]"' in texts["access"]
     assert {"dns", "zookeeper", "torch"} <= extras.keys()
 
 

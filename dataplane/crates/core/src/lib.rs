@@ -38,6 +38,7 @@ pub use net::tls::make_certificates;
 pub use notice::Notice;
 pub use program::{Control, ModelServer, Proxy};
 pub use proxy::orders::{Done, Order};
+pub use proxy::state::Part;
 
 /// What the simulator runs in virtual time: the balancing of the request path.
 pub mod balancing {

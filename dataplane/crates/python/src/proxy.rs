@@ -4,7 +4,9 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dl_core::{CallersConfig, Code, Control, Inherited, Proxy as Core, ProxyConfig, StateConfig};
+use dl_core::{
+    CallersConfig, Code, Control, Inherited, Part, Proxy as Core, ProxyConfig, StateConfig,
+};
 use pyo3::prelude::*;
 
 use crate::{lines, native};
@@ -96,6 +98,36 @@ impl Proxy {
             (it.cluster, unused_s, it.in_flight, it.is_live)
         })
         .collect()
+    }
+
+    fn wanted_limits(
+        &self,
+        py: Python<'_>,
+        over_s: f64,
+        least: f64,
+    ) -> Vec<(String, String, String, f64)> {
+        let parts = py.detach(|| self.control.wanted_limits(over_s, least));
+        let rows = parts.into_iter();
+        rows.map(|it| (it.caller, it.model, it.limit, it.part))
+            .collect()
+    }
+
+    fn share_limits(
+        &self,
+        py: Python<'_>,
+        rest: Option<f64>,
+        parts: Vec<(String, String, String, f64)>,
+    ) {
+        let parts = parts.into_iter();
+        let parts: Vec<_> = parts
+            .map(|(caller, model, limit, part)| Part {
+                caller,
+                model,
+                limit,
+                part,
+            })
+            .collect();
+        py.detach(|| self.control.share_limits(rest, &parts));
     }
 
     fn count_reload(&self, py: Python<'_>, source: &str, ok: bool) {

@@ -16,7 +16,8 @@ use crate::stats::ProcessStats;
 pub use exposition::Buckets;
 use exposition::{Exposition, Kind};
 pub use view::{
-    ClusterView, EndpointView, LimitedView, LoadedView, MetricsView, QuarantineView, SourceView,
+    ClusterView, EndpointView, LimitedView, LoadedView, MetricsView, QuarantineView,
+    SharedLimitsView, SourceView,
 };
 
 /// Write the page of /metrics.
@@ -31,6 +32,7 @@ pub fn render(view: &MetricsView<'_>) -> String {
     clusters(&mut page, view);
     limited(&mut page, view);
     sources(&mut page, view);
+    shared_limits(&mut page, view);
     quarantined(&mut page, view);
     loaded(&mut page, view);
     tls(&mut page, view);
@@ -343,6 +345,25 @@ fn sources(page: &mut Exposition, view: &MetricsView<'_>) {
     );
     for source in &view.sources {
         family.sample(&[("source", &source.name)], source.skipped);
+    }
+}
+
+fn shared_limits(page: &mut Exposition, view: &MetricsView<'_>) {
+    let mut family = page.family(
+        "dl_shared_limits_ok",
+        Kind::Gauge,
+        "1 while limits are shared by Redis, 0 while by division.",
+    );
+    if let Some(shared) = view.shared_limits {
+        family.sample(&[], u8::from(shared.is_ok));
+    }
+    let mut family = page.family(
+        "dl_shared_limits_instances",
+        Kind::Gauge,
+        "Access services that share limits by Redis.",
+    );
+    if let Some(shared) = view.shared_limits.filter(|it| it.is_ok) {
+        family.sample(&[], shared.instances);
     }
 }
 

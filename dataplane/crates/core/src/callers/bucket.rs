@@ -63,4 +63,16 @@ impl Bucket {
         };
         let _ = self.full_at.fetch_update(Relaxed, Relaxed, scaled);
     }
+
+    /// The same, and `room` becomes `new_room`: as many tokens are left as before, or as there is room for now. So a
+    /// bucket that grows is filled by time alone.
+    pub fn resize(&self, ratio: f64, room: Nanos, new_room: Nanos, now: Nanos) {
+        let resized = |full_at: Nanos| {
+            let missing = full_at.saturating_sub(now);
+            let left = (room as f64 - missing as f64) * ratio;
+            let missing = (new_room as f64 - left).max(0.0);
+            Some(now.saturating_add(missing as Nanos))
+        };
+        let _ = self.full_at.fetch_update(Relaxed, Relaxed, resized);
+    }
 }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::bucket::{Bucket, Nanos};
+pub use super::shares::Of;
+use super::shares::{Demand, Share};
 use crate::call::limit::{InFlight, Permit};
 use crate::config::CallLimits;
 use crate::error::{Error, ErrorKind};
@@ -13,14 +15,6 @@ use crate::error::{Error, ErrorKind};
 const SECOND: f64 = 1e9;
 /// Limits that one call can be under: its caller's, its model's, and those of its caller at the model.
 const MOST: usize = 3;
-
-/// What is limited; each counts what it has refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Of {
-    Requests,
-    InFlight,
-    Bytes,
-}
 
 /// Who is limited.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,9 +28,6 @@ pub struct Whose {
 pub struct Limit {
     pub whose: Whose,
     pub config: CallLimits,
-    requests: Option<Rate>,
-    bytes: Option<Rate>,
-    in_flight: Option<usize>,
     used: Arc<Used>,
 }
 
@@ -48,6 +39,9 @@ struct Used {
     bytes: Bucket,
     in_flight: InFlight,
     refused: [AtomicU64; 3],
+    /// Which part of each limit this access service allows.
+    shares: [Share; 3],
+    demand: Demand,
 }
 
 /// How fast tokens come back, ns for each, and how long an empty bucket takes to be full.
@@ -64,20 +58,6 @@ pub struct Charges {
     /// Messages that have begun, and their bytes.
     messages: u32,
     bytes: usize,
-}
-
-// === impl Of ===
-
-impl Of {
-    pub const ALL: [Self; 3] = [Self::Requests, Self::InFlight, Self::Bytes];
-
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Requests => "requests_per_s",
-            Self::InFlight => "in_flight",
-            Self::Bytes => "bytes_per_s",
-        }
-    }
 }
 
 // === impl Rate ===
@@ -101,37 +81,83 @@ impl Rate {
 impl Limit {
     /// What has been taken is taken over from `old`, the limits of the same name.
     pub fn new(whose: Whose, config: &CallLimits, old: Option<&Self>, now: Instant) -> Self {
-        // Each access service allows its part, and at least one at a time.
-        let parts = f64::from(config.instances.max(1));
-        let requests = config.requests_per_s.map(|per_s| {
-            let burst = config.burst as f64 / parts;
-            Rate::new(per_s / parts, burst.max(1.0))
-        });
-        let bytes = config.bytes_per_s.map(|per_s| {
-            let part = per_s as f64 / parts;
-            Rate::new(part, part)
-        });
-        let instances = config.instances.max(1) as usize;
-        let in_flight = config.in_flight.map(|limit| limit.div_ceil(instances));
-        let used = old.map_or_else(|| Arc::new(Used::new(now)), |old| old.used.clone());
+        let new = Self {
+            whose,
+            config: config.clone(),
+            used: old.map_or_else(|| Arc::new(Used::new(now)), |old| old.used.clone()),
+        };
         if let Some(old) = old {
-            let at = used.nanos(now);
-            for (bucket, before, after) in [
-                (&used.requests, old.requests, requests),
-                (&used.bytes, old.bytes, bytes),
-            ] {
-                if let (Some(before), Some(after)) = (before, after) {
+            let at = new.used.nanos(now);
+            for (of, bucket) in new.buckets() {
+                if let (Some(before), Some(after)) = (old.rate(of), new.rate(of)) {
                     bucket.rescale(after.token / before.token, at);
                 }
             }
         }
-        Self {
-            whose,
-            config: config.clone(),
-            requests,
-            bytes,
-            in_flight,
-            used,
+        new
+    }
+
+    fn buckets(&self) -> [(Of, &Bucket); 2] {
+        let used = &self.used;
+        [(Of::Requests, &used.requests), (Of::Bytes, &used.bytes)]
+    }
+
+    /// The part of a limit that this access service allows.
+    pub fn part(&self, of: Of) -> f64 {
+        let shared = self.used.shares[of as usize].get();
+        shared.unwrap_or_else(|| 1.0 / f64::from(self.config.instances.max(1)))
+    }
+
+    /// Allow this part of a limit from now on, none: as configured. Nobody gets a new burst by it.
+    pub fn share(&self, of: Of, part: Option<f64>, now: Instant) {
+        let before = self.rate(of);
+        if !self.used.shares[of as usize].set(part) {
+            return;
+        }
+        let bucket = self.buckets().into_iter().find(|it| it.0 == of);
+        if let (Some((_, bucket)), Some(before), Some(after)) = (bucket, before, self.rate(of)) {
+            let ratio = after.token / before.token;
+            bucket.resize(ratio, before.room, after.room, self.used.nanos(now));
+        }
+    }
+
+    /// Which part of a limit was wanted in the time since the last question; 1 where it was the whole or more.
+    pub fn wanted(&self, of: Of, over_s: f64) -> f64 {
+        let (config, demand) = (&self.config, &self.used.demand);
+        let (wanted, whole) = match of {
+            Of::Requests => (demand.requests(over_s), config.requests_per_s),
+            Of::Bytes => (demand.bytes(over_s), config.bytes_per_s.map(|it| it as f64)),
+            Of::InFlight => {
+                let refused = self.used.refused[of as usize].load(Relaxed);
+                let now = demand.in_flight(self.in_flight(), refused);
+                (now, config.in_flight.map(|it| it as f64))
+            }
+        };
+        whole.map_or(0.0, |whole| demand.smooth(of, wanted / whole))
+    }
+
+    /// Whether there is such a limit.
+    pub fn has(&self, of: Of) -> bool {
+        match of {
+            Of::Requests => self.config.requests_per_s.is_some(),
+            Of::InFlight => self.config.in_flight.is_some(),
+            Of::Bytes => self.config.bytes_per_s.is_some(),
+        }
+    }
+
+    /// How fast tokens of a limit come back here, and at least one of them.
+    fn rate(&self, of: Of) -> Option<Rate> {
+        let part = self.part(of);
+        match of {
+            Of::Requests => self.config.requests_per_s.map(|per_s| {
+                let burst = self.config.burst as f64 * part;
+                Rate::new(per_s * part, burst.max(1.0))
+            }),
+            Of::Bytes => self.config.bytes_per_s.map(|per_s| {
+                let part = per_s as f64 * part;
+                Rate::new(part, part)
+            }),
+            Of::InFlight => None,
         }
     }
 
@@ -143,31 +169,35 @@ impl Limit {
     pub fn refused(&self) -> impl Iterator<Item = (Of, u64)> {
         Of::ALL
             .into_iter()
-            .filter(|of| self.value(*of).is_some())
+            .filter(|of| self.has(*of))
             .map(|of| (of, self.used.refused[of as usize].load(Relaxed)))
     }
 
     fn enter(&self) -> Result<Option<Permit>, Error> {
-        let Some(limit) = self.in_flight else {
+        let Some(limit) = self.config.in_flight else {
             return Ok(None);
         };
-        match self.used.in_flight.acquire(limit) {
+        // Rounded up, but not for what a float is beside a whole number.
+        let part = (limit as f64 * self.part(Of::InFlight) - 1e-6).ceil();
+        match self.used.in_flight.acquire((part as usize).max(1)) {
             Some(permit) => Ok(Some(permit)),
             None => Err(self.refuse(Of::InFlight, None)),
         }
     }
 
     fn take(&self, requests: usize, bytes: usize) -> Result<(), Error> {
-        if self.requests.is_none() && self.bytes.is_none() {
+        if !self.has(Of::Requests) && !self.has(Of::Bytes) {
             return Ok(());
         }
+        self.used.demand.add(requests, bytes);
         let now = self.used.nanos(Instant::now());
         let refused = |of| move |wait| self.refuse(of, Some(Duration::from_nanos(wait)));
-        if let Some(rate) = self.requests.filter(|_| requests > 0) {
+        let rate = |of, count: usize| (count > 0).then(|| self.rate(of)).flatten();
+        if let Some(rate) = rate(Of::Requests, requests) {
             let taken = self.used.requests.take(rate.cost(requests), rate.room, now);
             taken.map_err(refused(Of::Requests))?;
         }
-        if let Some(rate) = self.bytes.filter(|_| bytes > 0) {
+        if let Some(rate) = rate(Of::Bytes, bytes) {
             let taken = self.used.bytes.take_whole(rate.cost(bytes), rate.room, now);
             taken.map_err(refused(Of::Bytes))?;
         }
@@ -189,9 +219,14 @@ impl Limit {
     fn refuse(&self, of: Of, wait: Option<Duration>) -> Error {
         self.used.refused[of as usize].fetch_add(1, Relaxed);
         let value = self.value(of).unwrap_or_default();
-        let part = match self.config.instances {
-            0 | 1 => String::new(),
-            parts => format!(", of which this access service allows 1/{parts}"),
+        let shared = self.used.shares[of as usize].get();
+        let part = match (shared, self.config.instances) {
+            (Some(part), _) => {
+                let percent = part * 100.0;
+                format!(", of which this access service allows {percent:.1} % now")
+            }
+            (None, 0 | 1) => String::new(),
+            (None, parts) => format!(", of which this access service allows 1/{parts}"),
         };
         let when = match wait {
             Some(wait) => format!("in {} ms", wait.as_millis().max(1)),
@@ -228,6 +263,8 @@ impl Used {
             bytes: Bucket::default(),
             in_flight: InFlight::default(),
             refused: Default::default(),
+            shares: Default::default(),
+            demand: Demand::default(),
         }
     }
 

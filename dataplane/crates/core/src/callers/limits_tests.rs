@@ -183,3 +183,68 @@ fn what_was_taken_stays_taken_when_a_limit_changes() {
     drop(held);
     assert_eq!(after.in_flight(), 0);
 }
+
+#[test]
+fn a_share_that_grows_brings_no_burst_and_one_that_shrinks_takes_what_does_not_fit() {
+    let limit = limit(json!({"requests_per_s": SLOW, "burst": 20, "instances": 2}));
+    assert_eq!(admitted(&limit, 0).0, 10, "half of it");
+    limit.share(Of::Requests, Some(1.0), Instant::now());
+    let (count, error) = admitted(&limit, 0);
+    assert_eq!(count, 0, "tokens come by time alone");
+    assert!(
+        error.message.contains("allows 100.0 % now"),
+        "{}",
+        error.message
+    );
+    let wait = error.retry_after.expect("a time").as_secs_f64();
+    assert!((990.0..=1000.0).contains(&wait), "the whole rate: {wait}");
+
+    let other = limit_after(None, json!({"requests_per_s": SLOW, "burst": 20}));
+    for part in [0.25, 1.0, 0.5, 1.0] {
+        other.share(Of::Requests, Some(part), Instant::now());
+    }
+    assert_eq!(admitted(&other, 0).0, 5, "what fitted into the smallest");
+}
+
+#[test]
+fn a_share_outlives_a_reload_and_ends_by_division() {
+    let given = json!({"in_flight": 8, "instances": 4, "bytes_per_s": 1000});
+    let before = limit(given.clone());
+    let now = Instant::now();
+    before.share(Of::InFlight, Some(0.5), now);
+    before.share(Of::Bytes, Some(0.9), now);
+    let after = limit_after(Some(&before), given);
+    assert_eq!(
+        [Of::InFlight, Of::Bytes].map(|it| after.part(it)),
+        [0.5, 0.9]
+    );
+    let held = |count: usize| (0..count).map(|_| Charges::default()).collect::<Vec<_>>();
+    let mut calls = held(4);
+    assert!(calls.iter_mut().all(|it| it.add(&after).is_ok()));
+    assert!(Charges::default().add(&after).is_err(), "four of eight");
+    drop(calls);
+    after.share(Of::InFlight, None, now);
+    let mut calls = held(2);
+    assert!(calls.iter_mut().all(|it| it.add(&after).is_ok()));
+    assert!(Charges::default().add(&after).is_err(), "a fourth of eight");
+}
+
+#[test]
+fn what_is_wanted_counts_what_is_refused_too() {
+    let limit =
+        limit(json!({"requests_per_s": 10.0, "burst": 1, "in_flight": 4, "bytes_per_s": 1000}));
+    let mut held = Charges::default();
+    assert!(held.add(&limit).and_then(|()| held.message(100)).is_ok());
+    for _ in 0..3 {
+        assert!(Charges::default().add(&limit).is_err(), "no token is left");
+    }
+    let wanted =
+        |over_s| [Of::Requests, Of::InFlight, Of::Bytes].map(|it| limit.wanted(it, over_s));
+    assert_eq!(wanted(1.0), [0.4, 0.25, 0.1]);
+    drop(held);
+    assert_eq!(wanted(1.0), [0.2, 0.125, 0.05], "it falls by half");
+    for _ in 0..100 {
+        let _ = Charges::default().add(&limit);
+    }
+    assert_eq!(wanted(1.0)[0], 1.0, "never more than the whole");
+}

@@ -17,6 +17,7 @@ mod refusals;
 pub mod replays;
 #[cfg(test)]
 mod replays_tests;
+mod shares;
 pub mod signing;
 #[cfg(test)]
 mod signing_tests;

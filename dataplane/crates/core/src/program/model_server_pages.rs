@@ -27,6 +27,7 @@ impl AdminPages for Pages {
             buckets: Buckets::nearest(&self.0.config.latency_buckets_ms),
             clusters: Vec::new(),
             sources: Vec::new(),
+            shared_limits: None,
             limited: Vec::new(),
             quarantined: Vec::new(),
             loaded: Vec::new(),

@@ -29,7 +29,7 @@ use crate::proxy::local;
 use crate::proxy::method;
 use crate::proxy::orders::{Action, Done, Order};
 use crate::proxy::recorder::Which;
-use crate::proxy::state::Shared;
+use crate::proxy::state::{Part, Shared};
 use crate::proxy::worker::Worker;
 use crate::rest::{self, Guest, Intake, Uris, Wanted};
 use crate::spans::http::HttpTrace;
@@ -259,6 +259,16 @@ impl Control {
     /// Show metrics of the models' own code, in Prometheus' text format, after ours.
     pub fn show_metrics(&self, text: String) {
         self.shared.server.show_metrics(text);
+    }
+
+    /// The limits of which at least this part was wanted since the last question, so long ago.
+    pub fn wanted_limits(&self, over_s: f64, least: f64) -> Vec<Part> {
+        self.shared.wanted(over_s, least)
+    }
+
+    /// Allow these parts of limits from now on, and `rest` of every other one; none: as configured.
+    pub fn share_limits(&self, rest: Option<f64>, parts: &[Part]) {
+        self.shared.share(rest, parts);
     }
 
     /// What is new for the operator's log.

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 
 use crate::admin::metrics::{
     Buckets, ClusterView, EndpointView, LimitedView, LoadedView, MetricsView, QuarantineView,
-    SourceView, render,
+    SharedLimitsView, SourceView, render,
 };
 use crate::balance::{Health, Nanos, Reason, State, View};
 use crate::callers::Callers;
-use crate::callers::limits::Limit;
+use crate::callers::limits::{Limit, Of};
 use crate::code::Code;
 use crate::net::drain::Phase;
 use crate::net::tls::{Client, TlsView};
@@ -73,6 +73,15 @@ fn sources(control: &Value) -> Vec<SourceView> {
         };
     }
     sources.into_values().collect()
+}
+
+/// The sharing of limits in what the control plane says.
+fn shared_limits(control: &Value) -> Option<SharedLimitsView> {
+    let sharing = control["shared_limits"].as_object()?;
+    Some(SharedLimitsView {
+        is_ok: sharing["ok"] == true,
+        instances: sharing["instances"].as_u64().unwrap_or_default(),
+    })
 }
 
 /// The versions of model folders that are kept from calls, in what the control plane says.
@@ -186,6 +195,7 @@ pub fn metrics(shared: &Shared) -> String {
         clusters: clusters.collect(),
         limited: limited(&state, callers.as_deref()),
         sources: sources(&control),
+        shared_limits: shared_limits(&control),
         quarantined: quarantined(&control),
         loaded: loaded(&control),
         callers: callers.as_deref().map(callers_view).unwrap_or_default(),
@@ -295,9 +305,17 @@ fn limit(limit: &Limit) -> Value {
         "in_flight": config.in_flight,
         "bytes_per_s": config.bytes_per_s,
         "instances": config.instances,
+        "shares": shares(limit),
         "in_flight_now": limit.in_flight(),
         "refused": limit.refused().map(|(of, count)| (of.name(), count)).collect::<BTreeMap<_, _>>(),
     })
+}
+
+/// The parts that are allowed here, of the limits that are set.
+fn shares(limit: &Limit) -> BTreeMap<&'static str, f64> {
+    let set = Of::ALL.into_iter().filter(|of| limit.has(*of));
+    set.map(|of| (of.name(), (limit.part(of) * 1e4).round() / 1e4))
+        .collect()
 }
 
 fn split(split: &Split) -> Value {

@@ -33,8 +33,10 @@ use crate::spans::{Counts, Tracer};
 use crate::stats::CallStats;
 
 mod check;
+mod shares;
 
 use check::check;
+pub use shares::Part;
 
 /// Shared by all threads of the process.
 pub struct Shared {

@@ -80,6 +80,10 @@ fn sample_page() -> String {
             last_good_unix_s: Some(1_795_000_000.25),
             skipped: 2,
         }],
+        shared_limits: Some(SharedLimitsView {
+            is_ok: true,
+            instances: 3,
+        }),
         loaded: vec![LoadedView {
             model: "digits".to_owned(),
             loads: 3,
@@ -173,6 +177,8 @@ fn the_page_is_valid_text_with_each_family_together_and_no_series_twice() {
         "dl_source_ok{source=\"zookeeper zk:2181/x\"} 0",
         "dl_source_last_good_timestamp_seconds{source=\"zookeeper zk:2181/x\"} 1795000000.25",
         "dl_source_skipped{source=\"zookeeper zk:2181/x\"} 2",
+        "dl_shared_limits_ok 1",
+        "dl_shared_limits_instances 3",
         "dl_model_quarantined{model=\"digits\",version=\"2\",step=\"golden\"} 1",
         "dl_model_loads_total{model=\"digits\"} 3",
         "dl_model_unloads_total{model=\"digits\"} 2",

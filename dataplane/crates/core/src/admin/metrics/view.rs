@@ -24,6 +24,8 @@ pub struct MetricsView<'a> {
     pub buckets: Buckets,
     /// With distinct names.
     pub sources: Vec<SourceView>,
+    /// None where limits are not shared.
+    pub shared_limits: Option<SharedLimitsView>,
     /// With distinct labels.
     pub limited: Vec<LimitedView<'a>>,
     /// With distinct labels.
@@ -108,4 +110,12 @@ pub struct SourceView {
     pub last_good_unix_s: Option<f64>,
     /// Entries of its newest state that cannot be used.
     pub skipped: u64,
+}
+
+/// How limits are shared with other access services.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedLimitsView {
+    pub is_ok: bool,
+    /// Access services that share them, this one included; 0 while nobody knows.
+    pub instances: u64,
 }
