@@ -1,7 +1,6 @@
 """What access services tell each other in a Redis, which others may write, too: nothing in it is trusted."""
 
 import json
-from collections.abc import Iterable
 
 from access.sharing.shares import Demands, Key
 
@@ -16,15 +15,13 @@ class RecordError(Exception):
 
 def dump(demands: Demands, most_bytes: int) -> bytes:
     """Return the record of demands; where they do not fit, of the largest ones."""
-    rows: list[str] = []
-    room = most_bytes - len(_whole([]))
-    for (caller, model, limit), wanted in sorted(demands.items(), key=lambda item: -item[1]):
-        row = json.dumps([caller, model, limit, round(wanted, _DIGITS)], separators=(",", ":"))
-        room -= len(row) + 1
-        if room < 0:
-            break
-        rows.append(row)
-    return _whole(rows)
+    largest = sorted(demands.items(), key=lambda item: -item[1])
+    rows = [[caller, model, limit, round(wanted, _DIGITS)] for (caller, model, limit), wanted in largest]
+    while True:
+        data = json.dumps({"version": VERSION, "wanted": rows}, separators=(",", ":")).encode()
+        if len(data) <= most_bytes:
+            return data
+        rows = rows[: int(len(rows) * 0.98 * most_bytes / len(data))]
 
 
 def parse(data: bytes, most_bytes: int) -> dict[Key, float]:
@@ -55,7 +52,3 @@ def _row(row: object) -> tuple[Key, float]:
     if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not wanted >= 0:
         raise RecordError("one of `wanted` says no part")
     return (caller, model, limit), float(min(wanted, 1))
-
-
-def _whole(rows: Iterable[str]) -> bytes:
-    return f'{{"version":{VERSION},"wanted":[{",".join(rows)}]}}'.encode()
