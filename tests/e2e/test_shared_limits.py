@@ -91,18 +91,20 @@ class Pair:
             program.kill()
         self.endpoint.close()
 
-    def _access(self, folder: Path) -> Access:
-        folder.mkdir()
+    def config(self, **more: Any) -> dict[str, Any]:
         rate = {"requests_per_s": RATE, "burst": BURST}
         models = {"m": {"limits": rate}, "quiet": {"limits": rate}, "slow": {"limits": {"in_flight": PLACES}}}
-        fleet = {"endpoints": [self.endpoint.address], "max_attempts": 1}
-        config = {
-            "clusters": {"fleet": fleet},
+        return {
+            "clusters": {"fleet": {"endpoints": [self.endpoint.address], "max_attempts": 1}},
             "models": {name: {"cluster": "fleet", **model} for name, model in models.items()},
             "instances": 2,
             "shared_limits": {"redis": self.redis.url, "group": "pair"},
+            **more,
         }
-        return Access(self._run, folder, config)
+
+    def _access(self, folder: Path) -> Access:
+        folder.mkdir()
+        return Access(self._run, folder, self.config())
 
     def _run(self, command: Any) -> Process:
         self.programs.append(Process(command))
@@ -263,3 +265,15 @@ def test_the_password_is_nowhere(pair: Pair) -> None:
         assert pair.redis.name in pages[0]
         assert pair.redis.name in pages[1]
         assert PASSWORD not in access.process.log + "".join(pages)
+
+
+def test_sharing_begins_and_ends_with_the_configuration(pair: Pair) -> None:
+    one, two = pair.both
+    one.configure(pair.config(instances=5, shared_limits=None))
+    wait_until(lambda: one.status()["control"]["shared_limits"] is None, "it shares no longer")
+    assert pair.share(one, "quiet") == 0.2
+    assert "dl_shared_limits_ok 1" not in one.get("/metrics")
+    wait_until(lambda: pair.share(two, "quiet") == 1, "the other one is alone, and knows it", SETTLED_S)
+    one.configure(pair.config())
+    pair.wait_shared()
+    pair.wait(lambda access: pair.share(access, "quiet") == 0.5, "each has its part again")

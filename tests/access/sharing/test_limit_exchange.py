@@ -54,12 +54,14 @@ def test_each_finds_the_others_of_its_group_until_they_leave_or_are_lost(server:
     assert two.swap(b"2") == {ONE: b"1"}
     assert three.swap(b"3") == {ONE: b"1", TWO: b"2"}
     assert one.swap(b"1b") == {TWO: b"2", THREE: b"3"}
+    client = redis.Redis(port=server.port, db=3, password=PASSWORD)
     two.leave()
     began = time.monotonic()
+    assert client.smembers(f"dl-inference:limits:{group}") == {ONE.encode(), THREE.encode()}
+    assert not client.exists(f"dl-inference:limits:{group}:{TWO}")
     assert one.swap(b"1c") == {THREE: b"3"}
     wait_until(lambda: one.swap(b"1d") == {}, "three is lost")
     assert LIFE_S - 1 < time.monotonic() - began < LIFE_S + 3
-    client = redis.Redis(port=server.port, db=3, password=PASSWORD)
     assert client.smembers(f"dl-inference:limits:{group}") == {ONE.encode()}
     assert 0 < client.pttl(f"dl-inference:limits:{group}:{ONE}") <= LIFE_S * 1000
     assert client.ttl(f"dl-inference:limits:{group}") > 60
