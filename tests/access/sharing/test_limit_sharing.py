@@ -151,3 +151,19 @@ def test_an_exchange_that_takes_longer_than_its_record_lives_is_none(
     wait_until(lambda: plane.said[-1] == (1.0, [("", "m", "requests_per_s", 1.0)]), "it is alone")
     shared.stop()
     assert plane.said[-1] == (None, [])
+
+
+def test_a_fault_of_one_exchange_is_not_the_end_of_them(
+    share: Callable[[int], tuple[Sharing, Plane]], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults = [TypeError("what it answered was no number")] * 3
+
+    def swap(self: object, record: bytes) -> Mapping[str, Any]:
+        if faults:
+            raise faults.pop()
+        return {}
+
+    monkeypatch.setattr(sharing.Exchange, "swap", swap)
+    shared, _ = share(1)
+    wait_until(lambda: not _lost(shared) and shared.status()["ok"], "it shares")
+    assert caplog.text.count("sharing limits failed; it is tried again") == 1
