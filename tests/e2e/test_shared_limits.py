@@ -64,11 +64,13 @@ class Load:
 class Pair:
     """Two access services before one endpoint, and their Redis."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         self.go = threading.Event()
         self.programs: list[Process] = []
-        self.redis = RedisServer(self._run, folder)
         self.endpoint = Endpoint(self._serve)
+
+    def start(self, folder: Path) -> None:
+        self.redis = RedisServer(self._run, folder)
         self.both = [self._access(folder / name) for name in ("one", "two")]
         self.one, self.two = self.both
         for access in self.both:
@@ -76,7 +78,11 @@ class Pair:
         self.wait_shared()
 
     def wait_shared(self) -> None:
-        self.wait(lambda access: access.status()["control"]["shared_limits"]["instances"] == 2, "they share")
+        def shares(access: Access) -> bool:
+            shared = access.status()["control"]["shared_limits"]
+            return shared is not None and shared["instances"] == 2
+
+        self.wait(shares, "they share")
 
     def wait(self, holds: Callable[[Access], bool], what: str, timeout_s: float = SETTLED_S) -> None:
         wait_until(lambda: all(holds(each) for each in self.both), what, timeout_s)
@@ -137,9 +143,12 @@ def _per_s(*loads: Load, over_s: float = 2) -> tuple[float, float]:
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    pair = Pair(tmp_path_factory.mktemp("shared"))
-    yield pair
-    pair.close()
+    pair = Pair()
+    try:
+        pair.start(tmp_path_factory.mktemp("shared"))
+        yield pair
+    finally:
+        pair.close()
 
 
 def test_callers_of_one_access_service_get_nearly_all_and_of_two_no_more(pair: Pair) -> None:
