@@ -69,7 +69,6 @@ pub mod fuzzing {
     pub use crate::grpc::deadline::{GRPC_TIMEOUT, format_timeout, parse_timeout};
     pub use crate::grpc::framing::{PREFIX, prefix};
     pub use crate::grpc::load_report::{LOAD_REPORT, LoadReport};
-    pub use crate::net::frames::{FrameState, Frames};
     pub use crate::proxy::method::{self, Method};
     pub use crate::proxy::route_key::{
         Progress, RouteKey, RouteKeyScanner, insert_version, replace_version,

@@ -101,6 +101,7 @@ impl Headers {
     }
 
     /// Add a field whose token was looked up before; `name` counts only where there is none.
+    #[inline]
     pub(crate) fn push_field(
         &mut self,
         token: Option<Token>,
@@ -110,10 +111,11 @@ impl Headers {
     ) {
         let at = self.begin(token, name);
         self.bytes.extend_from_slice(value);
-        self.finish(at, token, name.len(), is_sensitive);
+        self.record(at, token, name.len(), value.len(), is_sensitive);
     }
 
     /// Begin a field whose value the caller appends to [`Headers::bytes_mut`] itself. Returns where it begins.
+    #[inline]
     pub(crate) fn begin(&mut self, token: Option<Token>, name: &[u8]) -> usize {
         let at = self.bytes.len();
         if token.is_none() {
@@ -127,6 +129,7 @@ impl Headers {
     }
 
     /// End the field begun at `at`: all bytes behind its name are its value, which is returned.
+    #[inline]
     pub(crate) fn finish(
         &mut self,
         at: usize,
@@ -134,24 +137,53 @@ impl Headers {
         name_len: usize,
         is_sensitive: bool,
     ) -> &[u8] {
-        let (name_len, counted) = match token {
+        let stored = if token.is_none() { name_len } else { 0 };
+        let value_len = self.bytes.len() - at - stored;
+        self.record(at, token, name_len, value_len, is_sensitive);
+        &self.bytes[at + stored..]
+    }
+
+    #[inline]
+    fn record(
+        &mut self,
+        at: usize,
+        token: Option<Token>,
+        name_len: usize,
+        value_len: usize,
+        is_sensitive: bool,
+    ) {
+        // So that every place is in 32 bits. Limits keep a list far below; one beyond is a fault of the program.
+        assert!(self.bytes.len() <= u32::MAX as usize, "a list of 4 GiB");
+        let (stored, counted) = match token {
             Some(token) => (0, token.name().len()),
             None => (name_len, name_len),
         };
-        let value_len = self.bytes.len() - at - name_len;
         self.size += counted + value_len + FIELD_OVERHEAD;
         self.records.push(Record {
-            at: short(at),
-            name_len: short(name_len),
-            value_len: short(value_len),
+            at: at as u32,
+            name_len: stored as u32,
+            value_len: value_len as u32,
             token,
             is_sensitive,
         });
-        &self.bytes[at + name_len..]
     }
 
     pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
         self.records.iter().map(|record| self.field(record))
+    }
+
+    /// The fields as they are stored: the token or a name, the value, and whether it is sensitive.
+    #[inline]
+    pub(crate) fn stored(&self) -> impl Iterator<Item = (Option<Token>, &[u8], &[u8], bool)> {
+        self.records.iter().map(|record| {
+            let value_at = record.at as usize + record.name_len as usize;
+            let name: &[u8] = match record.token {
+                Some(_) => &[],
+                None => &self.bytes[record.at as usize..value_at],
+            };
+            let value = &self.bytes[value_at..value_at + record.value_len as usize];
+            (record.token, name, value, record.is_sensitive)
+        })
     }
 
     /// The first value of a known name.
@@ -250,9 +282,4 @@ impl Record {
             is_sensitive: self.is_sensitive,
         }
     }
-}
-
-/// A place in a list, in half the memory. Limits keep a list far below 4 GiB; one beyond is a fault of the program.
-fn short(place: usize) -> u32 {
-    u32::try_from(place).expect("a list of headers stays below 4 GiB")
 }

@@ -7,21 +7,18 @@ use std::io::ErrorKind;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::Reason;
-use h2::server;
+use dl_http2::{self as http2, Code, Config, Event, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
 use super::accept::Peer;
-use super::buffered::{Buffered, Flush, buffered};
 use super::drain::Phase;
-use super::frames::{FrameState, Frames};
 use super::guard::{Connection, StreamGuard};
 use super::http1;
+use super::http2::{Ended, Engine, Turn, fields};
 use super::load::Load;
 use super::opening::{self, Opening};
 use super::server::Server;
@@ -43,9 +40,7 @@ enum Closing {
 struct Driver<T, S> {
     server: Arc<Server>,
     service: Rc<S>,
-    http2: server::Connection<Frames<Buffered<T>>, Bytes>,
-    flush: Flush<T>,
-    frames: Rc<FrameState>,
+    engine: Engine<T>,
     connection: Rc<Connection>,
     started: Instant,
     age_limit: Duration,
@@ -78,15 +73,7 @@ pub async fn serve<T, S>(
         Ok((seen, _)) => seen,
         Err(reason) => return server.stats.closed.add(reason),
     };
-    let (io, flush) = buffered(io);
-    flush.give_back(seen);
-    let (io, frames) = Frames::new(io, limits.frame_credit, limits.frame_credit_per_frame);
-    let handshake = builder(limits).handshake(io);
-    let http2 = match tokio::time::timeout_at(end, handshake).await {
-        Ok(Ok(http2)) => http2,
-        Ok(Err(_)) => return server.stats.closed.add(ClosedReason::Protocol),
-        Err(_) => return server.stats.closed.add(ClosedReason::HeaderTimeout),
-    };
+    let engine = Engine::new(io, http2::Connection::new(Role::Server, config(limits)), seen);
     let connection = Connection::new(peer, load, limits.connection_window_bytes);
     // The ends of connections that began together are spread.
     let jitter = 0.9 + 0.2 * fastrand::f64();
@@ -94,9 +81,7 @@ pub async fn serve<T, S>(
     let driver = Driver {
         server,
         service,
-        http2,
-        flush,
-        frames,
+        engine,
         connection,
         started,
         age_limit,
@@ -104,7 +89,6 @@ pub async fn serve<T, S>(
         has_served: false,
         reason: None,
     };
-    driver.flush.take_over();
     driver.run().await;
 }
 
@@ -136,20 +120,20 @@ where
     }
 }
 
-fn builder(limits: &Limits) -> server::Builder {
-    let mut builder = server::Builder::new();
-    builder
-        .initial_window_size(limits.stream_window_bytes)
-        .initial_connection_window_size(limits.connection_window_bytes)
-        .max_frame_size(limits.max_frame_bytes)
-        .max_header_list_size(limits.max_metadata_bytes)
-        .max_concurrent_streams(limits.max_streams)
-        // h2's default of 20 kills a connection whose time-outs piled up.
-        .max_pending_accept_reset_streams(limits.max_streams as usize)
+fn config(limits: &Limits) -> Config {
+    Config {
+        max_frame: limits.max_frame_bytes,
+        stream_window: limits.stream_window_bytes,
+        connection_window: limits.connection_window_bytes,
+        // What streams keep is added to it (`Connection::new_window`).
+        opens_on_receipt: false,
+        max_streams: limits.max_streams,
+        max_list: limits.max_metadata_bytes,
+        max_fields: usize::MAX,
+        credit: Some((limits.frame_credit, limits.frame_credit_per_frame)),
         // MadeYouReset (CVE-2025-8671): a caller that makes us reset its streams is cut off.
-        .max_local_error_reset_streams(Some(500))
-        .max_send_buffer_size(1 << 20);
-    builder
+        max_faults: Some(500),
+    }
 }
 
 // === impl Driver ===
@@ -173,10 +157,6 @@ where
             if self.poll_streams(cx).is_ready() {
                 return Poll::Ready(());
             }
-            if let Poll::Ready(Err(_)) = self.flush.poll(cx) {
-                self.reason.get_or_insert(ClosedReason::Io);
-                return Poll::Ready(());
-            }
             if was_open && self.closing == Closing::Abruptly {
                 // The GOAWAY has a second to get out, to a peer that may not read.
                 timer.as_mut().reset(self.next_check());
@@ -184,40 +164,67 @@ where
             self.poll_timer(cx, timer.as_mut())
         })
         .await;
+        self.engine.link().end(Ended::Lost);
         let reason = self.reason.unwrap_or(ClosedReason::Downstream);
         self.server.stats.closed.add(reason);
     }
 
+    /// Ready when the connection is over.
     fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(window) = self.connection.new_window(cx) {
-            self.http2.set_target_window_size(window);
+            self.engine.link().with(|it| it.set_window(window));
         }
-        loop {
-            match self.http2.poll_accept(cx) {
-                Poll::Ready(Some(Ok(accepted))) => {
-                    self.has_served = true;
-                    let (head, body, answer) = stream::split(accepted);
-                    let guard = StreamGuard::new(self.connection.clone());
-                    self.service.call(head, body, answer, guard);
-                    if self.connection.is_reset_rapidly() {
-                        self.close(ClosedReason::Flood, Reason::ENHANCE_YOUR_CALM);
-                    }
+        let mut budget = Engine::<T>::budget();
+        while self.closing != Closing::Abruptly {
+            match ready!(self.poll_turn(cx, &mut budget)) {
+                Turn::Event(event) => self.on_event(event),
+                Turn::Closed => return Poll::Ready(()),
+                Turn::Fatal(fatal) => {
+                    let is_flood = fatal.code == Code::ENHANCE_YOUR_CALM;
+                    let reason = if is_flood { ClosedReason::Flood } else { ClosedReason::Protocol };
+                    self.close(reason, fatal.code);
                 }
-                // A connection error of h2 has already been answered with GOAWAY where the protocol asks for it.
-                Poll::Ready(Some(Err(error))) => {
-                    self.reason.get_or_insert(reason_of(&error));
+                Turn::Io(_) => {
+                    self.reason.get_or_insert(ClosedReason::Io);
                     return Poll::Ready(());
                 }
-                Poll::Ready(None) => return Poll::Ready(()),
-                Poll::Pending => break,
             }
         }
-        if self.closing != Closing::Abruptly && self.frames.flooded().is_some() {
-            self.close(ClosedReason::Flood, Reason::ENHANCE_YOUR_CALM);
-            // poll_accept must run once more to send the GOAWAY.
-            cx.waker().wake_by_ref();
+        match ready!(self.engine.poll_write(cx)) {
+            Ok(()) => {}
+            Err(_) => _ = self.reason.get_or_insert(ClosedReason::Io),
         }
-        Poll::Pending
+        Poll::Ready(())
+    }
+
+    /// As the engine's, but ready when a connection that was to end has ended.
+    fn poll_turn(&mut self, cx: &mut Context<'_>, budget: &mut usize) -> Poll<Turn> {
+        let turn = self.engine.poll(cx, budget);
+        if turn.is_pending() && self.engine.is_done() {
+            return Poll::Ready(Turn::Closed);
+        }
+        turn
+    }
+
+    fn on_event(&mut self, event: Event) {
+        let link = self.engine.link();
+        let Event::Head { stream, headers, is_cut, ends } = event else {
+            return link.deliver(event);
+        };
+        self.has_served = true;
+        let handle = link.handle(stream);
+        if ends {
+            handle.has_no_body();
+        }
+        let Some(head) = fields::request(&headers, is_cut) else {
+            return handle.reset(Code::PROTOCOL_ERROR);
+        };
+        let (body, answer) = stream::split(handle);
+        let guard = StreamGuard::new(self.connection.clone());
+        self.service.call(head, body, answer, guard);
+        if self.connection.is_reset_rapidly() {
+            self.close(ClosedReason::Flood, Code::ENHANCE_YOUR_CALM);
+        }
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<()> {
@@ -239,15 +246,15 @@ where
         }
         self.reason.get_or_insert(ClosedReason::Drain);
         if phase == Phase::Draining && self.closing == Closing::No {
-            self.http2.graceful_shutdown();
+            self.engine.link().with(|it| it.leave());
             self.closing = Closing::Gracefully(None);
         }
     }
 
-    fn close(&mut self, reason: ClosedReason, code: Reason) {
+    fn close(&mut self, reason: ClosedReason, code: Code) {
         if self.closing != Closing::Abruptly {
             self.reason.get_or_insert(reason);
-            self.http2.abrupt_shutdown(code);
+            self.engine.link().with(|it| it.close(code, "closed"));
             self.closing = Closing::Abruptly;
         }
     }
@@ -277,37 +284,24 @@ where
         let now = Instant::now();
         if !self.has_served && now >= self.started + Duration::from_millis(limits.header_timeout_ms)
         {
-            return self.close(ClosedReason::HeaderTimeout, Reason::NO_ERROR);
+            return self.close(ClosedReason::HeaderTimeout, Code::NO_ERROR);
         }
         let idle_limit = Duration::from_millis(limits.connection_idle_timeout_ms);
         let idle_since = self.connection.idle_since();
         if idle_since.is_some_and(|since| now >= since + idle_limit) {
-            return self.close(ClosedReason::Idle, Reason::NO_ERROR);
+            return self.close(ClosedReason::Idle, Code::NO_ERROR);
         }
         match self.closing {
             Closing::No if now >= self.started + self.age_limit => {
                 let grace = Duration::from_millis(limits.max_connection_age_grace_ms);
                 self.reason.get_or_insert(ClosedReason::Age);
-                self.http2.graceful_shutdown();
+                self.engine.link().with(|it| it.leave());
                 self.closing = Closing::Gracefully(Some(now + grace));
             }
             Closing::Gracefully(Some(end)) if now >= end => {
-                self.close(ClosedReason::Age, Reason::NO_ERROR)
+                self.close(ClosedReason::Age, Code::NO_ERROR)
             }
             _ => {}
         }
-    }
-}
-
-/// Why a connection ended that h2 gave up.
-fn reason_of(error: &h2::Error) -> ClosedReason {
-    if error.is_io() {
-        ClosedReason::Io
-    } else if error.is_remote() {
-        ClosedReason::Downstream
-    } else if error.reason() == Some(Reason::ENHANCE_YOUR_CALM) {
-        ClosedReason::Flood
-    } else {
-        ClosedReason::Protocol
     }
 }

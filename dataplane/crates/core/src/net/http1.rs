@@ -64,6 +64,7 @@ where
                 verb: parts.method,
                 uri: parts.uri,
                 headers: parts.headers,
+                is_cut: false,
             };
             let stream = StreamGuard::new(connection.clone());
             service.call(head, Body::http1(body), Answer::piped(writing), stream);

@@ -1,14 +1,12 @@
-//! Sockets and connections: accept, frame accounting, limits, drain.
+//! Sockets and connections: accept, limits, drain.
 
 pub mod accept;
-pub mod answers;
-pub mod buffered;
 pub mod connection;
 pub mod drain;
-pub mod frames;
 pub mod guard;
 mod http1;
 mod http1_times;
+pub mod http2;
 pub mod inherited;
 pub mod limits;
 pub mod listener;

@@ -1,25 +1,26 @@
 //! One stream of a connection as the request path sees it: a head, a reader of chunks whose window opens as they are
 //! used, and a sender that waits for the other side. It is a stream of HTTP/2, a request of HTTP/1, or a call that this
-//! process makes to itself. Beside this folder only proxy/pool.rs knows the HTTP/2 library, so that another transport
-//! need not touch the request path.
+//! process makes to itself. Beside this folder only proxy/pool.rs knows the HTTP/2 engine, so that another transport need
+//! not touch the request path.
 
 use std::error::Error;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::client::ResponseFuture;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use dl_http2::{By, Code};
+pub use dl_http2::MAX_WINDOW;
+use http::{HeaderMap, Method, StatusCode, Uri};
 use hyper::body::{Body as _, Incoming};
 
+use super::http2::{Ended, Handle, fields};
 use super::pipe::{Gone, Writing};
 
-/// The largest window there is (RFC 9113#6.9.1).
-pub const MAX_WINDOW: u32 = (1 << 31) - 1;
+/// Bytes that a stream takes at once of many.
+const PIECE: usize = 64 * 1024;
 
 /// What a request begins with.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Head {
     pub verb: Method,
     pub uri: Uri,
     pub headers: HeaderMap,
+    /// Its metadata went beyond the limit: not all of it is here.
+    pub is_cut: bool,
 }
 
 /// Why a stream broke off.
@@ -49,7 +52,7 @@ pub struct Broken(Break);
 
 #[derive(Debug)]
 enum Break {
-    Http2(h2::Error),
+    Http2(Ended),
     Http1(hyper::Error),
     /// The task at the other end of a pipe.
     Pipe,
@@ -61,7 +64,7 @@ pub struct Body(Source);
 
 #[derive(Debug)]
 enum Source {
-    Http2(RecvStream),
+    Http2(Reader),
     Http1(Incoming),
     /// Of a call that this process makes to itself.
     Ready(Option<Bytes>),
@@ -73,7 +76,7 @@ pub struct Sender(Sink);
 
 #[derive(Debug)]
 enum Sink {
-    Http2(SendStream<Bytes>),
+    Http2(Rc<Handle>),
     Pipe(Writing),
 }
 
@@ -83,35 +86,35 @@ pub struct Answer(Respond);
 
 #[derive(Debug)]
 enum Respond {
-    Http2(SendResponse<Bytes>),
+    Http2(Rc<Handle>),
     /// None once the answer has begun.
     Pipe(Option<Writing>),
 }
 
 /// The head of an answer that is still to come.
 #[derive(Debug)]
-pub struct Awaited(ResponseFuture);
+pub struct Awaited(Rc<Handle>);
 
-/// A request that came in.
-pub(crate) fn split(
-    (request, respond): (Request<RecvStream>, SendResponse<Bytes>),
-) -> (Head, Body, Answer) {
-    let (parts, body) = request.into_parts();
-    let head = Head {
-        verb: parts.method,
-        uri: parts.uri,
-        headers: parts.headers,
-    };
-    (
-        head,
-        Body(Source::Http2(body)),
-        Answer(Respond::Http2(respond)),
-    )
+/// Lets what still comes go when nobody reads it any more.
+#[derive(Debug)]
+struct Reader(Rc<Handle>);
+
+/// The body of a request that came in, and the right to answer it.
+pub(crate) fn split(handle: Rc<Handle>) -> (Body, Answer) {
+    let body = Body(Source::Http2(Reader(handle.clone())));
+    (body, Answer(Respond::Http2(handle)))
 }
 
 /// A request that goes out, and the answer to it.
-pub(crate) fn joined((response, stream): (ResponseFuture, SendStream<Bytes>)) -> (Awaited, Sender) {
-    (Awaited(response), Sender(Sink::Http2(stream)))
+pub(crate) fn joined(handle: Rc<Handle>) -> (Awaited, Sender) {
+    let sender = Sender(Sink::Http2(handle.clone()));
+    (Awaited(handle), sender)
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.stop_reading();
+    }
 }
 
 // === impl Head ===
@@ -123,23 +126,13 @@ impl Head {
     }
 }
 
-impl From<Head> for Request<()> {
-    fn from(head: Head) -> Self {
-        let mut request = Self::new(());
-        *request.method_mut() = head.verb;
-        *request.uri_mut() = head.uri;
-        *request.headers_mut() = head.headers;
-        request
-    }
-}
-
 // === impl Broken ===
 
 impl Broken {
     /// Whether it is this stream that ended, and not its connection.
     pub fn is_reset(&self) -> bool {
         match &self.0 {
-            Break::Http2(error) => error.is_reset(),
+            Break::Http2(ended) => matches!(ended, Ended::Reset { .. }),
             Break::Http1(_) => false,
             Break::Pipe => true,
         }
@@ -147,32 +140,20 @@ impl Broken {
 
     /// Whether the other side broke the rules so badly that its connection is gone.
     pub fn is_fatal(&self) -> bool {
-        match &self.0 {
-            Break::Http2(error) => error.is_go_away() && error.is_library(),
-            Break::Http1(_) | Break::Pipe => false,
-        }
+        matches!(self.0, Break::Http2(Ended::Fatal { .. }))
     }
 
     pub fn cause(&self) -> Cause {
-        let error = match &self.0 {
-            Break::Http2(error) => error,
-            Break::Http1(error) if error.is_parse() || is_invalid(error) => {
-                return Cause::Malformed;
+        match &self.0 {
+            Break::Http2(Ended::Refused) => Cause::Refused,
+            Break::Http2(Ended::Reset { by: By::Us(_), .. }) => Cause::Malformed,
+            Break::Http2(Ended::Reset { code, .. }) if *code == Code::REFUSED_STREAM => {
+                Cause::Refused
             }
-            Break::Http1(_) => return Cause::Lost,
-            Break::Pipe => return Cause::Reset,
-        };
-        if error.is_go_away() && error.is_remote() {
-            // h2 gives this error to the streams above the GOAWAY's last stream id only: never processed.
-            Cause::Refused
-        } else if error.is_reset() {
-            match error.reason() {
-                Some(Reason::REFUSED_STREAM) => Cause::Refused,
-                _ if error.is_library() => Cause::Malformed,
-                _ => Cause::Reset,
-            }
-        } else {
-            Cause::Lost
+            Break::Http2(Ended::Reset { .. }) | Break::Pipe => Cause::Reset,
+            Break::Http2(Ended::Lost | Ended::Fatal { .. }) => Cause::Lost,
+            Break::Http1(error) if error.is_parse() || is_invalid(error) => Cause::Malformed,
+            Break::Http1(_) => Cause::Lost,
         }
     }
 }
@@ -183,9 +164,9 @@ fn is_invalid(error: &hyper::Error) -> bool {
     source.is_some_and(|it| matches!(it.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData))
 }
 
-impl From<h2::Error> for Broken {
-    fn from(error: h2::Error) -> Self {
-        Self(Break::Http2(error))
+impl From<Ended> for Broken {
+    fn from(ended: Ended) -> Self {
+        Self(Break::Http2(ended))
     }
 }
 
@@ -198,7 +179,7 @@ impl From<Gone> for Broken {
 impl std::fmt::Display for Broken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
-            Break::Http2(error) => error.fmt(f),
+            Break::Http2(ended) => ended.fmt(f),
             Break::Http1(error) => error.fmt(f),
             Break::Pipe => f.write_str("the other end is gone"),
         }
@@ -223,7 +204,7 @@ impl Body {
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
         match &mut self.0 {
             Source::Http2(body) => {
-                let chunk = ready!(body.poll_data(cx));
+                let chunk = ready!(body.0.poll_chunk(cx));
                 Poll::Ready(chunk.map(|chunk| chunk.map_err(Broken::from)))
             }
             Source::Http1(body) => loop {
@@ -251,7 +232,7 @@ impl Body {
     /// The stream's number on its connection of HTTP/2; 0 without one.
     pub fn number(&self) -> u32 {
         match &self.0 {
-            Source::Http2(body) => body.stream_id().as_u32(),
+            Source::Http2(body) => body.0.key().id,
             Source::Http1(_) | Source::Ready(_) => 0,
         }
     }
@@ -259,15 +240,14 @@ impl Body {
     /// Let the other side send so many bytes more.
     pub fn release(&mut self, bytes: usize) {
         if let Source::Http2(body) = &mut self.0 {
-            // Fails only when the stream is gone, which the next read tells.
-            let _ = body.flow_control().release_capacity(bytes);
+            body.0.release(bytes);
         }
     }
 
     /// Whether the last chunk has been taken.
     pub fn has_ended(&self) -> bool {
         match &self.0 {
-            Source::Http2(body) => body.is_end_stream(),
+            Source::Http2(body) => body.0.has_ended(),
             Source::Http1(body) => body.is_end_stream(),
             Source::Ready(bytes) => bytes.is_none(),
         }
@@ -279,7 +259,7 @@ impl Body {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<HeaderMap>, Broken>> {
         match &mut self.0 {
-            Source::Http2(body) => body.poll_trailers(cx).map_err(Broken::from),
+            Source::Http2(body) => body.0.poll_trailers(cx).map_err(Broken::from),
             Source::Http1(_) | Source::Ready(_) => Poll::Ready(Ok(None)),
         }
     }
@@ -288,54 +268,33 @@ impl Body {
 // === impl Sender ===
 
 impl Sender {
-    /// Ready when one more chunk may be sent. Chunks are as small as frames, so that overshooting the window by one
-    /// keeps memory bounded, and nothing is split.
+    /// Ready when one more chunk may be sent: nothing waits, and the window is open. Chunks are about as small as frames,
+    /// so that overshooting the window by one keeps memory bounded.
     pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        let stream = match &mut self.0 {
-            Sink::Http2(stream) => stream,
-            Sink::Pipe(pipe) => return pipe.poll_ready(cx).map_err(Broken::from),
-        };
-        if stream.capacity() > 0 {
-            return Poll::Ready(Ok(()));
-        }
-        stream.reserve_capacity(1);
-        loop {
-            match ready!(stream.poll_capacity(cx)) {
-                Some(Ok(0)) => {}
-                Some(Ok(_)) => return Poll::Ready(Ok(())),
-                Some(Err(error)) => return Poll::Ready(Err(error.into())),
-                None => return Poll::Ready(Err(h2::Error::from(Reason::CANCEL).into())),
-            }
+        match &mut self.0 {
+            Sink::Http2(stream) => stream.poll_room(cx).map_err(Broken::from),
+            Sink::Pipe(pipe) => pipe.poll_ready(cx).map_err(Broken::from),
         }
     }
 
     /// Send one chunk, whatever the window; wait for [`poll_ready`](Self::poll_ready) before.
     pub fn send(&mut self, chunk: Bytes, is_last: bool) -> Result<(), Broken> {
         match &mut self.0 {
-            Sink::Http2(stream) => stream.send_data(chunk, is_last).map_err(Broken::from),
+            Sink::Http2(stream) => stream.send(chunk, is_last).map_err(Broken::from),
             Sink::Pipe(pipe) => pipe.send(chunk, is_last).map_err(Broken::from),
         }
     }
 
     /// Send bytes as the other side's window opens: what it does not read stays here, and does not pile up in the
-    /// library's buffers.
+    /// connection.
     pub async fn send_all(&mut self, mut bytes: Bytes) -> Result<(), Broken> {
-        let stream = match &mut self.0 {
-            Sink::Http2(stream) => stream,
-            Sink::Pipe(pipe) => {
-                poll_fn(|cx| pipe.poll_ready(cx)).await?;
-                return Ok(pipe.send(bytes, false)?);
-            }
-        };
-        stream.reserve_capacity(bytes.len());
         while !bytes.is_empty() {
-            match poll_fn(|cx| stream.poll_capacity(cx)).await {
-                Some(Ok(room)) => {
-                    stream.send_data(bytes.split_to(room.min(bytes.len())), false)?;
-                }
-                Some(Err(error)) => return Err(error.into()),
-                None => return Err(h2::Error::from(Reason::CANCEL).into()),
-            }
+            poll_fn(|cx| self.poll_ready(cx)).await?;
+            let piece = match &self.0 {
+                Sink::Http2(_) => bytes.split_to(bytes.len().min(PIECE)),
+                Sink::Pipe(_) => std::mem::take(&mut bytes),
+            };
+            self.send(piece, false)?;
         }
         Ok(())
     }
@@ -343,7 +302,7 @@ impl Sender {
     /// End the stream.
     pub fn trailers(&mut self, trailers: HeaderMap) -> Result<(), Broken> {
         match &mut self.0 {
-            Sink::Http2(stream) => stream.send_trailers(trailers).map_err(Broken::from),
+            Sink::Http2(stream) => stream.trailers(&trailers).map_err(Broken::from),
             Sink::Pipe(pipe) => pipe.trailers(trailers).map_err(Broken::from),
         }
     }
@@ -351,7 +310,7 @@ impl Sender {
     /// End the stream at once, in the midst of whatever it was sending.
     pub fn reset(&mut self) {
         match &mut self.0 {
-            Sink::Http2(stream) => stream.send_reset(Reason::CANCEL),
+            Sink::Http2(stream) => stream.reset(Code::CANCEL),
             Sink::Pipe(pipe) => pipe.reset(),
         }
     }
@@ -359,7 +318,7 @@ impl Sender {
     /// Ready when the other side has given the stream up, or is gone.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.0 {
-            Sink::Http2(stream) => stream.poll_reset(cx).map(drop),
+            Sink::Http2(stream) => stream.poll_reset(cx),
             Sink::Pipe(pipe) => pipe.poll_reset(cx),
         }
     }
@@ -381,7 +340,7 @@ impl Answer {
     /// Ready when the other side has given the call up before an answer, or is gone.
     pub fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.0 {
-            Respond::Http2(stream) => stream.poll_reset(cx).map(drop),
+            Respond::Http2(stream) => stream.poll_reset(cx),
             Respond::Pipe(Some(pipe)) => pipe.poll_reset(cx),
             Respond::Pipe(None) => Poll::Pending,
         }
@@ -396,8 +355,8 @@ impl Answer {
     pub fn begin_with(&mut self, status: StatusCode, headers: HeaderMap) -> Result<Sender, Broken> {
         match &mut self.0 {
             Respond::Http2(stream) => {
-                let sender = stream.send_response(response(status, headers), false)?;
-                Ok(Sender(Sink::Http2(sender)))
+                stream.send_head(&fields::answered(status, &headers), false)?;
+                Ok(Sender(Sink::Http2(stream.clone())))
             }
             Respond::Pipe(pipe) => {
                 let pipe = pipe.take().ok_or(Gone)?;
@@ -416,7 +375,7 @@ impl Answer {
     pub fn finish_with(&mut self, status: StatusCode, headers: HeaderMap) -> Result<(), Broken> {
         match &mut self.0 {
             Respond::Http2(stream) => {
-                stream.send_response(response(status, headers), true)?;
+                stream.send_head(&fields::answered(status, &headers), true)?;
             }
             Respond::Pipe(pipe) => pipe.take().ok_or(Gone)?.head(status, headers, true)?,
         }
@@ -424,20 +383,14 @@ impl Answer {
     }
 }
 
-fn response(status: StatusCode, headers: HeaderMap) -> Response<()> {
-    let mut response = Response::new(());
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
-}
-
 // === impl Awaited ===
 
 impl Future for Awaited {
     type Output = Result<(StatusCode, HeaderMap, Body), Broken>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (parts, body) = ready!(Pin::new(&mut self.0).poll(cx))?.into_parts();
-        Poll::Ready(Ok((parts.status, parts.headers, Body(Source::Http2(body)))))
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (status, headers) = ready!(self.0.poll_head(cx))?;
+        let body = Body(Source::Http2(Reader(self.0.clone())));
+        Poll::Ready(Ok((status, headers, body)))
     }
 }

@@ -97,5 +97,6 @@ fn head(upstream: &Upstream, path: &'static str, limit: Duration) -> Option<Head
         verb: Method::POST,
         uri: Uri::from_parts(parts).ok()?,
         headers: HeaderMap::from_iter(fields),
+        is_cut: false,
     })
 }

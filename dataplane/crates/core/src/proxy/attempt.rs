@@ -193,6 +193,7 @@ impl Call {
         Head {
             verb: http::Method::POST,
             uri: upstream_uri(self.method, &attempt.endpoint),
+            is_cut: false,
             headers,
         }
     }

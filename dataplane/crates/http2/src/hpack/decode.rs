@@ -63,7 +63,9 @@ enum NameIn<'a> {
 /// The list that is filled, and whether it was cut.
 struct Sink<'a> {
     list: &'a mut Headers,
-    most: Most,
+    /// What still has room; nothing from the first field on that had none.
+    fields_left: usize,
+    bytes_left: usize,
     is_cut: bool,
 }
 
@@ -103,8 +105,9 @@ impl Decoder {
         most: &Most,
     ) -> Result<Decoded, Malformed> {
         let mut sink = Sink {
+            fields_left: most.fields.saturating_sub(out.len()),
+            bytes_left: most.list_bytes.saturating_sub(out.size()),
             list: out,
-            most: *most,
             is_cut: false,
         };
         let result = self.read(block, &mut sink);
@@ -116,31 +119,52 @@ impl Decoder {
         })
     }
 
+    #[inline]
     fn read(&mut self, mut block: &[u8], sink: &mut Sink<'_>) -> Result<(), Malformed> {
-        while let Some(&first @ 0x20..0x40) = block.first() {
-            debug_assert_eq!(first & 0xe0, 0x20);
+        while let Some(0x20..0x40) = block.first() {
             self.resize(integer::read(&mut block, 5)?)?;
         }
         if self.must_update && !block.is_empty() {
             return Err(Malformed);
         }
-        while let Some(&first) = block.first() {
-            match first {
-                0x80.. => self.indexed(integer::read(&mut block, 7)?, sink)?,
-                0x40..0x80 => {
-                    let name = self.name(&mut block, 6)?;
-                    self.literal_to_index(name, Text::read(&mut block)?, sink)?;
-                }
-                // An update of the table's size has its place at the begin only.
-                0x20..0x40 => return Err(Malformed),
-                0x00..0x20 => {
-                    let name = self.name(&mut block, 4)?;
-                    let value = Text::read(&mut block)?;
-                    self.literal(name, value, first >= 0x10, sink)?;
-                }
+        while let Some((&first, rest)) = block.split_first() {
+            if (0x81..0xff).contains(&first) {
+                block = rest;
+                self.indexed(first as usize & 0x7f, sink)?;
+            } else {
+                self.other(first, &mut block, sink)?;
             }
         }
         Ok(())
+    }
+
+    /// Read a field that is more than a byte.
+    #[inline(never)]
+    fn other(
+        &mut self,
+        first: u8,
+        block: &mut &[u8],
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Malformed> {
+        match first {
+            0x80.. => {
+                let index = integer::read(block, 7)?;
+                if index == 0 {
+                    return Err(Malformed);
+                }
+                self.indexed(index, sink)
+            }
+            0x40..0x80 => {
+                let name = self.name(block, 6)?;
+                self.literal_to_index(name, Text::read(block)?, sink)
+            }
+            // An update of the table's size has its place at the begin only.
+            0x20..0x40 => Err(Malformed),
+            0x00..0x20 => {
+                let name = self.name(block, 4)?;
+                self.literal(name, Text::read(block)?, first >= 0x10, sink)
+            }
+        }
     }
 
     fn resize(&mut self, size: usize) -> Result<(), Malformed> {
@@ -152,21 +176,20 @@ impl Decoder {
         Ok(())
     }
 
+    /// Add the field of an index, which is not 0.
     #[inline]
     fn indexed(&mut self, index: usize, sink: &mut Sink<'_>) -> Result<(), Malformed> {
-        let place = index.checked_sub(1).ok_or(Malformed)?;
+        let place = index - 1;
         if let Some(entry) = static_table::ENTRIES.get(place) {
-            sink.push(
-                Some(entry.name),
-                entry.name.name().as_bytes(),
-                entry.value,
-                false,
-            );
+            sink.push(Some(entry.name), &[], entry.value);
             return Ok(());
         }
         let age = place - static_table::LENGTH;
         let (entry, value) = self.table.get(age).ok_or(Malformed)?;
-        sink.push(entry.name.token(), entry.name.bytes(), value, false);
+        match &entry.name {
+            Name::Known(token) => sink.push(Some(*token), &[], value),
+            Name::Other(name) => sink.push(None, name, value),
+        }
         Ok(())
     }
 
@@ -284,33 +307,29 @@ impl NameIn<'_> {
 // === impl Sink ===
 
 impl Sink<'_> {
-    /// What is left for a value beside this name, or nothing from the first field on that has no room.
+    /// What is left for a value beside a name.
     #[inline]
     fn room(&self, name_len: usize) -> Option<usize> {
-        if self.is_cut || self.list.len() >= self.most.fields {
-            return None;
-        }
-        let taken = self.list.size() + name_len + FIELD_OVERHEAD;
-        self.most.list_bytes.checked_sub(taken)
+        let room = self.bytes_left.checked_sub(name_len + FIELD_OVERHEAD);
+        room.filter(|_| self.fields_left > 0)
     }
 
+    fn cut(&mut self) {
+        self.is_cut = true;
+        self.fields_left = 0;
+    }
+
+    /// Add a field where there is room. `name` counts where there is no token.
     #[inline]
-    fn push(
-        &mut self,
-        token: Option<Token>,
-        name: &[u8],
-        value: &[u8],
-        is_sensitive: bool,
-    ) -> bool {
-        match self.room(name.len()) {
+    fn push(&mut self, token: Option<Token>, name: &[u8], value: &[u8]) {
+        let name_len = token.map_or(name.len(), |token| token.name().len());
+        match self.room(name_len) {
             Some(room) if value.len() <= room => {
-                self.list.push_field(token, name, value, is_sensitive);
-                true
+                self.fields_left -= 1;
+                self.bytes_left = room - value.len();
+                self.list.push_field(token, name, value, false);
             }
-            _ => {
-                self.is_cut = true;
-                false
-            }
+            _ => self.cut(),
         }
     }
 
@@ -324,7 +343,7 @@ impl Sink<'_> {
         is_sensitive: bool,
     ) -> Result<Option<&[u8]>, Malformed> {
         let Some(room) = self.room(name.len()) else {
-            self.is_cut = true;
+            self.cut();
             return Ok(None);
         };
         let mut most = value.bytes.len();
@@ -336,7 +355,7 @@ impl Sink<'_> {
             }
         }
         if most > room {
-            self.is_cut = true;
+            self.cut();
             return Ok(None);
         }
         let at = self.list.begin(token, name);
@@ -344,6 +363,9 @@ impl Sink<'_> {
             true => huffman::decode_up_to(value.bytes, most, self.list.bytes_mut())?,
             false => self.list.bytes_mut().extend_from_slice(value.bytes),
         }
-        Ok(Some(self.list.finish(at, token, name.len(), is_sensitive)))
+        let value = self.list.finish(at, token, name.len(), is_sensitive);
+        self.fields_left -= 1;
+        self.bytes_left = room - value.len();
+        Ok(Some(value))
     }
 }

@@ -4,12 +4,17 @@
 //! differ each time, or that are secret, never ([`Policy`]).
 
 use super::index::{Index, Key};
-use super::policy::{Policy, SHORT_COOKIE};
+use super::policy::{Policy, Rule, SHORT_COOKIE};
 use super::{DEFAULT_TABLE_SIZE, huffman, integer, static_table};
 use crate::headers::{FIELD_OVERHEAD, Headers, Token};
 
 /// The largest table that is used, whatever the peer allows: it is memory of each connection.
 const MOST_TABLE_SIZE: usize = DEFAULT_TABLE_SIZE;
+
+/// Strings below this length have one byte for it.
+const SHORT: usize = 127;
+/// The one name with a single entry of the static table that has a value.
+const ACCEPT_ENCODING: usize = 16;
 
 /// How a field or a string begins: the bits of the number in its first byte, and what is above them.
 struct Form {
@@ -81,9 +86,8 @@ impl Encoder {
     /// Append a block to `out`.
     pub fn encode(&mut self, headers: &Headers, out: &mut Vec<u8>) {
         self.begin(out);
-        for field in headers.iter() {
-            let is_sensitive = field.is_sensitive;
-            self.field(field.token, field.name, field.value, is_sensitive, out);
+        for (token, name, value, is_sensitive) in headers.stored() {
+            self.write(token, name, value, is_sensitive, out);
         }
     }
 
@@ -97,35 +101,7 @@ impl Encoder {
         out: &mut Vec<u8>,
     ) {
         self.begin(out);
-        let name = token.map_or(name, |token| token.name().as_bytes());
-        let policy = match token {
-            _ if is_sensitive => Policy::Secret,
-            Some(token) => Policy::of(token),
-            None => Policy::Twice,
-        };
-        let known = token.and_then(static_table::find);
-        let name_index = known.map_or(0, |(first, _)| first);
-        match policy {
-            Policy::Cookie if value.len() < SHORT_COOKIE => {
-                self.secret(token, name, name_index, value, out)
-            }
-            Policy::Secret => self.secret(token, name, name_index, value, out),
-            Policy::Volatile => self.volatile(token, name, name_index, value, out),
-            Policy::Once | Policy::Twice | Policy::Cookie => {
-                if let Some((first, count)) = known {
-                    let entries = static_table::ENTRIES[first - 1..].iter().take(count);
-                    if let Some(more) = entries.map(|entry| entry.value).position(|it| it == value)
-                    {
-                        return INDEXED.write(first + more, out);
-                    }
-                }
-                let key = Key::new(token, name, value);
-                match self.index.find(&key) {
-                    Some(age) => INDEXED.write(dynamic(age), out),
-                    None => self.unknown(&key, name_index, policy, out),
-                }
-            }
-        }
+        self.write(token, name, value, is_sensitive, out);
     }
 
     /// Say how the table's size has changed, where a block begins.
@@ -140,66 +116,108 @@ impl Encoder {
         }
     }
 
-    /// Write a field that the tables lack.
-    fn unknown(&mut self, key: &Key<'_>, name_index: usize, policy: Policy, out: &mut Vec<u8>) {
-        let mut name_index = name_index;
-        if name_index == 0 {
-            name_index = self.find_name(key.token, key.name);
+    #[inline]
+    fn write(
+        &mut self,
+        token: Option<Token>,
+        name: &[u8],
+        value: &[u8],
+        is_sensitive: bool,
+        out: &mut Vec<u8>,
+    ) {
+        let mut name_index = 0;
+        if let Some((age, latest)) = self.index.latest(token) {
+            if latest == value && !is_sensitive {
+                return INDEXED.write(dynamic(age), out);
+            }
+            name_index = dynamic(age);
         }
-        let is_seen = self.index.was_seen(key);
+        let field = Key { token, name, value };
+        self.write_other(field, is_sensitive, name_index, out);
+    }
+
+    /// Write a field that is not the last of its name in the table, which is at `name_index`, or at 0 where there is none.
+    #[inline(never)]
+    fn write_other(
+        &mut self,
+        mut field: Key<'_>,
+        is_sensitive: bool,
+        mut name_index: usize,
+        out: &mut Vec<u8>,
+    ) {
+        let rule = Rule::of(field.token);
+        let policy = match rule.policy {
+            _ if is_sensitive => Policy::Secret,
+            Policy::Cookie if field.value.len() < SHORT_COOKIE => Policy::Secret,
+            policy => policy,
+        };
+        if rule.first > 0 {
+            if policy != Policy::Secret
+                && let Some(index) = find_static(rule, field.value)
+            {
+                return INDEXED.write(index, out);
+            }
+            name_index = rule.first as usize;
+        }
+        match field.token {
+            Some(token) => field.name = token.name().as_bytes(),
+            None => name_index = self.index.find_name(field.name).map_or(0, dynamic),
+        }
+        match policy {
+            Policy::Secret => literal(LITERAL_NEVER_INDEXED, name_index, &field, out),
+            // The name enters with the first value.
+            Policy::Volatile if name_index > 0 => literal(LITERAL, name_index, &field, out),
+            Policy::Volatile => self.enter(&field, name_index, field.hash(), out),
+            Policy::Once | Policy::Twice | Policy::Cookie => {
+                self.write_indexable(&field, policy == Policy::Once, name_index, out)
+            }
+        }
+    }
+
+    fn write_indexable(
+        &mut self,
+        field: &Key<'_>,
+        is_due: bool,
+        name_index: usize,
+        out: &mut Vec<u8>,
+    ) {
+        let hash = field.hash();
+        if let Some(age) = self.index.find(field, hash) {
+            return INDEXED.write(dynamic(age), out);
+        }
+        let was_seen = self.index.was_seen(hash);
         // A name that comes again with other values enters with one of them.
-        let is_name_due = name_index == 0 && self.index.was_name_seen(key);
-        let is_due = policy == Policy::Once || is_seen || is_name_due;
-        // One field shall not drive out most of the others.
-        let size = key.name.len() + key.value.len() + FIELD_OVERHEAD;
-        if is_due && size <= self.index.max_size() / 2 {
-            literal(LITERAL_TO_INDEX, name_index, key.name, key.value, out);
-            self.index.insert(key);
-        } else {
-            literal(LITERAL, name_index, key.name, key.value, out);
+        let was_name_seen = name_index == 0 && self.index.was_name_seen(field);
+        match is_due || was_seen || was_name_seen {
+            true => self.enter(field, name_index, hash, out),
+            false => literal(LITERAL, name_index, field, out),
         }
     }
 
-    /// Write a field whose value won't come again; its name enters the table with the first.
-    fn volatile(
-        &mut self,
-        token: Option<Token>,
-        name: &[u8],
-        name_index: usize,
-        value: &[u8],
-        out: &mut Vec<u8>,
-    ) {
-        let mut name_index = name_index;
-        if name_index == 0 {
-            name_index = self.find_name(token, name);
+    /// Write a field that enters the table, unless it would drive out most of the others.
+    fn enter(&mut self, field: &Key<'_>, name_index: usize, hash: u32, out: &mut Vec<u8>) {
+        let size = field.name.len() + field.value.len() + FIELD_OVERHEAD;
+        if size > self.index.max_size() / 2 {
+            return literal(LITERAL, name_index, field, out);
         }
-        let size = name.len() + value.len() + FIELD_OVERHEAD;
-        if name_index == 0 && size <= self.index.max_size() / 2 {
-            literal(LITERAL_TO_INDEX, 0, name, value, out);
-            self.index.insert(&Key::new(token, name, value));
-        } else {
-            literal(LITERAL, name_index, name, value, out);
-        }
+        literal(LITERAL_TO_INDEX, name_index, field, out);
+        self.index.insert(field, hash);
     }
+}
 
-    fn secret(
-        &mut self,
-        token: Option<Token>,
-        name: &[u8],
-        name_index: usize,
-        value: &[u8],
-        out: &mut Vec<u8>,
-    ) {
-        let mut name_index = name_index;
-        if name_index == 0 {
-            name_index = self.find_name(token, name);
+/// The index of a field of the static table.
+#[inline]
+fn find_static(rule: Rule, value: &[u8]) -> Option<usize> {
+    let first = rule.first as usize;
+    match rule.count {
+        0 => None,
+        1 if value.is_empty() => (first != ACCEPT_ENCODING).then_some(first),
+        1 if first != ACCEPT_ENCODING => None,
+        count => {
+            let entries = &static_table::ENTRIES[first - 1..][..count as usize];
+            let more = entries.iter().position(|entry| entry.value == value)?;
+            Some(first + more)
         }
-        literal(LITERAL_NEVER_INDEXED, name_index, name, value, out);
-    }
-
-    /// The index of an entry of the dynamic table with this name; 0 where there is none.
-    fn find_name(&self, token: Option<Token>, name: &[u8]) -> usize {
-        self.index.find_name(token, name).map_or(0, dynamic)
     }
 }
 
@@ -211,22 +229,33 @@ fn dynamic(age: usize) -> usize {
 
 /// Write a literal; the name is a string where it has no index, which is 0.
 #[inline]
-fn literal(form: Form, name_index: usize, name: &[u8], value: &[u8], out: &mut Vec<u8>) {
+fn literal(form: Form, name_index: usize, field: &Key<'_>, out: &mut Vec<u8>) {
     form.write(name_index, out);
     if name_index == 0 {
-        string(name, out);
+        string(field.name, out);
     }
-    string(value, out);
+    string(field.value, out);
 }
 
 /// Write a string, in Huffman's code where that is shorter (RFC 7541 section 5.2).
 pub(super) fn string(text: &[u8], out: &mut Vec<u8>) {
-    let length = huffman::encoded_length(text);
-    if length < text.len() {
-        HUFFMAN.write(length, out);
-        huffman::encode(text, length, out);
+    let begin = out.len();
+    if text.len() >= SHORT {
+        let length = huffman::encoded_length(text);
+        if length < text.len() {
+            HUFFMAN.write(length, out);
+            huffman::encode(text, out);
+            return;
+        }
     } else {
-        PLAIN.write(text.len(), out);
-        out.extend_from_slice(text);
+        // Its length takes one byte: it is filled in once it is known, which spares a look at each character.
+        out.push(0);
+        if huffman::encode(text, out) {
+            out[begin] = HUFFMAN.pattern | (out.len() - begin - 1) as u8;
+            return;
+        }
+        out.truncate(begin);
     }
+    PLAIN.write(text.len(), out);
+    out.extend_from_slice(text);
 }

@@ -60,26 +60,52 @@ const fn codes() -> [Code; 256] {
     codes
 }
 
-/// Bits that are looked up at once. With 11, most pairs of letters and digits take one look, in 8 KiB.
-const LOOK: u32 = 11;
+/// Bits that are looked up at once. With 12, two letters or digits take one look, in 16 KiB of which few are used often.
+const LOOK: u32 = 12;
 
-/// What the next bits mean: one or two bytes, or the begin of a longer code.
+/// What the next bits mean: one or two bytes, or the begin of a longer code, which is 0. From the low bits: the bytes (16),
+/// how many they are (8), the bits of the first's code (4), the bits of all (4).
 #[derive(Clone, Copy)]
-struct Step {
-    bytes: [u8; 2],
-    /// Bits of the first's code; 0: the code is longer than the look.
-    first: u8,
-    /// Bits of all, above how many bytes there are.
-    both: u8,
-}
+struct Step(u32);
 
-const COUNT_BITS: u8 = 2;
 static STEPS: [Step; 1 << LOOK] = steps();
+
+// === impl Step ===
+
+impl Step {
+    const LONG: Self = Self(0);
+
+    const fn new(bytes: [u8; 2], count: u32, first: u32, all: u32) -> Self {
+        Self(u16::from_le_bytes(bytes) as u32 | count << 16 | first << 24 | all << 28)
+    }
+
+    #[inline]
+    const fn bytes(self) -> [u8; 2] {
+        (self.0 as u16).to_le_bytes()
+    }
+
+    #[inline]
+    const fn count(self) -> usize {
+        (self.0 >> 16) as u8 as usize
+    }
+
+    /// Bits of the first byte's code.
+    #[inline]
+    const fn first(self) -> u32 {
+        self.0 >> 24 & 0xf
+    }
+
+    /// Bits of the codes of all its bytes.
+    #[inline]
+    const fn all(self) -> u32 {
+        self.0 >> 28
+    }
+}
 
 const fn steps() -> [Step; 1 << LOOK] {
     let codes = codes();
     // First one byte a step, then what that leaves of the bits is looked up in the same table.
-    let mut single = [(0_u8, 0_u8); 1 << LOOK];
+    let mut single = [(0_u8, 0_u32); 1 << LOOK];
     let mut symbol = 0;
     while symbol < 256 {
         let Code { bits, length } = codes[symbol];
@@ -87,33 +113,22 @@ const fn steps() -> [Step; 1 << LOOK] {
             let spare = LOOK - length;
             let mut rest = 0;
             while rest < 1 << spare {
-                single[(bits << spare | rest) as usize] = (symbol as u8, length as u8);
+                single[(bits << spare | rest) as usize] = (symbol as u8, length);
                 rest += 1;
             }
         }
         symbol += 1;
     }
-    let mut steps = [const {
-        Step {
-            bytes: [0; 2],
-            first: 0,
-            both: 0,
-        }
-    }; 1 << LOOK];
+    let mut steps = [Step::LONG; 1 << LOOK];
     let mut look = 0;
     while look < steps.len() {
         let (byte, length) = single[look];
         if length > 0 {
             let (second, more) = single[(look << length) & (steps.len() - 1)];
-            let is_pair = more > 0 && length + more <= LOOK as u8;
-            steps[look] = Step {
-                bytes: [byte, if is_pair { second } else { 0 }],
-                first: length,
-                both: if is_pair {
-                    (length + more) << COUNT_BITS | 2
-                } else {
-                    length << COUNT_BITS | 1
-                },
+            steps[look] = if more > 0 && length + more <= LOOK {
+                Step::new([byte, second], 2, length, length + more)
+            } else {
+                Step::new([byte, 0], 1, length, length)
             };
         }
         look += 1;
@@ -198,7 +213,7 @@ pub(super) fn decode_up_to(text: &[u8], most: usize, out: &mut Vec<u8>) -> Resul
     let room = &mut out[begin..];
     let mut length = 0;
     let result = read(text, |bytes, count| {
-        room[length..length + 2].copy_from_slice(&bytes);
+        room[length..][..2].copy_from_slice(&bytes);
         length += count;
     });
     out.truncate(begin + length);
@@ -223,17 +238,14 @@ fn read(text: &[u8], mut put: impl FnMut([u8; 2], usize)) -> Result<(), Malforme
         have += 32;
         while have >= LONGEST as u32 {
             let step = STEPS[(bits >> (64 - LOOK)) as usize];
-            let length = match step.first {
-                0 => {
-                    let (byte, length) = long(bits, have)?.ok_or(Malformed)?;
-                    put([byte, 0], 1);
-                    length
-                }
-                _ => {
-                    put(step.bytes, (step.both & ((1 << COUNT_BITS) - 1)) as usize);
-                    u32::from(step.both >> COUNT_BITS)
-                }
-            };
+            let mut length = step.all();
+            if length == 0 {
+                let byte;
+                (byte, length) = long(bits, have)?.ok_or(Malformed)?;
+                put([byte, 0], 1);
+            } else {
+                put(step.bytes(), step.count());
+            }
             bits <<= length;
             have -= length;
         }
@@ -254,26 +266,25 @@ fn read_end(
 ) -> Result<(), Malformed> {
     loop {
         let step = STEPS[(bits >> (64 - LOOK)) as usize];
-        let both = u32::from(step.both >> COUNT_BITS);
-        let first = u32::from(step.first);
-        let length = if first == 0 {
-            let Some((byte, length)) = long(bits, have)? else {
+        let mut length = step.all();
+        if length == 0 {
+            let Some((byte, long)) = long(bits, have)? else {
                 break;
             };
             put([byte, 0], 1);
-            length
-        } else if both <= have {
-            put(step.bytes, (step.both & ((1 << COUNT_BITS) - 1)) as usize);
-            both
-        } else if first <= have {
-            put(step.bytes, 1);
-            first
+            length = long;
+        } else if length <= have {
+            put(step.bytes(), step.count());
+        } else if step.first() <= have {
+            length = step.first();
+            put(step.bytes(), 1);
         } else {
             break;
-        };
+        }
         bits <<= length;
         have -= length;
     }
+    // Up to seven bits may be left, all ones.
     let is_padding = have < 8 && (!bits).checked_shr(64 - have).unwrap_or(0) == 0;
     is_padding.then_some(()).ok_or(Malformed)
 }
@@ -304,27 +315,82 @@ pub(super) fn encoded_length(text: &[u8]) -> usize {
     bits.div_ceil(8)
 }
 
-/// Append the code of a string, which is `length` bytes ([`encoded_length`]).
-pub(super) fn encode(text: &[u8], length: usize, out: &mut Vec<u8>) {
+/// Append the code of a string, where that is shorter than the string. Returns whether it is; else nothing is appended.
+pub(super) fn encode(text: &[u8], out: &mut Vec<u8>) -> bool {
     let begin = out.len();
-    // The last word may reach beyond the end.
-    out.resize(begin + length + 4, 0);
-    let room = &mut out[begin..];
-    let (mut bits, mut have, mut at) = (0_u64, 0_u32, 0);
-    for &byte in text {
-        let code = CODES[byte as usize];
-        bits = bits << code.length | u64::from(code.bits);
-        have += code.length;
-        if have >= 32 {
-            have -= 32;
-            room[at..at + 4].copy_from_slice(&((bits >> have) as u32).to_be_bytes());
-            at += 4;
+    // The last word may reach three bytes beyond the end. One that does not fit is behind as many bytes as the text has.
+    out.resize(begin + text.len() + 3, 0);
+    let length = write(text, &mut out[begin..]).filter(|&length| length < text.len());
+    out.truncate(begin + length.unwrap_or(0));
+    length.is_some()
+}
+
+/// Write the code of a string. Returns its bytes, or nothing where there is no room for a word that it ends in.
+fn write(text: &[u8], room: &mut [u8]) -> Option<usize> {
+    let mut writer = Writer::default();
+    let mut words = text.chunks_exact(4);
+    for word in words.by_ref() {
+        let [a, b, c, d] = [word[0], word[1], word[2], word[3]].map(|byte| CODES[byte as usize]);
+        let length = a.length + b.length + c.length + d.length;
+        if length <= 32 {
+            // Four letters or digits; one look at what there is to write for all.
+            let bits = (u64::from(a.bits) << b.length | u64::from(b.bits)) << c.length;
+            let bits = (bits | u64::from(c.bits)) << d.length | u64::from(d.bits);
+            writer.put(bits, length, room)?;
+        } else {
+            for code in [a, b, c, d] {
+                writer.put(code.bits.into(), code.length, room)?;
+            }
         }
     }
-    if have > 0 {
-        // The padding is EOS's first bits.
-        let last = (bits << (32 - have)) as u32 | u32::MAX >> have;
-        room[at..at + 4].copy_from_slice(&last.to_be_bytes());
+    for &byte in words.remainder() {
+        let code = CODES[byte as usize];
+        writer.put(code.bits.into(), code.length, room)?;
     }
-    out.truncate(begin + length);
+    writer.end(room)
+}
+
+/// Bits that are written a word of 32 at a time.
+#[derive(Default)]
+struct Writer {
+    /// In the low bits, below some that are written already.
+    bits: u64,
+    /// How many of them wait: fewer than 32.
+    have: u32,
+    at: usize,
+}
+
+// === impl Writer ===
+
+impl Writer {
+    /// Add up to 32 bits.
+    #[inline]
+    fn put(&mut self, bits: u64, length: u32, room: &mut [u8]) -> Option<()> {
+        self.bits = self.bits << length | bits;
+        self.have += length;
+        if self.have >= 32 {
+            self.have -= 32;
+            self.word((self.bits >> self.have) as u32, room)?;
+        }
+        Some(())
+    }
+
+    /// Fill the last byte with EOS's first bits. Returns how many bytes there are.
+    #[inline]
+    fn end(mut self, room: &mut [u8]) -> Option<usize> {
+        let length = self.at + self.have.div_ceil(8) as usize;
+        if self.have > 0 {
+            let last = (self.bits << (32 - self.have)) as u32 | u32::MAX >> self.have;
+            self.word(last, room)?;
+        }
+        Some(length)
+    }
+
+    #[inline]
+    fn word(&mut self, word: u32, room: &mut [u8]) -> Option<()> {
+        let place = room.get_mut(self.at..)?.first_chunk_mut::<4>()?;
+        *place = word.to_be_bytes();
+        self.at += 4;
+        Some(())
+    }
 }

@@ -5,7 +5,7 @@ use std::hash::Hasher;
 use rustc_hash::FxHasher;
 
 use super::table::{Entry, Name, Table};
-use crate::headers::{STATIC_NAMES, TOKENS, Token};
+use crate::headers::{TOKENS, Token};
 
 /// Chains of entries by hash: half as many as a table of 4,096 can hold entries.
 const CHAINS: usize = 64;
@@ -19,8 +19,8 @@ pub(super) struct Index {
     newest: u32,
     /// The number of the newest entry of each chain; empty until there is one.
     chains: Vec<u32>,
-    /// The number of the newest entry of each known name that the static table lacks; empty until there is one.
-    names: Vec<u32>,
+    /// The number of the entry of each known name that was used last; empty until there is one.
+    latest: Vec<u32>,
     seen: [u32; SEEN],
 }
 
@@ -32,32 +32,24 @@ struct Link {
     older: u32,
 }
 
-/// A field to be found, and its hash.
+/// A field to be found.
 #[derive(Clone, Copy)]
 pub(super) struct Key<'a> {
     pub(super) token: Option<Token>,
     pub(super) name: &'a [u8],
     pub(super) value: &'a [u8],
-    hash: u32,
 }
 
 // === impl Key ===
 
-impl<'a> Key<'a> {
-    #[inline]
-    pub(super) fn new(token: Option<Token>, name: &'a [u8], value: &'a [u8]) -> Self {
-        Self {
-            token,
-            name,
-            value,
-            hash: hash(token, name, value),
-        }
+impl Key<'_> {
+    /// The hash of the name and the value. It needs no secret: who makes values collide lengthens one chain of his own
+    /// connection's table, to 128 entries at most.
+    pub(super) fn hash(&self) -> u32 {
+        hash(self.token, self.name, self.value)
     }
 }
 
-/// The hash of a name and a value. It needs no secret: who makes values collide lengthens one chain of his own
-/// connection's table, to 128 entries at most.
-#[inline]
 fn hash(token: Option<Token>, name: &[u8], value: &[u8]) -> u32 {
     let mut hasher = FxHasher::default();
     match token {
@@ -65,7 +57,6 @@ fn hash(token: Option<Token>, name: &[u8], value: &[u8]) -> u32 {
         None => hasher.write(name),
     }
     hasher.write(value);
-    // The number and its upper half, as FxHasher's mixing leaves the low bits weak.
     let hash = hasher.finish();
     (hash ^ hash >> 32) as u32
 }
@@ -78,7 +69,7 @@ impl Index {
             table: Table::new(max_size),
             newest: 0,
             chains: Vec::new(),
-            names: Vec::new(),
+            latest: Vec::new(),
             seen: [0; SEEN],
         }
     }
@@ -93,13 +84,23 @@ impl Index {
 
     /// Bytes of memory on the heap.
     pub(super) fn memory(&self) -> usize {
-        self.table.memory() + (self.chains.capacity() + self.names.capacity()) * size_of::<u32>()
+        self.table.memory() + (self.chains.capacity() + self.latest.capacity()) * size_of::<u32>()
     }
 
-    /// The number of entries that are newer than the field's.
+    /// The entry of a known name that was used last: how many are newer, and its value. Most names have one value for long,
+    /// and then it takes no hash to find it.
     #[inline]
-    pub(super) fn find(&self, key: &Key<'_>) -> Option<usize> {
-        let mut number = *self.chains.get(key.hash as usize % CHAINS)?;
+    pub(super) fn latest(&self, token: Option<Token>) -> Option<(usize, &[u8])> {
+        let number = *self.latest.get(token?.place())?;
+        let age = self.newest.wrapping_sub(number) as usize;
+        let (entry, value) = self.table.get(age)?;
+        // Where numbers have wrapped, it could be another's.
+        (entry.name.token() == token).then_some((age, value))
+    }
+
+    /// The entry of a field: how many are newer.
+    pub(super) fn find(&mut self, key: &Key<'_>, hash: u32) -> Option<usize> {
+        let mut number = *self.chains.get(hash as usize % CHAINS)?;
         let mut younger = None;
         loop {
             let age = self.newest.wrapping_sub(number) as usize;
@@ -108,7 +109,10 @@ impl Index {
                 return None;
             }
             let (entry, value) = self.table.get(age)?;
-            if entry.extra.hash == key.hash && value == key.value && is_name(entry, key) {
+            if entry.extra.hash == hash && value == key.value && is_name(entry, key) {
+                if let Some(token) = key.token {
+                    self.latest[token.place()] = number;
+                }
                 return Some(age);
             }
             younger = Some(age);
@@ -116,31 +120,25 @@ impl Index {
         }
     }
 
-    /// The number of entries that are newer than one with this name.
-    pub(super) fn find_name(&self, token: Option<Token>, name: &[u8]) -> Option<usize> {
-        let Some(token) = token else {
-            let is_it = |entry: &Entry<Link>| match &entry.name {
-                Name::Other(other) => **other == *name,
-                Name::Known(_) => false,
-            };
-            return self.table.newest_first().position(is_it);
+    /// An entry of a name without a token: how many are newer.
+    pub(super) fn find_name(&self, name: &[u8]) -> Option<usize> {
+        let is_it = |entry: &Entry<Link>| match &entry.name {
+            Name::Other(other) => **other == *name,
+            Name::Known(_) => false,
         };
-        let place = token.place().checked_sub(STATIC_NAMES)?;
-        let age = self.newest.wrapping_sub(*self.names.get(place)?) as usize;
-        let (entry, _) = self.table.get(age)?;
-        (entry.name.token() == Some(token)).then_some(age)
+        self.table.newest_first().position(is_it)
     }
 
     /// Put a field in. One larger than the table empties it.
-    pub(super) fn insert(&mut self, key: &Key<'_>) {
+    pub(super) fn insert(&mut self, key: &Key<'_>, hash: u32) {
         if self.chains.is_empty() {
             self.chains = vec![self.newest; CHAINS];
-            self.names = vec![self.newest; TOKENS - STATIC_NAMES];
+            self.latest = vec![self.newest; TOKENS];
         }
         let number = self.newest.wrapping_add(1);
-        let chain = &mut self.chains[key.hash as usize % CHAINS];
+        let chain = &mut self.chains[hash as usize % CHAINS];
         let link = Link {
-            hash: key.hash,
+            hash,
             older: *chain,
         };
         if !self
@@ -151,17 +149,14 @@ impl Index {
         }
         self.newest = number;
         *chain = number;
-        let place = key
-            .token
-            .and_then(|token| token.place().checked_sub(STATIC_NAMES));
-        if let Some(place) = place {
-            self.names[place] = number;
+        if let Some(token) = key.token {
+            self.latest[token.place()] = number;
         }
     }
 
     /// Whether the field was seen before, as far as a short memory tells; from now on it was.
-    pub(super) fn was_seen(&mut self, key: &Key<'_>) -> bool {
-        remember(&mut self.seen, key.hash)
+    pub(super) fn was_seen(&mut self, hash: u32) -> bool {
+        remember(&mut self.seen, hash)
     }
 
     /// As [`Index::was_seen`], for the name alone.

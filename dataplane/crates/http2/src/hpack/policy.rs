@@ -1,5 +1,6 @@
 //! Which fields enter the table, by name.
 
+use super::static_table;
 use crate::headers::{TOKENS, Token};
 
 /// Cookies below this length could be guessed byte by byte from the size of blocks (as nghttp2 has it).
@@ -48,29 +49,54 @@ const SECRET: [Token; 3] = [
     Token::X_API_KEY,
 ];
 
-static POLICIES: [Policy; TOKENS] = policies();
-
-const fn policies() -> [Policy; TOKENS] {
-    let mut policies = [Policy::Twice; TOKENS];
-    fill(&mut policies, &ONCE, Policy::Once);
-    fill(&mut policies, &VOLATILE, Policy::Volatile);
-    fill(&mut policies, &SECRET, Policy::Secret);
-    policies[Token::COOKIE.place()] = Policy::Cookie;
-    policies
+/// What the sender knows of a name.
+#[derive(Clone, Copy)]
+pub(super) struct Rule {
+    pub(super) policy: Policy,
+    /// The first index in the static table; 0 where it lacks the name.
+    pub(super) first: u8,
+    /// Entries of the static table with the name.
+    pub(super) count: u8,
 }
 
-const fn fill(policies: &mut [Policy; TOKENS], tokens: &[Token], policy: Policy) {
+/// The rule of a name without a token.
+pub(super) const OTHER: Rule = Rule {
+    policy: Policy::Twice,
+    first: 0,
+    count: 0,
+};
+
+static RULES: [Rule; TOKENS] = rules();
+
+const fn rules() -> [Rule; TOKENS] {
+    let mut rules = [OTHER; TOKENS];
+    let mut place = 0;
+    while place < TOKENS {
+        let (first, count) = static_table::find(Token::at(place));
+        rules[place].first = first as u8;
+        rules[place].count = count as u8;
+        place += 1;
+    }
+    fill(&mut rules, &ONCE, Policy::Once);
+    fill(&mut rules, &VOLATILE, Policy::Volatile);
+    fill(&mut rules, &SECRET, Policy::Secret);
+    fill(&mut rules, &[Token::COOKIE], Policy::Cookie);
+    rules
+}
+
+const fn fill(rules: &mut [Rule; TOKENS], tokens: &[Token], policy: Policy) {
     let mut at = 0;
     while at < tokens.len() {
-        policies[tokens[at].place()] = policy;
+        rules[tokens[at].place()].policy = policy;
         at += 1;
     }
 }
 
-// === impl Policy ===
+// === impl Rule ===
 
-impl Policy {
-    pub(super) fn of(name: Token) -> Self {
-        POLICIES[name.place()]
+impl Rule {
+    #[inline]
+    pub(super) fn of(name: Option<Token>) -> Self {
+        name.map_or(OTHER, |name| RULES[name.place()])
     }
 }

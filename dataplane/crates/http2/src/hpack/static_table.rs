@@ -46,16 +46,16 @@ const fn entry(name: Token, value: &'static [u8]) -> Entry {
     Entry { name, value }
 }
 
-/// The first index of a name, where the table has it, and the number of its entries.
+/// The first index of a name, or 0 where the table lacks it, and the number of its entries.
 #[inline]
-pub(super) fn find(name: Token) -> Option<(usize, usize)> {
+pub(super) const fn find(name: Token) -> (usize, usize) {
     match name.place() {
-        0 => Some((1, 1)),
-        1 => Some((2, 2)),
-        2 => Some((4, 2)),
-        3 => Some((6, 2)),
-        4 => Some((8, 7)),
-        place if place < STATIC_NAMES => Some((place - REPEATING_NAMES + REPEATING + 1, 1)),
-        _ => None,
+        0 => (1, 1),
+        1 => (2, 2),
+        2 => (4, 2),
+        3 => (6, 2),
+        4 => (8, 7),
+        place if place < STATIC_NAMES => (place - REPEATING_NAMES + REPEATING + 1, 1),
+        _ => (0, 0),
     }
 }

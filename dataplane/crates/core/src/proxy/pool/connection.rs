@@ -1,39 +1,52 @@
 //! One HTTP/2 connection to an endpoint: the handshake, its streams, and the task that drives it to its end.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::Reason;
-use h2::client::{self, SendRequest};
+use dl_http2::{self as http2, Code, Config, Event, Fatal, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Sleep, sleep};
 
 use crate::config::{ProxyConfig, UpstreamLimits};
-use crate::net::answers::{AnswerState, Answers, Stuck};
-use crate::net::buffered::{Buffered, Flush, buffered};
+use crate::net::http2::{Ended, Engine, Link, Turn, fields};
 use crate::net::stream::{self, Awaited, Broken, Head, MAX_WINDOW, Sender};
 use crate::net::tls::handshake_error;
 
 /// One connection, as its users see it.
 pub struct Connection {
-    sender: RefCell<SendRequest<Bytes>>,
+    link: Rc<Link>,
     streams: Cell<usize>,
-    answers: Rc<AnswerState>,
 }
 
 /// What a connection needs to go on.
 pub struct Driver<T> {
-    http2: client::Connection<Answers<Buffered<T>>, Bytes>,
-    flush: Flush<T>,
-    stuck: Stuck,
+    engine: Engine<T>,
     limits: UpstreamLimits,
+    stuck: Stuck,
 }
+
+/// Watches for a connection that stays in the midst of a frame or a header block: it hangs with all its calls.
+struct Stuck {
+    limit: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    seen: u64,
+}
+
+/// Pings while calls wait, and watches for the answer.
+struct Keepalive {
+    every: Duration,
+    limit: Duration,
+    timer: Pin<Box<Sleep>>,
+    is_asked: bool,
+}
+
+/// What pings carry.
+const PING: [u8; 8] = *b"dl-alive";
 
 // === impl Connection ===
 
@@ -47,62 +60,48 @@ impl Connection {
         T: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let limits = &config.limits;
-        let (io, flush) = buffered(io);
-        let (io, answers) = Answers::new(io, limits.max_metadata_bytes);
         let patience = Duration::from_millis(config.upstream.keepalive_timeout_ms);
-        let (sender, mut http2) = client::Builder::new()
-            .initial_max_send_streams(0)
-            .initial_window_size(config.upstream.stream_window_bytes)
+        let settings = Config {
+            max_frame: limits.max_frame_bytes,
+            stream_window: config.upstream.stream_window_bytes,
             // All calls share it: what a few callers do not take must never close it. Each stream's window, and
             // `max_unread_bytes`, bound what is kept.
-            .initial_connection_window_size(MAX_WINDOW)
-            .max_frame_size(limits.max_frame_bytes)
-            .max_header_list_size(limits.max_metadata_bytes)
-            .max_send_buffer_size(1 << 20)
-            .enable_push(false)
-            // Our own cancels (deadlines, lost attempts) must never end a healthy connection.
-            .max_local_error_reset_streams(None)
-            .max_concurrent_reset_streams(1024)
-            .handshake::<Answers<Buffered<T>>, Bytes>(io)
-            .await
-            .map_err(io::Error::other)?;
-        // The endpoint is usable once its SETTINGS frame has come: a listener whose process hangs accepts too.
-        first_settings(&mut http2, &sender).await?;
-        let connection = Rc::new(Self {
-            sender: RefCell::new(sender),
-            streams: Cell::new(0),
-            answers: answers.clone(),
-        });
-        let driver = Driver {
-            http2,
-            flush,
-            stuck: Stuck::new(answers, patience),
-            limits: config.upstream.clone(),
+            connection_window: MAX_WINDOW,
+            opens_on_receipt: true,
+            max_streams: 0,
+            max_list: limits.max_metadata_bytes,
+            max_fields: usize::MAX,
+            credit: None,
+            max_faults: None,
         };
+        let engine = Engine::new(io, http2::Connection::new(Role::Client, settings), Vec::new());
+        let mut driver = Driver {
+            engine,
+            limits: config.upstream.clone(),
+            stuck: Stuck::new(patience),
+        };
+        // The endpoint is usable once its SETTINGS frame has come: a listener whose process hangs accepts too.
+        driver.first_settings().await?;
+        let connection = Rc::new(Self {
+            link: driver.engine.link().clone(),
+            streams: Cell::new(0),
+        });
         Ok((connection, driver))
     }
 
-    /// Open a stream and send a request's head on it.
+    /// Open a stream and send a request's head on it. Waits while the peer takes no more streams.
     pub async fn send(&self, head: Head) -> Result<(Awaited, Sender), Broken> {
-        let mut request = Some(head.into());
-        let sent = poll_fn(|cx| {
-            let sender = &mut *self.sender.borrow_mut();
-            let is_free = sender.poll_ready(cx);
-            // Ready at the first poll, so the request is there.
-            let request = request.take().unwrap_or_default();
-            Poll::Ready(match is_free {
-                Poll::Ready(Ok(())) => sender.send_request(request, false),
-                // An earlier stream of this handle waits for the peer's stream limit; a clone queues behind it.
-                Poll::Pending => sender.clone().send_request(request, false),
-                Poll::Ready(Err(error)) => Err(error),
-            })
+        let head = fields::asked(&head);
+        let opened = poll_fn(|cx| match self.link.open(cx, &head) {
+            Some(opened) => Poll::Ready(opened),
+            None => Poll::Pending,
         });
-        Ok(stream::joined(sent.await?))
+        Ok(stream::joined(opened.await?))
     }
 
     /// Whether a part of what a stream brought as metadata was left away.
     pub fn is_cut(&self, stream: u32) -> bool {
-        self.answers.is_cut(stream)
+        self.link.is_cut(stream)
     }
 
     /// Streams in use.
@@ -122,7 +121,7 @@ impl Connection {
     pub fn is_full(&self) -> bool {
         let streams = self.streams.get();
         // Asked each time: a peer may lower its limit at any moment.
-        streams > 0 && streams >= self.sender.borrow().current_max_send_streams()
+        streams > 0 && streams >= self.link.ask(|it| it.max_streams())
     }
 }
 
@@ -132,55 +131,142 @@ impl<T> Driver<T>
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    /// Run the connection to its end. How it ended is what its streams were told; nothing is left to report.
-    pub async fn run(self, entry: &Connection) {
-        let Self {
-            mut http2,
-            flush,
-            mut stuck,
-            limits,
-        } = self;
-        let ping_pong = http2.ping_pong();
-        flush.take_over();
-        let connection = poll_fn(|cx| {
-            if Pin::new(&mut http2).poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            match flush.poll(cx) {
-                Poll::Ready(Err(_)) => Poll::Ready(()),
-                Poll::Ready(Ok(())) | Poll::Pending => stuck.poll(cx),
-            }
-        });
-        let keepalive = Duration::from_millis(limits.keepalive_ms);
-        let Some(mut ping_pong) = ping_pong.filter(|_| !keepalive.is_zero()) else {
-            return connection.await;
-        };
-        let limit = Duration::from_millis(limits.keepalive_timeout_ms);
-        let watch = async {
-            loop {
-                sleep(keepalive).await;
-                if entry.streams.get() > 0
-                    && timeout(limit, ping_pong.ping(h2::Ping::opaque()))
-                        .await
-                        .is_err()
-                {
-                    return;
+    /// Drive a fresh connection until the peer's SETTINGS have come.
+    async fn first_settings(&mut self) -> io::Result<()> {
+        poll_fn(|cx| {
+            let mut budget = Engine::<T>::budget();
+            Poll::Ready(match ready!(self.engine.poll(cx, &mut budget)) {
+                Turn::Event(Event::Settings) => Ok(()),
+                // Nothing else can be legal before them.
+                Turn::Event(_) | Turn::Closed => {
+                    Err(closed(io::ErrorKind::UnexpectedEof, "end of the stream"))
                 }
+                Turn::Fatal(fatal) => Err(io::Error::other(handshake_text(fatal))),
+                Turn::Io(error) => Err(handshake_failure(&error)),
+            })
+        })
+        .await
+    }
+
+    /// Run the connection to its end. Its streams are told how it ended; nothing is left to report.
+    pub async fn run(mut self, entry: &Connection) {
+        let mut keepalive = Keepalive::new(&self.limits);
+        let ended = poll_fn(|cx| {
+            let ended = self.poll(cx, keepalive.as_mut());
+            if ended.is_ready() {
+                return ended;
             }
-        };
-        tokio::select! {
-            () = connection => {}
-            () = watch => {}
+            let has_calls = entry.streams.get() > 0;
+            let is_lost = keepalive.as_mut().is_some_and(|it| {
+                let link = self.engine.link();
+                it.poll(cx, has_calls, || link.with(|it| it.ping(PING))).is_ready()
+            });
+            if is_lost {
+                return Poll::Ready(Ended::Lost);
+            }
+            self.stuck.poll(cx, self.engine.reads()).map(|()| Ended::Lost)
+        })
+        .await;
+        self.engine.link().end(ended);
+        if matches!(ended, Ended::Fatal { .. }) {
+            // What tells the peer may be lost: the connection is over either way.
+            poll_fn(|cx| Poll::Ready(_ = self.engine.poll_write(cx))).await;
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, mut keepalive: Option<&mut Keepalive>) -> Poll<Ended> {
+        let mut budget = Engine::<T>::budget();
+        loop {
+            let turn = self.engine.poll(cx, &mut budget);
+            if turn.is_pending() && self.engine.is_done() {
+                return Poll::Ready(Ended::Lost);
+            }
+            match ready!(turn) {
+                Turn::Event(Event::Pong(PING)) => {
+                    if let Some(keepalive) = &mut keepalive {
+                        keepalive.on_pong();
+                    }
+                }
+                Turn::Event(event) => self.engine.link().deliver(event),
+                Turn::Closed | Turn::Io(_) => return Poll::Ready(Ended::Lost),
+                Turn::Fatal(Fatal { code, why }) => return Poll::Ready(Ended::Fatal { code, why }),
+            }
         }
     }
 }
 
-/// Why a handshake failed.
-fn handshake_failure(error: &h2::Error) -> io::Error {
-    match error.get_io() {
-        Some(io) => handshake_error(io).unwrap_or_else(|| closed(io.kind(), error)),
-        None => io::Error::other(handshake_text(error)),
+// === impl Stuck ===
+
+impl Stuck {
+    fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            timer: None,
+            seen: 0,
+        }
     }
+
+    /// Ready when nothing has come for the limit, in the midst of something. Polled after each read.
+    fn poll(&mut self, cx: &mut Context<'_>, (reads, is_within): (u64, bool)) -> Poll<()> {
+        loop {
+            // A timer that runs is left alone: large answers are in the midst of a frame all the time.
+            let Some(timer) = &mut self.timer else {
+                if !is_within {
+                    return Poll::Pending;
+                }
+                self.seen = reads;
+                self.timer = Some(Box::pin(sleep(self.limit)));
+                continue;
+            };
+            ready!(timer.as_mut().poll(cx));
+            self.timer = None;
+            if is_within && reads == self.seen {
+                return Poll::Ready(());
+            }
+        }
+    }
+}
+
+// === impl Keepalive ===
+
+impl Keepalive {
+    fn new(limits: &UpstreamLimits) -> Option<Self> {
+        let every = Duration::from_millis(limits.keepalive_ms);
+        (!every.is_zero()).then(|| Self {
+            every,
+            limit: Duration::from_millis(limits.keepalive_timeout_ms),
+            timer: Box::pin(sleep(every)),
+            is_asked: false,
+        })
+    }
+
+    fn on_pong(&mut self) {
+        if self.is_asked {
+            self.is_asked = false;
+            self.timer = Box::pin(sleep(self.every));
+        }
+    }
+
+    /// Ready when a ping was not answered in time.
+    fn poll(&mut self, cx: &mut Context<'_>, has_calls: bool, ping: impl Fn()) -> Poll<()> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if self.is_asked {
+                return Poll::Ready(());
+            }
+            self.is_asked = has_calls;
+            let next = if has_calls { self.limit } else { self.every };
+            self.timer = Box::pin(sleep(next));
+            if has_calls {
+                ping();
+            }
+        }
+        Poll::Pending
+    }
+}
+
+/// Why a handshake failed.
+fn handshake_failure(error: &io::Error) -> io::Error {
+    handshake_error(error).unwrap_or_else(|| closed(error.kind(), error))
 }
 
 fn closed(kind: io::ErrorKind, error: impl std::fmt::Display) -> io::Error {
@@ -190,31 +276,11 @@ fn closed(kind: io::ErrorKind, error: impl std::fmt::Display) -> io::Error {
 
 /// What a failed handshake of HTTP/2 means. What comes first from a port that speaks HTTP/1, or wants TLS, is no frame of HTTP/2: as one it
 /// would be far too long, or of a kind that may not come first.
-fn handshake_text(error: &h2::Error) -> String {
-    match error.reason() {
-        Some(Reason::FRAME_SIZE_ERROR | Reason::PROTOCOL_ERROR) if !error.is_remote() => format!(
-            "its answer is not HTTP/2 ({error}): the port may speak HTTP/1, as REST ports do, or want TLS"
+fn handshake_text(Fatal { code, why }: Fatal) -> String {
+    match code {
+        Code::FRAME_SIZE_ERROR | Code::PROTOCOL_ERROR => format!(
+            "its answer is not HTTP/2 ({code}: {why}): the port may speak HTTP/1, as REST ports do, or want TLS"
         ),
-        _ => error.to_string(),
+        _ => format!("{code}: {why}"),
     }
-}
-
-/// Drive a fresh connection until the peer's SETTINGS have come: only they raise the initial limit of 0 streams.
-async fn first_settings<T>(
-    connection: &mut client::Connection<T, Bytes>,
-    sender: &SendRequest<Bytes>,
-) -> io::Result<()>
-where
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    poll_fn(|cx| match Pin::new(&mut *connection).poll(cx) {
-        Poll::Ready(Ok(())) => Poll::Ready(Err(closed(
-            io::ErrorKind::UnexpectedEof,
-            "end of the stream",
-        ))),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(handshake_failure(&error))),
-        Poll::Pending if sender.current_max_send_streams() > 0 => Poll::Ready(Ok(())),
-        Poll::Pending => Poll::Pending,
-    })
-    .await
 }

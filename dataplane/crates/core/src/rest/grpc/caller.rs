@@ -96,6 +96,7 @@ impl<F: Fn(Head, Body, Answer)> Caller<F> {
             verb: Method::POST,
             uri: Uri::from_static(path),
             headers,
+            is_cut: false,
         };
         let (writing, reading) = pipe();
         (self.start)(head, Body::ready(framed.freeze()), Answer::piped(writing));

@@ -80,6 +80,7 @@ mod tests {
             verb,
             uri: "/".parse().unwrap(),
             headers: asked.collect(),
+            is_cut: false,
         };
         let headers = headers(&origins, &head);
         let lines = headers.iter().map(|(name, value)| {

@@ -1,0 +1,294 @@
+//! A stream as its user sees it.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use dl_http2::{By, Code, Headers, Key};
+use http::{HeaderMap, StatusCode};
+
+use super::fields;
+use super::link::Link;
+
+/// Why a stream is over before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    Reset { by: By, code: Code },
+    /// The connection takes no stream any more.
+    Refused,
+    /// The connection is gone.
+    Lost,
+    /// The connection is gone, as the peer broke the rules.
+    Fatal { code: Code, why: &'static str },
+}
+
+/// One stream. When the last user of it goes before its end, it is reset.
+#[derive(Debug)]
+pub struct Handle {
+    link: Rc<Link>,
+    key: Key,
+    state: RefCell<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Of an answer.
+    head: Option<(StatusCode, HeaderMap)>,
+    chunks: VecDeque<Bytes>,
+    trailers: Option<HeaderMap>,
+    /// All that comes has come.
+    has_end: bool,
+    /// Nobody takes what comes.
+    is_unread: bool,
+    ended: Option<Ended>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    watcher: Option<Waker>,
+}
+
+/// Store the task, if it is another one.
+fn store(place: &mut Option<Waker>, cx: &Context<'_>) {
+    if !place.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
+        *place = Some(cx.waker().clone());
+    }
+}
+
+fn wake(place: &mut Option<Waker>) {
+    if let Some(waker) = place.take() {
+        waker.wake();
+    }
+}
+
+// === impl Ended ===
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Reset { by: By::Peer, code } => write!(f, "the other side reset the stream: {code}"),
+            Self::Reset { by: By::Us(why), code } => write!(f, "{code}: {why}"),
+            Self::Refused => f.write_str("the connection takes no more streams"),
+            Self::Lost => f.write_str("the connection is gone"),
+            Self::Fatal { code, why } => write!(f, "the connection is gone, {code}: {why}"),
+        }
+    }
+}
+
+// === impl Handle ===
+
+impl Handle {
+    pub fn new(link: Rc<Link>, key: Key) -> Self {
+        Self {
+            link,
+            key,
+            state: RefCell::default(),
+        }
+    }
+
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    // --- what came ---
+
+    /// All that comes of it came with its head.
+    pub fn has_no_body(&self) {
+        self.state.borrow_mut().has_end = true;
+    }
+
+    pub(super) fn on_head(&self, headers: Headers, is_cut: bool, ends: bool) {
+        let state = &mut *self.state.borrow_mut();
+        state.has_end |= ends;
+        match fields::answer(&headers) {
+            Some(head) if !is_cut => state.head = Some(head),
+            _ => {
+                let by = By::Us("its metadata is larger than the limit");
+                let code = Code::PROTOCOL_ERROR;
+                state.ended.get_or_insert(Ended::Reset { by, code });
+            }
+        }
+        wake(&mut state.reader);
+    }
+
+    pub(super) fn on_data(&self, bytes: Bytes, ends: bool) {
+        let mut state = self.state.borrow_mut();
+        state.has_end |= ends;
+        if state.is_unread {
+            drop(state);
+            self.link.drive(|it| it.release(self.key, bytes.len()));
+            return;
+        }
+        if !bytes.is_empty() {
+            state.chunks.push_back(bytes);
+        }
+        wake(&mut state.reader);
+    }
+
+    pub(super) fn on_trailers(&self, headers: &Headers) {
+        let state = &mut *self.state.borrow_mut();
+        state.has_end = true;
+        state.trailers = Some(fields::fields(headers));
+        wake(&mut state.reader);
+    }
+
+    pub(super) fn on_ended(&self, ended: Ended) {
+        let state = &mut *self.state.borrow_mut();
+        state.ended.get_or_insert(ended);
+        wake(&mut state.reader);
+        wake(&mut state.writer);
+        wake(&mut state.watcher);
+    }
+
+    pub(super) fn on_room(&self) {
+        wake(&mut self.state.borrow_mut().writer);
+    }
+
+    // --- what its user asks ---
+
+    /// The head of the answer.
+    pub fn poll_head(&self, cx: &Context<'_>) -> Poll<Result<(StatusCode, HeaderMap), Ended>> {
+        let state = &mut *self.state.borrow_mut();
+        if let Some(head) = state.head.take() {
+            return Poll::Ready(Ok(head));
+        }
+        if let Some(ended) = state.ended {
+            return Poll::Ready(Err(ended));
+        }
+        store(&mut state.reader, cx);
+        Poll::Pending
+    }
+
+    pub fn poll_chunk(&self, cx: &Context<'_>) -> Poll<Option<Result<Bytes, Ended>>> {
+        let state = &mut *self.state.borrow_mut();
+        if let Some(chunk) = state.chunks.pop_front() {
+            return Poll::Ready(Some(Ok(chunk)));
+        }
+        if state.has_end {
+            return Poll::Ready(None);
+        }
+        if let Some(ended) = state.ended {
+            return Poll::Ready(Some(Err(ended)));
+        }
+        store(&mut state.reader, cx);
+        Poll::Pending
+    }
+
+    pub fn release(&self, bytes: usize) {
+        self.link.with(|it| it.release(self.key, bytes));
+    }
+
+    pub fn has_ended(&self) -> bool {
+        let state = self.state.borrow();
+        state.has_end && state.chunks.is_empty() && state.trailers.is_none()
+    }
+
+    pub fn poll_trailers(&self, cx: &Context<'_>) -> Poll<Result<Option<HeaderMap>, Ended>> {
+        let state = &mut *self.state.borrow_mut();
+        if state.has_end {
+            return Poll::Ready(Ok(state.trailers.take()));
+        }
+        if let Some(ended) = state.ended {
+            return Poll::Ready(Err(ended));
+        }
+        store(&mut state.reader, cx);
+        Poll::Pending
+    }
+
+    /// Nothing more of what comes is taken.
+    pub fn stop_reading(&self) {
+        let (chunks, has_end) = {
+            let state = &mut *self.state.borrow_mut();
+            state.is_unread = true;
+            (std::mem::take(&mut state.chunks), state.has_end)
+        };
+        if has_end && chunks.is_empty() {
+            return;
+        }
+        self.link.with(|it| {
+            let bytes = chunks.iter().map(Bytes::len).sum();
+            it.release(self.key, bytes);
+            if !has_end {
+                it.ignore(self.key);
+            }
+        });
+    }
+
+    // --- what its user sends ---
+
+    pub fn send_head(&self, headers: &Headers, ends: bool) -> Result<(), Ended> {
+        let sent = self.link.with(|it| it.send_head(self.key, headers, ends));
+        sent.map_err(|_| self.ended())
+    }
+
+    pub fn poll_room(&self, cx: &Context<'_>) -> Poll<Result<(), Ended>> {
+        let state = &mut *self.state.borrow_mut();
+        if let Some(ended) = state.ended {
+            return Poll::Ready(Err(ended));
+        }
+        let (has_room, is_over) = self
+            .link
+            .ask(|it| (it.has_room(self.key), it.has_sent_end(self.key)));
+        if is_over {
+            return Poll::Ready(Err(CANCELLED));
+        }
+        if has_room {
+            return Poll::Ready(Ok(()));
+        }
+        store(&mut state.writer, cx);
+        self.link.drive(|it| it.want_room(self.key));
+        Poll::Pending
+    }
+
+    pub fn send(&self, chunk: Bytes, is_last: bool) -> Result<(), Ended> {
+        let sent = self.link.with(|it| it.send_data(self.key, chunk, is_last));
+        sent.map_err(|_| self.ended())
+    }
+
+    pub fn trailers(&self, trailers: &HeaderMap) -> Result<(), Ended> {
+        let trailers = fields::list(trailers);
+        let sent = self.link.with(|it| it.send_trailers(self.key, trailers));
+        sent.map_err(|_| self.ended())
+    }
+
+    pub fn reset(&self, code: Code) {
+        self.link.with(|it| it.reset(self.key, code));
+    }
+
+    /// The end of what is sent was told, or cannot be told any more.
+    pub fn has_sent_end(&self) -> bool {
+        self.link.ask(|it| it.has_sent_end(self.key))
+    }
+
+    pub fn poll_reset(&self, cx: &Context<'_>) -> Poll<()> {
+        let state = &mut *self.state.borrow_mut();
+        if state.ended.is_some() {
+            return Poll::Ready(());
+        }
+        store(&mut state.watcher, cx);
+        Poll::Pending
+    }
+
+    fn ended(&self) -> Ended {
+        self.state.borrow().ended.unwrap_or(CANCELLED)
+    }
+}
+
+/// Of a stream that was ended here.
+const CANCELLED: Ended = Ended::Reset {
+    by: By::Peer,
+    code: Code::CANCEL,
+};
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let bytes = self.state.get_mut().chunks.iter().map(Bytes::len).sum();
+        let key = self.key;
+        self.link.with(|it| {
+            it.release(key, bytes);
+            it.abandon(key);
+        });
+        self.link.forget(key);
+        self.link.wake_queue();
+    }
+}

@@ -1,0 +1,225 @@
+//! A connection as its driver and its streams share it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::{Rc, Weak};
+use std::task::{Context, Waker};
+
+use dl_http2::{Code, Connection, Event, Full, Headers, Key};
+
+use super::handle::{Ended, Handle};
+
+/// Most streams with metadata that was cut that are remembered; a call asks as soon as it has its trailers.
+const MOST_CUT: usize = 64;
+
+thread_local! {
+    // The buffer of the connection that is about to write: an idle one has none.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A connection, on its thread.
+#[derive(Debug)]
+pub struct Link {
+    connection: RefCell<Connection>,
+    /// By the slots of the streams' keys.
+    handles: RefCell<Vec<Weak<Handle>>>,
+    driver: RefCell<Option<Waker>>,
+    is_woken: Cell<bool>,
+    /// Streams with a header list that was cut.
+    cut: RefCell<VecDeque<u32>>,
+    /// Callers that wait until the peer takes one more stream.
+    queue: RefCell<VecDeque<Waker>>,
+}
+
+// === impl Link ===
+
+impl Link {
+    pub fn new(connection: Connection) -> Rc<Self> {
+        Rc::new(Self {
+            connection: RefCell::new(connection),
+            handles: RefCell::default(),
+            driver: RefCell::default(),
+            is_woken: Cell::default(),
+            cut: RefCell::default(),
+            queue: RefCell::default(),
+        })
+    }
+
+    /// Use the connection, and let its driver write what comes of it.
+    pub fn with<R>(&self, then: impl FnOnce(&mut Connection) -> R) -> R {
+        let mut connection = self.connection.borrow_mut();
+        connection.out().lend(|| SPARE.take());
+        let result = then(&mut connection);
+        let has_work = connection.has_work();
+        drop(connection);
+        if has_work {
+            self.wake();
+        }
+        result
+    }
+
+    /// Ask the connection something.
+    pub fn ask<R>(&self, then: impl FnOnce(&Connection) -> R) -> R {
+        then(&self.connection.borrow())
+    }
+
+    /// The driver's use of the connection, which wakes nobody.
+    pub(super) fn drive<R>(&self, then: impl FnOnce(&mut Connection) -> R) -> R {
+        let mut connection = self.connection.borrow_mut();
+        connection.out().lend(|| SPARE.take());
+        then(&mut connection)
+    }
+
+    /// Keep no buffer while nothing is to be written.
+    pub(super) fn rest(&self) {
+        if let Some(buffer) = self.connection.borrow_mut().out().give_back() {
+            SPARE.set(buffer);
+        }
+    }
+
+    fn wake(&self) {
+        if !self.is_woken.replace(true)
+            && let Some(driver) = &*self.driver.borrow()
+        {
+            driver.wake_by_ref();
+        }
+    }
+
+    /// The driver's task runs.
+    pub(super) fn is_driven(&self, cx: &Context<'_>) {
+        self.is_woken.set(false);
+        let mut driver = self.driver.borrow_mut();
+        if !driver.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
+            *driver = Some(cx.waker().clone());
+        }
+    }
+
+    /// A handle of a stream of this connection.
+    pub fn handle(self: &Rc<Self>, key: Key) -> Rc<Handle> {
+        let handle = Rc::new(Handle::new(self.clone(), key));
+        let mut handles = self.handles.borrow_mut();
+        let slot = key.slot as usize;
+        if handles.len() <= slot {
+            handles.resize_with(slot + 1, Weak::new);
+        }
+        handles[slot] = Rc::downgrade(&handle);
+        handle
+    }
+
+    fn find(&self, key: Key) -> Option<Rc<Handle>> {
+        let handles = self.handles.borrow();
+        let handle = handles.get(key.slot as usize)?.upgrade()?;
+        (handle.key() == key).then_some(handle)
+    }
+
+    /// A handle is gone; one without streams keeps no room for them.
+    pub(super) fn forget(&self, key: Key) {
+        let mut handles = self.handles.borrow_mut();
+        if self.ask(|it| it.streams()) == 0 {
+            *handles = Vec::new();
+        } else if let Some(handle) = handles.get_mut(key.slot as usize)
+            && handle.strong_count() == 0
+        {
+            *handle = Weak::new();
+        }
+    }
+
+    /// Open a stream, once the peer takes one more.
+    ///
+    /// # Errors
+    /// It takes none any more.
+    pub fn open(self: &Rc<Self>, cx: &Context<'_>, head: &Headers) -> Option<Result<Rc<Handle>, Ended>> {
+        match self.with(|it| it.open(head, false)) {
+            Ok(key) => Some(Ok(self.handle(key))),
+            Err(Full::Forever) => Some(Err(Ended::Refused)),
+            Err(Full::Now) => {
+                self.queue.borrow_mut().push_back(cx.waker().clone());
+                None
+            }
+        }
+    }
+
+    /// Let those that wait for a stream look again.
+    pub(super) fn wake_queue(&self) {
+        let room = self.ask(|it| it.room_for_streams());
+        let mut queue = self.queue.borrow_mut();
+        for _ in 0..room.min(queue.len()) {
+            if let Some(waker) = queue.pop_front() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Whether a part of the stream's metadata was left away. Asked once.
+    pub fn is_cut(&self, stream: u32) -> bool {
+        let mut cut = self.cut.borrow_mut();
+        let found = cut.iter().position(|each| *each == stream);
+        found.and_then(|place| cut.remove(place)).is_some()
+    }
+
+    fn cut(&self, stream: u32) {
+        let mut cut = self.cut.borrow_mut();
+        if cut.len() == MOST_CUT {
+            cut.pop_front();
+        }
+        cut.push_back(stream);
+    }
+
+    /// Tell a stream's user what came on it. What nobody takes is done with.
+    pub fn deliver(&self, event: Event) {
+        match event {
+            Event::Head { stream, headers, is_cut, ends } => {
+                if is_cut {
+                    self.cut(stream.id);
+                }
+                if let Some(handle) = self.find(stream) {
+                    handle.on_head(headers, is_cut, ends);
+                }
+            }
+            Event::Data { stream, bytes, ends } => match self.find(stream) {
+                Some(handle) => handle.on_data(bytes, ends),
+                None if bytes.is_empty() => {}
+                None => self.drive(|it| it.release(stream, bytes.len())),
+            },
+            Event::Trailers { stream, headers, is_cut } => {
+                if is_cut {
+                    self.cut(stream.id);
+                }
+                if let Some(handle) = self.find(stream) {
+                    handle.on_trailers(&headers);
+                }
+            }
+            Event::Reset { stream, by, code } => {
+                if let Some(handle) = self.find(stream) {
+                    handle.on_ended(Ended::Reset { by, code });
+                }
+            }
+            Event::Settings | Event::GoAway { .. } | Event::Pong(_) => {}
+        }
+    }
+
+    /// Wake those whose streams have room.
+    pub(super) fn wake_roomy(&self) {
+        loop {
+            let next = self.drive(|it| it.next_roomy());
+            let Some(key) = next else {
+                return;
+            };
+            if let Some(handle) = self.find(key) {
+                handle.on_room();
+            }
+        }
+    }
+
+    /// The connection is over: so are its streams.
+    pub fn end(&self, ended: Ended) {
+        let handles: Vec<_> = self.handles.borrow().iter().filter_map(Weak::upgrade).collect();
+        for handle in handles {
+            handle.on_ended(ended);
+        }
+        self.drive(|it| it.close(Code::NO_ERROR, "over"));
+        for waker in self.queue.borrow_mut().drain(..) {
+            waker.wake();
+        }
+    }
+}
