@@ -152,13 +152,43 @@ impl Headers {
         value_len: usize,
         is_sensitive: bool,
     ) {
-        // So that every place is in 32 bits. Limits keep a list far below; one beyond is a fault of the program.
-        assert!(self.bytes.len() <= u32::MAX as usize, "a list of 4 GiB");
         let (stored, counted) = match token {
             Some(token) => (0, token.name().len()),
             None => (name_len, name_len),
         };
-        self.size += counted + value_len + FIELD_OVERHEAD;
+        let size = counted + value_len + FIELD_OVERHEAD;
+        self.record_sized(at, token, stored, value_len, size, is_sensitive);
+    }
+
+    /// Add a field that is known to count `size`; `name` counts where there is no token.
+    #[inline]
+    pub(crate) fn push_sized(
+        &mut self,
+        token: Option<Token>,
+        name: &[u8],
+        value: &[u8],
+        size: usize,
+        is_sensitive: bool,
+    ) {
+        let at = self.begin(token, name);
+        self.bytes.extend_from_slice(value);
+        let stored = if token.is_none() { name.len() } else { 0 };
+        self.record_sized(at, token, stored, value.len(), size, is_sensitive);
+    }
+
+    #[inline]
+    fn record_sized(
+        &mut self,
+        at: usize,
+        token: Option<Token>,
+        stored: usize,
+        value_len: usize,
+        size: usize,
+        is_sensitive: bool,
+    ) {
+        // So that every place is in 32 bits. Limits keep a list far below; one beyond is a fault of the program.
+        assert!(self.bytes.len() <= u32::MAX as usize, "a list of 4 GiB");
+        self.size += size;
         self.records.push(Record {
             at: at as u32,
             name_len: stored as u32,

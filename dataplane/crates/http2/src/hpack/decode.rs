@@ -132,39 +132,49 @@ impl Decoder {
                 block = rest;
                 self.indexed(first as usize & 0x7f, sink)?;
             } else {
-                self.other(first, &mut block, sink)?;
+                block = self.other(first, block, sink)?;
             }
         }
         Ok(())
     }
 
-    /// Read a field that is more than a byte.
+    /// Read a field that is more than a byte. Returns what is behind it.
     #[inline(never)]
-    fn other(
+    fn other<'a>(
         &mut self,
         first: u8,
-        block: &mut &[u8],
+        mut block: &'a [u8],
         sink: &mut Sink<'_>,
-    ) -> Result<(), Malformed> {
-        match first {
+    ) -> Result<&'a [u8], Malformed> {
+        let (prefix, is_to_index) = match first {
             0x80.. => {
-                let index = integer::read(block, 7)?;
-                if index == 0 {
-                    return Err(Malformed);
+                match integer::read(&mut block, 7)? {
+                    0 => return Err(Malformed),
+                    index => self.indexed(index, sink)?,
                 }
-                self.indexed(index, sink)
+                return Ok(block);
             }
-            0x40..0x80 => {
-                let name = self.name(block, 6)?;
-                self.literal_to_index(name, Text::read(block)?, sink)
-            }
+            0x40..0x80 => (6, true),
             // An update of the table's size has its place at the begin only.
-            0x20..0x40 => Err(Malformed),
-            0x00..0x20 => {
-                let name = self.name(block, 4)?;
-                self.literal(name, Text::read(block)?, first >= 0x10, sink)
+            0x20..0x40 => return Err(Malformed),
+            0x00..0x20 => (4, false),
+        };
+        let is_sensitive = !is_to_index && first >= 0x10;
+        let index = integer::read(&mut block, prefix)?;
+        let name = self.name(index, &mut block)?;
+        let value = Text::read(&mut block)?;
+        match (&name, value.is_huffman) {
+            (NameIn::Known(token), false) => {
+                let size = token.name().len() + value.bytes.len() + FIELD_OVERHEAD;
+                sink.push(Some(*token), &[], value.bytes, size, is_sensitive);
+                if is_to_index {
+                    self.table.insert(Name::Known(*token), value.bytes, ());
+                }
             }
+            (_, _) if is_to_index => self.literal_to_index(&name, value, sink)?,
+            (_, _) => self.literal(&name, value, is_sensitive, sink)?,
         }
+        Ok(block)
     }
 
     fn resize(&mut self, size: usize) -> Result<(), Malformed> {
@@ -177,26 +187,31 @@ impl Decoder {
     }
 
     /// Add the field of an index, which is not 0.
-    #[inline]
+    #[inline(always)]
     fn indexed(&mut self, index: usize, sink: &mut Sink<'_>) -> Result<(), Malformed> {
         let place = index - 1;
         if let Some(entry) = static_table::ENTRIES.get(place) {
-            sink.push(Some(entry.name), &[], entry.value);
+            sink.push(
+                Some(entry.name),
+                &[],
+                entry.value,
+                entry.size as usize,
+                false,
+            );
             return Ok(());
         }
         let age = place - static_table::LENGTH;
         let (entry, value) = self.table.get(age).ok_or(Malformed)?;
         match &entry.name {
-            Name::Known(token) => sink.push(Some(*token), &[], value),
-            Name::Other(name) => sink.push(None, name, value),
+            Name::Known(token) => sink.push(Some(*token), &[], value, entry.size as usize, false),
+            Name::Other(name) => sink.push(None, name, value, entry.size as usize, false),
         }
         Ok(())
     }
 
-    /// Read the name of a literal, an index or a string.
-    #[inline]
-    fn name<'a>(&self, block: &mut &'a [u8], prefix: u32) -> Result<NameIn<'a>, Malformed> {
-        let index = integer::read(block, prefix)?;
+    /// The name of a literal: that of an index, or for 0 a string, which `block` has next.
+    #[inline(always)]
+    fn name<'a>(&self, index: usize, block: &mut &'a [u8]) -> Result<NameIn<'a>, Malformed> {
         let Some(place) = index.checked_sub(1) else {
             return Text::read(block).map(NameIn::Text);
         };
@@ -211,9 +226,10 @@ impl Decoder {
         })
     }
 
+    #[inline(never)]
     fn literal(
         &mut self,
-        name: NameIn<'_>,
+        name: &NameIn<'_>,
         value: Text<'_>,
         is_sensitive: bool,
         sink: &mut Sink<'_>,
@@ -225,14 +241,15 @@ impl Decoder {
         }
     }
 
+    #[inline(never)]
     fn literal_to_index(
         &mut self,
-        name: NameIn<'_>,
+        name: &NameIn<'_>,
         value: Text<'_>,
         sink: &mut Sink<'_>,
     ) -> Result<(), Malformed> {
         let (token, name_bytes) = name.resolve(&mut self.scratch)?;
-        let shared = |name_bytes| match &name {
+        let shared = |name_bytes| match name {
             NameIn::Table(name) => Name::Other(name.clone()),
             _ => Name::new(token, name_bytes),
         };
@@ -314,23 +331,28 @@ impl Sink<'_> {
         room.filter(|_| self.fields_left > 0)
     }
 
+    #[cold]
     fn cut(&mut self) {
         self.is_cut = true;
         self.fields_left = 0;
     }
 
-    /// Add a field where there is room. `name` counts where there is no token.
+    /// Add a field where there is room for what it counts. `name` counts where there is no token.
     #[inline]
-    fn push(&mut self, token: Option<Token>, name: &[u8], value: &[u8]) {
-        let name_len = token.map_or(name.len(), |token| token.name().len());
-        match self.room(name_len) {
-            Some(room) if value.len() <= room => {
-                self.fields_left -= 1;
-                self.bytes_left = room - value.len();
-                self.list.push_field(token, name, value, false);
-            }
-            _ => self.cut(),
+    fn push(
+        &mut self,
+        token: Option<Token>,
+        name: &[u8],
+        value: &[u8],
+        size: usize,
+        is_sensitive: bool,
+    ) {
+        if self.bytes_left < size || self.fields_left == 0 {
+            return self.cut();
         }
+        self.fields_left -= 1;
+        self.bytes_left -= size;
+        self.list.push_sized(token, name, value, size, is_sensitive);
     }
 
     /// Add a field whose value is still a string of the block. Returns the value where there is room for it.

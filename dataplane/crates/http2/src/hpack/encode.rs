@@ -13,8 +13,9 @@ const MOST_TABLE_SIZE: usize = DEFAULT_TABLE_SIZE;
 
 /// Strings below this length have one byte for it.
 const SHORT: usize = 127;
-/// The one name with a single entry of the static table that has a value.
-const ACCEPT_ENCODING: usize = 16;
+/// Strings below this length go plain where they don't enter the table, and so are sent again each time: in a data centre
+/// nine bytes of a request's id are worth less than the 600 instructions that its code costs both ends.
+const WORTH_HUFFMAN: usize = 64;
 
 /// How a field or a string begins: the bits of the number in its first byte, and what is above them.
 struct Form {
@@ -153,7 +154,7 @@ impl Encoder {
         };
         if rule.first > 0 {
             if policy != Policy::Secret
-                && let Some(index) = find_static(rule, field.value)
+                && let Some(index) = static_table::find(rule.first as usize, field.value)
             {
                 return INDEXED.write(index, out);
             }
@@ -200,24 +201,12 @@ impl Encoder {
         if size > self.index.max_size() / 2 {
             return literal(LITERAL, name_index, field, out);
         }
-        literal(LITERAL_TO_INDEX, name_index, field, out);
-        self.index.insert(field, hash);
-    }
-}
-
-/// The index of a field of the static table.
-#[inline]
-fn find_static(rule: Rule, value: &[u8]) -> Option<usize> {
-    let first = rule.first as usize;
-    match rule.count {
-        0 => None,
-        1 if value.is_empty() => (first != ACCEPT_ENCODING).then_some(first),
-        1 if first != ACCEPT_ENCODING => None,
-        count => {
-            let entries = &static_table::ENTRIES[first - 1..][..count as usize];
-            let more = entries.iter().position(|entry| entry.value == value)?;
-            Some(first + more)
+        LITERAL_TO_INDEX.write(name_index, out);
+        if name_index == 0 {
+            string(field.name, out);
         }
+        string(field.value, out);
+        self.index.insert(field, hash);
     }
 }
 
@@ -227,14 +216,27 @@ fn dynamic(age: usize) -> usize {
     static_table::LENGTH + 1 + age
 }
 
-/// Write a literal; the name is a string where it has no index, which is 0.
-#[inline]
+/// Write a literal that stays out of the table. The name is a string where it has no index, which is 0.
 fn literal(form: Form, name_index: usize, field: &Key<'_>, out: &mut Vec<u8>) {
     form.write(name_index, out);
     if name_index == 0 {
-        string(field.name, out);
+        cheap_string(field.name, out);
     }
-    string(field.value, out);
+    cheap_string(field.value, out);
+}
+
+#[inline]
+fn cheap_string(text: &[u8], out: &mut Vec<u8>) {
+    match text.len() < WORTH_HUFFMAN {
+        true => plain(text, out),
+        false => string(text, out),
+    }
+}
+
+#[inline]
+fn plain(text: &[u8], out: &mut Vec<u8>) {
+    PLAIN.write(text.len(), out);
+    out.extend_from_slice(text);
 }
 
 /// Write a string, in Huffman's code where that is shorter (RFC 7541 section 5.2).
@@ -256,6 +258,5 @@ pub(super) fn string(text: &[u8], out: &mut Vec<u8>) {
         }
         out.truncate(begin);
     }
-    PLAIN.write(text.len(), out);
-    out.extend_from_slice(text);
+    plain(text, out);
 }

@@ -14,22 +14,21 @@ pub(super) fn read(input: &mut &[u8], prefix: u32) -> Result<usize, Malformed> {
     *input = rest;
     let full = (1_usize << prefix) - 1;
     let value = first as usize & full;
-    match value < full {
-        true => Ok(value),
-        false => read_rest(input, full as u64),
+    if value < full {
+        return Ok(value);
     }
+    let (value, rest) = read_rest(rest, full as u64)?;
+    *input = rest;
+    Ok(value)
 }
 
-fn read_rest(input: &mut &[u8], full: u64) -> Result<usize, Malformed> {
+fn read_rest(input: &[u8], full: u64) -> Result<(usize, &[u8]), Malformed> {
     let mut value = full;
     for (place, &byte) in input.iter().take(MOST_BYTES).enumerate() {
         value += u64::from(byte & 0x7f) << (7 * place);
         if byte < 0x80 {
-            *input = &input[place + 1..];
-            return match u32::try_from(value) {
-                Ok(value) => Ok(value as usize),
-                Err(_) => Err(Malformed),
-            };
+            let value = u32::try_from(value).map_err(|_| Malformed)?;
+            return Ok((value as usize, &input[place + 1..]));
         }
     }
     Err(Malformed)

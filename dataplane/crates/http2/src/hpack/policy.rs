@@ -55,15 +55,12 @@ pub(super) struct Rule {
     pub(super) policy: Policy,
     /// The first index in the static table; 0 where it lacks the name.
     pub(super) first: u8,
-    /// Entries of the static table with the name.
-    pub(super) count: u8,
 }
 
 /// The rule of a name without a token.
 pub(super) const OTHER: Rule = Rule {
     policy: Policy::Twice,
     first: 0,
-    count: 0,
 };
 
 static RULES: [Rule; TOKENS] = rules();
@@ -72,9 +69,7 @@ const fn rules() -> [Rule; TOKENS] {
     let mut rules = [OTHER; TOKENS];
     let mut place = 0;
     while place < TOKENS {
-        let (first, count) = static_table::find(Token::at(place));
-        rules[place].first = first as u8;
-        rules[place].count = count as u8;
+        rules[place].first = static_table::find_name(Token::at(place)) as u8;
         place += 1;
     }
     fill(&mut rules, &ONCE, Policy::Once);

@@ -22,6 +22,8 @@ pub(super) struct Entry<X> {
     /// Where its value begins: the bytes that had ever entered before, which wraps.
     at: u32,
     value_len: u32,
+    /// What it counts.
+    pub(super) size: u32,
 }
 
 pub(super) struct Table<X> {
@@ -129,7 +131,7 @@ impl<X> Table<X> {
         let size = name_len + value.len() + FIELD_OVERHEAD;
         self.evict(self.max_size - size);
         self.make_room(value.len());
-        // Both fit in 32 bits, as sizes of tables do.
+        // They fit in 32 bits, as sizes of tables do.
         let at = self.before.wrapping_add(self.bytes.len() as u32);
         self.bytes.extend_from_slice(value);
         self.size += size;
@@ -138,6 +140,7 @@ impl<X> Table<X> {
             extra,
             at,
             value_len: value.len() as u32,
+            size: size as u32,
         });
         true
     }
@@ -151,7 +154,7 @@ impl<X> Table<X> {
             let Some(entry) = self.entries.pop_front() else {
                 return;
             };
-            self.size -= entry.name.bytes().len() + entry.value_len as usize + FIELD_OVERHEAD;
+            self.size -= entry.size as usize;
         }
     }
 
