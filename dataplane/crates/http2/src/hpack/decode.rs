@@ -7,11 +7,11 @@
 #[path = "decode_tests.rs"]
 pub(super) mod tests;
 
-use std::sync::Arc;
-
+use super::literal::{NameIn, Text};
+use super::sink::Sink;
 use super::table::{Name, Table};
 use super::{DEFAULT_TABLE_SIZE, Malformed, huffman, integer, static_table};
-use crate::headers::{FIELD_OVERHEAD, Headers, Token};
+use crate::headers::{FIELD_OVERHEAD, Headers};
 
 /// Names that were decoded keep this much memory for the next; a longer one gives its memory back.
 const MOST_KEPT: usize = 256;
@@ -46,29 +46,6 @@ pub struct Decoder {
     scratch: Vec<u8>,
 }
 
-/// A string as the block has it.
-#[derive(Clone, Copy)]
-struct Text<'a> {
-    bytes: &'a [u8],
-    is_huffman: bool,
-}
-
-/// A name as the block has it.
-enum NameIn<'a> {
-    Known(Token),
-    Table(Arc<[u8]>),
-    Text(Text<'a>),
-}
-
-/// The list that is filled, and whether it was cut.
-struct Sink<'a> {
-    list: &'a mut Headers,
-    /// What still has room; nothing from the first field on that had none.
-    fields_left: usize,
-    bytes_left: usize,
-    is_cut: bool,
-}
-
 // === impl Decoder ===
 
 impl Decoder {
@@ -88,6 +65,23 @@ impl Decoder {
     pub fn acknowledged(&mut self) {
         self.limit = self.advertised;
         self.must_update = self.table.max_size() > self.limit;
+    }
+
+    /// Names and values in the table, the newest first.
+    #[cfg(test)]
+    pub(super) fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.table.fields()
+    }
+
+    /// Whether all entries have the same name in the same memory.
+    #[cfg(test)]
+    pub(super) fn shares_names(&self) -> bool {
+        let names: Vec<_> = self
+            .table
+            .newest_first()
+            .map(|it| it.name.bytes().as_ptr())
+            .collect();
+        names.windows(2).all(|pair| pair[0] == pair[1])
     }
 
     /// Bytes of memory that it holds.
@@ -269,125 +263,5 @@ impl Decoder {
             self.table.insert(shared(name_bytes), value.bytes, ());
         }
         Ok(())
-    }
-}
-
-// === impl Text ===
-
-impl<'a> Text<'a> {
-    /// Read a string (RFC 7541 section 5.2); `block` moves behind it.
-    #[inline]
-    fn read(block: &mut &'a [u8]) -> Result<Self, Malformed> {
-        let is_huffman = block.first().is_some_and(|&first| first >= 0x80);
-        let length = integer::read(block, 7)?;
-        let (bytes, rest) = block.split_at_checked(length).ok_or(Malformed)?;
-        *block = rest;
-        Ok(Self { bytes, is_huffman })
-    }
-
-    /// The bytes that it means.
-    fn length(self) -> Result<usize, Malformed> {
-        match self.is_huffman {
-            true => huffman::decoded_length(self.bytes),
-            false => Ok(self.bytes.len()),
-        }
-    }
-
-    fn check(self) -> Result<(), Malformed> {
-        self.length().map(|_| ())
-    }
-}
-
-// === impl NameIn ===
-
-impl NameIn<'_> {
-    /// The token and the bytes of the name.
-    #[inline]
-    fn resolve<'b>(
-        &'b self,
-        scratch: &'b mut Vec<u8>,
-    ) -> Result<(Option<Token>, &'b [u8]), Malformed> {
-        let name = match self {
-            Self::Known(token) => return Ok((Some(*token), token.name().as_bytes())),
-            Self::Table(name) => return Ok((None, name)),
-            Self::Text(text) if !text.is_huffman => text.bytes,
-            Self::Text(text) => {
-                scratch.clear();
-                huffman::decode(text.bytes, scratch)?;
-                &scratch[..]
-            }
-        };
-        Ok((Token::find(name), name))
-    }
-}
-
-// === impl Sink ===
-
-impl Sink<'_> {
-    /// What is left for a value beside a name.
-    #[inline]
-    fn room(&self, name_len: usize) -> Option<usize> {
-        let room = self.bytes_left.checked_sub(name_len + FIELD_OVERHEAD);
-        room.filter(|_| self.fields_left > 0)
-    }
-
-    #[cold]
-    fn cut(&mut self) {
-        self.is_cut = true;
-        self.fields_left = 0;
-    }
-
-    /// Add a field where there is room for what it counts. `name` counts where there is no token.
-    #[inline]
-    fn push(
-        &mut self,
-        token: Option<Token>,
-        name: &[u8],
-        value: &[u8],
-        size: usize,
-        is_sensitive: bool,
-    ) {
-        if self.bytes_left < size || self.fields_left == 0 {
-            return self.cut();
-        }
-        self.fields_left -= 1;
-        self.bytes_left -= size;
-        self.list.push_sized(token, name, value, size, is_sensitive);
-    }
-
-    /// Add a field whose value is still a string of the block. Returns the value where there is room for it.
-    #[inline]
-    fn push_text(
-        &mut self,
-        token: Option<Token>,
-        name: &[u8],
-        value: Text<'_>,
-        is_sensitive: bool,
-    ) -> Result<Option<&[u8]>, Malformed> {
-        let Some(room) = self.room(name.len()) else {
-            self.cut();
-            return Ok(None);
-        };
-        let mut most = value.bytes.len();
-        if value.is_huffman {
-            most = huffman::most_decoded(most);
-            if most > room {
-                // It may still fit: count before any memory is taken.
-                most = value.length()?;
-            }
-        }
-        if most > room {
-            self.cut();
-            return Ok(None);
-        }
-        let at = self.list.begin(token, name);
-        match value.is_huffman {
-            true => huffman::decode_up_to(value.bytes, most, self.list.bytes_mut())?,
-            false => self.list.bytes_mut().extend_from_slice(value.bytes),
-        }
-        let value = self.list.finish(at, token, name.len(), is_sensitive);
-        self.fields_left -= 1;
-        self.bytes_left = room - value.len();
-        Ok(Some(value))
     }
 }

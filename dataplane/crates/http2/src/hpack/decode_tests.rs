@@ -2,7 +2,7 @@
 
 use super::*;
 
-const MOST: Most = Most {
+pub(crate) const MOST: Most = Most {
     list_bytes: 64 << 10,
     fields: 100,
 };

@@ -3,6 +3,10 @@
 //! What enters the table is what comes again: some names' values at once, others when they are seen twice, and those that
 //! differ each time, or that are secret, never ([`Policy`]).
 
+#[cfg(test)]
+#[path = "encode_tests.rs"]
+mod tests;
+
 use super::index::{Index, Key};
 use super::policy::{Policy, Rule, SHORT_COOKIE};
 use super::{DEFAULT_TABLE_SIZE, huffman, integer, static_table};
@@ -77,6 +81,12 @@ impl Encoder {
             self.smallest = Some(before.min(size));
             self.index.set_max_size(size);
         }
+    }
+
+    /// Names and values in the table, the newest first.
+    #[cfg(test)]
+    pub(super) fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.index.fields()
     }
 
     /// Bytes of memory on the heap.

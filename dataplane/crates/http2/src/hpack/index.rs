@@ -82,6 +82,12 @@ impl Index {
         self.table.set_max_size(max_size);
     }
 
+    /// Names and values in the table, the newest first.
+    #[cfg(test)]
+    pub(super) fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.table.fields()
+    }
+
     /// Bytes of memory on the heap.
     pub(super) fn memory(&self) -> usize {
         self.table.memory() + (self.chains.capacity() + self.latest.capacity()) * size_of::<u32>()

@@ -1,5 +1,9 @@
 //! Integers with a prefix (RFC 7541 section 5.1).
 
+#[cfg(test)]
+#[path = "integer_tests.rs"]
+mod tests;
+
 use super::Malformed;
 
 /// Bytes after the prefix that are read: five hold every 32-bit number, and no index, length or size is larger.

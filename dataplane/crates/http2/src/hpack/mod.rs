@@ -3,12 +3,25 @@
 //! The tables take memory as fields enter them, none before; what never changes (Huffman's codes, the static table) is
 //! shared by all connections.
 
+#[cfg(test)]
+#[path = "property_tests.rs"]
+mod tests;
+
+#[cfg(test)]
+#[path = "bomb_tests.rs"]
+mod bomb_tests;
+#[cfg(test)]
+#[path = "oracle_tests.rs"]
+mod oracle_tests;
+
 mod decode;
 mod encode;
 mod huffman;
 mod index;
 mod integer;
+mod literal;
 mod policy;
+mod sink;
 mod static_table;
 mod table;
 

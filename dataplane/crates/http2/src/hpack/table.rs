@@ -1,6 +1,10 @@
 //! The dynamic table (RFC 7541 section 2.3.2), for both directions: a queue of fields, the newest first, that is bounded by
 //! what its fields count. Values lie one behind the other in one buffer.
 
+#[cfg(test)]
+#[path = "table_tests.rs"]
+mod tests;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -86,6 +90,15 @@ impl<X> Table<X> {
         self.size
     }
 
+    /// Names and values, the newest first.
+    #[cfg(test)]
+    pub(super) fn fields(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let pairs = (0..self.len()).filter_map(|age| self.get(age));
+        pairs
+            .map(|(entry, value)| (entry.name.bytes().to_vec(), value.to_vec()))
+            .collect()
+    }
+
     pub(super) fn max_size(&self) -> usize {
         self.max_size
     }
@@ -158,8 +171,8 @@ impl<X> Table<X> {
         }
     }
 
-    /// Move the values to the front where the buffer is full and half of it is gone. So each move is paid for by as many
-    /// bytes that had entered, and the buffer stays below twice what is in use, and a half more for its growth.
+    /// Move the values to the front where the buffer is full and at least half of it is gone, so that each move is paid for
+    /// by as many bytes that had entered. Else let it grow, which takes no more than twice the table's size.
     fn make_room(&mut self, more: usize) {
         if self.bytes.len() + more <= self.bytes.capacity() {
             return;
@@ -171,6 +184,12 @@ impl<X> Table<X> {
         if gone >= self.bytes.len() - gone {
             self.bytes.drain(..gone);
             self.before = self.before.wrapping_add(gone as u32);
+        }
+        let needed = self.bytes.len() + more;
+        if needed > self.bytes.capacity() {
+            let doubled = (2 * self.bytes.capacity()).min(2 * self.max_size);
+            self.bytes
+                .reserve_exact(needed.max(doubled) - self.bytes.len());
         }
     }
 }

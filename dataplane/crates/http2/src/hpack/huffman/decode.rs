@@ -1,64 +1,7 @@
-//! Huffman's code for header strings (RFC 7541 appendix B).
-//!
-//! The code is canonical: the codes of one length follow each other in the order of their symbols, and go on where those of
-//! the length before ended. So the lengths say everything, and the tables are built from them by the compiler.
+//! From Huffman's code to bytes, up to two in a step.
 
-use super::Malformed;
-
-/// Bits of the code of each byte.
-#[rustfmt::skip]
-const LENGTHS: [u8; 256] = [
-    13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28,
-    28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 28,
-     6, 10, 10, 12, 13,  6,  8, 11, 10, 10,  8, 11,  8,  6,  6,  6, //  !"#$%&'()*+,-./
-     5,  5,  5,  6,  6,  6,  6,  6,  6,  6,  7,  8, 15,  6, 12, 10, // 0123456789:;<=>?
-    13,  6,  7,  7,  7,  7,  7,  7,  7,  7,  7,  7,  7,  7,  7,  7, // @ABCDEFGHIJKLMNO
-     7,  7,  7,  7,  7,  7,  7,  7,  8,  7,  8, 13, 19, 13, 14,  6, // PQRSTUVWXYZ[\]^_
-    15,  5,  6,  5,  6,  5,  6,  6,  6,  5,  7,  7,  6,  6,  6,  5, // `abcdefghijklmno
-     6,  7,  6,  5,  5,  6,  7,  7,  7,  7,  7, 15, 11, 14, 13, 28, // pqrstuvwxyz{|}~
-    20, 22, 20, 20, 22, 22, 22, 23, 22, 23, 23, 23, 23, 23, 24, 23,
-    24, 24, 22, 23, 24, 23, 23, 23, 23, 21, 22, 23, 22, 23, 23, 24,
-    22, 21, 20, 22, 22, 23, 23, 21, 23, 22, 22, 24, 21, 22, 23, 23,
-    21, 21, 22, 21, 23, 22, 23, 23, 20, 22, 22, 22, 23, 22, 22, 23,
-    26, 26, 20, 19, 22, 23, 22, 25, 26, 26, 26, 27, 27, 26, 24, 25,
-    19, 21, 26, 27, 27, 26, 27, 24, 21, 21, 26, 26, 28, 27, 27, 27,
-    20, 24, 20, 21, 22, 21, 21, 23, 22, 22, 25, 25, 24, 24, 26, 23,
-    26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26,
-];
-
-/// Bits of the code of EOS, which is all ones and must not occur.
-const EOS_LENGTH: usize = 30;
-const SHORTEST: usize = 5;
-const LONGEST: usize = 30;
-
-/// The code of a byte, in the low bits.
-#[derive(Clone, Copy)]
-pub(super) struct Code {
-    pub(super) bits: u32,
-    pub(super) length: u32,
-}
-
-pub(super) static CODES: [Code; 256] = codes();
-
-const fn codes() -> [Code; 256] {
-    let mut codes = [Code { bits: 0, length: 0 }; 256];
-    let mut next = 0;
-    let mut length = SHORTEST;
-    while length <= LONGEST {
-        let mut symbol = 0;
-        while symbol < 256 {
-            if LENGTHS[symbol] as usize == length {
-                codes[symbol].bits = next;
-                codes[symbol].length = length as u32;
-                next += 1;
-            }
-            symbol += 1;
-        }
-        next <<= 1;
-        length += 1;
-    }
-    codes
-}
+use super::{Code, EOS_LENGTH, LENGTHS, LONGEST, SHORTEST, codes};
+use crate::hpack::Malformed;
 
 /// Bits that are looked up at once. With 12, two letters or digits take one look, in 16 KiB of which few are used often.
 const LOOK: u32 = 12;
@@ -194,19 +137,23 @@ const fn runs() -> [Run; LONGEST + 1] {
 }
 
 /// The most bytes that a string of `length` can become: no code is shorter than five bits.
-pub(super) const fn most_decoded(length: usize) -> usize {
+pub(in crate::hpack) const fn most_decoded(length: usize) -> usize {
     length * 8 / SHORTEST
 }
 
 /// Append what a string means to `out`.
 ///
 /// Errors: the padding is not up to seven bits of EOS, or EOS occurs (RFC 7541 section 5.2).
-pub(super) fn decode(text: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+pub(in crate::hpack) fn decode(text: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
     decode_up_to(text, most_decoded(text.len()), out)
 }
 
 /// As [`decode`], for a string that is known to become no more than `most` bytes.
-pub(super) fn decode_up_to(text: &[u8], most: usize, out: &mut Vec<u8>) -> Result<(), Malformed> {
+pub(in crate::hpack) fn decode_up_to(
+    text: &[u8],
+    most: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), Malformed> {
     let begin = out.len();
     // A step writes two bytes, also where only one counts.
     out.resize(begin + most + 2, 0);
@@ -221,7 +168,7 @@ pub(super) fn decode_up_to(text: &[u8], most: usize, out: &mut Vec<u8>) -> Resul
 }
 
 /// The number of bytes that a string becomes, or that it is malformed, without any memory.
-pub(super) fn decoded_length(text: &[u8]) -> Result<usize, Malformed> {
+pub(in crate::hpack) fn decoded_length(text: &[u8]) -> Result<usize, Malformed> {
     let mut length = 0;
     read(text, |_, count| length += count)?;
     Ok(length)
@@ -303,94 +250,4 @@ fn long(bits: u64, have: u32) -> Result<Option<(u8, u32)>, Malformed> {
     }
     debug_assert_eq!(bits >> (64 - EOS_LENGTH), (1 << EOS_LENGTH) - 1);
     Err(Malformed)
-}
-
-/// The number of bytes that a string becomes when it is encoded.
-#[inline]
-pub(super) fn encoded_length(text: &[u8]) -> usize {
-    let bits: usize = text
-        .iter()
-        .map(|&byte| LENGTHS[byte as usize] as usize)
-        .sum();
-    bits.div_ceil(8)
-}
-
-/// Append the code of a string, where that is shorter than the string. Returns whether it is; else nothing is appended.
-pub(super) fn encode(text: &[u8], out: &mut Vec<u8>) -> bool {
-    let begin = out.len();
-    // The last word may reach three bytes beyond the end. One that does not fit is behind as many bytes as the text has.
-    out.resize(begin + text.len() + 3, 0);
-    let length = write(text, &mut out[begin..]).filter(|&length| length < text.len());
-    out.truncate(begin + length.unwrap_or(0));
-    length.is_some()
-}
-
-/// Write the code of a string. Returns its bytes, or nothing where there is no room for a word that it ends in.
-fn write(text: &[u8], room: &mut [u8]) -> Option<usize> {
-    let mut writer = Writer::default();
-    let mut words = text.chunks_exact(4);
-    for word in words.by_ref() {
-        let [a, b, c, d] = [word[0], word[1], word[2], word[3]].map(|byte| CODES[byte as usize]);
-        let length = a.length + b.length + c.length + d.length;
-        if length <= 32 {
-            // Four letters or digits; one look at what there is to write for all.
-            let bits = (u64::from(a.bits) << b.length | u64::from(b.bits)) << c.length;
-            let bits = (bits | u64::from(c.bits)) << d.length | u64::from(d.bits);
-            writer.put(bits, length, room)?;
-        } else {
-            for code in [a, b, c, d] {
-                writer.put(code.bits.into(), code.length, room)?;
-            }
-        }
-    }
-    for &byte in words.remainder() {
-        let code = CODES[byte as usize];
-        writer.put(code.bits.into(), code.length, room)?;
-    }
-    writer.end(room)
-}
-
-/// Bits that are written a word of 32 at a time.
-#[derive(Default)]
-struct Writer {
-    /// In the low bits, below some that are written already.
-    bits: u64,
-    /// How many of them wait: fewer than 32.
-    have: u32,
-    at: usize,
-}
-
-// === impl Writer ===
-
-impl Writer {
-    /// Add up to 32 bits.
-    #[inline]
-    fn put(&mut self, bits: u64, length: u32, room: &mut [u8]) -> Option<()> {
-        self.bits = self.bits << length | bits;
-        self.have += length;
-        if self.have >= 32 {
-            self.have -= 32;
-            self.word((self.bits >> self.have) as u32, room)?;
-        }
-        Some(())
-    }
-
-    /// Fill the last byte with EOS's first bits. Returns how many bytes there are.
-    #[inline]
-    fn end(mut self, room: &mut [u8]) -> Option<usize> {
-        let length = self.at + self.have.div_ceil(8) as usize;
-        if self.have > 0 {
-            let last = (self.bits << (32 - self.have)) as u32 | u32::MAX >> self.have;
-            self.word(last, room)?;
-        }
-        Some(length)
-    }
-
-    #[inline]
-    fn word(&mut self, word: u32, room: &mut [u8]) -> Option<()> {
-        let place = room.get_mut(self.at..)?.first_chunk_mut::<4>()?;
-        *place = word.to_be_bytes();
-        self.at += 4;
-        Some(())
-    }
 }

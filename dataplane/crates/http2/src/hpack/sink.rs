@@ -1,0 +1,85 @@
+//! Where decoded fields go: a list, as far as it may grow.
+
+use super::literal::Text;
+use super::{Malformed, huffman};
+use crate::headers::{FIELD_OVERHEAD, Headers, Token};
+
+/// The list that is filled, and whether it was cut.
+pub(super) struct Sink<'a> {
+    pub(super) list: &'a mut Headers,
+    /// What still has room; nothing from the first field on that had none.
+    pub(super) fields_left: usize,
+    pub(super) bytes_left: usize,
+    pub(super) is_cut: bool,
+}
+
+// === impl Sink ===
+
+impl Sink<'_> {
+    /// What is left for a value beside a name.
+    #[inline]
+    pub(super) fn room(&self, name_len: usize) -> Option<usize> {
+        let room = self.bytes_left.checked_sub(name_len + FIELD_OVERHEAD);
+        room.filter(|_| self.fields_left > 0)
+    }
+
+    #[cold]
+    pub(super) fn cut(&mut self) {
+        self.is_cut = true;
+        self.fields_left = 0;
+    }
+
+    /// Add a field where there is room for what it counts. `name` counts where there is no token.
+    #[inline]
+    pub(super) fn push(
+        &mut self,
+        token: Option<Token>,
+        name: &[u8],
+        value: &[u8],
+        size: usize,
+        is_sensitive: bool,
+    ) {
+        if self.bytes_left < size || self.fields_left == 0 {
+            return self.cut();
+        }
+        self.fields_left -= 1;
+        self.bytes_left -= size;
+        self.list.push_sized(token, name, value, size, is_sensitive);
+    }
+
+    /// Add a field whose value is still a string of the block. Returns the value where there is room for it.
+    #[inline]
+    pub(super) fn push_text(
+        &mut self,
+        token: Option<Token>,
+        name: &[u8],
+        value: Text<'_>,
+        is_sensitive: bool,
+    ) -> Result<Option<&[u8]>, Malformed> {
+        let Some(room) = self.room(name.len()) else {
+            self.cut();
+            return Ok(None);
+        };
+        let mut most = value.bytes.len();
+        if value.is_huffman {
+            most = huffman::most_decoded(most);
+            if most > room {
+                // It may still fit: count before any memory is taken.
+                most = value.length()?;
+            }
+        }
+        if most > room {
+            self.cut();
+            return Ok(None);
+        }
+        let at = self.list.begin(token, name);
+        match value.is_huffman {
+            true => huffman::decode_up_to(value.bytes, most, self.list.bytes_mut())?,
+            false => self.list.bytes_mut().extend_from_slice(value.bytes),
+        }
+        let value = self.list.finish(at, token, name.len(), is_sensitive);
+        self.fields_left -= 1;
+        self.bytes_left = room - value.len();
+        Ok(Some(value))
+    }
+}
