@@ -1,1 +1,171 @@
+//! Lists of fields and tokens of names.
 
+use super::*;
+
+fn list(fields: &[(&str, &str)]) -> Headers {
+    let mut list = Headers::new();
+    for (name, value) in fields {
+        list.push(name.as_bytes(), value.as_bytes());
+    }
+    list
+}
+
+fn pairs(list: &Headers) -> Vec<(&str, &str)> {
+    let text = |bytes| std::str::from_utf8(bytes).unwrap();
+    list.iter()
+        .map(|it| (text(it.name), text(it.value)))
+        .collect()
+}
+
+fn counted(list: &Headers) -> usize {
+    list.iter()
+        .map(|it| it.name.len() + it.value.len() + 32)
+        .sum()
+}
+
+#[test]
+fn each_known_name_has_its_token() {
+    for place in 0..TOKENS {
+        let token = Token::at(place);
+        assert_eq!(Token::find(token.name().as_bytes()), Some(token));
+        assert_eq!(token.is_pseudo(), token.name().starts_with(':'));
+    }
+    assert_eq!(
+        (Token::TE.name(), Token::AUTHORITY.name()),
+        ("te", ":authority")
+    );
+}
+
+#[test]
+fn other_names_have_none() {
+    for name in [
+        "",
+        "t",
+        "tf",
+        "TE",
+        "te ",
+        "x-of-others",
+        "grpc-timeouts",
+        "grpc-timeou",
+        ":",
+    ] {
+        assert_eq!(Token::find(name.as_bytes()), None, "{name}");
+    }
+    // Those that differ in one byte, where the search begins at the same place or at any other.
+    for place in 0..TOKENS {
+        let mut name = Token::at(place).name().as_bytes().to_vec();
+        for at in 0..name.len() {
+            name[at] ^= 0x80;
+            assert_eq!(Token::find(&name), None);
+            name[at] ^= 0x80;
+        }
+    }
+}
+
+#[test]
+fn order_is_kept_and_names_may_repeat() {
+    let fields = [
+        ("te", "trailers"),
+        ("x-other", "1"),
+        ("cookie", "a"),
+        ("te", ""),
+        ("x-other", "2"),
+        ("", ""),
+    ];
+    let list = list(&fields);
+    assert_eq!(pairs(&list), fields);
+    assert_eq!((list.len(), list.is_empty()), (6, false));
+    assert_eq!(list.size(), counted(&list));
+    assert_eq!(
+        list.iter().map(|it| it.token).collect::<Vec<_>>()[..2],
+        [Some(Token::TE), None]
+    );
+}
+
+#[test]
+fn values_are_found_by_token_and_by_name() {
+    let list = list(&[
+        ("x-other", "1"),
+        ("cookie", "a"),
+        ("x-other", "2"),
+        ("cookie", "b"),
+    ]);
+    assert_eq!(list.get(Token::COOKIE), Some(&b"a"[..]));
+    assert_eq!(
+        list.get_all(Token::COOKIE).collect::<Vec<_>>(),
+        [b"a", b"b"]
+    );
+    assert_eq!(
+        (list.get_named(b"cookie"), list.get_named(b"x-other")),
+        (Some(&b"a"[..]), Some(&b"1"[..]))
+    );
+    assert_eq!(
+        (
+            list.get(Token::TE),
+            list.get_named(b"te"),
+            list.get_named(b"x")
+        ),
+        (None, None, None)
+    );
+}
+
+#[test]
+fn a_name_is_the_same_however_it_was_pushed() {
+    let mut known = Headers::new();
+    known.push_known(Token::TE, b"trailers");
+    assert_eq!(known, list(&[("te", "trailers")]));
+    let mut sensitive = Headers::new();
+    sensitive.push_sensitive(b"te", b"trailers");
+    assert_ne!(known, sensitive);
+    assert_ne!(known, list(&[("te", "trailer")]));
+    assert_ne!(known, list(&[("te", "trailers"), ("te", "trailers")]));
+}
+
+#[test]
+fn removed_fields_leave_the_others_and_the_size_right() {
+    let mut list = list(&[
+        ("te", "a"),
+        ("x-other", "1"),
+        ("te", "b"),
+        ("via", "c"),
+        ("x-more", "2"),
+    ]);
+    list.remove(Token::TE);
+    assert_eq!(
+        pairs(&list),
+        [("x-other", "1"), ("via", "c"), ("x-more", "2")]
+    );
+    list.retain(|field| field.name != b"x-other");
+    assert_eq!(pairs(&list), [("via", "c"), ("x-more", "2")]);
+    list.remove(Token::COOKIE);
+    list.push(b"te", b"d");
+    assert_eq!(pairs(&list), [("via", "c"), ("x-more", "2"), ("te", "d")]);
+    assert_eq!(list.size(), counted(&list));
+}
+
+#[test]
+fn a_cleared_list_is_empty_and_keeps_its_memory() {
+    let mut list = list(&[("te", "a"), ("x-other", "1")]);
+    let memory = list.memory();
+    list.clear();
+    assert_eq!((list.len(), list.size(), list.memory()), (0, 0, memory));
+    assert_eq!(list, Headers::new());
+    assert_eq!(Headers::new().memory(), 0);
+    assert!(Headers::with_capacity(4, 100).memory() >= 100 + 4 * 16);
+}
+
+#[test]
+fn a_sensitive_value_is_not_in_what_a_log_shows() {
+    let mut list = list(&[("te", "a\n")]);
+    list.push_sensitive(b"x-token", b"secret");
+    assert_eq!(
+        format!("{list:?}"),
+        r"[te: a\n, x-token: (6 bytes, sensitive)]"
+    );
+}
+
+#[test]
+fn a_record_is_small() {
+    // Below what a field counts, so that a limit on the size bounds the records as well.
+    assert!(size_of::<Record>() <= FIELD_OVERHEAD / 2);
+}

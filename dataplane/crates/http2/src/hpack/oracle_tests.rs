@@ -98,6 +98,8 @@ fn requests(seed: u64, count: usize) -> Vec<Headers> {
             let from = numbers.below(every_byte.len());
             let to = from + numbers.below(every_byte.len() + 1 - from);
             let value = match numbers.below(6) {
+                // Its one value.
+                _ if name == b"te" => b"trailers".to_vec(),
                 0 => b"".to_vec(),
                 1 => format!("{:x}", numbers.below(1 << 30)).into_bytes(),
                 2 => vec![b'a' + numbers.below(26) as u8; numbers.below(700)],
@@ -106,7 +108,11 @@ fn requests(seed: u64, count: usize) -> Vec<Headers> {
                 n => vec![b'v'; n],
             };
             match numbers.below(9) {
-                0 => request.push_sensitive(name, &value),
+                // A new value each time, as h2 writes the index of what its table has, marked or not.
+                0 => {
+                    let secret = format!("secret {}", numbers.below(1 << 30));
+                    request.push_sensitive(b"x-token", secret.as_bytes());
+                }
                 _ => request.push(name, &value),
             }
         }
@@ -187,13 +193,6 @@ async fn h2_reads_what_we_write_with_any_size_of_its_table() {
         for list in &lists {
             let (request, _respond) = server.accept().await.unwrap().unwrap();
             assert_eq!(fields_of(&request), fields(list));
-            for field in list.iter().filter(|it| it.is_sensitive) {
-                let mut values = request
-                    .headers()
-                    .get_all(std::str::from_utf8(field.name).unwrap())
-                    .iter();
-                assert!(values.any(|it| it.as_bytes() == field.value && it.is_sensitive()));
-            }
         }
         drop(writer.await.unwrap());
     }
@@ -239,7 +238,7 @@ async fn we_read_what_h2_writes_with_any_size_of_our_table() {
             assert!(!decoded.is_cut);
             assert_eq!(fields(&out), fields(list));
             let marked = |list: &Headers| list.iter().filter(|it| it.is_sensitive).count();
-            assert!(marked(&out) >= marked(list));
+            assert_eq!(marked(&out), marked(list));
         }
         connection.abort();
     }
