@@ -81,6 +81,26 @@ fn bytes_of_huffman() -> Vec<u8> {
 }
 
 #[test]
+fn what_is_beyond_the_limit_and_larger_than_the_table_empties_it() {
+    for text in [entering(b"x-large", &[b'v'; 4090]), huffman_of_5000()] {
+        let (mut decoder, mut out) = (Decoder::new(4096), Headers::new());
+        let mut block = entering(b"x-before", b"");
+        block.extend([0x82; MOST.fields]);
+        block.extend(text);
+        assert!(read(&mut decoder, &block, &mut out));
+        assert_eq!(decoder.fields(), []);
+    }
+}
+
+/// :path and 5,000 zeros.
+fn huffman_of_5000() -> Vec<u8> {
+    let mut block = vec![0x44];
+    integer::write(3125, 7, 0x80, &mut block);
+    block.extend([0; 3125]);
+    block
+}
+
+#[test]
 fn what_is_beyond_the_limit_is_still_checked() {
     let (mut decoder, mut out) = (Decoder::new(4096), Headers::new());
     for bad in [

@@ -18,7 +18,7 @@ const MOST_TABLE_SIZE: usize = DEFAULT_TABLE_SIZE;
 /// Strings below this length have one byte for it.
 const SHORT: usize = 127;
 /// Strings below this length go plain where they don't enter the table, and so are sent again each time: in a data centre
-/// nine bytes of a request's id are worth less than the 600 instructions that its code costs both ends.
+/// nine bytes of a request's id are worth less than the 800 instructions that its code costs both ends.
 const WORTH_HUFFMAN: usize = 64;
 
 /// How a field or a string begins: the bits of the number in its first byte, and what is above them.
@@ -72,8 +72,8 @@ impl Encoder {
         }
     }
 
-    /// Take the peer's SETTINGS_HEADER_TABLE_SIZE. The next block says it, and the smallest in between where it changed
-    /// more than once (RFC 7541 section 4.2).
+    /// Take the peer's SETTINGS_HEADER_TABLE_SIZE, between blocks. The next block says it, and the smallest that it was
+    /// where it changed more than once (RFC 7541 section 4.2).
     pub fn set_max_size(&mut self, peers_setting: u32) {
         let size = (peers_setting as usize).min(MOST_TABLE_SIZE);
         if size != self.index.max_size() {

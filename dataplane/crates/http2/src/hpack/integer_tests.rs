@@ -63,3 +63,11 @@ fn a_number_that_ends_early_is_refused() {
         assert_eq!(read(&mut &bytes[..], 7), Err(Malformed));
     }
 }
+
+#[test]
+fn a_small_number_in_too_many_bytes_is_refused() {
+    let five = [0x7f, 0x80, 0x80, 0x80, 0x80, 0x00];
+    assert_eq!(read(&mut &five[..], 7), Ok(127));
+    let six = [0x7f, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00];
+    assert_eq!(read(&mut &six[..], 7), Err(Malformed));
+}

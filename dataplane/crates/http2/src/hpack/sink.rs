@@ -39,11 +39,13 @@ impl Sink<'_> {
         size: usize,
         is_sensitive: bool,
     ) {
-        if self.bytes_left < size || self.fields_left == 0 {
+        let (Some(bytes), Some(fields)) = (
+            self.bytes_left.checked_sub(size),
+            self.fields_left.checked_sub(1),
+        ) else {
             return self.cut();
-        }
-        self.fields_left -= 1;
-        self.bytes_left -= size;
+        };
+        (self.bytes_left, self.fields_left) = (bytes, fields);
         self.list.push_sized(token, name, value, size, is_sensitive);
     }
 

@@ -103,15 +103,18 @@ impl<X> Table<X> {
         self.max_size
     }
 
-    /// Bytes of memory that the table holds, used or not, but for names that have no token.
+    /// Bytes of memory that the table holds, used or not. A name that entries share counts for each.
     pub(super) fn memory(&self) -> usize {
-        self.bytes.capacity() + self.entries.capacity() * size_of::<Entry<X>>()
+        let names = self.entries.iter().filter(|it| it.name.token().is_none());
+        let names: usize = names.map(|it| it.name.bytes().len()).sum();
+        names + self.bytes.capacity() + self.entries.capacity() * size_of::<Entry<X>>()
     }
 
     /// The entry that `age` newer ones follow.
     #[inline]
     pub(super) fn get(&self, age: usize) -> Option<(&Entry<X>, &[u8])> {
-        let place = self.entries.len().checked_sub(age + 1)?;
+        // Where there are too few it wraps, and there is none.
+        let place = self.entries.len().wrapping_sub(age + 1);
         let entry = self.entries.get(place)?;
         let at = entry.at.wrapping_sub(self.before) as usize;
         Some((entry, &self.bytes[at..at + entry.value_len as usize]))
