@@ -1,12 +1,63 @@
 //! What tests need to be a caller of ours.
 
 use std::borrow::Cow;
+use std::future::poll_fn;
+use std::task::{Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use dl_http2::{Config, Connection, Event, Role};
 use http::HeaderMap;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::net::http2::{Ended, Engine, Turn, fields};
+use crate::net::stream::{self, Answer, Body, Head};
 
 use crate::grpc::framing::{PREFIX, prefix};
 use crate::grpc::status::GRPC_MESSAGE;
+
+/// Take the requests of a connection, until it ends.
+pub async fn requests<T>(io: T, mut on: impl FnMut(Head, Body, Answer))
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let config = Config {
+        max_frame: 16_384,
+        stream_window: 65_535,
+        connection_window: 65_535,
+        opens_on_receipt: false,
+        max_streams: 100,
+        max_list: 65_536,
+        max_fields: usize::MAX,
+        credit: None,
+        max_faults: None,
+    };
+    let mut engine = Engine::new(io, Connection::new(Role::Server, config), Vec::new());
+    poll_fn(|cx| {
+        let mut budget = Engine::<T>::budget();
+        loop {
+            match ready!(engine.poll(cx, &mut budget)) {
+                Turn::Event(Event::Head {
+                    stream,
+                    headers,
+                    is_cut,
+                    ends,
+                }) => {
+                    let handle = engine.link().handle(stream);
+                    if ends {
+                        handle.has_no_body();
+                    }
+                    let head = fields::request(&headers, is_cut).unwrap();
+                    let (body, answer) = stream::split(handle);
+                    on(head, body, answer);
+                }
+                Turn::Event(event) => engine.link().deliver(event),
+                Turn::Closed | Turn::Fatal(_) | Turn::Io(_) => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
+    engine.link().end(Ended::Lost);
+}
 
 /// A message with gRPC's prefix, uncompressed.
 pub fn frame(message: &[u8]) -> Bytes {

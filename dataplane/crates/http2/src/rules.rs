@@ -38,7 +38,9 @@ pub fn judge(headers: &Headers, list: List, is_cut: bool) -> Result<Judged, Malf
                 return Err(Malformed("a pseudo-header field after others"));
             }
             match (list, field.token) {
-                (List::Request, Some(Token::METHOD)) => once(method.replace(field.value).is_some())?,
+                (List::Request, Some(Token::METHOD)) => {
+                    once(method.replace(field.value).is_some())?
+                }
                 (List::Request, Some(Token::SCHEME)) => {
                     once(std::mem::replace(&mut scheme, true))?;
                 }
@@ -48,7 +50,8 @@ pub fn judge(headers: &Headers, list: List, is_cut: bool) -> Result<Judged, Malf
                 }
                 (List::Response, Some(Token::STATUS)) => {
                     once(judged.status != 0)?;
-                    judged.status = status(field.value).ok_or(Malformed("a status that is none"))?;
+                    judged.status =
+                        status(field.value).ok_or(Malformed("a status that is none"))?;
                 }
                 _ => return Err(Malformed("a pseudo-header field that has no place here")),
             }
@@ -71,7 +74,11 @@ pub fn judge(headers: &Headers, list: List, is_cut: bool) -> Result<Judged, Malf
                 }
                 Some(Token::CONTENT_LENGTH) if list != List::Trailers => {
                     let length = number(field.value).ok_or(Malformed("a bad content-length"))?;
-                    if judged.content_length.replace(length).is_some_and(|it| it != length) {
+                    if judged
+                        .content_length
+                        .replace(length)
+                        .is_some_and(|it| it != length)
+                    {
                         return Err(Malformed("two values of content-length"));
                     }
                 }
@@ -112,7 +119,11 @@ fn number(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    Some(value.iter().fold(0, |sum, it| sum * 10 + u64::from(it - b'0')))
+    Some(
+        value
+            .iter()
+            .fold(0, |sum, it| sum * 10 + u64::from(it - b'0')),
+    )
 }
 
 /// A token (RFC 9110#5.6.2) without upper case.
@@ -125,7 +136,9 @@ fn is_value(value: &[u8]) -> bool {
     let is_space = |it: Option<&u8>| matches!(it, Some(b' ' | b'\t'));
     !is_space(value.first())
         && !is_space(value.last())
-        && value.iter().all(|it| *it >= b' ' && *it != 0x7f || *it == b'\t')
+        && value
+            .iter()
+            .all(|it| *it >= b' ' && *it != 0x7f || *it == b'\t')
 }
 
 const NAME: [bool; 256] = {

@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, header};
 
+use crate::config::Limits;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::deadline;
 use crate::grpc::metadata::{self, rare};
 use crate::net::stream::Head;
 
-/// Check that it is a gRPC call, with at most so many metadata fields.
+/// Check that it is a gRPC call, and that its metadata keeps to the limits.
 ///
 /// # Errors
-/// `bad_request`.
-pub fn check(head: &Head, max_fields: usize) -> Result<(), Error> {
-    let fields = head.headers.len();
+/// `bad_request`, `message_too_large`.
+pub fn check(head: &Head, limits: &Limits) -> Result<(), Error> {
+    check_size(head, limits.max_metadata_bytes)?;
+    let (fields, max_fields) = (head.headers.len(), limits.max_metadata_fields);
     if fields > max_fields {
         let text = format!("{fields} metadata fields, limit {max_fields} (max_metadata_fields)");
         return Err(Error::new(ErrorKind::BadRequest, text));
@@ -26,6 +28,21 @@ pub fn check(head: &Head, max_fields: usize) -> Result<(), Error> {
         return Err(Error::new(ErrorKind::BadRequest, text));
     }
     Ok(())
+}
+
+/// Check that all of the metadata is there.
+///
+/// # Errors
+/// `message_too_large`.
+pub fn check_size(head: &Head, limit: u32) -> Result<(), Error> {
+    if !head.is_cut {
+        return Ok(());
+    }
+    let text = format!(
+        "the call's metadata is larger than {limit} bytes, each field counted with 32 more \
+         (limits.max_metadata_bytes): send less, or raise the limit"
+    );
+    Err(Error::new(ErrorKind::MessageTooLarge, text))
 }
 
 /// The timeout that the caller asks for.

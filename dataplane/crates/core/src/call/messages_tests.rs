@@ -1,15 +1,16 @@
 //! Messages read from a real stream, cut in every way, and what they leave held.
 
+use std::future::{Future, poll_fn};
 use std::io::Write;
+use std::task::Poll;
 
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
-use http::{Request, Response};
+use http::Request;
 use proptest::prelude::*;
 
 use super::*;
-use crate::net::stream::split;
-use crate::testing::frame;
+use crate::testing::{frame, requests};
 
 const LIMIT: usize = 100_000;
 const STALL: Duration = Duration::from_secs(5);
@@ -31,28 +32,36 @@ async fn reading<T>(
         let send = async {
             let mut client = client.ready().await.unwrap();
             let request = Request::post("http://x/").header("grpc-encoding", encoding);
-            let (response, stream) = client
+            let (_response, mut stream) = client
                 .send_request(request.body(()).unwrap(), false)
                 .unwrap();
-            let mut sender = crate::net::stream::joined((response, stream)).1;
             for chunk in chunks {
                 // A reader that has had enough resets the stream.
-                let _ = sender.send_all(chunk).await;
+                let _ = stream.send_data(chunk, false);
             }
-            let _ = sender.send(Bytes::new(), true);
+            let _ = stream.send_data(Bytes::new(), true);
             std::future::pending::<()>().await;
         };
         tokio::join!(connection, send)
     };
     let reader = async {
-        let mut server = h2::server::handshake(ours).await.unwrap();
-        let (request, mut respond) = server.accept().await.unwrap().unwrap();
-        let _ = respond.send_response(Response::new(()), false);
-        let (head, body, _answer) = split((request, respond));
+        let request = std::cell::RefCell::default();
+        let served = requests(ours, |head, body, answer| {
+            *request.borrow_mut() = Some((head, body, answer));
+        });
+        let mut served = std::pin::pin!(served);
+        let (head, body, _answer) = poll_fn(|cx| {
+            assert!(served.as_mut().poll(cx).is_pending(), "the caller stays");
+            request
+                .borrow_mut()
+                .take()
+                .map_or(Poll::Pending, Poll::Ready)
+        })
+        .await;
         let mut messages = Messages::new(&head.headers, body, LIMIT, budget.clone());
         tokio::select! {
             result = read(&mut messages) => result,
-            _ = std::future::poll_fn(|cx| server.poll_closed(cx)) => unreachable!("the caller stays"),
+            () = served => unreachable!("the caller stays"),
         }
     };
     tokio::select! {

@@ -122,8 +122,9 @@ pub const TABLE: [Row; 31] = [
         code: Code::ResourceExhausted,
         retry: Retry::Never,
         blame: Blame::No,
-        meaning: "a request or an answer is larger than `limits.max_message_bytes`",
-        remedy: "send smaller messages, or raise `limits.max_message_bytes` of the access service and of the endpoint",
+        meaning: "a request or an answer is larger than `limits.max_message_bytes`, or a request's metadata than \
+                  `limits.max_metadata_bytes`",
+        remedy: "send less, or raise the limit that the text names, of the access service and of the endpoint",
     },
     Row {
         kind: ErrorKind::Shed,

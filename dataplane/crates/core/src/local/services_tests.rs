@@ -17,8 +17,8 @@ use super::super::oip::ModelIndex;
 use super::*;
 use crate::call::responder::Responder;
 use crate::grpc::status::parse_grpc_status;
-use crate::net::stream;
-use crate::testing::{frame, grpc_message};
+
+use crate::testing::{frame, grpc_message, requests};
 
 const IDLE: Duration = Duration::from_secs(300);
 const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -111,19 +111,15 @@ impl Fixture {
         });
         let (client_io, server_io) = tokio::io::duplex(64 * 1024);
         let (codes_sender, codes) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            let mut server = h2::server::handshake(server_io).await.unwrap();
-            while let Some(Ok((request, respond))) = server.accept().await {
-                let (local, codes) = (local.clone(), codes_sender.clone());
-                tokio::spawn(async move {
-                    let (head, body, answer) = stream::split((request, respond));
-                    let responder = Responder::new(answer, HeaderValue::from_static("r1"));
-                    let call = LocalCall::new(&head.headers, body, responder, IDLE);
-                    let code = local.serve(head.path(), call).await;
-                    let _ = codes.send(code);
-                });
-            }
-        });
+        tokio::task::spawn_local(requests(server_io, move |head, body, answer| {
+            let (local, codes) = (local.clone(), codes_sender.clone());
+            tokio::task::spawn_local(async move {
+                let responder = Responder::new(answer, HeaderValue::from_static("r1"));
+                let call = LocalCall::new(&head.headers, body, responder, IDLE);
+                let code = local.serve(head.path(), call).await;
+                let _ = codes.send(code);
+            });
+        }));
         let handshake = h2::client::Builder::new()
             .initial_window_size(window)
             .handshake(client_io);
@@ -245,7 +241,7 @@ fn gzip(message: &[u8]) -> Bytes {
     framed.into()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn check_and_list_answer_with_the_extra_trailers() {
     let mut fixture = Fixture::start(65_535).await;
     let answer = fixture.call(CHECK, &[], frame(b"")).await;
@@ -262,7 +258,7 @@ async fn check_and_list_answer_with_the_extra_trailers() {
     assert_eq!(fixture.codes.recv().await, Some(Code::Ok));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn an_unknown_service_is_not_found_and_no_error_of_ours() {
     let mut fixture = Fixture::start(65_535).await;
     let answer = fixture.call(CHECK, &[], frame(&asking_for("digits"))).await;
@@ -277,7 +273,7 @@ async fn an_unknown_service_is_not_found_and_no_error_of_ours() {
     assert!(grpc_message(&answer.trailers).len() < 300);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn requests_that_cannot_be_read_say_why() {
     let mut fixture = Fixture::start(65_535).await;
     let too_large = Bytes::from([vec![0], 65_537_u32.to_be_bytes().to_vec()].concat());
@@ -334,7 +330,7 @@ async fn requests_that_cannot_be_read_say_why() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_compressed_request_is_understood() {
     let mut fixture = Fixture::start(65_535).await;
     let answer = fixture
@@ -343,7 +339,7 @@ async fn a_compressed_request_is_understood() {
     assert_eq!(answer.code(), Code::Ok);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_panic_answers_internal_with_the_request_id() {
     let mut fixture = Fixture::start(65_535).await;
     let answer = fixture.call(CHECK, &[], frame(&asking_for("panic"))).await;
@@ -355,7 +351,7 @@ async fn a_panic_answers_internal_with_the_request_id() {
     assert_eq!(answer.trailers["access-error"], "internal");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn another_path_is_unimplemented() {
     let mut fixture = Fixture::start(65_535).await;
     let answer = fixture
@@ -365,7 +361,7 @@ async fn another_path_is_unimplemented() {
     assert_eq!(answer.trailers["access-error"], "unknown_method");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn watch_follows_an_unknown_service_into_life_and_ends_when_the_process_drains() {
     let mut fixture = Fixture::start(65_535).await;
     let (response, mut send) = fixture.open(WATCH, &[]).await;
@@ -384,7 +380,7 @@ async fn watch_follows_an_unknown_service_into_life_and_ends_when_the_process_dr
     assert_eq!(trailers["access-error"], "draining");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_watch_that_its_caller_gives_up_ends() {
     let mut fixture = Fixture::start(65_535).await;
     let (response, mut send) = fixture.open(WATCH, &[]).await;
@@ -395,7 +391,7 @@ async fn a_watch_that_its_caller_gives_up_ends() {
     assert_eq!(fixture.codes.recv().await, Some(Code::Cancelled));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_watch_ends_at_its_callers_deadline_and_not_for_being_idle() {
     let mut fixture = Fixture::start(65_535).await;
     let begun = tokio::time::Instant::now();
@@ -409,7 +405,7 @@ async fn a_watch_ends_at_its_callers_deadline_and_not_for_being_idle() {
     assert!(begun.elapsed() >= Duration::from_secs(3_600));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_caller_that_sends_no_request_is_not_waited_for_for_ever() {
     for path in [CHECK, WATCH, REFLECT] {
         let mut fixture = Fixture::start(65_535).await;
@@ -426,7 +422,7 @@ fn asking_for_file(name: &str) -> Bytes {
     frame(&message)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn reflection_answers_every_request_of_a_stream_however_it_is_cut() {
     for path in [
         REFLECT,
@@ -452,7 +448,7 @@ async fn reflection_answers_every_request_of_a_stream_however_it_is_cut() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn a_large_answer_passes_through_a_small_window() {
     let mut fixture = Fixture::start(10).await;
     let answer = fixture
@@ -462,7 +458,7 @@ async fn a_large_answer_passes_through_a_small_window() {
     assert!(answer.messages[0].len() > 5_000);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test(flavor = "local", start_paused = true)]
 async fn a_caller_that_does_not_read_its_answer_is_reset() {
     let mut fixture = Fixture::start(10).await;
     let (response, mut send) = fixture.open(REFLECT, &[]).await;
@@ -474,7 +470,7 @@ async fn a_caller_that_does_not_read_its_answer_is_reset() {
     assert!(body.trailers().await.is_err());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "local")]
 async fn an_idle_reflection_stream_ends_when_the_process_drains() {
     let mut fixture = Fixture::start(65_535).await;
     let (response, _send) = fixture.open(REFLECT, &[]).await;

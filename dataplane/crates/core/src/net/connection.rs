@@ -73,7 +73,11 @@ pub async fn serve<T, S>(
         Ok((seen, _)) => seen,
         Err(reason) => return server.stats.closed.add(reason),
     };
-    let engine = Engine::new(io, http2::Connection::new(Role::Server, config(limits)), seen);
+    let engine = Engine::new(
+        io,
+        http2::Connection::new(Role::Server, config(limits)),
+        seen,
+    );
     let connection = Connection::new(peer, load, limits.connection_window_bytes);
     // The ends of connections that began together are spread.
     let jitter = 0.9 + 0.2 * fastrand::f64();
@@ -181,7 +185,11 @@ where
                 Turn::Closed => return Poll::Ready(()),
                 Turn::Fatal(fatal) => {
                     let is_flood = fatal.code == Code::ENHANCE_YOUR_CALM;
-                    let reason = if is_flood { ClosedReason::Flood } else { ClosedReason::Protocol };
+                    let reason = if is_flood {
+                        ClosedReason::Flood
+                    } else {
+                        ClosedReason::Protocol
+                    };
                     self.close(reason, fatal.code);
                 }
                 Turn::Io(_) => {
@@ -208,7 +216,13 @@ where
 
     fn on_event(&mut self, event: Event) {
         let link = self.engine.link();
-        let Event::Head { stream, headers, is_cut, ends } = event else {
+        let Event::Head {
+            stream,
+            headers,
+            is_cut,
+            ends,
+        } = event
+        else {
             return link.deliver(event);
         };
         self.has_served = true;

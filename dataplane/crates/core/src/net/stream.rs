@@ -11,8 +11,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use dl_http2::{By, Code};
 pub use dl_http2::MAX_WINDOW;
+use dl_http2::{By, Code};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use hyper::body::{Body as _, Incoming};
 

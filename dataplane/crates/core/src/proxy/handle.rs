@@ -87,7 +87,7 @@ pub async fn handle(
         }
         return;
     }
-    let checked = head::check(&head, worker.shared.config.limits.max_metadata_fields);
+    let checked = head::check(&head, &worker.shared.config.limits);
     let request = (head.headers, body);
     let mut call = Call::new((worker, who), stream, method, request, responder, web);
     let tracer = call.worker.shared.tracer.as_ref();

@@ -38,6 +38,7 @@ pub struct Intake {
     /// Of web pages that may call.
     pub(super) origins: Origins,
     pub(super) described: Described,
+    pub(super) max_metadata_bytes: u32,
 }
 
 // === impl Intake ===
@@ -50,6 +51,7 @@ impl Intake {
             known: RefCell::default(),
             origins: limits.cors_origins.clone(),
             described: Described::default(),
+            max_metadata_bytes: limits.max_metadata_bytes,
         }
     }
 

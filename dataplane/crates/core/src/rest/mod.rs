@@ -31,7 +31,7 @@ use std::task::Poll;
 use http::header::{CONNECTION, CONTENT_TYPE, VARY, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, StatusCode};
 
-use crate::call::head::request_id;
+use crate::call::head::{self, request_id};
 use crate::error::ErrorKind;
 use crate::grpc::metadata::X_REQUEST_ID;
 use crate::net::guard::StreamGuard;
@@ -83,6 +83,7 @@ pub async fn serve(
     start: impl Fn(Head, Body, Answer),
 ) -> (Option<StatusCode>, Option<ErrorKind>) {
     let request_id = request_id(&head.headers);
+    let is_cut = head.is_cut;
     let is_head = head.verb == Method::HEAD;
     let frame = Frame::of(head.uri.path());
     let coding = Coding::wanted(&head.headers);
@@ -95,6 +96,9 @@ pub async fn serve(
         let failed = |failed| Said::Whole(frame.reply(&failed, &request_id));
         let mut said = said.unwrap_or_else(failed);
         if let Said::Whole(reply) = &mut said {
+            if is_cut {
+                reply.status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+            }
             reply.compress(coding).await;
         }
         (said, error)
@@ -172,6 +176,7 @@ async fn said(
     request_id: &HeaderValue,
     start: impl Fn(Head, Body, Answer),
 ) -> Result<Said, Failed> {
+    head::check_size(&head, intake.max_metadata_bytes)?;
     if cors::is_preflight(&head) || (head.verb == Method::OPTIONS && head.uri.path() == "*") {
         return Ok(Said::Whole(Reply::options(VERBS)));
     }

@@ -72,7 +72,7 @@ impl Front {
     /// # Errors
     /// `bad_request`, `model_not_ready`.
     pub fn check_call(&self, head: &Head) -> Result<Option<Duration>, Error> {
-        head::check(head, self.shared.config.limits.max_metadata_fields)?;
+        head::check(head, &self.shared.config.limits)?;
         let asked = head::timeout(&head.headers)?;
         if !self.shared.is_ready() {
             return Err(Error::new(

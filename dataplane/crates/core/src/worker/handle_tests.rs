@@ -13,8 +13,8 @@ use crate::code::Code;
 use crate::config::WorkerConfig;
 use crate::grpc::framing;
 use crate::grpc::status::parse_grpc_status;
-use crate::net::stream::split;
-use crate::testing::{frame, grpc_message, limits};
+
+use crate::testing::{frame, grpc_message, limits, requests};
 use crate::worker::codec::{self, Answer, Payload};
 use crate::worker::state::Shared;
 
@@ -105,14 +105,10 @@ pub(super) async fn fixture_with(config: WorkerConfig) -> Fixture {
     let front = Rc::new(Front::new(Arc::new(shared)));
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let serving = front.clone();
-    tokio::task::spawn_local(async move {
-        let mut connection = h2::server::handshake(ours).await.unwrap();
-        while let Some(Ok(accepted)) = connection.accept().await {
-            let (head, body, answer) = split(accepted);
-            let guard = StreamGuard::lone();
-            tokio::task::spawn_local(handle(serving.clone(), head, body, answer, guard));
-        }
-    });
+    tokio::task::spawn_local(requests(ours, move |head, body, answer| {
+        let guard = StreamGuard::lone();
+        tokio::task::spawn_local(handle(serving.clone(), head, body, answer, guard));
+    }));
     // Callers are not bound by what h2 lets lie unread on its own side.
     let client = h2::client::Builder::new()
         .data_frame_budget(1 << 30)
@@ -546,16 +542,12 @@ fn a_caller_that_does_not_read_its_answer_is_reset_at_its_deadline() {
 fn a_call_whose_task_panics_is_answered_internal() {
     on_front_thread(false, || async {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
-        tokio::task::spawn_local(async move {
-            let mut connection = h2::server::handshake(ours).await.unwrap();
-            while let Some(Ok(accepted)) = connection.accept().await {
-                tokio::task::spawn_local(async move {
-                    let (_head, _body, answer) = split(accepted);
-                    let _responder = Responder::new(answer, HeaderValue::from_static("7"));
-                    panic!("as a bug would");
-                });
-            }
-        });
+        tokio::task::spawn_local(requests(ours, |_head, _body, answer| {
+            tokio::task::spawn_local(async move {
+                let _responder = Responder::new(answer, HeaderValue::from_static("7"));
+                panic!("as a bug would");
+            });
+        }));
         let (client, connection) = h2::client::handshake(theirs).await.unwrap();
         tokio::task::spawn_local(connection);
         let mut client = client.ready().await.unwrap();

@@ -67,7 +67,11 @@ pub enum Event {
     },
     /// A part of a body. `bytes.len()` bytes are to be [released](Connection::release), once they are done with, whether
     /// or not the stream is open then.
-    Data { stream: Key, bytes: Bytes, ends: bool },
+    Data {
+        stream: Key,
+        bytes: Bytes,
+        ends: bool,
+    },
     Trailers {
         stream: Key,
         headers: Headers,
@@ -202,7 +206,8 @@ impl Connection {
             frame::write_settings(out, &settings);
         });
         if let Some(bytes) = self.in_window.announce_all() {
-            self.out.put(|out| frame::write_window_update(out, 0, bytes));
+            self.out
+                .put(|out| frame::write_window_update(out, 0, bytes));
         }
     }
 
@@ -289,11 +294,8 @@ impl Connection {
 
     fn announce(&mut self) {
         if let Some(bytes) = self.in_window.announce() {
-            self.out.put(|out| frame::write_window_update(out, 0, bytes));
+            self.out
+                .put(|out| frame::write_window_update(out, 0, bytes));
         }
     }
 }
-
-#[cfg(test)]
-#[path = "../conn_tests/mod.rs"]
-mod tests;

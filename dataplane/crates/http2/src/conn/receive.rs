@@ -5,8 +5,8 @@ use bytes::{Buf, Bytes};
 use super::settings::{calm, flow, protocol, size};
 use super::{By, Connection, Event, Fatal, LEAVING_PING, Leaving, Role};
 use crate::frame::{
-    self, ACK, Code, END_HEADERS, END_STREAM, HEAD, Head, PADDED, PREFACE,
-    PRIORITY_FLAG, kind, u32_of,
+    self, ACK, Code, END_HEADERS, END_STREAM, HEAD, Head, PADDED, PREFACE, PRIORITY_FLAG, kind,
+    u32_of,
 };
 use crate::headers::Headers;
 use crate::hpack::Most;
@@ -159,7 +159,9 @@ impl Connection {
     }
 
     fn most_block(&self) -> usize {
-        (self.config.max_list as usize).saturating_mul(BLOCK).max(LEAST_BLOCK)
+        (self.config.max_list as usize)
+            .saturating_mul(BLOCK)
+            .max(LEAST_BLOCK)
     }
 
     /// Keep what is there of a frame of `whole` bytes.
@@ -185,7 +187,11 @@ impl Connection {
         }
         input.advance(taken);
         self.incoming.preface -= taken;
-        Ok(if self.incoming.preface > 0 { Step::Starved } else { Step::Done })
+        Ok(if self.incoming.preface > 0 {
+            Step::Starved
+        } else {
+            Step::Done
+        })
     }
 
     fn on_frame(&mut self, head: Head, payload: &[u8]) -> Result<Step, Fatal> {
@@ -250,7 +256,11 @@ impl Connection {
             kind::WINDOW_UPDATE => "window_update_flood",
             _ => "unknown_frame_flood",
         };
-        if credit.pay() { Ok(()) } else { Err(calm(flood)) }
+        if credit.pay() {
+            Ok(())
+        } else {
+            Err(calm(flood))
+        }
     }
 
     // --- DATA ---
@@ -274,6 +284,9 @@ impl Connection {
         }
         if self.config.opens_on_receipt {
             self.release_connection(head.length);
+        } else {
+            // Where most of the window is held, what is left of it may be less than what was released.
+            self.announce();
         }
         let overhead = padding + u32::from(head.has(PADDED));
         let found = self.streams.find(head.stream);
@@ -282,7 +295,12 @@ impl Connection {
                 self.on_late(head.stream);
                 None
             }
-            Some(key) => self.check_data(key, head.length, head.length - overhead, head.has(END_STREAM)),
+            Some(key) => self.check_data(
+                key,
+                head.length,
+                head.length - overhead,
+                head.has(END_STREAM),
+            ),
         };
         let data = Data {
             stream: wanted,
@@ -302,7 +320,8 @@ impl Connection {
     /// DATA on a stream that has ended. Its sender may not know yet that we reset it.
     fn on_late(&mut self, id: u32) {
         if self.role == Role::Server && !self.recent.contains(id) && id <= self.last_taken {
-            self.out.put(|out| frame::write_reset(out, id, Code::STREAM_CLOSED));
+            self.out
+                .put(|out| frame::write_reset(out, id, Code::STREAM_CLOSED));
             self.recent.add(id);
         }
     }
@@ -332,6 +351,10 @@ impl Connection {
             self.fault(key, code, why);
             return None;
         }
+        if !ends && let Some(bytes) = stream.in_window.announce() {
+            self.out
+                .put(|out| frame::write_window_update(out, key.id, bytes));
+        }
         Some(key)
     }
 
@@ -340,7 +363,11 @@ impl Connection {
         self.reset(key, code);
         self.faults += 1;
         let by = By::Us(why);
-        self.pending.push_back(Event::Reset { stream: key, by, code });
+        self.pending.push_back(Event::Reset {
+            stream: key,
+            by,
+            code,
+        });
     }
 
     fn check_faults(&self) -> Result<(), Fatal> {
@@ -360,7 +387,9 @@ impl Connection {
             }
             data.left -= taken as u32;
             self.incoming.data = Some(data);
-            let is_wanted = stream.and_then(|key| self.streams.get(key)).is_some_and(|it| !it.is_unwanted);
+            let is_wanted = stream
+                .and_then(|key| self.streams.get(key))
+                .is_some_and(|it| !it.is_unwanted);
             let Some(key) = stream.filter(|_| is_wanted) else {
                 input.advance(taken);
                 self.release_ignored(stream, taken as u32);
@@ -378,7 +407,11 @@ impl Connection {
                 self.incoming.data = None;
                 self.on_received_end(key);
             }
-            return Step::Event(Event::Data { stream: key, bytes, ends });
+            return Step::Event(Event::Data {
+                stream: key,
+                bytes,
+                ends,
+            });
         }
         let skipped = (data.padding as usize).min(input.len());
         if skipped > 0 {
@@ -395,7 +428,11 @@ impl Connection {
             Some(key) if data.ends => {
                 self.on_received_end(key);
                 let bytes = Bytes::new();
-                Step::Event(Event::Data { stream: key, bytes, ends: true })
+                Step::Event(Event::Data {
+                    stream: key,
+                    bytes,
+                    ends: true,
+                })
             }
             _ => Step::Done,
         }
@@ -427,7 +464,9 @@ impl Connection {
         }
         let mut block = payload;
         if head.has(PADDED) {
-            let (length, rest) = block.split_first().ok_or(size("no length of the padding"))?;
+            let (length, rest) = block
+                .split_first()
+                .ok_or(size("no length of the padding"))?;
             let kept = rest.len().checked_sub(usize::from(*length));
             block = &rest[..kept.ok_or(protocol("padding beyond its frame"))?];
         }
@@ -439,7 +478,11 @@ impl Connection {
                 // A stream error, and the block counts for compression all the same.
                 self.decode(block, |_, _| ())?;
                 self.last_seen = self.last_seen.max(head.stream);
-                return self.reset_unknown(head.stream, Code::PROTOCOL_ERROR, "a stream that depends on itself");
+                return self.reset_unknown(
+                    head.stream,
+                    Code::PROTOCOL_ERROR,
+                    "a stream that depends on itself",
+                );
             }
         }
         let ends = head.has(END_STREAM);
@@ -472,7 +515,11 @@ impl Connection {
         }
     }
 
-    fn decode<R>(&mut self, block: &[u8], then: impl FnOnce(Headers, bool) -> R) -> Result<R, Fatal> {
+    fn decode<R>(
+        &mut self,
+        block: &[u8],
+        then: impl FnOnce(Headers, bool) -> R,
+    ) -> Result<R, Fatal> {
         let mut headers = Headers::new();
         let most = Most {
             list_bytes: self.config.max_list as usize,
@@ -507,7 +554,13 @@ impl Connection {
         }
     }
 
-    fn on_request(&mut self, id: u32, headers: Headers, is_cut: bool, ends: bool) -> Result<Step, Fatal> {
+    fn on_request(
+        &mut self,
+        id: u32,
+        headers: Headers,
+        is_cut: bool,
+        ends: bool,
+    ) -> Result<Step, Fatal> {
         self.last_seen = id;
         if id > self.last_taken {
             // It came before our word was read: its sender tries elsewhere.
@@ -528,7 +581,12 @@ impl Connection {
         if let Some(it) = self.streams.get_mut(stream) {
             it.expected = judged.content_length;
         }
-        Ok(Step::Event(Event::Head { stream, headers, is_cut, ends }))
+        Ok(Step::Event(Event::Head {
+            stream,
+            headers,
+            is_cut,
+            ends,
+        }))
     }
 
     /// Reset a stream that nobody knows of.
@@ -544,7 +602,13 @@ impl Connection {
         Ok(Step::Done)
     }
 
-    fn on_more_headers(&mut self, key: Key, headers: Headers, is_cut: bool, ends: bool) -> Result<Step, Fatal> {
+    fn on_more_headers(
+        &mut self,
+        key: Key,
+        headers: Headers,
+        is_cut: bool,
+        ends: bool,
+    ) -> Result<Step, Fatal> {
         let Some(stream) = self.streams.get_mut(key) else {
             return Ok(Step::Done);
         };
@@ -563,7 +627,12 @@ impl Connection {
                 Ok(judged) => {
                     stream.receiving = Part::Body;
                     stream.expected = judged.content_length;
-                    Ok(Event::Head { stream: key, headers, is_cut, ends })
+                    Ok(Event::Head {
+                        stream: key,
+                        headers,
+                        is_cut,
+                        ends,
+                    })
                 }
             },
             Part::Body if !ends => malformed("HEADERS within a body"),
@@ -572,7 +641,11 @@ impl Connection {
                 Ok(_) if stream.expected.is_some_and(|left| left > 0) => {
                     malformed("less than content-length says")
                 }
-                Ok(_) => Ok(Event::Trailers { stream: key, headers, is_cut }),
+                Ok(_) => Ok(Event::Trailers {
+                    stream: key,
+                    headers,
+                    is_cut,
+                }),
             },
         };
         match result {
@@ -606,11 +679,19 @@ impl Connection {
         }
         let Ok([a, b, c, d, _]) = <[u8; 5]>::try_from(payload) else {
             // A stream error (RFC 9113#6.3).
-            return self.reset_unknown(head.stream, Code::FRAME_SIZE_ERROR, "PRIORITY of a wrong size").map(drop);
+            return self
+                .reset_unknown(
+                    head.stream,
+                    Code::FRAME_SIZE_ERROR,
+                    "PRIORITY of a wrong size",
+                )
+                .map(drop);
         };
         if u32_of([a, b, c, d]) == head.stream {
             let why = "a stream that depends on itself";
-            return self.reset_unknown(head.stream, Code::PROTOCOL_ERROR, why).map(drop);
+            return self
+                .reset_unknown(head.stream, Code::PROTOCOL_ERROR, why)
+                .map(drop);
         }
         Ok(())
     }
@@ -625,7 +706,11 @@ impl Connection {
             return Ok(Step::Done);
         };
         self.streams.remove(stream);
-        Ok(Step::Event(Event::Reset { stream, by: By::Peer, code }))
+        Ok(Step::Event(Event::Reset {
+            stream,
+            by: By::Peer,
+            code,
+        }))
     }
 
     fn on_ping(&mut self, head: Head, payload: &[u8]) -> Result<Step, Fatal> {
@@ -648,7 +733,9 @@ impl Connection {
         if head.stream != 0 {
             return Err(protocol("GOAWAY on a stream"));
         }
-        let fields = payload.first_chunk::<8>().ok_or(size("GOAWAY of a wrong size"))?;
+        let fields = payload
+            .first_chunk::<8>()
+            .ok_or(size("GOAWAY of a wrong size"))?;
         let [a, b, c, d, rest @ ..] = *fields;
         let (last, code) = (u32_of([a, b, c, d]), Code(u32::from_be_bytes(rest)));
         if self.peer_last.is_some_and(|before| last > before) {
@@ -666,7 +753,8 @@ impl Connection {
     }
 
     fn on_window_update(&mut self, head: Head, payload: &[u8]) -> Result<Step, Fatal> {
-        let bytes = <[u8; 4]>::try_from(payload).map_err(|_| size("WINDOW_UPDATE of a wrong size"))?;
+        let bytes =
+            <[u8; 4]>::try_from(payload).map_err(|_| size("WINDOW_UPDATE of a wrong size"))?;
         let bytes = i64::from(u32_of(bytes));
         if head.stream == 0 {
             if bytes == 0 {
@@ -705,4 +793,3 @@ impl Connection {
         Ok(Step::Done)
     }
 }
-

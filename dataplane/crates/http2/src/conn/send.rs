@@ -23,6 +23,8 @@ pub enum Full {
     Forever,
 }
 
+/// Bytes of a stream from which on no more are asked for, whatever the window: a peer may read nothing.
+const MOST_QUEUED: usize = 256 * 1024;
 /// Bytes of a DATA frame, whatever the peer would take: others wait meanwhile.
 const MAX_DATA: usize = LEAST_MAX_FRAME as usize;
 
@@ -139,11 +141,12 @@ impl Connection {
         }
     }
 
-    /// Whether nothing waits on the stream, and the peer would take something.
+    /// Whether the peer would take more on the stream than what waits on it, and that is not too much.
     pub fn has_room(&self, key: Key) -> bool {
-        let is_open = self.out_window.available() > 0;
-        let stream = self.streams.get(key);
-        stream.is_some_and(|it| is_open && it.queued == 0 && it.out_window.available() > 0)
+        self.streams.get(key).is_some_and(|it| {
+            let window = it.out_window.available().min(self.out_window.available());
+            it.queued < window.min(MOST_QUEUED)
+        })
     }
 
     /// Tell by [`next_roomy`](Self::next_roomy) when the stream has room.
@@ -207,6 +210,9 @@ impl Connection {
 
     /// So many bytes that came on the stream are done with.
     pub fn release(&mut self, key: Key, bytes: usize) {
+        if bytes == 0 {
+            return;
+        }
         let bytes = bytes as u32;
         if !self.config.opens_on_receipt {
             self.release_connection(bytes);
@@ -219,7 +225,8 @@ impl Connection {
             return;
         }
         if let Some(bytes) = stream.in_window.announce() {
-            self.out.put(|out| frame::write_window_update(out, key.id, bytes));
+            self.out
+                .put(|out| frame::write_window_update(out, key.id, bytes));
         }
     }
 
@@ -233,7 +240,8 @@ impl Connection {
         block.clear();
         self.encoder.encode(headers, &mut block);
         let most = self.peer.max_frame.min(LEAST_MAX_FRAME) as usize;
-        self.out.put(|out| frame::write_block(out, id, &block, ends, most));
+        self.out
+            .put(|out| frame::write_block(out, id, &block, ends, most));
         self.scratch = block;
     }
 
@@ -286,7 +294,10 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(key) else {
             return;
         };
-        let windows = stream.out_window.available().min(self.out_window.available());
+        let windows = stream
+            .out_window
+            .available()
+            .min(self.out_window.available());
         let length = stream.queued.min(windows).min(MAX_DATA);
         let is_all = length == stream.queued;
         let ends = is_all && stream.ends && stream.trailers.is_none();

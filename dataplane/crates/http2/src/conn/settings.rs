@@ -1,9 +1,7 @@
 //! What the peer's SETTINGS say.
 
 use super::{Connection, Event, Fatal, Role, TABLE};
-use crate::frame::{
-    self, ACK, Code, Head, LEAST_MAX_FRAME, MAX_WINDOW, MOST_MAX_FRAME, setting,
-};
+use crate::frame::{self, ACK, Code, Head, LEAST_MAX_FRAME, MAX_WINDOW, MOST_MAX_FRAME, setting};
 
 /// The peer's settings.
 #[derive(Clone, Copy, Debug)]
@@ -81,13 +79,17 @@ impl Connection {
     /// A new first window changes that of each stream (RFC 9113#6.9.2), and may let it send again.
     fn set_first_window(&mut self, value: u32) -> Result<(), Fatal> {
         if value > MAX_WINDOW {
-            return Err(flow("SETTINGS_INITIAL_WINDOW_SIZE beyond the largest window"));
+            return Err(flow(
+                "SETTINGS_INITIAL_WINDOW_SIZE beyond the largest window",
+            ));
         }
         let change = i64::from(value) - i64::from(self.peer.first_window);
         self.peer.first_window = value;
         for stream in self.streams.iter_mut() {
             if stream.out_window.open(change).is_err() {
-                return Err(flow("SETTINGS_INITIAL_WINDOW_SIZE makes a window too large"));
+                return Err(flow(
+                    "SETTINGS_INITIAL_WINDOW_SIZE makes a window too large",
+                ));
             }
         }
         if change > 0 {

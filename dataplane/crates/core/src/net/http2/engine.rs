@@ -157,7 +157,3 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Engine<T> {
         self.link.drive(|it| it.is_done() && it.out().is_empty())
     }
 }
-
-#[cfg(test)]
-#[path = "engine_tests.rs"]
-mod tests;

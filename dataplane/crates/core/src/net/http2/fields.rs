@@ -16,7 +16,12 @@ pub fn request(headers: &Headers, is_cut: bool) -> Option<Head> {
         None => Uri::default(),
     };
     let headers = fields(headers);
-    Some(Head { verb, uri, headers, is_cut })
+    Some(Head {
+        verb,
+        uri,
+        headers,
+        is_cut,
+    })
 }
 
 /// Of an answer.

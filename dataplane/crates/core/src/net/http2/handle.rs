@@ -15,13 +15,19 @@ use super::link::Link;
 /// Why a stream is over before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    Reset { by: By, code: Code },
+    Reset {
+        by: By,
+        code: Code,
+    },
     /// The connection takes no stream any more.
     Refused,
     /// The connection is gone.
     Lost,
     /// The connection is gone, as the peer broke the rules.
-    Fatal { code: Code, why: &'static str },
+    Fatal {
+        code: Code,
+        why: &'static str,
+    },
 }
 
 /// One stream. When the last user of it goes before its end, it is reset.
@@ -38,6 +44,8 @@ struct State {
     head: Option<(StatusCode, HeaderMap)>,
     chunks: VecDeque<Bytes>,
     trailers: Option<HeaderMap>,
+    /// Bytes that came and were not released: what is left of them is when the stream is dropped.
+    held: usize,
     /// All that comes has come.
     has_end: bool,
     /// Nobody takes what comes.
@@ -66,8 +74,13 @@ fn wake(place: &mut Option<Waker>) {
 impl std::fmt::Display for Ended {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Reset { by: By::Peer, code } => write!(f, "the other side reset the stream: {code}"),
-            Self::Reset { by: By::Us(why), code } => write!(f, "{code}: {why}"),
+            Self::Reset { by: By::Peer, code } => {
+                write!(f, "the other side reset the stream: {code}")
+            }
+            Self::Reset {
+                by: By::Us(why),
+                code,
+            } => write!(f, "{code}: {why}"),
             Self::Refused => f.write_str("the connection takes no more streams"),
             Self::Lost => f.write_str("the connection is gone"),
             Self::Fatal { code, why } => write!(f, "the connection is gone, {code}: {why}"),
@@ -120,6 +133,7 @@ impl Handle {
             return;
         }
         if !bytes.is_empty() {
+            state.held += bytes.len();
             state.chunks.push_back(bytes);
         }
         wake(&mut state.reader);
@@ -174,7 +188,15 @@ impl Handle {
         Poll::Pending
     }
 
+    /// So many bytes that were taken are done with.
     pub fn release(&self, bytes: usize) {
+        let bytes = {
+            let mut state = self.state.borrow_mut();
+            // Of a stream that nobody reads any more all were.
+            let bytes = bytes.min(state.held);
+            state.held -= bytes;
+            bytes
+        };
         self.link.with(|it| it.release(self.key, bytes));
     }
 
@@ -197,16 +219,13 @@ impl Handle {
 
     /// Nothing more of what comes is taken.
     pub fn stop_reading(&self) {
-        let (chunks, has_end) = {
+        let (bytes, has_end) = {
             let state = &mut *self.state.borrow_mut();
             state.is_unread = true;
-            (std::mem::take(&mut state.chunks), state.has_end)
+            state.chunks.clear();
+            (std::mem::take(&mut state.held), state.has_end)
         };
-        if has_end && chunks.is_empty() {
-            return;
-        }
         self.link.with(|it| {
-            let bytes = chunks.iter().map(Bytes::len).sum();
             it.release(self.key, bytes);
             if !has_end {
                 it.ignore(self.key);
@@ -255,11 +274,6 @@ impl Handle {
         self.link.with(|it| it.reset(self.key, code));
     }
 
-    /// The end of what is sent was told, or cannot be told any more.
-    pub fn has_sent_end(&self) -> bool {
-        self.link.ask(|it| it.has_sent_end(self.key))
-    }
-
     pub fn poll_reset(&self, cx: &Context<'_>) -> Poll<()> {
         let state = &mut *self.state.borrow_mut();
         if state.ended.is_some() {
@@ -282,10 +296,9 @@ const CANCELLED: Ended = Ended::Reset {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let bytes = self.state.get_mut().chunks.iter().map(Bytes::len).sum();
-        let key = self.key;
+        let (key, held) = (self.key, self.state.get_mut().held);
         self.link.with(|it| {
-            it.release(key, bytes);
+            it.release(key, held);
             it.abandon(key);
         });
         self.link.forget(key);

@@ -128,7 +128,11 @@ impl Link {
     ///
     /// # Errors
     /// It takes none any more.
-    pub fn open(self: &Rc<Self>, cx: &Context<'_>, head: &Headers) -> Option<Result<Rc<Handle>, Ended>> {
+    pub fn open(
+        self: &Rc<Self>,
+        cx: &Context<'_>,
+        head: &Headers,
+    ) -> Option<Result<Rc<Handle>, Ended>> {
         match self.with(|it| it.open(head, false)) {
             Ok(key) => Some(Ok(self.handle(key))),
             Err(Full::Forever) => Some(Err(Ended::Refused)),
@@ -168,7 +172,12 @@ impl Link {
     /// Tell a stream's user what came on it. What nobody takes is done with.
     pub fn deliver(&self, event: Event) {
         match event {
-            Event::Head { stream, headers, is_cut, ends } => {
+            Event::Head {
+                stream,
+                headers,
+                is_cut,
+                ends,
+            } => {
                 if is_cut {
                     self.cut(stream.id);
                 }
@@ -176,12 +185,20 @@ impl Link {
                     handle.on_head(headers, is_cut, ends);
                 }
             }
-            Event::Data { stream, bytes, ends } => match self.find(stream) {
+            Event::Data {
+                stream,
+                bytes,
+                ends,
+            } => match self.find(stream) {
                 Some(handle) => handle.on_data(bytes, ends),
                 None if bytes.is_empty() => {}
                 None => self.drive(|it| it.release(stream, bytes.len())),
             },
-            Event::Trailers { stream, headers, is_cut } => {
+            Event::Trailers {
+                stream,
+                headers,
+                is_cut,
+            } => {
                 if is_cut {
                     self.cut(stream.id);
                 }
@@ -213,7 +230,12 @@ impl Link {
 
     /// The connection is over: so are its streams.
     pub fn end(&self, ended: Ended) {
-        let handles: Vec<_> = self.handles.borrow().iter().filter_map(Weak::upgrade).collect();
+        let handles: Vec<_> = self
+            .handles
+            .borrow()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
         for handle in handles {
             handle.on_ended(ended);
         }

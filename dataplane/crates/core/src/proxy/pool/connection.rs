@@ -74,7 +74,11 @@ impl Connection {
             credit: None,
             max_faults: None,
         };
-        let engine = Engine::new(io, http2::Connection::new(Role::Client, settings), Vec::new());
+        let engine = Engine::new(
+            io,
+            http2::Connection::new(Role::Client, settings),
+            Vec::new(),
+        );
         let mut driver = Driver {
             engine,
             limits: config.upstream.clone(),
@@ -159,12 +163,15 @@ where
             let has_calls = entry.streams.get() > 0;
             let is_lost = keepalive.as_mut().is_some_and(|it| {
                 let link = self.engine.link();
-                it.poll(cx, has_calls, || link.with(|it| it.ping(PING))).is_ready()
+                it.poll(cx, has_calls, || link.with(|it| it.ping(PING)))
+                    .is_ready()
             });
             if is_lost {
                 return Poll::Ready(Ended::Lost);
             }
-            self.stuck.poll(cx, self.engine.reads()).map(|()| Ended::Lost)
+            self.stuck
+                .poll(cx, self.engine.reads())
+                .map(|()| Ended::Lost)
         })
         .await;
         self.engine.link().end(ended);
