@@ -208,7 +208,7 @@ def _options(address: str, max_message_bytes: int, retries: Retries | None) -> l
         ("grpc.enable_retries", int(retries is not None)),
     ]
     if address.startswith("unix:"):
-        # gRPC would make an authority of the path, "%2Ftmp%2F...", which HTTP/2 libraries refuse.
+        # gRPC would make an authority of the path, "%2Ftmp%2F...", which many servers refuse.
         options.append(("grpc.default_authority", "localhost"))
     if retries is not None:
         options.append(("grpc.service_config", retries.service_config()))

@@ -82,8 +82,7 @@ class Served:
         self.addresses = self.worker.start()
         self.address = self.addresses[0]
         self.worker.set_ready(True)
-        # grpcio's own authority for a unix socket is its path with %2F, which the h2 crate takes for malformed.
-        options = [("grpc.max_receive_message_length", -1), ("grpc.default_authority", "localhost")]
+        options = [("grpc.max_receive_message_length", -1)]
         self.channel = grpc.insecure_channel(self.address, options=options)
         self.errors: list[BaseException] = []
         self._ended = threading.Event()

@@ -296,3 +296,68 @@ fn a_smaller_table_forgets_the_oldest() {
     read_dump(&mut decoder, "20 3f e1 1f");
     assert_eq!(read(&mut decoder, &bytes("be")), Err(Malformed));
 }
+
+// === The limits ===
+
+#[test]
+fn a_list_of_just_the_limit_is_whole_and_one_byte_less_cuts_it() {
+    let table = "44 01 61 40 01 78 01 62"; // :path a, 38 bytes; x b, 34 bytes
+    let forms = [
+        ("82", 42),                // :method GET
+        ("be", 34),                // from the table
+        ("bf", 38),                // with a known name
+        ("04 01 63", 38),          // a literal
+        ("04 81 1f", 38),          // one in Huffman's code
+        ("44 84 00 00 00 03", 43), // to be indexed; six zeros and padding
+        ("00 01 78 01 63", 34),    // of another name
+        ("0f 2f 01 63", 34),       // the same, from the table
+        ("00 81 f3 81 1f", 34),    // x, in Huffman's code
+    ];
+    for (dump, size) in forms {
+        for (list_bytes, fields, is_cut) in [(size, 1, false), (size - 1, 1, true), (size, 0, true)]
+        {
+            let mut decoder = Decoder::new(4096);
+            read_dump(&mut decoder, table);
+            let mut out = Headers::new();
+            let most = Most { list_bytes, fields };
+            let decoded = decoder.decode(&bytes(dump), &mut out, &most).unwrap();
+            assert_eq!(decoded, Decoded { is_cut }, "{dump} in {list_bytes}");
+            assert_eq!(out.size(), if is_cut { 0 } else { size });
+        }
+    }
+}
+
+#[test]
+fn what_a_list_holds_already_counts() {
+    let mut decoder = Decoder::new(4096);
+    let mut out = list(&[("te", "trailers")]); // 42 bytes
+    let most = Most {
+        list_bytes: 84,
+        fields: 2,
+    };
+    assert_eq!(
+        decoder.decode(&[0x82], &mut out, &most),
+        Ok(Decoded { is_cut: false })
+    );
+    assert_eq!(
+        decoder.decode(&[0x82], &mut out, &most),
+        Ok(Decoded { is_cut: true })
+    );
+    assert_eq!(out.len(), 2);
+}
+
+#[test]
+fn nothing_follows_the_first_field_that_is_left_away() {
+    let mut decoder = Decoder::new(4096);
+    let mut out = Headers::new();
+    let most = Most {
+        list_bytes: 42 + 41,
+        fields: 9,
+    };
+    // The second is a byte too many; the third, :path /, would fit.
+    assert_eq!(
+        decoder.decode(&[0x82, 0x82, 0x84], &mut out, &most),
+        Ok(Decoded { is_cut: true })
+    );
+    assert_eq!(out, list(&[(":method", "GET")]));
+}

@@ -1,5 +1,9 @@
 //! The sender's table, with what finds a field in it again: chains by hash, and the newest entry of each name.
 
+#[cfg(test)]
+#[path = "index_tests.rs"]
+mod tests;
+
 use std::hash::Hasher;
 
 use rustc_hash::FxHasher;
