@@ -1,5 +1,6 @@
 //! Blocks that are made to cost: memory is bounded by the limits, and work by the block's own bytes.
 
+use super::decode::tests::{bytes, list};
 use super::*;
 use crate::headers::Headers;
 
@@ -77,7 +78,7 @@ fn what_is_beyond_the_limit_still_enters_the_table() {
 
 /// custom-key: custom-value, from RFC 7541 C.4.3.
 fn bytes_of_huffman() -> Vec<u8> {
-    super::decode::tests::bytes("4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf")
+    bytes("4088 25a8 49e9 5ba9 7d7f 8925 a849 e95b b8e8 b4bf")
 }
 
 #[test]
@@ -150,4 +151,69 @@ fn a_connection_that_did_nothing_holds_next_to_no_memory() {
     let (encoder, decoder) = (Encoder::new(), Decoder::new(64 << 10));
     assert_eq!(encoder.memory() + decoder.memory(), 0);
     assert!(size_of::<Encoder>() + size_of::<Decoder>() <= 512);
+}
+
+// === Just at the limits ===
+
+#[test]
+fn a_list_of_just_the_limit_is_whole_and_one_byte_less_cuts_it() {
+    let table = "44 01 61 40 01 78 01 62"; // :path a, 38 bytes; x b, 34 bytes
+    let forms = [
+        ("82", 42),                // :method GET
+        ("be", 34),                // from the table
+        ("bf", 38),                // with a known name
+        ("04 01 63", 38),          // a literal
+        ("04 81 1f", 38),          // one in Huffman's code
+        ("44 84 00 00 00 03", 43), // to be indexed; six zeros and padding
+        ("00 01 78 01 63", 34),    // of another name
+        ("0f 2f 01 63", 34),       // the same, from the table
+        ("00 81 f3 81 1f", 34),    // x, in Huffman's code
+    ];
+    for (dump, size) in forms {
+        for (list_bytes, fields, is_cut) in [(size, 1, false), (size - 1, 1, true), (size, 0, true)]
+        {
+            let mut decoder = Decoder::new(4096);
+            assert!(!read(&mut decoder, &bytes(table), &mut Headers::new()));
+            let mut out = Headers::new();
+            let most = Most { list_bytes, fields };
+            let decoded = decoder.decode(&bytes(dump), &mut out, &most).unwrap();
+            assert_eq!(decoded, Decoded { is_cut }, "{dump} in {list_bytes}");
+            assert_eq!(out.size(), if is_cut { 0 } else { size });
+        }
+    }
+}
+
+#[test]
+fn what_a_list_holds_already_counts() {
+    let mut decoder = Decoder::new(4096);
+    let mut out = list(&[("te", "trailers")]); // 42 bytes
+    let most = Most {
+        list_bytes: 84,
+        fields: 2,
+    };
+    assert_eq!(
+        decoder.decode(&[0x82], &mut out, &most),
+        Ok(Decoded { is_cut: false })
+    );
+    assert_eq!(
+        decoder.decode(&[0x82], &mut out, &most),
+        Ok(Decoded { is_cut: true })
+    );
+    assert_eq!(out.len(), 2);
+}
+
+#[test]
+fn nothing_follows_the_first_field_that_is_left_away() {
+    let mut decoder = Decoder::new(4096);
+    let mut out = Headers::new();
+    let most = Most {
+        list_bytes: 42 + 41,
+        fields: 9,
+    };
+    // The second is a byte too many; the third, :path /, would fit.
+    assert_eq!(
+        decoder.decode(&[0x82, 0x82, 0x84], &mut out, &most),
+        Ok(Decoded { is_cut: true })
+    );
+    assert_eq!(out, list(&[(":method", "GET")]));
 }
