@@ -72,6 +72,13 @@ fn huffman_is_used_only_where_it_is_shorter() {
 }
 
 #[test]
+fn short_strings_that_are_sent_each_time_go_plain() {
+    let block = |length| written(&mut Encoder::new(), &[(":path", &"a".repeat(length))]);
+    assert_eq!(block(63)[1], 63);
+    assert_eq!(block(64)[1], 0x80 | 40); // 320 bits
+}
+
+#[test]
 fn the_first_request_of_the_rfc_is_written_byte_for_byte() {
     let mut encoder = Encoder::new();
     let request = [
