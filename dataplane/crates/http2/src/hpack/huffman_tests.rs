@@ -123,7 +123,7 @@ fn each_symbol_and_each_pair_is_read_and_written() {
 }
 
 proptest! {
-    #![proptest_config(settings(2000))]
+    #![proptest_config(settings(500))]
 
     #[test]
     fn any_string_is_written_as_bit_by_bit(text in texts()) {

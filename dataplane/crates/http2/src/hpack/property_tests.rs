@@ -101,7 +101,7 @@ fn same_fields(left: &Headers, right: &Headers) -> bool {
 }
 
 proptest! {
-    #![proptest_config(settings(400))]
+    #![proptest_config(settings(200))]
 
     #[test]
     fn a_list_is_read_as_it_was_written_with_any_sizes_of_tables(turns in turns()) {
@@ -158,7 +158,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(settings(2000))]
+    #![proptest_config(settings(1000))]
 
     #[test]
     fn any_bytes_are_read_or_refused(blocks in prop::collection::vec(any_block(), 1..6)) {
