@@ -5,7 +5,7 @@
 /// two WINDOW_UPDATE frames and a PING. What an attacker can save up is bounded all the same.
 const HOARD: u32 = 64;
 /// Numbers of streams that are remembered after they were reset.
-const REMEMBERED: usize = 64;
+pub(crate) const REMEMBERED: usize = 64;
 
 /// The credit for frames that carry nothing: each costs one, and traffic earns, as honest control frames follow it (a
 /// client pings once per round trip while it receives).

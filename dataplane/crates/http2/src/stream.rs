@@ -92,6 +92,14 @@ impl Streams {
         key
     }
 
+    /// Bytes of memory on the heap.
+    #[cfg(test)]
+    pub fn memory(&self) -> usize {
+        self.slots.capacity() * size_of::<Option<Stream>>()
+            + self.free.capacity() * size_of::<u32>()
+            + self.by_id.capacity() * 9
+    }
+
     pub fn find(&self, id: u32) -> Option<Key> {
         let slot = *self.by_id.get(&id)?;
         Some(Key { slot, id })

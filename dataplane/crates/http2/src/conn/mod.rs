@@ -276,8 +276,9 @@ impl Connection {
 
     fn settle(&mut self, code: Code) {
         self.leaving = Leaving::Settled;
-        self.last_taken = self.last_seen;
-        let last = self.last_seen;
+        // What was said before may not grow (RFC 9113#6.8).
+        self.last_taken = self.last_taken.min(self.last_seen);
+        let last = self.last_taken;
         self.out.put(|out| frame::write_goaway(out, last, code));
     }
 
@@ -299,3 +300,7 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "../conn_tests/mod.rs"]
+mod tests;

@@ -18,6 +18,7 @@ const COPIED: usize = 4096;
 /// A packed header block may have so many times the bytes of the list that is taken, and at least [`LEAST_BLOCK`].
 const BLOCK: usize = 2;
 const LEAST_BLOCK: usize = 64 * 1024;
+const ON_ITSELF: &str = "a stream that depends on itself";
 
 /// What has come in part.
 #[derive(Debug)]
@@ -37,6 +38,7 @@ pub struct Incoming {
 struct Block {
     stream: u32,
     ends: bool,
+    depends_on_itself: bool,
     bytes: Vec<u8>,
 }
 
@@ -71,6 +73,12 @@ impl Incoming {
             block: None,
             data: None,
         }
+    }
+
+    /// Bytes of memory on the heap.
+    #[cfg(test)]
+    pub fn memory(&self) -> usize {
+        self.partial.capacity() + self.block.as_ref().map_or(0, |it| it.bytes.capacity())
     }
 
     pub fn is_within(&self) -> bool {
@@ -470,29 +478,23 @@ impl Connection {
             let kept = rest.len().checked_sub(usize::from(*length));
             block = &rest[..kept.ok_or(protocol("padding beyond its frame"))?];
         }
+        let mut depends_on_itself = false;
         if head.has(PRIORITY_FLAG) {
             let (priority, rest) = block.split_first_chunk::<5>().ok_or(size("no priority"))?;
             let [a, b, c, d, _] = *priority;
             block = rest;
-            if u32_of([a, b, c, d]) == head.stream {
-                // A stream error, and the block counts for compression all the same.
-                self.decode(block, |_, _| ())?;
-                self.last_seen = self.last_seen.max(head.stream);
-                return self.reset_unknown(
-                    head.stream,
-                    Code::PROTOCOL_ERROR,
-                    "a stream that depends on itself",
-                );
-            }
+            depends_on_itself = u32_of([a, b, c, d]) == head.stream;
         }
-        let ends = head.has(END_STREAM);
+        let (stream, ends) = (head.stream, head.has(END_STREAM));
         if head.has(END_HEADERS) {
-            return self.on_block(head.stream, ends, block);
+            return self.on_block(stream, ends, depends_on_itself, block);
         }
+        let bytes = block.to_vec();
         self.incoming.block = Some(Block {
-            stream: head.stream,
+            stream,
             ends,
-            bytes: block.to_vec(),
+            depends_on_itself,
+            bytes,
         });
         Ok(Step::Done)
     }
@@ -510,7 +512,12 @@ impl Connection {
             return Ok(Step::Done);
         }
         match self.incoming.block.take() {
-            Some(block) => self.on_block(block.stream, block.ends, &block.bytes),
+            Some(block) => self.on_block(
+                block.stream,
+                block.ends,
+                block.depends_on_itself,
+                &block.bytes,
+            ),
             None => Ok(Step::Done),
         }
     }
@@ -535,18 +542,40 @@ impl Connection {
     }
 
     /// A whole header block.
-    fn on_block(&mut self, id: u32, ends: bool, block: &[u8]) -> Result<Step, Fatal> {
+    fn on_block(
+        &mut self,
+        id: u32,
+        ends: bool,
+        depends_on_itself: bool,
+        block: &[u8],
+    ) -> Result<Step, Fatal> {
+        // Also what is not wanted counts for compression.
         let (headers, is_cut) = self.decode(block, |headers, is_cut| (headers, is_cut))?;
         if let Some(key) = self.streams.find(id) {
+            if depends_on_itself {
+                self.fault(key, Code::PROTOCOL_ERROR, ON_ITSELF);
+                self.check_faults()?;
+                return Ok(Step::Done);
+            }
             return self.on_more_headers(key, headers, is_cut, ends);
         }
         match self.role {
             Role::Client if self.is_idle(id) => Err(protocol("HEADERS on a stream that is none")),
             // We reset it, or it has ended.
             Role::Client => Ok(Step::Done),
-            Role::Server if id % 2 == 0 => Err(protocol("a client's stream with an even number")),
-            Role::Server if id > self.last_seen => self.on_request(id, headers, is_cut, ends),
-            Role::Server if self.recent.contains(id) => Ok(Step::Done),
+            Role::Server if id.is_multiple_of(2) => {
+                Err(protocol("a client's stream with an even number"))
+            }
+            Role::Server if id > self.last_seen => {
+                self.last_seen = id;
+                match id {
+                    // It came before our word was read: its sender tries elsewhere.
+                    _ if id > self.last_taken => Ok(Step::Done),
+                    _ if depends_on_itself => self.refuse(id, Code::PROTOCOL_ERROR),
+                    _ => self.on_request(id, headers, is_cut, ends),
+                }
+            }
+            Role::Server if id > self.last_taken || self.recent.contains(id) => Ok(Step::Done),
             Role::Server => Err(Fatal {
                 code: Code::STREAM_CLOSED,
                 why: "HEADERS on a stream that has ended",
@@ -561,20 +590,16 @@ impl Connection {
         is_cut: bool,
         ends: bool,
     ) -> Result<Step, Fatal> {
-        self.last_seen = id;
-        if id > self.last_taken {
-            // It came before our word was read: its sender tries elsewhere.
-            return Ok(Step::Done);
-        }
         if self.streams.len() >= self.config.max_streams as usize {
-            return self.reset_unknown(id, Code::REFUSED_STREAM, "too many streams");
+            return self.refuse(id, Code::REFUSED_STREAM);
         }
         let judged = match rules::judge(&headers, List::Request, is_cut) {
             Ok(judged) => judged,
-            Err(rules::Malformed(why)) => return self.reset_unknown(id, Code::PROTOCOL_ERROR, why),
+            Err(rules::Malformed(_)) => return self.refuse(id, Code::PROTOCOL_ERROR),
         };
         if ends && judged.content_length.is_some_and(|it| it > 0) {
-            return self.reset_unknown(id, Code::PROTOCOL_ERROR, "less than content-length says");
+            // Less than content-length says.
+            return self.refuse(id, Code::PROTOCOL_ERROR);
         }
         let receiving = if ends { Part::Ended } else { Part::Body };
         let stream = self.add(id, receiving, Part::Head);
@@ -589,15 +614,11 @@ impl Connection {
         }))
     }
 
-    /// Reset a stream that nobody knows of.
-    fn reset_unknown(&mut self, id: u32, code: Code, _why: &'static str) -> Result<Step, Fatal> {
-        if let Some(key) = self.streams.find(id) {
-            self.fault(key, code, _why);
-        } else {
-            self.out.put(|out| frame::write_reset(out, id, code));
-            self.recent.add(id);
-            self.faults += u32::from(code != Code::REFUSED_STREAM);
-        }
+    /// Reset a stream of which nobody was told.
+    fn refuse(&mut self, id: u32, code: Code) -> Result<Step, Fatal> {
+        self.out.put(|out| frame::write_reset(out, id, code));
+        self.recent.add(id);
+        self.faults += u32::from(code != Code::REFUSED_STREAM);
         self.check_faults()?;
         Ok(Step::Done)
     }
@@ -668,8 +689,8 @@ impl Connection {
     /// Whether nobody has opened the stream.
     fn is_idle(&self, id: u32) -> bool {
         match self.role {
-            Role::Server => id == 0 || id % 2 == 0 || id > self.last_seen,
-            Role::Client => id == 0 || id % 2 == 0 || id >= self.next,
+            Role::Server => id == 0 || id.is_multiple_of(2) || id > self.last_seen,
+            Role::Client => id == 0 || id.is_multiple_of(2) || id >= self.next,
         }
     }
 
@@ -677,23 +698,20 @@ impl Connection {
         if head.stream == 0 {
             return Err(protocol("PRIORITY on stream 0"));
         }
-        let Ok([a, b, c, d, _]) = <[u8; 5]>::try_from(payload) else {
-            // A stream error (RFC 9113#6.3).
-            return self
-                .reset_unknown(
-                    head.stream,
-                    Code::FRAME_SIZE_ERROR,
-                    "PRIORITY of a wrong size",
-                )
-                .map(drop);
+        let (code, why) = match *payload {
+            [a, b, c, d, _] if u32_of([a, b, c, d]) != head.stream => return Ok(()),
+            [_, _, _, _, _] => (Code::PROTOCOL_ERROR, ON_ITSELF),
+            _ => (Code::FRAME_SIZE_ERROR, "PRIORITY of a wrong size"),
         };
-        if u32_of([a, b, c, d]) == head.stream {
-            let why = "a stream that depends on itself";
-            return self
-                .reset_unknown(head.stream, Code::PROTOCOL_ERROR, why)
-                .map(drop);
+        // An error of the stream (RFC 9113#6.3), where there is one to reset.
+        match self.streams.find(head.stream) {
+            Some(key) => {
+                self.fault(key, code, why);
+                self.check_faults()
+            }
+            None if self.is_idle(head.stream) => Err(Fatal { code, why }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn on_reset(&mut self, head: Head, payload: &[u8]) -> Result<Step, Fatal> {

@@ -25,6 +25,8 @@ pub enum Full {
 
 /// Bytes of a stream from which on no more are asked for, whatever the window: a peer may read nothing.
 const MOST_QUEUED: usize = 256 * 1024;
+/// Streams that may wait for their turn before those that ended are looked for among them.
+const LEAST_WAITING: usize = 32;
 /// Bytes of a DATA frame, whatever the peer would take: others wait meanwhile.
 const MAX_DATA: usize = LEAST_MAX_FRAME as usize;
 
@@ -264,6 +266,18 @@ impl Connection {
         {
             stream.is_scheduled = true;
             self.scheduled.push_back(key);
+            self.forget_gone();
+        }
+    }
+
+    /// Keep few of the streams that ended while they waited for their turn: a peer may reset each that it has opened, and
+    /// read nothing.
+    fn forget_gone(&mut self) {
+        let most = 2 * self.streams.len() + LEAST_WAITING;
+        if self.scheduled.len() + self.blocked.len() > most {
+            self.scheduled
+                .retain(|key| self.streams.get(*key).is_some());
+            self.blocked.retain(|key| self.streams.get(*key).is_some());
         }
     }
 

@@ -42,7 +42,7 @@ impl Connection {
                 _ => Err(size("SETTINGS that acknowledge and say something")),
             };
         }
-        if payload.len() % 6 != 0 {
+        if !payload.len().is_multiple_of(6) {
             return Err(size("SETTINGS of a wrong size"));
         }
         for entry in payload.chunks_exact(6) {

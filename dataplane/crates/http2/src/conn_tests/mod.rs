@@ -6,8 +6,10 @@ mod keys;
 mod leaving;
 mod lists;
 mod memory;
+mod peer;
 mod pieces;
 mod sending;
+mod settings;
 mod states;
 mod windows;
 
@@ -16,6 +18,7 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
+use self::peer::*;
 use super::*;
 use crate::frame::{ACK, END_HEADERS, END_STREAM, HEAD, Head, PADDED, PRIORITY_FLAG, kind};
 
@@ -41,85 +44,13 @@ const REQUEST: &[(&str, &str)] = &[
 const ANSWER: &[(&str, &str)] = &[(":status", "200")];
 const TRAILERS: &[(&str, &str)] = &[("grpc-status", "0")];
 
-// --- what a peer sends ---
-
-fn raw(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let length = payload.len() as u32;
-    Head { length, kind, flags, stream }.write(&mut bytes);
-    bytes.extend_from_slice(payload);
-    bytes
-}
-
-/// A block whose meaning does not depend on those before: literals that no table takes.
-fn block(fields: &[(&str, &str)]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for (name, value) in fields {
-        bytes.push(0);
-        for text in [name, value] {
-            match u8::try_from(text.len()) {
-                Ok(length @ ..127) => bytes.push(length),
-                _ => {
-                    let mut rest = text.len() - 127;
-                    bytes.push(127);
-                    while rest >= 128 {
-                        bytes.push(rest as u8 | 128);
-                        rest >>= 7;
-                    }
-                    bytes.push(rest as u8);
-                }
-            }
-            bytes.extend_from_slice(text.as_bytes());
-        }
+/// So many cases of a property. What fails is made a test by hand.
+fn cases(count: u32) -> proptest::test_runner::Config {
+    proptest::test_runner::Config {
+        failure_persistence: None,
+        ..proptest::test_runner::Config::with_cases(count)
     }
-    bytes
 }
-
-fn head(stream: u32, fields: &[(&str, &str)], ends: bool) -> Vec<u8> {
-    let end = if ends { END_STREAM } else { 0 };
-    raw(kind::HEADERS, END_HEADERS | end, stream, &block(fields))
-}
-
-fn data(stream: u32, bytes: &[u8], ends: bool) -> Vec<u8> {
-    let flags = if ends { END_STREAM } else { 0 };
-    raw(kind::DATA, flags, stream, bytes)
-}
-
-fn padded(stream: u32, bytes: &[u8], padding: u8, ends: bool) -> Vec<u8> {
-    let flags = if ends { END_STREAM } else { 0 } | PADDED;
-    let zeros = vec![0; padding.into()];
-    raw(kind::DATA, flags, stream, &[&[padding], bytes, &zeros].concat())
-}
-
-fn reset(stream: u32, code: Code) -> Vec<u8> {
-    raw(kind::RST_STREAM, 0, stream, &code.0.to_be_bytes())
-}
-
-fn window_update(stream: u32, bytes: u32) -> Vec<u8> {
-    raw(kind::WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes())
-}
-
-fn settings(entries: &[(u16, u32)]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    frame::write_settings(&mut bytes, entries);
-    bytes
-}
-
-fn goaway(last: u32, code: Code) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    frame::write_goaway(&mut bytes, last, code);
-    bytes
-}
-
-fn list(fields: &[(&str, &str)]) -> Headers {
-    let mut headers = Headers::new();
-    for (name, value) in fields {
-        headers.push(name.as_bytes(), value.as_bytes());
-    }
-    headers
-}
-
-// --- what a connection says ---
 
 /// A frame that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,7 +78,12 @@ fn parse(mut bytes: &[u8]) -> Vec<Frame> {
         let head = Head::parse(*head);
         let (payload, rest) = rest.split_at(head.length as usize);
         let (kind, flags, stream) = (head.kind, head.flags, head.stream);
-        frames.push(Frame { kind, flags, stream, payload: payload.to_vec() });
+        frames.push(Frame {
+            kind,
+            flags,
+            stream,
+            payload: payload.to_vec(),
+        });
         bytes = rest;
     }
     assert_eq!(bytes, [], "what is written is not whole frames");
@@ -180,7 +116,11 @@ impl Talk {
     fn new(role: Role, config: Config) -> Self {
         let connection = Connection::new(role, config);
         let (keys, held) = (BTreeMap::new(), BTreeMap::new());
-        Self { connection, keys, held }
+        Self {
+            connection,
+            keys,
+            held,
+        }
     }
 
     /// A connection that has the settings of its peer, and has written all that belongs to that.
@@ -229,17 +169,31 @@ impl Talk {
     }
 
     fn seen(&mut self, event: Event) -> Seen {
-        let text = |headers: &Headers, is_cut| format!("{headers:?}{}", if is_cut { " cut" } else { "" });
+        let text =
+            |headers: &Headers, is_cut| format!("{headers:?}{}", if is_cut { " cut" } else { "" });
         match event {
-            Event::Head { stream, headers, is_cut, ends } => {
+            Event::Head {
+                stream,
+                headers,
+                is_cut,
+                ends,
+            } => {
                 self.keys.insert(stream.id, stream);
                 Seen::Head(stream.id, text(&headers, is_cut), ends)
             }
-            Event::Data { stream, bytes, ends } => {
+            Event::Data {
+                stream,
+                bytes,
+                ends,
+            } => {
                 *self.held.entry(stream.id).or_default() += bytes.len();
                 Seen::Data(stream.id, bytes.to_vec(), ends)
             }
-            Event::Trailers { stream, headers, is_cut } => Seen::Trailers(stream.id, text(&headers, is_cut)),
+            Event::Trailers {
+                stream,
+                headers,
+                is_cut,
+            } => Seen::Trailers(stream.id, text(&headers, is_cut)),
             Event::Reset { stream, by, code } => Seen::Reset(stream.id, by != By::Peer, code),
             Event::Settings => Seen::Settings,
             Event::GoAway { last, code } => Seen::GoAway(last, code),
@@ -272,7 +226,7 @@ impl Talk {
         parse(&self.take())
     }
 
-    /// What waits to be written.
+    /// The frames that wait to be written, as bytes.
     fn take(&mut self) -> Vec<u8> {
         let out = self.connection.out();
         let mut bytes = Vec::new();
@@ -280,9 +234,14 @@ impl Talk {
             let mut slices = [IoSlice::new(&[]); 16];
             let count = out.slices(&mut slices);
             let before = bytes.len();
-            slices[..count].iter().for_each(|it| bytes.extend_from_slice(it));
+            slices[..count]
+                .iter()
+                .for_each(|it| bytes.extend_from_slice(it));
             let written = bytes.len() - before;
             out.advance(written);
+        }
+        if bytes.starts_with(PREFACE) {
+            bytes.drain(..PREFACE.len());
         }
         bytes
     }
@@ -300,7 +259,8 @@ fn fatal(seen: &[Seen]) -> Option<Code> {
 fn joined(seen: &[Seen]) -> Vec<Seen> {
     let mut all: Vec<Seen> = Vec::new();
     for it in seen {
-        if let (Some(Seen::Data(id, bytes, ends @ false)), Seen::Data(next, more, end)) = (all.last_mut(), it)
+        if let (Some(Seen::Data(id, bytes, ends @ false)), Seen::Data(next, more, end)) =
+            (all.last_mut(), it)
             && id == next
         {
             bytes.extend_from_slice(more);

@@ -18,7 +18,15 @@ enum State {
 
 use State::*;
 
-const STATES: [State; 7] = [Idle, Open, HalfClosedLocal, HalfClosedRemote, Ended, ResetByUs, ResetByPeer];
+const STATES: [State; 7] = [
+    Idle,
+    Open,
+    HalfClosedLocal,
+    HalfClosedRemote,
+    Ended,
+    ResetByUs,
+    ResetByPeer,
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
@@ -86,7 +94,9 @@ fn in_state(role: Role, state: State) -> Talk {
     let we_end = matches!(state, HalfClosedLocal | Ended);
     if role == Role::Server {
         let key = talk.request(1, peer_ends);
-        talk.connection.send_head(key, &list(ANSWER), we_end).unwrap();
+        talk.connection
+            .send_head(key, &list(ANSWER), we_end)
+            .unwrap();
     } else {
         talk.open(we_end);
         talk.feed(&head(1, ANSWER, peer_ends));
@@ -105,16 +115,34 @@ fn in_state(role: Role, state: State) -> Talk {
 fn outcome(talk: &mut Talk, bytes: &[u8], is_open: bool) -> Outcome {
     let seen = talk.feed(bytes);
     let written = talk.write();
-    if let [Frame { kind: kind::GOAWAY, payload, .. }] = &written[..] {
+    if let [
+        Frame {
+            kind: kind::GOAWAY,
+            payload,
+            ..
+        },
+    ] = &written[..]
+    {
         let code = Code(u32::from_be_bytes(payload[4..].try_into().unwrap()));
         assert_eq!(fatal(&seen), Some(code));
         // Nothing that comes then means anything.
         assert_eq!(fatal(&talk.feed(&settings(&[]))), Some(code));
         return Connection(code);
     }
-    if let [frame @ Frame { kind: kind::RST_STREAM, stream: 1, .. }] = &written[..] {
+    if let [
+        frame @ Frame {
+            kind: kind::RST_STREAM,
+            stream: 1,
+            ..
+        },
+    ] = &written[..]
+    {
         let code = Code(frame.number());
-        let told = if is_open { vec![Seen::Reset(1, true, code)] } else { vec![] };
+        let told = if is_open {
+            vec![Seen::Reset(1, true, code)]
+        } else {
+            vec![]
+        };
         assert_eq!(seen, told);
         assert_eq!(talk.connection.streams(), 0);
         return Stream(code);
@@ -158,7 +186,11 @@ fn an_end_closes_the_half_that_it_is_of() {
         for role in [Role::Server, Role::Client] {
             let mut talk = in_state(role, state);
             talk.feed(&frame_of(name, TRAILERS));
-            assert_eq!(talk.connection.streams(), left, "{role:?} {state:?}: {name}");
+            assert_eq!(
+                talk.connection.streams(),
+                left,
+                "{role:?} {state:?}: {name}"
+            );
         }
     }
 }
@@ -170,12 +202,31 @@ fn what_we_send_moves_a_stream_and_is_refused_after_its_end() {
             let mut talk = in_state(role, state);
             let key = talk.keys[&1];
             let can_send = matches!(state, Open | HalfClosedRemote);
-            assert_eq!(talk.connection.has_sent_end(key), !can_send, "{role:?} {state:?}");
-            let sent = talk.connection.send_data(key, Bytes::from_static(b"x"), true);
-            assert_eq!(sent, if can_send { Ok(()) } else { Err(Gone) }, "{role:?} {state:?}");
-            assert_eq!(talk.connection.send_data(key, Bytes::new(), true), Err(Gone));
-            assert_eq!(talk.connection.send_trailers(key, list(TRAILERS)), Err(Gone));
-            assert_eq!(talk.connection.send_head(key, &list(ANSWER), true), Err(Gone));
+            assert_eq!(
+                talk.connection.has_sent_end(key),
+                !can_send,
+                "{role:?} {state:?}"
+            );
+            let sent = talk
+                .connection
+                .send_data(key, Bytes::from_static(b"x"), true);
+            assert_eq!(
+                sent,
+                if can_send { Ok(()) } else { Err(Gone) },
+                "{role:?} {state:?}"
+            );
+            assert_eq!(
+                talk.connection.send_data(key, Bytes::new(), true),
+                Err(Gone)
+            );
+            assert_eq!(
+                talk.connection.send_trailers(key, list(TRAILERS)),
+                Err(Gone)
+            );
+            assert_eq!(
+                talk.connection.send_head(key, &list(ANSWER), true),
+                Err(Gone)
+            );
             let written = talk.write();
             assert_eq!(written.len(), usize::from(can_send));
             let left = usize::from(matches!(state, Open | HalfClosedLocal));
@@ -187,11 +238,17 @@ fn what_we_send_moves_a_stream_and_is_refused_after_its_end() {
 #[test]
 fn streams_begin_with_odd_numbers_that_grow() {
     let mut talk = Talk::server();
-    assert_eq!(fatal(&talk.feed(&head(2, REQUEST, true))), Some(Code::PROTOCOL_ERROR));
+    assert_eq!(
+        fatal(&talk.feed(&head(2, REQUEST, true))),
+        Some(Code::PROTOCOL_ERROR)
+    );
     let mut talk = Talk::server();
     talk.request(5, true);
     // A stream that was passed over is closed (RFC 9113#5.1.1).
-    assert_eq!(fatal(&talk.feed(&head(3, REQUEST, true))), Some(Code::STREAM_CLOSED));
+    assert_eq!(
+        fatal(&talk.feed(&head(3, REQUEST, true))),
+        Some(Code::STREAM_CLOSED)
+    );
     let mut talk = Talk::client();
     assert_eq!((talk.open(true).id, talk.open(true).id), (1, 3));
 }
@@ -239,7 +296,11 @@ fn frames_of_a_wrong_size_end_the_connection() {
         for role in [Role::Server, Role::Client] {
             let mut talk = in_state(role, Open);
             let seen = talk.feed(&bytes);
-            assert_eq!(fatal(&seen), Some(Code::FRAME_SIZE_ERROR), "{bytes:?}: {seen:?}");
+            assert_eq!(
+                fatal(&seen),
+                Some(Code::FRAME_SIZE_ERROR),
+                "{bytes:?}: {seen:?}"
+            );
         }
     }
 }
@@ -259,11 +320,20 @@ fn padding_beyond_its_frame_ends_the_connection() {
 fn priorities_that_are_wrong_end_their_stream_and_where_there_is_none_the_connection() {
     for (bytes, code) in [
         (raw(kind::PRIORITY, 0, 1, &[0; 4]), Code::FRAME_SIZE_ERROR),
-        (raw(kind::PRIORITY, 0, 1, &[0, 0, 0, 1, 9]), Code::PROTOCOL_ERROR),
+        (
+            raw(kind::PRIORITY, 0, 1, &[0, 0, 0, 1, 9]),
+            Code::PROTOCOL_ERROR,
+        ),
     ] {
         for role in [Role::Server, Role::Client] {
-            assert_eq!(outcome(&mut in_state(role, Open), &bytes, true), Stream(code));
-            assert_eq!(outcome(&mut in_state(role, Idle), &bytes, false), Connection(code));
+            assert_eq!(
+                outcome(&mut in_state(role, Open), &bytes, true),
+                Stream(code)
+            );
+            assert_eq!(
+                outcome(&mut in_state(role, Idle), &bytes, false),
+                Connection(code)
+            );
             assert_eq!(outcome(&mut in_state(role, Ended), &bytes, false), No);
         }
     }

@@ -28,7 +28,14 @@ enum Act {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let which = || 0usize..6;
-    let act = || prop_oneof![Just(Act::Reset), Just(Act::Ignore), Just(Act::Abandon), Just(Act::Answer)];
+    let act = || {
+        prop_oneof![
+            Just(Act::Reset),
+            Just(Act::Ignore),
+            Just(Act::Abandon),
+            Just(Act::Answer)
+        ]
+    };
     let padding = prop::option::of(any::<u8>());
     let length = prop_oneof![Just(0usize), 1usize..200, 4000usize..16_000];
     let step = prop_oneof![
@@ -70,7 +77,14 @@ impl World {
         let mut talk = Talk::new(Role::Server, config);
         talk.feed(PREFACE);
         talk.feed(&settings(&[]));
-        let mut world = Self { talk, streams: Vec::new(), connection: 65_535, open: BTreeMap::new(), target: 80_000, piece };
+        let mut world = Self {
+            talk,
+            streams: Vec::new(),
+            connection: 65_535,
+            open: BTreeMap::new(),
+            target: 80_000,
+            piece,
+        };
         world.look();
         assert_eq!(world.connection, 80_000);
         world
@@ -80,7 +94,9 @@ impl World {
     fn look(&mut self) {
         for frame in self.talk.write() {
             match frame.kind {
-                kind::WINDOW_UPDATE if frame.stream == 0 => self.connection += i64::from(frame.number()),
+                kind::WINDOW_UPDATE if frame.stream == 0 => {
+                    self.connection += i64::from(frame.number())
+                }
                 kind::WINDOW_UPDATE => {
                     if let Some(window) = self.open.get_mut(&frame.stream) {
                         *window += i64::from(frame.number());
@@ -108,7 +124,13 @@ impl World {
     }
 
     /// A DATA frame as far as the windows allow it, and what it costs; streams that ended have none any more.
-    fn frame(&mut self, which: usize, length: usize, padding: Option<u8>, ends: bool) -> Option<Vec<u8>> {
+    fn frame(
+        &mut self,
+        which: usize,
+        length: usize,
+        padding: Option<u8>,
+        ends: bool,
+    ) -> Option<Vec<u8>> {
         let id = self.id(which)?;
         let allowed = self.connection.min(*self.open.get(&id)?);
         let overhead = padding.map_or(0, |it| 1 + i64::from(it));
@@ -168,7 +190,7 @@ impl World {
             }
             Step::Within(which, act) => {
                 if let Some(frame) = self.frame(which, 9000, Some(200), false) {
-                    let (first, rest) = frame.split_at(5000);
+                    let (first, rest) = frame.split_at(frame.len() / 2);
                     self.feed(first);
                     self.act(which, act);
                     self.feed(rest);
@@ -194,7 +216,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn in_the_end_the_peer_has_the_whole_windows_again(
@@ -233,12 +255,27 @@ proptest! {
 
 #[test]
 fn more_than_the_streams_window_ends_the_stream_and_more_than_the_connections_the_connection() {
-    let mut talk = Talk::ready(Role::Server, Config { stream_window: 10, ..CONFIG });
+    let mut talk = Talk::ready(
+        Role::Server,
+        Config {
+            stream_window: 10,
+            ..CONFIG
+        },
+    );
     talk.request(1, false);
     assert_eq!(talk.feed(&data(1, &[0; 10], false)).len(), 1);
-    assert_eq!(talk.feed(&data(1, &[0; 1], false)), [Seen::Reset(1, true, Code::FLOW_CONTROL_ERROR)]);
+    assert_eq!(
+        talk.feed(&data(1, &[0; 1], false)),
+        [Seen::Reset(1, true, Code::FLOW_CONTROL_ERROR)]
+    );
 
-    let mut talk = Talk::ready(Role::Server, Config { connection_window: 65_535, ..CONFIG });
+    let mut talk = Talk::ready(
+        Role::Server,
+        Config {
+            connection_window: 65_535,
+            ..CONFIG
+        },
+    );
     talk.request(1, false);
     talk.request(3, false);
     for _ in 0..3 {
@@ -246,12 +283,20 @@ fn more_than_the_streams_window_ends_the_stream_and_more_than_the_connections_th
     }
     talk.feed(&data(3, &[0; 16_383], false));
     assert_eq!(talk.feed(&data(3, &[], false)), []);
-    assert_eq!(fatal(&talk.feed(&data(3, &[0; 1], false))), Some(Code::FLOW_CONTROL_ERROR));
+    assert_eq!(
+        fatal(&talk.feed(&data(3, &[0; 1], false))),
+        Some(Code::FLOW_CONTROL_ERROR)
+    );
 }
 
 #[test]
 fn streams_that_nobody_reads_leave_a_window_that_opens_on_receipt_to_the_others() {
-    let config = Config { opens_on_receipt: true, connection_window: 65_535, stream_window: 65_535, ..CONFIG };
+    let config = Config {
+        opens_on_receipt: true,
+        connection_window: 65_535,
+        stream_window: 65_535,
+        ..CONFIG
+    };
     let mut talk = Talk::ready(Role::Server, config);
     for id in [1, 3, 5, 7] {
         talk.request(id, false);
@@ -264,12 +309,21 @@ fn streams_that_nobody_reads_leave_a_window_that_opens_on_receipt_to_the_others(
 
 #[test]
 fn bytes_of_a_stream_that_ended_are_released_to_the_connection() {
-    let mut talk = Talk::ready(Role::Server, Config { connection_window: 65_535, ..CONFIG });
+    let mut talk = Talk::ready(
+        Role::Server,
+        Config {
+            connection_window: 65_535,
+            ..CONFIG
+        },
+    );
     let key = talk.request(1, false);
     talk.feed(&data(1, &[0; 16_384], false));
     talk.feed(&data(1, &[0; 16_384], true));
     talk.connection.send_head(key, &list(ANSWER), true).unwrap();
-    assert_eq!((talk.connection.streams(), talk.connection.held()), (0, 32_768));
+    assert_eq!(
+        (talk.connection.streams(), talk.connection.held()),
+        (0, 32_768)
+    );
     talk.write();
     talk.release(1);
     let written = talk.write();
