@@ -95,7 +95,7 @@ fuzz: cargo  ## Fuzz parsers, configuration and balancer, FUZZ_SECONDS (60) each
 	$(find_python) dataplane/crates/fuzz/run.py --seconds $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 .PHONY: bench
-bench: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measure the proxy beside Envoy, nginx and grpc.aio, and picks alone
+bench: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measure the proxy beside Envoy, nginx, HAProxy and grpc.aio, and picks alone
 	PYTHONPATH=tests .peers/bench/bin/python -m bench.proxy $(BENCH_ARGS)
 	cargo bench --locked $(QUIET) --package dl-inference-balance
 

@@ -235,4 +235,30 @@ def aio(address: str, endpoints: list[str], folder: Path, workers: int = 1) -> C
     return Contender("grpc.aio", version, address, process)
 
 
-CONTENDERS = {"ours": ours, "envoy": envoy, "nginx": nginx, "grpc.aio": aio, "none": none}
+def haproxy(address: str, endpoints: list[str], folder: Path, workers: int = 1) -> Contender:
+    """Start HAProxy in HTTP mode, HTTP/2 on both sides; its windows and tables are its own."""
+    servers = "\n".join(f"  server e{index} {place} proto h2" for index, place in enumerate(endpoints))
+    config = f"""global
+  nbthread {workers}
+  maxconn 9000
+defaults
+  mode http
+  timeout connect 1s
+  timeout client 1h
+  timeout server 1h
+  http-reuse always
+frontend calls
+  bind {address} proto h2
+  default_backend fleet
+backend fleet
+  balance roundrobin
+{servers}
+"""
+    path = folder / "haproxy.cfg"
+    path.write_text(config)
+    program = installed("haproxy", "haproxy")
+    version = said(program, "-v").split()[2]
+    return Contender("haproxy", version, address, Process([program, "-db", "-q", "-f", path]), config)
+
+
+CONTENDERS = {"ours": ours, "envoy": envoy, "nginx": nginx, "haproxy": haproxy, "grpc.aio": aio, "none": none}

@@ -1,4 +1,4 @@
-"""The proxy table: this product's proxy, Envoy, nginx, grpc.aio and no proxy, in one run. `make bench` calls it.
+"""The proxy table: ours, Envoy, nginx, HAProxy, grpc.aio and no proxy, in one run. `make bench` calls it.
 
 Each contender has one worker and the same two endpoints. A round measures every (payload, shape) with each contender in
 turn; CPU is user + system time of all the contender's processes per request. Writes results/proxy.json and .png.

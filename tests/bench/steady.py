@@ -1,7 +1,8 @@
-"""What must not grow: memory over a million requests, CPU with a thousand endpoints, work and imbalance of two workers.
+"""What must not grow: memory over a million requests and by connections, CPU with a thousand endpoints, work and
+imbalance of two workers.
 
 `make bench-steady` calls it. Writes results/steady.json. Each part stands alone:
-``--only memory,endpoints,spread,instructions``.
+``--only memory,idle,endpoints,spread,instructions``.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import re
 import resource
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import h2.config
+import h2.connection
 from bench import machine
 from bench.contenders import CONTENDERS, Contender, ours
 from bench.fleet import Fleet
@@ -35,6 +39,11 @@ REQUESTS = 1_000_000
 STEPS = 20
 # Requests under callgrind, which is about 50 times slower; the difference of two runs leaves the start out.
 COUNTED_REQUESTS = 10_000
+# Of one HTTP/2 connection without calls, bytes.
+IDLE_BAR = 8 * 1024
+WARM_CONNECTIONS = 200
+IDLE_LIMITS = {"service": {"limits": {"max_connections": 20_000, "max_connections_per_ip": 20_000}}}
+FRAME_HEAD = 9
 # Python's start, 50 times slower.
 COUNTED_START_S = 300
 
@@ -45,6 +54,7 @@ def main() -> None:
     parser.add_argument("--contender", default="ours", choices=[name for name in CONTENDERS if name != "none"])
     parser.add_argument("--only", default=",".join(PARTS))
     parser.add_argument("--requests", type=int, default=REQUESTS)
+    parser.add_argument("--connections", type=int, default=3_000, help="of --only idle")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--out", type=Path, default=RESULTS / "steady.json")
@@ -80,6 +90,60 @@ def memory(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "bar": 0.02,
         "reached": growth < 0.02,
     }
+
+
+def idle(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Resident memory of a connection that has made a call and now makes none: ours beside the other proxies."""
+    request = _one_request(folder)
+    bytes_each = {}
+    for name in ("ours", "envoy", "nginx", "haproxy"):
+        with Fleet(2, REPLY_BYTES) as fleet, ExitStack() as stack:
+            contender = stack.enter_context(_started(name, fleet, folder, **(IDLE_LIMITS if name == "ours" else {})))
+            # What is taken once is taken before.
+            for _ in range(WARM_CONNECTIONS):
+                stack.enter_context(_idle_connection(contender.address, request))
+            before = resident_bytes(_pid(contender))
+            for _ in range(options.connections):
+                stack.enter_context(_idle_connection(contender.address, request))
+            bytes_each[name] = (resident_bytes(_pid(contender)) - before) / options.connections
+    reached = bytes_each["ours"] <= IDLE_BAR
+    return {"connections": options.connections, "bytes_each": bytes_each, "bar": IDLE_BAR, "reached": reached}
+
+
+def _one_request(folder: Path) -> bytes:
+    """Return what a client of HTTP/2 sends for one call, from its preface on."""
+    work = _work(folder)
+    client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    client.initiate_connection()
+    head = [(":method", "POST"), (":scheme", "http"), (":path", PATH), (":authority", "bench")]
+    client.send_headers(1, [*head, ("content-type", "application/grpc"), ("te", "trailers")])
+    client.send_data(1, work.body.read_bytes(), end_stream=True)
+    return client.data_to_send()
+
+
+@contextmanager
+def _idle_connection(address: str, request: bytes) -> Iterator[None]:
+    """A connection whose one call has been answered."""
+    host, port = address.rsplit(":", 1)
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(request)
+        came = b""
+        while b"grpc-status" not in came and not _ends_stream(came):
+            part = connection.recv(65_536)
+            if not part:
+                raise RuntimeError(f"{address} closed a connection: {came!r}")
+            came += part
+        yield
+
+
+def _ends_stream(came: bytes) -> bool:
+    """Whether a frame of HEADERS or DATA ends a stream."""
+    while len(came) >= FRAME_HEAD:
+        length, kind, flags = int.from_bytes(came[:3]), came[3], came[4]
+        if kind <= 1 and flags & 1:
+            return True
+        came = came[FRAME_HEAD + length :]
+    return False
 
 
 def endpoints(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -137,7 +201,7 @@ def instructions(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"instructions_per_request": per_request, "ratio": ratio, "bar": 1.05, "reached": ratio <= 1.05}
 
 
-PARTS = {"memory": memory, "endpoints": endpoints, "spread": spread, "instructions": instructions}
+PARTS = {"memory": memory, "idle": idle, "endpoints": endpoints, "spread": spread, "instructions": instructions}
 
 
 def _work(folder: Path) -> Work:
@@ -155,10 +219,10 @@ def _pid(contender: Contender) -> int:
 
 
 @contextmanager
-def _started(name: str, fleet: Fleet, folder: Path, workers: int = 1) -> Iterator[Contender]:
+def _started(name: str, fleet: Fleet, folder: Path, workers: int = 1, **options: Any) -> Iterator[Contender]:
     place = Path(tempfile.mkdtemp(dir=folder))
     place.chmod(0o755)
-    contender = CONTENDERS[name](ADDRESS, fleet.addresses, place, workers)
+    contender = CONTENDERS[name](ADDRESS, fleet.addresses, place, workers, **options)
     try:
         fleet.check(contender, predict(SIZES["small"]))
         yield contender
