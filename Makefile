@@ -227,13 +227,13 @@ cargo:
 .peers/images/.installed: .peers/.debian | $(UV)
 	$(PY) tests/images/stand_ins.py
 
-# Clients in other languages: stubs of protos/, compiled with a program that calls them, and grpcurl. Without Go, or a
-# JDK and Maven, their tests skip.
+# Clients in other languages: stubs of protos/, compiled with a program that calls them, grpcurl and h2spec. Without Go,
+# or a JDK and Maven, their tests skip.
 GO_PROTOS := $(shell grep -rl 'go_package = "dlinference/' protos --include='*.proto' 2>/dev/null)
 
 .peers/go/.installed: $(wildcard tests/interop/go/*) $(PROTOS) | .peers/.debian
 	@if ! command -v go >/dev/null || ! command -v protoc >/dev/null; then \
-		echo "make: tests with Go stubs and grpcurl will skip; to run them install Go (go.dev) and protoc" >&2; exit 0; \
+		echo "make: tests with Go stubs, grpcurl and h2spec will skip; to run them install Go (go.dev) and protoc" >&2; exit 0; \
 	fi; \
 	rm -rf .peers/go/src; mkdir -p .peers/go/src .peers/go/bin; cp tests/interop/go/* .peers/go/src/; \
 	export GOBIN=$(CURDIR)/.peers/go/bin; \

@@ -56,9 +56,10 @@ def test_an_environment_with_torch_has_the_one_that_our_server_is_tested_with(na
 
 def test_the_page_on_interoperation_names_the_versions_that_are_tested() -> None:
     text = " ".join((ROOT / path).read_text() for path in ("Makefile", *INTEROP_PINS))
-    names = "seldon-core|tensorflow-serving-api|mlserver|tritonclient|grpcurl/cmd/grpcurl|golang.org/(?:grpc|protobuf)"
+    packages = "seldon-core|tensorflow-serving-api|mlserver|tritonclient"
+    names = f"{packages}|grpcurl/cmd/grpcurl|h2spec|golang.org/(?:grpc|protobuf)"
     pins = re.findall(rf"(?:{names})(?:\[[\w,]+\])?(?:==|@v| v)([\d.]+)", text)
     pins += re.findall(r"<(?:grpc|protobuf)>([\d.]+)<", text)
-    assert len(pins) == 10  # seldon-core stands in two files
+    assert len(pins) == 11  # seldon-core stands in two files
     page = (ROOT / "docs" / "interop.md").read_text()
     assert [pin for pin in pins if pin not in page] == []
