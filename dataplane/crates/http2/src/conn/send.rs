@@ -25,6 +25,8 @@ pub enum Full {
 
 /// Bytes of a stream from which on no more are asked for, whatever the window: a peer may read nothing.
 const MOST_QUEUED: usize = 256 * 1024;
+/// Bytes of memory that are kept for blocks to be encoded; a longer one gives its own back.
+const MOST_KEPT: usize = 4096;
 /// Streams that may wait for their turn before those that ended are looked for among them.
 const LEAST_WAITING: usize = 32;
 /// Bytes of a DATA frame, whatever the peer would take: others wait meanwhile.
@@ -244,7 +246,9 @@ impl Connection {
         let most = self.peer.max_frame.min(LEAST_MAX_FRAME) as usize;
         self.out
             .put(|out| frame::write_block(out, id, &block, ends, most));
-        self.scratch = block;
+        if block.capacity() <= MOST_KEPT {
+            self.scratch = block;
+        }
     }
 
     /// The last frame of a stream is among what is to be written.

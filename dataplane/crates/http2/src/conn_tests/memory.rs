@@ -62,6 +62,36 @@ fn a_connection_is_small_when_it_is_idle_after_traffic() {
 }
 
 #[test]
+fn long_lists_and_frames_leave_nothing_behind() {
+    let config = Config {
+        max_frame: 1 << 20,
+        ..CONFIG
+    };
+    let mut talk = Talk::ready(Role::Server, config);
+    let value = "x".repeat(20_000);
+    let frames = [
+        raw(kind::HEADERS, 0, 1, &block(REQUEST)),
+        raw(kind::CONTINUATION, 0, 1, &block(&[("long", &value)])),
+        raw(kind::CONTINUATION, END_HEADERS, 1, &[]),
+        raw(0x4d, 0, 0, &[0; 500_000]),
+    ];
+    // In two pieces, so that the first is kept until the second comes.
+    for frame in frames {
+        let (first, rest) = frame.split_at(frame.len() - 1);
+        talk.feed(first);
+        talk.feed(rest);
+    }
+    let fields = [(":status", "200"), ("long", &value)];
+    talk.connection
+        .send_head(talk.keys[&1], &list(&fields), false)
+        .unwrap();
+    talk.connection.reset(talk.keys[&1], Code::CANCEL);
+    talk.take();
+    let memory = memory(&talk.connection);
+    assert!(memory < 2048, "{memory}");
+}
+
+#[test]
 fn nothing_grows_by_streams_that_came_and_went() {
     let mut talk = Talk::server();
     let mut before = 0;

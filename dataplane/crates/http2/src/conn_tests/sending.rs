@@ -227,7 +227,7 @@ proptest! {
         for id in (0..streams).map(|it| 2 * it + 1) {
             let key = talk.request(id, true);
             talk.connection.send_head(key, &list(ANSWER), false).unwrap();
-            talk.connection.send_data(key, vec![0; 5_000_000].into(), true).unwrap();
+            talk.connection.send_data(key, Bytes::from_static(&[0; 1 << 20]), true).unwrap();
         }
         let (mut counts, mut turns) = (BTreeMap::<u32, u32>::new(), 0);
         let mut look = |talk: &mut Talk| {
