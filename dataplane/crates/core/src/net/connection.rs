@@ -230,7 +230,9 @@ where
         if ends {
             handle.has_no_body();
         }
-        let Some(head) = fields::request(&headers, is_cut) else {
+        let head = fields::request(&headers, is_cut);
+        link.recycle(headers);
+        let Some(head) = head else {
             return handle.reset(Code::PROTOCOL_ERROR);
         };
         let (body, answer) = stream::split(handle);

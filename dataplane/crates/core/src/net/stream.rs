@@ -16,7 +16,7 @@ use dl_http2::{By, Code};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use hyper::body::{Body as _, Incoming};
 
-use super::http2::{Ended, Handle, fields};
+use super::http2::{Ended, Handle};
 use super::pipe::{Gone, Writing};
 
 /// Bytes that a stream takes at once of many.
@@ -355,7 +355,7 @@ impl Answer {
     pub fn begin_with(&mut self, status: StatusCode, headers: HeaderMap) -> Result<Sender, Broken> {
         match &mut self.0 {
             Respond::Http2(stream) => {
-                stream.send_head(&fields::answered(status, &headers), false)?;
+                stream.send_head(status, &headers, false)?;
                 Ok(Sender(Sink::Http2(stream.clone())))
             }
             Respond::Pipe(pipe) => {
@@ -375,7 +375,7 @@ impl Answer {
     pub fn finish_with(&mut self, status: StatusCode, headers: HeaderMap) -> Result<(), Broken> {
         match &mut self.0 {
             Respond::Http2(stream) => {
-                stream.send_head(&fields::answered(status, &headers), true)?;
+                stream.send_head(status, &headers, true)?;
             }
             Respond::Pipe(pipe) => pipe.take().ok_or(Gone)?.head(status, headers, true)?,
         }

@@ -527,7 +527,8 @@ impl Connection {
         block: &[u8],
         then: impl FnOnce(Headers, bool) -> R,
     ) -> Result<R, Fatal> {
-        let mut headers = Headers::new();
+        let mut headers = std::mem::take(&mut self.spare);
+        headers.clear();
         let most = Most {
             list_bytes: self.config.max_list as usize,
             fields: self.config.max_fields,

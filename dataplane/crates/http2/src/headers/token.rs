@@ -210,14 +210,19 @@ impl Token {
         Self(place as u8)
     }
 
-    /// Its place in the table of names, below [`TOKENS`].
-    pub(crate) const fn place(self) -> usize {
+    /// Its place among all tokens.
+    pub const fn place(self) -> usize {
         self.0 as usize
     }
 
     #[inline]
     pub const fn name(self) -> &'static str {
         NAMES[self.0 as usize]
+    }
+
+    /// Every token, by its [place](Self::place).
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..TOKENS as u8).map(Self)
     }
 
     /// Whether it is a pseudo-header field (RFC 9113 section 8.3).

@@ -1,11 +1,20 @@
 //! Header lists of the wire as maps, and back.
 
+use std::cell::Cell;
+use std::sync::LazyLock;
+
 use dl_http2::{Headers, Token};
 use http::header::HeaderName;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 
 use crate::net::stream::Head;
+
+/// The names that the engine knows, as `http` has them; none of the protocol's own.
+static NAMES: LazyLock<Vec<Option<HeaderName>>> = LazyLock::new(|| {
+    let name = |token: Token| HeaderName::from_bytes(token.name().as_bytes()).ok();
+    Token::all().map(name).collect()
+});
 
 /// Of a request; none where a part of it is not of HTTP.
 pub fn request(headers: &Headers, is_cut: bool) -> Option<Head> {
@@ -37,11 +46,12 @@ pub fn fields(headers: &Headers) -> HeaderMap {
         if field.name.first() == Some(&b':') {
             continue;
         }
+        let name = match field.token {
+            Some(token) => NAMES[token.place()].clone(),
+            None => HeaderName::from_bytes(field.name).ok(),
+        };
         // The engine has judged both.
-        let (Ok(name), Ok(mut value)) = (
-            HeaderName::from_bytes(field.name),
-            HeaderValue::from_bytes(field.value),
-        ) else {
+        let (Some(name), Ok(mut value)) = (name, HeaderValue::from_bytes(field.value)) else {
             continue;
         };
         value.set_sensitive(field.is_sensitive);
@@ -50,33 +60,56 @@ pub fn fields(headers: &Headers) -> HeaderMap {
     map
 }
 
-/// A list for the wire.
-pub fn list(map: &HeaderMap) -> Headers {
-    let mut headers = Headers::new();
-    extend(&mut headers, map);
-    headers
+thread_local! {
+    // The list that is sent next on this thread.
+    static SPARE: Cell<Headers> = Cell::new(Headers::new());
 }
 
-/// The list of an answer.
-pub fn answered(status: StatusCode, map: &HeaderMap) -> Headers {
-    let mut headers = Headers::new();
-    headers.push_known(Token::STATUS, status.as_str().as_bytes());
-    extend(&mut headers, map);
-    headers
-}
+/// Most memory of a list that is kept for the next one, bytes.
+const MOST_KEPT: usize = 16 * 1024;
 
-/// The list of a request.
-pub fn asked(head: &Head) -> Headers {
-    let mut headers = Headers::new();
-    headers.push_known(Token::METHOD, head.verb.as_str().as_bytes());
-    let scheme = head.uri.scheme_str().unwrap_or("http");
-    headers.push_known(Token::SCHEME, scheme.as_bytes());
-    if let Some(authority) = head.uri.authority() {
-        headers.push_known(Token::AUTHORITY, authority.as_str().as_bytes());
+/// Use a list that `fill` fills.
+fn with_list<R>(fill: impl FnOnce(&mut Headers), then: impl FnOnce(&Headers) -> R) -> R {
+    let mut list = SPARE.take();
+    list.clear();
+    fill(&mut list);
+    let result = then(&list);
+    if list.memory() <= MOST_KEPT {
+        SPARE.set(list);
     }
-    headers.push_known(Token::PATH, head.path().as_bytes());
-    extend(&mut headers, &head.headers);
-    headers
+    result
+}
+
+/// As trailers of the wire.
+pub fn trailers<R>(map: &HeaderMap, then: impl FnOnce(&Headers) -> R) -> R {
+    with_list(|list| extend(list, map), then)
+}
+
+/// As the head of an answer.
+pub fn answered<R>(
+    (status, map): (StatusCode, &HeaderMap),
+    then: impl FnOnce(&Headers) -> R,
+) -> R {
+    let fill = |list: &mut Headers| {
+        list.push_known(Token::STATUS, status.as_str().as_bytes());
+        extend(list, map);
+    };
+    with_list(fill, then)
+}
+
+/// As the head of a request.
+pub fn asked<R>(head: &Head, then: impl FnOnce(&Headers) -> R) -> R {
+    let fill = |list: &mut Headers| {
+        list.push_known(Token::METHOD, head.verb.as_str().as_bytes());
+        let scheme = head.uri.scheme_str().unwrap_or("http");
+        list.push_known(Token::SCHEME, scheme.as_bytes());
+        if let Some(authority) = head.uri.authority() {
+            list.push_known(Token::AUTHORITY, authority.as_str().as_bytes());
+        }
+        list.push_known(Token::PATH, head.path().as_bytes());
+        extend(list, &head.headers);
+    };
+    with_list(fill, then)
 }
 
 fn extend(headers: &mut Headers, map: &HeaderMap) {

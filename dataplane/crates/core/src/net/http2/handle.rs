@@ -110,10 +110,10 @@ impl Handle {
         self.state.borrow_mut().has_end = true;
     }
 
-    pub(super) fn on_head(&self, headers: Headers, is_cut: bool, ends: bool) {
+    pub(super) fn on_head(&self, headers: &Headers, is_cut: bool, ends: bool) {
         let state = &mut *self.state.borrow_mut();
         state.has_end |= ends;
-        match fields::answer(&headers) {
+        match fields::answer(headers) {
             Some(head) if !is_cut => state.head = Some(head),
             _ => {
                 let by = By::Us("its metadata is larger than the limit");
@@ -235,8 +235,15 @@ impl Handle {
 
     // --- what its user sends ---
 
-    pub fn send_head(&self, headers: &Headers, ends: bool) -> Result<(), Ended> {
-        let sent = self.link.with(|it| it.send_head(self.key, headers, ends));
+    pub fn send_head(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        ends: bool,
+    ) -> Result<(), Ended> {
+        let sent = fields::answered((status, headers), |list| {
+            self.link.with(|it| it.send_head(self.key, list, ends))
+        });
         sent.map_err(|_| self.ended())
     }
 
@@ -265,8 +272,9 @@ impl Handle {
     }
 
     pub fn trailers(&self, trailers: &HeaderMap) -> Result<(), Ended> {
-        let trailers = fields::list(trailers);
-        let sent = self.link.with(|it| it.send_trailers(self.key, trailers));
+        let sent = fields::trailers(trailers, |list| {
+            self.link.with(|it| it.send_trailers(self.key, list))
+        });
         sent.map_err(|_| self.ended())
     }
 

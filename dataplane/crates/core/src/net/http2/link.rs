@@ -15,7 +15,12 @@ const MOST_CUT: usize = 64;
 thread_local! {
     // The buffer of the connection that is about to write: an idle one has none.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    // And the list of the one that has read something.
+    static LIST: Cell<Headers> = Cell::new(Headers::with_capacity(32, 1024));
 }
+
+/// Most memory of a list that is kept for the next one, bytes.
+const MOST_KEPT: usize = 16 * 1024;
 
 /// A connection, on its thread.
 #[derive(Debug)]
@@ -70,11 +75,26 @@ impl Link {
         then(&mut connection)
     }
 
-    /// Keep no buffer while nothing is to be written.
+    /// Keep no buffer while nothing is to be written, and no list while nothing comes.
     pub(super) fn rest(&self) {
-        if let Some(buffer) = self.connection.borrow_mut().out().give_back() {
+        let mut connection = self.connection.borrow_mut();
+        if let Some(buffer) = connection.out().give_back() {
             SPARE.set(buffer);
         }
+        let list = connection.give_back_list();
+        if (1..=MOST_KEPT).contains(&list.memory()) {
+            LIST.set(list);
+        }
+    }
+
+    /// The list is done with: the next one takes its memory.
+    pub fn recycle(&self, list: Headers) {
+        self.connection.borrow_mut().recycle(list);
+    }
+
+    /// Something has come.
+    pub(super) fn begin(&self) {
+        self.connection.borrow_mut().recycle(LIST.take());
     }
 
     fn wake(&self) {
@@ -182,8 +202,9 @@ impl Link {
                     self.cut(stream.id);
                 }
                 if let Some(handle) = self.find(stream) {
-                    handle.on_head(headers, is_cut, ends);
+                    handle.on_head(&headers, is_cut, ends);
                 }
+                self.recycle(headers);
             }
             Event::Data {
                 stream,
@@ -205,6 +226,7 @@ impl Link {
                 if let Some(handle) = self.find(stream) {
                     handle.on_trailers(&headers);
                 }
+                self.recycle(headers);
             }
             Event::Reset { stream, by, code } => {
                 if let Some(handle) = self.find(stream) {

@@ -95,10 +95,9 @@ impl Connection {
 
     /// Open a stream and send a request's head on it. Waits while the peer takes no more streams.
     pub async fn send(&self, head: Head) -> Result<(Awaited, Sender), Broken> {
-        let head = fields::asked(&head);
-        let opened = poll_fn(|cx| match self.link.open(cx, &head) {
-            Some(opened) => Poll::Ready(opened),
-            None => Poll::Pending,
+        let opened = poll_fn(|cx| {
+            let opened = fields::asked(&head, |list| self.link.open(cx, list));
+            opened.map_or(Poll::Pending, Poll::Ready)
         });
         Ok(stream::joined(opened.await?))
     }
