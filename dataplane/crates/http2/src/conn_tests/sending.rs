@@ -229,59 +229,59 @@ proptest! {
             talk.connection.send_head(key, &list(ANSWER), false).unwrap();
             talk.connection.send_data(key, Bytes::from_static(&[0; 1 << 20]), true).unwrap();
         }
-        let (mut counts, mut turns) = (BTreeMap::<u32, u32>::new(), 0);
-        let mut look = |talk: &mut Talk| {
+        let mut turns: BTreeMap<u32, u32> = (0..streams).map(|it| (2 * it + 1, 0)).collect();
+        let mut left = 65_535;
+        let mut look = |talk: &mut Talk, enough| {
             talk.connection.pump(enough);
-            let frames = parse(&talk.take());
-            for frame in frames.iter().filter(|it| it.kind == kind::DATA) {
-                *counts.entry(frame.stream).or_default() += 1;
-                turns += 1;
+            let mut sent = 0;
+            for frame in parse(&talk.take()).iter().filter(|it| it.kind == kind::DATA) {
+                *turns.get_mut(&frame.stream).unwrap() += 1;
+                sent += frame.payload.len() as u32;
             }
-            let (least, most) = (counts.values().min(), counts.values().max());
-            turns < streams || most.zip(least).is_none_or(|(most, least)| most - least <= 1)
+            (sent, turns.values().max().unwrap() - turns.values().min().unwrap())
         };
         for bytes in updates {
-            prop_assert!(look(&mut talk), "one stream had more turns than another");
+            let (sent, difference) = look(&mut talk, enough);
+            prop_assert!(difference <= 1, "one stream had more turns than another");
+            left -= sent;
             talk.feed(&window_update(0, bytes));
+            left += bytes;
         }
-        prop_assert!(look(&mut talk));
+        let (sent, difference) = look(&mut talk, usize::MAX);
+        prop_assert_eq!((sent, difference <= 1), (left, true));
     }
 }
 
 #[test]
-fn a_stream_below_its_window_goes_on_when_the_settings_lift_it() {
+fn streams_that_wait_for_the_connections_window_go_on_when_it_opens() {
     let mut talk = Talk::server();
-    let key = talk.request(1, true);
-    talk.connection
-        .send_head(key, &list(ANSWER), false)
-        .unwrap();
-    talk.connection
-        .send_data(key, vec![0; 2000].into(), false)
-        .unwrap();
-    talk.feed(&settings(&[(setting::INITIAL_WINDOW_SIZE, 1000)]));
-    let sent = |frames: Vec<Frame>| -> usize {
-        frames
+    for id in [1, 3, 5] {
+        let key = talk.request(id, true);
+        talk.connection
+            .send_head(key, &list(ANSWER), false)
+            .unwrap();
+        talk.connection
+            .send_data(key, Bytes::from_static(&[0; 40_000]), true)
+            .unwrap();
+    }
+    let sent = |talk: &mut Talk| -> usize {
+        talk.write()
             .iter()
             .filter(|it| it.kind == kind::DATA)
             .map(|it| it.payload.len())
             .sum()
     };
-    assert_eq!(sent(talk.write()), 1000);
-    talk.feed(&settings(&[(setting::INITIAL_WINDOW_SIZE, 0)]));
-    talk.feed(&window_update(1, 1000));
-    assert_eq!(
-        (sent(talk.write()), talk.connection.has_work()),
-        (0, false),
-        "a window of 0"
+    assert_eq!(sent(&mut talk), 65_535);
+    assert!(
+        !talk.connection.has_work(),
+        "nothing can be done about what waits"
     );
-    talk.feed(&settings(&[(setting::INITIAL_WINDOW_SIZE, 400)]));
-    assert_eq!(sent(talk.write()), 400);
-    talk.connection.want_room(key);
-    assert_eq!(talk.connection.next_roomy(), None);
-    talk.feed(&settings(&[(setting::INITIAL_WINDOW_SIZE, 65_535)]));
-    assert_eq!(sent(talk.write()), 600);
-    assert_eq!(talk.connection.next_roomy(), Some(key));
-    assert_eq!(talk.connection.next_roomy(), None);
+    talk.feed(&window_update(0, 50_000));
+    assert!(talk.connection.has_work());
+    assert_eq!(sent(&mut talk), 50_000);
+    talk.feed(&window_update(0, 50_000));
+    assert_eq!(sent(&mut talk), 120_000 - 115_535);
+    assert_eq!(talk.connection.streams(), 0);
 }
 
 #[test]

@@ -78,3 +78,39 @@ fn a_list_that_is_too_long_for_a_frame_goes_on_in_others() {
         .unwrap();
     assert_eq!(decoded, long);
 }
+
+#[test]
+fn a_stream_below_its_window_goes_on_when_the_settings_lift_it() {
+    let mut talk = Talk::server();
+    let key = talk.request(1, true);
+    talk.connection
+        .send_head(key, &list(ANSWER), false)
+        .unwrap();
+    talk.connection
+        .send_data(key, vec![0; 2000].into(), false)
+        .unwrap();
+    talk.feed(&settings(&[(setting::INITIAL_WINDOW_SIZE, 1000)]));
+    let sent = |frames: Vec<Frame>| -> usize {
+        frames
+            .iter()
+            .filter(|it| it.kind == kind::DATA)
+            .map(|it| it.payload.len())
+            .sum()
+    };
+    assert_eq!(sent(talk.write()), 1000);
+    talk.feed(&settings(&[(setting::INITIAL_WINDOW_SIZE, 0)]));
+    talk.feed(&window_update(1, 1000));
+    assert_eq!(
+        (sent(talk.write()), talk.connection.has_work()),
+        (0, false),
+        "a window of 0"
+    );
+    talk.feed(&settings(&[(setting::INITIAL_WINDOW_SIZE, 400)]));
+    assert_eq!(sent(talk.write()), 400);
+    talk.connection.want_room(key);
+    assert_eq!(talk.connection.next_roomy(), None);
+    talk.feed(&settings(&[(setting::INITIAL_WINDOW_SIZE, 65_535)]));
+    assert_eq!(sent(talk.write()), 600);
+    assert_eq!(talk.connection.next_roomy(), Some(key));
+    assert_eq!(talk.connection.next_roomy(), None);
+}
