@@ -8,8 +8,11 @@ mod config;
 #[cfg(test)]
 mod corpus_tests;
 mod credential;
-mod frames;
 mod head;
+mod http2;
+mod http2_differences;
+mod http2_h2;
+mod http2_oracle;
 mod input;
 mod json;
 mod load_report;
@@ -35,12 +38,12 @@ pub const TARGETS: [Target; 8] = [
         run: credential::run,
     },
     Target {
-        name: "frames",
-        run: frames::run,
-    },
-    Target {
         name: "head",
         run: head::run,
+    },
+    Target {
+        name: "http2",
+        run: http2::run,
     },
     Target {
         name: "json",
