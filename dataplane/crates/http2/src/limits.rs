@@ -21,6 +21,8 @@ pub struct Credit {
 pub struct Recent {
     streams: Vec<u32>,
     next: usize,
+    /// The highest that is remembered no more.
+    forgotten: u32,
 }
 
 // === impl Credit ===
@@ -55,9 +57,15 @@ impl Recent {
         if self.streams.len() < REMEMBERED {
             self.streams.push(stream);
         } else {
+            self.forgotten = self.forgotten.max(self.streams[self.next]);
             self.streams[self.next] = stream;
             self.next = (self.next + 1) % REMEMBERED;
         }
+    }
+
+    /// Whether the stream is among them, or was perhaps before it was forgotten.
+    pub fn may_have_been(&self, stream: u32) -> bool {
+        stream <= self.forgotten || self.contains(stream)
     }
 
     pub fn contains(&self, stream: u32) -> bool {

@@ -32,4 +32,6 @@ fn the_last_resets_are_remembered_and_older_ones_forgotten() {
     let known = (0..=last).filter(|it| recent.contains(*it)).count();
     assert_eq!(known, REMEMBERED);
     assert!(recent.contains(last) && recent.contains(last - REMEMBERED as u32 + 1));
+    assert!((0..=last).all(|it| recent.may_have_been(it)));
+    assert!(!recent.may_have_been(last + 1));
 }

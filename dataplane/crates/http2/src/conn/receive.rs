@@ -576,7 +576,7 @@ impl Connection {
                     _ => self.on_request(id, headers, is_cut, ends),
                 }
             }
-            Role::Server if id > self.last_taken || self.recent.contains(id) => Ok(Step::Done),
+            Role::Server if id > self.last_taken || self.recent.may_have_been(id) => Ok(Step::Done),
             Role::Server => Err(Fatal {
                 code: Code::STREAM_CLOSED,
                 why: "HEADERS on a stream that has ended",
