@@ -144,7 +144,11 @@ impl Talk {
                 self.held.entry(stream.id).or_insert((stream, 0)).1 += bytes.len();
                 // Parts that follow each other are joined.
                 let begin = format!("data on {}:", stream.id);
-                let more = format!("{}{}", bytes.escape_ascii(), if ends { "\nend" } else { "" });
+                let more = format!(
+                    "{}{}",
+                    bytes.escape_ascii(),
+                    if ends { "\nend" } else { "" }
+                );
                 match self.told.last_mut() {
                     Some(last) if last.starts_with(&begin) && !last.ends_with("\nend") => {
                         last.push_str(&more)
