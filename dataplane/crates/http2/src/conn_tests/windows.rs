@@ -226,8 +226,16 @@ proptest! {
         for step in steps {
             world.step(step);
             let held: usize = world.talk.held.values().sum();
-            let connection = &world.talk.connection;
-            prop_assert_eq!(connection.held(), if opens_on_receipt { 0 } else { held as u64 });
+            let expected = if opens_on_receipt { 0 } else { held as i64 };
+            prop_assert_eq!(world.talk.connection.held() as i64, expected);
+            // Whoever may send little is told at once of what is more than that.
+            prop_assert!(world.target - world.connection - expected <= world.connection);
+            for (id, window) in &world.open {
+                let held = world.talk.held.get(id).map_or(0, |it| *it as i64);
+                let stream = world.talk.connection.streams.get(world.talk.keys[id]);
+                let is_unwanted = stream.is_none_or(|it| it.is_unwanted);
+                prop_assert!(is_unwanted || STREAM - window - held <= *window);
+            }
         }
         for id in world.talk.held.keys().copied().collect::<Vec<_>>() {
             world.talk.release(id);
