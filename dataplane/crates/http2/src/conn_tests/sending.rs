@@ -186,7 +186,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(cases(400))]
+    #![proptest_config(cases(250))]
 
     #[test]
     fn every_byte_comes_out_once_in_order_within_the_windows_and_then_the_end(steps in steps()) {

@@ -216,7 +216,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(cases(400))]
+    #![proptest_config(cases(250))]
 
     #[test]
     fn in_the_end_the_peer_has_the_whole_windows_again(
