@@ -87,7 +87,7 @@ REST = {
     "docs": {"web"},
 }
 
-# Where the HTTP/2 library is known: the request path sees a head, a reader of chunks and a sender of ours.
+# Where the HTTP/2 engine is known: the request path sees a head, a reader of chunks and a sender of ours.
 HTTP2_DOORS = (("net",), ("proxy", "pool"))
 
 # A policy decides from what it is told: it reads no clock and touches no socket.
@@ -197,12 +197,12 @@ def circles(sources: Sources) -> list[Module]:
 
 
 def doors(sources: Sources) -> list[str]:
-    """Return the modules that know the HTTP/2 library and may not, or hand its names on."""
+    """Return the modules that know the HTTP/2 engine and may not, or hand its names on."""
     return [
         "::".join(module)
         for module, source in sources.items()
-        if (re.search(r"\bh2\b", source) and not any(module[: len(door)] == door for door in HTTP2_DOORS))
-        or re.search(r"\bpub(?:\(\w+\))? use h2\b", source)
+        if (re.search(r"\b(?:dl_http2|h2)\b", source) and not any(module[: len(door)] == door for door in HTTP2_DOORS))
+        or re.search(r"\bpub(?:\(\w+\))? use dl_http2\b", source)
     ]
 
 
@@ -228,7 +228,7 @@ def test_there_is_something_to_look_at():
     sources = read()
     assert {module[0] for module in sources} == set(ROOMS)
     assert ("net", "stream") in uses(sources)["proxy", "exchange"]
-    assert "h2::" in sources["net", "stream"]
+    assert "dl_http2::" in sources["net", "stream"]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -250,9 +250,9 @@ def test_the_data_plane_keeps_the_rule(check):
         (circles, ("proxy", "attempt"), "use super::handle;"),
         (circles, ("net", "accept"), "use super::{drain, serve::Serving};"),
         (doors, ("proxy", "exchange"), "use h2::RecvStream;"),
-        (doors, ("call", "responder"), "fn reset(reason: h2::Reason) {}"),
-        (doors, ("worker", "front"), "use h2 as wire;"),
-        (doors, ("net", "stream"), "pub use h2::Reason;"),
+        (doors, ("call", "responder"), "fn reset(code: dl_http2::Code) {}"),
+        (doors, ("worker", "front"), "use dl_http2 as wire;"),
+        (doors, ("net", "stream"), "pub use dl_http2::Code;"),
         (impure, ("balance", "policy"), "use std::time::Instant;"),
         (handwritten, ("local", "oip"), '#[prost(bool, tag = "1")]'),
     ],

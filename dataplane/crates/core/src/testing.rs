@@ -9,7 +9,7 @@ use dl_http2::{Config, Connection, Event, Role};
 use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::net::http2::{Ended, Engine, Turn, fields};
+use crate::net::http2::{Ended, Engine, Handle, Turn, fields};
 use crate::net::stream::{self, Answer, Body, Head};
 
 use crate::grpc::framing::{PREFIX, prefix};
@@ -42,7 +42,7 @@ where
                     is_cut,
                     ends,
                 }) => {
-                    let handle = engine.link().handle(stream);
+                    let handle = Handle::new(engine.link(), stream);
                     if ends {
                         handle.has_no_body();
                     }

@@ -71,8 +71,6 @@ fn malformed_fields_are_refused() {
         ("a", "x\r\ny"),
         ("a", "x\0"),
         ("a", "\u{7f}"),
-        ("a", " x"),
-        ("a", "x\t"),
         ("connection", "close"),
         ("keep-alive", "1"),
         ("proxy-connection", "x"),
@@ -112,6 +110,7 @@ fn what_is_legal_passes() {
         ("content-length", "12"),
         ("a", ""),
         ("a", "x\ty \u{e4}"),
+        ("a", " x\t"),
         ("!#$%&'*+-.^_`|~09az", "x"),
     ]);
     assert_eq!(request(&headers).map(|it| it.content_length), Ok(Some(12)));

@@ -4,19 +4,18 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, header};
 
-use crate::config::Limits;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::deadline;
 use crate::grpc::metadata::{self, rare};
 use crate::net::stream::Head;
 
-/// Check that it is a gRPC call, and that its metadata keeps to the limits.
+/// Check that it is a gRPC call, with metadata of at most so many bytes and fields.
 ///
 /// # Errors
 /// `bad_request`, `message_too_large`.
-pub fn check(head: &Head, limits: &Limits) -> Result<(), Error> {
-    check_size(head, limits.max_metadata_bytes)?;
-    let (fields, max_fields) = (head.headers.len(), limits.max_metadata_fields);
+pub fn check(head: &Head, max_bytes: u32, max_fields: usize) -> Result<(), Error> {
+    check_size(head, max_bytes)?;
+    let fields = head.headers.len();
     if fields > max_fields {
         let text = format!("{fields} metadata fields, limit {max_fields} (max_metadata_fields)");
         return Err(Error::new(ErrorKind::BadRequest, text));

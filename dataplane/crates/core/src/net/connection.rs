@@ -18,7 +18,7 @@ use super::accept::Peer;
 use super::drain::Phase;
 use super::guard::{Connection, StreamGuard};
 use super::http1;
-use super::http2::{Ended, Engine, Turn, fields};
+use super::http2::{Ended, Engine, Handle, Turn, fields};
 use super::load::Load;
 use super::opening::{self, Opening};
 use super::server::Server;
@@ -226,7 +226,7 @@ where
             return link.deliver(event);
         };
         self.has_served = true;
-        let handle = link.handle(stream);
+        let handle = Handle::new(link, stream);
         if ends {
             handle.has_no_body();
         }

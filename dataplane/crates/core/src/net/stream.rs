@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-pub use dl_http2::MAX_WINDOW;
 use dl_http2::{By, Code};
 use http::{HeaderMap, Method, StatusCode, Uri};
 use hyper::body::{Body as _, Incoming};
@@ -19,6 +18,8 @@ use hyper::body::{Body as _, Incoming};
 use super::http2::{Ended, Handle};
 use super::pipe::{Gone, Writing};
 
+/// The largest window there is (RFC 9113#6.9.1).
+pub const MAX_WINDOW: u32 = dl_http2::MAX_WINDOW;
 /// Bytes that a stream takes at once of many.
 const PIECE: usize = 64 * 1024;
 

@@ -87,7 +87,8 @@ pub async fn handle(
         }
         return;
     }
-    let checked = head::check(&head, &worker.shared.config.limits);
+    let limits = &worker.shared.config.limits;
+    let checked = head::check(&head, limits.max_metadata_bytes, limits.max_metadata_fields);
     let request = (head.headers, body);
     let mut call = Call::new((worker, who), stream, method, request, responder, web);
     let tracer = call.worker.shared.tracer.as_ref();

@@ -72,7 +72,8 @@ impl Front {
     /// # Errors
     /// `bad_request`, `model_not_ready`.
     pub fn check_call(&self, head: &Head) -> Result<Option<Duration>, Error> {
-        head::check(head, &self.shared.config.limits)?;
+        let limits = &self.shared.config.limits;
+        head::check(head, limits.max_metadata_bytes, limits.max_metadata_fields)?;
         let asked = head::timeout(&head.headers)?;
         if !self.shared.is_ready() {
             return Err(Error::new(

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use dl_http2::{Connection, Event, Fatal};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
+use super::handle::Handle;
 use super::link::Link;
 
 /// Bytes of one read.
@@ -33,7 +34,7 @@ thread_local! {
 #[derive(Debug)]
 pub struct Engine<T> {
     io: T,
-    link: Rc<Link>,
+    link: Rc<Link<Handle>>,
     /// Read, and not taken yet.
     input: Bytes,
     reads: u64,
@@ -63,7 +64,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Engine<T> {
         }
     }
 
-    pub fn link(&self) -> &Rc<Link> {
+    pub fn link(&self) -> &Rc<Link<Handle>> {
         &self.link
     }
 

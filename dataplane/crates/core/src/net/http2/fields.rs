@@ -86,10 +86,7 @@ pub fn trailers<R>(map: &HeaderMap, then: impl FnOnce(&Headers) -> R) -> R {
 }
 
 /// As the head of an answer.
-pub fn answered<R>(
-    (status, map): (StatusCode, &HeaderMap),
-    then: impl FnOnce(&Headers) -> R,
-) -> R {
+pub fn answered<R>((status, map): (StatusCode, &HeaderMap), then: impl FnOnce(&Headers) -> R) -> R {
     let fill = |list: &mut Headers| {
         list.push_known(Token::STATUS, status.as_str().as_bytes());
         extend(list, map);

@@ -9,31 +9,14 @@ use bytes::Bytes;
 use dl_http2::{By, Code, Headers, Key};
 use http::{HeaderMap, StatusCode};
 
+use super::ended::{CANCELLED, Ended};
 use super::fields;
-use super::link::Link;
-
-/// Why a stream is over before its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    Reset {
-        by: By,
-        code: Code,
-    },
-    /// The connection takes no stream any more.
-    Refused,
-    /// The connection is gone.
-    Lost,
-    /// The connection is gone, as the peer broke the rules.
-    Fatal {
-        code: Code,
-        why: &'static str,
-    },
-}
+use super::link::{Link, Receiver};
 
 /// One stream. When the last user of it goes before its end, it is reset.
 #[derive(Debug)]
 pub struct Handle {
-    link: Rc<Link>,
+    link: Rc<Link<Self>>,
     key: Key,
     state: RefCell<State>,
 }
@@ -69,93 +52,27 @@ fn wake(place: &mut Option<Waker>) {
     }
 }
 
-// === impl Ended ===
-
-impl std::fmt::Display for Ended {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Reset { by: By::Peer, code } => {
-                write!(f, "the other side reset the stream: {code}")
-            }
-            Self::Reset {
-                by: By::Us(why),
-                code,
-            } => write!(f, "{code}: {why}"),
-            Self::Refused => f.write_str("the connection takes no more streams"),
-            Self::Lost => f.write_str("the connection is gone"),
-            Self::Fatal { code, why } => write!(f, "the connection is gone, {code}: {why}"),
-        }
-    }
-}
-
 // === impl Handle ===
 
 impl Handle {
-    pub fn new(link: Rc<Link>, key: Key) -> Self {
-        Self {
-            link,
+    /// The stream, for its user; what comes on it is told to it.
+    pub fn new(link: &Rc<Link<Self>>, key: Key) -> Rc<Self> {
+        let handle = Rc::new(Self {
+            link: link.clone(),
             key,
             state: RefCell::default(),
-        }
+        });
+        link.add(key, &handle);
+        handle
     }
 
     pub fn key(&self) -> Key {
         self.key
     }
 
-    // --- what came ---
-
     /// All that comes of it came with its head.
     pub fn has_no_body(&self) {
         self.state.borrow_mut().has_end = true;
-    }
-
-    pub(super) fn on_head(&self, headers: &Headers, is_cut: bool, ends: bool) {
-        let state = &mut *self.state.borrow_mut();
-        state.has_end |= ends;
-        match fields::answer(headers) {
-            Some(head) if !is_cut => state.head = Some(head),
-            _ => {
-                let by = By::Us("its metadata is larger than the limit");
-                let code = Code::PROTOCOL_ERROR;
-                state.ended.get_or_insert(Ended::Reset { by, code });
-            }
-        }
-        wake(&mut state.reader);
-    }
-
-    pub(super) fn on_data(&self, bytes: Bytes, ends: bool) {
-        let mut state = self.state.borrow_mut();
-        state.has_end |= ends;
-        if state.is_unread {
-            drop(state);
-            self.link.drive(|it| it.release(self.key, bytes.len()));
-            return;
-        }
-        if !bytes.is_empty() {
-            state.held += bytes.len();
-            state.chunks.push_back(bytes);
-        }
-        wake(&mut state.reader);
-    }
-
-    pub(super) fn on_trailers(&self, headers: &Headers) {
-        let state = &mut *self.state.borrow_mut();
-        state.has_end = true;
-        state.trailers = Some(fields::fields(headers));
-        wake(&mut state.reader);
-    }
-
-    pub(super) fn on_ended(&self, ended: Ended) {
-        let state = &mut *self.state.borrow_mut();
-        state.ended.get_or_insert(ended);
-        wake(&mut state.reader);
-        wake(&mut state.writer);
-        wake(&mut state.watcher);
-    }
-
-    pub(super) fn on_room(&self) {
-        wake(&mut self.state.borrow_mut().writer);
     }
 
     // --- what its user asks ---
@@ -296,11 +213,59 @@ impl Handle {
     }
 }
 
-/// Of a stream that was ended here.
-const CANCELLED: Ended = Ended::Reset {
-    by: By::Peer,
-    code: Code::CANCEL,
-};
+impl Receiver for Handle {
+    fn key(&self) -> Key {
+        self.key
+    }
+
+    fn on_head(&self, headers: &Headers, is_cut: bool, ends: bool) {
+        let state = &mut *self.state.borrow_mut();
+        state.has_end |= ends;
+        match fields::answer(headers) {
+            Some(head) if !is_cut => state.head = Some(head),
+            _ => {
+                let by = By::Us("its metadata is larger than the limit");
+                let code = Code::PROTOCOL_ERROR;
+                state.ended.get_or_insert(Ended::Reset { by, code });
+            }
+        }
+        wake(&mut state.reader);
+    }
+
+    fn on_data(&self, bytes: Bytes, ends: bool) {
+        let mut state = self.state.borrow_mut();
+        state.has_end |= ends;
+        if state.is_unread {
+            drop(state);
+            self.link.drive(|it| it.release(self.key, bytes.len()));
+            return;
+        }
+        if !bytes.is_empty() {
+            state.held += bytes.len();
+            state.chunks.push_back(bytes);
+        }
+        wake(&mut state.reader);
+    }
+
+    fn on_trailers(&self, headers: &Headers) {
+        let state = &mut *self.state.borrow_mut();
+        state.has_end = true;
+        state.trailers = Some(fields::fields(headers));
+        wake(&mut state.reader);
+    }
+
+    fn on_ended(&self, ended: Ended) {
+        let state = &mut *self.state.borrow_mut();
+        state.ended.get_or_insert(ended);
+        wake(&mut state.reader);
+        wake(&mut state.writer);
+        wake(&mut state.watcher);
+    }
+
+    fn on_room(&self) {
+        wake(&mut self.state.borrow_mut().writer);
+    }
+}
 
 impl Drop for Handle {
     fn drop(&mut self) {

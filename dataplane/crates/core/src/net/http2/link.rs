@@ -5,9 +5,10 @@ use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 
+use bytes::Bytes;
 use dl_http2::{Code, Connection, Event, Full, Headers, Key};
 
-use super::handle::{Ended, Handle};
+use super::ended::Ended;
 
 /// Most streams with metadata that was cut that are remembered; a call asks as soon as it has its trailers.
 const MOST_CUT: usize = 64;
@@ -22,12 +23,25 @@ thread_local! {
 /// Most memory of a list that is kept for the next one, bytes.
 const MOST_KEPT: usize = 16 * 1024;
 
-/// A connection, on its thread.
+/// What is told of a stream.
+pub trait Receiver {
+    fn key(&self) -> Key;
+    /// The head of an answer; it was cut where it was too large.
+    fn on_head(&self, headers: &Headers, is_cut: bool, ends: bool);
+    /// A part of the body, to be released.
+    fn on_data(&self, bytes: Bytes, ends: bool);
+    fn on_trailers(&self, headers: &Headers);
+    fn on_ended(&self, ended: Ended);
+    /// More may be sent.
+    fn on_room(&self);
+}
+
+/// A connection, on its thread, and whom it tells of its streams.
 #[derive(Debug)]
-pub struct Link {
+pub struct Link<H> {
     connection: RefCell<Connection>,
     /// By the slots of the streams' keys.
-    handles: RefCell<Vec<Weak<Handle>>>,
+    handles: RefCell<Vec<Weak<H>>>,
     driver: RefCell<Option<Waker>>,
     is_woken: Cell<bool>,
     /// Streams with a header list that was cut.
@@ -38,7 +52,7 @@ pub struct Link {
 
 // === impl Link ===
 
-impl Link {
+impl<H: Receiver> Link<H> {
     pub fn new(connection: Connection) -> Rc<Self> {
         Rc::new(Self {
             connection: RefCell::new(connection),
@@ -114,19 +128,17 @@ impl Link {
         }
     }
 
-    /// A handle of a stream of this connection.
-    pub fn handle(self: &Rc<Self>, key: Key) -> Rc<Handle> {
-        let handle = Rc::new(Handle::new(self.clone(), key));
+    /// From now on `handle` is told of the stream.
+    pub(super) fn add(&self, key: Key, handle: &Rc<H>) {
         let mut handles = self.handles.borrow_mut();
         let slot = key.slot as usize;
         if handles.len() <= slot {
             handles.resize_with(slot + 1, Weak::new);
         }
-        handles[slot] = Rc::downgrade(&handle);
-        handle
+        handles[slot] = Rc::downgrade(handle);
     }
 
-    fn find(&self, key: Key) -> Option<Rc<Handle>> {
+    fn find(&self, key: Key) -> Option<Rc<H>> {
         let handles = self.handles.borrow();
         let handle = handles.get(key.slot as usize)?.upgrade()?;
         (handle.key() == key).then_some(handle)
@@ -148,13 +160,9 @@ impl Link {
     ///
     /// # Errors
     /// It takes none any more.
-    pub fn open(
-        self: &Rc<Self>,
-        cx: &Context<'_>,
-        head: &Headers,
-    ) -> Option<Result<Rc<Handle>, Ended>> {
+    pub fn open(&self, cx: &Context<'_>, head: &Headers) -> Option<Result<Key, Ended>> {
         match self.with(|it| it.open(head, false)) {
-            Ok(key) => Some(Ok(self.handle(key))),
+            Ok(key) => Some(Ok(key)),
             Err(Full::Forever) => Some(Err(Ended::Refused)),
             Err(Full::Now) => {
                 self.queue.borrow_mut().push_back(cx.waker().clone());

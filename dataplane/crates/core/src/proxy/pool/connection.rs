@@ -13,13 +13,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep};
 
 use crate::config::{ProxyConfig, UpstreamLimits};
-use crate::net::http2::{Ended, Engine, Link, Turn, fields};
+use crate::net::http2::{Ended, Engine, Handle, Link, Turn, fields};
 use crate::net::stream::{self, Awaited, Broken, Head, MAX_WINDOW, Sender};
 use crate::net::tls::handshake_error;
 
 /// One connection, as its users see it.
 pub struct Connection {
-    link: Rc<Link>,
+    link: Rc<Link<Handle>>,
     streams: Cell<usize>,
 }
 
@@ -99,7 +99,7 @@ impl Connection {
             let opened = fields::asked(&head, |list| self.link.open(cx, list));
             opened.map_or(Poll::Pending, Poll::Ready)
         });
-        Ok(stream::joined(opened.await?))
+        Ok(stream::joined(Handle::new(&self.link, opened.await?)))
     }
 
     /// Whether a part of what a stream brought as metadata was left away.
