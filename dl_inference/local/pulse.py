@@ -29,7 +29,7 @@ class Pulse:
         """What the last answer said; None: there was none yet."""
         self.misses = 0
         """Questions in a row that were not answered."""
-        # For a unix socket grpc makes an authority of the path, "%2Ftmp%2F...", which the h2 crate refuses.
+        # For a unix socket grpc makes an authority of the path, "%2Ftmp%2F...", which many servers refuse.
         self._channel = grpc.insecure_channel(
             address, options=[("grpc.default_authority", "localhost"), ("grpc.use_local_subchannel_pool", 1)]
         )

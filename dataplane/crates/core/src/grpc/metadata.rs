@@ -170,7 +170,7 @@ pub fn make_request_id() -> HeaderValue {
     value
 }
 
-/// `access-*`, and the fields that RFC 9110 (7.6.1) ties to one connection. h2 refuses most of the latter
+/// `access-*`, and the fields that RFC 9110 (7.6.1) ties to one connection. The engine refuses most of the latter
 /// itself; a map may still come from elsewhere.
 fn is_ours_or_hop_by_hop(name: &HeaderName) -> bool {
     let name = name.as_str();

@@ -41,7 +41,7 @@ pub enum Opening {
     Tls,
     /// The caller went without a word.
     Silent,
-    /// None of these; h2 answers it with what HTTP/2 asks for.
+    /// None of these; the engine answers it with what HTTP/2 asks for.
     Other,
 }
 
