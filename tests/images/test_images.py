@@ -195,7 +195,8 @@ def test_the_image_keeps_nothing_of_its_build(container):
 
 def test_the_image_adds_little_to_its_base(container):
     added = [path for path in (container.root / "usr" / "local").rglob("*") if path.is_file() and not path.is_symlink()]
-    assert sum(path.stat().st_size for path in added) < 160_000_000
+    # Of it 4 MB are redis-py, for limits that are shared.
+    assert sum(path.stat().st_size for path in added) < 166_000_000
 
 
 # --- what it does
