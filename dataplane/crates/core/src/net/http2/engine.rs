@@ -21,8 +21,7 @@ const READS: usize = 8;
 const GATHERED: usize = 64 * 1024;
 /// Slices of one write.
 const SLICES: usize = 32;
-/// Most bytes that wait because the peer reads nothing: beyond it nothing of a caller is read, and an endpoint's connection
-/// is ended.
+/// Most bytes that wait because the peer reads nothing: beyond it nothing that it sends is read.
 const MOST_WAITING: usize = 1 << 20;
 
 thread_local! {

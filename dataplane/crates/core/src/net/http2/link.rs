@@ -47,7 +47,7 @@ pub struct Link<H> {
     /// Streams with a header list that was cut.
     cut: RefCell<VecDeque<u32>>,
     /// Callers that wait until the peer takes one more stream.
-    queue: RefCell<VecDeque<Waker>>,
+    queue: RefCell<Vec<Waker>>,
 }
 
 // === impl Link ===
@@ -165,20 +165,21 @@ impl<H: Receiver> Link<H> {
             Ok(key) => Some(Ok(key)),
             Err(Full::Forever) => Some(Err(Ended::Refused)),
             Err(Full::Now) => {
-                self.queue.borrow_mut().push_back(cx.waker().clone());
+                let mut queue = self.queue.borrow_mut();
+                // It is asked whenever its task runs, whatever for.
+                if !queue.iter().any(|it| it.will_wake(cx.waker())) {
+                    queue.push(cx.waker().clone());
+                }
                 None
             }
         }
     }
 
-    /// Let those that wait for a stream look again.
+    /// Let those that wait for a stream look again: all, as some may have gone without a word. Who still finds no room waits
+    /// anew.
     pub(super) fn wake_queue(&self) {
-        let room = self.ask(|it| it.room_for_streams());
-        let mut queue = self.queue.borrow_mut();
-        for _ in 0..room.min(queue.len()) {
-            if let Some(waker) = queue.pop_front() {
-                waker.wake();
-            }
+        for waker in self.queue.take() {
+            waker.wake();
         }
     }
 
@@ -241,7 +242,9 @@ impl<H: Receiver> Link<H> {
                     handle.on_ended(Ended::Reset { by, code });
                 }
             }
-            Event::Settings | Event::GoAway { .. } | Event::Pong(_) => {}
+            // More streams may be taken now, or none any more.
+            Event::Settings | Event::GoAway { .. } => self.wake_queue(),
+            Event::Pong(_) => {}
         }
     }
 
@@ -270,8 +273,10 @@ impl<H: Receiver> Link<H> {
             handle.on_ended(ended);
         }
         self.drive(|it| it.close(Code::NO_ERROR, "over"));
-        for waker in self.queue.borrow_mut().drain(..) {
-            waker.wake();
-        }
+        self.wake_queue();
     }
 }
+
+#[cfg(test)]
+#[path = "link_tests.rs"]
+mod tests;
