@@ -141,6 +141,20 @@ def _per_s(*loads: Load, over_s: float = 2) -> tuple[float, float]:
     return admitted / took_s, min(RATE, offered / took_s)
 
 
+def _wait_allowed(most_per_s: float, *loads: Load) -> None:
+    """Wait until loads get in nearly all that is allowed, and never more than ``most_per_s``.
+
+    A machine that stands still for a moment makes the loads ask in bunches, which their burst cuts: so not each time.
+    """
+
+    def nearly_all() -> bool:
+        admitted, allowed = _per_s(*loads)
+        assert admitted < most_per_s
+        return admitted > 0.75 * allowed
+
+    wait_until(nearly_all, "nearly all that is allowed gets in", SETTLED_S)
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     pair = Pair()
@@ -154,16 +168,14 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 def test_callers_of_one_access_service_get_nearly_all_and_of_two_no_more(pair: Pair) -> None:
     with Load(pair.one) as one:
         wait_until(lambda: pair.share(pair.one) > 0.95, "one has nearly all", SETTLED_S)
-        alone, allowed = _per_s(one)
-        assert 0.75 * allowed < alone < 1.05 * RATE + BURST / 2
+        _wait_allowed(1.05 * RATE + BURST / 2, one)
         channel = grpc.insecure_channel(pair.two.address, options=OPTIONS)
         got = ask(channel, body=tfs_request("m"), metadata=[("x-do", "echo")])
         channel.close()
         assert got.code is Code.OK, "who comes to the quiet one is served at once"
         with Load(pair.two) as two:
             pair.wait(lambda access: 0.25 < pair.share(access) < 0.75, "each has its part")
-            together, allowed = _per_s(one, two)
-            assert 0.75 * allowed < together < 1.05 * RATE + 2 * BURST / 2
+            _wait_allowed(1.05 * RATE + 2 * BURST / 2, one, two)
             assert one.failed + two.failed == []
     assert [pair.share(each, "quiet") for each in pair.both] == [0.5, 0.5], "nobody asks for it"
 

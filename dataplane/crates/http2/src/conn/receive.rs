@@ -704,14 +704,13 @@ impl Connection {
             [_, _, _, _, _] => (Code::PROTOCOL_ERROR, ON_ITSELF),
             _ => (Code::FRAME_SIZE_ERROR, "PRIORITY of a wrong size"),
         };
-        // An error of the stream (RFC 9113#6.3), where there is one to reset.
+        // An error of the stream (RFC 9113#6.3), where there is one to reset: an answer may have ended it before.
         match self.streams.find(head.stream) {
             Some(key) => {
                 self.fault(key, code, why);
                 self.check_faults()
             }
-            None if self.is_idle(head.stream) => Err(Fatal { code, why }),
-            None => Ok(()),
+            None => Err(Fatal { code, why }),
         }
     }
 

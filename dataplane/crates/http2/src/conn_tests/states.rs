@@ -330,11 +330,12 @@ fn priorities_that_are_wrong_end_their_stream_and_where_there_is_none_the_connec
                 outcome(&mut in_state(role, Open), &bytes, true),
                 Stream(code)
             );
-            assert_eq!(
-                outcome(&mut in_state(role, Idle), &bytes, false),
-                Connection(code)
-            );
-            assert_eq!(outcome(&mut in_state(role, Ended), &bytes, false), No);
+            for state in [Idle, Ended] {
+                assert_eq!(
+                    outcome(&mut in_state(role, state), &bytes, false),
+                    Connection(code)
+                );
+            }
         }
     }
 }
