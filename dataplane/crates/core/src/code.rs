@@ -1,7 +1,5 @@
 //! The gRPC codes.
 
-use http::HeaderValue;
-
 /// The seventeen gRPC codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -87,8 +85,8 @@ impl Code {
         }
     }
 
-    /// The value of `grpc-status`.
-    pub fn header_value(self) -> HeaderValue {
-        HeaderValue::from_static(CODES[self as usize].2)
+    /// Its number, as headers have it.
+    pub const fn digits(self) -> &'static str {
+        CODES[self as usize].2
     }
 }

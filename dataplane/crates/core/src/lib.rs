@@ -2,7 +2,7 @@
 //! endpoints, releases) is decided by the Python control plane, which hands it over as JSON documents.
 //! This crate knows no Python.
 //!
-//! Rooms, from the bottom up (tests/project/test_layout_rust.py says who may use whom): `code`, `balance`, `error`, `config`,
+//! Rooms, from the bottom up (tests/project/test_layout_rust.py says who may use whom): `code`, `headers` (lists of fields), `balance`, `error`, `config`,
 //! `notice` (lines for the log), `stats`, `sync` · `grpc`, `net` (sockets, connections, streams) · `call` (the answering end of one call) · `callers` (who may call what, and how much) · `local` (what a
 //! program answers itself) · `proxy` and `worker` (the two request paths) · `admin` (what is shown) · `program`.
 #![forbid(unsafe_code)]
@@ -15,6 +15,7 @@ mod code;
 mod config;
 mod error;
 mod grpc;
+mod headers;
 mod local;
 mod net;
 mod notice;
@@ -66,9 +67,10 @@ pub mod fuzzing {
     pub use crate::call::head;
     pub use crate::callers::{jwks, replays, signing, token_cache, tokens};
     pub use crate::error::{Error, ErrorKind};
-    pub use crate::grpc::deadline::{GRPC_TIMEOUT, format_timeout, parse_timeout};
+    pub use crate::grpc::deadline::{GRPC_TIMEOUT, parse_timeout, put_timeout};
     pub use crate::grpc::framing::{PREFIX, prefix};
     pub use crate::grpc::load_report::{LOAD_REPORT, LoadReport};
+    pub use crate::headers::{Headers, Token};
     pub use crate::proxy::method::{self, Method};
     pub use crate::proxy::route_key::{
         Progress, RouteKey, RouteKeyScanner, insert_version, replace_version,

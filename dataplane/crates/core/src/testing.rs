@@ -6,14 +6,15 @@ use std::task::{Poll, ready};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use dl_http2::{Config, Connection, Event, Role};
-use http::HeaderMap;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::net::http2::{Ended, Engine, Handle, Turn, fields};
 use crate::net::stream::{self, Answer, Body, Head};
 
 use crate::grpc::framing::{PREFIX, prefix};
+use crate::grpc::metadata::{RequestId, X_REQUEST_ID};
 use crate::grpc::status::GRPC_MESSAGE;
+use crate::headers::Headers;
 
 /// Take the requests of a connection, until it ends.
 pub async fn requests<T>(io: T, mut on: impl FnMut(Head, Body, Answer))
@@ -46,7 +47,7 @@ where
                     if ends {
                         handle.has_no_body();
                     }
-                    let head = fields::request(&headers, is_cut).unwrap();
+                    let head = fields::request(headers, is_cut).unwrap();
                     let (body, answer) = stream::split(handle);
                     on(head, body, answer);
                 }
@@ -67,10 +68,15 @@ pub fn frame(message: &[u8]) -> Bytes {
     frame.freeze()
 }
 
+/// A call's id.
+pub fn request_id(text: &str) -> RequestId {
+    RequestId::find(&Headers::from_iter([(X_REQUEST_ID, text)])).expect("an id")
+}
+
 /// The decoded `grpc-message`; empty when there is none.
-pub fn grpc_message(headers: &HeaderMap) -> Cow<'_, str> {
-    match headers.get(&GRPC_MESSAGE) {
-        Some(value) => decode_message(value.as_bytes()),
+pub fn grpc_message(headers: &Headers) -> Cow<'_, str> {
+    match headers.get(GRPC_MESSAGE) {
+        Some(value) => decode_message(value),
         None => Cow::Borrowed(""),
     }
 }

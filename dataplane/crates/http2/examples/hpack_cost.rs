@@ -13,18 +13,18 @@ const KINDS: usize = 16;
 fn requests() -> Vec<Vec<Headers>> {
     let request = |n: usize| {
         let mut list = Headers::new();
-        list.push_known(Token::METHOD, b"POST");
-        list.push_known(Token::SCHEME, b"http");
-        list.push_known(Token::PATH, b"/inference.GRPCInferenceService/ModelInf");
-        list.push_known(Token::AUTHORITY, b"models.example.internal:8080");
-        list.push_known(Token::TE, b"trailers");
-        list.push_known(Token::CONTENT_TYPE, b"application/grpc");
-        list.push_known(
+        list.push(Token::METHOD, b"POST");
+        list.push(Token::SCHEME, b"http");
+        list.push(Token::PATH, b"/inference.GRPCInferenceService/ModelInf");
+        list.push(Token::AUTHORITY, b"models.example.internal:8080");
+        list.push(Token::TE, b"trailers");
+        list.push(Token::CONTENT_TYPE, b"application/grpc");
+        list.push(
             Token::USER_AGENT,
             b"grpc-python/1.76.0 grpc-c/51.0.0 (linux; chttp2)",
         );
-        list.push_known(Token::GRPC_TIMEOUT, format!("{}m", 4980 + n).as_bytes());
-        list.push_known(Token::GRPC_ACCEPT_ENCODING, b"identity, deflate, gzip");
+        list.push(Token::GRPC_TIMEOUT, format!("{}m", 4980 + n).as_bytes());
+        list.push(Token::GRPC_ACCEPT_ENCODING, b"identity, deflate, gzip");
         let id = 0x1234_5678_9abc_def0_u64.wrapping_mul(2 * n as u64 + 1);
         let id = format!(
             "{:08x}-{:04x}-4{:03x}-{:016x}",
@@ -33,7 +33,7 @@ fn requests() -> Vec<Vec<Headers>> {
             id & 0xfff,
             !id
         );
-        list.push_known(Token::X_REQUEST_ID, id.as_bytes());
+        list.push(Token::X_REQUEST_ID, id.as_bytes());
         vec![list]
     };
     (0..KINDS).map(request).collect()
@@ -41,12 +41,12 @@ fn requests() -> Vec<Vec<Headers>> {
 
 fn responses() -> Vec<Vec<Headers>> {
     let mut head = Headers::new();
-    head.push_known(Token::STATUS, b"200");
-    head.push_known(Token::CONTENT_TYPE, b"application/grpc");
-    head.push_known(Token::GRPC_ACCEPT_ENCODING, b"identity, deflate, gzip");
+    head.push(Token::STATUS, b"200");
+    head.push(Token::CONTENT_TYPE, b"application/grpc");
+    head.push(Token::GRPC_ACCEPT_ENCODING, b"identity, deflate, gzip");
     let mut trailers = Headers::new();
-    trailers.push_known(Token::GRPC_STATUS, b"0");
-    trailers.push_known(Token::GRPC_MESSAGE, b"");
+    trailers.push(Token::GRPC_STATUS, b"0");
+    trailers.push(Token::GRPC_MESSAGE, b"");
     vec![vec![head, trailers]; KINDS]
 }
 

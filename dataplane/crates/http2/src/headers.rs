@@ -35,6 +35,14 @@ struct Record {
     is_sensitive: bool,
 }
 
+/// A name of a field, in lower case.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Name<'n> {
+    Known(Token),
+    /// One that has no token.
+    Other(&'n [u8]),
+}
+
 /// One field, as [`Headers::iter`] shows it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Field<'a> {
@@ -87,17 +95,42 @@ impl Headers {
         self.bytes.capacity() + self.records.capacity() * size_of::<Record>()
     }
 
-    pub fn push(&mut self, name: &[u8], value: &[u8]) {
-        self.push_field(Token::find(name), name, value, false);
-    }
-
-    pub fn push_known(&mut self, name: Token, value: &[u8]) {
-        self.push_field(Some(name), &[], value, false);
+    pub fn push<'n>(&mut self, name: impl Into<Name<'n>>, value: impl AsRef<[u8]>) {
+        let (token, name) = name.into().parts();
+        self.push_field(token, name, value.as_ref(), false);
     }
 
     /// Add a field that no compression table may hold, here or further on.
-    pub fn push_sensitive(&mut self, name: &[u8], value: &[u8]) {
-        self.push_field(Token::find(name), name, value, true);
+    pub fn push_sensitive<'n>(&mut self, name: impl Into<Name<'n>>, value: impl AsRef<[u8]>) {
+        let (token, name) = name.into().parts();
+        self.push_field(token, name, value.as_ref(), true);
+    }
+
+    /// Add a field before all others, as pseudo-header fields must be.
+    pub fn push_first<'n>(&mut self, name: impl Into<Name<'n>>, value: impl AsRef<[u8]>) {
+        self.push(name, value);
+        self.records.rotate_right(1);
+    }
+
+    /// Let the name have this value and no other.
+    pub fn set<'n>(&mut self, name: impl Into<Name<'n>>, value: impl AsRef<[u8]>) {
+        let name = name.into();
+        self.remove(name);
+        self.push(name, value);
+    }
+
+    /// Add all fields of another list.
+    pub fn append(&mut self, other: &Self) {
+        let shift = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        // As for a record of its own: see there.
+        assert!(self.bytes.len() <= u32::MAX as usize, "a list of 4 GiB");
+        self.size += other.size;
+        let moved = |record: &Record| Record {
+            at: record.at + shift as u32,
+            ..*record
+        };
+        self.records.extend(other.records.iter().map(moved));
     }
 
     /// Add a field whose token was looked up before; `name` counts only where there is none.
@@ -216,35 +249,58 @@ impl Headers {
         })
     }
 
-    /// The first value of a known name.
-    pub fn get(&self, name: Token) -> Option<&[u8]> {
-        self.get_all(name).next()
+    /// The first value of a name.
+    #[inline]
+    pub fn get<'n>(&self, name: impl Into<Name<'n>>) -> Option<&[u8]> {
+        let name = name.into();
+        let record = self.records.iter().find(|it| self.is_of(it, name))?;
+        Some(self.field(record).value)
     }
 
-    /// Every value of a known name, in order.
-    pub fn get_all(&self, name: Token) -> impl Iterator<Item = &[u8]> {
-        let is_it = move |record: &&Record| record.token == Some(name);
-        self.records
-            .iter()
-            .filter(is_it)
+    /// The first value of a name, where it is of visible ASCII, spaces and tabs.
+    pub fn text<'n>(&self, name: impl Into<Name<'n>>) -> Option<&str> {
+        text(self.get(name)?)
+    }
+
+    /// Every value of a name, in order.
+    pub fn get_all<'n>(&self, name: impl Into<Name<'n>>) -> impl Iterator<Item = &[u8]> {
+        let name = name.into();
+        let records = self.records.iter();
+        records
+            .filter(move |it| self.is_of(it, name))
             .map(|record| self.field(record).value)
     }
 
-    /// The first value of any lower-case name.
-    pub fn get_named(&self, name: &[u8]) -> Option<&[u8]> {
-        match Token::find(name) {
-            Some(token) => self.get(token),
-            None => self
-                .iter()
-                .find(|field| field.token.is_none() && field.name == name)
-                .map(|field| field.value),
+    #[inline]
+    pub fn has<'n>(&self, name: impl Into<Name<'n>>) -> bool {
+        let name = name.into();
+        self.records.iter().any(|it| self.is_of(it, name))
+    }
+
+    #[inline]
+    fn is_of(&self, record: &Record, name: Name<'_>) -> bool {
+        match name {
+            Name::Known(token) => record.token == Some(token),
+            Name::Other(name) => record.token.is_none() && self.field(record).name == name,
         }
     }
 
-    /// Remove every field of a known name. The values' memory comes back at [`Headers::clear`].
-    pub fn remove(&mut self, name: Token) {
-        if self.records.iter().any(|record| record.token == Some(name)) {
-            self.retain(|field| field.token != Some(name));
+    /// Remove every field of a name. The values' memory comes back at [`Headers::clear`].
+    pub fn remove<'n>(&mut self, name: impl Into<Name<'n>>) {
+        let name = name.into();
+        if self.has(name) {
+            let (token, name) = name.parts();
+            self.retain(|it| it.token != token || (token.is_none() && it.name != name));
+        }
+    }
+
+    /// Remove the pseudo-header fields, which stand before all others.
+    pub fn remove_pseudo(&mut self) {
+        let is_pseudo = |record: &&Record| record.token.is_some_and(Token::is_pseudo);
+        let count = self.records.iter().take_while(is_pseudo).count();
+        for record in self.records.drain(..count) {
+            let field = record.field(&self.bytes);
+            self.size -= field.name.len() + field.value.len() + FIELD_OVERHEAD;
         }
     }
 
@@ -265,8 +321,19 @@ impl Headers {
         });
     }
 
+    #[inline]
     fn field(&self, record: &Record) -> Field<'_> {
         record.field(&self.bytes)
+    }
+}
+
+impl<'n, N: Into<Name<'n>>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(fields: I) -> Self {
+        let mut headers = Self::new();
+        for (name, value) in fields {
+            headers.push(name, value);
+        }
+        headers
     }
 }
 
@@ -284,7 +351,57 @@ impl fmt::Debug for Headers {
     }
 }
 
+// === impl Name ===
+
+impl<'n> Name<'n> {
+    #[inline]
+    fn parts(self) -> (Option<Token>, &'n [u8]) {
+        match self {
+            Self::Known(token) => (Some(token), &[]),
+            Self::Other(name) => (None, name),
+        }
+    }
+}
+
+impl From<Token> for Name<'_> {
+    fn from(token: Token) -> Self {
+        Self::Known(token)
+    }
+}
+
+impl<'n> From<&'n [u8]> for Name<'n> {
+    fn from(name: &'n [u8]) -> Self {
+        Token::find(name).map_or(Self::Other(name), Self::Known)
+    }
+}
+
+impl<'n, const N: usize> From<&'n [u8; N]> for Name<'n> {
+    fn from(name: &'n [u8; N]) -> Self {
+        name[..].into()
+    }
+}
+
+impl<'n> From<&'n str> for Name<'n> {
+    fn from(name: &'n str) -> Self {
+        name.as_bytes().into()
+    }
+}
+
 // === impl Field ===
+
+impl<'h> Field<'h> {
+    /// The value, where it is of visible ASCII, spaces and tabs.
+    pub fn text(&self) -> Option<&'h str> {
+        text(self.value)
+    }
+}
+
+/// A value as text, where it is of visible ASCII, spaces and tabs.
+pub fn text(value: &[u8]) -> Option<&str> {
+    let is_text = |byte: &u8| (b' '..=b'~').contains(byte) || *byte == b'\t';
+    let value = value.iter().all(is_text).then_some(value)?;
+    std::str::from_utf8(value).ok()
+}
 
 impl fmt::Debug for Field<'_> {
     /// A sensitive value is kept out of logs as well.
@@ -300,6 +417,7 @@ impl fmt::Debug for Field<'_> {
 // === impl Record ===
 
 impl Record {
+    #[inline]
     fn field<'a>(&self, bytes: &'a [u8]) -> Field<'a> {
         let value_at = self.at as usize + self.name_len as usize;
         Field {

@@ -96,15 +96,11 @@ fn values_are_found_by_token_and_by_name() {
         [b"a", b"b"]
     );
     assert_eq!(
-        (list.get_named(b"cookie"), list.get_named(b"x-other")),
+        (list.get(b"cookie"), list.get(b"x-other")),
         (Some(&b"a"[..]), Some(&b"1"[..]))
     );
     assert_eq!(
-        (
-            list.get(Token::TE),
-            list.get_named(b"te"),
-            list.get_named(b"x")
-        ),
+        (list.get(Token::TE), list.get(b"te"), list.get(b"x")),
         (None, None, None)
     );
 }
@@ -112,7 +108,7 @@ fn values_are_found_by_token_and_by_name() {
 #[test]
 fn a_name_is_the_same_however_it_was_pushed() {
     let mut known = Headers::new();
-    known.push_known(Token::TE, b"trailers");
+    known.push(Token::TE, b"trailers");
     assert_eq!(known, list(&[("te", "trailers")]));
     let mut sensitive = Headers::new();
     sensitive.push_sensitive(b"te", b"trailers");
@@ -168,4 +164,87 @@ fn a_sensitive_value_is_not_in_what_a_log_shows() {
 fn a_record_is_small() {
     // Below what a field counts, so that a limit on the size bounds the records as well.
     assert!(size_of::<Record>() <= FIELD_OVERHEAD / 2);
+}
+
+#[test]
+fn a_name_that_is_set_has_one_value_and_others_keep_theirs() {
+    let mut list = list(&[("te", "a"), ("x-other", "1"), ("te", "b"), ("x-more", "2")]);
+    list.set(Token::TE, "trailers");
+    list.set("x-other", "3");
+    list.set("x-new", "4");
+    let expected = [
+        ("x-more", "2"),
+        ("te", "trailers"),
+        ("x-other", "3"),
+        ("x-new", "4"),
+    ];
+    assert_eq!(pairs(&list), expected);
+    assert_eq!(list.size(), counted(&list));
+}
+
+#[test]
+fn only_the_name_that_is_removed_goes() {
+    let mut list = list(&[("te", "a"), ("x-one", "1"), ("x-two", "2"), ("cookie", "b")]);
+    list.remove("x-one");
+    list.remove("x-none");
+    assert_eq!(pairs(&list), [("te", "a"), ("x-two", "2"), ("cookie", "b")]);
+    list.remove(Token::TE);
+    assert_eq!(pairs(&list), [("x-two", "2"), ("cookie", "b")]);
+    assert!(list.has("x-two") && !list.has("te") && !list.has("x-one"));
+}
+
+#[test]
+fn a_list_is_appended_with_its_sensitive_values() {
+    let mut all = list(&[("te", "trailers"), ("x-one", "1")]);
+    let mut more = list(&[("x-two", "2"), ("te", "again")]);
+    more.push_sensitive("x-key", "secret");
+    all.append(&more);
+    let expected = [
+        ("te", "trailers"),
+        ("x-one", "1"),
+        ("x-two", "2"),
+        ("te", "again"),
+        ("x-key", "secret"),
+    ];
+    assert_eq!(pairs(&all), expected);
+    assert_eq!(all.size(), counted(&all));
+    let sensitive = all.iter().map(|it| it.is_sensitive).collect::<Vec<_>>();
+    assert_eq!(sensitive, [false, false, false, false, true]);
+}
+
+#[test]
+fn a_field_can_be_put_before_all_others() {
+    let mut list = list(&[("te", "trailers"), ("x-one", "1")]);
+    list.push_first(Token::STATUS, "200");
+    let expected = [(":status", "200"), ("te", "trailers"), ("x-one", "1")];
+    assert_eq!(pairs(&list), expected);
+}
+
+#[test]
+fn only_pseudo_header_fields_at_the_front_are_taken_away() {
+    let mut list = list(&[
+        (":method", "POST"),
+        (":path", "/"),
+        ("te", "a"),
+        (":x", "b"),
+    ]);
+    list.remove_pseudo();
+    assert_eq!(pairs(&list), [("te", "a"), (":x", "b")]);
+    assert_eq!(list.size(), counted(&list));
+    list.remove_pseudo();
+    assert_eq!(list.len(), 2);
+}
+
+#[test]
+fn a_value_is_text_where_all_of_it_is_visible() {
+    let list = list(&[
+        ("te", "a b~\t"),
+        ("cookie", "\u{e9}"),
+        ("date", "\u{7f}"),
+        ("via", "\r"),
+    ]);
+    assert_eq!(list.text(Token::TE), Some("a b~\t"));
+    for other in [Token::COOKIE, Token::DATE, Token::VIA, Token::AGE] {
+        assert_eq!(list.text(other), None, "{other}");
+    }
 }

@@ -15,6 +15,7 @@ mod stream;
 
 pub use conn::{By, Config, Connection, Event, Fatal, Full, Gone, Role};
 pub use frame::{Code, MAX_WINDOW, PREFACE};
-pub use headers::{Headers, Token};
+pub use headers::{Field, Headers, Name, Token};
 pub use out::Out;
+pub use rules::is_value;
 pub use stream::Key;

@@ -133,7 +133,7 @@ fn is_name(name: &[u8]) -> bool {
 
 /// No control characters but the tab. White space around it, which RFC 9113#8.2.1 forbids, passes: gRPC's servers send their
 /// messages as they are.
-fn is_value(value: &[u8]) -> bool {
+pub fn is_value(value: &[u8]) -> bool {
     // Without a way out in its midst, so that several bytes are looked at together.
     let wrong = value.iter().fold(0, |wrong, byte| {
         wrong | (u8::from(*byte < b' ') & u8::from(*byte != b'\t')) | u8::from(*byte == 0x7f)

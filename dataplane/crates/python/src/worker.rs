@@ -60,8 +60,7 @@ impl Item {
             },
             deadline: call.slot.deadline(),
             place: OnceLock::new(),
-            // Only visible ASCII is let in as a request id.
-            request_id: call.request_id.to_str().unwrap_or_default().to_owned(),
+            request_id: call.request_id.as_str().to_owned(),
         };
         Ok((Py::new(py, item)?, call.slot))
     }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::Method;
 
 use crate::error::{Error, ErrorKind};
 use crate::grpc::deadline;
-use crate::grpc::metadata::{self, rare};
+use crate::headers::{Headers, Token};
 use crate::net::stream::Head;
 
 /// Check that it is a gRPC call, with metadata of at most so many bytes and fields.
@@ -20,8 +20,8 @@ pub fn check(head: &Head, max_bytes: u32, max_fields: usize) -> Result<(), Error
         let text = format!("{fields} metadata fields, limit {max_fields} (max_metadata_fields)");
         return Err(Error::new(ErrorKind::BadRequest, text));
     }
-    let content_type = head.headers.get(header::CONTENT_TYPE);
-    let is_grpc = content_type.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"));
+    let content_type = head.headers.get(Token::CONTENT_TYPE);
+    let is_grpc = content_type.is_some_and(|it| it.starts_with(b"application/grpc"));
     if head.verb != Method::POST || !is_grpc {
         let text = "a gRPC call is a POST with content-type application/grpc";
         return Err(Error::new(ErrorKind::BadRequest, text));
@@ -48,15 +48,9 @@ pub fn check_size(head: &Head, limit: u32) -> Result<(), Error> {
 ///
 /// # Errors
 /// `bad_request`.
-pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Error> {
-    let value = rare(headers, &deadline::GRPC_TIMEOUT);
+pub fn timeout(headers: &Headers) -> Result<Option<Duration>, Error> {
+    let value = headers.get(deadline::GRPC_TIMEOUT);
     value.map(deadline::parse_timeout).transpose()
-}
-
-/// The caller's request id, or a new one.
-pub fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let id = metadata::request_id(headers).cloned();
-    id.unwrap_or_else(metadata::make_request_id)
 }
 
 /// A path for an error's text: as long as a path may be, and no longer.

@@ -2,26 +2,22 @@
 
 use std::io::{self, Read};
 
+use crate::error::{Error, ErrorKind};
+use crate::headers::Token;
 use bytes::Bytes;
 use flate2::read::{GzDecoder, ZlibDecoder};
-use http::{HeaderName, HeaderValue};
-
-use crate::error::{Error, ErrorKind};
 
 /// What is inflated here, for the answer to callers that use something else.
-pub const ACCEPTED: (HeaderName, HeaderValue) = (
-    HeaderName::from_static("grpc-accept-encoding"),
-    HeaderValue::from_static("identity,deflate,gzip"),
-);
+pub const ACCEPTED: (Token, &str) = (Token::GRPC_ACCEPT_ENCODING, "identity,deflate,gzip");
 
 /// Inflate a message that is marked as compressed, by the header that says how. gRPC's "deflate", as HTTP's, is the zlib
 /// format.
 pub fn inflate(
-    (header, encoding): (&HeaderName, Option<&HeaderValue>),
+    (header, encoding): (Token, Option<&[u8]>),
     message: &[u8],
     limit: usize,
 ) -> Result<Bytes, Error> {
-    let encoding = encoding.map_or(&b""[..], HeaderValue::as_bytes);
+    let encoding = encoding.unwrap_or_default();
     let inflated = match encoding {
         b"gzip" => read(GzDecoder::new(message), limit),
         b"deflate" => read(ZlibDecoder::new(message), limit),
@@ -47,7 +43,7 @@ fn read(decoder: impl Read, limit: usize) -> io::Result<Vec<u8>> {
 }
 
 /// The error of a compressed message whose header names no compression that is known here.
-pub fn unknown_encoding(header: &HeaderName, encoding: &[u8]) -> Error {
+pub fn unknown_encoding(header: Token, encoding: &[u8]) -> Error {
     if matches!(encoding, b"" | b"identity") {
         let text =
             format!("the message is marked as compressed, but {header} names no compression");

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::inflate::inflate;
@@ -15,6 +14,7 @@ use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::{Event, Frames};
 use crate::grpc::metadata::GRPC_ENCODING;
 use crate::grpc::status::Status;
+use crate::headers::Headers;
 use crate::net::stream::Body;
 
 /// A body that brings fewer bytes than this in `body_timeout_ms` is a stall (balancing.md 4.1, slow read).
@@ -28,7 +28,7 @@ const MAX_RESERVED: usize = 1 << 20;
 pub struct Messages {
     body: Body,
     /// Value of `grpc-encoding`.
-    encoding: Option<HeaderValue>,
+    encoding: Option<Box<[u8]>>,
     frames: Frames,
     max_message_bytes: usize,
     budget: Arc<HeldBytes>,
@@ -68,14 +68,14 @@ struct Parts {
 impl Messages {
     /// `max_message_bytes` limits a message as sent and inflated.
     pub fn new(
-        headers: &HeaderMap,
+        headers: &Headers,
         body: Body,
         max_message_bytes: usize,
         budget: Arc<HeldBytes>,
     ) -> Self {
         Self {
             body,
-            encoding: headers.get(&GRPC_ENCODING).cloned(),
+            encoding: headers.get(GRPC_ENCODING).map(Into::into),
             frames: Frames::new(max_message_bytes),
             max_message_bytes,
             message: Parts::new(&budget),
@@ -210,7 +210,7 @@ impl Messages {
         let mut message = parts.finish();
         if is_compressed {
             message.bytes = inflate(
-                (&GRPC_ENCODING, self.encoding.as_ref()),
+                (GRPC_ENCODING, self.encoding.as_deref()),
                 &message.bytes,
                 self.max_message_bytes,
             )?;

@@ -1,41 +1,41 @@
 //! The answering end of a call. Dropped unanswered (a panic, a bug), it answers INTERNAL: never silence.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
 use super::inflate::ACCEPTED;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::load_report::LOAD_REPORT;
-use crate::grpc::metadata;
+use crate::grpc::metadata::{self, RequestId};
 use crate::grpc::status::{self, Status};
+use crate::headers::{Headers, Token};
 use crate::net::stream::{Answer, Sender};
 
-const APPLICATION_GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const APPLICATION_GRPC: &str = "application/grpc";
 
 #[derive(Debug)]
 pub struct Responder {
     answer: Answer,
-    request_id: HeaderValue,
+    request_id: RequestId,
     /// What the trailers say of attempts; none where there are no attempts.
     attempts: Option<u32>,
-    endpoint: Option<HeaderValue>,
-    load: Option<HeaderValue>,
+    endpoint: Option<Arc<str>>,
+    load: Option<String>,
     /// When the caller may try again (gRFC A6).
-    pushback: Option<HeaderValue>,
+    pushback: Option<u32>,
     is_answered: bool,
 }
 
 // === impl Responder ===
 
 impl Responder {
-    pub fn new(answer: Answer, request_id: HeaderValue) -> Self {
+    pub fn new(answer: Answer, request_id: RequestId) -> Self {
         Self {
             answer,
             request_id,
@@ -47,25 +47,25 @@ impl Responder {
         }
     }
 
-    pub fn request_id(&self) -> &HeaderValue {
+    pub fn request_id(&self) -> &RequestId {
         &self.request_id
     }
 
     /// From now on tell how many attempts the call took, and the endpoint of the last one where callers may know it.
-    pub fn tell_attempts(&mut self, attempts: u32, endpoint: Option<&HeaderValue>) {
+    pub fn tell_attempts(&mut self, attempts: u32, endpoint: Option<&Arc<str>>) {
         self.attempts = Some(attempts);
         self.endpoint = endpoint.cloned();
     }
 
     /// Let the trailers carry a load report.
-    pub fn tell_load(&mut self, report: HeaderValue) {
+    pub fn tell_load(&mut self, report: String) {
         self.load = Some(report);
     }
 
     /// Ask the caller to wait so long before it tries again.
     pub fn push_back(&mut self, wait: Duration) {
         let milliseconds = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
-        self.pushback = Some(HeaderValue::from(milliseconds.max(1)));
+        self.pushback = Some(milliseconds.max(1));
     }
 
     /// Ready when the caller has given the call up.
@@ -82,7 +82,7 @@ impl Responder {
     ///
     /// # Errors
     /// The caller is gone.
-    pub fn begin_with(&mut self, headers: HeaderMap) -> Result<Sender, Error> {
+    pub fn begin_with(&mut self, headers: Headers) -> Result<Sender, Error> {
         self.is_answered = true;
         let gone = |_| Error::new(ErrorKind::Cancelled, "the caller cancelled the call");
         self.answer.begin(headers).map_err(gone)
@@ -93,7 +93,10 @@ impl Responder {
     /// # Errors
     /// The caller is gone.
     pub fn begin(&mut self) -> Result<Sender, Error> {
-        self.begin_with(HeaderMap::from_iter([(CONTENT_TYPE, APPLICATION_GRPC)]))
+        self.begin_with(Headers::from_iter([(
+            Token::CONTENT_TYPE,
+            APPLICATION_GRPC,
+        )]))
     }
 
     /// Answer with a framed message and OK. A caller that does not read it until `deadline` gets a reset.
@@ -128,16 +131,19 @@ impl Responder {
     pub fn fail(&mut self, status: &Status) {
         let mut headers = status_of(Some(status), self.request_id());
         if let Some(pushback) = self.pushback.take() {
-            headers.insert(metadata::RETRY_PUSHBACK, pushback);
+            headers.set(
+                metadata::RETRY_PUSHBACK,
+                itoa::Buffer::new().format(pushback),
+            );
         }
         self.finish_with(headers);
     }
 
     /// Answer with the headers of a status, and nothing else.
-    pub fn finish_with(&mut self, mut headers: HeaderMap) {
+    pub fn finish_with(&mut self, mut headers: Headers) {
         self.is_answered = true;
-        if !headers.contains_key(CONTENT_TYPE) {
-            headers.insert(CONTENT_TYPE, APPLICATION_GRPC);
+        if !headers.has(Token::CONTENT_TYPE) {
+            headers.push(Token::CONTENT_TYPE, APPLICATION_GRPC);
         }
         self.add_trailers(&mut headers);
         // An error means that the caller is gone: nobody is left to tell.
@@ -145,20 +151,20 @@ impl Responder {
     }
 
     /// What is added to every call's trailers.
-    pub fn add_trailers(&self, trailers: &mut HeaderMap) {
+    pub fn add_trailers(&self, trailers: &mut Headers) {
         if let Some(attempts) = self.attempts {
-            let count = match attempts {
-                1 => HeaderValue::from_static("1"),
-                other => HeaderValue::from(other),
-            };
-            trailers.insert(metadata::ACCESS_ATTEMPTS, count);
+            trailers.set(
+                metadata::ACCESS_ATTEMPTS,
+                itoa::Buffer::new().format(attempts),
+            );
         }
-        trailers.insert(metadata::X_REQUEST_ID, self.request_id.clone());
+        self.request_id.put(trailers);
         if let Some(load) = &self.load {
-            trailers.insert(LOAD_REPORT, load.clone());
+            trailers.remove(LOAD_REPORT);
+            trailers.push_sensitive(LOAD_REPORT, load);
         }
         if let Some(endpoint) = &self.endpoint {
-            trailers.insert(metadata::ACCESS_ENDPOINT, endpoint.clone());
+            trailers.set(metadata::ACCESS_ENDPOINT, &**endpoint);
         }
     }
 }
@@ -172,29 +178,31 @@ impl Drop for Responder {
 }
 
 /// A status's text for the caller: the fixed one, with the request id, for a fault of this program.
-pub fn text<'a>(status: &'a Status, request_id: &HeaderValue) -> Cow<'a, str> {
+pub fn text<'a>(status: &'a Status, request_id: &RequestId) -> Cow<'a, str> {
     let is_unnamed = status.message.is_empty() && status.code == Code::Internal;
     if status.kind != Some(ErrorKind::Internal) && !is_unnamed {
         return Cow::Borrowed(&status.message);
     }
-    let id = request_id.to_str().unwrap_or_default();
+    let id = request_id.as_str();
     Cow::Owned(format!("internal error, request id {id}"))
 }
 
-fn status_of(failed: Option<&Status>, request_id: &HeaderValue) -> HeaderMap {
+fn status_of(failed: Option<&Status>, request_id: &RequestId) -> Headers {
     let Some(failed) = failed else {
         return status::headers(Code::Ok, "");
     };
     let mut headers = status::headers(failed.code, &text(failed, request_id));
     if let Some(kind) = failed.kind {
-        let name = HeaderValue::from_static(kind.name());
-        headers.insert(metadata::ACCESS_ERROR, name);
+        headers.push(metadata::ACCESS_ERROR, kind.name());
         if let Some(number) = failed.number {
-            headers.insert(metadata::ACCESS_ERROR_NUMBER, number.into());
+            headers.push(
+                metadata::ACCESS_ERROR_NUMBER,
+                itoa::Buffer::new().format(number),
+            );
         }
         if kind == ErrorKind::UnsupportedEncoding {
             let (name, value) = ACCEPTED;
-            headers.insert(name, value);
+            headers.push(name, value);
         }
     }
     headers

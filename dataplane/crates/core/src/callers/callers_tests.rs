@@ -1,5 +1,3 @@
-use http::HeaderValue;
-
 use super::*;
 use crate::code::Code;
 
@@ -32,12 +30,7 @@ fn config() -> CallersConfig {
 }
 
 fn found(callers: &Callers, key: Option<&'static str>, names: &[&str]) -> Result<String, String> {
-    let mut headers = HeaderMap::new();
-    headers.extend(
-        key.map(|key| ("x-api-key".parse().unwrap(), HeaderValue::from_static(key)))
-            .into_iter()
-            .collect::<HeaderMap>(),
-    );
+    let headers = key.map(|key| ("x-api-key", key)).into_iter().collect();
     let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     let request = Request {
         headers: &headers,

@@ -1,12 +1,7 @@
 //! What a request shows of who sends it.
 
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName};
-
 use super::Reason;
-
-const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
-const X_SIGNATURE: HeaderName = HeaderName::from_static("x-signature");
+use crate::headers::{Headers, Token};
 
 /// What a request shows of who sends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,17 +16,14 @@ pub enum Shown<'h> {
 ///
 /// # Errors
 /// It shows several, or what is none: whoever reads another one of them than we do would take it for another caller's.
-pub fn shown(headers: &HeaderMap) -> Result<Option<Shown<'_>>, Reason> {
+pub fn shown(headers: &Headers) -> Result<Option<Shown<'_>>, Reason> {
     let mut found = None;
-    for (name, value) in headers {
-        let shown = if *name == X_API_KEY {
-            Shown::Key(value.as_bytes())
-        } else if *name == X_SIGNATURE {
-            Shown::Signature(value.as_bytes())
-        } else if *name == AUTHORIZATION {
-            Shown::Bearer(bearer(value.as_bytes()).ok_or(Reason::Scheme)?)
-        } else {
-            continue;
+    for field in headers.iter() {
+        let shown = match field.token {
+            Some(Token::X_API_KEY) => Shown::Key(field.value),
+            Some(Token::X_SIGNATURE) => Shown::Signature(field.value),
+            Some(Token::AUTHORIZATION) => Shown::Bearer(bearer(field.value).ok_or(Reason::Scheme)?),
+            _ => continue,
         };
         if found.replace(shown).is_some() {
             return Err(Reason::TwoCredentials);
@@ -41,10 +33,10 @@ pub fn shown(headers: &HeaderMap) -> Result<Option<Shown<'_>>, Reason> {
 }
 
 /// Leave no credential: it is nobody's business but ours.
-pub fn forget(headers: &mut HeaderMap) {
-    headers.remove(X_API_KEY);
-    headers.remove(X_SIGNATURE);
-    headers.remove(AUTHORIZATION);
+pub fn forget(headers: &mut Headers) {
+    headers.remove(Token::X_API_KEY);
+    headers.remove(Token::X_SIGNATURE);
+    headers.remove(Token::AUTHORIZATION);
 }
 
 /// What is behind the scheme (RFC 6750), whose case does not count.
@@ -57,13 +49,9 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
 
-    fn shown_by(fields: &[(&'static str, &'static str)]) -> Result<Option<Vec<u8>>, Reason> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in fields {
-            headers.append(*name, HeaderValue::from_static(value));
-        }
+    fn shown_by(fields: &[(&str, &str)]) -> Result<Option<Vec<u8>>, Reason> {
+        let headers = fields.iter().copied().collect();
         let shown = shown(&headers)?;
         Ok(shown.map(|(Shown::Key(it) | Shown::Bearer(it) | Shown::Signature(it))| it.to_vec()))
     }

@@ -29,12 +29,12 @@ mod tokens_tests;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::HeaderMap;
 use ring::digest::{SHA256, digest};
 use ring::hmac;
 use rustc_hash::FxHashMap;
 
 use crate::grpc::metadata::Priority;
+use crate::headers::Headers;
 use allow::Allow;
 pub use compile::rule;
 pub use counts::Counts;
@@ -82,7 +82,7 @@ pub struct Caller {
 
 /// What of a request says whose it is.
 pub struct Request<'r> {
-    pub headers: &'r HeaderMap,
+    pub headers: &'r Headers,
     /// The names of its connection's certificate.
     pub certificate: &'r [String],
     pub asked: Asked<'r>,

@@ -1,14 +1,12 @@
 //! The `grpc-timeout` header: a caller's timeout in, the time left out.
 
-use std::cell::RefCell;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
-
 use crate::error::{Error, ErrorKind};
+use crate::headers::{Headers, Token};
 
 /// The request header that carries a timeout.
-pub const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+pub const GRPC_TIMEOUT: Token = Token::GRPC_TIMEOUT;
 
 /// gRPC allows at most eight digits.
 const MAX_VALUE: u64 = 99_999_999;
@@ -19,18 +17,12 @@ const MICROSECONDS_BELOW: Duration = Duration::from_millis(10);
 /// Timeouts from this on need not be exact to a millisecond.
 const COARSE_FROM: Duration = Duration::from_secs(1);
 
-thread_local! {
-    /// The last value that was sent of those that repeat.
-    static LAST: RefCell<(u64, u8, HeaderValue)> =
-        const { RefCell::new((0, b'n', HeaderValue::from_static("0n"))) };
-}
-
 /// Parse `grpc-timeout`: one to eight digits and a unit out of `HMSmun`.
 ///
 /// Errors: bad_request for anything else.
-pub fn parse_timeout(value: &HeaderValue) -> Result<Duration, Error> {
-    parse(value.as_bytes()).ok_or_else(|| {
-        let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+pub fn parse_timeout(value: &[u8]) -> Result<Duration, Error> {
+    parse(value).ok_or_else(|| {
+        let text = String::from_utf8_lossy(value);
         Error::new(
             ErrorKind::BadRequest,
             format!("grpc-timeout {text:?} is not one to eight digits and a unit out of H, M, S, m, u, n"),
@@ -57,45 +49,50 @@ fn parse(text: &[u8]) -> Option<Duration> {
     })
 }
 
-/// Format a timeout for `grpc-timeout`: rounded down to a unit that fits eight digits, but never to 0,
+/// Let a list have this `grpc-timeout` alone: rounded down to a unit that fits eight digits, but never to 0,
 /// which some servers take for "no timeout".
 ///
 /// From 1 s on at most 1 % is cut off, so that values repeat from call to call: HPACK then sends one byte. Shorter
 /// ones are marked sensitive: HPACK would push an entry for each into the connection's dynamic table, evicting the
 /// entries that do repeat.
-pub fn format_timeout(timeout: Duration) -> HeaderValue {
+pub fn put_timeout(headers: &mut Headers, timeout: Duration) {
     let (value, unit) = in_unit(timeout);
+    headers.remove(GRPC_TIMEOUT);
     if timeout < COARSE_FROM {
-        let mut header = format(value, unit);
-        header.set_sensitive(true);
-        return header;
+        headers.push_sensitive(GRPC_TIMEOUT, Text::of(value, unit));
+    } else {
+        headers.push(GRPC_TIMEOUT, Text::of(coarse(value), unit));
     }
-    let value = coarse(value);
-    LAST.with_borrow_mut(|last| {
-        if (last.0, last.1) != (value, unit) {
-            *last = (value, unit, format(value, unit));
-        }
-        last.2.clone()
-    })
 }
 
 /// At most eight digits, and a unit.
-fn format(value: u64, unit: u8) -> HeaderValue {
-    let mut text = [0_u8; 9];
-    text[8] = unit;
-    let mut start = 8;
-    let mut rest = value;
-    loop {
-        start -= 1;
-        // A remainder of 10 fits u8.
-        text[start] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 || start == 0 {
-            break;
+struct Text {
+    bytes: [u8; 9],
+    start: usize,
+}
+
+impl Text {
+    fn of(value: u64, unit: u8) -> Self {
+        let mut bytes = [0_u8; 9];
+        bytes[8] = unit;
+        let mut start = 8;
+        let mut rest = value;
+        loop {
+            start -= 1;
+            // A remainder of 10 fits u8.
+            bytes[start] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 || start == 0 {
+                return Self { bytes, start };
+            }
         }
     }
-    // Digits and a letter are a valid header value.
-    HeaderValue::from_bytes(&text[start..]).unwrap_or_else(|_| HeaderValue::from_static("1m"))
+}
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
 }
 
 /// The three leading digits of a value, and zeros.
@@ -134,8 +131,18 @@ mod tests {
 
     use super::*;
 
-    fn parsed(text: &'static str) -> Option<Duration> {
-        parse_timeout(&HeaderValue::from_static(text)).ok()
+    fn parsed(text: &str) -> Option<Duration> {
+        parse_timeout(text.as_bytes()).ok()
+    }
+
+    /// The text, and whether it is sensitive.
+    fn formatted(timeout: Duration) -> (String, bool) {
+        let mut headers = Headers::from_iter([(GRPC_TIMEOUT, "another")]);
+        put_timeout(&mut headers, timeout);
+        let mut fields = headers.iter();
+        let field = fields.next().expect("a timeout");
+        assert!(fields.next().is_none());
+        (field.text().expect("text").into(), field.is_sensitive)
     }
 
     #[test]
@@ -171,7 +178,7 @@ mod tests {
         ] {
             assert_eq!(parsed(bad), None, "{bad:?}");
         }
-        let error = parse_timeout(&HeaderValue::from_static("soon")).unwrap_err();
+        let error = parse_timeout(b"soon").unwrap_err();
         assert_eq!(error.kind, ErrorKind::BadRequest);
     }
 
@@ -196,14 +203,14 @@ mod tests {
             (Duration::MAX, "99900000H"),
         ];
         for (timeout, text) in rows {
-            assert_eq!(format_timeout(timeout), text);
+            assert_eq!(formatted(timeout).0, text);
         }
     }
 
     #[test]
     fn timeouts_that_seldom_repeat_are_kept_out_of_the_hpack_table() {
-        assert!(format_timeout(Duration::from_millis(999)).is_sensitive());
-        assert!(!format_timeout(Duration::from_secs(1)).is_sensitive());
+        assert!(formatted(Duration::from_millis(999)).1);
+        assert!(!formatted(Duration::from_secs(1)).1);
     }
 
     proptest! {
@@ -212,7 +219,7 @@ mod tests {
         #[test]
         fn a_formatted_timeout_is_read_back_no_longer_and_at_most_a_tenth_shorter(nanos in 1_000_u64..=u64::MAX) {
             let timeout = Duration::from_nanos(nanos);
-            let back = parse_timeout(&format_timeout(timeout)).unwrap();
+            let back = parsed(&formatted(timeout).0).unwrap();
             prop_assert!(back <= timeout);
             prop_assert!(timeout < Duration::from_micros(10) || timeout - back <= timeout / 10);
             prop_assert!(timeout < COARSE_FROM || timeout - back <= timeout / 100);

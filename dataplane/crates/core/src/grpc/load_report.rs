@@ -3,15 +3,14 @@
 //!
 //! Source: gRPC's proposal A51; protos/xds/data/orca/v3/orca_load_report.proto.
 
-use super::metadata::rare;
+use crate::headers::{Headers, Token};
 use base64::Engine;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::encoding::{self, DecodeContext, WireType};
 
 /// The trailer that carries a report.
-pub const LOAD_REPORT: HeaderName = HeaderName::from_static("endpoint-load-metrics-bin");
+pub const LOAD_REPORT: Token = Token::ENDPOINT_LOAD_METRICS_BIN;
 
 /// Largest report that is read, bytes of base64: one has a few dozen, and metadata are not for more.
 const MOST: usize = 4096;
@@ -73,11 +72,11 @@ impl LoadReport {
     ///
     /// # Errors
     /// It is too large, no base64 or no message.
-    pub fn find(trailers: &HeaderMap) -> Result<Option<Self>, Unreadable> {
-        let Some(value) = rare(trailers, &LOAD_REPORT) else {
+    pub fn find(trailers: &Headers) -> Result<Option<Self>, Unreadable> {
+        let Some(value) = trailers.get(LOAD_REPORT) else {
             return Ok(None);
         };
-        Self::decode(value.as_bytes()).map(Some)
+        Self::decode(value).map(Some)
     }
 
     fn decode(text: &[u8]) -> Result<Self, Unreadable> {
@@ -136,8 +135,8 @@ impl LoadReport {
         }
     }
 
-    /// The trailer's value. It never repeats, so it is kept out of the connection's compression table.
-    pub fn header(&self) -> HeaderValue {
+    /// The trailer's value, of visible ASCII. It never repeats: keep it out of the connection's compression table.
+    pub fn text(&self) -> String {
         let mut bytes = Vec::with_capacity(192);
         for (number, value) in [
             (field::APPLICATION_UTILIZATION, self.utilization),
@@ -164,12 +163,7 @@ impl LoadReport {
                 put_pair(field::REQUEST_COST, name, value, &mut bytes);
             }
         }
-        let text = BASE64.encode(&bytes);
-        // Base64 is visible ASCII.
-        let mut value =
-            HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""));
-        value.set_sensitive(true);
-        value
+        BASE64.encode(&bytes)
     }
 }
 

@@ -2,15 +2,14 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
+use crate::headers::{Headers, Token};
 
 /// The header or trailer that carries the code.
-pub const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub const GRPC_STATUS: Token = Token::GRPC_STATUS;
 /// The header or trailer that carries the percent-encoded message.
-pub const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+pub const GRPC_MESSAGE: Token = Token::GRPC_MESSAGE;
 
 /// A status other than OK.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +27,8 @@ pub struct Status {
 ///
 /// `None` when there is none or it is not a number: both are a bad answer of the endpoint. A number that
 /// gRPC does not define counts as UNKNOWN, as gRPC's own clients read it.
-pub fn parse_grpc_status(headers: &HeaderMap) -> Option<Code> {
-    let digits = headers.get(&GRPC_STATUS)?.as_bytes();
+pub fn parse_grpc_status(headers: &Headers) -> Option<Code> {
+    let digits = headers.get(GRPC_STATUS)?;
     if digits.is_empty() || digits.len() > 10 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -41,20 +40,22 @@ pub fn parse_grpc_status(headers: &HeaderMap) -> Option<Code> {
 }
 
 /// Percent-encode a message for `grpc-message`: everything outside printable ASCII, and `%` itself.
-pub fn encode_message(message: &str) -> HeaderValue {
+pub fn encode_message(message: &str) -> Cow<'_, str> {
+    let is_plain = |byte: &u8| (b' '..=b'~').contains(byte) && *byte != b'%';
+    if message.as_bytes().iter().all(is_plain) {
+        return Cow::Borrowed(message);
+    }
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    let mut encoded = Vec::with_capacity(message.len());
+    let mut encoded = String::with_capacity(2 * message.len());
     for &byte in message.as_bytes() {
-        if (b' '..=b'~').contains(&byte) && byte != b'%' {
-            encoded.push(byte);
+        if is_plain(&byte) {
+            encoded.push(char::from(byte));
         } else {
             let (high, low) = (usize::from(byte >> 4), usize::from(byte & 15));
-            encoded.extend_from_slice(&[b'%', HEX[high], HEX[low]]);
+            encoded.extend(['%', char::from(HEX[high]), char::from(HEX[low])]);
         }
     }
-    // Only printable ASCII is in it, which every header value may hold.
-    HeaderValue::from_maybe_shared(bytes::Bytes::from(encoded))
-        .unwrap_or_else(|_| HeaderValue::from_static(""))
+    Cow::Owned(encoded)
 }
 
 /// Decode `grpc-message`; what is no escape stays as it is, as gRPC asks for.
@@ -73,11 +74,11 @@ pub fn decode_message(encoded: &[u8]) -> String {
 }
 
 /// grpc-status and, unless it is empty, grpc-message.
-pub fn headers(code: Code, message: &str) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(8);
-    headers.insert(GRPC_STATUS, code.header_value());
+pub fn headers(code: Code, message: &str) -> Headers {
+    let mut headers = Headers::with_capacity(8, 128 + message.len());
+    headers.push(GRPC_STATUS, code.digits());
     if !message.is_empty() {
-        headers.insert(GRPC_MESSAGE, encode_message(message));
+        headers.push(GRPC_MESSAGE, encode_message(message).as_ref());
     }
     headers
 }

@@ -1,14 +1,12 @@
 //! W3C Trace Context: which trace a call is a part of, and whether that is recorded (`traceparent`; `tracestate` passes
 //! as it is).
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-
-use super::metadata::rare;
+use crate::headers::{Headers, Token};
 
 /// Which trace, which span of it, and whether it is sampled.
-pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub const TRACEPARENT: Token = Token::TRACEPARENT;
 /// What others on the way say of that trace.
-pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+pub const TRACESTATE: Token = Token::TRACESTATE;
 
 const SAMPLED: u8 = 1;
 /// `00-` trace id `-` span id `-` flags.
@@ -29,12 +27,11 @@ pub struct TraceContext {
 
 impl TraceContext {
     /// What metadata say; none where they say nothing, or nothing valid: a new trace begins then, as the standard has it.
-    pub fn find(metadata: &HeaderMap) -> Option<Self> {
-        rare(metadata, &TRACEPARENT)?;
-        let mut all = metadata.get_all(&TRACEPARENT).iter();
+    pub fn find(metadata: &Headers) -> Option<Self> {
+        let mut all = metadata.get_all(TRACEPARENT);
         // Nobody knows which of two is meant.
         match (all.next(), all.next()) {
-            (Some(one), None) => Self::parse(one.as_bytes()),
+            (Some(one), None) => Self::parse(one),
             _ => None,
         }
     }
@@ -62,19 +59,20 @@ impl TraceContext {
         })
     }
 
-    /// The value of `traceparent`. It never repeats, so it is kept out of HPACK's table.
-    pub fn header(&self) -> HeaderValue {
+    /// Let metadata have this `traceparent` alone. It never repeats, so it is kept out of HPACK's table.
+    pub fn put(&self, metadata: &mut Headers) {
+        metadata.remove(TRACEPARENT);
+        metadata.push_sensitive(TRACEPARENT, self.text());
+    }
+
+    fn text(&self) -> String {
         let mut text = Vec::with_capacity(LENGTH);
         text.extend_from_slice(b"00-");
         hex(&self.trace_id, &mut text);
         text.push(b'-');
         hex(&self.span_id, &mut text);
         text.extend_from_slice(if self.is_sampled { b"-01" } else { b"-00" });
-        // Dashes and hexadecimal digits are a valid value.
-        let value = HeaderValue::from_maybe_shared(bytes::Bytes::from(text));
-        let mut value = value.unwrap_or_else(|_| HeaderValue::from_static(""));
-        value.set_sensitive(true);
-        value
+        String::from_utf8(text).unwrap_or_default()
     }
 
     pub fn trace_id_text(&self) -> String {
@@ -123,11 +121,11 @@ mod tests {
         let found = TraceContext::parse(VALID.as_bytes()).unwrap();
         assert!(found.is_sampled);
         assert_eq!(found.trace_id_text(), "0af7651916cd43dd8448eb211c80319c");
-        assert_eq!(found.header(), VALID);
+        assert_eq!(found.text(), VALID);
         let unsampled = VALID.replace("-01", "-00");
         let found = TraceContext::parse(unsampled.as_bytes()).unwrap();
         assert!(!found.is_sampled);
-        assert_eq!(found.header(), unsampled);
+        assert_eq!(found.text(), unsampled);
     }
 
     #[test]
@@ -142,10 +140,10 @@ mod tests {
 
     #[test]
     fn two_of_them_are_no_context() {
-        let mut metadata = HeaderMap::new();
-        metadata.append(TRACEPARENT, HeaderValue::from_static(VALID));
+        let mut metadata = Headers::new();
+        metadata.push(TRACEPARENT, VALID);
         assert!(TraceContext::find(&metadata).is_some());
-        metadata.append(TRACEPARENT, HeaderValue::from_static(VALID));
+        metadata.push(TRACEPARENT, VALID);
         assert_eq!(TraceContext::find(&metadata), None);
     }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::HeaderMap;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::call::head;
@@ -17,6 +16,7 @@ use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::status::Status;
 use crate::grpc::{framing, status};
+use crate::headers::Headers;
 use crate::net::stream::{Body, Sender};
 
 /// Largest request of a local method, bytes; names are all that is in them.
@@ -42,7 +42,7 @@ pub struct LocalCall {
 impl LocalCall {
     /// Take over a request. `idle_timeout` is the longest wait for the caller, either way.
     pub fn new(
-        headers: &HeaderMap,
+        headers: &Headers,
         body: Body,
         responder: Responder,
         idle_timeout: Duration,

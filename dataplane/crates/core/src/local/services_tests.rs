@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use flate2::{Compression, write::GzEncoder};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
-use http::{HeaderMap, HeaderValue, Request};
+use http::Request;
 use prost::Message;
 use tokio::sync::mpsc;
 
@@ -17,8 +17,10 @@ use super::super::oip::ModelIndex;
 use super::*;
 use crate::call::responder::Responder;
 use crate::grpc::status::parse_grpc_status;
+use crate::headers::Headers;
+use crate::net::http2::fields::from_map;
 
-use crate::testing::{frame, grpc_message, requests};
+use crate::testing::{frame, grpc_message, request_id, requests};
 
 const IDLE: Duration = Duration::from_secs(300);
 const CHECK: &str = "/grpc.health.v1.Health/Check";
@@ -114,9 +116,9 @@ impl Fixture {
         tokio::task::spawn_local(requests(server_io, move |head, body, answer| {
             let (local, codes) = (local.clone(), codes_sender.clone());
             tokio::task::spawn_local(async move {
-                let responder = Responder::new(answer, HeaderValue::from_static("r1"));
+                let responder = Responder::new(answer, request_id("r1"));
                 let call = LocalCall::new(&head.headers, body, responder, IDLE);
-                let code = local.serve(head.path(), call).await;
+                let code = local.serve(&head.path, call).await;
                 let _ = codes.send(code);
             });
         }));
@@ -162,7 +164,7 @@ impl Fixture {
 
 struct Answer {
     messages: Vec<Bytes>,
-    trailers: HeaderMap,
+    trailers: Headers,
 }
 
 impl Answer {
@@ -170,7 +172,7 @@ impl Answer {
         let response = response.await.unwrap();
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "application/grpc");
-        let trailers_only = response.headers().clone();
+        let trailers_only = from_map(response.headers());
         let mut messages = Incoming::new(response.into_body());
         let mut all = Vec::new();
         while let Some(message) = messages.next().await {
@@ -179,7 +181,7 @@ impl Answer {
         let trailers = messages.body.trailers().await.unwrap();
         Self {
             messages: all,
-            trailers: trailers.unwrap_or(trailers_only),
+            trailers: trailers.map_or(trailers_only, |it| from_map(&it)),
         }
     }
 
@@ -249,7 +251,7 @@ async fn check_and_list_answer_with_the_extra_trailers() {
         (answer.code(), &answer.messages[..]),
         (Code::Ok, &[Bytes::from_static(&[8, 1])][..])
     );
-    assert_eq!(answer.trailers["x-request-id"], "r1");
+    assert_eq!(answer.trailers.text("x-request-id"), Some("r1"));
     let answer = fixture
         .call("/grpc.health.v1.Health/List", &[], frame(b""))
         .await;
@@ -263,7 +265,7 @@ async fn an_unknown_service_is_not_found_and_no_error_of_ours() {
     let mut fixture = Fixture::start(65_535).await;
     let answer = fixture.call(CHECK, &[], frame(&asking_for("digits"))).await;
     assert_eq!(answer.code(), Code::NotFound);
-    assert!(!answer.trailers.contains_key("access-error"));
+    assert!(!answer.trailers.has("access-error"));
     assert_eq!(
         grpc_message(&answer.trailers),
         "service digits is not known here"
@@ -324,7 +326,7 @@ async fn requests_that_cannot_be_read_say_why() {
         assert_eq!(answer.code(), code, "{message}");
         assert!(message.contains(text), "{message}");
         assert_eq!(
-            answer.trailers.contains_key("grpc-accept-encoding"),
+            answer.trailers.has("grpc-accept-encoding"),
             code == Code::Unimplemented
         );
     }
@@ -348,7 +350,7 @@ async fn a_panic_answers_internal_with_the_request_id() {
         grpc_message(&answer.trailers),
         "internal error, request id r1"
     );
-    assert_eq!(answer.trailers["access-error"], "internal");
+    assert_eq!(answer.trailers.text("access-error"), Some("internal"));
 }
 
 #[tokio::test(flavor = "local")]
@@ -358,7 +360,7 @@ async fn another_path_is_unimplemented() {
         .call("/grpc.health.v1.Health/check", &[], frame(b""))
         .await;
     assert_eq!(answer.code(), Code::Unimplemented);
-    assert_eq!(answer.trailers["access-error"], "unknown_method");
+    assert_eq!(answer.trailers.text("access-error"), Some("unknown_method"));
 }
 
 #[tokio::test(flavor = "local")]
@@ -375,9 +377,9 @@ async fn watch_follows_an_unknown_service_into_life_and_ends_when_the_process_dr
     assert_eq!(incoming.status().await, Serving::Serving);
     fixture.source.drain();
     assert_eq!(incoming.next().await, None);
-    let trailers = incoming.body.trailers().await.unwrap().unwrap();
+    let trailers = from_map(&incoming.body.trailers().await.unwrap().unwrap());
     assert_eq!(parse_grpc_status(&trailers), Some(Code::Unavailable));
-    assert_eq!(trailers["access-error"], "draining");
+    assert_eq!(trailers.text("access-error"), Some("draining"));
 }
 
 #[tokio::test(flavor = "local")]
@@ -442,7 +444,7 @@ async fn reflection_answers_every_request_of_a_stream_however_it_is_cut() {
             send.send_data(asking_for_file("big.proto"), true).unwrap();
             assert!(incoming.next().await.unwrap().len() > 5_000);
             assert_eq!(incoming.next().await, None);
-            let trailers = incoming.body.trailers().await.unwrap().unwrap();
+            let trailers = from_map(&incoming.body.trailers().await.unwrap().unwrap());
             assert_eq!(parse_grpc_status(&trailers), Some(Code::Ok));
         }
     }
@@ -477,6 +479,6 @@ async fn an_idle_reflection_stream_ends_when_the_process_drains() {
     let mut incoming = Incoming::new(response.await.unwrap().into_body());
     fixture.source.drain();
     assert_eq!(incoming.next().await, None);
-    let trailers = incoming.body.trailers().await.unwrap().unwrap();
+    let trailers = from_map(&incoming.body.trailers().await.unwrap().unwrap());
     assert_eq!(parse_grpc_status(&trailers), Some(Code::Unavailable));
 }

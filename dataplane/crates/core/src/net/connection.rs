@@ -230,9 +230,7 @@ where
         if ends {
             handle.has_no_body();
         }
-        let head = fields::request(&headers, is_cut);
-        link.recycle(headers);
-        let Some(head) = head else {
+        let Some(head) = fields::request(headers, is_cut) else {
             return handle.reset(Code::PROTOCOL_ERROR);
         };
         let (body, answer) = stream::split(handle);

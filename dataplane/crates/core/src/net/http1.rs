@@ -10,7 +10,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,6 +23,7 @@ use super::accept::Peer;
 use super::drain::Phase;
 use super::guard::{Connection, StreamGuard};
 use super::http1_times::{Times, Watched};
+use super::http2::fields;
 use super::load::Load;
 use super::pipe::{Gone, Reading, pipe};
 use super::server::Server;
@@ -60,10 +62,11 @@ where
         let (writing, reading) = pipe();
         if refused.is_none() {
             let (parts, body) = request.into_parts();
+            let path = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
             let head = Head {
                 verb: parts.method,
-                uri: parts.uri,
-                headers: parts.headers,
+                path: path.into(),
+                headers: fields::from_map(&parts.headers),
                 is_cut: false,
             };
             let stream = StreamGuard::new(connection.clone());
@@ -159,13 +162,9 @@ fn last(status: StatusCode) -> Response<Chunks> {
 async fn response(reading: Reading) -> Response<Chunks> {
     let head = reading.head().await;
     let (status, headers, reading) = match head {
-        Ok((status, headers)) => (status, headers, Some(reading)),
+        Ok((status, headers)) => (status, fields::to_map(&headers), Some(reading)),
         // A responder that is dropped answers: only a bug leads here.
-        Err(Gone) => (
-            StatusCode::INTERNAL_SERVER_ERROR,
-            http::HeaderMap::new(),
-            None,
-        ),
+        Err(Gone) => (StatusCode::INTERNAL_SERVER_ERROR, HeaderMap::new(), None),
     };
     let mut response = Response::new(Chunks { reading });
     *response.status_mut() = status;

@@ -7,17 +7,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
+
+use crate::headers::Headers;
 
 /// Bytes that may lie unread before the writer waits; one chunk may overshoot it.
 const ROOM: usize = 64 * 1024;
 
 #[derive(Debug, Default)]
 struct State {
-    head: Option<(StatusCode, HeaderMap)>,
+    head: Option<(StatusCode, Headers)>,
     chunks: VecDeque<Bytes>,
     unread: usize,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Headers>,
     /// The writer has said all that it says.
     is_complete: bool,
     is_writer_gone: bool,
@@ -69,7 +71,7 @@ impl State {
 
 impl Writing {
     /// Begin the answer; `is_end` where nothing follows.
-    pub fn head(&self, status: StatusCode, headers: HeaderMap, is_end: bool) -> Result<(), Gone> {
+    pub fn head(&self, status: StatusCode, headers: Headers, is_end: bool) -> Result<(), Gone> {
         self.write(|state| {
             state.head = Some((status, headers));
             state.is_complete = is_end;
@@ -97,7 +99,7 @@ impl Writing {
         })
     }
 
-    pub fn trailers(&self, trailers: HeaderMap) -> Result<(), Gone> {
+    pub fn trailers(&self, trailers: Headers) -> Result<(), Gone> {
         self.write(|state| {
             state.trailers = Some(trailers);
             state.is_complete = true;
@@ -137,7 +139,7 @@ impl Writing {
 
 impl Reading {
     /// Wait for the head of the answer.
-    pub async fn head(&self) -> Result<(StatusCode, HeaderMap), Gone> {
+    pub async fn head(&self) -> Result<(StatusCode, Headers), Gone> {
         poll_fn(|cx| {
             let mut state = lock(&self.0);
             match state.head.take() {
@@ -178,7 +180,7 @@ impl Reading {
     }
 
     /// What followed the last chunk.
-    pub fn trailers(&self) -> Option<HeaderMap> {
+    pub fn trailers(&self) -> Option<Headers> {
         lock(&self.0).trailers.take()
     }
 

@@ -12,11 +12,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use dl_http2::{By, Code};
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{Method, StatusCode};
 use hyper::body::{Body as _, Incoming};
 
 use super::http2::{Ended, Handle};
 use super::pipe::{Gone, Writing};
+use crate::headers::Headers;
 
 /// The largest window there is (RFC 9113#6.9.1).
 pub const MAX_WINDOW: u32 = dl_http2::MAX_WINDOW;
@@ -28,8 +29,9 @@ const PIECE: usize = 64 * 1024;
 pub struct Head {
     /// POST, of a gRPC call.
     pub verb: Method,
-    pub uri: Uri,
-    pub headers: HeaderMap,
+    /// All of `:path`.
+    pub path: Box<str>,
+    pub headers: Headers,
     /// Its metadata went beyond the limit: not all of it is here.
     pub is_cut: bool,
 }
@@ -121,10 +123,19 @@ impl Drop for Reader {
 // === impl Head ===
 
 impl Head {
-    /// All of `:path`: gRPC knows no queries, so one with a query is none of its paths.
-    pub fn path(&self) -> &str {
-        self.uri.path_and_query().map_or("", |it| it.as_str())
+    /// The path without its query, which HTTP has and gRPC has not.
+    pub fn path_alone(&self) -> &str {
+        without_query(&self.path)
     }
+
+    pub fn query(&self) -> Option<&str> {
+        self.path.split_once('?').map(|(_, query)| query)
+    }
+}
+
+/// A path without its query.
+pub fn without_query(path: &str) -> &str {
+    path.split_once('?').map_or(path, |(path, _)| path)
 }
 
 // === impl Broken ===
@@ -255,10 +266,7 @@ impl Body {
     }
 
     /// The trailers, once all chunks have been taken.
-    pub fn poll_trailers(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<HeaderMap>, Broken>> {
+    pub fn poll_trailers(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Headers>, Broken>> {
         match &mut self.0 {
             Source::Http2(body) => body.0.poll_trailers(cx).map_err(Broken::from),
             Source::Http1(_) | Source::Ready(_) => Poll::Ready(Ok(None)),
@@ -301,9 +309,9 @@ impl Sender {
     }
 
     /// End the stream.
-    pub fn trailers(&mut self, trailers: HeaderMap) -> Result<(), Broken> {
+    pub fn trailers(&mut self, trailers: Headers) -> Result<(), Broken> {
         match &mut self.0 {
-            Sink::Http2(stream) => stream.trailers(&trailers).map_err(Broken::from),
+            Sink::Http2(stream) => stream.trailers(trailers).map_err(Broken::from),
             Sink::Pipe(pipe) => pipe.trailers(trailers).map_err(Broken::from),
         }
     }
@@ -348,15 +356,15 @@ impl Answer {
     }
 
     /// Send the head of an answer; what follows goes to what this returns.
-    pub fn begin(&mut self, headers: HeaderMap) -> Result<Sender, Broken> {
+    pub fn begin(&mut self, headers: Headers) -> Result<Sender, Broken> {
         self.begin_with(StatusCode::OK, headers)
     }
 
     /// As [`begin`](Self::begin), with a status of HTTP.
-    pub fn begin_with(&mut self, status: StatusCode, headers: HeaderMap) -> Result<Sender, Broken> {
+    pub fn begin_with(&mut self, status: StatusCode, headers: Headers) -> Result<Sender, Broken> {
         match &mut self.0 {
             Respond::Http2(stream) => {
-                stream.send_head(status, &headers, false)?;
+                stream.send_head(status, headers, false)?;
                 Ok(Sender(Sink::Http2(stream.clone())))
             }
             Respond::Pipe(pipe) => {
@@ -368,15 +376,15 @@ impl Answer {
     }
 
     /// Answer with headers and nothing else.
-    pub fn finish(&mut self, headers: HeaderMap) -> Result<(), Broken> {
+    pub fn finish(&mut self, headers: Headers) -> Result<(), Broken> {
         self.finish_with(StatusCode::OK, headers)
     }
 
     /// As [`finish`](Self::finish), with a status of HTTP.
-    pub fn finish_with(&mut self, status: StatusCode, headers: HeaderMap) -> Result<(), Broken> {
+    pub fn finish_with(&mut self, status: StatusCode, headers: Headers) -> Result<(), Broken> {
         match &mut self.0 {
             Respond::Http2(stream) => {
-                stream.send_head(status, &headers, true)?;
+                stream.send_head(status, headers, true)?;
             }
             Respond::Pipe(pipe) => pipe.take().ok_or(Gone)?.head(status, headers, true)?,
         }
@@ -387,7 +395,7 @@ impl Answer {
 // === impl Awaited ===
 
 impl Future for Awaited {
-    type Output = Result<(StatusCode, HeaderMap, Body), Broken>;
+    type Output = Result<(StatusCode, Headers, Body), Broken>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let (status, headers) = ready!(self.0.poll_head(cx))?;

@@ -16,7 +16,7 @@ use crate::net::guard::StreamGuard;
 use crate::net::inherited::Inherited;
 use crate::net::serve::{PAGES, Serving, bind, bind_one};
 use crate::net::service::Service;
-use crate::net::stream::{Answer, Body, Head};
+use crate::net::stream::{Answer, Body, Head, without_query};
 use crate::notice::Notice;
 use crate::rest::{self, Guest, Intake, Uris};
 use crate::spans::http::HttpTrace;
@@ -306,7 +306,7 @@ impl Service for Calls {
         let inner = stream.again();
         let tracer = front.shared.tracer.as_ref();
         let trace = tracer.and_then(|tracer| {
-            let what = (&head.verb, head.uri.path());
+            let what = (&head.verb, without_query(&head.path));
             HttpTrace::begin(tracer, what, &mut head.headers)
         });
         let call = move |head, body, answer| {

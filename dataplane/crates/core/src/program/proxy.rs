@@ -20,7 +20,7 @@ use crate::net::inherited::Inherited;
 use crate::net::listener::Listener;
 use crate::net::serve::{PAGES, Serving, bind, bind_one};
 use crate::net::service::Service;
-use crate::net::stream::{Answer, Body, Head};
+use crate::net::stream::{Answer, Body, Head, without_query};
 use crate::notice::Notice;
 use crate::proxy::access_log::web::WebRequest;
 use crate::proxy::caller::{Who, who};
@@ -419,7 +419,7 @@ fn guest(mut who: Who, head: &Head) -> (Who, Guest) {
     let (who, checked) = match rest::wanted(head) {
         Wanted::Nothing => (who, Ok(())),
         Wanted::Method => {
-            let method = method::find(head.path());
+            let method = method::find(&head.path);
             let checked = method.map_or(Ok(()), |method| who.check(method));
             (who, checked)
         }
@@ -460,7 +460,7 @@ impl Service for Calls {
             }
             let tracer = self.worker.shared.tracer.as_ref();
             let trace = tracer.and_then(|tracer| {
-                let what = (&head.verb, head.uri.path());
+                let what = (&head.verb, without_query(&head.path));
                 HttpTrace::begin(tracer, what, &mut head.headers)
             });
             let log = self.worker.shared.access_log.as_ref();

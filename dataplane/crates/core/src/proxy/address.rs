@@ -6,15 +6,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
-use http::HeaderValue;
-use http::uri::{Authority, Scheme};
+use http::uri::Authority;
 
 use crate::config::UpstreamTls;
+use crate::headers::{Headers, Token};
 use crate::net::tls::{Client, Secured};
 
 /// An endpoint whose last connect succeeded this short a time ago is live although it has no connection now:
 /// servers close connections of their own accord (max age, idle), and the next connect is under way.
 const RECENT_CONNECT: Duration = Duration::from_secs(5);
+
+/// What the head of a request has room for at first.
+const USUAL_FIELDS: usize = 24;
+const USUAL_BYTES: usize = 1024;
 
 /// What a connection is opened to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +38,7 @@ pub struct Address {
     /// `:authority` of requests to it.
     pub authority: Authority,
     /// Value of the trailer `access-endpoint`.
-    pub header: HeaderValue,
+    pub header: Arc<str>,
     state: Mutex<Connectivity>,
     users: Mutex<Vec<Weak<dyn User>>>,
 }
@@ -86,8 +90,7 @@ impl Address {
             secured: None,
             authority,
             // A path may hold what metadata may not.
-            header: HeaderValue::from_str(&ascii(text))
-                .map_err(|_| format!("{text}: not a header value"))?,
+            header: ascii(text).into(),
             state: Mutex::default(),
             users: Mutex::default(),
         })
@@ -115,12 +118,22 @@ impl Address {
         })
     }
 
+    /// The beginning of a request to it, to which fields are added.
+    pub fn request(&self, path: &str) -> Headers {
+        let mut head = Headers::with_capacity(USUAL_FIELDS, USUAL_BYTES);
+        head.push(Token::METHOD, "POST");
+        head.push(Token::SCHEME, self.scheme());
+        head.push(Token::PATH, path);
+        head.push(Token::AUTHORITY, self.authority.as_str());
+        head
+    }
+
     /// `:scheme` of requests to it.
-    pub fn scheme(&self) -> Scheme {
+    pub fn scheme(&self) -> &'static str {
         if self.secured.is_some() {
-            Scheme::HTTPS
+            "https"
         } else {
-            Scheme::HTTP
+            "http"
         }
     }
 

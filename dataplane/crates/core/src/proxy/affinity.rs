@@ -1,7 +1,6 @@
 //! What keeps calls on one endpoint (policy `maglev`): hashes that are the same in every process and release.
 
-use http::HeaderMap;
-use http::header::HeaderName;
+use crate::headers::Headers;
 
 /// FNV-1a, 64 bits (draft-eastlake-fnv). Short keys, and the balancer mixes the result.
 pub fn stable_hash(bytes: &[u8]) -> u64 {
@@ -11,8 +10,8 @@ pub fn stable_hash(bytes: &[u8]) -> u64 {
 }
 
 /// Hash of the call's value of this metadata key; none where the call has none.
-pub fn of_call(headers: &HeaderMap, key: &HeaderName) -> Option<u64> {
-    headers.get(key).map(|value| stable_hash(value.as_bytes()))
+pub fn of_call(headers: &Headers, key: &str) -> Option<u64> {
+    headers.get(key).map(stable_hash)
 }
 
 #[cfg(test)]

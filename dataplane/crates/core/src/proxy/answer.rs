@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
-
 use crate::code::Code;
 use crate::error::ErrorKind;
 use crate::grpc::{metadata, status};
+use crate::headers::Headers;
 
 /// Parts of the texts with which gRPC's own libraries answer RESOURCE_EXHAUSTED to a message or metadata beyond a
 /// limit. "larger than max": C++, Python, Go and JavaScript; "exceeds ": Java, C# and the C core's texts on metadata;
@@ -29,11 +28,11 @@ pub enum Pushback {
 }
 
 /// When the endpoint that answered so wants the call to be sent again.
-pub fn pushback(headers: &HeaderMap) -> Pushback {
-    let Some(value) = headers.get(&metadata::RETRY_PUSHBACK) else {
+pub fn pushback(headers: &Headers) -> Pushback {
+    if !headers.has(metadata::RETRY_PUSHBACK) {
         return Pushback::Unsaid;
-    };
-    let text = value.to_str().ok();
+    }
+    let text = headers.text(metadata::RETRY_PUSHBACK);
     text.and_then(|text| text.parse::<u32>().ok())
         .map_or(Pushback::Never, |ms| {
             Pushback::After(Duration::from_millis(ms.into()))
@@ -44,15 +43,14 @@ pub fn pushback(headers: &HeaderMap) -> Pushback {
 ///
 /// RESOURCE_EXHAUSTED is also what every gRPC server answers to a message that is too large, which no other endpoint
 /// would take, and what a user's hook may answer for its own reasons.
-pub fn is_full(code: Code, headers: &HeaderMap) -> bool {
+pub fn is_full(code: Code, headers: &Headers) -> bool {
     if code != Code::ResourceExhausted {
         return false;
     }
-    if let Some(kind) = headers.get(&metadata::ACCESS_ERROR) {
-        return kind == ErrorKind::Shed.name();
+    if let Some(kind) = headers.get(metadata::ACCESS_ERROR) {
+        return kind == ErrorKind::Shed.name().as_bytes();
     }
-    let text = headers.get(&status::GRPC_MESSAGE);
-    let text = text.map_or(&[][..], |text| text.as_bytes());
+    let text = headers.get(status::GRPC_MESSAGE).unwrap_or_default();
     !ABOUT_SIZE
         .iter()
         .any(|part| text.windows(part.len()).any(|window| window == *part))
@@ -60,20 +58,15 @@ pub fn is_full(code: Code, headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
-    fn told(text: &'static str) -> Pushback {
-        pushback(&HeaderMap::from_iter([(
-            metadata::RETRY_PUSHBACK,
-            HeaderValue::from_static(text),
-        )]))
+    fn told(text: &str) -> Pushback {
+        pushback(&Headers::from_iter([(metadata::RETRY_PUSHBACK, text)]))
     }
 
     #[test]
     fn a_pushback_that_is_negative_or_no_number_means_never() {
-        assert_eq!(pushback(&HeaderMap::new()), Pushback::Unsaid);
+        assert_eq!(pushback(&Headers::new()), Pushback::Unsaid);
         assert_eq!(told("0"), Pushback::After(Duration::ZERO));
         assert_eq!(told("250"), Pushback::After(Duration::from_millis(250)));
         for text in ["-1", "", "soon", "1.5", "99999999999"] {
@@ -84,7 +77,7 @@ mod tests {
     fn exhausted(text: &str, kind: Option<&'static str>) -> bool {
         let mut headers = status::headers(Code::ResourceExhausted, text);
         if let Some(kind) = kind {
-            headers.insert(metadata::ACCESS_ERROR, HeaderValue::from_static(kind));
+            headers.push(metadata::ACCESS_ERROR, kind);
         }
         is_full(Code::ResourceExhausted, &headers)
     }

@@ -5,16 +5,15 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, TE, USER_AGENT};
-use http::uri::{self, PathAndQuery};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use http::StatusCode;
 use prost::Message;
 use tokio::time::timeout;
 
 use super::pool::Upstream;
 use crate::code::Code;
 use crate::grpc::{deadline, framing, status};
-use crate::net::stream::{Body, Head};
+use crate::headers::{Headers, Token};
+use crate::net::stream::Body;
 
 /// Largest answer that is read, bytes.
 const MOST: usize = 64 * 1024;
@@ -42,7 +41,7 @@ async fn send(
     limit: Duration,
 ) -> Result<Bytes, Code> {
     let channel = upstream.channel().await.map_err(|_| Code::Unavailable)?;
-    let head = head(upstream, path, limit).ok_or(Code::Internal)?;
+    let head = head(upstream, path, limit);
     let (answer, mut sender) = channel.send(head).await.map_err(|_| Code::Unavailable)?;
     let length = request.encoded_len();
     let mut frame = BytesMut::with_capacity(framing::PREFIX + length);
@@ -82,21 +81,11 @@ async fn read(mut body: Body) -> Result<Bytes, Code> {
     }
 }
 
-fn head(upstream: &Upstream, path: &'static str, limit: Duration) -> Option<Head> {
-    let mut parts = uri::Parts::default();
-    parts.scheme = Some(upstream.address.scheme());
-    parts.authority = Some(upstream.address.authority.clone());
-    parts.path_and_query = Some(PathAndQuery::from_static(path));
-    let fields = [
-        (CONTENT_TYPE, HeaderValue::from_static("application/grpc")),
-        (TE, HeaderValue::from_static("trailers")),
-        (USER_AGENT, HeaderValue::from_static("dl-inference")),
-        (deadline::GRPC_TIMEOUT, deadline::format_timeout(limit)),
-    ];
-    Some(Head {
-        verb: Method::POST,
-        uri: Uri::from_parts(parts).ok()?,
-        headers: HeaderMap::from_iter(fields),
-        is_cut: false,
-    })
+fn head(upstream: &Upstream, path: &'static str, limit: Duration) -> Headers {
+    let mut head = upstream.address.request(path);
+    head.push(Token::CONTENT_TYPE, "application/grpc");
+    head.push(Token::TE, "trailers");
+    head.push(Token::USER_AGENT, "dl-inference");
+    deadline::put_timeout(&mut head, limit);
+    head
 }

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
-use http::header::CONTENT_LENGTH;
-use http::uri;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::answer;
@@ -26,9 +24,9 @@ use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::Frames;
 use crate::grpc::load_report::{LoadReport, Unreadable};
 use crate::grpc::status;
-use crate::grpc::trace_context::TRACEPARENT;
 use crate::grpc::{deadline, metadata};
-use crate::net::stream::{Body, Head, Sender};
+use crate::headers::{Headers, Token};
+use crate::net::stream::{Body, Sender};
 
 /// One attempt, while it lasts.
 pub struct Attempt {
@@ -51,7 +49,7 @@ pub enum Ended {
     /// The caller has its trailers; this was their code.
     Answered(Code, Outcome),
     /// The endpoint answered a status and nothing else: it may be worth another attempt.
-    Status(Code, HeaderMap, Outcome),
+    Status(Code, Headers, Outcome),
     Failed(Failure),
     /// The answer broke off after its headers had been passed on.
     BrokeOff(Failure, Sender),
@@ -106,7 +104,7 @@ impl Call {
             Ok(begun) => begun,
             Err(ended) => return ended,
         };
-        let outcome = |code, headers: &HeaderMap| outcome_of(code, headers, self.method, settings);
+        let outcome = |code, headers: &Headers| outcome_of(code, headers, self.method, settings);
         let Some(exchange) = &mut attempt.exchange else {
             return Ended::Failed(Failure::Endpoint(no_status(&attempt.endpoint)));
         };
@@ -116,7 +114,7 @@ impl Call {
         let listing = self.listing.as_ref();
         let completion = listing.and_then(|listing| listing.completion());
         if completion.is_some() {
-            headers.remove(CONTENT_LENGTH);
+            headers.remove(Token::CONTENT_LENGTH);
         }
         let mut out = match self.responder.begin_with(headers) {
             Ok(out) => out,
@@ -150,10 +148,10 @@ impl Call {
         attempt: &mut Attempt,
         answer: Result<Answering, Failure>,
         settings: &Settings,
-    ) -> Result<(HeaderMap, Body), Ended> {
+    ) -> Result<(Headers, Body), Ended> {
         let (http_status, mut headers, body) = answer.map_err(Ended::Failed)?;
-        let outcome = |code, headers: &HeaderMap| outcome_of(code, headers, self.method, settings);
-        if http_status != StatusCode::OK && !headers.contains_key(status::GRPC_STATUS) {
+        let outcome = |code, headers: &Headers| outcome_of(code, headers, self.method, settings);
+        if http_status != StatusCode::OK && !headers.has(status::GRPC_STATUS) {
             let (text, number) = (&attempt.endpoint.address.text, http_status.as_u16());
             let code = Code::from_http(number);
             let message = format!("endpoint {text} answered HTTP status {number}");
@@ -177,25 +175,24 @@ impl Call {
         Ok((headers, body))
     }
 
-    pub fn upstream_head(&self, attempt: &Attempt, clock: &Clock<'_>) -> Head {
-        let mut headers = self.headers.clone();
+    pub fn upstream_head(&self, attempt: &Attempt, clock: &Clock<'_>) -> Headers {
+        let mut head = attempt.endpoint.address.request(&self.method.upstream);
+        head.append(&self.headers);
         if let Some(end) = clock.attempt_end() {
             let left = end.saturating_duration_since(attempt.started);
-            headers.insert(deadline::GRPC_TIMEOUT, deadline::format_timeout(left));
+            deadline::put_timeout(&mut head, left);
         }
         if self.attempts > 1 {
-            let previous = metadata::previous_attempts(&headers).saturating_add(self.attempts - 1);
-            headers.insert(metadata::PREVIOUS_ATTEMPTS, HeaderValue::from(previous));
+            let before = metadata::previous_attempts(&head).saturating_add(self.attempts - 1);
+            head.set(
+                metadata::PREVIOUS_ATTEMPTS,
+                itoa::Buffer::new().format(before),
+            );
         }
         if let Some(trace) = &self.trace {
-            headers.insert(TRACEPARENT, trace.header(attempt.number));
+            trace.context(attempt.number).put(&mut head);
         }
-        Head {
-            verb: http::Method::POST,
-            uri: upstream_uri(self.method, &attempt.endpoint),
-            is_cut: false,
-            headers,
-        }
+        head
     }
 }
 
@@ -244,7 +241,7 @@ impl Attempt {
 
 /// The load report in an answer's trailers. It stays there for the caller, who may balance over access services by it:
 /// what this one would say of itself is how loaded its endpoints are.
-fn load_of(endpoint: &Endpoint, trailers: &HeaderMap) -> Option<LoadReport> {
+fn load_of(endpoint: &Endpoint, trailers: &Headers) -> Option<LoadReport> {
     match LoadReport::find(trailers) {
         Ok(None) => None,
         Ok(Some(report)) => {
@@ -258,7 +255,7 @@ fn load_of(endpoint: &Endpoint, trailers: &HeaderMap) -> Option<LoadReport> {
     }
 }
 
-fn outcome_of(code: Code, headers: &HeaderMap, method: &Method, settings: &Settings) -> Outcome {
+fn outcome_of(code: Code, headers: &Headers, method: &Method, settings: &Settings) -> Outcome {
     // The user's own hook failed, not the endpoint.
     if metadata::hook_failed(headers) {
         return Outcome::Neutral;
@@ -267,14 +264,6 @@ fn outcome_of(code: Code, headers: &HeaderMap, method: &Method, settings: &Setti
         return Outcome::Full;
     }
     retry::status_outcome(code, settings.failure_codes(method.protocol))
-}
-
-fn upstream_uri(method: &Method, endpoint: &Endpoint) -> Uri {
-    let mut parts = uri::Parts::default();
-    parts.scheme = Some(endpoint.address.scheme());
-    parts.authority = Some(endpoint.address.authority.clone());
-    parts.path_and_query = Some(method.upstream.clone());
-    Uri::from_parts(parts).expect("scheme, authority and path are all there")
 }
 
 fn no_status(endpoint: &Endpoint) -> Error {

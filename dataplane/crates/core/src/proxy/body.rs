@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
 
 use super::clock::Clock;
 use super::failure::cancelled;
@@ -26,6 +25,7 @@ use crate::callers::signing::SignedBody;
 use crate::config::ProxyConfig;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::{Event, Frames, PREFIX};
+use crate::headers::Headers;
 use crate::net::guard::Kept;
 use crate::net::stream::Body;
 use arrivals::Arrivals;
@@ -94,7 +94,7 @@ impl Inbound {
     pub async fn route_key(
         &mut self,
         (method, is_strict): (&'static Method, bool),
-        headers: &HeaderMap,
+        headers: &Headers,
         (matters, uses): (
             impl Fn(&str) -> bool,
             impl Fn(Option<&str>, Option<&str>) -> VersionUse,

@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::access_log::AccessLog;
@@ -28,6 +27,7 @@ use crate::callers::Reason;
 use crate::callers::signing::Wrong;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
+use crate::headers::Headers;
 use crate::net::guard::StreamGuard;
 use crate::net::stream::Body;
 use crate::spans::Tracer;
@@ -38,7 +38,7 @@ pub struct Call {
     pub who: Who,
     pub stream: StreamGuard,
     pub method: &'static Method,
-    pub headers: HeaderMap,
+    pub headers: Headers,
     pub inbound: Inbound,
     pub responder: Responder,
     pub started: Instant,
@@ -86,7 +86,7 @@ impl Call {
         (worker, who): (Rc<Worker>, Who),
         stream: StreamGuard,
         method: &'static Method,
-        (headers, body): (HeaderMap, Body),
+        (headers, body): (Headers, Body),
         mut responder: Responder,
         web: Option<Rc<WebRequest>>,
     ) -> Self {
@@ -215,7 +215,7 @@ impl Call {
             key, error, legs, ..
         } = self.record;
         self.worker.ring.write(Flight {
-            id: Short::new(self.responder.request_id().to_str().unwrap_or_default()),
+            id: Short::new(self.responder.request_id().as_str()),
             model: Short::new(key.model.as_deref().unwrap_or_default()),
             caller: Short::new(self.who.name()),
             method: self.method,
@@ -242,7 +242,7 @@ impl Call {
             error: self.record.error,
             attempts: self.attempts,
             peer: self.stream.peer().to_string(),
-            request_id: self.responder.request_id().to_str().ok(),
+            request_id: Some(self.responder.request_id().as_str()),
             model: key.model.as_deref(),
             version: key.version.as_deref().or(key.label.as_deref()),
             cluster: cluster.as_ref().map(|cluster| &*cluster.name),
@@ -264,7 +264,7 @@ impl Call {
         let last = legs.iter().flatten().next_back();
         let entry = Entry {
             time: SystemTime::now(),
-            request_id: text(self.responder.request_id().to_str().ok()),
+            request_id: text(Some(self.responder.request_id().as_str())),
             trace_id: trace_id(&self.headers, self.trace.as_deref()),
             caller: self.who.logged(),
             method: self.method.path.trim_start_matches('/').into(),

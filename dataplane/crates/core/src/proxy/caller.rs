@@ -3,9 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
-use http::uri::PathAndQuery;
-
 use super::method::{self, Kind, Method, Streaming};
 use super::route::Route;
 use super::route_key::RouteKey;
@@ -17,7 +14,7 @@ use crate::callers::signing::{Asked, SignedBody, Wrong};
 use crate::callers::{self, Caller, Found, Memory, Reason, Request};
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
-use crate::grpc::metadata::{self, X_MODEL, X_MODEL_VERSION};
+use crate::grpc::metadata::{X_MODEL, X_MODEL_VERSION};
 use crate::net::accept::Peer;
 use crate::net::stream::Head;
 
@@ -59,13 +56,13 @@ pub fn who(worker: &Worker, head: &mut Head, is_grpc: bool, peer: &Peer) -> Who 
     let Some(callers) = worker.callers() else {
         return Who::Anybody;
     };
-    let name = |name| metadata::rare(&head.headers, &name).map_or(&[][..], HeaderValue::as_bytes);
+    let name = |name| head.headers.get(name).unwrap_or_default();
     let request = Request {
         headers: &head.headers,
         certificate: certificate(peer),
         asked: Asked {
             verb: head.verb.as_str(),
-            path: head.uri.path_and_query().map_or("", PathAndQuery::as_str),
+            path: &head.path,
             model: name(X_MODEL),
             version: name(X_MODEL_VERSION),
         },
@@ -76,7 +73,7 @@ pub fn who(worker: &Worker, head: &mut Head, is_grpc: bool, peer: &Peer) -> Who 
     };
     let found = callers.find(&request, memory).and_then(|found| {
         // Over HTTP the whole body is read before anything is made of it.
-        let can_be_signed = !is_grpc || method::find(head.path()).is_some_and(is_signable);
+        let can_be_signed = !is_grpc || method::find(&head.path).is_some_and(is_signable);
         match found.body {
             Some(_) if !can_be_signed => Err(Reason::Unsignable),
             _ => Ok(found),

@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 
 use super::body::Inbound;
 use super::clock::Clock;
@@ -13,10 +13,11 @@ use super::pool::{Channel, Upstream};
 use super::relay::Relay;
 use crate::call::responder::Responder;
 use crate::error::{Error, ErrorKind};
-use crate::net::stream::{Awaited, Body, Head, Sender};
+use crate::headers::Headers;
+use crate::net::stream::{Awaited, Body, Sender};
 
 /// The head of an answer, and the body that follows.
-pub type Answering = (StatusCode, HeaderMap, Body);
+pub type Answering = (StatusCode, Headers, Body);
 
 /// A request on its way to an endpoint, and the answer on its way back.
 pub struct Exchange {
@@ -42,7 +43,7 @@ impl Exchange {
     /// `connect_failed`, or `refused_stream` when the connection takes no new stream: nothing was sent then.
     pub async fn open(
         upstream: &std::rc::Rc<Upstream>,
-        head: Head,
+        head: Headers,
     ) -> Result<(Self, Awaited), Error> {
         let channel = upstream.channel().await?;
         match channel.send(head).await {
@@ -121,7 +122,7 @@ impl Exchange {
         mut relay: Relay<'_>,
         inbound: &mut Inbound,
         clock: &mut Clock<'_>,
-    ) -> Result<Option<HeaderMap>, Failure> {
+    ) -> Result<Option<Headers>, Failure> {
         poll_fn(|cx| {
             let passed = relay.poll(cx, clock);
             self.is_unread = relay.is_unread;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::header;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
@@ -36,7 +35,8 @@ use crate::call::responder::Responder;
 use crate::callers::allow::Action;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
-use crate::grpc::metadata;
+use crate::grpc::metadata::{self, RequestId};
+use crate::headers::Token;
 use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Head};
 
@@ -55,18 +55,18 @@ pub async fn handle(
 ) {
     // A request over HTTP decides for its calls.
     let is_own = answer.is_http2();
-    let mut responder = Responder::new(answer, head::request_id(&head.headers));
-    let Some(method) = method::find(head.path()) else {
-        let text = format!("unknown method {}", shortened(head.path()));
+    let mut responder = Responder::new(answer, RequestId::of_call(&head.headers));
+    let Some(method) = method::find(&head.path) else {
+        let text = format!("unknown method {}", shortened(&head.path));
         let error = Error::new(ErrorKind::UnknownMethod, text);
         worker.shared.server.stats.errors.add(error.kind);
         if let Some(log) = &worker.shared.access_log {
-            let id = responder.request_id().to_str().unwrap_or_default();
+            let id = responder.request_id().as_str();
             let whose = (id.to_owned(), stream.peer().to_string());
             let (kind, code) = (error.kind, error.kind.code());
             log.write(Entry {
                 caller: who.logged(),
-                method: bounded(head.path().trim_start_matches('/')).into(),
+                method: bounded(head.path.trim_start_matches('/')).into(),
                 ..Entry::without_call(whose, Instant::now(), code, Some(kind))
             });
         }
@@ -135,8 +135,7 @@ impl Call {
         let mut clock = Clock::new(timer.as_mut(), self.started, caller_deadline, stall);
         let cluster = self.route(&mut clock).await?;
         metadata::to_upstream(&mut self.headers);
-        self.headers
-            .insert(metadata::X_REQUEST_ID, self.responder.request_id().clone());
+        self.responder.request_id().put(&mut self.headers);
         self.shares(cluster, &mut clock).await
     }
 
@@ -150,7 +149,7 @@ impl Call {
             let message = format!("{path} is not allowed: set admin_methods to allow it");
             return Err(Error::new(ErrorKind::Denied, message));
         }
-        if !self.headers.contains_key(metadata::X_MODEL) {
+        if !self.headers.has(metadata::X_MODEL) {
             let message = format!("{path} needs the metadata x-model, to choose an endpoint");
             return Err(Error::new(ErrorKind::BadRouteKey, message));
         }
@@ -217,7 +216,7 @@ impl Call {
         }
         if self.inbound.set_version(self.method, route.version)? {
             // It is of the message before the change.
-            self.headers.remove(header::CONTENT_LENGTH);
+            self.headers.remove(Token::CONTENT_LENGTH);
         }
         if let Some(version) = route.version {
             metadata::set_version(&mut self.headers, version);

@@ -52,7 +52,7 @@ pub struct FieldSearch {
     plan: Arc<FieldPlan>,
     frames: Frames,
     scanner: Scanner,
-    encoding: Option<http::HeaderValue>,
+    encoding: Option<Box<[u8]>>,
     inflater: Option<Box<Inflater>>,
     /// Bytes of the message that may still be looked at.
     left: usize,
@@ -106,18 +106,14 @@ impl HashField {
     }
 
     /// The search in a call's first message; none where its method has no such field.
-    pub fn search(
-        &self,
-        method: &Method,
-        encoding: Option<&http::HeaderValue>,
-    ) -> Option<FieldSearch> {
+    pub fn search(&self, method: &Method, encoding: Option<&[u8]>) -> Option<FieldSearch> {
         let plan = self.plans.get(method.id)?.clone()?;
         Some(FieldSearch {
             plan,
             // Sizes are checked elsewhere.
             frames: Frames::new(usize::MAX),
             scanner: Scanner::default(),
-            encoding: encoding.cloned(),
+            encoding: encoding.map(Into::into),
             inflater: None,
             left: LIMIT,
             found: Found::default(),
@@ -199,7 +195,7 @@ impl FieldSearch {
         let is_read = match event {
             Event::Start { compressed, .. } => {
                 if compressed {
-                    let inflater = Inflater::new(self.encoding.as_ref(), None);
+                    let inflater = Inflater::new(self.encoding.as_deref(), None);
                     self.inflater = inflater.ok().map(Box::new);
                 }
                 !compressed || self.inflater.is_some()

@@ -1,7 +1,6 @@
 use std::io::Write;
 
 use flate2::{Compression, write::GzEncoder};
-use http::HeaderValue;
 
 use super::*;
 use crate::grpc::framing::PREFIX;
@@ -32,11 +31,11 @@ fn framed(message: &[u8], compressed: bool) -> Vec<u8> {
 }
 
 fn feed(field: &str, path: &str, body: &[u8], encoding: Option<&'static str>) -> Option<u64> {
-    let encoding = encoding.map(HeaderValue::from_static);
+    let encoding = encoding.map(str::as_bytes);
     let field = HashField::new(field).expect("is a field");
     let method = find(path).expect("is a method");
     let [whole, single] = [body.len(), 1].map(|size| {
-        let mut search = field.search(method, encoding.as_ref())?;
+        let mut search = field.search(method, encoding)?;
         body.chunks(size).for_each(|chunk| search.feed(chunk));
         assert!(search.is_over(), "a whole message was read");
         search.hash()

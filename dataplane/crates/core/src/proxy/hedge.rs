@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::HeaderMap;
 use tokio::time::{Instant, sleep_until};
 
 use super::answer;
@@ -22,11 +21,12 @@ use super::recorder::Why;
 use crate::balance::Outcome;
 use crate::code::Code;
 use crate::error::Error;
+use crate::headers::Headers;
 use crate::net::stream::{Awaited, Body};
 use crate::stats::HedgeResult;
 
 /// An answer that begins, or an attempt that is over without one.
-type Begun = Result<(HeaderMap, Body), Ended>;
+type Begun = Result<(Headers, Body), Ended>;
 
 type Opening = Pin<Box<dyn Future<Output = Result<(Exchange, Awaited), Error>>>>;
 

@@ -1,34 +1,23 @@
 //! How many access services a call has passed. Those that name each other as endpoints would pass it round and round, so
 //! it is counted, and refused in the end.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-
 use crate::call::head::shortened;
 use crate::error::{Error, ErrorKind};
-use crate::grpc::metadata::rare;
+use crate::headers::{Headers, Token};
 
 /// Metadata: the access services that a call has passed.
-const HOPS: HeaderName = HeaderName::from_static("x-dl-inference-hops");
+const HOPS: Token = Token::X_DL_INFERENCE_HOPS;
 /// What it says: more than any fleet has, one behind the other.
-static VALUES: [HeaderValue; 8] = [
-    HeaderValue::from_static("1"),
-    HeaderValue::from_static("2"),
-    HeaderValue::from_static("3"),
-    HeaderValue::from_static("4"),
-    HeaderValue::from_static("5"),
-    HeaderValue::from_static("6"),
-    HeaderValue::from_static("7"),
-    HeaderValue::from_static("8"),
-];
+const VALUES: [&str; 8] = ["1", "2", "3", "4", "5", "6", "7", "8"];
 
 /// Count this access service.
 ///
 /// # Errors
 /// `too_many_hops`: the call has passed as many as may be; `bad_request`: the metadata hold no such number.
-pub fn count(headers: &mut HeaderMap) -> Result<(), Error> {
-    let passed = match rare(headers, &HOPS) {
+pub fn count(headers: &mut Headers) -> Result<(), Error> {
+    let passed = match headers.get(HOPS) {
         None => 0,
-        Some(value) => match VALUES.iter().position(|each| each == value) {
+        Some(value) => match VALUES.iter().position(|each| each.as_bytes() == value) {
             Some(index) => index + 1,
             None => return Err(no_number(value)),
         },
@@ -40,12 +29,13 @@ pub fn count(headers: &mut HeaderMap) -> Result<(), Error> {
         );
         return Err(Error::new(ErrorKind::TooManyHops, message));
     };
-    headers.insert(HOPS, value.clone());
+    headers.set(HOPS, value);
     Ok(())
 }
 
-fn no_number(value: &HeaderValue) -> Error {
-    let (shown, most) = (shortened(value.to_str().unwrap_or("no text")), VALUES.len());
+fn no_number(value: &[u8]) -> Error {
+    let text = std::str::from_utf8(value).ok().filter(|it| it.is_ascii());
+    let (shown, most) = (shortened(text.unwrap_or("no text")), VALUES.len());
     let message = format!(
         "{HOPS} is {shown}, not a number from 1 to {most}: leave it out, the access service sets it"
     );
@@ -58,10 +48,10 @@ mod tests {
 
     #[test]
     fn a_call_passes_eight_access_services_and_no_more() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         for passed in 1..=8 {
             count(&mut headers).expect("one more may be passed");
-            assert_eq!(headers[HOPS], *passed.to_string());
+            assert_eq!(headers.text(HOPS), Some(&*passed.to_string()));
         }
         let error = count(&mut headers).expect_err("eight are enough");
         assert_eq!(error.kind, ErrorKind::TooManyHops);
@@ -74,11 +64,8 @@ mod tests {
     #[test]
     fn another_value_is_a_bad_request() {
         for bad in ["", "0", "9", "-1", "01", "many", "\u{e9}"] {
-            let mut headers = HeaderMap::new();
-            headers.insert(
-                HOPS,
-                HeaderValue::from_bytes(bad.as_bytes()).expect("opaque"),
-            );
+            let mut headers = Headers::new();
+            headers.push(HOPS, bad);
             let error = count(&mut headers).expect_err(bad);
             assert_eq!(error.kind, ErrorKind::BadRequest);
         }

@@ -4,7 +4,6 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
 use rustc_hash::FxHashSet;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -17,6 +16,7 @@ use super::worker::Worker;
 use crate::call::responder::Responder;
 use crate::callers::allow::Allow;
 use crate::code::Code;
+use crate::headers::Headers;
 use crate::local::call::LocalCall;
 use crate::local::health::{HealthSource, Serving};
 use crate::local::oip::{self, Inventory, ModelIndex};
@@ -62,7 +62,7 @@ pub fn local_services(shared: &Arc<Shared>) -> LocalServices {
 pub async fn serve(
     worker: &Rc<Worker>,
     method: &'static Method,
-    (headers, body): (&HeaderMap, Body),
+    (headers, body): (&Headers, Body),
     responder: Responder,
     who: &Who,
 ) -> Code {

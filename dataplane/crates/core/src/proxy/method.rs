@@ -2,7 +2,6 @@
 
 use std::sync::LazyLock;
 
-use http::uri::PathAndQuery;
 use rustc_hash::FxHashMap;
 use serde::Deserialize;
 
@@ -61,8 +60,8 @@ pub struct Method {
     pub id: usize,
     /// What the caller calls, e.g. `/seldon.protos.Model/Predict`.
     pub path: String,
-    /// What the endpoint is called; cheap to clone.
-    pub upstream: PathAndQuery,
+    /// What the endpoint is called.
+    pub upstream: String,
     pub kind: Kind,
     pub protocol: Protocol,
     /// May be sent to another endpoint after it was sent to one.

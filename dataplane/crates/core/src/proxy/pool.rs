@@ -17,8 +17,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use super::address::{Address, Target};
 use crate::config::{ProxyConfig, UpstreamLimits};
 use crate::error::{Error, ErrorKind};
+use crate::headers::Headers;
 use crate::net::accept::tune_tcp;
-use crate::net::stream::{Awaited, Broken, Head, Sender};
+use crate::net::stream::{Awaited, Broken, Sender};
 
 mod connection;
 mod lookups;
@@ -364,7 +365,7 @@ impl Channel {
     }
 
     /// Open a stream and send a request's head on it.
-    pub async fn send(&self, head: Head) -> Result<(Awaited, Sender), Broken> {
+    pub async fn send(&self, head: Headers) -> Result<(Awaited, Sender), Broken> {
         self.connection.send(head).await
     }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
 
 use super::clock::Clock;
 use super::failure::{Failure, after_headers, cancelled};
@@ -14,6 +13,7 @@ use super::listing::Completion;
 use crate::call::limit::{Held, HeldBytes};
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::Frames;
+use crate::headers::Headers;
 use crate::net::stream::{Body, Sender};
 
 pub struct Relay<'a> {
@@ -74,7 +74,7 @@ impl<'a> Relay<'a> {
         &mut self,
         cx: &mut Context<'_>,
         clock: &mut Clock<'_>,
-    ) -> Poll<Result<Option<HeaderMap>, Failure>> {
+    ) -> Poll<Result<Option<Headers>, Failure>> {
         loop {
             self.is_unread = !self.pass_kept(cx, clock)?;
             if self.end.is_some() {
@@ -156,7 +156,7 @@ impl<'a> Relay<'a> {
             .map_or(Ok(()), |completion| self.send(completion.finish()))
     }
 
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<HeaderMap>, Failure>> {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Headers>, Failure>> {
         if self.is_unread {
             return Poll::Pending;
         }

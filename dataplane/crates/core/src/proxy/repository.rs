@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use prost::Message;
 
 use super::caller::Who;
@@ -17,6 +16,7 @@ use crate::call::responder::Responder;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::status::Status;
+use crate::headers::Headers;
 use crate::local::call::LocalCall;
 use crate::local::messages::inference::{
     RepositoryModelLoadRequest, RepositoryModelLoadResponse, RepositoryModelUnloadRequest,
@@ -41,7 +41,7 @@ pub fn is_mine(method: &Method) -> bool {
 pub async fn serve(
     worker: &Rc<Worker>,
     method: &'static Method,
-    (headers, body): (&HeaderMap, Body),
+    (headers, body): (&Headers, Body),
     responder: Responder,
     who: &Who,
 ) -> Code {

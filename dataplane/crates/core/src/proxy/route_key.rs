@@ -85,7 +85,7 @@ impl RouteKeyScanner {
     /// Errors: bad_route_key for an encoding that is not known here, missing_encoding where there is none.
     pub fn new_compressed(
         method: &'static Method,
-        encoding: Option<&http::HeaderValue>,
+        encoding: Option<&[u8]>,
         whole: Option<usize>,
     ) -> Result<Self, Error> {
         let mut scanner = Self::new(method);

@@ -25,7 +25,7 @@ pub struct Settings {
     /// How much its calls matter at most.
     pub priority: Option<Priority>,
     /// Where the policy is `maglev`.
-    pub hash_key: Option<HeaderName>,
+    pub hash_key: Option<Box<str>>,
     pub hash_field: Option<HashField>,
     failure_codes: [CodeSet; 3],
     pub balance: balance::Settings,
@@ -110,7 +110,7 @@ fn priority(config: &ClusterConfig) -> Result<Option<Priority>, String> {
 }
 
 /// The metadata key that `maglev` looks at.
-fn hash_key(config: &ClusterConfig) -> Result<Option<HeaderName>, String> {
+fn hash_key(config: &ClusterConfig) -> Result<Option<Box<str>>, String> {
     let Some(name) = config
         .hash_key
         .as_ref()
@@ -119,7 +119,7 @@ fn hash_key(config: &ClusterConfig) -> Result<Option<HeaderName>, String> {
         return Ok(None);
     };
     HeaderName::from_lowercase(name.as_bytes())
-        .map(Some)
+        .map(|name| Some(name.as_str().into()))
         .map_err(|_| {
             format!("cluster {}: hash_key {name} is no metadata key: lower-case letters, digits, `_`, `-` and `.`", config.name)
         })

@@ -1,13 +1,13 @@
 //! The spans of a call that is traced: itself, its route, its wait for an endpoint, and each attempt with the time that the
 //! endpoint had the call. Made when the call is over, from times that are noted meanwhile.
 
-use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::recorder::Leg;
 use crate::code::Code;
 use crate::error::ErrorKind;
 use crate::grpc::trace_context::TraceContext;
+use crate::headers::Headers;
 use crate::spans::{Clock, Kind, Sampled, Span, Tracer, Value};
 
 /// Attempts have the numbers of their own; other children come far behind.
@@ -49,7 +49,7 @@ struct Tried {
 
 impl Trace {
     /// None where the call is not traced.
-    pub fn begin(tracer: &Tracer, metadata: &mut HeaderMap, may_begin: bool) -> Option<Box<Self>> {
+    pub fn begin(tracer: &Tracer, metadata: &mut Headers, may_begin: bool) -> Option<Box<Self>> {
         let sampled = tracer.sample(metadata, may_begin)?;
         Some(Box::new(Self {
             sampled,
@@ -59,8 +59,8 @@ impl Trace {
     }
 
     /// What an attempt says of itself upstream.
-    pub fn header(&self, attempt: u32) -> HeaderValue {
-        self.sampled.child_context(attempt).header()
+    pub fn context(&self, attempt: u32) -> TraceContext {
+        self.sampled.child_context(attempt)
     }
 
     /// Its route is known now.
@@ -163,7 +163,7 @@ impl Trace {
 }
 
 /// The id of the trace that a call is a part of, whether it is recorded or not.
-pub fn trace_id(metadata: &HeaderMap, trace: Option<&Trace>) -> Option<String> {
+pub fn trace_id(metadata: &Headers, trace: Option<&Trace>) -> Option<String> {
     let context = trace.map(|trace| trace.sampled.context);
     let context = context.or_else(|| TraceContext::find(metadata));
     context.map(|context| context.trace_id_text())

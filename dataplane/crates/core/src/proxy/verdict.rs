@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
-use http::HeaderMap;
 use tokio::time::{Instant, timeout};
 
 use super::answer::{self, Pushback};
@@ -19,6 +18,7 @@ use crate::balance::Outcome;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata;
+use crate::headers::Headers;
 use crate::stats::RetryCause;
 
 /// Attempts of one call that may end without reaching an endpoint.
@@ -37,7 +37,7 @@ pub enum Last {
     /// The flag says that it was `attempt_timeout_ms` that ran out.
     Error(Error, bool),
     /// An endpoint's own status, as it came.
-    Status(Code, HeaderMap),
+    Status(Code, Headers),
 }
 
 /// The endpoint of another attempt.

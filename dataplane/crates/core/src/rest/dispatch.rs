@@ -2,8 +2,7 @@
 
 use std::rc::Rc;
 
-use http::header::ALLOW;
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use super::atserving::{self, Draft};
 use super::frame::Frame;
@@ -22,7 +21,8 @@ use super::{docs, goinfer, is_grpc, openai, seldon, tfs};
 use crate::call::head::shortened;
 use crate::callers::signing::SignedBody;
 use crate::error::{Error, ErrorKind};
-use crate::grpc::metadata::X_MODEL;
+use crate::grpc::metadata::{RequestId, X_MODEL};
+use crate::headers::{Token, text};
 use crate::net::stream::{Answer, Body, Head};
 
 /// The paths that there are, for who asks for another.
@@ -41,7 +41,7 @@ pub async fn reply(
     (intake, known, signed): (&Intake, Rc<Known>, Option<SignedBody>),
     head: Head,
     body: Body,
-    request_id: &HeaderValue,
+    request_id: &RequestId,
     start: impl Fn(Head, Body, Answer),
 ) -> Result<Reply, Failed> {
     if is_grpc(&head) {
@@ -49,14 +49,14 @@ pub async fn reply(
         let text = "a gRPC call is a POST over HTTP/2";
         return Err(Error::new(ErrorKind::BadRequest, text).into());
     }
-    let target = match target::find(&head.verb, head.uri.path()) {
+    let target = match target::find(&head.verb, head.path_alone()) {
         Ok(target) => target,
         Err(refusal) => {
             Bodies::discard(body).await;
             return refused(refusal, &head, request_id);
         }
     };
-    let frame = Frame::of(head.uri.path());
+    let frame = Frame::of(head.path_alone());
     let mut caller = Caller {
         metadata: metadata::of_call(&head.headers, request_id),
         max_message_bytes: intake.bodies.max_message_bytes,
@@ -67,28 +67,28 @@ pub async fn reply(
         Err(Unread::Late(failed)) => return Ok(late(frame, &failed, request_id)),
         read => read?,
     };
-    let headers = head.headers;
+    let headers = &head.headers;
     match target {
         Target::Oip {
             call,
             model,
             version,
         } => {
-            let header_length = metadata::header_length(&headers)?;
+            let header_length = metadata::header_length(headers)?;
             oip_over::call(&caller, call, (model, version), whole, header_length).await
         }
         Target::Repository { call, model } => repository::call(&caller, call, model, &whole).await,
-        Target::OpenApi => intake.described.reply(caller, head.uri.query()).await,
+        Target::OpenApi => intake.described.reply(caller, head.query()).await,
         Target::Docs => Ok(docs::reply()),
         Target::Seldon { model } => {
             if !model.is_empty() {
-                let name = HeaderValue::from_str(&model).map_err(|_| {
+                if text(model.as_bytes()).is_none() {
                     let text = format!("{model:?} is no name of a model");
-                    Error::new(ErrorKind::BadRouteKey, text)
-                })?;
-                caller.metadata.insert(X_MODEL, name);
+                    return Err(Error::new(ErrorKind::BadRouteKey, text).into());
+                }
+                caller.metadata.set(X_MODEL, &*model);
             }
-            let body = seldon::json_of(&headers, &whole)?;
+            let body = seldon::json_of(headers, &whole)?;
             seldon::predict(&mut caller, &body).await
         }
         Target::Eval { model, version } => {
@@ -97,10 +97,10 @@ pub async fn reply(
                 version: &version,
                 label: "",
             };
-            let question = Draft::read(&headers, &whole)?;
+            let question = Draft::read(headers, &whole)?;
             let question = question.fetched(&intake.uris).await?;
             let outputs = question.ask(&caller, &model).await?;
-            Ok(atserving::reply(&outputs, &headers)?)
+            Ok(atserving::reply(&outputs, headers)?)
         }
         Target::EvalBatch => atserving::batch(&caller, &intake.uris, &whole, request_id).await,
         Target::Envelope { model } => {
@@ -170,15 +170,15 @@ async fn predict<F: Fn(Head, Body, Answer)>(
 }
 
 /// The answer to a request whose body comes too slowly.
-fn late(frame: Frame, failed: &Failed, request_id: &HeaderValue) -> Reply {
+fn late(frame: Frame, failed: &Failed, request_id: &RequestId) -> Reply {
     let mut reply = frame.reply(failed, request_id);
     reply.status = StatusCode::REQUEST_TIMEOUT;
     reply
 }
 
 /// The answer to a request that stands for no call.
-fn refused(refusal: Refusal, head: &Head, request_id: &HeaderValue) -> Result<Reply, Failed> {
-    let path = shortened(head.uri.path());
+fn refused(refusal: Refusal, head: &Head, request_id: &RequestId) -> Result<Reply, Failed> {
+    let path = shortened(head.path_alone());
     match refusal {
         Refusal::Unknown => {
             let text = format!("nothing is at {path}; there are {PATHS}");
@@ -194,10 +194,9 @@ fn refused(refusal: Refusal, head: &Head, request_id: &HeaderValue) -> Result<Re
         Refusal::Verb(expected) => {
             let text = format!("{path} takes {expected}, not {}", head.verb);
             let failed = Failed::from(Error::new(ErrorKind::UnknownMethod, text));
-            let mut reply = Frame::of(head.uri.path()).reply(&failed, request_id);
+            let mut reply = Frame::of(head.path_alone()).reply(&failed, request_id);
             reply.status = StatusCode::METHOD_NOT_ALLOWED;
-            let allowed = HeaderValue::from_static(expected);
-            reply.headers.insert(ALLOW, allowed);
+            reply.headers.push(Token::ALLOW, expected);
             Ok(reply)
         }
         Refusal::Bad(error) => Err(error.into()),

@@ -1,8 +1,7 @@
 //! What an error looks like in each form of HTTP.
 
-use http::HeaderValue;
-
 use super::{atserving, goinfer, openai};
+use crate::grpc::metadata::RequestId;
 use crate::rest::web::reply::{Failed, Reply};
 
 /// The form that a caller speaks, by its path.
@@ -41,7 +40,7 @@ impl Frame {
     }
 
     /// The answer to a request that failed.
-    pub fn reply(self, failed: &Failed, request_id: &HeaderValue) -> Reply {
+    pub fn reply(self, failed: &Failed, request_id: &RequestId) -> Reply {
         let mut reply = match self {
             Self::Problem => Reply::problem(failed, request_id),
             Self::AtServing => {

@@ -67,7 +67,7 @@ pub fn tensorflow(body: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn json_of(reply: &Reply) -> Vec<u8> {
-    let length = reply.headers.get(HEADER_LENGTH);
-    let length = length.and_then(|it| it.to_str().ok()?.parse().ok());
+    let length = reply.headers.text(HEADER_LENGTH);
+    let length = length.and_then(|it| it.parse().ok());
     reply.body[..length.unwrap_or(reply.body.len())].to_vec()
 }

@@ -28,12 +28,12 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::header::{CONNECTION, CONTENT_TYPE, VARY, WWW_AUTHENTICATE};
-use http::{HeaderValue, Method, StatusCode};
+use http::{Method, StatusCode};
 
-use crate::call::head::{self, request_id};
+use crate::call::head;
 use crate::error::ErrorKind;
-use crate::grpc::metadata::X_REQUEST_ID;
+use crate::grpc::metadata::RequestId;
+use crate::headers::Token;
 use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Head, Sender};
 use frame::Frame;
@@ -56,8 +56,8 @@ const VERBS: &str = "GET, HEAD, POST, OPTIONS";
 
 /// Whether a request is a call of gRPC, or means to be one.
 pub fn is_grpc(head: &Head) -> bool {
-    let content_type = head.headers.get(CONTENT_TYPE);
-    let rest = content_type.and_then(|it| it.as_bytes().strip_prefix(b"application/grpc"));
+    let content_type = head.headers.get(Token::CONTENT_TYPE);
+    let rest = content_type.and_then(|it| it.strip_prefix(b"application/grpc"));
     // gRPC-Web is another protocol.
     rest.is_some_and(|rest| !rest.starts_with(b"-"))
 }
@@ -82,13 +82,13 @@ pub async fn serve(
     _stream: StreamGuard,
     start: impl Fn(Head, Body, Answer),
 ) -> (Option<StatusCode>, Option<ErrorKind>) {
-    let request_id = request_id(&head.headers);
+    let request_id = RequestId::of_call(&head.headers);
     let is_cut = head.is_cut;
     let is_head = head.verb == Method::HEAD;
-    let frame = Frame::of(head.uri.path());
+    let frame = Frame::of(head.path_alone());
     let coding = Coding::wanted(&head.headers);
     let mut headers = cors::headers(&intake.origins, &head);
-    headers.insert(X_REQUEST_ID, request_id.clone());
+    request_id.put(&mut headers);
     let is_http2 = answer.is_http2();
     let serving = async {
         let said = said(&intake, guest, head, body, &request_id, start).await;
@@ -120,19 +120,13 @@ pub async fn serve(
     // An error means that the caller is gone: nobody is left to tell.
     let _ = match said {
         Said::Whole(mut reply) => {
-            let varies = headers.remove(VARY);
-            reply.headers.extend(headers);
-            if let Some(varies) = varies {
-                reply.headers.append(VARY, varies);
-            }
+            reply.headers.append(&headers);
             if reply.status == StatusCode::UNAUTHORIZED {
                 // As RFC 9110#15.5.2 asks for.
-                let scheme = HeaderValue::from_static("Bearer");
-                reply.headers.insert(WWW_AUTHENTICATE, scheme);
+                reply.headers.push(Token::WWW_AUTHENTICATE, "Bearer");
             }
             if !is_http2 && is_unread(reply.status) {
-                let close = HeaderValue::from_static("close");
-                reply.headers.insert(CONNECTION, close);
+                reply.headers.push(Token::CONNECTION, "close");
             }
             send(&mut answer, reply, is_head, sending).await
         }
@@ -173,11 +167,11 @@ async fn said(
     guest: Guest,
     head: Head,
     body: Body,
-    request_id: &HeaderValue,
+    request_id: &RequestId,
     start: impl Fn(Head, Body, Answer),
 ) -> Result<Said, Failed> {
     head::check_size(&head, intake.max_metadata_bytes)?;
-    if cors::is_preflight(&head) || (head.verb == Method::OPTIONS && head.uri.path() == "*") {
+    if cors::is_preflight(&head) || (head.verb == Method::OPTIONS && head.path_alone() == "*") {
         return Ok(Said::Whole(Reply::options(VERBS)));
     }
     if let Some(form) = Form::of(&head.headers)
@@ -207,7 +201,7 @@ async fn said(
             call: oip::Call::Infer,
             model,
             version,
-        }) = target::find(&head.verb, head.uri.path())
+        }) = target::find(&head.verb, head.path_alone())
     {
         let header_length = metadata::header_length(&head.headers)?;
         let caller = Caller {

@@ -89,7 +89,7 @@ pub fn wanted(head: &Head) -> Wanted {
     if Form::of(&head.headers).is_some() && head.verb == Method::POST {
         return Wanted::Method;
     }
-    let Ok(target) = find(&head.verb, head.uri.path()) else {
+    let Ok(target) = find(&head.verb, head.path_alone()) else {
         return Wanted::Nothing;
     };
     match target {

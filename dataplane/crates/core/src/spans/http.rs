@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use super::span::{Clock, Kind, Span};
 use super::tracer::{Sampled, Tracer};
-use crate::grpc::trace_context::TRACEPARENT;
+use crate::headers::Headers;
 
 /// A request over HTTP that is traced.
 pub struct HttpTrace {
@@ -25,10 +25,10 @@ impl HttpTrace {
     pub fn begin(
         tracer: &Arc<Tracer>,
         (method, path): (&Method, &str),
-        headers: &mut HeaderMap,
+        headers: &mut Headers,
     ) -> Option<Self> {
         let sampled = tracer.sample(headers, true)?;
-        headers.insert(TRACEPARENT, sampled.context.header());
+        sampled.context.put(headers);
         Some(Self {
             tracer: tracer.clone(),
             sampled,

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant, SystemTime};
 
-use ::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use ::http::{Method, StatusCode};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1::Span as Told;
@@ -18,6 +18,7 @@ use super::http::HttpTrace;
 use super::{Kind, Span, Tracer};
 use crate::config::TracingConfig;
 use crate::grpc::trace_context::{TRACEPARENT, TRACESTATE, TraceContext};
+use crate::headers::Headers;
 
 /// Spans of one request, as an exporter may send at most.
 const MAX_BATCH: usize = 512;
@@ -157,9 +158,9 @@ fn a_request_over_http_has_a_span_between_its_callers_and_its_calls() {
     for (status, is_error) in [(Some(503), true), (Some(404), false), (None, false)] {
         let collector = Collector::start("200 OK");
         let tracer = tracer(&collector, 0.0);
-        let mut headers = HeaderMap::new();
-        headers.insert(TRACEPARENT, HeaderValue::from_static(CALLER));
-        headers.insert(TRACESTATE, HeaderValue::from_static("a=1"));
+        let mut headers = Headers::new();
+        headers.push(TRACEPARENT, CALLER);
+        headers.push(TRACESTATE, "a=1");
         let caller = TraceContext::find(&headers).unwrap();
         let path = format!("/{}", "p".repeat(300));
         let what = (&Method::POST, &*path);
@@ -174,7 +175,7 @@ fn a_request_over_http_has_a_span_between_its_callers_and_its_calls() {
         let requests = collector.requests();
         let span = &requests[0].1[0];
         let of_calls = TraceContext::find(&headers).unwrap();
-        assert_eq!(headers[TRACESTATE], "a=1");
+        assert_eq!(headers.text(TRACESTATE), Some("a=1"));
         assert_eq!(span.trace_id, caller.trace_id);
         assert_eq!(of_calls.trace_id, caller.trace_id);
         assert_eq!(span.parent_span_id, caller.span_id);
@@ -196,8 +197,7 @@ fn as_many_calls_begin_a_trace_as_the_sample_says() {
     for (sample, least, most) in [(0.0, 0, 0), (0.2, 100, 300), (1.0, 1000, 1000)] {
         let tracer = tracer(&collector, sample);
         let begun = |may_begin| {
-            let mut each =
-                (0..1000).filter_map(|_| tracer.sample(&mut HeaderMap::new(), may_begin));
+            let mut each = (0..1000).filter_map(|_| tracer.sample(&mut Headers::new(), may_begin));
             each.by_ref().count()
         };
         let count = begun(true);

@@ -2,12 +2,11 @@
 
 use std::time::Instant;
 
-use http::HeaderMap;
-
 use super::export::{Counts, Exporter};
 use super::span::{Clock, Kind, Span};
 use crate::config::TracingConfig;
 use crate::grpc::trace_context::{SpanId, TRACESTATE, TraceContext};
+use crate::headers::Headers;
 use crate::notice::Notice;
 
 /// Of a program.
@@ -41,7 +40,7 @@ impl Tracer {
 
     /// Whether a call is traced: as its caller's trace says; where it has none, and `may_begin`, by chance. What belongs to
     /// a trace that is not gone on with is taken out of the metadata then.
-    pub fn sample(&self, metadata: &mut HeaderMap, may_begin: bool) -> Option<Sampled> {
+    pub fn sample(&self, metadata: &mut Headers, may_begin: bool) -> Option<Sampled> {
         match TraceContext::find(metadata) {
             Some(callers) => callers.is_sampled.then(|| Sampled {
                 context: TraceContext {

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 
 use super::codec::{self, Meta, Payload};
@@ -25,8 +24,9 @@ use crate::call::responder::Responder;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::load_report::LoadReport;
-use crate::grpc::metadata::{self, Priority};
+use crate::grpc::metadata::{self, Priority, RequestId};
 use crate::grpc::status::Status;
+use crate::headers::Headers;
 use crate::local::call::LocalCall;
 use crate::local::services::LocalServices;
 use crate::net::stream::{Body, Head};
@@ -61,9 +61,9 @@ impl Front {
     pub async fn serve_local(&self, head: &Head, body: Body, responder: Responder) {
         let idle = Duration::from_millis(self.shared.config.limits.body_timeout_ms);
         let call = LocalCall::new(&head.headers, body, responder, idle);
-        match local::answer(head.path()) {
+        match local::answer(&head.path) {
             Some(answer) => call.unary(|request| answer(&self.shared, request)).await,
-            None => self.local.serve(head.path(), call).await,
+            None => self.local.serve(&head.path, call).await,
         };
     }
 
@@ -82,7 +82,7 @@ impl Front {
             ));
         }
         if let Some(version) = head.headers.get(metadata::X_MODEL_VERSION) {
-            let version = String::from_utf8_lossy(version.as_bytes());
+            let version = String::from_utf8_lossy(version);
             self.shared.check_model("", &version)?;
         }
         Ok(asked)
@@ -102,7 +102,7 @@ impl Front {
     }
 
     /// Reads the messages of a request.
-    pub fn messages(&self, headers: &HeaderMap, body: Body) -> Messages {
+    pub fn messages(&self, headers: &Headers, body: Body) -> Messages {
         let limit = self.shared.config.limits.max_message_bytes;
         Messages::new(headers, body, limit, self.shared.held.clone())
     }
@@ -151,7 +151,7 @@ impl Front {
         method: Method,
         request: Request,
         deadline: Instant,
-        request_id: HeaderValue,
+        request_id: RequestId,
         priority: Priority,
     ) -> Result<Waiting, Error> {
         let max_bytes = self.shared.config.limits.max_message_bytes;
@@ -222,7 +222,7 @@ impl Front {
             model_ms: milliseconds(times.stages.model),
             postprocess_ms: milliseconds(times.stages.postprocess),
         };
-        responder.tell_load(report.header());
+        responder.tell_load(report.text());
     }
 }
 

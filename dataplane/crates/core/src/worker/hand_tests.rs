@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
 use crate::code::Code;
 use crate::grpc::metadata::Priority;
 use crate::grpc::status::Status;
+use crate::testing::request_id;
 use crate::worker::codec::{Meta, Payload};
 use crate::worker::reply::{Reply, Waiting};
 use crate::worker::tuner::Batching;
@@ -84,7 +84,7 @@ impl Process {
             payload: Payload::None,
             meta: Meta::default(),
             method: "/a/B",
-            request_id: HeaderValue::from_static("r"),
+            request_id: request_id("r"),
             priority: Priority::Normal,
             group: 0,
             fingerprint,

@@ -15,11 +15,10 @@ use super::method::{Method, unknown_method};
 use super::reply::{Times, Waiting, expired};
 use super::stream;
 use super::trace::Trace;
-use crate::call::head;
 use crate::call::limit::Permit;
 use crate::call::responder::Responder;
 use crate::code::Code;
-use crate::grpc::metadata;
+use crate::grpc::metadata::{self, RequestId};
 use crate::grpc::status::Status;
 use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Head};
@@ -34,12 +33,12 @@ pub async fn handle(
 ) {
     // A request over HTTP decides for its calls.
     let is_own = answer.is_http2();
-    let mut responder = Responder::new(answer, head::request_id(&head.headers));
-    if local::is_local(head.path()) {
+    let mut responder = Responder::new(answer, RequestId::of_call(&head.headers));
+    if local::is_local(&head.path) {
         return front.serve_local(&head, body, responder).await;
     }
     let started = Instant::now();
-    let method = Method::find(head.path());
+    let method = Method::find(&head.path);
     let mut trace = Trace::begin(&front.shared, &mut head.headers, is_own);
     if method == Some(Method::StreamInfer) {
         return stream::serve(&front, &head, body, responder, &guard, trace).await;
@@ -49,7 +48,7 @@ pub async fn handle(
             let call = (&head, method, body, started);
             serve(&front, call, &mut responder, trace.as_deref_mut()).await
         }
-        None => Err(unknown_method(head.path()).into()),
+        None => Err(unknown_method(&head.path).into()),
     };
     if let (Some(trace), Some(method)) = (trace, method) {
         let code = outcome

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use h2::RecvStream;
 use h2::client::SendRequest;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{Request, Response};
 use tokio::task::LocalSet;
 
 use super::*;
@@ -13,8 +13,10 @@ use crate::code::Code;
 use crate::config::WorkerConfig;
 use crate::grpc::framing;
 use crate::grpc::status::parse_grpc_status;
+use crate::headers::Headers;
+use crate::net::http2::fields::from_map;
 
-use crate::testing::{frame, grpc_message, limits, requests};
+use crate::testing::{frame, grpc_message, limits, request_id, requests};
 use crate::worker::codec::{self, Answer, Payload};
 use crate::worker::state::Shared;
 
@@ -80,7 +82,7 @@ pub(super) struct Outcome {
     pub code: Option<Code>,
     pub text: String,
     pub kind: Option<String>,
-    pub headers: HeaderMap,
+    pub headers: Headers,
     pub body: Vec<u8>,
 }
 
@@ -170,10 +172,8 @@ pub(super) async fn outcome(response: Response<RecvStream>) -> Outcome {
         stream.flow_control().release_capacity(chunk.len()).unwrap();
         body.extend_from_slice(&chunk);
     }
-    let headers = stream.trailers().await.unwrap().unwrap_or(head.headers);
-    let kind = headers
-        .get("access-error")
-        .map(|value| value.to_str().unwrap().to_owned());
+    let headers = from_map(&stream.trailers().await.unwrap().unwrap_or(head.headers));
+    let kind = headers.text("access-error").map(str::to_owned);
     let text = grpc_message(&headers).into_owned();
     Outcome {
         code: parse_grpc_status(&headers),
@@ -197,7 +197,7 @@ fn a_call_gets_its_answer_status_and_request_id() {
         let outcome = fixture.send(request, frame(&text_message("hello"))).await;
         assert_eq!(outcome.code, Some(Code::Ok));
         assert_eq!(outcome.body, frame(&text_message("hello")));
-        assert_eq!(outcome.headers["x-request-id"], "my-id");
+        assert_eq!(outcome.headers.text("x-request-id"), Some("my-id"));
         assert_eq!(outcome.kind, None);
         fixture.front.shared.queue.close();
         assert_eq!(python.join().unwrap(), 1);
@@ -353,7 +353,7 @@ fn a_failure_from_python_keeps_its_code_text_and_kind() {
             (outcome.code, &*outcome.text, outcome.kind.as_deref()),
             (Some(Code::Aborted), "été\n", Some("hook"))
         );
-        assert_eq!(outcome.headers["access-error-number"], "-7");
+        assert_eq!(outcome.headers.text("access-error-number"), Some("-7"));
     });
 }
 
@@ -544,7 +544,7 @@ fn a_call_whose_task_panics_is_answered_internal() {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         tokio::task::spawn_local(requests(ours, |_head, _body, answer| {
             tokio::task::spawn_local(async move {
-                let _responder = Responder::new(answer, HeaderValue::from_static("7"));
+                let _responder = Responder::new(answer, request_id("7"));
                 panic!("as a bug would");
             });
         }));

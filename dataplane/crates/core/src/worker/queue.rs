@@ -6,13 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
-
 use super::codec::{Meta, Payload};
 use super::reply::{Envelope, Leave, ReplySlot, Waiting, expired};
 use super::tuner::{Batching, Pending, Plan, Served, Tuner};
 use crate::error::{Error, ErrorKind};
-use crate::grpc::metadata::Priority;
+use crate::grpc::metadata::{Priority, RequestId};
 
 /// A decoded request and the slot that its answer goes to.
 #[derive(Debug)]
@@ -22,7 +20,7 @@ pub struct Call {
     pub meta: Meta,
     /// Path of the gRPC method.
     pub method: &'static str,
-    pub request_id: HeaderValue,
+    pub request_id: RequestId,
     pub priority: Priority,
     /// Calls of one group may be joined ([`super::group`]).
     pub group: u64,

@@ -1,6 +1,7 @@
 use super::*;
 use crate::code::Code;
 use crate::grpc::status::Status;
+use crate::testing::request_id;
 use crate::worker::codec::Answer;
 use crate::worker::reply::Reply;
 
@@ -16,7 +17,7 @@ fn queue(capacity: usize) -> Arc<Queue> {
 
 fn call(queue: &Arc<Queue>, id: &'static str, timeout: Duration) -> (Call, Waiting) {
     let (slot, waiting) = queue.slot(Instant::now() + timeout, Vec::new(), 1000);
-    let request_id = HeaderValue::from_static(id);
+    let request_id = request_id(id);
     let call = Call {
         payload: Payload::None,
         meta: Meta::default(),
@@ -38,10 +39,7 @@ fn push(queue: &Arc<Queue>, id: &'static str) -> Waiting {
 }
 
 fn ids(batch: &[Call]) -> Vec<&str> {
-    batch
-        .iter()
-        .map(|call| call.request_id.to_str().unwrap())
-        .collect()
+    batch.iter().map(|call| call.request_id.as_str()).collect()
 }
 
 fn wait(mut waiting: Waiting) -> Reply {

@@ -7,7 +7,6 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderValue;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::codec::oip::{InferEnvelope, StreamFault, encode_stream_error};
@@ -21,7 +20,7 @@ use crate::call::messages::{Message, Messages};
 use crate::call::responder::{Responder, text};
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
-use crate::grpc::metadata::{self, Priority};
+use crate::grpc::metadata::{self, Priority, RequestId};
 use crate::grpc::status::Status;
 use crate::net::drain::Phase;
 use crate::net::guard::StreamGuard;
@@ -49,7 +48,7 @@ struct Pending {
 struct Stream<'a> {
     front: &'a Front,
     messages: Messages,
-    request_id: HeaderValue,
+    request_id: RequestId,
     priority: Priority,
     /// The caller's own.
     deadline: Option<Instant>,

@@ -4,12 +4,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
-
 use super::method::Method;
 use super::reply::Times;
 use super::state::Shared;
 use crate::code::Code;
+use crate::headers::Headers;
 use crate::spans::{Clock, Kind, Sampled, Span};
 
 /// Messages of a stream that have spans: a stream may last for ever.
@@ -31,7 +30,7 @@ impl Trace {
     /// None where the call is not traced.
     pub fn begin(
         shared: &Arc<Shared>,
-        metadata: &mut HeaderMap,
+        metadata: &mut Headers,
         may_begin: bool,
     ) -> Option<Box<Self>> {
         let sampled = shared.tracer.as_ref()?.sample(metadata, may_begin)?;

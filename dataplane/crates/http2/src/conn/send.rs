@@ -122,17 +122,18 @@ impl Connection {
     ///
     /// # Errors
     /// The stream is over, or its end was sent.
-    pub fn send_trailers(&mut self, key: Key, trailers: &Headers) -> Result<(), Gone> {
+    pub fn send_trailers(&mut self, key: Key, trailers: Headers) -> Result<(), Gone> {
         let stream = self.sendable(key)?;
         if stream.queued > 0 {
             // Encoded when they are written: compression depends on the order.
-            stream.trailers = Some(Box::new(trailers.clone()));
+            stream.trailers = Some(Box::new(trailers));
             stream.ends = true;
             self.schedule(key);
             return Ok(());
         }
         stream.sending = Part::Ended;
-        self.write_block(key.id, trailers, true);
+        self.write_block(key.id, &trailers, true);
+        self.recycle(trailers);
         self.on_sent_end(key);
         Ok(())
     }

@@ -17,7 +17,7 @@ fn a_key_of_a_stream_that_ended_does_nothing_to_the_next_in_its_slot() {
         connection.send_data(stale, Bytes::from_static(b"x"), true),
         Err(Gone)
     );
-    assert_eq!(connection.send_trailers(stale, &list(TRAILERS)), Err(Gone));
+    assert_eq!(connection.send_trailers(stale, list(TRAILERS)), Err(Gone));
     connection.reset(stale, Code::CANCEL);
     connection.ignore(stale);
     connection.abandon(stale);

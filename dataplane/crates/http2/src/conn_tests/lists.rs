@@ -171,7 +171,7 @@ fn lists_written_and_read_by_two_connections_stay_the_same() {
         // They are encoded in the order in which they are written, not in that in which they are queued.
         client
             .connection
-            .send_trailers(key, &list(&[("trailing", &seven)]))
+            .send_trailers(key, list(&[("trailing", &seven)]))
             .unwrap();
         client
             .connection

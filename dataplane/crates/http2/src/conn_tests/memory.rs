@@ -27,7 +27,7 @@ fn exchange(client: &mut Talk, server: &mut Talk, body: usize) {
             connection
                 .send_data(key, vec![0; body].into(), false)
                 .unwrap();
-            connection.send_trailers(key, &list(TRAILERS)).unwrap();
+            connection.send_trailers(key, list(TRAILERS)).unwrap();
         }
     }
     server.connection.pump(usize::MAX);

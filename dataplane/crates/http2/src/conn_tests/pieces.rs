@@ -84,7 +84,7 @@ fn converse(
                 let ends = *id == 3;
                 let _ = talk.connection.send_head(key, &list(ANSWER), ends);
                 let _ = talk.connection.send_data(key, vec![1; 3000].into(), false);
-                let _ = talk.connection.send_trailers(key, &list(TRAILERS));
+                let _ = talk.connection.send_trailers(key, list(TRAILERS));
             }
         }));
         if fatal(&seen).is_some() {

@@ -110,7 +110,7 @@ impl World {
                 let result = self
                     .talk
                     .connection
-                    .send_trailers(self.talk.keys[&id], &list(TRAILERS));
+                    .send_trailers(self.talk.keys[&id], list(TRAILERS));
                 assert_eq!(result.is_err(), sent.must_end || sent.is_reset);
                 if result.is_ok() {
                     (sent.must_end, sent.has_trailers) = (true, true);

@@ -220,7 +220,7 @@ fn what_we_send_moves_a_stream_and_is_refused_after_its_end() {
                 Err(Gone)
             );
             assert_eq!(
-                talk.connection.send_trailers(key, &list(TRAILERS)),
+                talk.connection.send_trailers(key, list(TRAILERS)),
                 Err(Gone)
             );
             assert_eq!(

@@ -72,8 +72,8 @@ fn what_is_beyond_the_limit_still_enters_the_table() {
     block.extend(bytes_of_huffman());
     assert!(read(&mut decoder, &block, &mut out));
     assert!(!read(&mut decoder, &[0xbe, 0xbf], &mut out));
-    assert_eq!(out.get_named(b"custom-key"), Some(&b"custom-value"[..]));
-    assert_eq!(out.get_named(b"x-plain"), Some(&b"one"[..]));
+    assert_eq!(out.get(b"custom-key"), Some(&b"custom-value"[..]));
+    assert_eq!(out.get(b"x-plain"), Some(&b"one"[..]));
 }
 
 /// custom-key: custom-value, from RFC 7541 C.4.3.

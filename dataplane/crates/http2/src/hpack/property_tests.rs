@@ -76,8 +76,8 @@ fn headers() -> impl Strategy<Value = Headers> {
         let mut list = Headers::new();
         for (name, value, is_sensitive) in fields {
             match is_sensitive {
-                true => list.push_sensitive(&name, &value),
-                false => list.push(&name, &value),
+                true => list.push_sensitive(&name[..], &value),
+                false => list.push(&name[..], &value),
             }
         }
         list

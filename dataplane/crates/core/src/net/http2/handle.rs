@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use dl_http2::{By, Code, Headers, Key};
-use http::{HeaderMap, StatusCode};
+use dl_http2::{By, Code, Key};
+use http::StatusCode;
 
 use super::ended::{CANCELLED, Ended};
 use super::fields;
 use super::link::{Link, Receiver};
+use crate::headers::{Headers, Token};
 
 /// One stream. When the last user of it goes before its end, it is reset.
 #[derive(Debug)]
@@ -24,9 +25,9 @@ pub struct Handle {
 #[derive(Debug, Default)]
 struct State {
     /// Of an answer.
-    head: Option<(StatusCode, HeaderMap)>,
+    head: Option<(StatusCode, Headers)>,
     chunks: VecDeque<Bytes>,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Headers>,
     /// Bytes that came and were not released: what is left of them is when the stream is dropped.
     held: usize,
     /// All that comes has come.
@@ -78,7 +79,7 @@ impl Handle {
     // --- what its user asks ---
 
     /// The head of the answer.
-    pub fn poll_head(&self, cx: &Context<'_>) -> Poll<Result<(StatusCode, HeaderMap), Ended>> {
+    pub fn poll_head(&self, cx: &Context<'_>) -> Poll<Result<(StatusCode, Headers), Ended>> {
         let state = &mut *self.state.borrow_mut();
         if let Some(head) = state.head.take() {
             return Poll::Ready(Ok(head));
@@ -122,7 +123,7 @@ impl Handle {
         state.has_end && state.chunks.is_empty() && state.trailers.is_none()
     }
 
-    pub fn poll_trailers(&self, cx: &Context<'_>) -> Poll<Result<Option<HeaderMap>, Ended>> {
+    pub fn poll_trailers(&self, cx: &Context<'_>) -> Poll<Result<Option<Headers>, Ended>> {
         let state = &mut *self.state.borrow_mut();
         if state.has_end {
             return Poll::Ready(Ok(state.trailers.take()));
@@ -155,11 +156,14 @@ impl Handle {
     pub fn send_head(
         &self,
         status: StatusCode,
-        headers: &HeaderMap,
+        mut headers: Headers,
         ends: bool,
     ) -> Result<(), Ended> {
-        let sent = fields::answered((status, headers), |list| {
-            self.link.with(|it| it.send_head(self.key, list, ends))
+        headers.push_first(Token::STATUS, status.as_str());
+        let sent = self.link.with(|it| {
+            let sent = it.send_head(self.key, &headers, ends);
+            it.recycle(headers);
+            sent
         });
         sent.map_err(|_| self.ended())
     }
@@ -188,10 +192,8 @@ impl Handle {
         sent.map_err(|_| self.ended())
     }
 
-    pub fn trailers(&self, trailers: &HeaderMap) -> Result<(), Ended> {
-        let sent = fields::trailers(trailers, |list| {
-            self.link.with(|it| it.send_trailers(self.key, list))
-        });
+    pub fn trailers(&self, trailers: Headers) -> Result<(), Ended> {
+        let sent = self.link.with(|it| it.send_trailers(self.key, trailers));
         sent.map_err(|_| self.ended())
     }
 
@@ -218,7 +220,7 @@ impl Receiver for Handle {
         self.key
     }
 
-    fn on_head(&self, headers: &Headers, is_cut: bool, ends: bool) {
+    fn on_head(&self, headers: Headers, is_cut: bool, ends: bool) {
         let state = &mut *self.state.borrow_mut();
         state.has_end |= ends;
         match fields::answer(headers) {
@@ -247,10 +249,10 @@ impl Receiver for Handle {
         wake(&mut state.reader);
     }
 
-    fn on_trailers(&self, headers: &Headers) {
+    fn on_trailers(&self, headers: Headers) {
         let state = &mut *self.state.borrow_mut();
         state.has_end = true;
-        state.trailers = Some(fields::fields(headers));
+        state.trailers = Some(headers);
         wake(&mut state.reader);
     }
 

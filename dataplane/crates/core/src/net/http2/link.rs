@@ -6,9 +6,10 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 
 use bytes::Bytes;
-use dl_http2::{Code, Connection, Event, Full, Headers, Key};
+use dl_http2::{Code, Connection, Event, Full, Key};
 
 use super::ended::Ended;
+use crate::headers::Headers;
 
 /// Most streams with metadata that was cut that are remembered; a call asks as soon as it has its trailers.
 const MOST_CUT: usize = 64;
@@ -27,10 +28,10 @@ const MOST_KEPT: usize = 16 * 1024;
 pub trait Receiver {
     fn key(&self) -> Key;
     /// The head of an answer; it was cut where it was too large.
-    fn on_head(&self, headers: &Headers, is_cut: bool, ends: bool);
+    fn on_head(&self, headers: Headers, is_cut: bool, ends: bool);
     /// A part of the body, to be released.
     fn on_data(&self, bytes: Bytes, ends: bool);
-    fn on_trailers(&self, headers: &Headers);
+    fn on_trailers(&self, headers: Headers);
     fn on_ended(&self, ended: Ended);
     /// More may be sent.
     fn on_room(&self);
@@ -211,9 +212,8 @@ impl<H: Receiver> Link<H> {
                     self.cut(stream.id);
                 }
                 if let Some(handle) = self.find(stream) {
-                    handle.on_head(&headers, is_cut, ends);
+                    handle.on_head(headers, is_cut, ends);
                 }
-                self.recycle(headers);
             }
             Event::Data {
                 stream,
@@ -233,9 +233,8 @@ impl<H: Receiver> Link<H> {
                     self.cut(stream.id);
                 }
                 if let Some(handle) = self.find(stream) {
-                    handle.on_trailers(&headers);
+                    handle.on_trailers(headers);
                 }
-                self.recycle(headers);
             }
             Event::Reset { stream, by, code } => {
                 if let Some(handle) = self.find(stream) {

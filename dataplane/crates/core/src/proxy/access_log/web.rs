@@ -9,10 +9,9 @@ use tokio::time::Instant;
 
 use super::AccessLog;
 use super::entry::{self, Entry, Http};
-use crate::call::head::request_id;
 use crate::code::Code;
 use crate::error::ErrorKind;
-use crate::grpc::metadata::X_REQUEST_ID;
+use crate::grpc::metadata::RequestId;
 use crate::grpc::trace_context::TraceContext;
 use crate::net::guard::StreamGuard;
 use crate::net::stream::Head;
@@ -42,16 +41,16 @@ impl WebRequest {
         stream: &StreamGuard,
         caller: Option<String>,
     ) -> Rc<Self> {
-        let id = request_id(&head.headers);
-        let text = id.to_str().unwrap_or_default().to_owned();
-        head.headers.insert(X_REQUEST_ID, id);
+        let id = RequestId::of_call(&head.headers);
+        let text = id.as_str().to_owned();
+        id.put(&mut head.headers);
         Rc::new(Self {
             log: log.clone(),
             id: text,
             trace_id: TraceContext::find(&head.headers).map(|it| it.trace_id_text()),
             caller,
             verb: entry::bounded(head.verb.as_str()),
-            path: entry::bounded(head.uri.path()),
+            path: entry::bounded(head.path_alone()),
             peer: stream.peer().to_string(),
             started: Instant::now(),
             ended: Cell::default(),

@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
-
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::Event;
 use crate::grpc::metadata;
+use crate::headers::{Headers, Token, text};
 use crate::proxy::method::{Method, Protocol, Streaming};
 use crate::proxy::route::VersionUse;
 use crate::proxy::route_key::{MAX_KEY_BYTES, Progress, RouteKey, RouteKeyScanner};
@@ -14,7 +13,7 @@ use crate::proxy::route_key::{MAX_KEY_BYTES, Progress, RouteKey, RouteKeyScanner
 /// The search for the route key in the first message.
 pub struct Scan {
     method: &'static Method,
-    encoding: Option<HeaderValue>,
+    encoding: Option<Box<[u8]>>,
     /// From the metadata.
     given: RouteKey,
     /// From the message's first byte on.
@@ -40,22 +39,18 @@ pub enum Change<'a> {
 ///
 /// # Errors
 /// `bad_route_key` for what can be no name.
-pub fn given(headers: &HeaderMap, protocol: Protocol) -> Result<(RouteKey, bool), Error> {
+pub fn given(headers: &Headers, protocol: Protocol) -> Result<(RouteKey, bool), Error> {
     let (model, version) = (metadata::X_MODEL, metadata::X_MODEL_VERSION);
-    let value = metadata::rare(headers, &model);
     let mut key = RouteKey {
-        model: name(&model, value)?,
-        version: name(&version, metadata::rare(headers, &version))?,
+        model: name(headers, model)?,
+        version: name(headers, version)?,
         label: None,
     };
     if key.model.is_none() && protocol == Protocol::Seldon {
         // Seldon's own client can name a deployment nowhere else.
-        key.model = name(
-            &metadata::SELDON,
-            metadata::rare(headers, &metadata::SELDON),
-        )?;
+        key.model = name(headers, metadata::SELDON)?;
     }
-    let has_model = value.is_some() || key.model.is_some();
+    let has_model = headers.has(model) || key.model.is_some();
     Ok((key, has_model))
 }
 
@@ -63,11 +58,11 @@ pub fn given(headers: &HeaderMap, protocol: Protocol) -> Result<(RouteKey, bool)
 ///
 /// # Errors
 /// `bad_route_key` for what can be no name.
-fn name(field: &HeaderName, value: Option<&HeaderValue>) -> Result<Option<String>, Error> {
-    let Some(value) = value else { return Ok(None) };
-    let text = value
-        .to_str()
-        .map_err(|_| bad(format!("{field} is not ASCII text")))?;
+fn name(headers: &Headers, field: Token) -> Result<Option<String>, Error> {
+    let Some(value) = headers.get(field) else {
+        return Ok(None);
+    };
+    let text = text(value).ok_or_else(|| bad(format!("{field} is not ASCII text")))?;
     if text.len() > MAX_KEY_BYTES {
         return Err(bad(format!(
             "{field} has {} bytes, limit {MAX_KEY_BYTES}",
@@ -88,13 +83,13 @@ impl Scan {
     /// much of a compressed one is inflated to see to it.
     pub fn new(
         method: &'static Method,
-        headers: &HeaderMap,
+        headers: &Headers,
         given: RouteKey,
         strict_limit: Option<usize>,
     ) -> Self {
         Self {
             method,
-            encoding: metadata::rare(headers, &metadata::GRPC_ENCODING).cloned(),
+            encoding: headers.get(metadata::GRPC_ENCODING).map(Into::into),
             given,
             scanner: None,
             is_compressed: false,
@@ -134,7 +129,7 @@ impl Scan {
 
     fn start(&mut self, compressed: bool) -> Result<(), Error> {
         self.is_compressed = compressed;
-        let (encoding, limit) = (self.encoding.as_ref(), self.strict_limit);
+        let (encoding, limit) = (self.encoding.as_deref(), self.strict_limit);
         let mut scanner = if compressed {
             RouteKeyScanner::new_compressed(self.method, encoding, limit)?
         } else {

@@ -13,8 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep};
 
 use crate::config::{ProxyConfig, UpstreamLimits};
-use crate::net::http2::{Ended, Engine, Handle, Link, Turn, fields};
-use crate::net::stream::{self, Awaited, Broken, Head, MAX_WINDOW, Sender};
+use crate::headers::Headers;
+use crate::net::http2::{Ended, Engine, Handle, Link, Turn};
+use crate::net::stream::{self, Awaited, Broken, MAX_WINDOW, Sender};
 use crate::net::tls::handshake_error;
 
 /// One connection, as its users see it.
@@ -94,12 +95,14 @@ impl Connection {
     }
 
     /// Open a stream and send a request's head on it. Waits while the peer takes no more streams.
-    pub async fn send(&self, head: Head) -> Result<(Awaited, Sender), Broken> {
+    pub async fn send(&self, head: Headers) -> Result<(Awaited, Sender), Broken> {
         let opened = poll_fn(|cx| {
-            let opened = fields::asked(&head, |list| self.link.open(cx, list));
+            let opened = self.link.open(cx, &head);
             opened.map_or(Poll::Pending, Poll::Ready)
         });
-        Ok(stream::joined(Handle::new(&self.link, opened.await?)))
+        let key = opened.await?;
+        self.link.recycle(head);
+        Ok(stream::joined(Handle::new(&self.link, key)))
     }
 
     /// Whether a part of what a stream brought as metadata was left away.

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 
 use flate2::write::{GzDecoder, ZlibDecoder};
-use http::HeaderValue;
 
 use super::bad;
 use crate::call::inflate::unknown_encoding;
@@ -36,13 +35,13 @@ impl Inflater {
     ///
     /// Errors: bad_route_key for an encoding that is not known here (the endpoint may know it), missing_encoding where
     /// there is none.
-    pub fn new(encoding: Option<&HeaderValue>, whole: Option<usize>) -> Result<Self, Error> {
+    pub fn new(encoding: Option<&[u8]>, whole: Option<usize>) -> Result<Self, Error> {
         // Of a message that is too long one byte more comes out.
         let room = whole.map_or(INFLATE_LIMIT, |most| most + 1);
-        let decoder = match encoding.map(HeaderValue::as_bytes) {
+        let decoder = match encoding {
             Some(b"gzip") => Decoder::Gzip(GzDecoder::new(Head::new(room))),
             Some(b"deflate") => Decoder::Deflate(ZlibDecoder::new(Head::new(room))),
-            None | Some(b"" | b"identity") => return Err(unknown_encoding(&GRPC_ENCODING, b"")),
+            None | Some(b"" | b"identity") => return Err(unknown_encoding(GRPC_ENCODING, b"")),
             Some(other) => {
                 let other = String::from_utf8_lossy(other).into_owned();
                 if whole.is_some() {

@@ -6,11 +6,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 
-use http::HeaderValue;
 use tokio::time::Instant;
 
 use crate::error::{Error, ErrorKind};
-use crate::grpc::deadline::{GRPC_TIMEOUT, format_timeout, parse_timeout};
+use crate::grpc::deadline::{GRPC_TIMEOUT, parse_timeout, put_timeout};
+use crate::grpc::metadata::RequestId;
 use crate::net::stream::{Answer, Body, Head};
 use crate::rest::atserving::eval::{self, Draft};
 use crate::rest::grpc::caller::Caller;
@@ -34,7 +34,7 @@ pub async fn reply<F: Fn(Head, Body, Answer)>(
     caller: &Caller<F>,
     uris: &Arc<Uris>,
     body: &[u8],
-    request_id: &HeaderValue,
+    request_id: &RequestId,
 ) -> Result<Reply, Failed> {
     let calls = read(body)?;
     let timeout = caller
@@ -95,7 +95,7 @@ fn remaining<F>(caller: &Caller<F>, ends: Option<Instant>) -> Result<Caller<&F>,
             let text = "the time of the batch was over before this call's turn";
             return Err(Error::new(ErrorKind::DeadlineExceeded, text));
         }
-        metadata.insert(GRPC_TIMEOUT, format_timeout(left));
+        put_timeout(&mut metadata, left);
     }
     Ok(Caller {
         metadata,
@@ -273,18 +273,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_gets_the_time_that_is_left_of_the_batchs() {
         let mut caller = Caller {
-            metadata: http::HeaderMap::new(),
+            metadata: crate::headers::Headers::new(),
             max_message_bytes: 1,
             start: |_: Head, _: Body, _: Answer| {},
             known: std::rc::Rc::default(),
         };
         assert!(remaining(&caller, None).unwrap().metadata.is_empty());
-        let sent = HeaderValue::from_static("5S");
-        caller.metadata.insert(GRPC_TIMEOUT, sent);
+        caller.metadata.push(GRPC_TIMEOUT, "5S");
         let ends = Instant::now() + Duration::from_secs(5);
         tokio::time::advance(Duration::from_millis(4500)).await;
-        let left = remaining(&caller, Some(ends)).unwrap().metadata[GRPC_TIMEOUT].clone();
-        assert_eq!(parse_timeout(&left).unwrap(), Duration::from_millis(500));
+        let left = remaining(&caller, Some(ends)).unwrap().metadata;
+        let left = left.get(GRPC_TIMEOUT).unwrap();
+        assert_eq!(parse_timeout(left).unwrap(), Duration::from_millis(500));
         tokio::time::advance(Duration::from_millis(500)).await;
         let error = remaining(&caller, Some(ends)).err().unwrap();
         assert_eq!(error.kind, ErrorKind::DeadlineExceeded);

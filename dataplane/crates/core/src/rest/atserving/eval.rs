@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::StatusCode;
 
 use crate::call::limit::Held;
 use crate::error::Error;
+use crate::grpc::metadata::RequestId;
+use crate::headers::{Headers, Token};
 use crate::net::stream::{Answer, Body, Head};
 use crate::rest::grpc::caller::Caller;
 use crate::rest::model::Model;
@@ -88,8 +89,8 @@ impl<'a> Draft<'a> {
     ///
     /// # Errors
     /// `bad_request`.
-    pub fn read(headers: &HeaderMap, body: &'a [u8]) -> Result<Self, Error> {
-        let media_type = headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    pub fn read(headers: &Headers, body: &'a [u8]) -> Result<Self, Error> {
+        let media_type = headers.text(Token::CONTENT_TYPE);
         let media_type = media_type.unwrap_or_default();
         let essence = media_type.split(';').next().unwrap_or_default().trim();
         // curl says that a body is a form unless it is told otherwise.
@@ -369,7 +370,7 @@ fn numbers(name: &str, datatype: Datatype, text: &[u8]) -> Result<Tensor, Error>
 ///
 /// # Errors
 /// `bad_upstream_response`.
-pub fn reply(outputs: &[Tensor], headers: &HeaderMap) -> Result<Reply, Error> {
+pub fn reply(outputs: &[Tensor], headers: &Headers) -> Result<Reply, Error> {
     let accepts = Accepts::of(headers);
     if accepts == Accepts::Bytes
         && let [output] = outputs
@@ -401,9 +402,9 @@ enum Accepts {
 }
 
 impl Accepts {
-    fn of(headers: &HeaderMap) -> Self {
-        let all: Vec<Bytes> = (headers.get_all(ACCEPT).iter())
-            .map(|it| Bytes::from(it.as_bytes().to_ascii_lowercase()))
+    fn of(headers: &Headers) -> Self {
+        let all: Vec<Bytes> = (headers.get_all(Token::ACCEPT))
+            .map(|it| Bytes::from(it.to_ascii_lowercase()))
             .collect();
         let has = |wanted: &str| {
             all.iter().any(|it| {
@@ -420,7 +421,7 @@ impl Accepts {
 }
 
 /// An error in AtServing's frame, with the members of a problem beside.
-pub fn problem(failed: &Failed, request_id: &HeaderValue) -> (StatusCode, serde_json::Value) {
+pub fn problem(failed: &Failed, request_id: &RequestId) -> (StatusCode, serde_json::Value) {
     let (status, mut problem) = failed.problem(request_id);
     let number = failed.number.filter(|number| *number != 0);
     problem["code"] = number.map_or_else(|| status.as_u16().into(), Into::into);

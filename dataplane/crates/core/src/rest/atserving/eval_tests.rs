@@ -1,4 +1,5 @@
 use super::*;
+use crate::testing::request_id;
 
 fn question(document: &str) -> Result<Question<'_>, String> {
     let draft = Draft::of_json(document.as_bytes());
@@ -63,9 +64,9 @@ fn data_and_what_goes_beside_them_are_read() {
 #[test]
 fn a_body_that_is_no_json_is_the_datum() {
     let read = |media_type: &str| {
-        let mut headers = HeaderMap::new();
+        let mut headers = Headers::new();
         if !media_type.is_empty() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_str(media_type).unwrap());
+            headers.push(Token::CONTENT_TYPE, media_type);
         }
         let question = Draft::read(&headers, b"\xff\xd8").and_then(Draft::settled);
         question.map_or_else(|error| error.message.into_owned(), |it| parameters_of(&it))
@@ -183,7 +184,7 @@ fn data_go_to_the_one_input_that_a_model_has() {
 #[test]
 fn bytes_are_answered_as_bytes_unless_the_caller_accepts_json_alone() {
     let reply_to = |accept: &str, name: &str| {
-        let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_str(accept).unwrap())]);
+        let headers = Headers::from_iter([(Token::ACCEPT, accept)]);
         let output = Tensor::of_bytes(name, &["ab"]).unwrap();
         String::from_utf8(reply(&[output], &headers).unwrap().body.to_vec()).unwrap()
     };
@@ -207,7 +208,7 @@ fn bytes_are_answered_as_bytes_unless_the_caller_accepts_json_alone() {
 
 #[test]
 fn an_error_has_the_models_own_number_or_the_status_as_its_code() {
-    let request_id = HeaderValue::from_static("r");
+    let request_id = request_id("r");
     let mut failed = Failed::from(bad("no".to_owned()));
     for (number, code) in [(None, 400), (Some(4711), 4711), (Some(0), 400)] {
         failed.number = number;

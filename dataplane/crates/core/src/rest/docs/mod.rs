@@ -1,11 +1,9 @@
 //! `/docs`: one page that lists the paths and tries a call, from `/openapi.json`.
 
 use bytes::Bytes;
-use http::header::{
-    CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
-};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::StatusCode;
 
+use crate::headers::Headers;
 use crate::rest::web::reply::Reply;
 
 const PAGE: &str = include_str!("page.html");
@@ -19,15 +17,14 @@ const POLICY: &str = "default-src 'none'; connect-src 'self'; img-src data:; bas
 
 pub fn reply() -> Reply {
     let headers = [
-        (CONTENT_TYPE, "text/html; charset=utf-8"),
-        (CONTENT_SECURITY_POLICY, POLICY),
-        (REFERRER_POLICY, "no-referrer"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        ("content-type", "text/html; charset=utf-8"),
+        ("content-security-policy", POLICY),
+        ("referrer-policy", "no-referrer"),
+        ("x-content-type-options", "nosniff"),
     ];
-    let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
     Reply {
         status: StatusCode::OK,
-        headers: HeaderMap::from_iter(headers),
+        headers: Headers::from_iter(headers),
         body: Bytes::from_static(PAGE.as_bytes()),
     }
 }

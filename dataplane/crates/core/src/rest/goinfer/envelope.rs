@@ -5,10 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
+use crate::grpc::metadata::RequestId;
 use crate::net::stream::{Answer, Body, Head};
 use crate::rest::grpc::caller::Caller;
 use crate::rest::model::Model;
@@ -47,7 +48,7 @@ pub async fn reply<F: Fn(Head, Body, Answer)>(
     caller: &Caller<F>,
     model: &Model<'_>,
     body: &[u8],
-    request_id: &HeaderValue,
+    request_id: &RequestId,
 ) -> Reply {
     let mut app_id = String::new();
     let answered = async {
@@ -183,7 +184,7 @@ fn tensors(
 }
 
 /// The data of an answer: what the model gave, and what go-infer adds.
-fn fields(said: Said, request_id: &HeaderValue) -> Vec<u8> {
+fn fields(said: Said, request_id: &RequestId) -> Vec<u8> {
     let mut json = said.into_json();
     // What is no object has a field of its own.
     match json.as_slice() {
@@ -197,8 +198,7 @@ fn fields(said: Said, request_id: &HeaderValue) -> Vec<u8> {
     if json.len() > 1 {
         json.push(b',');
     }
-    let added =
-        serde_json::json!({"msg": "success", "requestId": request_id.to_str().unwrap_or_default()});
+    let added = serde_json::json!({"msg": "success", "requestId": request_id.as_str()});
     json.extend_from_slice(&added.to_string().as_bytes()[1..]);
     json
 }
@@ -220,7 +220,7 @@ fn frame(app_id: &str, number: i32, data: Vec<u8>) -> Vec<u8> {
 }
 
 /// An error in the frame. Beside go-infer's number it has the status of HTTP that says the same.
-pub fn problem(failed: &Failed, app_id: &str, request_id: &HeaderValue) -> Reply {
+pub fn problem(failed: &Failed, app_id: &str, request_id: &RequestId) -> Reply {
     let (status, problem) = failed.problem(request_id);
     let number = failed.number.filter(|number| *number != 0);
     let number = number.unwrap_or(match (failed.kind, failed.code) {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::rest::tensors::Datatype;
+use crate::testing::request_id;
 
 fn failure(document: &str) -> (i32, String, String) {
     let mut app_id = String::new();
@@ -129,7 +130,7 @@ fn fields_are_inputs_by_name_and_the_others_are_parameters() {
 
 #[test]
 fn an_answer_is_the_models_fields_and_go_infers() {
-    let request_id = HeaderValue::from_static("r");
+    let request_id = request_id("r");
     let data = |said: &str| {
         let json = fields(Said::Json(said.as_bytes().to_vec()), &request_id);
         String::from_utf8(json).unwrap()
@@ -161,7 +162,7 @@ fn an_answer_is_the_models_fields_and_go_infers() {
 
 #[test]
 fn each_failure_has_a_number_and_a_status() {
-    let request_id = HeaderValue::from_static("r");
+    let request_id = request_id("r");
     let cases = [
         (ErrorKind::NoRoute, None, UNKNOWN, 404),
         (ErrorKind::DeadlineExceeded, None, TIMED_OUT, 504),

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::Method;
 use prost::Message;
 
 use crate::call::inflate::inflate;
@@ -15,6 +15,7 @@ use crate::grpc::metadata::{
     ACCESS_ERROR, ACCESS_ERROR_NUMBER, GRPC_ENCODING, RETRY_PUSHBACK, X_MODEL, X_MODEL_VERSION,
 };
 use crate::grpc::status::{GRPC_MESSAGE, decode_message, parse_grpc_status};
+use crate::headers::{Headers, text};
 use crate::net::pipe::{Gone, Reading, pipe};
 use crate::net::stream::{Answer, Body, Head};
 use crate::rest::tensors::known::Known;
@@ -22,7 +23,7 @@ use crate::rest::web::reply::Failed;
 
 /// Makes calls with the metadata of one request.
 pub struct Caller<F> {
-    pub metadata: HeaderMap,
+    pub metadata: Headers,
     pub max_message_bytes: usize,
     /// What was learnt of models before.
     pub known: Rc<Known>,
@@ -47,21 +48,21 @@ impl<F: Fn(Head, Body, Answer)> Caller<F> {
     ) -> Result<Bytes, Failed> {
         let mut metadata = self.metadata.clone();
         for (name, value) in [(X_MODEL, model), (X_MODEL_VERSION, version)] {
-            if value.is_empty() || metadata.contains_key(&name) {
+            if value.is_empty() || metadata.has(name) {
                 continue;
             }
-            let value = HeaderValue::from_str(value).map_err(|_| {
+            if text(value.as_bytes()).is_none() {
                 let text = format!("{value:?} can be no {name}: it is ASCII text there");
-                Error::new(ErrorKind::BadRouteKey, text)
-            })?;
-            metadata.insert(name, value);
+                return Err(Error::new(ErrorKind::BadRouteKey, text).into());
+            }
+            metadata.push(name, value);
         }
         self.call_with(metadata, path, message).await
     }
 
     async fn call_with(
         &self,
-        headers: HeaderMap,
+        headers: Headers,
         path: &'static str,
         message: Vec<u8>,
     ) -> Result<Bytes, Failed> {
@@ -77,7 +78,7 @@ impl<F: Fn(Head, Body, Answer)> Caller<F> {
 
     fn open_with(
         &self,
-        headers: HeaderMap,
+        headers: Headers,
         path: &'static str,
         message: Vec<u8>,
     ) -> Result<Reading, Error> {
@@ -94,7 +95,7 @@ impl<F: Fn(Head, Body, Answer)> Caller<F> {
         drop(message);
         let head = Head {
             verb: Method::POST,
-            uri: Uri::from_static(path),
+            path: path.into(),
             headers,
             is_cut: false,
         };
@@ -149,31 +150,29 @@ async fn read(reading: &Reading, max_message_bytes: usize) -> Result<Result<Byte
 }
 
 /// The error that an answer ended with, if any.
-pub fn failed(ended: &HeaderMap) -> Option<Failed> {
+pub fn failed(ended: &Headers) -> Option<Failed> {
     let code = parse_grpc_status(ended).unwrap_or(Code::Unknown);
-    let text = ended.get(&GRPC_MESSAGE);
-    let kind = ended.get(&ACCESS_ERROR).and_then(|it| it.to_str().ok());
-    let number = ended.get(&ACCESS_ERROR_NUMBER);
-    let number = number.and_then(|it| it.to_str().ok()?.parse().ok());
+    let kind = ended.text(ACCESS_ERROR);
+    let number = ended.text(ACCESS_ERROR_NUMBER);
+    let number = number.and_then(|it| it.parse().ok());
     (code != Code::Ok).then(|| Failed {
         code,
         kind: kind.and_then(ErrorKind::from_name),
-        text: text.map_or_else(String::new, |it| decode_message(it.as_bytes())),
+        text: decode_message(ended.get(GRPC_MESSAGE).unwrap_or_default()),
         number,
         retry_after: pushback(ended),
     })
 }
 
 /// When the call may be made again, as gRPC says it; nothing where that is never.
-fn pushback(ended: &HeaderMap) -> Option<Duration> {
-    let text = ended.get(&RETRY_PUSHBACK)?.to_str().ok()?;
-    let wait: u32 = text.parse().ok()?;
+fn pushback(ended: &Headers) -> Option<Duration> {
+    let wait: u32 = ended.text(RETRY_PUSHBACK)?.parse().ok()?;
     Some(Duration::from_millis(wait.into()))
 }
 
 /// The message of one whole frame.
 pub fn unframed(
-    headers: &HeaderMap,
+    headers: &Headers,
     mut framed: Bytes,
     max_message_bytes: usize,
 ) -> Result<Bytes, Error> {
@@ -190,7 +189,7 @@ pub fn unframed(
     }
     if is_compressed {
         return inflate(
-            (&GRPC_ENCODING, headers.get(&GRPC_ENCODING)),
+            (GRPC_ENCODING, headers.get(GRPC_ENCODING)),
             &framed,
             max_message_bytes,
         );
@@ -205,10 +204,10 @@ mod tests {
     use crate::testing::frame;
 
     /// What a caller makes of an answer of some chunks and trailers.
-    async fn answered(chunks: &[Bytes], trailers: Option<HeaderMap>) -> Result<Bytes, String> {
+    async fn answered(chunks: &[Bytes], trailers: Option<Headers>) -> Result<Bytes, String> {
         let (writing, reading) = pipe();
         writing
-            .head(http::StatusCode::OK, HeaderMap::new(), false)
+            .head(http::StatusCode::OK, Headers::new(), false)
             .unwrap();
         for chunk in chunks {
             writing.send(chunk.clone(), false).unwrap();

@@ -1,10 +1,10 @@
 //! The messages of one streamed answer of gRPC, one by one.
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::HeaderMap;
 
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing;
+use crate::headers::Headers;
 use crate::net::pipe::{Gone, Reading};
 use crate::rest::grpc::caller::{broken_off, failed, unframed};
 use crate::rest::web::reply::Failed;
@@ -13,7 +13,7 @@ use crate::rest::web::reply::Failed;
 #[derive(Debug)]
 pub struct Streamed {
     reading: Reading,
-    headers: HeaderMap,
+    headers: Headers,
     /// What has come of messages that are not whole.
     rest: BytesMut,
     max_message_bytes: usize,

@@ -5,13 +5,13 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD as BASE64;
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 
 use crate::callers::signing::SignedBody;
 use crate::error::{Error, ErrorKind};
-use crate::grpc::metadata::{ACCESS_ERROR, GRPC_ENCODING};
+use crate::grpc::metadata::{ACCESS_ERROR, GRPC_ACCEPT_ENCODING, GRPC_ENCODING, RequestId};
 use crate::grpc::status::{self, GRPC_STATUS};
+use crate::headers::{Headers, Token};
 use crate::net::pipe::{Gone, Reading, pipe};
 use crate::net::stream::{Answer, Body, Head, Sender};
 use crate::rest::grpc::metadata;
@@ -23,8 +23,6 @@ const WEB: &str = "application/grpc-web";
 const TEXT: &str = "application/grpc-web-text";
 /// Marks a frame of trailers.
 const TRAILERS: u8 = 0x80;
-const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-const X_GRPC_WEB: HeaderName = HeaderName::from_static("x-grpc-web");
 
 /// How the bytes of a call are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +35,7 @@ pub enum Form {
 #[derive(Debug)]
 pub struct Relayed {
     form: Form,
-    headers: HeaderMap,
+    headers: Headers,
     /// None where nothing follows.
     reading: Option<Reading>,
 }
@@ -46,8 +44,8 @@ pub struct Relayed {
 
 impl Form {
     /// The form of a request; none where it is no call of gRPC-Web.
-    pub fn of(headers: &HeaderMap) -> Option<Self> {
-        let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    pub fn of(headers: &Headers) -> Option<Self> {
+        let content_type = headers.text(Token::CONTENT_TYPE)?;
         let content_type = content_type.to_ascii_lowercase();
         let is_it = |name: &str| {
             let rest = content_type.strip_prefix(name);
@@ -60,10 +58,10 @@ impl Form {
         }
     }
 
-    fn content_type(self) -> HeaderValue {
+    fn content_type(self) -> &'static str {
         match self {
-            Self::Binary => HeaderValue::from_static("application/grpc-web+proto"),
-            Self::Text => HeaderValue::from_static("application/grpc-web-text+proto"),
+            Self::Binary => "application/grpc-web+proto",
+            Self::Text => "application/grpc-web-text+proto",
         }
     }
 
@@ -92,7 +90,7 @@ pub async fn answer(
     (bodies, signed): (&Bodies, Option<SignedBody>),
     head: Head,
     body: Body,
-    request_id: &HeaderValue,
+    request_id: &RequestId,
     start: impl Fn(Head, Body, Answer),
 ) -> Relayed {
     let called = call(form, (bodies, signed), head, body, request_id, start).await;
@@ -104,17 +102,17 @@ async fn call(
     (bodies, signed): (&Bodies, Option<SignedBody>),
     head: Head,
     body: Body,
-    request_id: &HeaderValue,
+    request_id: &RequestId,
     start: impl Fn(Head, Body, Answer),
 ) -> Result<Relayed, Failed> {
     let (whole, _held) = bodies.read(&head.headers, body, signed).await?;
     let messages = form.read(whole)?;
     let mut headers = metadata::of_call(&head.headers, request_id);
-    headers.remove(X_GRPC_WEB);
+    headers.remove(Token::X_GRPC_WEB);
     // Messages pass through as they are.
     for name in [GRPC_ENCODING, GRPC_ACCEPT_ENCODING] {
-        if let Some(value) = head.headers.get(&name) {
-            headers.insert(name, value.clone());
+        if let Some(value) = head.headers.get(name) {
+            headers.set(name, value);
         }
     }
     let (writing, reading) = pipe();
@@ -123,7 +121,7 @@ async fn call(
     let gone = |Gone| crate::rest::grpc::caller::broken_off();
     let (_, headers) = reading.head().await.map_err(gone)?;
     // Of an answer without a message they are the trailers, too.
-    let reading = (!headers.contains_key(&GRPC_STATUS)).then_some(reading);
+    let reading = (!headers.has(GRPC_STATUS)).then_some(reading);
     Ok(Relayed {
         form,
         headers,
@@ -138,7 +136,7 @@ impl Relayed {
     pub fn failed(form: Form, failed: &Failed) -> Self {
         let mut headers = status::headers(failed.code, &failed.text);
         if let Some(kind) = failed.kind {
-            headers.insert(ACCESS_ERROR, HeaderValue::from_static(kind.name()));
+            headers.push(ACCESS_ERROR, kind.name());
         }
         Self {
             form,
@@ -151,14 +149,17 @@ impl Relayed {
     pub async fn send(
         mut self,
         answer: &mut Answer,
-        more: HeaderMap,
+        more: Headers,
         sending: impl FnOnce(Sender) -> Sending,
     ) -> Result<(), Left> {
-        self.headers.extend(more);
+        for field in more.iter() {
+            self.headers.remove(field.name);
+        }
+        self.headers.append(&more);
         let content_type = self.form.content_type();
-        self.headers.insert(CONTENT_TYPE, content_type);
+        self.headers.set(Token::CONTENT_TYPE, content_type);
         let Some(reading) = self.reading else {
-            self.headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
+            self.headers.set(Token::CONTENT_LENGTH, "0");
             let sent = answer.finish_with(StatusCode::OK, self.headers);
             return sent.map_err(|_| Left);
         };
@@ -178,12 +179,12 @@ impl Relayed {
 }
 
 /// Trailers as a frame: lines as HTTP/1 has them, with names in lower case.
-fn frame(trailers: &HeaderMap) -> Bytes {
+fn frame(trailers: &Headers) -> Bytes {
     let mut lines = Vec::new();
-    for (name, value) in trailers {
-        lines.extend_from_slice(name.as_str().as_bytes());
+    for field in trailers.iter() {
+        lines.extend_from_slice(field.name);
         lines.extend_from_slice(b": ");
-        lines.extend_from_slice(value.as_bytes());
+        lines.extend_from_slice(field.value);
         lines.extend_from_slice(b"\r\n");
     }
     let mut frame = BytesMut::with_capacity(5 + lines.len());
@@ -228,8 +229,7 @@ mod tests {
             ("application/json", None),
         ];
         for (content_type, expected) in cases {
-            let value = HeaderValue::from_static(content_type);
-            let headers = HeaderMap::from_iter([(CONTENT_TYPE, value)]);
+            let headers = Headers::from_iter([(Token::CONTENT_TYPE, content_type)]);
             assert_eq!(Form::of(&headers), expected, "{content_type}");
         }
     }

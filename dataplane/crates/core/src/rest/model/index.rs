@@ -1,7 +1,6 @@
 //! The index of models that a server gives.
 
-use http::HeaderValue;
-
+use crate::headers::text;
 use crate::local::messages::inference::RepositoryIndexResponse;
 use crate::net::stream::{Answer, Body, Head};
 use crate::rest::grpc::caller::{Caller, parse};
@@ -13,14 +12,12 @@ pub const INDEX: &str = "/inference.GRPCInferenceService/RepositoryIndex";
 ///
 /// # Errors
 /// Those of the call.
-pub async fn only<F: Fn(Head, Body, Answer)>(
-    caller: &Caller<F>,
-) -> Result<Option<HeaderValue>, Failed> {
+pub async fn only<F: Fn(Head, Body, Answer)>(caller: &Caller<F>) -> Result<Option<String>, Failed> {
     let told: RepositoryIndexResponse = parse(caller.call(INDEX, Vec::new()).await?)?;
     let mut names: Vec<String> = told.models.into_iter().map(|it| it.name).collect();
     names.dedup();
     Ok(match &names[..] {
-        [name] => HeaderValue::from_str(name).ok(),
+        [name] => text(name.as_bytes()).map(str::to_owned),
         _ => None,
     })
 }

@@ -39,10 +39,8 @@ impl Model<'_> {
 
     /// What of a request decides whose signature it meets.
     pub fn key<F>(&self, caller: &Caller<F>) -> Vec<u8> {
-        let given = [X_MODEL, X_MODEL_VERSION].map(|name| {
-            let value = caller.metadata.get(name);
-            value.map_or(&b""[..], |value| value.as_bytes())
-        });
+        let given = [X_MODEL, X_MODEL_VERSION];
+        let given = given.map(|name| caller.metadata.get(name).unwrap_or_default());
         let [name, version, label] = [self.name, self.version, self.label].map(str::as_bytes);
         let mut key = Vec::new();
         for part in [name, version, label, given[0], given[1]] {

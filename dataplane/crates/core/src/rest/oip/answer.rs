@@ -147,7 +147,7 @@ pub fn streamed(message: Bytes) -> Result<Bytes, Failed> {
         }
     };
     let reply = inferred(answer, &Wish::default())?;
-    if reply.headers.contains_key(HEADER_LENGTH) {
+    if reply.headers.has(HEADER_LENGTH) {
         let text =
             "an output has bytes that are not UTF-8, which an event cannot say: call over gRPC";
         return Err(Error::new(ErrorKind::BadUpstreamResponse, text).into());

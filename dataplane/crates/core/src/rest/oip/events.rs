@@ -2,10 +2,11 @@
 //! for each answer of the model, and one of the type `error` where it fails in the midst.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::StatusCode;
 
 use super::answer::streamed;
+use crate::grpc::metadata::RequestId;
+use crate::headers::{Headers, Token, text};
 use crate::net::stream::{Answer, Body, Head};
 use crate::rest::grpc::caller::Caller;
 use crate::rest::grpc::streamed::Streamed;
@@ -23,9 +24,8 @@ pub struct Events {
 }
 
 /// Whether a request wants its answers as events.
-pub fn are_wanted(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(ACCEPT).iter();
-    let values = values.filter_map(|it| it.to_str().ok());
+pub fn are_wanted(headers: &Headers) -> bool {
+    let values = headers.get_all(Token::ACCEPT).filter_map(text);
     values.flat_map(|it| it.split(',')).any(|range| {
         let mut parts = range.split(';').map(str::trim);
         let is_named = parts
@@ -56,12 +56,12 @@ impl Events {
     pub async fn send(
         mut self,
         answer: &mut Answer,
-        mut headers: HeaderMap,
-        request_id: &HeaderValue,
+        mut headers: Headers,
+        request_id: &RequestId,
         sending: impl FnOnce(crate::net::stream::Sender) -> Sending,
     ) -> Result<(), Left> {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.set(Token::CONTENT_TYPE, EVENT_STREAM);
+        headers.set(Token::CACHE_CONTROL, "no-store");
         let sender = answer.begin_with(StatusCode::OK, headers);
         let mut sending = sending(sender.map_err(|_| Left)?);
         let mut next = Ok(self.first.take());
@@ -84,7 +84,7 @@ impl Events {
     }
 }
 
-fn error(failed: &Failed, request_id: &HeaderValue) -> Bytes {
+fn error(failed: &Failed, request_id: &RequestId) -> Bytes {
     event("event: error\n", &Reply::problem(failed, request_id).body)
 }
 
@@ -113,9 +113,9 @@ mod tests {
             ("text/event-streams", false),
         ];
         for (accept, expected) in cases {
-            let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
+            let headers = Headers::from_iter([(Token::ACCEPT, accept)]);
             assert_eq!(are_wanted(&headers), expected, "{accept}");
         }
-        assert!(!are_wanted(&HeaderMap::new()));
+        assert!(!are_wanted(&Headers::new()));
     }
 }

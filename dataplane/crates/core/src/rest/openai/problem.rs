@@ -1,12 +1,13 @@
 //! Errors as the clients of these forms read them.
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 
 use crate::error::ErrorKind;
+use crate::grpc::metadata::RequestId;
 use crate::rest::web::reply::{Failed, Reply};
 
 /// An error as OpenAI's clients read it, and as Cohere's do (`message`).
-pub fn problem(failed: &Failed, request_id: &HeaderValue) -> Reply {
+pub fn problem(failed: &Failed, request_id: &RequestId) -> Reply {
     let (status, problem) = failed.problem(request_id);
     let kind = match status {
         StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",

@@ -1,9 +1,8 @@
 //! `/rerank`, as Cohere, Jina and vLLM have it, over a model that scores documents for a query.
 
-use http::HeaderValue;
-
 use super::asked::{self, wrong};
 use crate::error::Error;
+use crate::grpc::metadata::RequestId;
 use crate::net::stream::{Answer, Body, Head};
 use crate::rest::grpc::caller::Caller;
 use crate::rest::tensors::json::{Kind, Reader, bad};
@@ -44,7 +43,7 @@ struct Document<'a> {
 pub async fn rerank<F: Fn(Head, Body, Answer)>(
     caller: &Caller<F>,
     body: &[u8],
-    request_id: &HeaderValue,
+    request_id: &RequestId,
 ) -> Result<Reply, Failed> {
     let request = Request::read(body)?;
     let query = request.query.as_deref().unwrap_or_default();
@@ -104,14 +103,14 @@ impl<'a> Request<'a> {
         Ok(request)
     }
 
-    fn reply(&self, outputs: &[Tensor], request_id: &HeaderValue) -> Result<Reply, Error> {
+    fn reply(&self, outputs: &[Tensor], request_id: &RequestId) -> Result<Reply, Error> {
         let scores = self.scores(outputs)?;
         let mut order: Vec<usize> = (0..scores.len()).collect();
         // Of equal scores the earlier document is the first.
         order.sort_by(|one, other| scores[*other].total_cmp(&scores[*one]));
         order.truncate(self.top_n.unwrap_or(usize::MAX));
         let mut json = b"{\"id\":".to_vec();
-        string(&mut json, request_id.to_str().unwrap_or_default());
+        string(&mut json, request_id.as_str());
         json.extend_from_slice(b",\"model\":");
         string(&mut json, &self.model);
         json.extend_from_slice(b",\"results\":[");

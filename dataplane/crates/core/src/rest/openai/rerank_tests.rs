@@ -1,5 +1,6 @@
 use super::*;
 use crate::rest::tensors::Datatype;
+use crate::testing::request_id;
 
 const ASKED: &str =
     r#"{"model": "m", "query": "q", "documents": ["a", {"text": "b", "id": 7}, "c"]"#;
@@ -19,7 +20,7 @@ fn scores(shape: &[usize], numbers: &[f32]) -> Tensor {
 }
 
 fn answered(request: &Request<'_>, output: Tensor) -> String {
-    match request.reply(&[output], &HeaderValue::from_static("r")) {
+    match request.reply(&[output], &request_id("r")) {
         Ok(reply) => String::from_utf8(reply.body.to_vec()).unwrap(),
         Err(error) => error.message.into_owned(),
     }
@@ -76,9 +77,7 @@ fn what_is_no_score_for_each_document_is_the_models_error() {
             ..scores(&[3], &[0.0; 3])
         },
     ];
-    let error = asked("")
-        .reply(&both, &HeaderValue::from_static("r"))
-        .unwrap_err();
+    let error = asked("").reply(&both, &request_id("r")).unwrap_err();
     assert!(
         error
             .message

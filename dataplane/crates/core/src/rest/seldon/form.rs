@@ -2,10 +2,8 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
-use http::header::CONTENT_TYPE;
-
 use crate::error::Error;
+use crate::headers::{Headers, Token};
 use crate::rest::tensors::json::bad;
 use crate::rest::web::data_uri::percent_decoded;
 
@@ -15,8 +13,8 @@ const FORM: &str = "application/x-www-form-urlencoded";
 ///
 /// # Errors
 /// `bad_request`: a form without that field, or with wrong escapes.
-pub fn json_of<'a>(headers: &HeaderMap, body: &'a [u8]) -> Result<Cow<'a, [u8]>, Error> {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
+pub fn json_of<'a>(headers: &Headers, body: &'a [u8]) -> Result<Cow<'a, [u8]>, Error> {
+    let content_type = headers.text(Token::CONTENT_TYPE);
     let is_form = content_type.is_some_and(|it| it.starts_with(FORM));
     // curl says that of every body that it is given.
     if !is_form || body.trim_ascii_start().starts_with(b"{") {
@@ -41,7 +39,7 @@ mod tests {
     use super::*;
 
     fn of(content_type: &'static str, body: &str) -> String {
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.parse().unwrap())]);
+        let headers = Headers::from_iter([(Token::CONTENT_TYPE, content_type)]);
         match json_of(&headers, body.as_bytes()) {
             Ok(json) => String::from_utf8(json.into_owned()).unwrap(),
             Err(error) => error.message.into_owned(),

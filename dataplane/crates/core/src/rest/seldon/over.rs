@@ -48,9 +48,8 @@ pub async fn predict<F: Fn(Head, Body, Answer)>(
             let Some(only) = index::only(caller).await? else {
                 return Err(failed);
             };
-            let name = only.to_str().unwrap_or_default().to_owned();
-            caller.metadata.insert(X_MODEL, only);
-            of_named(caller, &name, body).await
+            caller.metadata.set(X_MODEL, &only);
+            of_named(caller, &only, body).await
         }
         answered => answered,
     }
@@ -59,7 +58,7 @@ pub async fn predict<F: Fn(Head, Body, Answer)>(
 /// The model that a request names; empty where it names none.
 fn name_of<F>(caller: &Caller<F>, body: &[u8]) -> Result<String, Error> {
     let mut named = [X_MODEL, SELDON].into_iter();
-    let named = named.find_map(|name| caller.metadata.get(name)?.to_str().ok());
+    let named = named.find_map(|name| caller.metadata.text(name));
     match named.unwrap_or_default() {
         // Most messages have no tags: they are not read twice.
         "" if body.windows(6).any(|it| it == b"\"tags\"") => Ok(Document::read(body)?.model),

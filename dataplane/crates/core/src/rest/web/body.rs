@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
 use tokio::time::{Instant, timeout_at};
 
 use crate::call::limit::{Held, HeldBytes};
@@ -15,6 +13,7 @@ use crate::callers::unauthenticated;
 use crate::code::Code;
 use crate::config::Limits;
 use crate::error::{Error, ErrorKind};
+use crate::headers::{Headers, Token};
 use crate::net::stream::{Body, Broken, Cause};
 use crate::rest::web::coding::Coding;
 use crate::rest::web::reply::Failed;
@@ -52,13 +51,13 @@ impl Bodies {
     /// Read a body; what it holds is counted until it is dropped. It must be what was `signed`.
     pub async fn read(
         &self,
-        headers: &HeaderMap,
+        headers: &Headers,
         mut body: Body,
         signed: Option<SignedBody>,
     ) -> Result<(Bytes, Held), Unread> {
         // Before its body: who sends in another coding need not send all of it.
         let coding = Coding::of_body(headers)?;
-        let stated = headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok());
+        let stated = headers.text(Token::CONTENT_LENGTH);
         let stated: usize = stated.and_then(|it| it.parse().ok()).unwrap_or(0);
         self.check_length(stated)?;
         let mut held = Held::new(self.held.clone());

@@ -7,15 +7,14 @@ use bytes::{Buf, Bytes};
 use flate2::Compression;
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use flate2::write::{GzEncoder, ZlibEncoder};
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
-use http::{HeaderMap, HeaderValue};
 use tokio::task::spawn_blocking;
 
 use crate::call::limit::Held;
 use crate::error::{Error, ErrorKind};
+use crate::headers::{Headers, Token, text};
 
 /// The codings, for who asks for another one.
-pub const ACCEPTED: HeaderValue = HeaderValue::from_static("gzip, deflate, zstd");
+pub const ACCEPTED: &str = "gzip, deflate, zstd";
 
 /// Bytes that are inflated or compressed at once on the worker's own thread: less than a millisecond of it.
 const AT_ONCE: usize = 64 * 1024;
@@ -68,9 +67,9 @@ impl Coding {
     ///
     /// # Errors
     /// `unsupported_encoding`: another one, or several.
-    pub fn of_body(headers: &HeaderMap) -> Result<Option<Self>, Error> {
+    pub fn of_body(headers: &Headers) -> Result<Option<Self>, Error> {
         let mut found = None;
-        for name in elements(headers, &CONTENT_ENCODING) {
+        for name in elements(headers, Token::CONTENT_ENCODING) {
             if name.eq_ignore_ascii_case("identity") {
                 continue;
             }
@@ -78,10 +77,8 @@ impl Coding {
             let is_first = found.is_none();
             found = coding;
             if found.is_none() || !is_first {
-                let all = headers.get_all(CONTENT_ENCODING).iter();
-                let all: Vec<_> = all
-                    .map(|it| String::from_utf8_lossy(it.as_bytes()))
-                    .collect();
+                let all = headers.get_all(Token::CONTENT_ENCODING);
+                let all: Vec<_> = all.map(String::from_utf8_lossy).collect();
                 let text = format!(
                     "content-encoding {:?} is not supported here, only one of gzip, deflate and zstd",
                     all.join(", ")
@@ -93,10 +90,10 @@ impl Coding {
     }
 
     /// The coding that an answer may have, and that its caller wants most (RFC 9110#12.5.3).
-    pub fn wanted(headers: &HeaderMap) -> Option<Self> {
+    pub fn wanted(headers: &Headers) -> Option<Self> {
         let mut best: Option<(u16, Self)> = None;
         let weight_of = |is_it: &dyn Fn(&str) -> bool| {
-            let mut elements = elements(headers, &ACCEPT_ENCODING);
+            let mut elements = elements(headers, Token::ACCEPT_ENCODING);
             elements.find_map(|it| {
                 let (name, weight) = it.split_once(';').unwrap_or((it, ""));
                 is_it(name.trim()).then(|| thousandths(weight))
@@ -230,13 +227,9 @@ impl Inflating {
 }
 
 /// The elements of a field that is a list.
-fn elements<'a>(
-    headers: &'a HeaderMap,
-    name: &http::HeaderName,
-) -> impl Iterator<Item = &'a str> + use<'a> {
-    let values = headers.get_all(name).into_iter();
+fn elements<'a>(headers: &'a Headers, name: Token) -> impl Iterator<Item = &'a str> + use<'a> {
     // What is no text names no coding.
-    let values = values.map(|it| it.to_str().unwrap_or("?"));
+    let values = headers.get_all(name).map(|it| text(it).unwrap_or("?"));
     let elements = values.flat_map(|it| it.split(','));
     elements.map(str::trim).filter(|it| !it.is_empty())
 }

@@ -13,14 +13,8 @@ fn text(length: usize) -> Bytes {
     digits.take(length).collect()
 }
 
-fn request(name: http::HeaderName, values: &[&str]) -> HeaderMap {
-    let values = values.iter().map(|it| HeaderValue::from_str(it).unwrap());
-    values
-        .map(|it| (name.clone(), it))
-        .fold(HeaderMap::new(), |mut all, (name, value)| {
-            all.append(name, value);
-            all
-        })
+fn request(name: Token, values: &[&str]) -> Headers {
+    values.iter().map(|it| (name, it)).collect()
 }
 
 #[test]
@@ -46,7 +40,7 @@ fn an_answer_has_the_coding_that_its_caller_wants_most() {
         (&["gzip;level=1"], Some(Coding::Gzip)),
     ];
     for (values, expected) in cases {
-        let headers = request(ACCEPT_ENCODING, values);
+        let headers = request(Token::ACCEPT_ENCODING, values);
         assert_eq!(Coding::wanted(&headers), expected, "{values:?}");
     }
 }
@@ -54,7 +48,7 @@ fn an_answer_has_the_coding_that_its_caller_wants_most() {
 #[test]
 fn a_body_has_one_coding_or_is_refused() {
     let of = |values: &[&str]| {
-        let found = Coding::of_body(&request(CONTENT_ENCODING, values));
+        let found = Coding::of_body(&request(Token::CONTENT_ENCODING, values));
         found.map_err(|error| error.message.into_owned())
     };
     assert_eq!(of(&[]), Ok(None));

@@ -1,60 +1,54 @@
 //! Cross-origin requests of web pages (the Fetch standard, "HTTP-responses"): which of them a page may send and read.
 //! Off unless the configuration names origins. Credentials are never allowed, so that `*` is safe to answer.
 
-use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN,
-    VARY,
-};
-use http::{HeaderMap, HeaderValue, Method};
+use http::Method;
 
 use crate::config::Origins;
+use crate::headers::{Headers, Token};
 use crate::net::stream::Head;
 
-const ANY: HeaderValue = HeaderValue::from_static("*");
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
+const ANY: &str = "*";
+const METHODS: &str = "GET, HEAD, POST";
 /// What is understood here, whatever a page asks for; `docs/http.md` lists them, too.
-const HEADERS: HeaderValue = HeaderValue::from_static(
-    "accept, authorization, content-encoding, content-type, grpc-timeout, inference-header-content-length, seldon, \
-     traceparent, tracestate, x-api-key, x-grpc-web, x-model, x-model-version, x-priority, x-request-id, x-user-agent",
-);
+const HEADERS: &str = "accept, authorization, content-encoding, content-type, grpc-timeout, inference-header-content-length, seldon, \
+     traceparent, tracestate, x-api-key, x-grpc-web, x-model, x-model-version, x-priority, x-request-id, x-user-agent";
 /// Seconds that a browser may go by an answer to a preflight.
-const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+const MAX_AGE: &str = "600";
 
 /// Whether a request asks, for a page, what it may send.
 pub fn is_preflight(head: &Head) -> bool {
     head.verb == Method::OPTIONS
-        && head.headers.contains_key(ORIGIN)
-        && head.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
+        && head.headers.has(Token::ORIGIN)
+        && head.headers.has(Token::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// What the answer to a request has to say to a browser.
-pub fn headers(origins: &Origins, head: &Head) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+pub fn headers(origins: &Origins, head: &Head) -> Headers {
+    let mut headers = Headers::new();
     if origins.is_empty() {
         return headers;
     }
     let is_open = origins.iter().any(|it| it == "*");
     if !is_open {
         // Also of answers without an origin: a cache must not give them to a page.
-        headers.insert(VARY, HeaderValue::from(ORIGIN));
+        headers.push(Token::VARY, Token::ORIGIN.name());
     }
-    let Some(origin) = head.headers.get(ORIGIN) else {
+    let Some(origin) = head.headers.get(Token::ORIGIN) else {
         return headers;
     };
-    let is_allowed = origins.iter().any(|it| it.as_bytes() == origin.as_bytes());
+    let is_allowed = origins.iter().any(|it| it.as_bytes() == origin);
     if !is_open && !is_allowed {
         return headers;
     }
-    let allowed = if is_open { ANY } else { origin.clone() };
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+    let allowed = if is_open { ANY.as_bytes() } else { origin };
+    headers.push(Token::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
     if is_preflight(head) {
-        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-        headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
-        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HEADERS);
+        headers.push(Token::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+        headers.push(Token::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+        headers.push(Token::ACCESS_CONTROL_ALLOW_HEADERS, HEADERS);
     } else {
         // Metadata of a model's own, too.
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, ANY);
+        headers.push(Token::ACCESS_CONTROL_EXPOSE_HEADERS, ANY);
     }
     headers
 }
@@ -63,29 +57,24 @@ pub fn headers(origins: &Origins, head: &Head) -> HeaderMap {
 mod tests {
     use super::*;
 
-    fn answered(allowed: &[&str], verb: Method, asked: &[(&'static str, &'static str)]) -> String {
+    fn answered(allowed: &[&str], verb: Method, asked: &[(&str, &str)]) -> String {
         let origins = Origins::from(
             allowed
                 .iter()
                 .map(|it| (*it).to_owned())
                 .collect::<Vec<_>>(),
         );
-        let asked = asked.iter().map(|(name, value)| {
-            (
-                http::HeaderName::from_static(name),
-                HeaderValue::from_static(value),
-            )
-        });
         let head = Head {
             verb,
-            uri: "/".parse().unwrap(),
-            headers: asked.collect(),
+            path: "/".into(),
+            headers: asked.iter().copied().collect(),
             is_cut: false,
         };
         let headers = headers(&origins, &head);
-        let lines = headers.iter().map(|(name, value)| {
-            let name = name.as_str().trim_start_matches("access-control-");
-            format!("{name}: {}", value.to_str().unwrap())
+        let lines = headers.iter().map(|field| {
+            let name = std::str::from_utf8(field.name).unwrap();
+            let name = name.trim_start_matches("access-control-");
+            format!("{name}: {}", field.text().unwrap())
         });
         let mut lines: Vec<_> = lines.collect();
         lines.sort();
@@ -126,8 +115,7 @@ mod tests {
         assert_eq!(options(&[]), "");
         assert_eq!(options(&["https://b"]), "vary: origin");
         let rest = "allow-methods: GET, HEAD, POST | allow-origin: * | max-age: 600";
-        let header = HEADERS;
-        let known = header.to_str().unwrap();
+        let known = HEADERS;
         assert_eq!(options(&["*"]), format!("allow-headers: {known} | {rest}"));
         assert!(known.contains("x-model,") && !known.contains("x-other"));
         assert!(options(&["https://a"]).contains("allow-origin: https://a"));

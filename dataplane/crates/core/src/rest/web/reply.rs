@@ -3,21 +3,19 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderName,
-    RETRY_AFTER, VARY,
-};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::StatusCode;
 
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
+use crate::grpc::metadata::RequestId;
+use crate::headers::{Headers, Token};
 use crate::rest::web::coding::{self, Coding};
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
-const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
-const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const JSON: &str = "application/json";
+const PROBLEM: &str = "application/problem+json";
+const OCTETS: &str = "application/octet-stream";
 /// Length of the JSON in front of binary data.
-pub const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+pub const HEADER_LENGTH: Token = Token::INFERENCE_HEADER_CONTENT_LENGTH;
 
 /// How the libraries of gRPC say that a server has no such method: Python, Java; Go; generated Python; Node; .NET. The
 /// one of C++, with TF Serving and Triton, says nothing.
@@ -35,7 +33,7 @@ const NO_METHOD: [&str; 7] = [
 #[derive(Debug)]
 pub struct Reply {
     pub status: StatusCode,
-    pub headers: HeaderMap,
+    pub headers: Headers,
     pub body: Bytes,
 }
 
@@ -59,7 +57,7 @@ impl Reply {
     pub fn of(body: Bytes) -> Self {
         Self {
             status: StatusCode::OK,
-            headers: HeaderMap::from_iter([(CONTENT_TYPE, JSON)]),
+            headers: Headers::from_iter([(Token::CONTENT_TYPE, JSON)]),
             body,
         }
     }
@@ -70,37 +68,32 @@ impl Reply {
 
     /// JSON with binary data behind it.
     pub fn binary(body: Bytes, header_length: usize) -> Self {
-        let headers = [
-            (CONTENT_TYPE, OCTETS),
-            (HEADER_LENGTH, HeaderValue::from(header_length)),
-        ];
-        Self {
-            status: StatusCode::OK,
-            headers: HeaderMap::from_iter(headers),
-            body,
-        }
+        let mut reply = Self::bytes(body);
+        let length = itoa::Buffer::new().format(header_length).to_owned();
+        reply.headers.push(HEADER_LENGTH, length);
+        reply
     }
 
     /// The answer to OPTIONS.
     pub fn options(verbs: &'static str) -> Self {
         Self {
             status: StatusCode::NO_CONTENT,
-            headers: HeaderMap::from_iter([(ALLOW, HeaderValue::from_static(verbs))]),
+            headers: Headers::from_iter([(Token::ALLOW, verbs)]),
             body: Bytes::new(),
         }
     }
 
     /// An error as RFC 9457 has it; `error` is where clients of the Open Inference Protocol and TF Serving look.
-    pub fn problem(failed: &Failed, request_id: &HeaderValue) -> Self {
+    pub fn problem(failed: &Failed, request_id: &RequestId) -> Self {
         let (status, problem) = failed.problem(request_id);
         Self::of_problem(status, &problem)
     }
 
     pub fn of_problem(status: StatusCode, problem: &serde_json::Value) -> Self {
-        let mut headers = HeaderMap::from_iter([(CONTENT_TYPE, PROBLEM)]);
+        let mut headers = Headers::from_iter([(Token::CONTENT_TYPE, PROBLEM)]);
         if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             // As RFC 9110#15.5.16 asks for.
-            headers.insert(ACCEPT_ENCODING, coding::ACCEPTED);
+            headers.push(Token::ACCEPT_ENCODING, coding::ACCEPTED);
         }
         Self {
             status,
@@ -113,7 +106,7 @@ impl Reply {
     pub fn bytes(body: Bytes) -> Self {
         Self {
             status: StatusCode::OK,
-            headers: HeaderMap::from_iter([(CONTENT_TYPE, OCTETS)]),
+            headers: Headers::from_iter([(Token::CONTENT_TYPE, OCTETS)]),
             body,
         }
     }
@@ -124,13 +117,12 @@ impl Reply {
             return;
         }
         self.headers
-            .append(VARY, HeaderValue::from(ACCEPT_ENCODING));
+            .push(Token::VARY, Token::ACCEPT_ENCODING.name());
         if let Some(coding) = coding
             && let Some(compressed) = coding.compress(&self.body).await
         {
             self.body = compressed;
-            let name = HeaderValue::from_static(coding.name());
-            self.headers.insert(CONTENT_ENCODING, name);
+            self.headers.set(Token::CONTENT_ENCODING, coding.name());
         }
     }
 
@@ -139,7 +131,8 @@ impl Reply {
         if let Some(wait) = failed.retry_after {
             let seconds = wait.as_millis().div_ceil(1000).max(1);
             let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
-            self.headers.insert(RETRY_AFTER, seconds.into());
+            self.headers
+                .set(Token::RETRY_AFTER, itoa::Buffer::new().format(seconds));
         }
     }
 
@@ -149,8 +142,9 @@ impl Reply {
             // RFC 9110#8.6: it has none.
             return;
         }
-        let length = HeaderValue::from(self.body.len());
-        self.headers.insert(CONTENT_LENGTH, length);
+        let length = self.body.len();
+        self.headers
+            .set(Token::CONTENT_LENGTH, itoa::Buffer::new().format(length));
     }
 }
 
@@ -173,7 +167,7 @@ impl Failed {
     }
 
     /// Status and members of a problem (RFC 9457).
-    pub fn problem(&self, request_id: &HeaderValue) -> (StatusCode, serde_json::Value) {
+    pub fn problem(&self, request_id: &RequestId) -> (StatusCode, serde_json::Value) {
         let status = status_of(self);
         let mut problem = serde_json::json!({
             "type": "about:blank",
@@ -182,7 +176,7 @@ impl Failed {
             "detail": self.text,
             "error": self.text,
             "code": self.code.name(),
-            "request_id": request_id.to_str().unwrap_or_default(),
+            "request_id": request_id.as_str(),
         });
         if let Some(kind) = self.kind {
             problem["kind"] = kind.name().into();

@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::HeaderName;
 
 use super::super::meta::put_forward;
 use super::super::protobuf::{Sink, bad};
@@ -15,6 +14,7 @@ use crate::code::Code;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata::{ACCESS_ERROR, ACCESS_ERROR_NUMBER};
 use crate::grpc::status::GRPC_STATUS;
+use crate::headers::Token;
 
 /// One tensor of an answer.
 #[derive(Clone, Copy, Debug)]
@@ -209,10 +209,10 @@ impl Encode for Response<'_> {
 }
 
 /// One entry of a response's parameters, by the name of the trailer that says the same.
-fn parameter<S: Sink>(sink: &mut S, name: &HeaderName, value: impl FnOnce(&mut S)) {
+fn parameter<S: Sink>(sink: &mut S, name: Token, value: impl FnOnce(&mut S)) {
     sink.message(4, |sink| {
         sink.message(2, value);
-        sink.bytes_field(1, name.as_str().as_bytes());
+        sink.bytes_field(1, name.name().as_bytes());
     });
 }
 
@@ -230,16 +230,16 @@ impl Encode for StreamError<'_> {
             if let Some(number) = number {
                 // An int64 below 0 has ten bytes, sign-extended.
                 let number = i64::from(number) as u64;
-                parameter(sink, &ACCESS_ERROR_NUMBER, |sink| {
+                parameter(sink, ACCESS_ERROR_NUMBER, |sink| {
                     sink.varint_field(2, number)
                 });
             }
             if let Some(kind) = kind {
-                parameter(sink, &ACCESS_ERROR, |sink| {
+                parameter(sink, ACCESS_ERROR, |sink| {
                     sink.bytes_field(3, kind.name().as_bytes())
                 });
             }
-            parameter(sink, &GRPC_STATUS, |sink| {
+            parameter(sink, GRPC_STATUS, |sink| {
                 sink.varint_field(2, u64::from(code as u8))
             });
         });
