@@ -180,7 +180,7 @@ impl Talk {
                     .send_data(stream, Bytes::from_static(&[1; 3000]), false);
                 let _ = self
                     .connection
-                    .send_trailers(stream, &list(&[("grpc-status", "0")]));
+                    .send_trailers(stream, list(&[("grpc-status", "0")]));
             }
             other => self.told.push(format!("{other:?}")),
         }

@@ -64,7 +64,7 @@ fn read(value: &[u8]) -> Option<LoadReport> {
     ] {
         assert!(number.is_finite() && number >= 0.0, "{report:?}");
     }
-    let again = LoadReport::find(&Headers::from_iter([(LOAD_REPORT, report.header())]));
+    let again = LoadReport::find(&Headers::from_iter([(LOAD_REPORT, report.text())]));
     assert_eq!(again, Ok(Some(report)));
     Some(report)
 }

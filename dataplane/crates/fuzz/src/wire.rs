@@ -12,7 +12,6 @@ use dl_core::fuzzing::{
 };
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::HeaderValue;
 use prost::{Message, Oneof};
 
 use crate::input::{Input, cut};
@@ -115,8 +114,7 @@ fn compressed(
     // A vector takes everything.
     let packed = gzip.write_all(message).and_then(|()| gzip.finish());
     let packed = packed.unwrap_or_default();
-    let encoding = HeaderValue::from_static("gzip");
-    let scanner = || match RouteKeyScanner::new_compressed(method, Some(&encoding), None) {
+    let scanner = || match RouteKeyScanner::new_compressed(method, Some(b"gzip"), None) {
         Ok(scanner) => scanner,
         Err(error) => panic!("{error:?}"),
     };
