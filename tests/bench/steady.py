@@ -9,11 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import re
 import resource
-import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -25,8 +21,9 @@ from typing import Any
 import h2.config
 import h2.connection
 from bench import machine
-from bench.contenders import CONTENDERS, Contender, ours
+from bench.contenders import CONTENDERS, Contender
 from bench.fleet import Fleet
+from bench.instructions import per_request
 from bench.measure import SHAPES, Shape, Work, h2load, h2load_command, summary
 from bench.payloads import PATH, SIZES, framed, predict
 from bench.proc import connections_per_worker, cpu_seconds, resident_bytes
@@ -37,15 +34,11 @@ ADDRESS = "127.0.0.1:18700"
 REPLY_BYTES = 64
 REQUESTS = 1_000_000
 STEPS = 20
-# Requests under callgrind, which is about 50 times slower; the difference of two runs leaves the start out.
-COUNTED_REQUESTS = 10_000
 # Of one HTTP/2 connection without calls, bytes.
 IDLE_BAR = 8 * 1024
 WARM_CONNECTIONS = 200
 IDLE_LIMITS = {"service": {"limits": {"max_connections": 20_000, "max_connections_per_ip": 20_000}}}
 FRAME_HEAD = 9
-# Python's start, 50 times slower.
-COUNTED_START_S = 300
 
 
 def main() -> None:
@@ -191,14 +184,9 @@ def spread(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def instructions(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Instructions per request with one and with two workers, counted by callgrind; at most 1.05 times as many."""
-    if shutil.which("valgrind") is None:
-        raise RuntimeError("valgrind is not installed: apt-get install valgrind")
-    per_request = {}
-    for workers in (1, 2):
-        few, many = (_count(folder, workers, calls) for calls in (COUNTED_REQUESTS, 2 * COUNTED_REQUESTS))
-        per_request[workers] = (many - few) / COUNTED_REQUESTS
-    ratio = per_request[2] / per_request[1]
-    return {"instructions_per_request": per_request, "ratio": ratio, "bar": 1.05, "reached": ratio <= 1.05}
+    counted = {workers: per_request(folder, SHAPES[0], workers=workers) for workers in (1, 2)}
+    ratio = counted[2] / counted[1]
+    return {"instructions_per_request": counted, "ratio": ratio, "bar": 1.05, "reached": ratio <= 1.05}
 
 
 PARTS = {"memory": memory, "idle": idle, "endpoints": endpoints, "spread": spread, "instructions": instructions}
@@ -239,28 +227,6 @@ def _settled(contender: Contender, connections: int) -> list[int]:
         if sum(counts) == connections:
             return counts
     raise RuntimeError(f"{contender.name}: {sum(counts)} of {connections} connections accepted")
-
-
-def _count(folder: Path, workers: int, calls: int) -> int:
-    """Return the instructions that our proxy takes for its whole life with so many calls."""
-    place = Path(tempfile.mkdtemp(dir=folder))
-    with Fleet(2, REPLY_BYTES) as fleet:
-        tool = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={place}/out")
-        process = ours(ADDRESS, fleet.addresses, place, workers, tool=tool).process
-        contender = Contender("ours", "", ADDRESS, process)
-        try:
-            fleet.check(contender, predict(SIZES["small"]), COUNTED_START_S)
-            h2load(ADDRESS, _work(folder), SHAPES[0], 600, calls)
-            os.kill(_pid(contender), signal.SIGTERM)  # an orderly end: callgrind writes its counts then
-            if process is not None:
-                process.wait(120)
-        finally:
-            if process is not None:
-                process.kill()
-    totals = re.search(r"^(?:totals|summary): (\d+)", (place / "out").read_text(), re.MULTILINE)
-    if totals is None:
-        raise RuntimeError("callgrind wrote no totals")
-    return int(totals[1])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ mod token;
 #[path = "headers_tests.rs"]
 mod tests;
 
+use std::cell::RefCell;
 use std::fmt;
 
 pub use token::Token;
@@ -14,6 +15,20 @@ pub(crate) use token::{STATIC_NAMES, TOKENS};
 
 /// What a field counts beside its name and value (RFC 9113 section 6.5.2, RFC 7541 section 4.1).
 pub const FIELD_OVERHEAD: usize = 32;
+
+/// What a list has room for at first: a call's usual metadata.
+const USUAL_FIELDS: usize = 24;
+const USUAL_BYTES: usize = 768;
+
+thread_local! {
+    // Memory of lists that were dropped: a call has four, and each would take two pieces of memory.
+    static POOL: RefCell<Vec<Headers>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Most lists that are kept on a thread.
+const MOST_POOLED: usize = 64;
+/// Most memory of one that is kept, bytes.
+const MOST_POOLED_BYTES: usize = 8 * 1024;
 
 /// A list of header fields.
 #[derive(Clone, Default)]
@@ -59,6 +74,13 @@ pub struct Field<'a> {
 impl Headers {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One with room for a call's usual metadata: memory of a list that was dropped on this thread, where there is some.
+    pub fn roomy() -> Self {
+        let pooled = POOL.try_with(|pool| pool.borrow_mut().pop());
+        let pooled = pooled.unwrap_or_default();
+        pooled.unwrap_or_else(|| Self::with_capacity(USUAL_FIELDS, USUAL_BYTES))
     }
 
     /// `bytes` is for values, and for the names that have no token.
@@ -155,6 +177,11 @@ impl Headers {
             self.bytes.extend_from_slice(name);
         }
         at
+    }
+
+    /// All values, and the names that have no token.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut Vec<u8> {
@@ -299,8 +326,8 @@ impl Headers {
         let is_pseudo = |record: &&Record| record.token.is_some_and(Token::is_pseudo);
         let count = self.records.iter().take_while(is_pseudo).count();
         for record in self.records.drain(..count) {
-            let field = record.field(&self.bytes);
-            self.size -= field.name.len() + field.value.len() + FIELD_OVERHEAD;
+            let name = record.token.map_or(0, |token| token.name().len());
+            self.size -= name + record.value_len as usize + FIELD_OVERHEAD;
         }
     }
 
@@ -334,6 +361,27 @@ impl<'n, N: Into<Name<'n>>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
             headers.push(name, value);
         }
         headers
+    }
+}
+
+impl Drop for Headers {
+    fn drop(&mut self) {
+        if !(1..=MOST_POOLED_BYTES).contains(&self.memory()) {
+            return;
+        }
+        // A thread that ends has no pool any more.
+        let _ = POOL.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            if pool.len() < MOST_POOLED {
+                let mut list = Self {
+                    bytes: std::mem::take(&mut self.bytes),
+                    records: std::mem::take(&mut self.records),
+                    size: 0,
+                };
+                list.clear();
+                pool.push(list);
+            }
+        });
     }
 }
 

@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+mod chunks;
 mod conn;
 mod flow;
 mod frame;
@@ -13,6 +14,7 @@ mod out;
 mod rules;
 mod stream;
 
+pub use chunks::Chunks;
 pub use conn::{By, Config, Connection, Event, Fatal, Full, Gone, Role};
 pub use frame::{Code, MAX_WINDOW, PREFACE};
 pub use headers::{Field, Headers, Name, Token};

@@ -1,10 +1,8 @@
 //! The streams of a connection: their states, windows, and what waits to be sent.
 
-use std::collections::VecDeque;
-
-use bytes::Bytes;
 use rustc_hash::FxHashMap;
 
+use crate::chunks::Chunks;
 use crate::flow::{Receiving, Sending};
 use crate::headers::Headers;
 
@@ -36,7 +34,7 @@ pub(crate) struct Stream {
     pub out_window: Sending,
     /// What the peer said its body would have, less what came of it.
     pub expected: Option<u64>,
-    pub queue: VecDeque<Bytes>,
+    pub queue: Chunks,
     pub queued: usize,
     pub trailers: Option<Box<Headers>>,
     /// Nothing follows what is queued.

@@ -172,15 +172,19 @@ impl RequestId {
         Self { text, length }
     }
 
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text[..usize::from(self.length)]
+    }
+
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.text[..usize::from(self.length)]).unwrap_or_default()
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
     /// Let a list have this id alone. It is marked sensitive: it never repeats, and HPACK would otherwise push each one
     /// into the connection's dynamic table, evicting the entries that do repeat.
     pub fn put(&self, headers: &mut Headers) {
         headers.remove(X_REQUEST_ID);
-        headers.push_sensitive(X_REQUEST_ID, self.as_str());
+        headers.push_sensitive(X_REQUEST_ID, self.as_bytes());
     }
 }
 

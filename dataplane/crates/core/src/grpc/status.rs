@@ -75,7 +75,7 @@ pub fn decode_message(encoded: &[u8]) -> String {
 
 /// grpc-status and, unless it is empty, grpc-message.
 pub fn headers(code: Code, message: &str) -> Headers {
-    let mut headers = Headers::with_capacity(8, 128 + message.len());
+    let mut headers = Headers::roomy();
     headers.push(GRPC_STATUS, code.digits());
     if !message.is_empty() {
         headers.push(GRPC_MESSAGE, encode_message(message).as_ref());

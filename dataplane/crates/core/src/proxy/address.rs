@@ -16,10 +16,6 @@ use crate::net::tls::{Client, Secured};
 /// servers close connections of their own accord (max age, idle), and the next connect is under way.
 const RECENT_CONNECT: Duration = Duration::from_secs(5);
 
-/// What the head of a request has room for at first.
-const USUAL_FIELDS: usize = 24;
-const USUAL_BYTES: usize = 1024;
-
 /// What a connection is opened to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
@@ -120,7 +116,7 @@ impl Address {
 
     /// The beginning of a request to it, to which fields are added.
     pub fn request(&self, path: &str) -> Headers {
-        let mut head = Headers::with_capacity(USUAL_FIELDS, USUAL_BYTES);
+        let mut head = Headers::roomy();
         head.push(Token::METHOD, "POST");
         head.push(Token::SCHEME, self.scheme());
         head.push(Token::PATH, path);

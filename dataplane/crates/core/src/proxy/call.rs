@@ -215,7 +215,7 @@ impl Call {
             key, error, legs, ..
         } = self.record;
         self.worker.ring.write(Flight {
-            id: Short::new(self.responder.request_id().as_str()),
+            id: Short::of_ascii(self.responder.request_id().as_bytes()),
             model: Short::new(key.model.as_deref().unwrap_or_default()),
             caller: Short::new(self.who.name()),
             method: self.method,

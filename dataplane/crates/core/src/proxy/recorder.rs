@@ -325,8 +325,14 @@ impl<const N: usize> Short<N> {
         let most = text.len().min(N).min(255);
         let is_whole = |end: &usize| text.is_char_boundary(*end);
         let end = (0..=most).rev().find(is_whole).unwrap_or(0);
+        Self::of_ascii(&text.as_bytes()[..end])
+    }
+
+    /// Of text of which each byte is a character.
+    pub fn of_ascii(text: &[u8]) -> Self {
+        let end = text.len().min(N).min(255);
         let mut bytes = [0; N];
-        bytes[..end].copy_from_slice(&text.as_bytes()[..end]);
+        bytes[..end].copy_from_slice(&text[..end]);
         Self {
             length: end as u8,
             bytes,

@@ -112,8 +112,6 @@ pub struct Connection {
     encoder: Encoder,
     /// For blocks that are encoded.
     scratch: Vec<u8>,
-    /// For the next list that comes.
-    spare: Headers,
     in_window: Receiving,
     out_window: Sending,
     /// Streams with something to send, in turn.
@@ -165,7 +163,6 @@ impl Connection {
             decoder: Decoder::new(TABLE),
             encoder: Encoder::new(),
             scratch: Vec::new(),
-            spare: Headers::new(),
             in_window: Receiving::new(FIRST_WINDOW, config.connection_window),
             out_window: Sending::new(FIRST_WINDOW),
             scheduled: VecDeque::new(),
@@ -212,18 +209,6 @@ impl Connection {
             self.out
                 .put(|out| frame::write_window_update(out, 0, bytes));
         }
-    }
-
-    /// Use the memory of a list that is done with for one that comes.
-    pub fn recycle(&mut self, list: Headers) {
-        if list.memory() > self.spare.memory() {
-            self.spare = list;
-        }
-    }
-
-    /// The memory for the next list, where there is some: an idle connection needs none.
-    pub fn give_back_list(&mut self) -> Headers {
-        std::mem::take(&mut self.spare)
     }
 
     /// What is to be written.

@@ -18,9 +18,6 @@ const COPIED: usize = 4096;
 /// A packed header block may have so many times the bytes of the list that is taken, and at least [`LEAST_BLOCK`].
 const BLOCK: usize = 2;
 const LEAST_BLOCK: usize = 64 * 1024;
-/// What a list has room for at first: a call's usual metadata.
-const USUAL_FIELDS: usize = 16;
-const USUAL_BYTES: usize = 512;
 const ON_ITSELF: &str = "a stream that depends on itself";
 
 /// What has come in part.
@@ -530,11 +527,7 @@ impl Connection {
         block: &[u8],
         then: impl FnOnce(Headers, bool) -> R,
     ) -> Result<R, Fatal> {
-        let mut headers = std::mem::take(&mut self.spare);
-        if headers.memory() == 0 {
-            headers = Headers::with_capacity(USUAL_FIELDS, USUAL_BYTES);
-        }
-        headers.clear();
+        let mut headers = Headers::roomy();
         let most = Most {
             list_bytes: self.config.max_list as usize,
             fields: self.config.max_fields,

@@ -1,6 +1,6 @@
 //! What is sent on streams, and what their users tell of what they received.
 
-use std::collections::VecDeque;
+use crate::chunks::Chunks;
 
 use bytes::Bytes;
 
@@ -75,7 +75,7 @@ impl Connection {
             in_window: Receiving::new(ours, ours),
             out_window: Sending::new(theirs),
             expected: None,
-            queue: VecDeque::new(),
+            queue: Chunks::default(),
             queued: 0,
             trailers: None,
             ends: false,
@@ -111,7 +111,7 @@ impl Connection {
         let stream = self.sendable(key)?;
         if !bytes.is_empty() {
             stream.queued += bytes.len();
-            stream.queue.push_back(bytes);
+            stream.queue.push(bytes);
         }
         stream.ends = ends;
         self.schedule(key);
@@ -133,7 +133,6 @@ impl Connection {
         }
         stream.sending = Part::Ended;
         self.write_block(key.id, &trailers, true);
-        self.recycle(trailers);
         self.on_sent_end(key);
         Ok(())
     }
@@ -330,12 +329,12 @@ impl Connection {
             self.out.put(|out| head.write(out));
             let mut left = length;
             while left > 0
-                && let Some(chunk) = stream.queue.front_mut()
+                && let Some(chunk) = stream.queue.first_mut()
             {
                 let bytes = if chunk.len() > left {
                     chunk.split_to(left)
                 } else {
-                    stream.queue.pop_front().unwrap_or_default()
+                    stream.queue.pop().unwrap_or_default()
                 };
                 left -= bytes.len();
                 self.out.push(bytes);

@@ -94,10 +94,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Engine<T> {
             }
             match self.poll_read(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Turn::Closed),
-                Poll::Ready(Ok(_)) => {
-                    *budget -= 1;
-                    self.link.begin();
-                }
+                Poll::Ready(Ok(_)) => *budget -= 1,
                 Poll::Ready(Err(error)) => return Poll::Ready(Turn::Io(error)),
                 Poll::Pending => break,
             }

@@ -1,12 +1,11 @@
 //! A stream as its user sees it.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use dl_http2::{By, Code, Key};
+use dl_http2::{By, Chunks, Code, Key};
 use http::StatusCode;
 
 use super::ended::{CANCELLED, Ended};
@@ -26,7 +25,7 @@ pub struct Handle {
 struct State {
     /// Of an answer.
     head: Option<(StatusCode, Headers)>,
-    chunks: VecDeque<Bytes>,
+    chunks: Chunks,
     trailers: Option<Headers>,
     /// Bytes that came and were not released: what is left of them is when the stream is dropped.
     held: usize,
@@ -93,7 +92,7 @@ impl Handle {
 
     pub fn poll_chunk(&self, cx: &Context<'_>) -> Poll<Option<Result<Bytes, Ended>>> {
         let state = &mut *self.state.borrow_mut();
-        if let Some(chunk) = state.chunks.pop_front() {
+        if let Some(chunk) = state.chunks.pop() {
             return Poll::Ready(Some(Ok(chunk)));
         }
         if state.has_end {
@@ -160,11 +159,7 @@ impl Handle {
         ends: bool,
     ) -> Result<(), Ended> {
         headers.push_first(Token::STATUS, status.as_str());
-        let sent = self.link.with(|it| {
-            let sent = it.send_head(self.key, &headers, ends);
-            it.recycle(headers);
-            sent
-        });
+        let sent = self.link.with(|it| it.send_head(self.key, &headers, ends));
         sent.map_err(|_| self.ended())
     }
 
@@ -244,7 +239,7 @@ impl Receiver for Handle {
         }
         if !bytes.is_empty() {
             state.held += bytes.len();
-            state.chunks.push_back(bytes);
+            state.chunks.push(bytes);
         }
         wake(&mut state.reader);
     }

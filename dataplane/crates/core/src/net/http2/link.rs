@@ -17,12 +17,7 @@ const MOST_CUT: usize = 64;
 thread_local! {
     // The buffer of the connection that is about to write: an idle one has none.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    // And the list of the one that has read something.
-    static LIST: Cell<Headers> = Cell::new(Headers::with_capacity(32, 1024));
 }
-
-/// Most memory of a list that is kept for the next one, bytes.
-const MOST_KEPT: usize = 16 * 1024;
 
 /// What is told of a stream.
 pub trait Receiver {
@@ -90,26 +85,12 @@ impl<H: Receiver> Link<H> {
         then(&mut connection)
     }
 
-    /// Keep no buffer while nothing is to be written, and no list while nothing comes.
+    /// Keep no buffer while nothing is to be written.
     pub(super) fn rest(&self) {
         let mut connection = self.connection.borrow_mut();
         if let Some(buffer) = connection.out().give_back() {
             SPARE.set(buffer);
         }
-        let list = connection.give_back_list();
-        if (1..=MOST_KEPT).contains(&list.memory()) {
-            LIST.set(list);
-        }
-    }
-
-    /// The list is done with: the next one takes its memory.
-    pub fn recycle(&self, list: Headers) {
-        self.connection.borrow_mut().recycle(list);
-    }
-
-    /// Something has come.
-    pub(super) fn begin(&self) {
-        self.connection.borrow_mut().recycle(LIST.take());
     }
 
     fn wake(&self) {

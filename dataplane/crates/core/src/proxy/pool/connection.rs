@@ -101,7 +101,6 @@ impl Connection {
             opened.map_or(Poll::Pending, Poll::Ready)
         });
         let key = opened.await?;
-        self.link.recycle(head);
         Ok(stream::joined(Handle::new(&self.link, key)))
     }
 

@@ -1,0 +1,73 @@
+//! A queue of chunks of which most hold one at a time: that one needs no memory of the queue's.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+#[derive(Debug, Default)]
+pub struct Chunks {
+    first: Option<Bytes>,
+    /// Empty where there is no first one.
+    rest: VecDeque<Bytes>,
+}
+
+// === impl Chunks ===
+
+impl Chunks {
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    pub fn push(&mut self, chunk: Bytes) {
+        if self.first.is_none() {
+            self.first = Some(chunk);
+        } else {
+            self.rest.push_back(chunk);
+        }
+    }
+
+    pub fn pop(&mut self) -> Option<Bytes> {
+        let chunk = self.first.take()?;
+        self.first = self.rest.pop_front();
+        Some(chunk)
+    }
+
+    /// The one that [`pop`](Self::pop) takes.
+    pub fn first_mut(&mut self) -> Option<&mut Bytes> {
+        self.first.as_mut()
+    }
+
+    pub fn clear(&mut self) {
+        self.first = None;
+        self.rest.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_come_out_in_the_order_in_which_they_went_in() {
+        let mut chunks = Chunks::default();
+        let mut expected = VecDeque::new();
+        // More go in than come out, and then the other way round.
+        for step in 0..200_u8 {
+            let chunk = Bytes::from(vec![step]);
+            if step % 3 != u8::from(step < 100) {
+                chunks.push(chunk.clone());
+                expected.push_back(chunk);
+            }
+            if step % 2 == 0 || step > 100 {
+                assert_eq!(chunks.first_mut().cloned(), expected.front().cloned());
+                assert_eq!(chunks.pop(), expected.pop_front());
+            }
+            assert_eq!(chunks.is_empty(), expected.is_empty());
+        }
+        chunks.push(Bytes::from_static(b"a"));
+        chunks.push(Bytes::from_static(b"b"));
+        chunks.clear();
+        assert!(chunks.is_empty());
+        assert_eq!(chunks.pop(), None);
+    }
+}
