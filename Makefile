@@ -38,9 +38,9 @@ PEER_PYTHON := >=3.11,<3.13
 GRPCURL := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 KUBECONFORM := github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
 # Programs of Debian's that tests and benchmarks run, and the packages that bring them.
-DEBIAN_PROGRAMS := nginx haproxy protoc h2load java buildah debootstrap docker-compose promtool redis-server chromium-headless-shell
+DEBIAN_PROGRAMS := nginx haproxy protoc h2load java buildah debootstrap docker-compose promtool redis-server chromium-headless-shell valgrind
 # protoc's own google/protobuf/*.proto come with libprotobuf-dev.
-DEBIAN_PACKAGES := nginx-light haproxy protobuf-compiler libprotobuf-dev nghttp2-client buildah debootstrap docker-compose prometheus redis-server chromium-headless-shell zookeeper default-jre-headless
+DEBIAN_PACKAGES := nginx-light haproxy protobuf-compiler libprotobuf-dev nghttp2-client buildah debootstrap docker-compose prometheus redis-server chromium-headless-shell valgrind zookeeper default-jre-headless
 ZOOKEEPER := /usr/share/java/zookeeper.jar
 
 RUST_SOURCES := $(shell find dataplane -name '*.rs' -o -name Cargo.toml -o -path '*/src/*.json' -o -path '*/src/*.html') Cargo.toml Cargo.lock
@@ -102,6 +102,10 @@ bench: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measure the p
 .PHONY: bench-steady
 bench-steady: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Measure what must not grow: memory, many endpoints, two workers
 	PYTHONPATH=tests .peers/bench/bin/python -m bench.steady $(BENCH_ARGS)
+
+.PHONY: bench-instructions
+bench-instructions: setup .peers/.debian $(TARGET)/release/load  ## Count the instructions of a small request with callgrind
+	PYTHONPATH=tests $(PY) -m bench.instructions
 
 .PHONY: bench-balance
 bench-balance: setup bench-peers .peers/.debian $(TARGET)/release/load  ## Compare balancers while endpoints fail, hang and slow down

@@ -1,8 +1,7 @@
-"""What must not grow: memory over a million requests and by connections, CPU with a thousand endpoints, work and
-imbalance of two workers.
+"""What must not grow: memory over a million requests and by connections, CPU with a thousand endpoints, imbalance of two
+workers.
 
-`make bench-steady` calls it. Writes results/steady.json. Each part stands alone:
-``--only memory,idle,endpoints,spread,instructions``.
+`make bench-steady` calls it. Writes results/steady.json. Each part stands alone: ``--only memory,idle,endpoints,spread``.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ import h2.connection
 from bench import machine
 from bench.contenders import CONTENDERS, Contender
 from bench.fleet import Fleet
-from bench.instructions import per_request
 from bench.measure import SHAPES, Shape, Work, h2load, h2load_command, summary
 from bench.payloads import PATH, SIZES, framed, predict
 from bench.proc import connections_per_worker, cpu_seconds, resident_bytes
@@ -182,14 +180,7 @@ def spread(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"connections_per_worker": counts, "bar": 1, "reached": even}
 
 
-def instructions(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Instructions per request with one and with two workers, counted by callgrind; at most 1.05 times as many."""
-    counted = {workers: per_request(folder, SHAPES[0], workers=workers) for workers in (1, 2)}
-    ratio = counted[2] / counted[1]
-    return {"instructions_per_request": counted, "ratio": ratio, "bar": 1.05, "reached": ratio <= 1.05}
-
-
-PARTS = {"memory": memory, "idle": idle, "endpoints": endpoints, "spread": spread, "instructions": instructions}
+PARTS = {"memory": memory, "idle": idle, "endpoints": endpoints, "spread": spread}
 
 
 def _work(folder: Path) -> Work:

@@ -24,15 +24,17 @@ ROOMS = {
     "code": set(),
     "config": set(),
     "error": {"balance", "code"},
+    # The lists of the HTTP/2 engine, for all that is above.
+    "headers": set(),
     "stats": {"code", "error"},
-    "grpc": {"code", "error"},
+    "grpc": {"code", "error", "headers"},
     "notice": set(),
-    "net": {"config", "notice", "stats"},
-    "spans": {"config", "grpc", "notice"},
+    "net": {"config", "headers", "notice", "stats"},
+    "spans": {"config", "grpc", "headers", "notice"},
     "sync": set(),
-    "call": {"code", "error", "grpc", "net", "stats", "sync"},
-    "callers": {"call", "config", "error", "grpc", "notice", "stats", "sync"},
-    "local": {"call", "code", "error", "grpc", "net"},
+    "call": {"code", "error", "grpc", "headers", "net", "stats", "sync"},
+    "callers": {"call", "config", "error", "grpc", "headers", "notice", "stats", "sync"},
+    "local": {"call", "code", "error", "grpc", "headers", "net"},
     "proxy": {
         "balance",
         "call",
@@ -41,6 +43,7 @@ ROOMS = {
         "config",
         "error",
         "grpc",
+        "headers",
         "local",
         "net",
         "notice",
@@ -48,8 +51,8 @@ ROOMS = {
         "stats",
         "sync",
     },
-    "worker": {"call", "code", "config", "error", "grpc", "local", "net", "spans", "stats"},
-    "rest": {"call", "callers", "code", "config", "error", "grpc", "local", "net"},
+    "worker": {"call", "code", "config", "error", "grpc", "headers", "local", "net", "spans", "stats"},
+    "rest": {"call", "callers", "code", "config", "error", "grpc", "headers", "local", "net"},
     "admin": {"net", "stats"},
     "program": {
         "admin",
@@ -87,8 +90,8 @@ REST = {
     "docs": {"web"},
 }
 
-# Where the HTTP/2 engine is known: the request path sees a head, a reader of chunks and a sender of ours.
-HTTP2_DOORS = (("net",), ("proxy", "pool"))
+# Where the HTTP/2 engine is known: the request path sees lists of fields, a head, a reader of chunks and a sender of ours.
+HTTP2_DOORS = (("headers",), ("net",), ("proxy", "pool"))
 
 # A policy decides from what it is told: it reads no clock and touches no socket.
 IMPURE = ("tokio::", "std::time", "std::net", "std::fs", "std::thread", "fastrand::")
@@ -202,7 +205,7 @@ def doors(sources: Sources) -> list[str]:
         "::".join(module)
         for module, source in sources.items()
         if (re.search(r"\b(?:dl_http2|h2)\b", source) and not any(module[: len(door)] == door for door in HTTP2_DOORS))
-        or re.search(r"\bpub(?:\(\w+\))? use dl_http2\b", source)
+        or (module != ("headers",) and re.search(r"\bpub(?:\(\w+\))? use dl_http2\b", source))
     ]
 
 

@@ -7,8 +7,8 @@ use bytes::Bytes;
 #[derive(Debug, Default)]
 pub struct Chunks {
     first: Option<Bytes>,
-    /// Empty where there is no first one.
-    rest: VecDeque<Bytes>,
+    /// None as long as one was enough; empty where there is no first one.
+    rest: Option<Box<VecDeque<Bytes>>>,
 }
 
 // === impl Chunks ===
@@ -22,13 +22,13 @@ impl Chunks {
         if self.first.is_none() {
             self.first = Some(chunk);
         } else {
-            self.rest.push_back(chunk);
+            self.rest.get_or_insert_default().push_back(chunk);
         }
     }
 
     pub fn pop(&mut self) -> Option<Bytes> {
         let chunk = self.first.take()?;
-        self.first = self.rest.pop_front();
+        self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
         Some(chunk)
     }
 
@@ -38,8 +38,7 @@ impl Chunks {
     }
 
     pub fn clear(&mut self) {
-        self.first = None;
-        self.rest.clear();
+        *self = Self::default();
     }
 }
 
