@@ -1,7 +1,8 @@
-"""What must not grow: memory over a million requests and by connections, CPU with a thousand endpoints, imbalance of two
-workers.
+"""What must not grow: memory over a million requests and by connections, CPU with a thousand endpoints, imbalance of
+two workers.
 
-`make bench-steady` calls it. Writes results/steady.json. Each part stands alone: ``--only memory,idle,endpoints,spread``.
+`make bench-steady` calls it. Writes results/steady.json. Each part stands alone:
+``--only memory,idle,endpoints,spread``.
 """
 
 from __future__ import annotations

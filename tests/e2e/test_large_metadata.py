@@ -41,6 +41,7 @@ def field(name: str, value: str) -> bytes:
 # The same head in HPACK.
 RAW_HEAD = b"\x88" + field("content-type", "application/grpc")
 STATUS = field("grpc-status", "0")
+NOT_FOUND = field("grpc-status", "5")
 MANY = b"".join(field(f"x-{number}", "v" * 400) for number in range(50))
 
 
@@ -177,3 +178,39 @@ def test_a_header_block_that_stops_coming_ends_its_connection_and_the_next_call_
     endpoint.serve = echo
     wait_until(lambda: access.endpoint(endpoint.address)["live"], "it is connected again")
     assert ask(connect(access.address)).code is Code.OK
+
+
+def refusal(block: bytes) -> Callable[[Stream], None]:
+    """A status and nothing else."""
+    return lambda stream: stream.send_frames(*blocks(RAW_HEAD + block, True, END_STREAM))
+
+
+@pytest.mark.parametrize(
+    "bad", [trailers(NOT_FOUND + MANY), refusal(NOT_FOUND + one(60_000))], ids=["trailers", "head"]
+)
+def test_an_error_with_metadata_beyond_the_limit_stays_that_error(
+    together: Callable[..., tuple[Answer, float, Answer]], bad: Callable[[Stream], None]
+) -> None:
+    got, _, other = together(bad)
+    assert (got.code, got.error) == (Code.NOT_FOUND, None)
+    assert "limits.max_metadata_bytes" in got.message
+    assert other.code is Code.OK
+
+
+def test_a_text_that_is_too_long_for_the_caller_is_cut_and_the_error_stays(
+    access: Access, endpoint: Endpoint, connect: Callable[[str], grpc.Channel]
+) -> None:
+    def fail(stream: Stream) -> None:
+        stream.read_all()
+        text = field("grpc-message", "no such thing, " * 900)
+        stream.send_headers(HEAD)
+        stream.send_frames(*blocks(NOT_FOUND + text, True, END_STREAM))
+
+    endpoint.serve = fail
+    # What grpcio takes unless it is told otherwise; from half of it on it refuses at random.
+    channel = connect(access.address, ("grpc.absolute_max_metadata_size", 16 * 1024))
+    for _ in range(20):
+        got = ask(channel)
+        assert (got.code, got.attempts) == (Code.NOT_FOUND, 1)
+        assert got.message.startswith("no such thing, no such thing")
+        assert got.message.endswith("... (cut)")

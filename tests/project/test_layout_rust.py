@@ -90,7 +90,7 @@ REST = {
     "docs": {"web"},
 }
 
-# Where the HTTP/2 engine is known: the request path sees lists of fields, a head, a reader of chunks and a sender of ours.
+# Where the HTTP/2 engine is known: the request path sees its lists, and a head, a reader and a sender of ours.
 HTTP2_DOORS = (("headers",), ("net",), ("proxy", "pool"))
 
 # A policy decides from what it is told: it reads no clock and touches no socket.

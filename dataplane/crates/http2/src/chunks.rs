@@ -8,6 +8,10 @@ use bytes::Bytes;
 pub struct Chunks {
     first: Option<Bytes>,
     /// None as long as one was enough; empty where there is no first one.
+    #[expect(
+        clippy::box_collection,
+        reason = "most have none, and streams are moved"
+    )]
     rest: Option<Box<VecDeque<Bytes>>>,
 }
 

@@ -163,6 +163,10 @@ impl Call {
             ));
         }
         if body.has_ended() {
+            if let Some(exchange) = &attempt.exchange {
+                let complete = exchange.complete(body.number(), &mut headers);
+                complete.map_err(Ended::Failed)?;
+            }
             let Some(code) = status::parse_grpc_status(&headers) else {
                 let error = no_status(&attempt.endpoint);
                 return Err(Ended::Failed(Failure::Endpoint(error)));

@@ -12,7 +12,9 @@ use super::failure::{Failure, before_headers, cancelled, metadata_too_large};
 use super::pool::{Channel, Upstream};
 use super::relay::Relay;
 use crate::call::responder::Responder;
+use crate::code::Code;
 use crate::error::{Error, ErrorKind};
+use crate::grpc::status::{GRPC_MESSAGE, parse_grpc_status};
 use crate::headers::Headers;
 use crate::net::stream::{Awaited, Body, Sender};
 
@@ -124,13 +126,12 @@ impl Exchange {
         clock: &mut Clock<'_>,
     ) -> Result<Option<Headers>, Failure> {
         poll_fn(|cx| {
-            let passed = relay.poll(cx, clock);
+            let mut passed = relay.poll(cx, clock);
             self.is_unread = relay.is_unread;
-            if matches!(passed, Poll::Ready(Ok(_)))
-                && let Some(limit) = self.channel.exceeded_metadata(relay.stream())
+            if let Poll::Ready(Ok(Some(trailers))) = &mut passed
+                && let Err(failure) = self.complete(relay.stream(), trailers)
             {
-                let error = metadata_too_large(limit);
-                return Poll::Ready(Err(Failure::Endpoint(error)));
+                return Poll::Ready(Err(failure));
             }
             if passed.is_ready() {
                 return passed;
@@ -146,6 +147,26 @@ impl Exchange {
                 .map(|expired| Err(Failure::Expired(expired)))
         })
         .await
+    }
+
+    /// Judge metadata that end an answer, of which a part may be missing: an error stays the error that it is.
+    pub fn complete(&self, stream: u32, ended: &mut Headers) -> Result<(), Failure> {
+        let Some(limit) = self.channel.exceeded_metadata(stream) else {
+            return Ok(());
+        };
+        match parse_grpc_status(ended) {
+            None | Some(Code::Ok) => Err(Failure::Endpoint(metadata_too_large(limit))),
+            Some(_) => {
+                if !ended.has(GRPC_MESSAGE) {
+                    let text = format!(
+                        "(the endpoint's text, or what came before it, is over {limit} bytes: \
+                                        limits.max_metadata_bytes)"
+                    );
+                    ended.push(GRPC_MESSAGE, text);
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Send what there is of the request. Ready when all of it is sent, or the endpoint takes no more (its

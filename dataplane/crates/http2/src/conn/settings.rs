@@ -11,6 +11,8 @@ pub struct Peer {
     pub max_streams: u32,
     pub first_window: u32,
     pub max_frame: u32,
+    /// Largest header list that it takes.
+    pub max_list: u32,
 }
 
 impl Default for Peer {
@@ -20,6 +22,7 @@ impl Default for Peer {
             max_streams: u32::MAX,
             first_window: super::FIRST_WINDOW,
             max_frame: LEAST_MAX_FRAME,
+            max_list: u32::MAX,
         }
     }
 }
@@ -27,6 +30,11 @@ impl Default for Peer {
 // === impl Connection ===
 
 impl Connection {
+    /// The size of the largest header list that the peer says it takes.
+    pub fn peer_max_list(&self) -> u32 {
+        self.peer.max_list
+    }
+
     /// Whether the peer's settings have come.
     pub fn is_ready(&self) -> bool {
         self.peer.is_known
@@ -67,6 +75,7 @@ impl Connection {
                     }
                     self.peer.max_frame = value;
                 }
+                setting::MAX_HEADER_LIST_SIZE => self.peer.max_list = value,
                 _ => {}
             }
         }

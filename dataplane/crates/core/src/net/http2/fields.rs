@@ -28,6 +28,60 @@ pub fn answer(mut headers: Headers) -> Option<(StatusCode, Headers)> {
     Some((status, headers))
 }
 
+/// Behind a text that is cut.
+const CUT: &str = "... (cut)";
+
+/// Let a status fit a list of `most` bytes: its text is cut, and where that is not enough its details go. gRPC's C core says
+/// what it takes at most, and refuses at random from half of that on.
+pub fn fit(headers: &mut Headers, most: usize) {
+    let most = most / 2;
+    let Some(length) = headers.get(Token::GRPC_MESSAGE).map(<[u8]>::len) else {
+        return;
+    };
+    let over = |headers: &Headers| (headers.size() + CUT.len()).saturating_sub(most);
+    if headers.size() <= most {
+        return;
+    }
+    if length < over(headers) {
+        headers.remove(Token::GRPC_STATUS_DETAILS_BIN);
+    }
+    if headers.size() <= most {
+        return;
+    }
+    let kept = length.saturating_sub(over(headers));
+    let text = headers.get(Token::GRPC_MESSAGE).unwrap_or_default();
+    let cut = [whole(&text[..kept]), CUT.as_bytes()].concat();
+    headers.set(Token::GRPC_MESSAGE, cut);
+}
+
+/// A percent-encoded text that was cut, without the part of a character at its end.
+fn whole(text: &[u8]) -> &[u8] {
+    let text = match text {
+        [kept @ .., b'%'] | [kept @ .., b'%', _] => kept,
+        text => text,
+    };
+    // The bytes of a character beyond ASCII are escapes: one that begins it, and up to three of 0x80 to 0xbf.
+    let mut begin = text;
+    for follow in 0.. {
+        let [rest @ .., b'%', high, _] = begin else {
+            return text;
+        };
+        let wanted = match high.to_ascii_lowercase() {
+            b'8' | b'9' | b'a' | b'b' => {
+                begin = rest;
+                continue;
+            }
+            b'c' | b'd' => 1,
+            b'e' => 2,
+            b'f' => 3,
+            // It is ASCII.
+            _ => return text,
+        };
+        return if follow < wanted { rest } else { text };
+    }
+    text
+}
+
 /// Of `http`'s map.
 pub fn from_map(map: &HeaderMap) -> Headers {
     let mut headers = Headers::with_capacity(map.len(), 32 * map.len());
@@ -54,3 +108,7 @@ pub fn to_map(headers: &Headers) -> HeaderMap {
     }
     map
 }
+
+#[cfg(test)]
+#[path = "fields_tests.rs"]
+mod tests;

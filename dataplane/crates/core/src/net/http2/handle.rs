@@ -158,6 +158,9 @@ impl Handle {
         mut headers: Headers,
         ends: bool,
     ) -> Result<(), Ended> {
+        if ends {
+            self.fit(&mut headers);
+        }
         headers.push_first(Token::STATUS, status.as_str());
         let sent = self.link.with(|it| it.send_head(self.key, &headers, ends));
         sent.map_err(|_| self.ended())
@@ -187,9 +190,16 @@ impl Handle {
         sent.map_err(|_| self.ended())
     }
 
-    pub fn trailers(&self, trailers: Headers) -> Result<(), Ended> {
+    pub fn trailers(&self, mut trailers: Headers) -> Result<(), Ended> {
+        self.fit(&mut trailers);
         let sent = self.link.with(|it| it.send_trailers(self.key, trailers));
         sent.map_err(|_| self.ended())
+    }
+
+    /// Cut the text of a status where the other side would take the whole list for an error of another kind.
+    fn fit(&self, headers: &mut Headers) {
+        let most = self.link.ask(|it| it.peer_max_list()) as usize;
+        fields::fit(headers, most);
     }
 
     pub fn reset(&self, code: Code) {
@@ -218,8 +228,10 @@ impl Receiver for Handle {
     fn on_head(&self, headers: Headers, is_cut: bool, ends: bool) {
         let state = &mut *self.state.borrow_mut();
         state.has_end |= ends;
+        // A status may say enough without what is missing.
+        let is_whole = !is_cut || (ends && headers.has(Token::GRPC_STATUS));
         match fields::answer(headers) {
-            Some(head) if !is_cut => state.head = Some(head),
+            Some(head) if is_whole => state.head = Some(head),
             _ => {
                 let by = By::Us("its metadata is larger than the limit");
                 let code = Code::PROTOCOL_ERROR;
