@@ -24,6 +24,7 @@ Priority = Literal["high", "normal", "low"]
 """How much calls matter beside others."""
 MessageBytes = Annotated[int, Field(ge=KIB, le=2**31 - 1)]
 MetadataBytes = Annotated[int, Field(ge=KIB, le=MIB)]
+ConnectionBytes = Annotated[int, Field(ge=256 * KIB, le=2**40)]
 MetadataFields = Annotated[int, Field(ge=16, le=10_000)]
 HeldBytes = Annotated[int, Field(ge=MIB, le=2**40)]
 FrameBytes = Annotated[int, Field(ge=16_384, le=16_777_215)]  # RFC 9113#6.5.2
@@ -91,6 +92,10 @@ class ServerLimits(CommonLimits):
     """Limits of a program on our data plane: the same fields as ``Limits`` in its configuration, no others."""
 
     max_metadata_fields: MetadataFields = Field(256, description="most header fields of one request")
+    max_connection_bytes: ConnectionBytes = Field(
+        4 * MIB,
+        description="of one connection, bytes: half for its calls' metadata, half for answers that wait to be written",
+    )
     max_connections: Count = Field(4096, description="connections in all")
     max_connections_per_ip: Count = Field(
         4096, description="connections of one remote IP address; unix sockets are not counted"

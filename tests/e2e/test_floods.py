@@ -349,6 +349,31 @@ def test_a_few_bytes_that_unpack_to_a_large_list_are_refused(access: Access) -> 
         assert time.monotonic() - started < GRACE_S
 
 
+def test_calls_beyond_the_metadata_that_a_connection_may_have_are_refused_and_its_other_calls_go_on(
+    access: Access, endpoint: Endpoint
+) -> None:
+    calls, each = 400, 3 * 3900
+    with Raw(access.address).read_on() as raw:
+        fields = [*request_head(TFS), ("bomb", "x" * 3900)]
+        for number in range(1, 2 * calls, 2):
+            # From the second on four bytes name what is in the table three times.
+            block = raw.encoder.encode(fields) + b"\xbe" * 2
+            assert raw.send(frame(HEADERS, block, number, END_HEADERS))
+        wait_until(lambda: sum(kind == HEADERS for kind, *_ in list(raw.frames)) == calls, "all are answered")
+        decoder = hpack.Decoder()
+        answers = [dict(decoder.decode(payload)) for kind, _, payload in raw.frames if kind == HEADERS]
+        refused = [answer for answer in answers if answer.get("access-error") == "shed"]
+        assert all("limits.max_connection_bytes" in answer["grpc-message"] for answer in refused)
+        # Half of 4 MiB is the metadata's.
+        assert calls - (2 << 20) / each < len(refused) < calls - 0.8 * (2 << 20) / each
+        # The others wait for their bodies, which do not come.
+        assert {answer["access-error"] for answer in answers} == {"shed", "deadline_exceeded"}
+        last = 2 * calls + 1
+        raw.send(raw.head(last) + frame(DATA, message(FOR_M), last, END_STREAM))
+        wait_until(lambda: raw.has(DATA, last), "there is room again")
+        assert raw.goaway() is None
+
+
 @pytest.mark.parametrize("name", ["x-many", "cookie"])
 def test_more_than_128_fields_are_refused_cookies_counted_one_by_one(access: Access, name: str) -> None:
     with dial(access.address) as caller:

@@ -27,6 +27,7 @@ OIP_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 LIMITS = {
     "max_message_bytes": 4 << 20,
     "max_metadata_bytes": 65536,
+    "max_connection_bytes": 4 << 20,
     "max_metadata_fields": 100,
     "max_streams": 256,
     "max_connections": 100,

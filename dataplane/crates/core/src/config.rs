@@ -149,6 +149,8 @@ pub struct Limits {
     pub max_message_bytes: usize,
     /// Largest header list, bytes as HTTP/2 counts them.
     pub max_metadata_bytes: u32,
+    /// Of one downstream connection: half of it for the metadata of its calls, half for answers that wait to be written.
+    pub max_connection_bytes: usize,
     /// Most header fields of one request.
     pub max_metadata_fields: usize,
     /// Concurrent streams of one downstream connection.

@@ -29,6 +29,7 @@ where
         max_streams: 100,
         max_list: 65_536,
         max_fields: usize::MAX,
+        max_memory: usize::MAX,
         credit: None,
         max_faults: None,
     };
@@ -41,13 +42,14 @@ where
                     stream,
                     headers,
                     is_cut,
+                    is_crowded,
                     ends,
                 }) => {
                     let handle = Handle::new(engine.link(), stream);
                     if ends {
                         handle.has_no_body();
                     }
-                    let head = fields::request(headers, is_cut).unwrap();
+                    let head = fields::request(headers, (is_cut, is_crowded)).unwrap();
                     let (body, answer) = stream::split(handle);
                     on(head, body, answer);
                 }
@@ -101,7 +103,7 @@ pub fn decode_message(encoded: &[u8]) -> Cow<'_, str> {
 /// Limits that no test reaches by accident.
 pub fn limits() -> serde_json::Value {
     serde_json::json!({
-        "max_message_bytes": 1 << 20, "max_metadata_bytes": 65536, "max_metadata_fields": 128, "max_streams": 100,
+        "max_message_bytes": 1 << 20, "max_metadata_bytes": 65536, "max_connection_bytes": 4 << 20, "max_metadata_fields": 128, "max_streams": 100,
         "max_connections": 10_000, "max_connections_per_ip": 10_000, "max_in_flight": 100, "max_held_bytes": 1 << 20,
         "header_timeout_ms": 1000, "body_timeout_ms": 5000, "connection_idle_timeout_ms": 1000,
         "max_connection_age_ms": 1000, "max_connection_age_grace_ms": 1000, "frame_credit": 1000,

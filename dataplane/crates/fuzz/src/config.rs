@@ -16,7 +16,7 @@ static CONFIG: LazyLock<Value> = LazyLock::new(|| {
         "listen": ["127.0.0.1:0"], "admin": null, "workers": 1, "expose_endpoints": false, "admin_methods": false, "owns_models": false,
         "access_log": null, "latency_buckets_ms": [1.0, 10.0],
         "limits": {
-            "max_message_bytes": 1 << 20, "max_metadata_bytes": 65536, "max_metadata_fields": 128, "max_streams": 100,
+            "max_message_bytes": 1 << 20, "max_metadata_bytes": 65536, "max_connection_bytes": 4 << 20, "max_metadata_fields": 128, "max_streams": 100,
             "max_connections": 10_000, "max_connections_per_ip": 10_000, "max_in_flight": 100,
             "max_held_bytes": 1 << 20, "header_timeout_ms": 1000, "body_timeout_ms": 5000,
             "connection_idle_timeout_ms": 1000, "max_connection_age_ms": 1000, "max_connection_age_grace_ms": 1000,

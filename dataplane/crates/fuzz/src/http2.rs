@@ -22,6 +22,7 @@ const CONFIG: Config = Config {
     max_streams: 10,
     max_list: 4096,
     max_fields: 50,
+    max_memory: usize::MAX,
     credit: None,
     max_faults: None,
 };

@@ -111,6 +111,7 @@ impl Ours {
             max_streams: MAX_STREAMS,
             max_list: MAX_LIST,
             max_fields: usize::MAX,
+            max_memory: usize::MAX,
             credit: None,
             max_faults: None,
         };

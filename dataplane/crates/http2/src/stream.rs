@@ -36,6 +36,8 @@ pub(crate) struct Stream {
     pub expected: Option<u64>,
     pub queue: Chunks,
     pub queued: usize,
+    /// Size of the list that it began with.
+    pub listed: usize,
     pub trailers: Option<Box<Headers>>,
     /// Nothing follows what is queued.
     pub ends: bool,
@@ -53,6 +55,9 @@ pub(crate) struct Streams {
     slots: Vec<Option<Stream>>,
     free: Vec<u32>,
     by_id: FxHashMap<u32, u32>,
+    /// Of all streams.
+    pub queued: usize,
+    pub listed: usize,
 }
 
 // === impl Stream ===
@@ -118,6 +123,10 @@ impl Streams {
         self.by_id.remove(&key.id);
         self.free.push(key.slot);
         let removed = self.slots[key.slot as usize].take();
+        if let Some(stream) = &removed {
+            self.queued -= stream.queued;
+            self.listed -= stream.listed;
+        }
         if self.by_id.is_empty() {
             // An idle connection keeps no room for streams.
             *self = Self::default();

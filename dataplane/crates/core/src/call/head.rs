@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
+use crate::config::Limits;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::deadline;
 use crate::headers::{Headers, Token};
@@ -12,10 +13,10 @@ use crate::net::stream::Head;
 /// Check that it is a gRPC call, with metadata of at most so many bytes and fields.
 ///
 /// # Errors
-/// `bad_request`, `message_too_large`.
-pub fn check(head: &Head, max_bytes: u32, max_fields: usize) -> Result<(), Error> {
-    check_size(head, max_bytes)?;
-    let fields = head.headers.len();
+/// `bad_request`, `message_too_large`, `shed`.
+pub fn check(head: &Head, limits: &Limits) -> Result<(), Error> {
+    check_size(head, Most::of(limits))?;
+    let (fields, max_fields) = (head.headers.len(), limits.max_metadata_fields);
     if fields > max_fields {
         let text = format!("{fields} metadata fields, limit {max_fields} (max_metadata_fields)");
         return Err(Error::new(ErrorKind::BadRequest, text));
@@ -29,19 +30,44 @@ pub fn check(head: &Head, max_bytes: u32, max_fields: usize) -> Result<(), Error
     Ok(())
 }
 
-/// Check that all of the metadata is there.
+/// How much metadata there may be, bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Most {
+    of_call: u32,
+    of_connection: usize,
+}
+
+impl Most {
+    pub fn of(limits: &Limits) -> Self {
+        Self {
+            of_call: limits.max_metadata_bytes,
+            of_connection: limits.max_connection_bytes,
+        }
+    }
+}
+
+/// Check that all of the metadata is there, and that its connection has not too much of them.
 ///
 /// # Errors
-/// `message_too_large`.
-pub fn check_size(head: &Head, limit: u32) -> Result<(), Error> {
-    if !head.is_cut {
-        return Ok(());
+/// `message_too_large`, `shed`.
+pub fn check_size(head: &Head, most: Most) -> Result<(), Error> {
+    if head.is_cut {
+        let limit = most.of_call;
+        let text = format!(
+            "the call's metadata is larger than {limit} bytes, each field counted with 32 more \
+             (limits.max_metadata_bytes): send less, or raise the limit"
+        );
+        return Err(Error::new(ErrorKind::MessageTooLarge, text));
     }
-    let text = format!(
-        "the call's metadata is larger than {limit} bytes, each field counted with 32 more \
-         (limits.max_metadata_bytes): send less, or raise the limit"
-    );
-    Err(Error::new(ErrorKind::MessageTooLarge, text))
+    if head.is_crowded {
+        let limit = most.of_connection;
+        let text = format!(
+            "the calls of this connection have more metadata than half of {limit} bytes, each field counted with 32 \
+             more (limits.max_connection_bytes): wait for answers, use more connections, or raise the limit"
+        );
+        return Err(Error::new(ErrorKind::Shed, text));
+    }
+    Ok(())
 }
 
 /// The timeout that the caller asks for.

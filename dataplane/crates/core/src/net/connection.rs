@@ -134,6 +134,7 @@ fn config(limits: &Limits) -> Config {
         max_streams: limits.max_streams,
         max_list: limits.max_metadata_bytes,
         max_fields: usize::MAX,
+        max_memory: limits.max_connection_bytes / 2,
         credit: Some((limits.frame_credit, limits.frame_credit_per_frame)),
         // MadeYouReset (CVE-2025-8671): a caller that makes us reset its streams is cut off.
         max_faults: Some(500),
@@ -220,6 +221,7 @@ where
             stream,
             headers,
             is_cut,
+            is_crowded,
             ends,
         } = event
         else {
@@ -230,7 +232,7 @@ where
         if ends {
             handle.has_no_body();
         }
-        let Some(head) = fields::request(headers, is_cut) else {
+        let Some(head) = fields::request(headers, (is_cut, is_crowded)) else {
             return handle.reset(Code::PROTOCOL_ERROR);
         };
         let (body, answer) = stream::split(handle);

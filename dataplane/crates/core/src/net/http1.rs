@@ -68,6 +68,7 @@ where
                 path: path.into(),
                 headers: fields::from_map(&parts.headers),
                 is_cut: false,
+                is_crowded: false,
             };
             let stream = StreamGuard::new(connection.clone());
             service.call(head, Body::http1(body), Answer::piped(writing), stream);

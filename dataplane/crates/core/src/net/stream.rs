@@ -34,6 +34,8 @@ pub struct Head {
     pub headers: Headers,
     /// Its metadata went beyond the limit: not all of it is here.
     pub is_cut: bool,
+    /// The calls on its connection have more metadata than they may have together.
+    pub is_crowded: bool,
 }
 
 /// Why a stream broke off.

@@ -88,7 +88,7 @@ pub async fn handle(
         return;
     }
     let limits = &worker.shared.config.limits;
-    let checked = head::check(&head, limits.max_metadata_bytes, limits.max_metadata_fields);
+    let checked = head::check(&head, limits);
     let request = (head.headers, body);
     let mut call = Call::new((worker, who), stream, method, request, responder, web);
     let tracer = call.worker.shared.tracer.as_ref();

@@ -10,6 +10,7 @@ use super::openapi::Described;
 use super::tensors::known::Known;
 use super::uris::Uris;
 use super::web::body::Bodies;
+use crate::call::head::Most;
 use crate::call::limit::HeldBytes;
 use crate::callers::signing::SignedBody;
 use crate::config::{Limits, Origins};
@@ -38,7 +39,7 @@ pub struct Intake {
     /// Of web pages that may call.
     pub(super) origins: Origins,
     pub(super) described: Described,
-    pub(super) max_metadata_bytes: u32,
+    pub(super) most_metadata: Most,
 }
 
 // === impl Intake ===
@@ -51,7 +52,7 @@ impl Intake {
             known: RefCell::default(),
             origins: limits.cors_origins.clone(),
             described: Described::default(),
-            max_metadata_bytes: limits.max_metadata_bytes,
+            most_metadata: Most::of(limits),
         }
     }
 

@@ -170,7 +170,7 @@ async fn said(
     request_id: &RequestId,
     start: impl Fn(Head, Body, Answer),
 ) -> Result<Said, Failed> {
-    head::check_size(&head, intake.max_metadata_bytes)?;
+    head::check_size(&head, intake.most_metadata)?;
     if cors::is_preflight(&head) || (head.verb == Method::OPTIONS && head.path_alone() == "*") {
         return Ok(Said::Whole(Reply::options(VERBS)));
     }

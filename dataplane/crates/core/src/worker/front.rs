@@ -73,7 +73,7 @@ impl Front {
     /// `bad_request`, `model_not_ready`.
     pub fn check_call(&self, head: &Head) -> Result<Option<Duration>, Error> {
         let limits = &self.shared.config.limits;
-        head::check(head, limits.max_metadata_bytes, limits.max_metadata_fields)?;
+        head::check(head, limits)?;
         let asked = head::timeout(&head.headers)?;
         if !self.shared.is_ready() {
             return Err(Error::new(

@@ -49,6 +49,9 @@ pub struct Config {
     pub max_list: u32,
     /// Most fields of a list; as with `max_list`.
     pub max_fields: usize,
+    /// Size that the lists of open streams may have in all, bytes; a request beyond it is told to be one too many. As much
+    /// may wait to be sent before no stream has room.
+    pub max_memory: usize,
     /// Control frames that are free, and those that each frame of traffic earns; none: they are not counted.
     pub credit: Option<(u32, u32)>,
     /// Most streams that the peer may make us reset; none: any number.
@@ -63,6 +66,8 @@ pub enum Event {
         stream: Key,
         headers: Headers,
         is_cut: bool,
+        /// The lists of open streams are larger than they may be in all.
+        is_crowded: bool,
         ends: bool,
     },
     /// A part of a body. `bytes.len()` bytes are to be [released](Connection::release), once they are done with, whether
@@ -126,6 +131,8 @@ pub struct Connection {
     recent: Recent,
     credit: Option<Credit>,
     faults: u32,
+    /// A stream wants room that others have.
+    is_full: bool,
     /// Highest stream of the peer's that we have seen.
     last_seen: u32,
     /// The next stream of ours.
@@ -174,6 +181,7 @@ impl Connection {
             recent: Recent::default(),
             credit: config.credit.map(|(first, each)| Credit::new(first, each)),
             faults: 0,
+            is_full: false,
             last_seen: 0,
             next: 1,
             leaving: Leaving::No,

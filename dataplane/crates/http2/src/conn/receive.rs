@@ -603,13 +603,18 @@ impl Connection {
         }
         let receiving = if ends { Part::Ended } else { Part::Body };
         let stream = self.add(id, receiving, Part::Head);
+        let listed = headers.size();
         if let Some(it) = self.streams.get_mut(stream) {
             it.expected = judged.content_length;
+            it.listed = listed;
+            self.streams.listed += listed;
         }
+        let is_crowded = self.streams.listed > self.config.max_memory;
         Ok(Step::Event(Event::Head {
             stream,
             headers,
             is_cut,
+            is_crowded,
             ends,
         }))
     }
@@ -652,6 +657,7 @@ impl Connection {
                         stream: key,
                         headers,
                         is_cut,
+                        is_crowded: false,
                         ends,
                     })
                 }

@@ -77,6 +77,7 @@ impl Connection {
             expected: None,
             queue: Chunks::default(),
             queued: 0,
+            listed: 0,
             trailers: None,
             ends: false,
             is_scheduled: false,
@@ -109,11 +110,13 @@ impl Connection {
     /// The stream is over, or its end was sent.
     pub fn send_data(&mut self, key: Key, bytes: Bytes, ends: bool) -> Result<(), Gone> {
         let stream = self.sendable(key)?;
-        if !bytes.is_empty() {
-            stream.queued += bytes.len();
+        let length = bytes.len();
+        if length > 0 {
+            stream.queued += length;
             stream.queue.push(bytes);
         }
         stream.ends = ends;
+        self.streams.queued += length;
         self.schedule(key);
         Ok(())
     }
@@ -147,9 +150,10 @@ impl Connection {
 
     /// Whether the peer would take more on the stream than what waits on it, and that is not too much.
     pub fn has_room(&self, key: Key) -> bool {
+        let is_full = self.streams.queued >= self.config.max_memory;
         self.streams.get(key).is_some_and(|it| {
             let window = it.out_window.available().min(self.out_window.available());
-            it.queued < window.min(MOST_QUEUED)
+            !is_full && it.queued < window.min(MOST_QUEUED)
         })
     }
 
@@ -157,20 +161,35 @@ impl Connection {
     pub fn want_room(&mut self, key: Key) {
         if let Some(stream) = self.streams.get_mut(key) {
             stream.wants_room = true;
+            self.is_full |= self.streams.queued >= self.config.max_memory;
         }
     }
 
     /// A stream that has room since it was asked for.
     pub fn next_roomy(&mut self) -> Option<Key> {
+        // Half of it, so that all are not looked at again and again.
+        if self.is_full && self.streams.queued <= self.config.max_memory / 2 {
+            self.is_full = false;
+            for key in self.streams.keys() {
+                self.tell_room(key);
+            }
+        }
         self.roomy.pop()
     }
 
     pub(super) fn tell_room(&mut self, key: Key) {
-        if self.has_room(key)
-            && let Some(stream) = self.streams.get_mut(key)
-            && std::mem::take(&mut stream.wants_room)
-        {
+        let has_room = self.has_room(key);
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
+        if !stream.wants_room {
+            return;
+        }
+        if has_room {
+            stream.wants_room = false;
             self.roomy.push(key);
+        } else {
+            self.is_full |= self.streams.queued >= self.config.max_memory;
         }
     }
 
@@ -309,7 +328,7 @@ impl Connection {
 
     /// The next frame of a stream that may send.
     fn send_frame(&mut self, key: Key) {
-        let Some(stream) = self.streams.get_mut(key) else {
+        let Some(stream) = self.streams.get(key) else {
             return;
         };
         let windows = stream
@@ -317,6 +336,10 @@ impl Connection {
             .available()
             .min(self.out_window.available());
         let length = stream.queued.min(windows).min(MAX_DATA);
+        self.streams.queued -= length;
+        let Some(stream) = self.streams.get_mut(key) else {
+            return;
+        };
         let is_all = length == stream.queued;
         let ends = is_all && stream.ends && stream.trailers.is_none();
         if length > 0 || ends {

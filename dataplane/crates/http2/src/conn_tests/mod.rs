@@ -1,6 +1,7 @@
 //! Conversations with a connection: what is fed to it, what it tells, and what it writes.
 
 mod blocks;
+mod bounds;
 mod floods;
 mod keys;
 mod leaving;
@@ -31,6 +32,7 @@ const CONFIG: Config = Config {
     max_streams: 100,
     max_list: 16_384,
     max_fields: 100,
+    max_memory: usize::MAX,
     credit: None,
     max_faults: None,
 };
@@ -169,17 +171,21 @@ impl Talk {
     }
 
     fn seen(&mut self, event: Event) -> Seen {
-        let text =
-            |headers: &Headers, is_cut| format!("{headers:?}{}", if is_cut { " cut" } else { "" });
+        let text = |headers: &Headers, (is_cut, is_crowded)| {
+            let cut = if is_cut { " cut" } else { "" };
+            let crowded = if is_crowded { " crowded" } else { "" };
+            format!("{headers:?}{cut}{crowded}")
+        };
         match event {
             Event::Head {
                 stream,
                 headers,
                 is_cut,
+                is_crowded,
                 ends,
             } => {
                 self.keys.insert(stream.id, stream);
-                Seen::Head(stream.id, text(&headers, is_cut), ends)
+                Seen::Head(stream.id, text(&headers, (is_cut, is_crowded)), ends)
             }
             Event::Data {
                 stream,
@@ -193,7 +199,7 @@ impl Talk {
                 stream,
                 headers,
                 is_cut,
-            } => Seen::Trailers(stream.id, text(&headers, is_cut)),
+            } => Seen::Trailers(stream.id, text(&headers, (is_cut, false))),
             Event::Reset { stream, by, code } => Seen::Reset(stream.id, by != By::Peer, code),
             Event::Settings => Seen::Settings,
             Event::GoAway { last, code } => Seen::GoAway(last, code),

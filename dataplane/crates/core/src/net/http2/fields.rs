@@ -7,7 +7,7 @@ use crate::headers::{Headers, Token};
 use crate::net::stream::Head;
 
 /// Of a request; none where a part of it is not of HTTP.
-pub fn request(mut headers: Headers, is_cut: bool) -> Option<Head> {
+pub fn request(mut headers: Headers, (is_cut, is_crowded): (bool, bool)) -> Option<Head> {
     let verb = Method::from_bytes(headers.get(Token::METHOD)?).ok()?;
     // Nothing here depends on the authority, of which clients have many kinds.
     let path = headers.get(Token::PATH).unwrap_or_default();
@@ -18,6 +18,7 @@ pub fn request(mut headers: Headers, is_cut: bool) -> Option<Head> {
         path,
         headers,
         is_cut,
+        is_crowded,
     })
 }
 

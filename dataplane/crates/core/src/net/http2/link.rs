@@ -188,6 +188,7 @@ impl<H: Receiver> Link<H> {
                 headers,
                 is_cut,
                 ends,
+                ..
             } => {
                 if is_cut {
                     self.cut(stream.id);

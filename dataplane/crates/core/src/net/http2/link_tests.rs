@@ -36,6 +36,7 @@ fn link(streams: u8) -> Rc<Link<Handle>> {
         max_streams: 0,
         max_list: 65_536,
         max_fields: 100,
+        max_memory: usize::MAX,
         credit: None,
         max_faults: None,
     };

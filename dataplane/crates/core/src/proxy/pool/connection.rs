@@ -72,6 +72,8 @@ impl Connection {
             max_streams: 0,
             max_list: limits.max_metadata_bytes,
             max_fields: usize::MAX,
+            // Each stream has its own bounds, and the process has for what it holds for all.
+            max_memory: usize::MAX,
             credit: None,
             max_faults: None,
         };

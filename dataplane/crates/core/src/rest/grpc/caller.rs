@@ -98,6 +98,7 @@ impl<F: Fn(Head, Body, Answer)> Caller<F> {
             path: path.into(),
             headers,
             is_cut: false,
+            is_crowded: false,
         };
         let (writing, reading) = pipe();
         (self.start)(head, Body::ready(framed.freeze()), Answer::piped(writing));

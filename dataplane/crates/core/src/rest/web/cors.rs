@@ -69,6 +69,7 @@ mod tests {
             path: "/".into(),
             headers: asked.iter().copied().collect(),
             is_cut: false,
+            is_crowded: false,
         };
         let headers = headers(&origins, &head);
         let lines = headers.iter().map(|field| {
