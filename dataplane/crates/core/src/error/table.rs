@@ -133,8 +133,9 @@ pub const TABLE: [Row; 31] = [
         retry: Retry::Never,
         blame: Blame::No,
         meaning: "too many calls in flight (`max_in_flight` of the cluster or of the process), too many waiting for \
-                  the model (`max_queue`), too many request bytes held (`limits.max_held_bytes`), or too many \
-                  bytes of answers that callers do not take (`limits.max_unread_bytes`)",
+                  the model (`max_queue`), too many request bytes held (`limits.max_held_bytes`), too much \
+                  metadata of one connection's calls (`limits.max_connection_bytes`), or too many bytes of answers that \
+                  callers do not take (`limits.max_unread_bytes`)",
         remedy: "try again later, with back-off; add endpoints, or raise the limit that the text names",
     },
     Row {

@@ -280,7 +280,8 @@ async fn serve<S: Service>(
     } = incoming;
     match stream {
         Stream::Tcp(stream) => match tls {
-            Some(tls) => secured(stream, &tls, peer, server, load, service).await,
+            // In a box, so that connections without TLS have no room for it.
+            Some(tls) => Box::pin(secured(stream, &tls, peer, server, load, service)).await,
             None => run(TcpStream::from_std(stream), peer, server, load, service).await,
         },
         Stream::Unix(stream) => {
