@@ -32,7 +32,7 @@ ROOMS = {
     "net": {"config", "headers", "notice", "stats"},
     "spans": {"config", "grpc", "headers", "notice"},
     "sync": set(),
-    "call": {"code", "error", "grpc", "headers", "net", "stats", "sync"},
+    "call": {"code", "config", "error", "grpc", "headers", "net", "stats", "sync"},
     "callers": {"call", "config", "error", "grpc", "headers", "notice", "stats", "sync"},
     "local": {"call", "code", "error", "grpc", "headers", "net"},
     "proxy": {

@@ -14,9 +14,19 @@ use super::relay::Relay;
 use crate::call::responder::Responder;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
-use crate::grpc::status::{GRPC_MESSAGE, parse_grpc_status};
-use crate::headers::Headers;
+use crate::grpc::metadata::{ACCESS_ERROR, ACCESS_ERROR_NUMBER};
+use crate::grpc::status::{GRPC_MESSAGE, GRPC_STATUS, parse_grpc_status};
+use crate::headers::{Headers, Token};
 use crate::net::stream::{Awaited, Body, Sender};
+
+/// What says how a call ended.
+const OF_STATUS: [Token; 5] = [
+    Token::CONTENT_TYPE,
+    GRPC_STATUS,
+    GRPC_MESSAGE,
+    ACCESS_ERROR,
+    ACCESS_ERROR_NUMBER,
+];
 
 /// The head of an answer, and the body that follows.
 pub type Answering = (StatusCode, Headers, Body);
@@ -157,10 +167,12 @@ impl Exchange {
         match parse_grpc_status(ended) {
             None | Some(Code::Ok) => Err(Failure::Endpoint(metadata_too_large(limit))),
             Some(_) => {
+                // Of the rest only a part is there.
+                ended.retain(|it| it.token.is_some_and(|token| OF_STATUS.contains(&token)));
                 if !ended.has(GRPC_MESSAGE) {
                     let text = format!(
                         "(the endpoint's text, or what came before it, is over {limit} bytes: \
-                                        limits.max_metadata_bytes)"
+                         limits.max_metadata_bytes)"
                     );
                     ended.push(GRPC_MESSAGE, text);
                 }
