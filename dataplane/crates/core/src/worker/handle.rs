@@ -96,7 +96,7 @@ async fn serve(
     let request = front.decode(method, &message.bytes)?;
     let _held = message.held;
     drop(message.bytes);
-    let id = responder.request_id().clone();
+    let id = *responder.request_id();
     let queued = trace.as_ref().map(|_| std::time::Instant::now());
     let waiting = front.submit(
         method,

@@ -91,7 +91,7 @@ pub async fn serve(
     let mut stream = Stream {
         front,
         messages: front.messages(&head.headers, body),
-        request_id: responder.request_id().clone(),
+        request_id: *responder.request_id(),
         priority: metadata::priority(&head.headers),
         deadline: asked.map(|asked| started + asked),
         idle: Duration::from_millis(front.shared.config.stream_idle_timeout_ms),
@@ -209,7 +209,7 @@ impl Stream<'_> {
                 envelope: Envelope::Infer(envelope.clone()),
                 fingerprint: front.fingerprint(Method::StreamInfer, &message.bytes),
             };
-            let id = self.request_id.clone();
+            let id = self.request_id;
             let waiting =
                 front.submit(Method::StreamInfer, request, deadline, id, self.priority)?;
             Ok((waiting, permit))
