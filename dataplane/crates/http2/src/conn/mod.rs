@@ -66,7 +66,8 @@ pub enum Event {
         stream: Key,
         headers: Headers,
         is_cut: bool,
-        /// The lists of open streams are larger than they may be in all.
+        /// The lists of open streams would be larger than they may be in all: of this one little is left but what it is
+        /// for.
         is_crowded: bool,
         ends: bool,
     },

@@ -8,7 +8,7 @@ use crate::frame::{
     self, ACK, Code, END_HEADERS, END_STREAM, HEAD, Head, PADDED, PREFACE, PRIORITY_FLAG, kind,
     u32_of,
 };
-use crate::headers::Headers;
+use crate::headers::{Headers, Token};
 use crate::hpack::Most;
 use crate::rules::{self, List};
 use crate::stream::{Key, Part};
@@ -18,6 +18,8 @@ const COPIED: usize = 4096;
 /// A packed header block may have so many times the bytes of the list that is taken, and at least [`LEAST_BLOCK`].
 const BLOCK: usize = 2;
 const LEAST_BLOCK: usize = 64 * 1024;
+/// Longest value of a request that is one too many, bytes.
+const SHORT: usize = 512;
 const ON_ITSELF: &str = "a stream that depends on itself";
 
 /// What has come in part.
@@ -84,6 +86,20 @@ impl Incoming {
     pub fn is_within(&self) -> bool {
         !self.partial.is_empty() || self.block.is_some() || self.data.is_some()
     }
+}
+
+/// What is left of a request that is one too many: enough to answer it in its own form.
+fn kind_of(request: &Headers) -> Headers {
+    let mut kept = Headers::roomy();
+    for field in request.iter() {
+        if let Some(token) = field.token
+            && (token.is_pseudo() || token == Token::CONTENT_TYPE)
+            && field.value.len() <= SHORT
+        {
+            kept.push(token, field.value);
+        }
+    }
+    kept
 }
 
 // === impl Connection ===
@@ -603,13 +619,18 @@ impl Connection {
         }
         let receiving = if ends { Part::Ended } else { Part::Body };
         let stream = self.add(id, receiving, Part::Head);
+        let is_crowded = self.streams.listed + headers.size() > self.config.max_memory;
+        let headers = if is_crowded {
+            kind_of(&headers)
+        } else {
+            headers
+        };
         let listed = headers.size();
         if let Some(it) = self.streams.get_mut(stream) {
             it.expected = judged.content_length;
             it.listed = listed;
             self.streams.listed += listed;
         }
-        let is_crowded = self.streams.listed > self.config.max_memory;
         Ok(Step::Event(Event::Head {
             stream,
             headers,

@@ -1,10 +1,9 @@
 //! What is sent on streams, and what their users tell of what they received.
 
-use crate::chunks::Chunks;
-
 use bytes::Bytes;
 
 use super::{Connection, Leaving, Role};
+use crate::chunks::Chunks;
 use crate::flow::{Receiving, Sending};
 use crate::frame::{self, Code, END_STREAM, Head, LEAST_MAX_FRAME, MAX_STREAM, kind};
 use crate::headers::Headers;
