@@ -2,6 +2,9 @@
 //! another; what is to be written gathers in [`Connection::out`], where [`Connection::pump`] adds the bodies that the
 //! windows allow.
 
+mod control;
+mod data;
+mod heads;
 mod receive;
 mod send;
 mod settings;
