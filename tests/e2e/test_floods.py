@@ -455,6 +455,22 @@ def test_an_answer_that_is_not_read_ends_the_call(access: Access, endpoint: Endp
     assert access.weight(endpoint.address) == 1.0
 
 
+def test_two_hundred_calls_whose_windows_stay_closed_end_each_by_itself(access: Access) -> None:
+    closed = frame(SETTINGS, struct.pack(">HI", 4, 0))
+    numbers = range(1, 400, 2)
+    with Raw(access.address, PREFACE + closed).read_on() as raw:
+        raw.send(b"".join(raw.head(n) + frame(DATA, message(FOR_M), n, END_STREAM) for n in numbers))
+        wait_until(lambda: all(raw.has(HEADERS, n) for n in numbers), "all answers have begun")
+        assert not any(raw.has(DATA, n) for n in numbers)
+        wait_until(lambda: all(raw.has(RST_STREAM, n) for n in numbers), "each has ended", 0.7 * 2 + GRACE_S + SLACK_S)
+        assert raw.goaway() is None
+        # Its connection goes on.
+        raw.send(frame(SETTINGS, struct.pack(">HI", 4, 65_535)) + raw.head(401))
+        raw.send(frame(DATA, message(FOR_M), 401, END_STREAM))
+        wait_until(lambda: raw.has(DATA, 401), "it is answered")
+    wait_until(lambda: access.status()["in_flight"] <= 1, "all calls but the neighbour's are over")
+
+
 def test_an_idle_connection_ends_at_its_timeout(access: Access) -> None:
     with dial(access.address) as caller:
         call = caller.open(request_head(TFS))
