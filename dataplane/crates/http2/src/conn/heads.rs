@@ -6,7 +6,7 @@ use super::{Connection, Event, Fatal, Role};
 use crate::frame::{self, Code, END_HEADERS, END_STREAM, Head, PADDED, PRIORITY_FLAG, u32_of};
 use crate::headers::{Headers, Token};
 use crate::hpack::Most;
-use crate::rules::{self, List};
+use crate::rules::{self, Judged, List};
 use crate::stream::{Key, Part};
 
 /// Longest value of a request that is one too many, bytes.
@@ -32,6 +32,12 @@ fn kind_of(request: &Headers) -> Headers {
         }
     }
     kept
+}
+
+/// Whether an answer that has ended says that it has a body. Two statuses never have one, whatever they say
+/// (RFC 9110#6.4.1); nor do answers to HEAD, which we do not ask.
+fn lacks_body(judged: &Judged) -> bool {
+    judged.content_length.is_some_and(|it| it > 0) && !matches!(judged.status, 204 | 304)
 }
 
 // === impl Connection ===
@@ -225,6 +231,9 @@ impl Connection {
                         return Ok(Step::Done);
                     }
                     malformed("an answer that ends with 1xx")
+                }
+                Ok(judged) if ends && lacks_body(&judged) => {
+                    malformed("less than content-length says")
                 }
                 Ok(judged) => {
                     stream.receiving = Part::Body;

@@ -120,6 +120,23 @@ fn a_body_that_ends_by_headers_has_the_length_that_was_said() {
 }
 
 #[test]
+fn an_answer_of_its_head_alone_says_no_length_but_where_nothing_has_a_body() {
+    for (status, length, is_right) in [
+        ("200", "0", true),
+        ("200", "3", false),
+        ("503", "3", false),
+        ("204", "3", true),
+        ("304", "3", true),
+    ] {
+        let mut talk = Talk::client();
+        talk.open(true);
+        let fields = [(":status", status), ("content-length", length)];
+        let seen = talk.feed(&head(1, &fields, true));
+        assert_eq!(!reset_by_us(&seen), is_right, "{status} {length}: {seen:?}");
+    }
+}
+
+#[test]
 fn what_a_1xx_announces_is_awaited() {
     let mut talk = Talk::client();
     talk.open(true);
