@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::TARGETS;
 
-const MOST_FILES: usize = 200;
+const MOST_FILES: usize = 300;
 const MOST_BYTES: usize = 200_000;
 
 fn corpus() -> PathBuf {
@@ -51,10 +51,25 @@ fn a_connection_means_the_same_in_any_pieces_and_to_another_implementation() {
 }
 
 #[test]
-fn changed_frames_mean_the_same_in_any_pieces_and_to_another_implementation() {
+fn changed_frames_of_clients_mean_the_same_in_any_pieces_and_to_another_implementation() {
+    change_frames(16, |bits| bits == 0);
+}
+
+#[test]
+fn changed_frames_of_servers_mean_the_same_in_any_pieces_and_to_another_implementation() {
+    change_frames(18, |bits| bits == 1);
+}
+
+#[test]
+fn changed_frames_mean_the_same_whatever_the_settings() {
+    change_frames(20, |_| true);
+}
+
+/// Changed seeds whose first byte is wanted.
+fn change_frames(seed: u64, is_wanted: fn(u8) -> bool) {
     let seeds = entries(&corpus().join("http2"));
-    let seeds: Vec<_> = seeds.iter().map(|file| fs::read(file).unwrap()).collect();
-    let seed = 16;
+    let seeds = seeds.iter().map(|file| fs::read(file).unwrap());
+    let seeds: Vec<_> = seeds.filter(|seed| is_wanted(seed[0])).collect();
     for round in 0..1000 {
         let data = Mutation(seed + round).changed_frames(&seeds);
         // Shown where the test fails.

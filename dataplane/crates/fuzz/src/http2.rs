@@ -10,9 +10,14 @@ use dl_http2::{Config, Connection, Event, Headers, Key, PREFACE, Role};
 use crate::http2_oracle;
 use crate::input::{Input, cut};
 
-const HEAD: usize = 9;
+pub const HEAD: usize = 9;
 const WINDOW_UPDATE: u8 = 8;
 pub const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+/// What a client asks for, and whether that is all: streams 1, 3 and 5.
+pub const REQUESTS: [(&[(&str, &str)], bool); 3] =
+    [(REQUEST, false), (REQUEST, true), (REQUEST, true)];
+const REQUEST: &[(&str, &str)] = &[(":method", "GET"), (":scheme", "http"), (":path", "/")];
 
 const CONFIG: Config = Config {
     max_frame: 16_384,
@@ -59,8 +64,8 @@ pub fn run(data: &[u8]) {
             pieces.len()
         );
     }
-    if role == Role::Server && bits < 2 {
-        http2_oracle::compare(&bytes);
+    if bits < 2 {
+        http2_oracle::compare(role, &bytes);
     }
 }
 
@@ -75,9 +80,8 @@ fn converse(role: Role, config: Config, pieces: &[&[u8]]) -> Found {
         received: 0,
     };
     if role == Role::Client {
-        for ends in [false, true, true] {
-            let request = list(&[(":method", "GET"), (":scheme", "http"), (":path", "/")]);
-            let _ = talk.connection.open(&request, ends);
+        for (fields, ends) in REQUESTS {
+            let _ = talk.connection.open(&list(fields), ends);
         }
     }
     for piece in pieces {
@@ -89,7 +93,7 @@ fn converse(role: Role, config: Config, pieces: &[&[u8]]) -> Found {
         talk.connection.release(stream, bytes);
     }
     talk.connection.pump(usize::MAX);
-    let mut written = talk.written();
+    let mut written = written(&mut talk.connection);
     if role == Role::Client {
         written.drain(..PREFACE.len());
     }
@@ -186,22 +190,23 @@ impl Talk {
             other => self.told.push(format!("{other:?}")),
         }
     }
+}
 
-    fn written(&mut self) -> Vec<u8> {
-        let out = self.connection.out();
-        let mut bytes = Vec::new();
-        while !out.is_empty() {
-            let mut slices = [IoSlice::new(&[]); 16];
-            let count = out.slices(&mut slices);
-            let before = bytes.len();
-            slices[..count]
-                .iter()
-                .for_each(|it| bytes.extend_from_slice(it));
-            let length = bytes.len() - before;
-            out.advance(length);
-        }
-        bytes
+/// All that waits to be written.
+pub fn written(connection: &mut Connection) -> Vec<u8> {
+    let out = connection.out();
+    let mut bytes = Vec::new();
+    while !out.is_empty() {
+        let mut slices = [IoSlice::new(&[]); 16];
+        let count = out.slices(&mut slices);
+        let before = bytes.len();
+        slices[..count]
+            .iter()
+            .for_each(|it| bytes.extend_from_slice(it));
+        let length = bytes.len() - before;
+        out.advance(length);
     }
+    bytes
 }
 
 pub fn list(fields: &[(&str, &str)]) -> Headers {

@@ -1,66 +1,15 @@
 //! h2's server on a wire of memory, told frame by frame what a client says.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Builder, SendResponse};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::http2_oracle::{MAX_LIST, MAX_STREAMS, Request, Verdict, WINDOW, resets, sorted};
-
-/// A socket that brings what it is given, and keeps what is written.
-#[derive(Clone, Default)]
-struct Wire(Arc<Mutex<(VecDeque<u8>, Vec<u8>)>>);
-
-impl Wire {
-    fn with<R>(&self, then: impl FnOnce(&mut VecDeque<u8>, &mut Vec<u8>) -> R) -> R {
-        let mut both = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (input, output) = &mut *both;
-        then(input, output)
-    }
-}
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.with(|input, _| {
-            let length = buf.remaining().min(input.len());
-            if length == 0 {
-                return Poll::Pending;
-            }
-            let bytes: Vec<u8> = input.drain(..length).collect();
-            buf.put_slice(&bytes);
-            Poll::Ready(Ok(()))
-        })
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.with(|_, output| output.extend_from_slice(bytes));
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
+use crate::http2_oracle::{MAX_LIST, MAX_STREAMS, Message, Side, Verdict, WINDOW, sorted};
+use crate::http2_wire::Wire;
 
 enum Stage {
     Handshake(h2::server::Handshake<Wire, Bytes>),
@@ -74,7 +23,7 @@ pub struct Other {
     bodies: BTreeMap<u32, h2::RecvStream>,
     /// Kept, as a stream that nobody holds is reset.
     answers: Vec<SendResponse<Bytes>>,
-    pub verdict: Verdict,
+    verdict: Verdict,
 }
 
 impl Other {
@@ -101,15 +50,6 @@ impl Other {
         }
     }
 
-    pub fn feed(&mut self, bytes: &[u8]) {
-        self.wire.with(|input, _| input.extend(bytes));
-        let mut cx = Context::from_waker(Waker::noop());
-        // Each turn may make room for the next.
-        while self.turn(&mut cx) {}
-        let written = self.wire.with(|_, output| std::mem::take(output));
-        self.verdict.resets.extend(resets(&written));
-    }
-
     /// Whether something happened.
     fn turn(&mut self, cx: &mut Context<'_>) -> bool {
         let mut has_moved = false;
@@ -123,11 +63,11 @@ impl Other {
                 Poll::Ready(Some(Ok((request, answer)))) => {
                     let (head, body) = request.into_parts();
                     let id = body.stream_id().as_u32();
-                    self.verdict.requests.insert(
+                    self.verdict.messages.insert(
                         id,
-                        Request {
+                        Message {
                             fields: request_fields(&head),
-                            ..Request::default()
+                            ..Message::default()
                         },
                     );
                     self.bodies.insert(id, body);
@@ -139,39 +79,31 @@ impl Other {
             }
         }
         self.verdict.is_over = matches!(self.stage, Stage::Over);
-        for (id, body) in &mut self.bodies {
-            let Some(request) = self.verdict.requests.get_mut(id) else {
-                continue;
-            };
-            if request.is_reset || request.has_ended {
-                continue;
-            }
-            match body.poll_data(cx) {
-                Poll::Ready(Some(Ok(bytes))) => {
-                    request.body.extend_from_slice(&bytes);
-                    has_moved = true;
-                }
-                Poll::Ready(Some(Err(_))) => request.is_reset = true,
-                Poll::Ready(None) => match body.poll_trailers(cx) {
-                    Poll::Ready(Ok(trailers)) => {
-                        request.trailers = trailers.map_or(Vec::new(), |it| map_fields(&it));
-                        request.has_ended = true;
-                    }
-                    Poll::Ready(Err(_)) => request.is_reset = true,
-                    Poll::Pending => {}
-                },
-                Poll::Pending => {}
-            }
-        }
+        has_moved |= read(&mut self.bodies, &mut self.verdict, cx);
         // A reset after the end is told to who waits to answer.
         for answer in &mut self.answers {
             if let Poll::Ready(Ok(_)) = answer.poll_reset(cx)
-                && let Some(request) = self.verdict.requests.get_mut(&answer.stream_id().as_u32())
+                && let Some(message) = self.verdict.messages.get_mut(&answer.stream_id().as_u32())
             {
-                request.is_reset = true;
+                message.is_reset = true;
             }
         }
         has_moved
+    }
+}
+
+impl Side for Other {
+    fn feed(&mut self, bytes: &[u8]) {
+        self.wire.with(|input, _| input.extend(bytes));
+        let mut cx = Context::from_waker(Waker::noop());
+        // Each turn may make room for the next.
+        while self.turn(&mut cx) {}
+        let written = self.wire.with(|_, output| std::mem::take(output));
+        self.verdict.note(&written);
+    }
+
+    fn verdict(&self) -> &Verdict {
+        &self.verdict
     }
 }
 
@@ -189,7 +121,41 @@ fn request_fields(head: &http::request::Parts) -> Vec<(String, Vec<u8>)> {
     sorted(fields)
 }
 
-fn map_fields(map: &http::HeaderMap) -> Vec<(String, Vec<u8>)> {
+/// Take what there is of bodies and trailers; whether there was something.
+pub fn read(
+    bodies: &mut BTreeMap<u32, h2::RecvStream>,
+    verdict: &mut Verdict,
+    cx: &mut Context<'_>,
+) -> bool {
+    let mut has_moved = false;
+    for (id, body) in bodies {
+        let Some(message) = verdict.messages.get_mut(id) else {
+            continue;
+        };
+        if message.is_reset || message.has_ended {
+            continue;
+        }
+        match body.poll_data(cx) {
+            Poll::Ready(Some(Ok(bytes))) => {
+                message.body.extend_from_slice(&bytes);
+                has_moved = true;
+            }
+            Poll::Ready(Some(Err(_))) => message.is_reset = true,
+            Poll::Ready(None) => match body.poll_trailers(cx) {
+                Poll::Ready(Ok(trailers)) => {
+                    message.trailers = trailers.map_or(Vec::new(), |it| map_fields(&it));
+                    message.has_ended = true;
+                }
+                Poll::Ready(Err(_)) => message.is_reset = true,
+                Poll::Pending => {}
+            },
+            Poll::Pending => {}
+        }
+    }
+    has_moved
+}
+
+pub fn map_fields(map: &http::HeaderMap) -> Vec<(String, Vec<u8>)> {
     sorted(
         map.iter()
             .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
