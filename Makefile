@@ -134,6 +134,14 @@ SOAK_SECONDS ?= 600
 soak: setup models $(TARGET)/release/load  ## Serve models under mixed load, SOAK_SECONDS (600): no lost call, flat memory
 	PYTHONPATH=tests $(PY) -m bench.soak --seconds $(SOAK_SECONDS)
 
+# Calls, and cancels among other calls; 0: none.
+MIXED_CALLS ?= 100000
+MIXED_CANCELS ?= 1000000
+
+.PHONY: mixed
+mixed: setup $(TARGET)/release/load  ## Call in every way while endpoints fail, and cancel a million calls: no wrong answer, nothing left
+	PYTHONPATH=tests $(PY) -m bench.mixed --calls $(MIXED_CALLS) --cancels $(MIXED_CANCELS)
+
 .PHONY: docs
 docs: setup  ## Write the generated pages of docs/
 	$(PY) docs/generate.py
@@ -199,7 +207,7 @@ $(VENV)/.native: $(VENV)/.dependencies $(filter-out dataplane/crates/bench/% dat
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --uv $(QUIET)
 	@touch $@
 
-# `endpoint` is built by the same command.
+# `endpoint` and `mixed` are built by the same command.
 $(TARGET)/release/load: $(BENCH_SOURCES) | cargo
 	@echo "make: compiling the load generator of the tests and benchmarks, about a minute"
 	cargo build --release --locked $(QUIET) --package dl-inference-bench

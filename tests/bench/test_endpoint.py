@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
 import pytest
+from fixtures.access_process import OIP_STREAM
 from fixtures.processes import Endpoint, Load
 
 PATH = "/tensorflow.serving.PredictionService/Predict"
@@ -39,6 +41,22 @@ def code_of(call: Callable[[], bytes]) -> grpc.StatusCode:
 def test_it_answers_what_it_was_asked(call: Callable[[], bytes], endpoint: Endpoint) -> None:
     assert call() == b"hello"
     assert endpoint.counts() == (1, 1)
+
+
+def test_it_answers_a_stream_message_by_message(endpoint: Endpoint) -> None:
+    answered = threading.Semaphore()
+
+    def messages() -> Iterator[bytes]:
+        for number in range(3):
+            assert answered.acquire(timeout=5), "the message before is answered"
+            yield b"%d" % number
+
+    with grpc.insecure_channel(endpoint.address) as channel:
+        came = []
+        for message in channel.stream_stream(OIP_STREAM)(messages(), timeout=10):
+            came.append(message)
+            answered.release()
+    assert came == [b"0", b"1", b"2"]
 
 
 @pytest.mark.parametrize(

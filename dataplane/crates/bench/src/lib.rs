@@ -9,6 +9,7 @@ pub mod calls;
 pub mod console;
 pub mod fault;
 pub mod http1;
+pub mod mixed;
 pub mod report;
 pub mod serve;
 pub mod socket;

@@ -1,5 +1,5 @@
 //! The stand-in endpoint: an HTTP/2 server on one thread that answers any unary gRPC call with the same
-//! bytes, or with the request's, and misbehaves as [`crate::fault`] says.
+//! bytes, or with the request's (of a stream while it comes), and misbehaves as [`crate::fault`] says.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -23,6 +23,8 @@ use crate::station::{Served, Station};
 const FULL: u16 = 8;
 /// gRPC's UNIMPLEMENTED, and what it is answered to.
 const UNIMPLEMENTED: u16 = 12;
+/// How the path of a method ends whose messages are answered one by one.
+const STREAM: &str = "StreamInfer";
 const HEALTH: &str = "/grpc.health.v1.Health/";
 /// Metadata that says what a call is: its class, its cost (1: ordinary), and a code to answer it with.
 const CLASS: &str = "bench-class";
@@ -243,6 +245,11 @@ impl Endpoint {
             respond.send_reset(Reason::REFUSED_STREAM);
             return;
         }
+        let answers = matches!(mode, Mode::Ok | Mode::GoawayEvery(_));
+        if answers && head.uri.path().ends_with(STREAM) && matches!(self.reply, Reply::Echo) {
+            let _ = self.converse(body, respond).await;
+            return;
+        }
         let Ok(body) = self.read(body).await else {
             return;
         };
@@ -269,6 +276,28 @@ impl Endpoint {
             Mode::Half => self.half(respond, &body).await,
             _ => self.work(&head.headers, respond, body).await,
         };
+    }
+
+    /// Give back each chunk of a stream as it comes, as fast as the caller takes it.
+    async fn converse(
+        &self,
+        mut body: RecvStream,
+        mut respond: SendResponse<Bytes>,
+    ) -> Result<(), h2::Error> {
+        let mut stream = respond.send_response(self.head(), false)?;
+        while let Some(chunk) = body.data().await {
+            let mut chunk = chunk?;
+            let length = chunk.len();
+            while !chunk.is_empty() {
+                stream.reserve_capacity(chunk.len());
+                let Some(room) = poll_fn(|cx| stream.poll_capacity(cx)).await else {
+                    return Ok(());
+                };
+                stream.send_data(chunk.split_to(room?.min(chunk.len())), false)?;
+            }
+            body.flow_control().release_capacity(length)?;
+        }
+        stream.send_trailers(self.trailers.clone())
     }
 
     /// The mode for one call.
