@@ -1,4 +1,7 @@
-"""pyproject.toml declares every package that somebody may expect here, and docs/packages.md says what each is for."""
+"""pyproject.toml declares every package that somebody may expect here, and docs/packages.md says what each is for.
+
+The fuzzer, which is compiled apart, is locked to the same packages as our crates.
+"""
 
 from __future__ import annotations
 
@@ -71,3 +74,18 @@ def test_what_is_tested_is_what_the_extra_brings(file: str, extras: tuple[str, .
         for each in EXTRAS[extra]:
             exact = [pin.version for pin in pins[each.name] if pin.operator == "=="]
             assert all(version in each.specifier for version in exact), each.name
+
+
+FUZZER = ROOT / "dataplane" / "crates" / "fuzz" / "libfuzzer"
+LOCKED = {each["name"]: each for each in tomllib.loads((FUZZER / "Cargo.lock").read_text())["package"]}
+OURS = [name for name, each in LOCKED.items() if "source" not in each]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_the_fuzzer_is_locked_to_what_each_crate_needs(name: str) -> None:
+    """Otherwise `make fuzz` does not compile; mended by `cargo update --workspace` in its folder."""
+    apart = {"dl-inference-libfuzzer": FUZZER}
+    folder = apart.get(name, ROOT / "dataplane" / "crates" / name.removeprefix("dl-inference-"))
+    manifest = tomllib.loads((folder / "Cargo.toml").read_text())
+    needed = manifest.get("dependencies", {}) | manifest.get("build-dependencies", {})
+    assert {each.split()[0] for each in LOCKED[name].get("dependencies", [])} == set(needed)
