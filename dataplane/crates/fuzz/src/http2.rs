@@ -2,10 +2,10 @@
 //! implementation makes of them.
 
 use std::collections::BTreeMap;
-use std::io::IoSlice;
 
 use bytes::Bytes;
-use dl_http2::{Config, Connection, Event, Headers, Key, PREFACE, Role};
+use dl_http2::testing::{list, written};
+use dl_http2::{Config, Connection, Event, Key, PREFACE, Role};
 
 use crate::http2_oracle;
 use crate::input::{Input, cut};
@@ -93,7 +93,7 @@ fn converse(role: Role, config: Config, pieces: &[&[u8]]) -> Found {
         talk.connection.release(stream, bytes);
     }
     talk.connection.pump(usize::MAX);
-    let mut written = written(&mut talk.connection);
+    let mut written = written(talk.connection.out());
     if role == Role::Client {
         written.drain(..PREFACE.len());
     }
@@ -190,31 +190,6 @@ impl Talk {
             other => self.told.push(format!("{other:?}")),
         }
     }
-}
-
-/// All that waits to be written.
-pub fn written(connection: &mut Connection) -> Vec<u8> {
-    let out = connection.out();
-    let mut bytes = Vec::new();
-    while !out.is_empty() {
-        let mut slices = [IoSlice::new(&[]); 16];
-        let count = out.slices(&mut slices);
-        let before = bytes.len();
-        slices[..count]
-            .iter()
-            .for_each(|it| bytes.extend_from_slice(it));
-        let length = bytes.len() - before;
-        out.advance(length);
-    }
-    bytes
-}
-
-pub fn list(fields: &[(&str, &str)]) -> Headers {
-    let mut headers = Headers::new();
-    for (name, value) in fields {
-        headers.push(name.as_bytes(), value.as_bytes());
-    }
-    headers
 }
 
 /// Type and bytes of each frame; the last one may not be whole.

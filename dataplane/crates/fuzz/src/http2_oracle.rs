@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use dl_http2::testing::{list, written};
 use dl_http2::{By, Config, Connection, Event, Headers, PREFACE, Role};
 
-use crate::http2::{HEAD, REQUESTS, heads, list, written};
+use crate::http2::{HEAD, REQUESTS, heads};
 use crate::http2_differences::Known;
 use crate::http2_h2::Other;
 use crate::http2_h2_client::OtherClient;
@@ -222,7 +223,7 @@ impl Side for Ours {
         }
         // After GOAWAY, with its last stream, a connection ends in good order.
         self.verdict.is_over |= self.connection.is_done();
-        let written = written(&mut self.connection);
+        let written = written(self.connection.out());
         self.verdict.note(&written);
     }
 

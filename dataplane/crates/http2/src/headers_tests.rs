@@ -1,14 +1,7 @@
 //! Lists of fields and tokens of names.
 
 use super::*;
-
-fn list(fields: &[(&str, &str)]) -> Headers {
-    let mut list = Headers::new();
-    for (name, value) in fields {
-        list.push(name.as_bytes(), value.as_bytes());
-    }
-    list
-}
+use crate::testing::list;
 
 fn pairs(list: &Headers) -> Vec<(&str, &str)> {
     let text = |bytes| std::str::from_utf8(bytes).unwrap();

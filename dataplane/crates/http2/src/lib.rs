@@ -13,6 +13,8 @@ mod limits;
 mod out;
 mod rules;
 mod stream;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use chunks::Chunks;
 pub use conn::{By, Config, Connection, Event, Fatal, Full, Gone, Role};

@@ -1,16 +1,9 @@
 //! Lists that are right, and each way in which one is wrong.
 
 use super::*;
+use crate::testing::list;
 
 type Fields = &'static [(&'static str, &'static str)];
-
-fn list(fields: &[(&str, &str)]) -> Headers {
-    let mut headers = Headers::new();
-    for (name, value) in fields {
-        headers.push(name.as_bytes(), value.as_bytes());
-    }
-    headers
-}
 
 const REQUEST: Fields = &[
     (":method", "POST"),

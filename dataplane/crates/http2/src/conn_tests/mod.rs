@@ -15,13 +15,13 @@ mod states;
 mod windows;
 
 use std::collections::BTreeMap;
-use std::io::IoSlice;
 
 use bytes::Bytes;
 
 use self::peer::*;
 use super::*;
 use crate::frame::{ACK, END_HEADERS, END_STREAM, HEAD, Head, PADDED, PRIORITY_FLAG, kind};
+use crate::testing::{list, written};
 
 /// No limit but those that every connection has.
 const CONFIG: Config = Config {
@@ -234,18 +234,7 @@ impl Talk {
 
     /// The frames that wait to be written, as bytes.
     fn take(&mut self) -> Vec<u8> {
-        let out = self.connection.out();
-        let mut bytes = Vec::new();
-        while !out.is_empty() {
-            let mut slices = [IoSlice::new(&[]); 16];
-            let count = out.slices(&mut slices);
-            let before = bytes.len();
-            slices[..count]
-                .iter()
-                .for_each(|it| bytes.extend_from_slice(it));
-            let written = bytes.len() - before;
-            out.advance(written);
-        }
+        let mut bytes = written(self.connection.out());
         if bytes.starts_with(PREFACE) {
             bytes.drain(..PREFACE.len());
         }

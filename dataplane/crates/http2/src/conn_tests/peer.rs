@@ -80,11 +80,3 @@ pub fn goaway(last: u32, code: Code) -> Vec<u8> {
     frame::write_goaway(&mut bytes, last, code);
     bytes
 }
-
-pub fn list(fields: &[(&str, &str)]) -> Headers {
-    let mut headers = Headers::new();
-    for (name, value) in fields {
-        headers.push(name.as_bytes(), value.as_bytes());
-    }
-    headers
-}

@@ -1,6 +1,7 @@
 //! Blocks of RFC 7541 appendix C byte for byte, and blocks that break its rules.
 
 use super::*;
+pub(crate) use crate::testing::list;
 
 pub(crate) const MOST: Most = Most {
     list_bytes: 64 << 10,
@@ -12,14 +13,6 @@ pub(crate) fn bytes(dump: &str) -> Vec<u8> {
     let digits: Vec<u8> = dump.bytes().filter(u8::is_ascii_hexdigit).collect();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
     digits.chunks(2).map(byte).collect()
-}
-
-pub(crate) fn list(fields: &[(&str, &str)]) -> Headers {
-    let mut list = Headers::new();
-    for (name, value) in fields {
-        list.push(name.as_bytes(), value.as_bytes());
-    }
-    list
 }
 
 fn read(decoder: &mut Decoder, block: &[u8]) -> Result<Headers, Malformed> {
