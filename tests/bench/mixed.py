@@ -123,11 +123,11 @@ class Scene:
         self.access = Access(start, folder, {**cluster(addresses, **settings), "limits": limits or {}})
         self.access.wait_live(*addresses)
 
-    def calls(self, *options: str, during: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    def calls(self, *options: str, during: Callable[[Process], None] = lambda _: None) -> dict[str, Any]:
         """Make calls; return the report of `mixed`."""
         process = self._start([TARGET / "mixed", self.access.address, *options])
         process.wait_line("^started")
-        during()
+        during(process)
         found: dict[str, Any] = json.loads(process.wait_line(r"^\{.*\}$", timeout_s=LIMIT_S)[0])
         process.wait()
         return found
@@ -232,7 +232,7 @@ def cancels(scene: Scene, cancels: int, seed: int) -> dict[str, Any]:
     half_way: list[int] = []
     found = scene.calls(
         *("--cancels", str(cancels), "--seed", str(seed)),
-        during=lambda: half_way.append(_resident_after(scene, cancels / 2)),
+        during=lambda process: half_way.append(_resident_half_way(scene, process, cancels)),
     )
     held = scene.held()
     memory |= {"half": half_way[0], "end": scene.resident()}
@@ -250,10 +250,11 @@ def cancels(scene: Scene, cancels: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _resident_after(scene: Scene, cancels: float) -> int:
-    """Return the memory once so many calls have been cancelled."""
+def _resident_half_way(scene: Scene, process: Process, cancels: int) -> int:
+    """Return the memory once half of the calls have been cancelled."""
+    goal = 0.9 * cancels / 2  # some had been answered before the service read that
     counted = lambda: scene.access.counter("dl_errors_total", kind="cancelled")  # noqa: E731
-    wait_until(lambda: counted() >= cancels * 0.9, "half of the cancels", LIMIT_S)
+    wait_until(lambda: counted() >= goal or process.has_ended, "half of the cancels", LIMIT_S)
     return scene.resident()
 
 
