@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 QUIET := $(shell test -t 2 || echo --quiet)
 
 # Environments that tests and benchmarks use; `make test TEST_PEERS=` goes without (their tests then skip).
-TEST_PEERS ?= tfs seldon triton component mlserver xds openai kubernetes sonora grpc-web schemathesis sslyze go java images
+TEST_PEERS ?= tfs seldon triton component mlserver xds openai kubernetes sonora grpc-web grpc-js schemathesis sslyze go java tonic images
 BENCH_PEERS ?= bench envoy aio grpc-go
 # Each with torch, which uv links: they take no room of their own. `make bench-models MODEL_PEERS=` goes without.
 MODEL_PEERS ?= seldon-torch aio-torch mosec litserve mlserver-torch
@@ -83,6 +83,7 @@ lint: setup  ## Check form and types: ruff, mypy, stubtest, rustfmt, clippy
 	$(BIN)/mypy
 	$(PY) -m mypy.stubtest dl_inference._native
 	cargo fmt --all --check
+	cargo fmt --manifest-path tests/interop/tonic/Cargo.toml --check
 	cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 
 # Seconds for each target; `make fuzz FUZZ_TARGETS=wire` runs one.
@@ -276,12 +277,19 @@ GO_PROTOS := $(shell grep -rl 'go_package = "dlinference/' protos --include='*.p
 	touch $@
 
 .peers/grpc-web/.installed: tests/interop/grpc_web_package.json
+.peers/grpc-js/.installed: tests/interop/grpc_js_package.json
+.peers/grpc-web/.installed .peers/grpc-js/.installed:
 	@if ! command -v node >/dev/null || ! command -v npm >/dev/null; then \
-		echo "make: the tests with the gRPC-Web client of web pages will skip; to run them: sudo apt-get install nodejs npm" >&2; exit 0; \
+		echo "make: the tests with $(notdir $(@D)) will skip; to run them: sudo apt-get install nodejs npm" >&2; exit 0; \
 	fi; \
-	mkdir -p .peers/grpc-web; cp $< .peers/grpc-web/package.json; \
-	npm install --silent --no-audit --no-fund --prefix .peers/grpc-web; \
+	mkdir -p $(@D); cp $< $(@D)/package.json; \
+	npm install --silent --no-audit --no-fund --prefix $(@D); \
 	touch $@
+
+.peers/tonic/.installed: $(shell find tests/interop/tonic -name '*.rs' -o -name 'Cargo.*') dl_inference/_wire.binpb | cargo
+	@echo "make: compiling a client with tonic, two minutes"
+	cargo build --release --locked $(QUIET) --manifest-path tests/interop/tonic/Cargo.toml --target-dir .peers/tonic/target
+	@touch $@
 
 # Needs root; without it the command is printed, and what needs the programs skips with that reason.
 .peers/.debian: Makefile

@@ -19,7 +19,7 @@ class StandIn:
 
     def __init__(self) -> None:
         self._server = grpc.server(futures.ThreadPoolExecutor(4))
-        for service, methods in _SERVICES.items():
+        for service, methods in SERVICES.items():
             self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, methods),))
         self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         self._server.start()
@@ -67,7 +67,7 @@ def _unary(function: Callable[[Any, grpc.ServicerContext], Any], request: Any) -
     return grpc.unary_unary_rpc_method_handler(function, request.FromString, lambda answer: answer.SerializeToString())
 
 
-_SERVICES = {
+SERVICES = {
     "tensorflow.serving.PredictionService": {
         "Predict": _unary(_predict, messages.PredictRequest),
         "GetModelMetadata": _unary(_metadata, messages.GetModelMetadataRequest),

@@ -11,7 +11,8 @@ import pytest
 from fixtures.processes import ROOT
 
 INTEROP_PINS = [f"tests/peers/{name}.txt" for name in ("component", "mlserver", "seldon", "tfs", "triton")]
-INTEROP_PINS += ["tests/interop/go/go.mod", "tests/interop/java/pom.xml"]
+INTEROP_PINS += [f"tests/interop/{path}" for path in ("go/go.mod", "java/pom.xml", "grpc_js_package.json")]
+INTEROP_PINS += ["tests/interop/tonic/Cargo.lock"]
 BENCH_MODELS = {"aio-torch", "litserve", "mlserver-torch", "mosec", "seldon-torch"}
 # For benchmarks and releases.
 NOT_TESTED_WITH = {"aio", "bench", "envoy", "fastapi", "release"}
@@ -60,6 +61,7 @@ def test_the_page_on_interoperation_names_the_versions_that_are_tested() -> None
     names = f"{packages}|grpcurl/cmd/grpcurl|h2spec|golang.org/(?:grpc|protobuf)"
     pins = re.findall(rf"(?:{names})(?:\[[\w,]+\])?(?:==|@v| v)([\d.]+)", text)
     pins += re.findall(r"<(?:grpc|protobuf)>([\d.]+)<", text)
-    assert len(pins) == 11  # seldon-core stands in two files
+    pins += re.findall(r'(?:"@grpc/grpc-js": |^name = "tonic"\nversion = )"([\d.]+)"', text, re.MULTILINE)
+    assert len(pins) == 13  # seldon-core stands in two files
     page = (ROOT / "docs" / "interop.md").read_text()
     assert [pin for pin in pins if pin not in page] == []
