@@ -12,9 +12,9 @@ from typing import Any
 import grpc
 import pytest
 from e2e.calls import FEEDBACK, FOR_M, Answer, answer, ask, tfs_request
-from fixtures.access_process import SELDON, TFS, Access, cluster, wait_until
+from fixtures.access_process import OIP_STREAM, SELDON, TFS, Access, cluster, wait_until
 from fixtures.http2_peer import Endpoint as ScriptedEndpoint
-from fixtures.http2_peer import Stream, dial, echo, message, request_head
+from fixtures.http2_peer import Stream, dial, echo, message, request_head, unary
 from fixtures.processes import Endpoint, Process
 
 from dl_inference._native import ERROR_KINDS
@@ -411,6 +411,28 @@ def test_an_endpoint_that_says_deadline_exceeded_at_the_deadline_is_blamed(
     assert got.code is Code.DEADLINE_EXCEEDED
     assert access.weight(endpoint.address) == 0.5
     assert times[0].endswith(("u", "m", "n"))
+
+
+@pytest.mark.parametrize("path", [TFS, OIP_STREAM])
+@pytest.mark.parametrize("has_begun", [False, True], ids=["before headers", "after headers"])
+def test_an_endpoint_that_cancels_the_call_at_its_deadline_has_run_out_of_time(
+    shared: Access, start_scripted: StartScripted, path: str, has_begun: bool
+) -> None:
+    delays = iter([0.0, 0.296])
+
+    def cancel(stream: Stream) -> None:
+        if has_begun:
+            stream.send_headers([(":status", "200"), ("content-type", "application/grpc")])
+        # As a server whose own timer for the time that it was given, 300 ms, runs out first.
+        threading.Event().wait(next(delays))
+        stream.reset(8)
+
+    shared.configure(cluster([start_scripted(cancel).address]))
+    head = request_head(path, ("grpc-timeout", "300m"), ("x-model", "m"))
+    with dial(shared.address) as caller:
+        early, late = (unary(caller, head, message(b"")).status() for _ in range(2))
+    assert (early["grpc-status"], early["access-error"]) == ("14", "stream_reset")
+    assert (late["grpc-status"], late["access-error"]) == ("4", "deadline_exceeded")
 
 
 # --- calls that never reached an endpoint: always sent again

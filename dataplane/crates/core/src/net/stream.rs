@@ -152,6 +152,11 @@ impl Broken {
         }
     }
 
+    /// Whether the other side reset it with CANCEL.
+    pub fn is_cancel(&self) -> bool {
+        matches!(&self.0, Break::Http2(Ended::Reset { by: By::Peer, code }) if *code == Code::CANCEL)
+    }
+
     /// Whether the other side broke the rules so badly that its connection is gone.
     pub fn is_fatal(&self) -> bool {
         matches!(self.0, Break::Http2(Ended::Fatal { .. }))

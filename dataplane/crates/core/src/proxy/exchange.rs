@@ -119,8 +119,7 @@ impl Exchange {
         clock: &mut Clock<'_>,
     ) -> Poll<Result<Answering, Failure>> {
         if let Poll::Ready(result) = Pin::new(response).poll(cx) {
-            let failure = |broken| Failure::Endpoint(before_headers(&broken));
-            return Poll::Ready(result.map_err(failure));
+            return Poll::Ready(result.map_err(|broken| before_headers(&broken)));
         }
         match self.poll_request(cx, inbound, clock) {
             Poll::Ready(Err(failure)) => Poll::Ready(Err(failure)),

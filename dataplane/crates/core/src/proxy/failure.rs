@@ -9,6 +9,8 @@ pub enum Failure {
     Caller(Error),
     /// The endpoint's side.
     Endpoint(Error),
+    /// The endpoint's side, which reset the stream with CANCEL: what servers do to a call whose time is over.
+    Withdrawn(Error),
     /// A time limit.
     Expired(Expired),
 }
@@ -31,24 +33,33 @@ pub fn cancelled() -> Error {
 }
 
 /// The endpoint failed before its response headers.
-pub fn before_headers(broken: &Broken) -> Error {
+pub fn before_headers(broken: &Broken) -> Failure {
     let kind = match broken.cause() {
         Cause::Refused => ErrorKind::RefusedStream,
         Cause::Reset => ErrorKind::StreamReset,
         Cause::Malformed => ErrorKind::BadUpstreamResponse,
         Cause::Lost => ErrorKind::ConnectionLost,
     };
-    Error::new(kind, text(broken))
+    of_endpoint(broken, Error::new(kind, text(broken)))
 }
 
 /// The endpoint failed in the midst of its answer.
-pub fn after_headers(broken: &Broken) -> Error {
+pub fn after_headers(broken: &Broken) -> Failure {
     let kind = match broken.cause() {
         Cause::Malformed => ErrorKind::BadUpstreamResponse,
         _ if broken.is_reset() => ErrorKind::StreamReset,
         _ => ErrorKind::ConnectionLost,
     };
-    Error::new(kind, format!("the answer broke off: {}", text(broken)))
+    let message = format!("the answer broke off: {}", text(broken));
+    of_endpoint(broken, Error::new(kind, message))
+}
+
+fn of_endpoint(broken: &Broken, error: Error) -> Failure {
+    if broken.is_cancel() {
+        Failure::Withdrawn(error)
+    } else {
+        Failure::Endpoint(error)
+    }
 }
 
 /// A part of the answer's trailers is missing, as they were too large.

@@ -382,6 +382,7 @@ fn same(failure: &Failure) -> Failure {
     match failure {
         Failure::Caller(error) => Failure::Caller(error.clone()),
         Failure::Endpoint(error) => Failure::Endpoint(error.clone()),
+        Failure::Withdrawn(error) => Failure::Withdrawn(error.clone()),
         Failure::Expired(expired) => Failure::Expired(*expired),
     }
 }

@@ -118,7 +118,7 @@ impl<'a> Relay<'a> {
 
     fn take(&mut self, chunk: Bytes, clock: &mut Clock<'_>) -> Result<(), Failure> {
         if let Err(error) = check_sizes(&mut self.framing, &chunk) {
-            self.fail(error);
+            self.fail(Failure::Endpoint(error));
         } else if let Some(completion) = &mut self.completion {
             clock.progress(chunk.len());
             self.body.release(chunk.len());
@@ -145,8 +145,8 @@ impl<'a> Relay<'a> {
     }
 
     /// The answer ends here; what came before is still passed on.
-    fn fail(&mut self, error: Error) {
-        self.end = Some(Err(Failure::Endpoint(error)));
+    fn fail(&mut self, failure: Failure) {
+        self.end = Some(Err(failure));
     }
 
     /// Forward the answer that was held back, if one was.
@@ -164,7 +164,7 @@ impl<'a> Relay<'a> {
             self.end.take().expect("just seen")?;
         }
         let trailers = self.body.poll_trailers(cx);
-        trailers.map_err(|broken| Failure::Endpoint(after_headers(&broken)))
+        trailers.map_err(|broken| after_headers(&broken))
     }
 }
 

@@ -103,6 +103,14 @@ impl Call {
             Ended::Status(code, headers, outcome) => {
                 (code, outcome, Next::Undecided(Last::Status(code, headers)))
             }
+            Ended::Failed(Failure::Withdrawn(error)) => {
+                let failure = withdrawn(error, attempt, clock);
+                self.conclude(Ended::Failed(failure), attempt, clock)
+            }
+            Ended::BrokeOff(Failure::Withdrawn(error), out) => {
+                let failure = withdrawn(error, attempt, clock);
+                self.conclude(Ended::BrokeOff(failure, out), attempt, clock)
+            }
             Ended::Failed(failure) => {
                 let is_attempt_timeout = matches!(failure, Failure::Expired(Expired::Attempt));
                 let (error, outcome) = self.judge(failure, attempt);
@@ -172,7 +180,7 @@ impl Call {
                 };
                 (error, outcome)
             }
-            Failure::Endpoint(error) => {
+            Failure::Endpoint(error) | Failure::Withdrawn(error) => {
                 let outcome = error.kind.outcome();
                 let text = &attempt.endpoint.address.text;
                 let message = if error.message.contains(&**text) {
@@ -411,5 +419,14 @@ impl Call {
 
     pub fn is_idempotent(&self, share: &Share) -> bool {
         share.settings.idempotent && self.method.idempotent
+    }
+}
+
+/// What it means that the endpoint withdrew from the call: its time was over, or it failed.
+fn withdrawn(error: Error, attempt: &Attempt, clock: &Clock<'_>) -> Failure {
+    if clock.is_nearly_over(attempt.started) {
+        Failure::Expired(clock.first_limit())
+    } else {
+        Failure::Endpoint(error)
     }
 }
