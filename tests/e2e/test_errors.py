@@ -178,6 +178,23 @@ def test_a_request_that_is_malformed_is_an_invalid_argument(
     assert it.weights() == [1.0]
 
 
+def test_a_call_without_a_message_names_no_model(start_access: StartAccess, start_scripted: StartScripted) -> None:
+    endpoint = start_scripted(echo)
+    config = cluster([endpoint.address])
+    access = start_access(config)
+    status = end_at_once(access.address)
+    assert (status["grpc-status"], status["access-error"]) == ("3", "bad_route_key")
+    access.configure({**config, "default_cluster": "fleet"})
+    assert end_at_once(access.address)["grpc-status"] == "0"
+    assert len(endpoint.calls) == 1
+
+
+def end_at_once(address: str) -> dict[str, str]:
+    """Open a stream and end it before its first message; return its trailers."""
+    with dial(address) as caller:
+        return caller.open(request_head(OIP_STREAM), end=True).status()
+
+
 @provokes("no_route")
 def test_an_unknown_model_is_not_found_and_the_nearest_names_are_told(
     start_access: StartAccess, start_endpoint: StartEndpoint, connect: Connect

@@ -119,6 +119,10 @@ impl Inbound {
                 match self.poll_read(cx) {
                     Poll::Ready(Ok(Some(chunk))) => self.hold(chunk, &uses)?,
                     Poll::Ready(Ok(None)) => {
+                        // A stream may end before its first message. It names no model then.
+                        if let Some(scan) = self.scan.as_ref().filter(|_| self.bytes == 0) {
+                            return Poll::Ready(Ok(scan.key()));
+                        }
                         let text = "the request ended before its message was complete";
                         return Poll::Ready(Err(Error::new(ErrorKind::BadRequest, text)));
                     }
