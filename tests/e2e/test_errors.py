@@ -195,6 +195,16 @@ def end_at_once(address: str) -> dict[str, str]:
         return caller.open(request_head(OIP_STREAM), end=True).status()
 
 
+@pytest.mark.parametrize("verb", ["GET", "PUT", "DELETE"])
+def test_a_call_that_is_no_post_is_unimplemented(fleet: Callable[..., Fleet], verb: str) -> None:
+    it = fleet()
+    with dial(it.access.address) as caller:
+        call = caller.open([(":method", verb), *request_head(TFS)[1:]])
+        call.send(message(FOR_M), end=True)
+        status = call.status()
+    assert (status["grpc-status"], status["access-error"]) == ("12", "unknown_method")
+
+
 @provokes("no_route")
 def test_an_unknown_model_is_not_found_and_the_nearest_names_are_told(
     start_access: StartAccess, start_endpoint: StartEndpoint, connect: Connect

@@ -13,7 +13,7 @@ use crate::net::stream::Head;
 /// Check that it is a gRPC call, with metadata of at most so many bytes and fields.
 ///
 /// # Errors
-/// `bad_request`, `message_too_large`, `shed`.
+/// `bad_request`, `unknown_method`, `message_too_large`, `shed`.
 pub fn check(head: &Head, limits: &Limits) -> Result<(), Error> {
     check_size(head, Most::of(limits))?;
     let (fields, max_fields) = (head.headers.len(), limits.max_metadata_fields);
@@ -23,9 +23,13 @@ pub fn check(head: &Head, limits: &Limits) -> Result<(), Error> {
     }
     let content_type = head.headers.get(Token::CONTENT_TYPE);
     let is_grpc = content_type.is_some_and(|it| it.starts_with(b"application/grpc"));
-    if head.verb != Method::POST || !is_grpc {
-        let text = "a gRPC call is a POST with content-type application/grpc";
+    if !is_grpc {
+        let text = "a gRPC call has the content-type application/grpc";
         return Err(Error::new(ErrorKind::BadRequest, text));
+    }
+    if head.verb != Method::POST {
+        let text = format!("a gRPC call is a POST, not {}", head.verb);
+        return Err(Error::new(ErrorKind::UnknownMethod, text));
     }
     Ok(())
 }
