@@ -205,6 +205,20 @@ def test_a_call_that_is_no_post_is_unimplemented(fleet: Callable[..., Fleet], ve
     assert (status["grpc-status"], status["access-error"]) == ("12", "unknown_method")
 
 
+@pytest.mark.parametrize("is_marked", [True, False], ids=["compressed", "marked as uncompressed"])
+def test_a_message_whose_encoding_is_unknown_is_unimplemented_where_it_has_to_be_read(
+    fleet: Callable[..., Fleet], is_marked: bool
+) -> None:
+    it = fleet()
+    with dial(it.access.address) as caller:
+        call = caller.open(request_head(TFS, ("grpc-encoding", "snappy")))
+        call.send(message(b"\xff\x06\x00\x00sNaPpY", is_marked), end=True)
+        status = call.status()
+    assert (status["grpc-status"], status["access-error"]) == ("12", "unsupported_encoding")
+    assert status["grpc-accept-encoding"] == "identity,deflate,gzip"
+    assert "x-model" in status["grpc-message"]
+
+
 @provokes("no_route")
 def test_an_unknown_model_is_not_found_and_the_nearest_names_are_told(
     start_access: StartAccess, start_endpoint: StartEndpoint, connect: Connect

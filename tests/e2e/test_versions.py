@@ -240,7 +240,7 @@ def test_a_message_that_cannot_be_read_is_refused_where_its_version_matters(acce
         for more in ([], [("x-model-version", "4")]):
             head = request_head(TFS, ("x-model", "m"), ("grpc-encoding", "of-its-own"), *more)
             status = unary(caller, head, body).status()
-            assert status["access-error"] == "bad_route_key"
+            assert status["access-error"] == "unsupported_encoding"
             assert "of-its-own" in status["grpc-message"]
         # Where no message can say a version, none needs to be read for it.
         head = request_head(SELDON, ("x-model", "m"), ("x-model-version", "4"), ("grpc-encoding", "of-its-own"))

@@ -82,7 +82,7 @@ impl RouteKeyScanner {
     /// The first [`INFLATE_LIMIT`] bytes of the inflated message are looked at, no more; with `whole`, all of them, and a
     /// message that has more than so many is refused.
     ///
-    /// Errors: bad_route_key for an encoding that is not known here, missing_encoding where there is none.
+    /// Errors: unsupported_encoding for an encoding that is not known here, missing_encoding where there is none.
     pub fn new_compressed(
         method: &'static Method,
         encoding: Option<&[u8]>,

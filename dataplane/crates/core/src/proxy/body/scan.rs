@@ -130,7 +130,12 @@ impl Scan {
     fn start(&mut self, compressed: bool) -> Result<(), Error> {
         self.is_compressed = compressed;
         let (encoding, limit) = (self.encoding.as_deref(), self.strict_limit);
-        let mut scanner = if compressed {
+        // As gRPC's servers do, refuse an unknown encoding whatever the message is marked as.
+        let is_known = matches!(
+            encoding,
+            None | Some(b"" | b"identity" | b"gzip" | b"deflate")
+        );
+        let mut scanner = if compressed || !is_known {
             RouteKeyScanner::new_compressed(self.method, encoding, limit)?
         } else {
             RouteKeyScanner::new(self.method)

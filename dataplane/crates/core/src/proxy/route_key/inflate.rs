@@ -6,7 +6,7 @@ use flate2::write::{GzDecoder, ZlibDecoder};
 
 use super::bad;
 use crate::call::inflate::unknown_encoding;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata::GRPC_ENCODING;
 
 /// How much of a message is inflated at most, whatever it would inflate to.
@@ -33,7 +33,7 @@ enum Decoder {
 impl Inflater {
     /// Start before the first byte; `encoding` is the call's `grpc-encoding`, `whole` the most that is read of all of it.
     ///
-    /// Errors: bad_route_key for an encoding that is not known here (the endpoint may know it), missing_encoding where
+    /// Errors: unsupported_encoding for one that is not known here (the endpoint may know it), missing_encoding where
     /// there is none.
     pub fn new(encoding: Option<&[u8]>, whole: Option<usize>) -> Result<Self, Error> {
         // Of a message that is too long one byte more comes out.
@@ -44,15 +44,17 @@ impl Inflater {
             None | Some(b"" | b"identity") => return Err(unknown_encoding(GRPC_ENCODING, b"")),
             Some(other) => {
                 let other = String::from_utf8_lossy(other).into_owned();
-                if whole.is_some() {
-                    return Err(bad(format!(
+                let text = if whole.is_some() {
+                    format!(
                         "a message with grpc-encoding {other:?} cannot be read (gzip and deflate can), and who may call \
                          which model depends on what is in it; use one of these, or none"
-                    )));
-                }
-                return Err(bad(format!(
-                    "no route key can be read from a message with grpc-encoding {other:?} (gzip and deflate can); send the model in x-model, and a version in x-model-version"
-                )));
+                    )
+                } else {
+                    format!(
+                        "no route key can be read from a message with grpc-encoding {other:?} (gzip and deflate can); send the model in x-model, and a version in x-model-version"
+                    )
+                };
+                return Err(Error::new(ErrorKind::UnsupportedEncoding, text));
             }
         };
         Ok(Self {
