@@ -726,6 +726,24 @@ def test_an_http_502_is_asked_for_again_elsewhere(fleet: Callable[..., Fleet]) -
     assert (got.code, got.attempts) == (Code.OK, 2)
 
 
+@pytest.mark.parametrize("has_body", [True, False])
+def test_an_http_answer_that_is_no_grpc_is_unknown_and_the_endpoints_fault(
+    shared: Access, start_scripted: StartScripted, connect: Connect, has_body: bool
+) -> None:
+    def page(stream: Stream) -> None:
+        stream.read_all()
+        stream.send_headers([(":status", "200"), ("content-type", "text/html")], end=not has_body)
+        if has_body:
+            stream.send(b"<html>", end=True)
+
+    endpoint = start_scripted(page)
+    shared.configure(cluster([endpoint.address]))
+    got = ask(connect(shared.address))
+    assert (got.code, got.attempts) == (Code.UNKNOWN, 1)
+    assert "text/html" in got.message
+    assert shared.weight(endpoint.address) == 0.5
+
+
 @provokes("bad_upstream_response")
 @pytest.mark.parametrize("has_body", [True, False])
 def test_an_answer_without_a_status_is_an_internal_error_and_the_endpoints_fault(

@@ -28,6 +28,9 @@ use crate::grpc::{deadline, metadata};
 use crate::headers::{Headers, Token};
 use crate::net::stream::{Body, Sender};
 
+/// How the content-type of every answer of gRPC begins.
+const GRPC: &[u8] = b"application/grpc";
+
 /// One attempt, while it lasts.
 pub struct Attempt {
     pub endpoint: Arc<Endpoint>,
@@ -151,11 +154,19 @@ impl Call {
     ) -> Result<(Headers, Body), Ended> {
         let (http_status, mut headers, body) = answer.map_err(Ended::Failed)?;
         let outcome = |code, headers: &Headers| outcome_of(code, headers, self.method, settings);
-        if http_status != StatusCode::OK && !headers.has(status::GRPC_STATUS) {
+        let content_type = headers.get(Token::CONTENT_TYPE).unwrap_or(GRPC);
+        let is_grpc = http_status == StatusCode::OK && content_type.starts_with(GRPC);
+        if !is_grpc && !headers.has(status::GRPC_STATUS) {
             let (text, number) = (&attempt.endpoint.address.text, http_status.as_u16());
             let code = Code::from_http(number);
-            let message = format!("endpoint {text} answered HTTP status {number}");
-            let outcome = outcome(code, &headers);
+            let (message, outcome) = if http_status == StatusCode::OK {
+                let content_type = String::from_utf8_lossy(content_type);
+                let message = format!("endpoint {text} answered {content_type}, not gRPC");
+                (message, Outcome::Hard)
+            } else {
+                let message = format!("endpoint {text} answered HTTP status {number}");
+                (message, outcome(code, &headers))
+            };
             return Err(Ended::Status(
                 code,
                 status::headers(code, &message),
