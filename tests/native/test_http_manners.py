@@ -169,6 +169,12 @@ def test_options_says_which_verbs_there_are(served: Served, path: str, allow: st
     assert (status, headers["allow"], headers["content-length"], data) == (204, allow, None, b"")
 
 
+@pytest.mark.parametrize("path", ["/inference.GRPCInferenceService/ModelInfer", "/un.Known/Method"])
+def test_a_method_of_grpc_with_the_content_type_of_something_else_is_415(served: Served, path: str) -> None:
+    status, _, body = asked(served, "POST", path, b"12345678", Content_Type="image/jpeg")
+    assert (status, b"application/grpc" in body) == (415, True)
+
+
 def test_options_of_nothing_is_not_found(served: Served) -> None:
     assert asked(served, "OPTIONS", "/nothing")[0] == 404
 

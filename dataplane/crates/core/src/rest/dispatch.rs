@@ -176,10 +176,25 @@ fn late(frame: Frame, failed: &Failed, request_id: &RequestId) -> Reply {
     reply
 }
 
+/// Whether a path is of the form `/package.Service/Method`.
+fn is_method(path: &str) -> bool {
+    let parts = path.strip_prefix('/').and_then(|path| path.split_once('/'));
+    parts.is_some_and(|(service, method)| service.contains('.') && !method.contains('/'))
+}
+
 /// The answer to a request that stands for no call.
 fn refused(refusal: Refusal, head: &Head, request_id: &RequestId) -> Result<Reply, Failed> {
     let path = shortened(head.path_alone());
     match refusal {
+        Refusal::Unknown if head.verb == Method::POST && is_method(head.path_alone()) => {
+            // Which gRPC asks for.
+            let text =
+                format!("{path} is a method of gRPC: send the content-type application/grpc");
+            let failed = Failed::from(Error::new(ErrorKind::UnknownMethod, text));
+            let mut reply = Frame::of(head.path_alone()).reply(&failed, request_id);
+            reply.status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+            Ok(reply)
+        }
         Refusal::Unknown => {
             let text = format!("nothing is at {path}; there are {PATHS}");
             Err(Error::new(ErrorKind::UnknownMethod, text).into())
