@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import os
 import random
 import re
@@ -167,6 +168,24 @@ def test_a_content_type_of_a_subtype_passes(line: Line) -> None:
     head = [field for field in request_head(TFS) if field[0] != "content-type"]
     _, seen, _ = line.exchange([*head, ("content-type", "application/grpc+json")], message(FOR_M))
     assert dict(seen.headers or [])["content-type"] == "application/grpc+json"
+
+
+@pytest.mark.parametrize("form", ["grpc-web", "grpc-web-text"])
+@pytest.mark.parametrize(("codec", "said"), [("", "+proto"), ("+proto", "+proto"), ("+json; charset=x", "+json")])
+def test_a_subtype_of_grpc_web_passes_both_ways(line: Line, form: str, codec: str, said: str) -> None:
+    def mirror(stream: Stream) -> None:
+        stream.read_all()
+        content_type = dict(stream.headers or [])["content-type"]
+        stream.send_headers([(":status", "200"), ("content-type", content_type), ("grpc-status", "0")], end=True)
+
+    line.endpoint.serve = mirror
+    connection = http.client.HTTPConnection(line.access.address, timeout=20)
+    connection.request("POST", TFS, headers={"content-type": f"application/{form}{codec}", "x-model": "m"})
+    content_type = connection.getresponse().headers["content-type"]
+    connection.close()
+    assert content_type == f"application/{form}{said}"
+    seen = dict(line.endpoint.last_call().headers or [])["content-type"]
+    assert seen == f"application/grpc{codec.partition(';')[0]}"
 
 
 def test_what_is_tied_to_a_connection_or_ours_to_say_does_not_pass(line: Line) -> None:

@@ -60,8 +60,8 @@ impl Form {
 
     fn content_type(self) -> &'static str {
         match self {
-            Self::Binary => "application/grpc-web+proto",
-            Self::Text => "application/grpc-web-text+proto",
+            Self::Binary => WEB,
+            Self::Text => TEXT,
         }
     }
 
@@ -116,6 +116,10 @@ async fn call(
         }
     }
     let (writing, reading) = pipe();
+    // What they are of is for the endpoint to judge.
+    if let Some(codec) = codec(&head.headers) {
+        headers.set(Token::CONTENT_TYPE, &*format!("application/grpc{codec}"));
+    }
     let head = Head { headers, ..head };
     start(head, Body::ready(messages), Answer::piped(writing));
     let gone = |Gone| crate::rest::grpc::caller::broken_off();
@@ -156,8 +160,10 @@ impl Relayed {
             self.headers.remove(field.name);
         }
         self.headers.append(&more);
-        let content_type = self.form.content_type();
-        self.headers.set(Token::CONTENT_TYPE, content_type);
+        let codec = codec(&self.headers).map(str::to_owned);
+        let codec = codec.as_deref().unwrap_or("+proto");
+        let content_type = format!("{}{codec}", self.form.content_type());
+        self.headers.set(Token::CONTENT_TYPE, &*content_type);
         let Some(reading) = self.reading else {
             self.headers.set(Token::CONTENT_LENGTH, "0");
             let sent = answer.finish_with(StatusCode::OK, self.headers);
@@ -176,6 +182,13 @@ impl Relayed {
         sending.send(self.form.written(trailers)).await?;
         sending.end()
     }
+}
+
+/// What the messages are of, such as `+json`, where the content-type of gRPC or gRPC-Web says it.
+fn codec(headers: &Headers) -> Option<&str> {
+    let content_type = headers.text(Token::CONTENT_TYPE)?;
+    let content_type = content_type.split(';').next()?.trim_end();
+    content_type.find('+').map(|at| &content_type[at..])
 }
 
 /// Trailers as a frame: lines as HTTP/1 has them, with names in lower case.
