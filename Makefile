@@ -76,6 +76,10 @@ models: setup  ## Train the example models that are missing
 		compgen -G "$$folder/model.pt2" >/dev/null || compgen -G "$$folder/*/saved_model.pb" >/dev/null || $(PY) $$script; \
 	done
 
+.PHONY: conformance
+conformance: setup .peers/conformance/.installed  ## Run connectrpc's conformance suite of gRPC through the access service
+	$(PY) -m pytest -vv tests/interop/test_conformance.py
+
 .PHONY: lint
 lint: setup  ## Check form and types: ruff, mypy, stubtest, rustfmt, clippy
 	$(BIN)/ruff check .
@@ -263,6 +267,21 @@ GO_PROTOS := $(shell grep -rl 'go_package = "dlinference/' protos --include='*.p
 	mkdir -p .peers/grpc-go/bin; \
 	(cd tests/bench/grpc_go && go vet . && go build -ldflags '-s -w' -o $(CURDIR)/.peers/grpc-go/bin/grpc_go .); \
 	touch $@
+
+# The suite, and a native module whose methods are those of the suite's service. maturin makes a wheel of it, as another
+# way to build would compile pyo3 anew each time.
+CONFORMANCE := tests/interop/conformance
+
+.peers/conformance/.installed: $(VENV)/.native $(addprefix $(CONFORMANCE)/,go.mod go.sum methods.toml)
+	@command -v go >/dev/null || { echo "make: go not found; install Go (go.dev)" >&2; exit 1; }
+	@echo "make: compiling the conformance suite, and the native module for it, some minutes"
+	cd $(CONFORMANCE) && GOBIN=$(CURDIR)/.peers/conformance/bin go install -ldflags '-s -w' tool
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin build --release --locked $(QUIET) \
+		--features dl-inference-core/conformance --out .peers/conformance/wheel
+	$(PY) -m zipfile -e .peers/conformance/wheel/*.whl .peers/conformance/wheel
+	cp .peers/conformance/wheel/dl_inference/_native.abi3.so .peers/conformance/
+	rm -r .peers/conformance/wheel
+	@touch $@
 
 .peers/release-cargo/.installed: Makefile | cargo
 	@echo "make: compiling cargo-audit and cargo-cyclonedx, some minutes"

@@ -12,7 +12,7 @@ from fixtures.processes import ROOT
 
 INTEROP_PINS = [f"tests/peers/{name}.txt" for name in ("component", "mlserver", "seldon", "tfs", "triton")]
 INTEROP_PINS += [f"tests/interop/{path}" for path in ("go/go.mod", "java/pom.xml", "grpc_js_package.json")]
-INTEROP_PINS += ["tests/interop/tonic/Cargo.lock"]
+INTEROP_PINS += ["tests/interop/conformance/go.mod", "tests/interop/tonic/Cargo.lock"]
 BENCH_MODELS = {"aio-torch", "litserve", "mlserver-torch", "mosec", "seldon-torch"}
 # For benchmarks and releases.
 NOT_TESTED_WITH = {"aio", "bench", "envoy", "fastapi", "release"}
@@ -58,10 +58,10 @@ def test_an_environment_with_torch_has_the_one_that_our_server_is_tested_with(na
 def test_the_page_on_interoperation_names_the_versions_that_are_tested() -> None:
     text = " ".join((ROOT / path).read_text() for path in ("Makefile", *INTEROP_PINS))
     packages = "seldon-core|tensorflow-serving-api|mlserver|tritonclient"
-    names = f"{packages}|grpcurl/cmd/grpcurl|h2spec|golang.org/(?:grpc|protobuf)"
+    names = f"{packages}|grpcurl/cmd/grpcurl|h2spec|connectrpc.com/conformance|golang.org/(?:grpc|protobuf)"
     pins = re.findall(rf"(?:{names})(?:\[[\w,]+\])?(?:==|@v| v)([\d.]+)", text)
     pins += re.findall(r"<(?:grpc|protobuf)>([\d.]+)<", text)
     pins += re.findall(r'(?:"@grpc/grpc-js": |^name = "tonic"\nversion = )"([\d.]+)"', text, re.MULTILINE)
-    assert len(pins) == 13  # seldon-core stands in two files
+    assert len(pins) == 16  # seldon-core, grpc-go and its protobuf stand in two files each
     page = (ROOT / "docs" / "interop.md").read_text()
     assert [pin for pin in pins if pin not in page] == []

@@ -7,7 +7,10 @@ use serde::Deserialize;
 
 use super::route_key::plan::Plan;
 
+#[cfg(not(feature = "conformance"))]
 const TABLE: &str = include_str!("../../../../../protos/methods.toml");
+#[cfg(feature = "conformance")]
+const TABLE: &str = include_str!("../../../../../tests/interop/conformance/methods.toml");
 
 /// What the access service does with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
