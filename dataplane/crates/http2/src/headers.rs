@@ -37,7 +37,13 @@ pub struct Headers {
     bytes: Vec<u8>,
     records: Vec<Record>,
     size: usize,
+    /// Known names that were added: what is not among them need not be looked for.
+    names: Tokens,
 }
+
+/// A set of tokens.
+#[derive(Clone, Copy, Default)]
+struct Tokens([u64; TOKENS.div_ceil(64)]);
 
 /// Where a field lies in `bytes`: 16 bytes, which is less than [`FIELD_OVERHEAD`], so a limit on the size bounds these too.
 #[derive(Clone, Copy)]
@@ -89,6 +95,7 @@ impl Headers {
             bytes: Vec::with_capacity(bytes),
             records: Vec::with_capacity(fields),
             size: 0,
+            names: Tokens::default(),
         }
     }
 
@@ -97,6 +104,7 @@ impl Headers {
         self.bytes.clear();
         self.records.clear();
         self.size = 0;
+        self.names = Tokens::default();
     }
 
     pub fn len(&self) -> usize {
@@ -148,6 +156,7 @@ impl Headers {
         // As for a record of its own: see there.
         assert!(self.bytes.len() <= u32::MAX as usize, "a list of 4 GiB");
         self.size += other.size;
+        self.names.add_all(other.names);
         let moved = |record: &Record| Record {
             at: record.at + shift as u32,
             ..*record
@@ -249,6 +258,9 @@ impl Headers {
         // So that every place is in 32 bits. Limits keep a list far below; one beyond is a fault of the program.
         assert!(self.bytes.len() <= u32::MAX as usize, "a list of 4 GiB");
         self.size += size;
+        if let Some(token) = token {
+            self.names.add(token);
+        }
         self.records.push(Record {
             at: at as u32,
             name_len: stored as u32,
@@ -280,6 +292,9 @@ impl Headers {
     #[inline]
     pub fn get<'n>(&self, name: impl Into<Name<'n>>) -> Option<&[u8]> {
         let name = name.into();
+        if !self.may_have(name) {
+            return None;
+        }
         let record = self.records.iter().find(|it| self.is_of(it, name))?;
         Some(self.field(record).value)
     }
@@ -301,7 +316,15 @@ impl Headers {
     #[inline]
     pub fn has<'n>(&self, name: impl Into<Name<'n>>) -> bool {
         let name = name.into();
-        self.records.iter().any(|it| self.is_of(it, name))
+        self.may_have(name) && self.records.iter().any(|it| self.is_of(it, name))
+    }
+
+    #[inline]
+    fn may_have(&self, name: Name<'_>) -> bool {
+        match name {
+            Name::Known(token) => self.names.has(token),
+            Name::Other(_) => true,
+        }
     }
 
     #[inline]
@@ -318,6 +341,9 @@ impl Headers {
         if self.has(name) {
             let (token, name) = name.parts();
             self.retain(|it| it.token != token || (token.is_none() && it.name != name));
+            if let Some(token) = token {
+                self.names.remove(token);
+            }
         }
     }
 
@@ -337,6 +363,7 @@ impl Headers {
             bytes,
             records,
             size,
+            names: _,
         } = self;
         records.retain(|record| {
             let field = record.field(bytes);
@@ -377,6 +404,7 @@ impl Drop for Headers {
                     bytes: std::mem::take(&mut self.bytes),
                     records: std::mem::take(&mut self.records),
                     size: 0,
+                    names: Tokens::default(),
                 };
                 list.clear();
                 pool.push(list);
@@ -396,6 +424,38 @@ impl Eq for Headers {}
 impl fmt::Debug for Headers {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_list().entries(self.iter()).finish()
+    }
+}
+
+// === impl Tokens ===
+
+impl Tokens {
+    #[inline]
+    fn bit(token: Token) -> (usize, u64) {
+        (token.place() / 64, 1 << (token.place() % 64))
+    }
+
+    #[inline]
+    fn add(&mut self, token: Token) {
+        let (word, bit) = Self::bit(token);
+        self.0[word] |= bit;
+    }
+
+    fn add_all(&mut self, other: Self) {
+        for (word, more) in self.0.iter_mut().zip(other.0) {
+            *word |= more;
+        }
+    }
+
+    #[inline]
+    fn has(self, token: Token) -> bool {
+        let (word, bit) = Self::bit(token);
+        self.0[word] & bit != 0
+    }
+
+    fn remove(&mut self, token: Token) {
+        let (word, bit) = Self::bit(token);
+        self.0[word] &= !bit;
     }
 }
 

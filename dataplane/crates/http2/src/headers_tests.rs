@@ -30,6 +30,13 @@ fn each_known_name_has_its_token() {
 }
 
 #[test]
+fn pseudo_header_fields_are_those_whose_names_begin_with_a_colon() {
+    for token in Token::all() {
+        assert_eq!(token.is_pseudo(), token.name().starts_with(':'), "{token}");
+    }
+}
+
+#[test]
 fn other_names_have_none() {
     for name in [
         "",
@@ -239,5 +246,66 @@ fn a_value_is_text_where_all_of_it_is_visible() {
     assert_eq!(list.text(Token::TE), Some("a b~\t"));
     for other in [Token::COOKIE, Token::DATE, Token::VIA, Token::AGE] {
         assert_eq!(list.text(other), None, "{other}");
+    }
+}
+
+#[test]
+fn what_a_list_has_is_found_whatever_was_done_to_it() {
+    let all: Vec<_> = Token::all().collect();
+    let mut seed = 7_u64;
+    let mut random = move |below: usize| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) as usize % below
+    };
+    let (mut list, mut expected) = (Headers::new(), Vec::new());
+    for _ in 0..5000 {
+        let token = all[random(all.len())];
+        match random(8) {
+            0 => {
+                list.remove(token);
+                expected.retain(|it| *it != token);
+            }
+            1 => {
+                let (begin, end) = (random(all.len()), random(all.len()));
+                let is_kept = |it: Token| !(begin..end).contains(&it.place());
+                list.retain(|it| it.token.is_some_and(is_kept));
+                expected.retain(|it| is_kept(*it));
+            }
+            2 if random(50) == 0 => {
+                list.clear();
+                expected.clear();
+            }
+            3 => {
+                let more = [all[random(all.len())], token];
+                list.append(&Headers::from_iter(more.map(|it| (it, "a"))));
+                expected.extend(more);
+            }
+            4 => {
+                list.set(token, "s");
+                expected.retain(|it| *it != token);
+                expected.push(token);
+            }
+            5 => {
+                let taken = std::mem::take(&mut list);
+                list = taken.clone();
+            }
+            6 => {
+                list.push_first(token, "f");
+                expected.insert(0, token);
+            }
+            _ => {
+                list.push(token.name(), "p");
+                expected.push(token);
+            }
+        }
+        for token in &all {
+            let is_there = expected.contains(token);
+            assert_eq!(
+                (list.has(*token), list.get(*token).is_some()),
+                (is_there, is_there)
+            );
+            let count = expected.iter().filter(|it| *it == token).count();
+            assert_eq!(list.get_all(*token).count(), count);
+        }
     }
 }

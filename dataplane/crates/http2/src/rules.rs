@@ -30,40 +30,39 @@ pub fn judge(headers: &Headers, list: List, is_cut: bool) -> Result<Judged, Malf
     let mut is_regular = false;
     // All at once, as they lie together; names with control characters are none.
     let are_values = is_value(headers.bytes());
-    for field in headers.iter() {
+    for (token, name, value, _) in headers.stored() {
         let once = |is_there: bool| match is_there {
             true => Err(Malformed("a pseudo-header field twice")),
             false => Ok(()),
         };
-        if field.name.first() == Some(&b':') {
+        let is_pseudo = match token {
+            Some(token) => token.is_pseudo(),
+            None => name.first() == Some(&b':'),
+        };
+        if is_pseudo {
             if is_regular {
                 return Err(Malformed("a pseudo-header field after others"));
             }
-            match (list, field.token) {
-                (List::Request, Some(Token::METHOD)) => {
-                    once(method.replace(field.value).is_some())?
-                }
+            match (list, token) {
+                (List::Request, Some(Token::METHOD)) => once(method.replace(value).is_some())?,
                 (List::Request, Some(Token::SCHEME)) => {
                     once(std::mem::replace(&mut scheme, true))?;
                 }
-                (List::Request, Some(Token::PATH)) => once(path.replace(field.value).is_some())?,
+                (List::Request, Some(Token::PATH)) => once(path.replace(value).is_some())?,
                 (List::Request, Some(Token::AUTHORITY)) => {
                     once(std::mem::replace(&mut authority, true))?;
                 }
                 (List::Response, Some(Token::STATUS)) => {
                     once(judged.status != 0)?;
-                    judged.status =
-                        status(field.value).ok_or(Malformed("a status that is none"))?;
+                    judged.status = status(value).ok_or(Malformed("a status that is none"))?;
                 }
                 _ => return Err(Malformed("a pseudo-header field that has no place here")),
             }
         } else {
             is_regular = true;
-            // Names that are known are right.
-            if field.token.is_none() && !is_name(field.name) {
-                return Err(Malformed("a field name that is none"));
-            }
-            match field.token {
+            match token {
+                // Names that are known are right.
+                None if !is_name(name) => return Err(Malformed("a field name that is none")),
                 Some(
                     Token::CONNECTION
                     | Token::KEEP_ALIVE
@@ -71,11 +70,11 @@ pub fn judge(headers: &Headers, list: List, is_cut: bool) -> Result<Judged, Malf
                     | Token::TRANSFER_ENCODING
                     | Token::UPGRADE,
                 ) => return Err(Malformed("a field of HTTP/1 connections")),
-                Some(Token::TE) if !field.value.eq_ignore_ascii_case(b"trailers") => {
+                Some(Token::TE) if !value.eq_ignore_ascii_case(b"trailers") => {
                     return Err(Malformed("te that is not trailers"));
                 }
                 Some(Token::CONTENT_LENGTH) if list != List::Trailers => {
-                    let length = number(field.value).ok_or(Malformed("a bad content-length"))?;
+                    let length = number(value).ok_or(Malformed("a bad content-length"))?;
                     if judged
                         .content_length
                         .replace(length)
@@ -87,7 +86,7 @@ pub fn judge(headers: &Headers, list: List, is_cut: bool) -> Result<Judged, Malf
                 _ => {}
             }
         }
-        if !are_values && !is_value(field.value) {
+        if !are_values && !is_value(value) {
             return Err(Malformed("a field value with control characters"));
         }
     }

@@ -1,10 +1,11 @@
 //! The streams of a connection: their states, windows, and what waits to be sent.
 
-use rustc_hash::FxHashMap;
+mod numbers;
 
 use crate::chunks::Chunks;
 use crate::flow::{Receiving, Sending};
 use crate::headers::Headers;
+use numbers::Numbers;
 
 /// A stream of a connection. It stays valid after the stream's end, and means nothing then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,12 +50,15 @@ pub(crate) struct Stream {
     pub is_unwanted: bool,
 }
 
+/// Streams for which a connection without any keeps room.
+const MOST_KEPT: usize = 4;
+
 /// The open streams.
 #[derive(Debug, Default)]
 pub(crate) struct Streams {
     slots: Vec<Option<Stream>>,
     free: Vec<u32>,
-    by_id: FxHashMap<u32, u32>,
+    numbers: Numbers,
     /// Of all streams.
     pub queued: usize,
     pub listed: usize,
@@ -81,17 +85,18 @@ impl Stream {
 
 impl Streams {
     pub fn len(&self) -> usize {
-        self.by_id.len()
+        self.numbers.len()
     }
 
     pub fn insert(&mut self, id: u32, make: impl FnOnce(Key) -> Stream) -> Key {
         let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
         let key = Key { slot, id };
-        if slot as usize == self.slots.len() {
-            self.slots.push(None);
+        let stream = Some(make(key));
+        match self.slots.get_mut(slot as usize) {
+            Some(place) => *place = stream,
+            None => self.slots.push(stream),
         }
-        self.slots[slot as usize] = Some(make(key));
-        self.by_id.insert(id, slot);
+        self.numbers.insert(key);
         key
     }
 
@@ -100,38 +105,42 @@ impl Streams {
     pub fn memory(&self) -> usize {
         self.slots.capacity() * size_of::<Option<Stream>>()
             + self.free.capacity() * size_of::<u32>()
-            + self.by_id.capacity() * 9
+            + self.numbers.memory()
     }
 
     pub fn find(&self, id: u32) -> Option<Key> {
-        let slot = *self.by_id.get(&id)?;
+        let slot = self.numbers.find(id)?;
         Some(Key { slot, id })
     }
 
+    #[inline]
     pub fn get(&self, key: Key) -> Option<&Stream> {
         let stream = self.slots.get(key.slot as usize)?.as_ref()?;
         (stream.key == key).then_some(stream)
     }
 
+    #[inline]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut Stream> {
         let stream = self.slots.get_mut(key.slot as usize)?.as_mut()?;
         (stream.key == key).then_some(stream)
     }
 
-    pub fn remove(&mut self, key: Key) -> Option<Stream> {
-        self.get(key)?;
-        self.by_id.remove(&key.id);
+    /// End a stream. False where it has ended before.
+    pub fn remove(&mut self, key: Key) -> bool {
+        let Some(stream) = self.get(key) else {
+            return false;
+        };
+        let (queued, listed) = (stream.queued, stream.listed);
+        self.queued -= queued;
+        self.listed -= listed;
+        self.slots[key.slot as usize] = None;
         self.free.push(key.slot);
-        let removed = self.slots[key.slot as usize].take();
-        if let Some(stream) = &removed {
-            self.queued -= stream.queued;
-            self.listed -= stream.listed;
-        }
-        if self.by_id.is_empty() {
-            // An idle connection keeps no room for streams.
+        self.numbers.remove(key.id);
+        if self.numbers.len() == 0 && self.slots.len() > MOST_KEPT {
+            // An idle connection keeps no room for many streams.
             *self = Self::default();
         }
-        removed
+        true
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {

@@ -200,7 +200,7 @@ impl Connection {
 
     /// End a stream at once. What came of it and is not released stays to be released.
     pub fn reset(&mut self, key: Key, code: Code) {
-        if self.streams.remove(key).is_some() {
+        if self.streams.remove(key) {
             self.recent.add(key.id);
             self.out.put(|out| frame::write_reset(out, key.id, code));
         }

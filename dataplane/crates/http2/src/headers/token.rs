@@ -226,8 +226,9 @@ impl Token {
     }
 
     /// Whether it is a pseudo-header field (RFC 9113 section 8.3).
+    #[inline]
     pub const fn is_pseudo(self) -> bool {
-        self.name().as_bytes()[0] == b':'
+        self.0 <= Self::STATUS.0 || self.0 == Self::PROTOCOL.0
     }
 }
 

@@ -11,10 +11,13 @@ use super::literal::{NameIn, Text};
 use super::sink::Sink;
 use super::table::{Name, Table};
 use super::{DEFAULT_TABLE_SIZE, Malformed, huffman, integer, static_table};
-use crate::headers::{FIELD_OVERHEAD, Headers};
+use crate::headers::{FIELD_OVERHEAD, Headers, Token};
 
 /// Names that were decoded keep this much memory for the next; a longer one gives its memory back.
 const MOST_KEPT: usize = 256;
+
+/// Bytes of code of the longest path that is remembered.
+const MOST_PATH: usize = 128;
 
 /// What a list may hold.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,16 @@ pub struct Decoder {
     must_update: bool,
     /// A name behind Huffman's code, while its field is read.
     scratch: Vec<u8>,
+    path: Path,
+}
+
+/// The last path that did not enter the table: nghttp2's users (curl, node, Envoy) send it with each request, in Huffman's
+/// code, and it is mostly the one before.
+#[derive(Debug, Default)]
+struct Path {
+    /// Its code, and behind that what it means.
+    bytes: Vec<u8>,
+    coded: usize,
 }
 
 // === impl Decoder ===
@@ -58,6 +71,7 @@ impl Decoder {
             advertised: max_size,
             must_update: false,
             scratch: Vec::new(),
+            path: Path::default(),
         }
     }
 
@@ -86,7 +100,7 @@ impl Decoder {
 
     /// Bytes of memory that it holds.
     pub fn memory(&self) -> usize {
-        self.table.memory() + self.scratch.capacity()
+        self.table.memory() + self.scratch.capacity() + self.path.bytes.capacity()
     }
 
     /// Append the fields of a whole block to `out`, as far as `most` allows for the list in all.
@@ -229,6 +243,18 @@ impl Decoder {
         sink: &mut Sink<'_>,
     ) -> Result<(), Malformed> {
         let (token, name) = name.resolve(&mut self.scratch)?;
+        if value.is_huffman && token == Some(Token::PATH) {
+            if let Some(path) = self.path.of(value.bytes) {
+                let size = name.len() + path.len() + FIELD_OVERHEAD;
+                sink.push(token, &[], path, size, is_sensitive);
+                return Ok(());
+            }
+            if let Some(path) = sink.push_text(token, name, value, is_sensitive)? {
+                self.path.remember(value.bytes, path);
+                return Ok(());
+            }
+            return value.check();
+        }
         match sink.push_text(token, name, value, is_sensitive)? {
             Some(_) => Ok(()),
             None => value.check(),
@@ -263,5 +289,25 @@ impl Decoder {
             self.table.insert(shared(name_bytes), value.bytes, ());
         }
         Ok(())
+    }
+}
+
+// === impl Path ===
+
+impl Path {
+    /// What the code means, where it is the one remembered.
+    #[inline]
+    fn of(&self, code: &[u8]) -> Option<&[u8]> {
+        let (coded, path) = self.bytes.split_at(self.coded);
+        (coded == code && self.coded > 0).then_some(path)
+    }
+
+    fn remember(&mut self, code: &[u8], path: &[u8]) {
+        if code.len() <= MOST_PATH {
+            self.bytes.clear();
+            self.bytes.extend_from_slice(code);
+            self.bytes.extend_from_slice(path);
+            self.coded = code.len();
+        }
     }
 }

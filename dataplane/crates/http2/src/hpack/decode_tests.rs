@@ -289,3 +289,68 @@ fn a_smaller_table_forgets_the_oldest() {
     read_dump(&mut decoder, "20 3f e1 1f");
     assert_eq!(read(&mut decoder, &bytes("be")), Err(Malformed));
 }
+
+/// A path in Huffman's code that does not enter the table, as nghttp2 sends it.
+fn path_block(path: &str) -> Vec<u8> {
+    let mut code = Vec::new();
+    super::super::encode::string(path.as_bytes(), &mut code);
+    assert!(code[0] & 0x80 != 0, "{path} is sent plain");
+    [&[0x04], &code[..]].concat()
+}
+
+#[test]
+fn paths_that_come_again_are_the_same_whatever_came_between() {
+    let long = "/long".repeat(50);
+    let paths = [
+        "/a.b.C/Predict",
+        "/a.b.C/Predict",
+        "/a.b.C/Other",
+        "/tests",
+        &long,
+        "/tests",
+    ];
+    let mut decoder = Decoder::new(4096);
+    for round in 0..3 {
+        for path in paths.iter().cycle().skip(round).take(12) {
+            let read = read(&mut decoder, &path_block(path)).unwrap();
+            assert_eq!(read, list(&[(":path", path)]));
+            assert_eq!(read.size(), 5 + path.len() + FIELD_OVERHEAD);
+        }
+    }
+    assert_eq!(decoder.table.len(), 0);
+    assert!(decoder.memory() < 1024, "{}", decoder.memory());
+}
+
+#[test]
+fn what_is_no_code_is_refused_after_a_path_too() {
+    let mut decoder = Decoder::new(4096);
+    let mut block = path_block("/a.b.C/Predict");
+    read(&mut decoder, &block).unwrap();
+    *block.last_mut().unwrap() &= 0xfe;
+    assert_eq!(read(&mut decoder, &block), Err(Malformed));
+    // Of another name it means the same, and is not taken for a path.
+    let mut block = path_block("/a.b.C/Predict");
+    block[0] = 0x0f;
+    block.insert(1, 33 - 15);
+    let read = read(&mut decoder, &block).unwrap();
+    assert_eq!(read, list(&[("date", "/a.b.C/Predict")]));
+}
+
+#[test]
+fn a_path_that_comes_again_is_cut_where_there_is_no_room() {
+    let mut decoder = Decoder::new(4096);
+    let block = path_block("/a.b.C/Predict");
+    for (list_bytes, is_cut) in [(1000, false), (1000, false), (50, true), (51, false)] {
+        let most = Most {
+            list_bytes,
+            fields: 100,
+        };
+        let mut out = Headers::new();
+        assert_eq!(
+            decoder.decode(&block, &mut out, &most),
+            Ok(Decoded { is_cut }),
+            "{list_bytes}"
+        );
+        assert_eq!(out.len(), usize::from(!is_cut));
+    }
+}
