@@ -26,7 +26,7 @@ thread_local! {
 }
 
 /// Most lists that are kept on a thread.
-const MOST_POOLED: usize = 64;
+const MOST_POOLED: usize = 256;
 /// Most memory of one that is kept, bytes.
 const MOST_POOLED_BYTES: usize = 8 * 1024;
 

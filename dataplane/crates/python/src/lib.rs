@@ -1,5 +1,6 @@
 //! `dl_inference._native`: the data plane's face to Python. Documented in `dl_inference/_native.pyi`.
 
+mod allocator;
 mod convert;
 mod proxy;
 mod worker;
@@ -13,7 +14,7 @@ use pyo3::prelude::*;
 // A call allocates a task of some 3 KB, beyond the sizes that glibc serves from its thread cache. Only Rust
 // uses it; Python and numpy keep their own allocators.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: allocator::Mimalloc = allocator::Mimalloc;
 
 create_exception!(dl_inference._native, NativeError, PyException);
 

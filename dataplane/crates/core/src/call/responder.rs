@@ -160,8 +160,7 @@ impl Responder {
         }
         self.request_id.put(trailers);
         if let Some(load) = &self.load {
-            trailers.remove(LOAD_REPORT);
-            trailers.push_sensitive(LOAD_REPORT, load);
+            trailers.set(LOAD_REPORT, load);
         }
         if let Some(endpoint) = &self.endpoint {
             trailers.set(metadata::ACCESS_ENDPOINT, &**endpoint);

@@ -52,17 +52,15 @@ fn parse(text: &[u8]) -> Option<Duration> {
 /// Let a list have this `grpc-timeout` alone: rounded down to a unit that fits eight digits, but never to 0,
 /// which some servers take for "no timeout".
 ///
-/// From 1 s on at most 1 % is cut off, so that values repeat from call to call: HPACK then sends one byte. Shorter
-/// ones are marked sensitive: HPACK would push an entry for each into the connection's dynamic table, evicting the
-/// entries that do repeat.
+/// From 1 s on at most 1 % is cut off, so that values repeat from call to call: HPACK then sends one byte.
 pub fn put_timeout(headers: &mut Headers, timeout: Duration) {
     let (value, unit) = in_unit(timeout);
-    headers.remove(GRPC_TIMEOUT);
-    if timeout < COARSE_FROM {
-        headers.push_sensitive(GRPC_TIMEOUT, Text::of(value, unit));
+    let value = if timeout < COARSE_FROM {
+        value
     } else {
-        headers.push(GRPC_TIMEOUT, Text::of(coarse(value), unit));
-    }
+        coarse(value)
+    };
+    headers.set(GRPC_TIMEOUT, Text::of(value, unit));
 }
 
 /// At most eight digits, and a unit.
@@ -135,14 +133,13 @@ mod tests {
         parse_timeout(text.as_bytes()).ok()
     }
 
-    /// The text, and whether it is sensitive.
-    fn formatted(timeout: Duration) -> (String, bool) {
+    fn formatted(timeout: Duration) -> String {
         let mut headers = Headers::from_iter([(GRPC_TIMEOUT, "another")]);
         put_timeout(&mut headers, timeout);
         let mut fields = headers.iter();
         let field = fields.next().expect("a timeout");
         assert!(fields.next().is_none());
-        (field.text().expect("text").into(), field.is_sensitive)
+        field.text().expect("text").into()
     }
 
     #[test]
@@ -203,14 +200,8 @@ mod tests {
             (Duration::MAX, "99900000H"),
         ];
         for (timeout, text) in rows {
-            assert_eq!(formatted(timeout).0, text);
+            assert_eq!(formatted(timeout), text);
         }
-    }
-
-    #[test]
-    fn timeouts_that_seldom_repeat_are_kept_out_of_the_hpack_table() {
-        assert!(formatted(Duration::from_millis(999)).1);
-        assert!(!formatted(Duration::from_secs(1)).1);
     }
 
     proptest! {
@@ -219,7 +210,7 @@ mod tests {
         #[test]
         fn a_formatted_timeout_is_read_back_no_longer_and_at_most_a_tenth_shorter(nanos in 1_000_u64..=u64::MAX) {
             let timeout = Duration::from_nanos(nanos);
-            let back = parsed(&formatted(timeout).0).unwrap();
+            let back = parsed(&formatted(timeout)).unwrap();
             prop_assert!(back <= timeout);
             prop_assert!(timeout < Duration::from_micros(10) || timeout - back <= timeout / 10);
             prop_assert!(timeout < COARSE_FROM || timeout - back <= timeout / 100);

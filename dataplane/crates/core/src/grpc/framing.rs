@@ -69,6 +69,23 @@ impl Frames {
         }
     }
 
+    /// Go over a chunk of which only the sizes matter.
+    ///
+    /// Errors: as [`next`](Self::next).
+    pub fn pass(&mut self, mut chunk: &[u8]) -> Result<(), Error> {
+        if self.have == 0
+            && let Some((&[0 | 1, length @ ..], message)) = chunk.split_first_chunk::<PREFIX>()
+        {
+            let length = u32::from_be_bytes(length) as usize;
+            if length == message.len() && length <= self.max_message_bytes {
+                // One whole message, as most chunks of small answers are.
+                return Ok(());
+            }
+        }
+        while self.next(&mut chunk)?.is_some() {}
+        Ok(())
+    }
+
     /// Whether the body may not end here: a message has begun and is not complete.
     pub fn incomplete(&self) -> bool {
         self.have != 0

@@ -105,3 +105,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_chunk_that_is_passed_is_judged_as_one_whose_messages_are_read() {
+    let bodies = [
+        frame(0, b"abc"),
+        frame(1, b""),
+        [frame(0, b"abc"), frame(1, b"0123456789")].concat(),
+        [frame(0, b"a"), frame(0, b"01234567890")].concat(),
+        frame(2, b"abc"),
+        frame(0, b"01234567890"),
+    ];
+    for body in &bodies {
+        for cut in 0..=body.len() {
+            let (mut read, mut passed) = (Frames::new(10), Frames::new(10));
+            for chunk in [&body[..cut], &body[cut..]] {
+                let mut rest = chunk;
+                let expected = loop {
+                    match read.next(&mut rest) {
+                        Ok(Some(_)) => {}
+                        Ok(None) => break None,
+                        Err(error) => break Some(error.message),
+                    }
+                };
+                let error = passed.pass(chunk).err().map(|error| error.message);
+                assert_eq!(error, expected, "{body:?} at {cut}");
+                if error.is_some() {
+                    break;
+                }
+                assert_eq!(passed.incomplete(), read.incomplete());
+            }
+        }
+    }
+}

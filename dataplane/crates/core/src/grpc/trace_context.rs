@@ -59,10 +59,9 @@ impl TraceContext {
         })
     }
 
-    /// Let metadata have this `traceparent` alone. It never repeats, so it is kept out of HPACK's table.
+    /// Let metadata have this `traceparent` alone.
     pub fn put(&self, metadata: &mut Headers) {
-        metadata.remove(TRACEPARENT);
-        metadata.push_sensitive(TRACEPARENT, self.text());
+        metadata.set(TRACEPARENT, self.text());
     }
 
     fn text(&self) -> String {

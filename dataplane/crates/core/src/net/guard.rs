@@ -42,7 +42,7 @@ pub struct Kept {
 /// Counts a stream as live until it is dropped.
 pub struct StreamGuard {
     connection: Rc<Connection>,
-    opened: std::time::Instant,
+    opened: Instant,
 }
 
 // === impl Connection ===
@@ -130,13 +130,18 @@ impl StreamGuard {
     pub fn new(connection: Rc<Connection>) -> Self {
         connection.streams.set(connection.streams.get() + 1);
         connection.load.add_stream();
-        let opened = Instant::now().into_std();
-        connection.resets.borrow_mut().opened(opened);
+        let opened = Instant::now();
+        connection.resets.borrow_mut().opened(opened.into_std());
         Self { connection, opened }
     }
 
     pub fn peer(&self) -> &Peer {
         &self.connection.peer
+    }
+
+    /// When its head came.
+    pub fn opened(&self) -> Instant {
+        self.opened
     }
 
     /// What the stream keeps: nothing yet.
@@ -163,7 +168,7 @@ impl StreamGuard {
         self.connection
             .resets
             .borrow_mut()
-            .reset(self.opened, Instant::now().into_std());
+            .reset(self.opened.into_std(), Instant::now().into_std());
     }
 }
 

@@ -44,6 +44,8 @@ pub struct ConnectionGuard {
 #[derive(Default)]
 pub struct ResetGuard {
     slots: VecDeque<Slot>,
+    /// Of all slots: mostly none, and then there is nothing to judge.
+    resets: u32,
 }
 
 struct Slot {
@@ -142,22 +144,24 @@ impl ResetGuard {
             .find(|slot| slot.start <= opened)
         {
             slot.reset += 1;
+            self.resets += 1;
         }
     }
 
     /// Whether the connection must be closed.
     pub fn exceeded(&self) -> bool {
-        let add = |(opened, reset), slot: &Slot| (opened + slot.opened, reset + slot.reset);
-        let (opened, reset) = self.slots.iter().fold((0, 0), add);
-        opened >= RESET_LEAST_STREAMS && reset * 2 > opened
+        if self.resets == 0 {
+            return false;
+        }
+        let opened = self.slots.iter().map(|slot| slot.opened).sum::<u32>();
+        opened >= RESET_LEAST_STREAMS && self.resets * 2 > opened
     }
 
     fn forget_before(&mut self, now: Instant) {
-        while self
-            .slots
-            .front()
-            .is_some_and(|slot| now >= slot.start + RESET_WINDOW)
+        while let Some(slot) = self.slots.front()
+            && now >= slot.start + RESET_WINDOW
         {
+            self.resets -= slot.reset;
             self.slots.pop_front();
         }
     }

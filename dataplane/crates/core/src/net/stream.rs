@@ -17,12 +17,14 @@ use hyper::body::{Body as _, Incoming};
 
 use super::http2::{Ended, Handle};
 use super::pipe::{Gone, Writing};
-use crate::headers::Headers;
+use crate::headers::{Headers, Token};
 
 /// The largest window there is (RFC 9113#6.9.1).
 pub const MAX_WINDOW: u32 = dl_http2::MAX_WINDOW;
 /// Bytes that a stream takes at once of many.
 const PIECE: usize = 64 * 1024;
+/// Bytes of the longest content type that a request keeps which is one too many.
+const MOST_KIND: usize = 256;
 
 /// What a request begins with.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ pub struct Head {
     pub headers: Headers,
     /// Its metadata went beyond the limit: not all of it is here.
     pub is_cut: bool,
-    /// The calls on its connection have more metadata than they may have together.
+    /// The calls on its connection have more metadata than they may have together: it is [put off](Self::put_off).
     pub is_crowded: bool,
 }
 
@@ -125,6 +127,16 @@ impl Drop for Reader {
 // === impl Head ===
 
 impl Head {
+    /// Drop the metadata of a request that is one too many on its connection, once it is known whose it is. What is left is
+    /// enough to refuse it in its own form.
+    pub fn put_off(&mut self) {
+        if self.is_crowded {
+            let kind = self.headers.get(Token::CONTENT_TYPE);
+            let kind = kind.filter(|kind| kind.len() <= MOST_KIND);
+            self.headers = Headers::from_iter(kind.map(|kind| (Token::CONTENT_TYPE, kind)));
+        }
+    }
+
     /// The path without its query, which HTTP has and gRPC has not.
     pub fn path_alone(&self) -> &str {
         without_query(&self.path)

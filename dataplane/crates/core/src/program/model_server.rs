@@ -297,6 +297,7 @@ impl Drop for ModelServer {
 impl Service for Calls {
     fn call(&self, mut head: Head, body: Body, answer: Answer, stream: StreamGuard) {
         let front = self.front.clone();
+        head.put_off();
         if rest::is_grpc(&head) && answer.is_http2() {
             // A panic ends this task only; its responder answers INTERNAL.
             spawn_local(handle(front, head, body, answer, stream));

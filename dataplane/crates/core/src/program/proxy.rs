@@ -24,11 +24,11 @@ use crate::net::stream::{Answer, Body, Head, without_query};
 use crate::notice::Notice;
 use crate::proxy::access_log::web::WebRequest;
 use crate::proxy::caller::{Who, who};
-use crate::proxy::handle::handle;
 use crate::proxy::local;
 use crate::proxy::method;
 use crate::proxy::orders::{Action, Done, Order};
 use crate::proxy::recorder::Which;
+use crate::proxy::runner::{Given, Runners};
 use crate::proxy::state::{Part, Shared};
 use crate::proxy::worker::Worker;
 use crate::rest::{self, Guest, Intake, Uris, Wanted};
@@ -68,6 +68,7 @@ pub struct Usage {
 /// Gives each call of a worker to a task of its own.
 struct Calls {
     worker: Rc<Worker>,
+    runners: Rc<Runners>,
     /// For requests over HTTP.
     intake: Rc<Intake>,
 }
@@ -156,6 +157,7 @@ impl Proxy {
             let intake = Intake::new(shared.held.clone(), &shared.config.limits, uris.clone());
             Calls {
                 worker: Rc::new(worker),
+                runners: Rc::default(),
                 intake: Rc::new(intake),
             }
         };
@@ -396,20 +398,6 @@ impl AdminPages for Control {
     }
 }
 
-/// Give a call of gRPC to a task of its own.
-fn start(
-    worker: (Rc<Worker>, Who),
-    head: Head,
-    body: Body,
-    answer: Answer,
-    stream: StreamGuard,
-    web: Option<Rc<WebRequest>>,
-) {
-    // A panic ends this task only; its responder answers INTERNAL.
-    // Boxed, as the future is some 3 KB and a task is moved several times before it runs.
-    spawn_local(Box::pin(handle(worker, head, body, answer, stream, web)));
-}
-
 /// What a request over HTTP takes of who sends it, as far as the calls do not see to it that it becomes.
 fn guest(mut who: Who, head: &Head) -> (Who, Guest) {
     if matches!(who, Who::Anybody) {
@@ -451,6 +439,7 @@ impl Service for Calls {
     fn call(&self, mut head: Head, body: Body, answer: Answer, stream: StreamGuard) {
         let is_grpc = rest::is_grpc(&head) && answer.is_http2();
         let who = who(&self.worker, &mut head, is_grpc, stream.peer());
+        head.put_off();
         if !is_grpc {
             let intake = self.intake.clone();
             let (who, guest) = guest(who, &head);
@@ -466,10 +455,18 @@ impl Service for Calls {
             let log = self.worker.shared.access_log.as_ref();
             let web = log.map(|log| WebRequest::new(log, &mut head, &stream, who.logged()));
             let of = web.clone();
-            let (worker, inner) = ((self.worker.clone(), who), stream.again());
+            let (worker, runners) = (self.worker.clone(), self.runners.clone());
+            let inner = stream.again();
             let call = move |head, body, answer| {
-                let (worker, stream) = (worker.clone(), inner.again());
-                start(worker, head, body, answer, stream, of.clone());
+                runners.run(Given {
+                    worker: worker.clone(),
+                    who: who.clone(),
+                    head,
+                    body,
+                    answer,
+                    stream: inner.again(),
+                    web: of.clone(),
+                });
             };
             spawn_local(Box::pin(async move {
                 let served = rest::serve(intake, guest, head, body, answer, stream, call);
@@ -483,7 +480,15 @@ impl Service for Calls {
             }));
             return;
         }
-        start((self.worker.clone(), who), head, body, answer, stream, None);
+        self.runners.run(Given {
+            worker: self.worker.clone(),
+            who,
+            head,
+            body,
+            answer,
+            stream,
+            web: None,
+        });
     }
 
     fn state_changed(&self) {

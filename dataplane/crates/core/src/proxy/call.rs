@@ -61,6 +61,8 @@ pub struct Call {
     pub lacking: Option<Arc<Endpoint>>,
     /// Hash of what keeps calls on one endpoint of the share that the call is in.
     pub affinity: Option<u64>,
+    /// When the attempt ended that answered it.
+    pub answered: Option<Instant>,
     pub record: Record,
     /// Of a call that is traced.
     pub trace: Option<Box<Trace>>,
@@ -98,10 +100,10 @@ impl Call {
                 let budgets = (&shared.held, &shared.unsent);
                 Inbound::new((body, stream.kept()), &shared.config, budgets)
             },
+            started: stream.opened(),
             stream,
             headers,
             responder,
-            started: Instant::now(),
             caller_deadline: None,
             split: None,
             listing: None,
@@ -112,6 +114,7 @@ impl Call {
             has_met_full: false,
             lacking: None,
             affinity: None,
+            answered: None,
             record: Record {
                 stats: worker.shared.unrouted.clone(),
                 key: RouteKey::default(),
@@ -202,7 +205,7 @@ impl Call {
 
     /// Count the call, which is over.
     pub fn finish(mut self, code: Code) {
-        let duration = self.started.elapsed();
+        let duration = self.answered.unwrap_or_else(Instant::now) - self.started;
         self.record.stats.record(self.method.id, code, duration);
         self.who.count(code);
         if let Some(log) = &self.worker.shared.access_log {

@@ -12,7 +12,6 @@ use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::access_log::entry::{Entry, bounded};
-use super::access_log::web::WebRequest;
 use super::affinity;
 use super::attempt::Attempt;
 use super::call::Call;
@@ -23,14 +22,15 @@ use super::failure::Failure;
 use super::hops;
 use super::listing::Listing;
 use super::local;
-use super::method::{self, Kind, Streaming};
+use super::method::{self, Kind, Method, Streaming};
 use super::repository;
+use super::runner::{Given, Runner, Runners};
 use super::settings::Settings;
 use super::trace::Trace;
 use super::verdict::{Last, Next};
 use super::worker::{SeenState, Worker};
 use crate::balance::Refusal;
-use crate::call::head::{self, shortened};
+use crate::call::head::{self, Most, shortened};
 use crate::call::responder::Responder;
 use crate::callers::allow::Action;
 use crate::code::Code;
@@ -38,67 +38,100 @@ use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata::{self, RequestId};
 use crate::headers::Token;
 use crate::net::guard::StreamGuard;
-use crate::net::stream::{Answer, Body, Head};
+use crate::net::stream::{Body, Head};
 
 /// How often a call waits for an endpoint that is live when it is picked, too.
 const MOST_WAITS: u32 = 8;
 
-/// Serve one request of a downstream connection, or a call that is made for one over HTTP. Its headers hold no credentials
-/// any more.
-pub async fn handle(
-    (worker, who): (Rc<Worker>, Who),
-    head: Head,
-    body: Body,
-    answer: Answer,
-    stream: StreamGuard,
-    web: Option<Rc<WebRequest>>,
+/// Serve the calls that a task is given, one after the other.
+pub async fn serve(runner: Rc<Runner>, runners: Rc<Runners>) {
+    loop {
+        let Given {
+            worker,
+            who,
+            head,
+            body,
+            answer,
+            stream,
+            web,
+        } = runner.next().await;
+        // A request over HTTP decides for its calls.
+        let is_own = answer.is_http2();
+        let responder = Responder::new(answer, RequestId::of_call(&head.headers));
+        match method::find(&head.path) {
+            None => refuse(&worker, &who, &head, &stream, responder),
+            Some(method) if is_ours(&worker, method) => {
+                // In a box, so that the many calls that go on have no room for it.
+                let given = (&worker, &who, &stream);
+                Box::pin(answer_here(given, method, (&head, body), responder)).await;
+            }
+            Some(method) => {
+                let checked = head::check(&head, &worker.shared.config.limits);
+                let request = (head.headers, body);
+                let mut call = Call::new((worker, who), stream, method, request, responder, web);
+                let tracer = call.worker.shared.tracer.as_ref();
+                call.trace =
+                    tracer.and_then(|tracer| Trace::begin(tracer, &mut call.headers, is_own));
+                let served = match checked {
+                    Ok(()) => call.serve().await,
+                    Err(error) => Err(error),
+                };
+                let code = served.unwrap_or_else(|error| call.fail(error));
+                call.finish(code);
+            }
+        }
+        if !runners.rest(&runner) {
+            return;
+        }
+    }
+}
+
+/// Tell a caller that nothing here has this method.
+fn refuse(worker: &Worker, who: &Who, head: &Head, stream: &StreamGuard, mut responder: Responder) {
+    let text = format!("unknown method {}", shortened(&head.path));
+    let error = Error::new(ErrorKind::UnknownMethod, text);
+    worker.shared.server.stats.errors.add(error.kind);
+    if let Some(log) = &worker.shared.access_log {
+        let id = responder.request_id().as_str();
+        let whose = (id.to_owned(), stream.peer().to_string());
+        let (kind, code) = (error.kind, error.kind.code());
+        log.write(Entry {
+            caller: who.logged(),
+            method: bounded(head.path.trim_start_matches('/')).into(),
+            ..Entry::without_call(whose, Instant::now(), code, Some(kind))
+        });
+    }
+    responder.tell_attempts(0, None);
+    responder.fail(&error.into());
+}
+
+/// Whether the access service answers a method itself.
+fn is_ours(worker: &Worker, method: &Method) -> bool {
+    method.kind == Kind::Local || worker.shared.config.owns_models && repository::is_mine(method)
+}
+
+async fn answer_here(
+    (worker, who, stream): (&Rc<Worker>, &Who, &StreamGuard),
+    method: &'static Method,
+    (head, body): (&Head, Body),
+    mut responder: Responder,
 ) {
-    // A request over HTTP decides for its calls.
-    let is_own = answer.is_http2();
-    let mut responder = Responder::new(answer, RequestId::of_call(&head.headers));
-    let Some(method) = method::find(&head.path) else {
-        let text = format!("unknown method {}", shortened(&head.path));
-        let error = Error::new(ErrorKind::UnknownMethod, text);
-        worker.shared.server.stats.errors.add(error.kind);
-        if let Some(log) = &worker.shared.access_log {
-            let id = responder.request_id().as_str();
-            let whose = (id.to_owned(), stream.peer().to_string());
-            let (kind, code) = (error.kind, error.kind.code());
-            log.write(Entry {
-                caller: who.logged(),
-                method: bounded(head.path.trim_start_matches('/')).into(),
-                ..Entry::without_call(whose, Instant::now(), code, Some(kind))
-            });
-        }
-        responder.tell_attempts(0, None);
+    let shared = &worker.shared;
+    if let Err(error) = head::check_size(head, Most::of(&shared.config.limits)) {
+        let (kind, code) = (error.kind, error.kind.code());
+        shared.server.stats.errors.add(kind);
+        shared.unrouted.record(method.id, code, Duration::ZERO);
+        who.count(code);
         return responder.fail(&error.into());
-    };
-    if worker.shared.config.owns_models && repository::is_mine(method) {
-        let code = repository::serve(&worker, method, (&head.headers, body), responder, &who).await;
-        if code == Code::Cancelled {
-            stream.reset_before_headers();
-        }
-        return;
     }
-    if method.kind == Kind::Local {
-        let code = local::serve(&worker, method, (&head.headers, body), responder, &who).await;
-        if code == Code::Cancelled {
-            stream.reset_before_headers();
-        }
-        return;
-    }
-    let limits = &worker.shared.config.limits;
-    let checked = head::check(&head, limits);
-    let request = (head.headers, body);
-    let mut call = Call::new((worker, who), stream, method, request, responder, web);
-    let tracer = call.worker.shared.tracer.as_ref();
-    call.trace = tracer.and_then(|tracer| Trace::begin(tracer, &mut call.headers, is_own));
-    let served = match checked {
-        Ok(()) => call.serve().await,
-        Err(error) => Err(error),
+    let request = (&head.headers, body);
+    let code = match method.kind {
+        Kind::Local => local::serve(worker, method, request, responder, who).await,
+        _ => repository::serve(worker, method, request, responder, who).await,
     };
-    let code = served.unwrap_or_else(|error| call.fail(error));
-    call.finish(code);
+    if code == Code::Cancelled {
+        stream.reset_before_headers();
+    }
 }
 
 // === impl Call ===

@@ -194,15 +194,9 @@ impl Kept<'_> {
 
 /// Walk the messages of a chunk: an answer beyond max_message_bytes is refused, and one that is malformed is the
 /// endpoint's fault, not a bad request.
-fn check_sizes(framing: &mut Frames, mut chunk: &[u8]) -> Result<(), Error> {
-    loop {
-        match framing.next(&mut chunk) {
-            Ok(Some(_)) => {}
-            Ok(None) => return Ok(()),
-            Err(error) if error.kind == ErrorKind::BadRequest => {
-                return Err(Error::new(ErrorKind::BadUpstreamResponse, error.message));
-            }
-            Err(error) => return Err(error),
-        }
-    }
+fn check_sizes(framing: &mut Frames, chunk: &[u8]) -> Result<(), Error> {
+    framing.pass(chunk).map_err(|error| match error.kind {
+        ErrorKind::BadRequest => Error::new(ErrorKind::BadUpstreamResponse, error.message),
+        _ => error,
+    })
 }

@@ -71,6 +71,9 @@ impl Call {
         let is_answer = next.is_answer();
         let now = Instant::now();
         let took = now - attempt.started;
+        if matches!(next, Next::Done(_)) {
+            self.answered = Some(now);
+        }
         if is_answer {
             stats.answered(code, took);
         } else {

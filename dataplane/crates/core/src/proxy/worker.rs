@@ -1,11 +1,12 @@
 //! What one worker thread owns.
 
 use std::cell::RefCell;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arc_swap::Guard;
+use arc_swap::{ArcSwap, ArcSwapOption, Cache};
 use tokio::time::Instant;
 
 use super::address::Address;
@@ -15,7 +16,7 @@ use super::pool::{Pool, Upstream};
 use super::recorder::Ring;
 use super::state::{Shared, State};
 use crate::callers::Callers;
-use crate::callers::token_cache::Cache;
+use crate::callers::token_cache;
 use crate::local::services::LocalServices;
 
 /// A routing state as one worker shares it among its calls: the outer count is the worker's own, so that calls of
@@ -31,11 +32,35 @@ pub struct Worker {
     /// The last calls of this worker.
     pub ring: Arc<Ring>,
     checks: Checks,
-    /// As this worker last saw it.
+    /// As this worker last saw them.
     state: RefCell<SeenState>,
     callers: RefCell<Option<SeenCallers>>,
+    /// As they are.
+    current_state: RefCell<Cache<StateOf, Arc<State>>>,
+    current_callers: RefCell<Cache<CallersOf, Option<Arc<Callers>>>>,
     /// Tokens that have come before.
-    pub tokens: RefCell<Cache>,
+    pub tokens: RefCell<token_cache::Cache>,
+}
+
+/// Where the current routing state is.
+struct StateOf(Arc<Shared>);
+/// The same of the document of callers.
+struct CallersOf(Arc<Shared>);
+
+impl Deref for StateOf {
+    type Target = ArcSwap<State>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.state
+    }
+}
+
+impl Deref for CallersOf {
+    type Target = ArcSwapOption<Callers>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0.callers
+    }
 }
 
 // === impl Worker ===
@@ -50,6 +75,8 @@ impl Worker {
             ring: shared.recorder.ring(),
             state: RefCell::new(Rc::new(shared.state.load_full())),
             callers: RefCell::default(),
+            current_state: RefCell::new(Cache::new(StateOf(shared.clone()))),
+            current_callers: RefCell::new(Cache::new(CallersOf(shared.clone()))),
             tokens: RefCell::default(),
             shared,
         };
@@ -59,18 +86,18 @@ impl Worker {
 
     /// The current routing state, as long as the caller keeps it.
     pub fn state(&self) -> SeenState {
-        let current = self.shared.state.load();
-        let mut seen = self.state.borrow_mut();
-        if !Arc::ptr_eq(&seen, &current) {
-            *seen = Rc::new(Guard::into_inner(current));
+        let (mut current, mut seen) = (self.current_state.borrow_mut(), self.state.borrow_mut());
+        let current = current.load();
+        if !Arc::ptr_eq(&seen, current) {
+            *seen = Rc::new(current.clone());
         }
         seen.clone()
     }
 
     /// Who may call now; none where everybody may.
     pub fn callers(&self) -> Option<SeenCallers> {
-        let current = self.shared.callers.load();
-        let current = current.as_ref()?;
+        let mut current = self.current_callers.borrow_mut();
+        let current = current.load().as_ref()?;
         let mut seen = self.callers.borrow_mut();
         match &*seen {
             Some(seen) if Arc::ptr_eq(seen, current) => Some(seen.clone()),

@@ -4,13 +4,10 @@ use super::receive::{ON_ITSELF, Step};
 use super::settings::{calm, protocol, size};
 use super::{Connection, Event, Fatal, Role};
 use crate::frame::{self, Code, END_HEADERS, END_STREAM, Head, PADDED, PRIORITY_FLAG, u32_of};
-use crate::headers::{Headers, Token};
+use crate::headers::Headers;
 use crate::hpack::Most;
 use crate::rules::{self, Judged, List};
 use crate::stream::{Key, Part};
-
-/// Longest value of a request that is one too many, bytes.
-const SHORT: usize = 512;
 
 #[derive(Debug)]
 pub(super) struct Block {
@@ -18,20 +15,6 @@ pub(super) struct Block {
     ends: bool,
     depends_on_itself: bool,
     pub(super) bytes: Vec<u8>,
-}
-
-/// What is left of a request that is one too many: enough to answer it in its own form.
-fn kind_of(request: &Headers) -> Headers {
-    let mut kept = Headers::roomy();
-    for field in request.iter() {
-        if let Some(token) = field.token
-            && (token.is_pseudo() || token == Token::CONTENT_TYPE)
-            && field.value.len() <= SHORT
-        {
-            kept.push(token, field.value);
-        }
-    }
-    kept
 }
 
 /// Whether an answer that has ended says that it has a body. Two statuses never have one, whatever they say
@@ -181,12 +164,8 @@ impl Connection {
         let receiving = if ends { Part::Ended } else { Part::Body };
         let stream = self.add(id, receiving, Part::Head);
         let is_crowded = self.streams.listed + headers.size() > self.config.max_memory;
-        let headers = if is_crowded {
-            kind_of(&headers)
-        } else {
-            headers
-        };
-        let listed = headers.size();
+        // Of one that is too many the user keeps nothing.
+        let listed = if is_crowded { 0 } else { headers.size() };
         if let Some(it) = self.streams.get_mut(stream) {
             it.expected = judged.content_length;
             it.listed = listed;

@@ -69,8 +69,8 @@ pub enum Event {
         stream: Key,
         headers: Headers,
         is_cut: bool,
-        /// The lists of open streams would be larger than they may be in all: of this one little is left but what it is
-        /// for.
+        /// The lists of open streams would be larger than they may be in all: this one does not count, and its user is to
+        /// drop it.
         is_crowded: bool,
         ends: bool,
     },

@@ -8,7 +8,7 @@
 mod tests;
 
 use super::index::{Index, Key};
-use super::policy::{Policy, Rule, SHORT_COOKIE};
+use super::policy::{Policy, Rule, SHORT_COOKIE, is_coarse};
 use super::{DEFAULT_TABLE_SIZE, huffman, integer, static_table};
 use crate::headers::{FIELD_OVERHEAD, Headers, Token};
 
@@ -160,6 +160,7 @@ impl Encoder {
         let policy = match rule.policy {
             _ if is_sensitive => Policy::Secret,
             Policy::Cookie if field.value.len() < SHORT_COOKIE => Policy::Secret,
+            Policy::Timeout if !is_coarse(field.value) => Policy::Volatile,
             policy => policy,
         };
         if rule.first > 0 {
@@ -179,7 +180,7 @@ impl Encoder {
             // The name enters with the first value.
             Policy::Volatile if name_index > 0 => literal(LITERAL, name_index, &field, out),
             Policy::Volatile => self.enter(&field, name_index, field.hash(), out),
-            Policy::Once | Policy::Twice | Policy::Cookie => {
+            Policy::Once | Policy::Twice | Policy::Cookie | Policy::Timeout => {
                 self.write_indexable(&field, policy == Policy::Once, name_index, out)
             }
         }

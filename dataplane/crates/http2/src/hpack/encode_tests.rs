@@ -144,6 +144,25 @@ fn what_enters_the_table_follows_from_the_name() {
 }
 
 #[test]
+fn a_timeout_enters_the_table_where_it_will_come_again() {
+    for coarse in ["1000m", "59900m", "60S", "1M", "2H"] {
+        assert_eq!(
+            forms("grpc-timeout", coarse),
+            [0x00, 0x40, 0x80],
+            "{coarse}"
+        );
+    }
+    let mut encoder = Encoder::new();
+    for short in ["999m", "9999u", "99999999n", "m", "", "999m", "9999u"] {
+        written(&mut encoder, &[("grpc-timeout", short)]);
+    }
+    assert_eq!(
+        encoder.fields(),
+        [(b"grpc-timeout".to_vec(), b"999m".to_vec())]
+    );
+}
+
+#[test]
 fn secrets_never_enter_the_table() {
     for name in ["authorization", "proxy-authorization", "x-api-key"] {
         assert_eq!(

@@ -14,6 +14,8 @@ pub(super) enum Policy {
     Twice,
     /// Differs each time: only the name enters, with the first value.
     Volatile,
+    /// A time: from a second on it comes again, a shorter one differs each time.
+    Timeout,
     /// Must not enter a table, here or at any later hop.
     Secret,
     /// Secret where it is short.
@@ -34,7 +36,7 @@ const ONCE: [Token; 11] = [
     Token::SERVER,
 ];
 const VOLATILE: [Token; 8] = [
-    Token::GRPC_TIMEOUT,
+    Token::ENDPOINT_LOAD_METRICS_BIN,
     Token::CONTENT_LENGTH,
     Token::X_REQUEST_ID,
     Token::TRACEPARENT,
@@ -76,6 +78,7 @@ const fn rules() -> [Rule; TOKENS] {
     fill(&mut rules, &VOLATILE, Policy::Volatile);
     fill(&mut rules, &SECRET, Policy::Secret);
     fill(&mut rules, &[Token::COOKIE], Policy::Cookie);
+    fill(&mut rules, &[Token::GRPC_TIMEOUT], Policy::Timeout);
     rules
 }
 
@@ -84,6 +87,15 @@ const fn fill(rules: &mut [Rule; TOKENS], tokens: &[Token], policy: Policy) {
     while at < tokens.len() {
         rules[tokens[at].place()].policy = policy;
         at += 1;
+    }
+}
+
+/// Whether a `grpc-timeout` is one of a second or more, as far as its form says.
+pub(super) fn is_coarse(timeout: &[u8]) -> bool {
+    match timeout.last() {
+        Some(b'm') => timeout.len() >= "1000m".len(),
+        Some(b'S' | b'M' | b'H') => true,
+        _ => false,
     }
 }
 

@@ -142,6 +142,10 @@ impl Handle {
             state.chunks.clear();
             (std::mem::take(&mut state.held), state.has_end)
         };
+        if bytes == 0 && has_end {
+            // As of each call whose body was taken: there is nothing to tell.
+            return;
+        }
         self.link.with(|it| {
             it.release(self.key, bytes);
             if !has_end {

@@ -14,6 +14,9 @@ use crate::headers::Headers;
 /// Most streams with metadata that was cut that are remembered; a call asks as soon as it has its trailers.
 const MOST_CUT: usize = 64;
 
+/// Streams for which a connection without any keeps room.
+const MOST_KEPT: usize = 4;
+
 thread_local! {
     // The buffer of the connection that is about to write: an idle one has none.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -126,10 +129,10 @@ impl<H: Receiver> Link<H> {
         (handle.key() == key).then_some(handle)
     }
 
-    /// A handle is gone; one without streams keeps no room for them.
+    /// A handle is gone; a connection without streams keeps no room for many.
     pub(super) fn forget(&self, key: Key) {
         let mut handles = self.handles.borrow_mut();
-        if self.ask(|it| it.streams()) == 0 {
+        if handles.len() > MOST_KEPT && self.ask(|it| it.streams()) == 0 {
             *handles = Vec::new();
         } else if let Some(handle) = handles.get_mut(key.slot as usize)
             && handle.strong_count() == 0
