@@ -24,6 +24,7 @@ use crate::net::stream::{Answer, Body, Head, without_query};
 use crate::notice::Notice;
 use crate::proxy::access_log::web::WebRequest;
 use crate::proxy::caller::{Who, who};
+use crate::proxy::handle::refuse_crowded;
 use crate::proxy::local;
 use crate::proxy::method;
 use crate::proxy::orders::{Action, Done, Order};
@@ -479,6 +480,9 @@ impl Service for Calls {
                 }
             }));
             return;
+        }
+        if head.is_crowded {
+            return refuse_crowded(&self.worker, &who, &head, answer, &stream);
         }
         self.runners.run(Given {
             worker: self.worker.clone(),

@@ -38,7 +38,7 @@ use crate::error::{Error, ErrorKind};
 use crate::grpc::metadata::{self, RequestId};
 use crate::headers::Token;
 use crate::net::guard::StreamGuard;
-use crate::net::stream::{Body, Head};
+use crate::net::stream::{Answer, Body, Head};
 
 /// How often a call waits for an endpoint that is live when it is picked, too.
 const MOST_WAITS: u32 = 8;
@@ -59,10 +59,14 @@ pub async fn serve(runner: Rc<Runner>, runners: Rc<Runners>) {
         let is_own = answer.is_http2();
         let responder = Responder::new(answer, RequestId::of_call(&head.headers));
         match method::find(&head.path) {
-            None => refuse(&worker, &who, &head, &stream, responder),
+            None => {
+                let text = format!("unknown method {}", shortened(&head.path));
+                let error = Error::new(ErrorKind::UnknownMethod, text);
+                refuse((&worker, &who, &stream), &head, responder, error);
+            }
             Some(method) if is_ours(&worker, method) => {
-                // In a box, so that the many calls that go on have no room for it.
                 let given = (&worker, &who, &stream);
+                // In a box, so that the many calls that go on have no room for it.
                 Box::pin(answer_here(given, method, (&head, body), responder)).await;
             }
             Some(method) => {
@@ -86,15 +90,36 @@ pub async fn serve(runner: Rc<Runner>, runners: Rc<Runners>) {
     }
 }
 
-/// Tell a caller that nothing here has this method.
-fn refuse(worker: &Worker, who: &Who, head: &Head, stream: &StreamGuard, mut responder: Responder) {
-    let text = format!("unknown method {}", shortened(&head.path));
-    let error = Error::new(ErrorKind::UnknownMethod, text);
-    worker.shared.server.stats.errors.add(error.kind);
-    if let Some(log) = &worker.shared.access_log {
+/// Refuse a call that is one too many on its connection, before it takes a task: there may be a thousand of them at once.
+pub fn refuse_crowded(
+    worker: &Worker,
+    who: &Who,
+    head: &Head,
+    answer: Answer,
+    stream: &StreamGuard,
+) {
+    if let Err(error) = head::check_size(head, Most::of(&worker.shared.config.limits)) {
+        let responder = Responder::new(answer, RequestId::of_call(&head.headers));
+        refuse((worker, who, stream), head, responder, error);
+    }
+}
+
+/// Refuse a call of which nothing but its head is looked at.
+fn refuse(
+    (worker, who, stream): (&Worker, &Who, &StreamGuard),
+    head: &Head,
+    mut responder: Responder,
+    error: Error,
+) {
+    let (shared, kind, code) = (&worker.shared, error.kind, error.kind.code());
+    shared.server.stats.errors.add(kind);
+    if let Some(method) = method::find(&head.path) {
+        shared.unrouted.record(method.id, code, Duration::ZERO);
+        who.count(code);
+    }
+    if let Some(log) = &shared.access_log {
         let id = responder.request_id().as_str();
         let whose = (id.to_owned(), stream.peer().to_string());
-        let (kind, code) = (error.kind, error.kind.code());
         log.write(Entry {
             caller: who.logged(),
             method: bounded(head.path.trim_start_matches('/')).into(),
@@ -114,15 +139,10 @@ async fn answer_here(
     (worker, who, stream): (&Rc<Worker>, &Who, &StreamGuard),
     method: &'static Method,
     (head, body): (&Head, Body),
-    mut responder: Responder,
+    responder: Responder,
 ) {
-    let shared = &worker.shared;
-    if let Err(error) = head::check_size(head, Most::of(&shared.config.limits)) {
-        let (kind, code) = (error.kind, error.kind.code());
-        shared.server.stats.errors.add(kind);
-        shared.unrouted.record(method.id, code, Duration::ZERO);
-        who.count(code);
-        return responder.fail(&error.into());
+    if let Err(error) = head::check_size(head, Most::of(&worker.shared.config.limits)) {
+        return refuse((worker, who, stream), head, responder, error);
     }
     let request = (&head.headers, body);
     let code = match method.kind {

@@ -15,7 +15,7 @@ mod clock;
 pub mod cluster;
 mod exchange;
 mod failure;
-mod handle;
+pub mod handle;
 mod hash_field;
 mod health;
 mod hedge;
