@@ -35,7 +35,7 @@ use signed::Signed;
 pub struct Inbound {
     body: Arrivals,
     frames: Frames,
-    scan: Option<Scan>,
+    scan: Option<Box<Scan>>,
     /// Read, and not yet sent for good.
     chunks: VecDeque<Bytes>,
     held: Held,
@@ -110,7 +110,7 @@ impl Inbound {
             return Ok(given);
         }
         let inflated = is_strict.then_some(self.message_limit);
-        self.scan = Some(Scan::new(method, headers, given, inflated));
+        self.scan = Some(Box::new(Scan::new(method, headers, given, inflated)));
         poll_fn(|cx| {
             loop {
                 if let Some(scan) = self.scan.as_ref().filter(|scan| scan.is_found(&uses)) {
@@ -308,7 +308,7 @@ impl Inbound {
             }
             // A stream belongs to its first message's cluster: later messages are looked at where who calls matters.
             self.signed.event(event)?;
-            let is_read = |scan: &&mut Scan| self.is_first_message || scan.is_strict();
+            let is_read = |scan: &&mut Box<Scan>| self.is_first_message || scan.is_strict();
             if let Some(scan) = self.scan.as_mut().filter(is_read) {
                 scan.event(event)?;
             }

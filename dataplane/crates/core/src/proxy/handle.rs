@@ -350,7 +350,8 @@ impl Call {
         match field.search(self.method, encoding) {
             Some(search) => {
                 let responder = &mut self.responder;
-                self.inbound.hash(search, responder, clock).await
+                // In a box: few calls have such a field.
+                Box::pin(self.inbound.hash(search, responder, clock)).await
             }
             None => Ok(None),
         }
@@ -366,7 +367,11 @@ impl Call {
     /// Try a cluster's endpoints until one answers, a limit is reached, or another attempt is not allowed.
     async fn attempts(&mut self, share: &Share, clock: &mut Clock<'_>) -> Result<Code, Last> {
         let mut tried: Vec<Arc<Endpoint>> = Vec::new();
-        let picked = self.pick(share, clock).await;
+        let picked = match share.cluster.pick(&[], &self.need(share)) {
+            // In a box, so that the many calls that need not wait have no room for it.
+            Err(Refusal::NoneLive) => Box::pin(self.wait_for_endpoint(share, clock)).await,
+            picked => self.picked(&share.cluster, picked),
+        };
         let mut lease = picked.map_err(|error| Last::Error(error, false))?;
         loop {
             let mut attempt = Attempt::new(lease, self.why);
@@ -420,15 +425,15 @@ impl Call {
         }
     }
 
-    /// The endpoint of the first attempt. Where none is live, connects are tried now, and the call waits for them; if
+    /// The endpoint of the first attempt, where none is live yet: connects are tried now, and the call waits for them; if
     /// another share of its route may take it, for none but the first ever. Where another one is being started in place of
     /// those that died, the call waits for that.
-    async fn pick(&mut self, share: &Share, clock: &mut Clock<'_>) -> Result<Lease, Error> {
+    async fn wait_for_endpoint(
+        &mut self,
+        share: &Share,
+        clock: &mut Clock<'_>,
+    ) -> Result<Lease, Error> {
         let cluster = &share.cluster;
-        match cluster.pick(&[], &self.need(share)) {
-            Err(Refusal::NoneLive) => {}
-            picked => return self.picked(cluster, picked),
-        }
         if let Some(unloaded) = &share.settings.config.unloaded {
             return self.pick_unloaded(share, unloaded, clock).await;
         }
