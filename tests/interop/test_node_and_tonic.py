@@ -298,10 +298,6 @@ def test_metadata_passes_both_ways_and_too_many_fields_are_refused(
     assert connections() == 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="content-type comes behind their metadata, and is cut off with the rest: HTTP 431 with JSON is answered",
-)
 def test_over_long_metadata_is_refused_and_the_limit_is_named(
     client: Client, access: Access, recorder: Recorder, connections: Callable[[], int]
 ) -> None:

@@ -354,3 +354,56 @@ fn a_path_that_comes_again_is_cut_where_there_is_no_room() {
         assert_eq!(out.len(), usize::from(!is_cut));
     }
 }
+
+#[test]
+fn the_content_type_of_a_list_that_was_cut_is_kept_however_it_is_written() {
+    let most = Most {
+        list_bytes: 300,
+        fields: 100,
+    };
+    let kept = |decoder: &mut Decoder, block: &[u8]| {
+        let mut out = Headers::new();
+        let decoded = decoder.decode(block, &mut out, &most);
+        assert_eq!(decoded, Ok(Decoded { is_cut: true }));
+        let fields: Vec<_> = out.iter().map(|it| it.token).collect();
+        assert!(matches!(
+            fields[..],
+            [Some(Token::PATH)] | [Some(Token::PATH), Some(Token::CONTENT_TYPE)]
+        ));
+        assert_eq!(
+            out.size(),
+            out.iter()
+                .map(|it| it.name.len() + it.value.len() + FIELD_OVERHEAD)
+                .sum()
+        );
+        out.text(Token::CONTENT_TYPE).map(str::to_owned)
+    };
+    // The path, and an accept-encoding of 290 bytes.
+    let cut = [&[0x84, 0x0f, 1, 127, 0xa3, 1][..], &[b'a'; 290]].concat();
+    let with = |field: &[u8]| [&cut[..], field].concat();
+    let plain = [&[0x0f, 16, 16][..], b"application/grpc"].concat();
+    let to_index = [&[0x5f, 16][..], b"application/grpc"].concat();
+    let mut huffman = vec![0x5f];
+    super::super::encode::string(b"application/grpc", &mut huffman);
+    let grpc = Some("application/grpc".to_owned());
+    let mut decoder = Decoder::new(4096);
+    assert_eq!(kept(&mut decoder, &cut), None);
+    for field in [&plain, &to_index, &huffman] {
+        assert_eq!(kept(&mut decoder, &with(field)), grpc);
+    }
+    assert_eq!(decoder.table.len(), 2);
+    for indexed in [0xbe, 0xbf] {
+        assert_eq!(kept(&mut decoder, &with(&[indexed])), grpc);
+    }
+    // Once, and no long one.
+    assert_eq!(kept(&mut decoder, &with(&[0xbe; 5000])), grpc);
+    let long = [&[0x0f, 16, 127, 2][..], &[b'a'; 129]].concat();
+    assert_eq!(kept(&mut decoder, &with(&long)), None);
+    let mut long = vec![0x0f, 16];
+    super::super::encode::string(&[b'a'; 129], &mut long);
+    assert_eq!(kept(&mut decoder, &with(&long)), None);
+    // What is no code is refused all the same.
+    let mut out = Headers::new();
+    let wrong = with(&[0x0f, 16, 0x81, 0x00]);
+    assert_eq!(decoder.decode(&wrong, &mut out, &most), Err(Malformed));
+}

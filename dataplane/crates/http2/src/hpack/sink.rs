@@ -4,7 +4,11 @@ use super::literal::Text;
 use super::{Malformed, huffman};
 use crate::headers::{FIELD_OVERHEAD, Headers, Token};
 
-/// The list that is filled, and whether it was cut.
+/// Bytes of the longest content type that a list keeps which was cut before it.
+const MOST_KIND: usize = 128;
+
+/// The list that is filled, and whether it was cut. What a request is can be seen even then: clients send its content type
+/// behind their users' fields.
 pub(super) struct Sink<'a> {
     pub(super) list: &'a mut Headers,
     /// What still has room; nothing from the first field on that had none.
@@ -29,6 +33,14 @@ impl Sink<'_> {
         self.fields_left = 0;
     }
 
+    /// Whether a field is what a list that was cut still takes, once.
+    #[cold]
+    fn is_kind(&self, token: Option<Token>, value_len: usize) -> bool {
+        token == Some(Token::CONTENT_TYPE)
+            && value_len <= MOST_KIND
+            && !self.list.has(Token::CONTENT_TYPE)
+    }
+
     /// Add a field where there is room for what it counts. `name` counts where there is no token.
     #[inline]
     pub(super) fn push(
@@ -43,7 +55,11 @@ impl Sink<'_> {
             self.bytes_left.checked_sub(size),
             self.fields_left.checked_sub(1),
         ) else {
-            return self.cut();
+            self.cut();
+            if self.is_kind(token, value.len()) {
+                self.list.push_sized(token, name, value, size, is_sensitive);
+            }
+            return;
         };
         (self.bytes_left, self.fields_left) = (bytes, fields);
         self.list.push_sized(token, name, value, size, is_sensitive);
@@ -60,7 +76,7 @@ impl Sink<'_> {
     ) -> Result<Option<&[u8]>, Malformed> {
         let Some(room) = self.room(name.len()) else {
             self.cut();
-            return Ok(None);
+            return self.push_kind(token, value, is_sensitive);
         };
         let mut most = value.bytes.len();
         if value.is_huffman {
@@ -72,7 +88,7 @@ impl Sink<'_> {
         }
         if most > room {
             self.cut();
-            return Ok(None);
+            return self.push_kind(token, value, is_sensitive);
         }
         let at = self.list.begin(token, name);
         match value.is_huffman {
@@ -83,5 +99,24 @@ impl Sink<'_> {
         self.fields_left -= 1;
         self.bytes_left = room - value.len();
         Ok(Some(value))
+    }
+
+    /// Add the content type, where it is this field that found no room.
+    #[cold]
+    fn push_kind(
+        &mut self,
+        token: Option<Token>,
+        value: Text<'_>,
+        is_sensitive: bool,
+    ) -> Result<Option<&[u8]>, Malformed> {
+        if token != Some(Token::CONTENT_TYPE) || !self.is_kind(token, value.length()?) {
+            return Ok(None);
+        }
+        let at = self.list.begin(token, &[]);
+        match value.is_huffman {
+            true => huffman::decode_up_to(value.bytes, MOST_KIND, self.list.bytes_mut())?,
+            false => self.list.bytes_mut().extend_from_slice(value.bytes),
+        }
+        Ok(Some(self.list.finish(at, token, 0, is_sensitive)))
     }
 }
