@@ -22,6 +22,19 @@ impl Chunks {
         self.first.is_none()
     }
 
+    pub fn len(&self) -> usize {
+        let rest = self.rest.as_ref().map_or(0, |rest| rest.len());
+        usize::from(self.first.is_some()) + rest
+    }
+
+    /// The chunk that has so many before it.
+    pub fn get(&self, place: usize) -> Option<&Bytes> {
+        match place.checked_sub(1) {
+            None => self.first.as_ref(),
+            Some(place) => self.rest.as_ref()?.get(place),
+        }
+    }
+
     pub fn push(&mut self, chunk: Bytes) {
         if self.first.is_none() {
             self.first = Some(chunk);
@@ -46,6 +59,25 @@ impl Chunks {
     }
 }
 
+impl From<VecDeque<Bytes>> for Chunks {
+    fn from(mut chunks: VecDeque<Bytes>) -> Self {
+        Self {
+            first: chunks.pop_front(),
+            rest: (!chunks.is_empty()).then(|| Box::new(chunks)),
+        }
+    }
+}
+
+impl From<Chunks> for VecDeque<Bytes> {
+    fn from(Chunks { first, rest }: Chunks) -> Self {
+        let mut chunks = rest.map_or_else(Self::new, |rest| *rest);
+        if let Some(first) = first {
+            chunks.push_front(first);
+        }
+        chunks
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +98,15 @@ mod tests {
                 assert_eq!(chunks.pop(), expected.pop_front());
             }
             assert_eq!(chunks.is_empty(), expected.is_empty());
+            assert_eq!(chunks.len(), expected.len());
+            for place in 0..expected.len() + 2 {
+                assert_eq!(chunks.get(place), expected.get(place));
+            }
+            if step % 7 == 0 {
+                let all = VecDeque::from(chunks);
+                assert_eq!(all, expected);
+                chunks = all.into();
+            }
         }
         chunks.push(Bytes::from_static(b"a"));
         chunks.push(Bytes::from_static(b"b"));

@@ -39,11 +39,13 @@ pub struct Headers {
     size: usize,
     /// Known names that were added: what is not among them need not be looked for.
     names: Tokens,
+    /// Names without a token were added.
+    has_others: bool,
 }
 
 /// A set of tokens.
 #[derive(Clone, Copy, Default)]
-struct Tokens([u64; TOKENS.div_ceil(64)]);
+pub struct Tokens([u64; TOKENS.div_ceil(64)]);
 
 /// Where a field lies in `bytes`: 16 bytes, which is less than [`FIELD_OVERHEAD`], so a limit on the size bounds these too.
 #[derive(Clone, Copy)]
@@ -96,6 +98,7 @@ impl Headers {
             records: Vec::with_capacity(fields),
             size: 0,
             names: Tokens::default(),
+            has_others: false,
         }
     }
 
@@ -105,6 +108,7 @@ impl Headers {
         self.records.clear();
         self.size = 0;
         self.names = Tokens::default();
+        self.has_others = false;
     }
 
     pub fn len(&self) -> usize {
@@ -157,6 +161,7 @@ impl Headers {
         assert!(self.bytes.len() <= u32::MAX as usize, "a list of 4 GiB");
         self.size += other.size;
         self.names.add_all(other.names);
+        self.has_others |= other.has_others;
         let moved = |record: &Record| Record {
             at: record.at + shift as u32,
             ..*record
@@ -258,8 +263,9 @@ impl Headers {
         // So that every place is in 32 bits. Limits keep a list far below; one beyond is a fault of the program.
         assert!(self.bytes.len() <= u32::MAX as usize, "a list of 4 GiB");
         self.size += size;
-        if let Some(token) = token {
-            self.names.add(token);
+        match token {
+            Some(token) => self.names.add(token),
+            None => self.has_others = true,
         }
         self.records.push(Record {
             at: at as u32,
@@ -319,6 +325,12 @@ impl Headers {
         self.may_have(name) && self.records.iter().any(|it| self.is_of(it, name))
     }
 
+    /// Whether it is sure to have none of these names, and none without a token. A list that had one may say no.
+    #[inline]
+    pub fn is_free_of(&self, names: Tokens) -> bool {
+        !self.has_others && !self.names.meets(names)
+    }
+
     #[inline]
     fn may_have(&self, name: Name<'_>) -> bool {
         match name {
@@ -363,7 +375,7 @@ impl Headers {
             bytes,
             records,
             size,
-            names: _,
+            ..
         } = self;
         records.retain(|record| {
             let field = record.field(bytes);
@@ -405,6 +417,7 @@ impl Drop for Headers {
                     records: std::mem::take(&mut self.records),
                     size: 0,
                     names: Tokens::default(),
+                    has_others: false,
                 };
                 list.clear();
                 pool.push(list);
@@ -430,13 +443,27 @@ impl fmt::Debug for Headers {
 // === impl Tokens ===
 
 impl Tokens {
+    pub const fn of(tokens: &[Token]) -> Self {
+        Self([0; TOKENS.div_ceil(64)]).and(tokens)
+    }
+
+    /// The same and these.
+    pub const fn and(mut self, tokens: &[Token]) -> Self {
+        let mut at = 0;
+        while at < tokens.len() {
+            self.add(tokens[at]);
+            at += 1;
+        }
+        self
+    }
+
     #[inline]
-    fn bit(token: Token) -> (usize, u64) {
+    const fn bit(token: Token) -> (usize, u64) {
         (token.place() / 64, 1 << (token.place() % 64))
     }
 
     #[inline]
-    fn add(&mut self, token: Token) {
+    const fn add(&mut self, token: Token) {
         let (word, bit) = Self::bit(token);
         self.0[word] |= bit;
     }
@@ -448,7 +475,12 @@ impl Tokens {
     }
 
     #[inline]
-    fn has(self, token: Token) -> bool {
+    fn meets(self, other: Self) -> bool {
+        self.0.iter().zip(other.0).any(|(one, two)| one & two != 0)
+    }
+
+    #[inline]
+    pub const fn has(self, token: Token) -> bool {
         let (word, bit) = Self::bit(token);
         self.0[word] & bit != 0
     }

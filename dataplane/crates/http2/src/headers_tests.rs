@@ -304,8 +304,28 @@ fn what_a_list_has_is_found_whatever_was_done_to_it() {
                 (list.has(*token), list.get(*token).is_some()),
                 (is_there, is_there)
             );
+            assert!(!is_there || !list.is_free_of(Tokens::of(&[Token::AGE, *token])));
             let count = expected.iter().filter(|it| *it == token).count();
             assert_eq!(list.get_all(*token).count(), count);
         }
     }
+}
+
+#[test]
+fn a_list_is_free_of_what_it_never_had() {
+    let mut list = list(&[("te", "trailers"), ("grpc-status", "0")]);
+    let names = |names: &[Token]| Tokens::of(names);
+    assert!(list.is_free_of(names(&[Token::HOST, Token::ORIGIN])));
+    assert!(list.is_free_of(names(&[])));
+    for token in [Token::TE, Token::GRPC_STATUS] {
+        assert!(!list.is_free_of(names(&[Token::HOST, token, Token::ORIGIN])));
+    }
+    list.remove(Token::TE);
+    assert!(list.is_free_of(names(&[Token::TE])));
+    let mut others = Headers::from_iter([("x-of-others", "")]);
+    assert!(!others.is_free_of(names(&[])));
+    list.append(&others);
+    assert!(!list.is_free_of(names(&[])));
+    others.clear();
+    assert!(others.is_free_of(names(&[])));
 }

@@ -19,7 +19,7 @@ pub mod testing;
 pub use chunks::Chunks;
 pub use conn::{By, Config, Connection, Event, Fatal, Full, Gone, Role};
 pub use frame::{Code, MAX_WINDOW, PREFACE};
-pub use headers::{Field, Headers, Name, Token};
+pub use headers::{Field, Headers, Name, Token, Tokens};
 pub use out::Out;
 pub use rules::is_value;
 pub use stream::Key;

@@ -1,7 +1,7 @@
 //! Which metadata crosses the proxy, each way. Lists are changed in place: they are moved from one side to
 //! the other, never copied.
 
-use crate::headers::{Field, Headers, Token, is_value};
+use crate::headers::{Field, Headers, Token, Tokens, is_value};
 
 /// How the messages of a direction are compressed.
 pub const GRPC_ENCODING: Token = Token::GRPC_ENCODING;
@@ -30,6 +30,25 @@ pub const ACCESS_ATTEMPTS: Token = Token::ACCESS_ATTEMPTS;
 /// Trailer: the endpoint that answered.
 pub const ACCESS_ENDPOINT: Token = Token::ACCESS_ENDPOINT;
 
+/// `access-*`, and the fields that RFC 9110 (7.6.1) ties to one connection. The engine refuses most of the latter
+/// itself; a list may still come from elsewhere.
+const OURS_OR_HOP_BY_HOP: Tokens = Tokens::of(&[
+    Token::CONNECTION,
+    Token::KEEP_ALIVE,
+    Token::TRANSFER_ENCODING,
+    Token::UPGRADE,
+    Token::PROXY_AUTHENTICATE,
+    Token::PROXY_AUTHORIZATION,
+    Token::PROXY_CONNECTION,
+    ACCESS_ERROR,
+    ACCESS_ERROR_NUMBER,
+    ACCESS_ATTEMPTS,
+    ACCESS_ENDPOINT,
+]);
+/// Most lists have none of these, and pass without a look at each field.
+const NOT_UPSTREAM: Tokens = OURS_OR_HOP_BY_HOP.and(&[Token::HOST, Token::GRPC_TIMEOUT]);
+const NOT_DOWNSTREAM: Tokens = OURS_OR_HOP_BY_HOP.and(&[Token::TE]);
+
 /// Let metadata that ask for a label ask for the version that it stands for: the endpoint need not know the label.
 pub fn set_version(headers: &mut Headers, version: &str) {
     // A version is text that has been compared with what callers send.
@@ -44,6 +63,12 @@ pub fn set_version(headers: &mut Headers, version: &str) {
 /// calls this puts the time left in its place. `te: trailers` is there afterwards, as gRPC demands.
 pub fn to_upstream(headers: &mut Headers) {
     let mut has_te = false;
+    if headers.is_free_of(NOT_UPSTREAM) {
+        let mut values = headers.get_all(Token::TE);
+        if values.next() == Some(b"trailers") && values.next().is_none() {
+            return;
+        }
+    }
     headers.retain(|field| match field.token {
         Some(Token::TE) => {
             let is_right = !has_te && field.value == b"trailers";
@@ -63,6 +88,9 @@ pub fn to_upstream(headers: &mut Headers) {
 /// Of its `access-*` only `access-error` and `access-error-number` stay: they say what the status is about, a user's
 /// hook for one.
 pub fn to_downstream(headers: &mut Headers) {
+    if headers.is_free_of(NOT_DOWNSTREAM) {
+        return;
+    }
     headers.retain(|field| match field.token {
         Some(ACCESS_ERROR | ACCESS_ERROR_NUMBER) => true,
         Some(Token::TE) => false,
@@ -186,25 +214,10 @@ impl RequestId {
     }
 }
 
-/// `access-*`, and the fields that RFC 9110 (7.6.1) ties to one connection. The engine refuses most of the latter
-/// itself; a list may still come from elsewhere.
 fn is_ours_or_hop_by_hop(field: Field<'_>) -> bool {
     match field.token {
-        Some(
-            Token::CONNECTION
-            | Token::KEEP_ALIVE
-            | Token::TRANSFER_ENCODING
-            | Token::UPGRADE
-            | Token::PROXY_AUTHENTICATE
-            | Token::PROXY_AUTHORIZATION
-            | Token::PROXY_CONNECTION
-            | ACCESS_ERROR
-            | ACCESS_ERROR_NUMBER
-            | ACCESS_ATTEMPTS
-            | ACCESS_ENDPOINT,
-        ) => true,
         // The other known ones are `access-control-*`, for one.
-        Some(_) => false,
+        Some(token) => OURS_OR_HOP_BY_HOP.has(token),
         None => match field.name.first() {
             Some(b'a') => {
                 field.name.starts_with(b"access-") && !field.name.starts_with(b"access-control-")
@@ -252,6 +265,43 @@ mod tests {
             ("access-error-number", "-7"),
         ];
         assert_eq!(response, list(&hook));
+    }
+
+    #[test]
+    fn each_field_that_does_not_pass_is_taken_out_where_it_is_the_only_one() {
+        let names = [
+            ("connection", true),
+            ("proxy-of-others", true),
+            ("access-of-others", true),
+            ("access-attempts", true),
+            ("upgrade", true),
+            ("access-error", false),
+            ("access-control-allow-origin", false),
+            ("x-of-others", false),
+        ];
+        for (name, goes) in names {
+            let mut response = list(&[("content-type", "application/grpc"), (name, "a")]);
+            to_downstream(&mut response);
+            assert_eq!(response.has(name), !goes, "{name}");
+        }
+        for name in ["host", "grpc-timeout", "access-error", "keep-alive"] {
+            let mut request = list(&[("te", "trailers"), (name, "a")]);
+            to_upstream(&mut request);
+            assert_eq!(request, list(&[("te", "trailers")]), "{name}");
+        }
+        for te in [
+            &[][..],
+            &["gzip"],
+            &["trailers", "trailers"],
+            &["gzip", "trailers"],
+        ] {
+            let mut request: Headers = te.iter().map(|value| (Token::TE, value)).collect();
+            to_upstream(&mut request);
+            assert_eq!(request, list(&[("te", "trailers")]), "{te:?}");
+        }
+        let mut response = list(&[("te", "trailers")]);
+        to_downstream(&mut response);
+        assert!(response.is_empty());
     }
 
     #[test]

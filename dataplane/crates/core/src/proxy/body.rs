@@ -27,7 +27,7 @@ use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::{Event, Frames, PREFIX};
 use crate::headers::Headers;
 use crate::net::guard::Kept;
-use crate::net::stream::Body;
+use crate::net::stream::{Body, Chunks};
 use arrivals::Arrivals;
 use scan::{Change, Scan};
 use signed::Signed;
@@ -37,7 +37,7 @@ pub struct Inbound {
     frames: Frames,
     scan: Option<Box<Scan>>,
     /// Read, and not yet sent for good.
-    chunks: VecDeque<Bytes>,
+    chunks: Chunks,
     held: Held,
     held_limit: usize,
     scan_limit: usize,
@@ -68,7 +68,7 @@ impl Inbound {
             body: Arrivals::new(body, kept, unsent),
             frames: Frames::new(config.limits.max_message_bytes),
             scan: None,
-            chunks: VecDeque::new(),
+            chunks: Chunks::default(),
             held: Held::new(held.clone()),
             held_limit: config.upstream.max_retry_bytes,
             scan_limit: config.upstream.route_scan_limit_bytes,
@@ -168,7 +168,7 @@ impl Inbound {
                 match self.poll_read(cx) {
                     Poll::Ready(Ok(Some(chunk))) => {
                         self.held.grow(chunk.len())?;
-                        self.chunks.push_back(chunk);
+                        self.chunks.push(chunk);
                     }
                     Poll::Ready(Ok(None)) => {}
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -201,11 +201,17 @@ impl Inbound {
         let Some(scan) = &mut self.scan else {
             return Ok(false);
         };
-        let grown = match scan.change(version)? {
+        let change = scan.change(version)?;
+        if matches!(change, Change::None) {
+            return Ok(false);
+        }
+        let mut chunks = VecDeque::from(std::mem::take(&mut self.chunks));
+        let grown = match change {
             Change::None => return Ok(false),
-            Change::Replace(version) => replace_version(&method.plan, version, &mut self.chunks)?,
-            Change::Insert(version) => insert_version(&method.plan, version, &mut self.chunks)?,
+            Change::Replace(version) => replace_version(&method.plan, version, &mut chunks)?,
+            Change::Insert(version) => insert_version(&method.plan, version, &mut chunks)?,
         };
+        self.chunks = chunks.into();
         self.held.shrink(grown.min(0).unsigned_abs());
         self.held.grow(grown.max(0).unsigned_abs())?;
         Ok(true)
@@ -217,12 +223,12 @@ impl Inbound {
         cx: &mut Context<'_>,
         cursor: &mut usize,
     ) -> Poll<Result<(Bytes, bool), Error>> {
-        if *cursor < self.chunks.len() {
+        if let Some(chunk) = self.chunks.get(*cursor) {
             let chunk = if self.is_keeping {
                 *cursor += 1;
-                self.chunks[*cursor - 1].clone()
+                chunk.clone()
             } else {
-                let chunk = self.chunks.pop_front().unwrap_or_default();
+                let chunk = self.chunks.pop().unwrap_or_default();
                 self.held.shrink(chunk.len());
                 chunk
             };
@@ -260,10 +266,10 @@ impl Inbound {
         if self.is_keeping {
             self.is_keeping = false;
             self.has_forgotten |= *cursor > 0;
-            for chunk in self.chunks.drain(..*cursor) {
-                self.held.shrink(chunk.len());
+            for _ in 0..std::mem::take(cursor) {
+                let sent = self.chunks.pop().unwrap_or_default();
+                self.held.shrink(sent.len());
             }
-            *cursor = 0;
         }
     }
 
@@ -331,7 +337,7 @@ impl Inbound {
             return Err(Error::new(ErrorKind::BadRouteKey, message));
         }
         self.held.grow(chunk.len())?;
-        self.chunks.push_back(chunk);
+        self.chunks.push(chunk);
         Ok(())
     }
 
@@ -339,7 +345,7 @@ impl Inbound {
         if !self.is_keeping {
             self.has_forgotten = true;
         } else if self.bytes <= self.held_limit && self.held.try_grow(chunk.len()) {
-            self.chunks.push_back(chunk.clone());
+            self.chunks.push(chunk.clone());
             *cursor += 1;
         } else {
             self.chunks.clear();

@@ -1,7 +1,6 @@
 //! An answer on its way to the caller: taken from the endpoint as it comes, so that no other call waits for room on
 //! the connection, and kept while its caller takes nothing.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -14,7 +13,7 @@ use crate::call::limit::{Held, HeldBytes};
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::Frames;
 use crate::headers::Headers;
-use crate::net::stream::{Body, Sender};
+use crate::net::stream::{Body, Chunks, Sender};
 
 pub struct Relay<'a> {
     body: Body,
@@ -34,7 +33,7 @@ pub struct Relay<'a> {
 /// What has come from the endpoint and not been passed on. The stream's window reopens only as it is, which bounds
 /// one call's part; the budget bounds that of all calls.
 struct Kept<'a> {
-    chunks: VecDeque<Bytes>,
+    chunks: Chunks,
     held: Option<Held>,
     budget: &'a Arc<HeldBytes>,
 }
@@ -56,7 +55,7 @@ impl<'a> Relay<'a> {
             bytes,
             completion,
             kept: Kept {
-                chunks: VecDeque::new(),
+                chunks: Chunks::default(),
                 held: None,
                 budget,
             },
@@ -179,12 +178,12 @@ impl Kept<'_> {
             let text = "too many bytes of answers wait for callers that do not take them (max_unread_bytes)";
             return Err(Error::new(ErrorKind::Shed, text));
         }
-        self.chunks.push_back(chunk);
+        self.chunks.push(chunk);
         Ok(())
     }
 
     fn pop(&mut self) -> Option<Bytes> {
-        let chunk = self.chunks.pop_front()?;
+        let chunk = self.chunks.pop()?;
         if let Some(held) = &mut self.held {
             held.shrink(chunk.len());
         }

@@ -57,7 +57,7 @@ pub struct Config {
     pub max_memory: usize,
     /// Control frames that are free, and those that each frame of traffic earns; none: they are not counted.
     pub credit: Option<(u32, u32)>,
-    /// Most streams that the peer may make us reset; none: any number.
+    /// Most streams that the peer may make us reset, of which sixteen requests forgive one; none: any number.
     pub max_faults: Option<u32>,
 }
 
@@ -135,6 +135,8 @@ pub struct Connection {
     recent: Recent,
     credit: Option<Credit>,
     faults: u32,
+    /// Requests taken since the last that forgave a fault.
+    taken: u32,
     /// A stream wants room that others have.
     is_full: bool,
     /// Highest stream of the peer's that we have seen.
@@ -185,6 +187,7 @@ impl Connection {
             recent: Recent::default(),
             credit: config.credit.map(|(first, each)| Credit::new(first, each)),
             faults: 0,
+            taken: 0,
             is_full: false,
             last_seen: 0,
             next: 1,

@@ -115,6 +115,40 @@ fn resets_that_the_peer_provokes_end_the_connection_when_they_are_too_many() {
     }
 }
 
+/// Faults that a connection survives, at most 200, where so many right requests come before each.
+fn survived(right: u32) -> u32 {
+    let mut talk = Talk::ready(
+        Role::Server,
+        Config {
+            max_faults: Some(3),
+            ..CONFIG
+        },
+    );
+    let mut id = 1;
+    for fault in 0..200 {
+        for _ in 0..right {
+            let key = talk.request(id, true);
+            talk.connection.reset(key, Code::NO_ERROR);
+            id += 2;
+        }
+        // Malformed: it is no request.
+        talk.feed(&head(id, TRAILERS, true));
+        id += 2;
+        if talk.connection.failed().is_some() {
+            return fault;
+        }
+    }
+    200
+}
+
+#[test]
+fn sixteen_requests_forgive_a_fault() {
+    assert_eq!(survived(0), 3);
+    assert_eq!(survived(8), 6);
+    assert!((40..100).contains(&survived(15)));
+    assert_eq!(survived(16), 200);
+}
+
 #[test]
 fn our_own_resets_and_the_peers_are_no_faults() {
     let mut talk = Talk::ready(

@@ -1,7 +1,6 @@
 //! A request's bytes as they arrive. Those that the call's endpoint does not take yet can be taken off the caller's
 //! connection, so that they hold up none of its other calls.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -9,13 +8,13 @@ use bytes::Bytes;
 
 use crate::call::limit::{Held, HeldBytes};
 use crate::net::guard::Kept;
-use crate::net::stream::{Body, Broken};
+use crate::net::stream::{Body, Broken, Chunks};
 
 pub struct Arrivals {
     body: Body,
     /// Taken off the connection, and not asked for yet. The stream's window reopens only when they are, which bounds one
     /// call's part; the budget bounds that of all calls.
-    chunks: VecDeque<Bytes>,
+    chunks: Chunks,
     kept: Kept,
     held: Held,
     /// The budget is used up. What comes now stays where it closes the connection's window, and no call fails for it:
@@ -30,7 +29,7 @@ impl Arrivals {
     pub fn new(body: Body, kept: Kept, budget: &Arc<HeldBytes>) -> Self {
         Self {
             body,
-            chunks: VecDeque::new(),
+            chunks: Chunks::default(),
             kept,
             held: Held::new(budget.clone()),
             is_full: false,
@@ -39,7 +38,7 @@ impl Arrivals {
 
     /// The next chunk, for which the stream's window reopens; none at the end.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
-        let chunk = match self.chunks.pop_front() {
+        let chunk = match self.chunks.pop() {
             Some(chunk) => {
                 self.give_back(chunk.len());
                 chunk
@@ -64,7 +63,7 @@ impl Arrivals {
             } else {
                 self.is_full = true;
             }
-            self.chunks.push_back(chunk);
+            self.chunks.push(chunk);
         }
     }
 
