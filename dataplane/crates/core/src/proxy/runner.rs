@@ -99,3 +99,7 @@ impl Runner {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+#[path = "runner_tests.rs"]
+mod tests;
