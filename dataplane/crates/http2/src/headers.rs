@@ -280,6 +280,17 @@ impl Headers {
         self.records.iter().map(|record| self.field(record))
     }
 
+    /// The token of each field.
+    #[inline]
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = Option<Token>> {
+        self.records.iter().map(|record| record.token)
+    }
+
+    /// The field that has so many before it, which are fewer than there are fields.
+    pub(crate) fn at(&self, place: usize) -> Field<'_> {
+        self.field(&self.records[place])
+    }
+
     /// The fields as they are stored: the token or a name, the value, and whether it is sensitive.
     #[inline]
     pub(crate) fn stored(&self) -> impl Iterator<Item = (Option<Token>, &[u8], &[u8], bool)> {

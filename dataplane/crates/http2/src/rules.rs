@@ -1,6 +1,6 @@
 //! What a header list must be (RFC 9113#8): judged once, when it comes.
 
-use crate::headers::{Headers, Token};
+use crate::headers::{Field, Headers, TOKENS, Token, Tokens};
 
 /// What a list of fields begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,23 +23,22 @@ pub struct Judged {
 pub struct Malformed(pub &'static str);
 
 /// # Errors
-/// The first thing that is wrong with the list. What is missing is no fault in one that was cut.
+/// Something that is wrong with the list. What is missing is no fault in one that was cut.
 pub fn judge(headers: &Headers, list: List, is_cut: bool) -> Result<Judged, Malformed> {
     let mut judged = Judged::default();
     let (mut method, mut scheme, mut path, mut authority) = (None, false, None, false);
     let mut is_regular = false;
-    // All at once, as they lie together; names with control characters are none.
-    let are_values = is_value(headers.bytes());
-    for (token, name, value, _) in headers.stored() {
+    for (place, token) in headers.tokens().enumerate() {
+        if token.is_some_and(|token| IS_PLAIN[token.place()]) {
+            is_regular = true;
+            continue;
+        }
+        let Field { name, value, .. } = headers.at(place);
         let once = |is_there: bool| match is_there {
             true => Err(Malformed("a pseudo-header field twice")),
             false => Ok(()),
         };
-        let is_pseudo = match token {
-            Some(token) => token.is_pseudo(),
-            None => name.first() == Some(&b':'),
-        };
-        if is_pseudo {
+        if name.first() == Some(&b':') {
             if is_regular {
                 return Err(Malformed("a pseudo-header field after others"));
             }
@@ -58,37 +57,34 @@ pub fn judge(headers: &Headers, list: List, is_cut: bool) -> Result<Judged, Malf
                 }
                 _ => return Err(Malformed("a pseudo-header field that has no place here")),
             }
-        } else {
-            is_regular = true;
-            match token {
-                // Names that are known are right.
-                None if !is_name(name) => return Err(Malformed("a field name that is none")),
-                Some(
-                    Token::CONNECTION
-                    | Token::KEEP_ALIVE
-                    | Token::PROXY_CONNECTION
-                    | Token::TRANSFER_ENCODING
-                    | Token::UPGRADE,
-                ) => return Err(Malformed("a field of HTTP/1 connections")),
-                Some(Token::TE) if !value.eq_ignore_ascii_case(b"trailers") => {
-                    return Err(Malformed("te that is not trailers"));
-                }
-                Some(Token::CONTENT_LENGTH) if list != List::Trailers => {
-                    let length = number(value).ok_or(Malformed("a bad content-length"))?;
-                    if judged
-                        .content_length
-                        .replace(length)
-                        .is_some_and(|it| it != length)
-                    {
-                        return Err(Malformed("two values of content-length"));
-                    }
-                }
-                _ => {}
+            continue;
+        }
+        is_regular = true;
+        match token {
+            // Names that are known are right.
+            None if !is_name(name) => return Err(Malformed("a field name that is none")),
+            Some(token) if OF_CONNECTION.has(token) => {
+                return Err(Malformed("a field of HTTP/1 connections"));
             }
+            Some(Token::TE) if !value.eq_ignore_ascii_case(b"trailers") => {
+                return Err(Malformed("te that is not trailers"));
+            }
+            Some(Token::CONTENT_LENGTH) if list != List::Trailers => {
+                let length = number(value).ok_or(Malformed("a bad content-length"))?;
+                if judged
+                    .content_length
+                    .replace(length)
+                    .is_some_and(|it| it != length)
+                {
+                    return Err(Malformed("two values of content-length"));
+                }
+            }
+            _ => {}
         }
-        if !are_values && !is_value(value) {
-            return Err(Malformed("a field value with control characters"));
-        }
+    }
+    // All at once, as they lie together; names with control characters are none.
+    if !is_value(headers.bytes()) && !headers.iter().all(|field| is_value(field.value)) {
+        return Err(Malformed("a field value with control characters"));
     }
     if is_cut {
         return Ok(judged);
@@ -135,12 +131,54 @@ fn is_name(name: &[u8]) -> bool {
 /// No control characters but the tab. White space around it, which RFC 9113#8.2.1 forbids, passes: gRPC's servers send their
 /// messages as they are.
 pub fn is_value(value: &[u8]) -> bool {
-    // Without a way out in its midst, so that several bytes are looked at together.
-    let wrong = value.iter().fold(0, |wrong, byte| {
+    let (pieces, rest) = value.as_chunks::<PIECE>();
+    if !pieces.iter().all(is_piece_of_value) {
+        return false;
+    }
+    match value.last_chunk::<PIECE>() {
+        // The last ones again, with what is left.
+        Some(last) => rest.is_empty() || is_piece_of_value(last),
+        None => {
+            let mut piece = [b' '; PIECE];
+            piece[..rest.len()].copy_from_slice(rest);
+            is_piece_of_value(&piece)
+        }
+    }
+}
+
+/// Bytes that are looked at together.
+const PIECE: usize = 16;
+
+/// Without a way out in its midst, so that it takes a few instructions.
+#[inline]
+fn is_piece_of_value(piece: &[u8; PIECE]) -> bool {
+    let wrong = piece.iter().fold(0, |wrong, byte| {
         wrong | (u8::from(*byte < b' ') & u8::from(*byte != b'\t')) | u8::from(*byte == 0x7f)
     });
     wrong == 0
 }
+
+/// Fields that HTTP/1 ties to a connection.
+const OF_CONNECTION: Tokens = Tokens::of(&[
+    Token::CONNECTION,
+    Token::KEEP_ALIVE,
+    Token::PROXY_CONNECTION,
+    Token::TRANSFER_ENCODING,
+    Token::UPGRADE,
+]);
+
+/// Names of which nothing is asked.
+static IS_PLAIN: [bool; TOKENS] = {
+    let asked = OF_CONNECTION.and(&[Token::TE, Token::CONTENT_LENGTH]);
+    let mut table = [true; TOKENS];
+    let mut place = 0;
+    while place < TOKENS {
+        let token = Token::at(place);
+        table[place] = !token.is_pseudo() && !asked.has(token);
+        place += 1;
+    }
+    table
+};
 
 const NAME: [bool; 256] = {
     let mut table = [false; 256];

@@ -136,3 +136,41 @@ fn connect_has_an_authority_and_nothing_else() {
     assert!(request(&list(&[(":method", "CONNECT")])).is_err());
     assert!(request(&list(&[(":method", "CONNECT"), authority, (":path", "/")])).is_err());
 }
+
+#[test]
+fn one_wrong_byte_anywhere_is_seen_and_no_right_one() {
+    for length in 0..50 {
+        let mut value = vec![b'a'; length];
+        assert!(is_value(&value));
+        for place in 0..length {
+            for byte in 0..=255 {
+                value[place] = byte;
+                let is_right = byte == b'\t' || (byte >= b' ' && byte != 0x7f);
+                assert_eq!(
+                    is_value(&value),
+                    is_right,
+                    "{byte:#x} at {place} of {length}"
+                );
+            }
+            value[place] = b'a';
+        }
+    }
+}
+
+#[test]
+fn each_known_name_passes_but_those_of_the_protocol_and_of_connections() {
+    for token in Token::all() {
+        let headers: Headers = [(token, "trailers")].into_iter().collect();
+        let judged = judge(&headers, List::Trailers, false);
+        let is_refused = token.is_pseudo() || OF_CONNECTION.has(token);
+        assert_eq!(judged.is_err(), is_refused, "{token}");
+        // Behind others, and before.
+        let request = with(&[("te", "trailers"), (token.name(), "1"), ("x-model", "m")]);
+        let is_refused = is_refused || token == Token::TE;
+        assert_eq!(
+            super::judge(&request, List::Request, false).is_err(),
+            is_refused,
+            "{token}"
+        );
+    }
+}
