@@ -233,19 +233,20 @@ def call_frames(doors: Doors, encoding: str, message: bytes) -> Answer:
 
 
 def test_a_caller_is_known_though_its_connection_has_too_much_metadata_for_another_call(doors: Doors) -> None:
-    key = ("x-api-key", KEYS["alice"])
+    key, large = ("x-api-key", KEYS["alice"]), ("x-large", "x" * 15_000)
     counted = {"caller": "alice", "code": "RESOURCE_EXHAUSTED"}
     before = doors.access.counter("dl_caller_requests_total", **counted)
     with dial(doors.access.address) as caller:
-        waiting = [caller.open(request_head(TFS, key, ("x-large", "x" * 15_000))) for _ in range(150)]
-        last = {path: caller.open(request_head(path, key), end=True) for path in (TFS, "/grpc.health.v1.Health/List")}
+        waiting = [caller.open(request_head(TFS, key, large)) for _ in range(150)]
+        paths = (TFS, "/grpc.health.v1.Health/List")
+        last = {path: caller.open(request_head(path, key, large), end=True) for path in paths}
         for path, stream in last.items():
             told = stream.status()
             assert (told["grpc-status"], told["access-error"]) == ("8", "shed"), path
             assert "limits.max_connection_bytes" in unquote(told["grpc-message"])
         after = doors.access.counter("dl_caller_requests_total", **counted)
         assert after - before >= len(last)
-        strange = caller.open(request_head(TFS, ("x-api-key", "nobody's")), end=True).status()
+        strange = caller.open(request_head(TFS, ("x-api-key", "nobody's"), large), end=True).status()
         assert strange["access-error"] == "shed"
         for stream in waiting:
             stream.reset(8)

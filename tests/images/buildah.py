@@ -109,11 +109,14 @@ def base_image(name: str) -> str:
 
 def context() -> Iterator[Path]:
     """Yield the files that .dockerignore lets into a build."""
-    for line in (ROOT / ".dockerignore").read_text().splitlines():
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    kept_out = [ROOT / line for line in lines if line[:1] not in ("!", "#", "*", "")]
+    for line in lines:
         if line.startswith("!"):
             place = ROOT / line[1:]
             found = sorted(place.rglob("*")) if place.is_dir() else [place]
-            yield from (path for path in found if path.is_file() and not _is_made(path))
+            let_in = (path for path in found if path.is_file() and not _is_made(path))
+            yield from (path for path in let_in if not any(path.is_relative_to(folder) for folder in kept_out))
 
 
 def _is_made(path: Path) -> bool:

@@ -21,6 +21,8 @@ Sources = Mapping[Module, str]
 # Room -> the rooms that it may use. From the bottom up; `program` puts everything together.
 ROOMS = {
     "balance": set(),
+    # A queue of the HTTP/2 engine's, for the bodies of calls.
+    "chunks": set(),
     "code": set(),
     "config": set(),
     "error": {"balance", "code"},
@@ -39,6 +41,7 @@ ROOMS = {
         "balance",
         "call",
         "callers",
+        "chunks",
         "code",
         "config",
         "error",
@@ -91,7 +94,9 @@ REST = {
 }
 
 # Where the HTTP/2 engine is known: the request path sees its lists, and a head, a reader and a sender of ours.
-HTTP2_DOORS = (("headers",), ("net",), ("proxy", "pool"))
+HTTP2_DOORS = (("chunks",), ("headers",), ("net",), ("proxy", "pool"))
+# What is no protocol's is handed on.
+HANDED_ON = (("chunks",), ("headers",))
 
 # A policy decides from what it is told: it reads no clock and touches no socket.
 IMPURE = ("tokio::", "std::time", "std::net", "std::fs", "std::thread", "fastrand::")
@@ -205,7 +210,7 @@ def doors(sources: Sources) -> list[str]:
         "::".join(module)
         for module, source in sources.items()
         if (re.search(r"\b(?:dl_http2|h2)\b", source) and not any(module[: len(door)] == door for door in HTTP2_DOORS))
-        or (module != ("headers",) and re.search(r"\bpub(?:\(\w+\))? use dl_http2\b", source))
+        or (module not in HANDED_ON and re.search(r"\bpub(?:\(\w+\))? use dl_http2\b", source))
     ]
 
 

@@ -11,6 +11,7 @@ mod admin;
 mod balance;
 mod call;
 mod callers;
+mod chunks;
 mod code;
 mod config;
 mod error;

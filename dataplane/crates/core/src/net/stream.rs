@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-pub use dl_http2::Chunks;
 use dl_http2::{By, Code};
 use http::{Method, StatusCode};
 use hyper::body::{Body as _, Incoming};

@@ -24,7 +24,7 @@ use crate::net::stream::{Answer, Body, Head, without_query};
 use crate::notice::Notice;
 use crate::proxy::access_log::web::WebRequest;
 use crate::proxy::caller::{Who, who};
-use crate::proxy::handle::refuse_crowded;
+use crate::proxy::handle;
 use crate::proxy::local;
 use crate::proxy::method;
 use crate::proxy::orders::{Action, Done, Order};
@@ -459,7 +459,7 @@ impl Service for Calls {
             let (worker, runners) = (self.worker.clone(), self.runners.clone());
             let inner = stream.again();
             let call = move |head, body, answer| {
-                runners.run(Given {
+                let call = Given {
                     worker: worker.clone(),
                     who: who.clone(),
                     head,
@@ -467,7 +467,8 @@ impl Service for Calls {
                     answer,
                     stream: inner.again(),
                     web: of.clone(),
-                });
+                };
+                handle::start(&runners, call);
             };
             spawn_local(Box::pin(async move {
                 let served = rest::serve(intake, guest, head, body, answer, stream, call);
@@ -482,9 +483,9 @@ impl Service for Calls {
             return;
         }
         if head.is_crowded {
-            return refuse_crowded(&self.worker, &who, &head, answer, &stream);
+            return handle::refuse_crowded(&self.worker, &who, &head, answer, &stream);
         }
-        self.runners.run(Given {
+        let call = Given {
             worker: self.worker.clone(),
             who,
             head,
@@ -492,7 +493,8 @@ impl Service for Calls {
             answer,
             stream,
             web: None,
-        });
+        };
+        handle::start(&self.runners, call);
     }
 
     fn state_changed(&self) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::task::yield_now;
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::Instant;
 
 use super::access_log::entry::{Entry, bounded};
@@ -43,8 +43,17 @@ use crate::net::stream::{Answer, Body, Head};
 /// How often a call waits for an endpoint that is live when it is picked, too.
 const MOST_WAITS: u32 = 8;
 
+/// Let a task serve a call.
+pub fn start(runners: &Rc<Runners>, call: Given) {
+    runners.run(call, |runner, runners| {
+        // A panic ends this task only; its responder answers INTERNAL.
+        // Boxed, as a task is moved several times before it runs.
+        spawn_local(Box::pin(serve(runner, runners)));
+    });
+}
+
 /// Serve the calls that a task is given, one after the other.
-pub async fn serve(runner: Rc<Runner>, runners: Rc<Runners>) {
+async fn serve(runner: Rc<Runner>, runners: Rc<Runners>) {
     loop {
         let Given {
             worker,

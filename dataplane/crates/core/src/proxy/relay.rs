@@ -10,10 +10,11 @@ use super::clock::Clock;
 use super::failure::{Failure, after_headers, cancelled};
 use super::listing::Completion;
 use crate::call::limit::{Held, HeldBytes};
+use crate::chunks::Chunks;
 use crate::error::{Error, ErrorKind};
 use crate::grpc::framing::Frames;
 use crate::headers::Headers;
-use crate::net::stream::{Body, Chunks, Sender};
+use crate::net::stream::{Body, Sender};
 
 pub struct Relay<'a> {
     body: Body,

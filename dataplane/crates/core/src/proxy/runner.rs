@@ -6,11 +6,8 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use tokio::task::spawn_local;
-
 use super::access_log::web::WebRequest;
 use super::caller::Who;
-use super::handle::serve;
 use super::worker::Worker;
 use crate::net::guard::StreamGuard;
 use crate::net::stream::{Answer, Body, Head};
@@ -47,17 +44,15 @@ pub struct Runner {
 // === impl Runners ===
 
 impl Runners {
-    /// Let a call be served by a task that has none, or by a new one.
-    pub fn run(self: &Rc<Self>, call: Given) {
+    /// Let a call be served by a task that has none, or by a new one, which `start` starts.
+    pub fn run(self: &Rc<Self>, call: Given, start: impl FnOnce(Rc<Runner>, Rc<Self>)) {
         let idle = self.idle.borrow_mut().pop();
         match idle {
             Some(runner) => runner.give(call),
             None => {
                 let runner = Rc::new(Runner::default());
                 runner.give(call);
-                // A panic ends this task only; its responder answers INTERNAL.
-                // Boxed, as a task is moved several times before it runs.
-                spawn_local(Box::pin(serve(runner, self.clone())));
+                start(runner, self.clone());
             }
         }
     }

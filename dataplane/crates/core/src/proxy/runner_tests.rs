@@ -8,13 +8,14 @@ use super::*;
 use crate::grpc::status::{GRPC_STATUS, parse_grpc_status};
 use crate::headers::Headers;
 use crate::net::pipe::{Reading, pipe};
+use crate::proxy::handle::start;
 use crate::proxy::local::local_services;
 use crate::proxy::state::tests::shared;
 
 /// Give a call of a method that nobody has.
 fn give(runners: &Rc<Runners>, worker: &Rc<Worker>) -> Reading {
     let (writing, reading) = pipe();
-    runners.run(Given {
+    let call = Given {
         worker: worker.clone(),
         who: Who::Anybody,
         head: Head {
@@ -28,7 +29,8 @@ fn give(runners: &Rc<Runners>, worker: &Rc<Worker>) -> Reading {
         answer: Answer::piped(writing),
         stream: StreamGuard::lone(),
         web: None,
-    });
+    };
+    start(runners, call);
     reading
 }
 

@@ -7,8 +7,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 
 use crate::call::limit::{Held, HeldBytes};
+use crate::chunks::Chunks;
 use crate::net::guard::Kept;
-use crate::net::stream::{Body, Broken, Chunks};
+use crate::net::stream::{Body, Broken};
 
 pub struct Arrivals {
     body: Body,
