@@ -88,7 +88,7 @@ def test_dockerignore_lets_in_what_the_wheel_is_made_of_and_little_else():
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["maturin"]["python-packages"]
     folders = {path.parts[0] for path in let_in if len(path.parts) > 1}
     assert folders == {*packages, "dataplane", "docker", "protos"}
-    assert sum((ROOT / path).stat().st_size for path in let_in) < 5_000_000
+    assert sum((ROOT / path).stat().st_size for path in let_in) < 6_000_000  # the code itself has 5
 
 
 @pytest.mark.parametrize("name", NAMES)
