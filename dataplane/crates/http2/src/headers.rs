@@ -20,6 +20,9 @@ pub const FIELD_OVERHEAD: usize = 32;
 const USUAL_FIELDS: usize = 24;
 const USUAL_BYTES: usize = 768;
 
+/// Bytes from which on a list's memory is worth a look.
+const LONG: usize = 4096;
+
 thread_local! {
     // Memory of lists that were dropped: a call has four, and each would take two pieces of memory.
     static POOL: RefCell<Vec<Headers>> = const { RefCell::new(Vec::new()) };
@@ -122,6 +125,14 @@ impl Headers {
     /// The size that SETTINGS_MAX_HEADER_LIST_SIZE limits: names, values and 32 for each field.
     pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// Give back the memory of a long list that it does not use, which may be as much as it does.
+    #[inline]
+    pub(crate) fn fit(&mut self) {
+        if self.bytes.capacity() > LONG && self.bytes.capacity() > self.bytes.len() + LONG / 2 {
+            self.bytes.shrink_to_fit();
+        }
     }
 
     /// Bytes of memory that the list holds, used or not.

@@ -122,9 +122,9 @@ impl Decoder {
         if self.scratch.capacity() > MOST_KEPT {
             self.scratch = Vec::new();
         }
-        result.map(|()| Decoded {
-            is_cut: sink.is_cut,
-        })
+        let is_cut = sink.is_cut;
+        out.fit();
+        result.map(|()| Decoded { is_cut })
     }
 
     #[inline]
