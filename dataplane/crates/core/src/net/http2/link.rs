@@ -17,6 +17,9 @@ const MOST_CUT: usize = 64;
 /// Streams for which a connection without any keeps room.
 const MOST_KEPT: usize = 4;
 
+/// Bytes of the largest buffer that is kept for the next: a peer that reads nothing for a while makes a larger one.
+const MOST_SPARE: usize = 256 * 1024;
+
 thread_local! {
     // The buffer of the connection that is about to write: an idle one has none.
     static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -91,7 +94,9 @@ impl<H: Receiver> Link<H> {
     /// Keep no buffer while nothing is to be written.
     pub(super) fn rest(&self) {
         let mut connection = self.connection.borrow_mut();
-        if let Some(buffer) = connection.out().give_back() {
+        if let Some(buffer) = connection.out().give_back()
+            && buffer.capacity() <= MOST_SPARE
+        {
             SPARE.set(buffer);
         }
     }

@@ -96,3 +96,18 @@ fn a_goaway_wakes_who_waits_and_refuses_them() {
     assert_eq!(task.woken(), 1);
     assert_eq!(open(&link, &task), Some(Err(Ended::Refused)));
 }
+
+#[test]
+fn a_thread_keeps_the_buffer_of_usual_writes_and_no_large_one() {
+    for (bytes, is_kept) in [(64 * 1024, true), (1 << 20, false)] {
+        SPARE.take();
+        let link = link(1);
+        link.drive(|it| {
+            let out = it.out();
+            out.put(|buffer| buffer.extend(std::iter::repeat_n(0, bytes)));
+            out.advance(out.len());
+        });
+        link.rest();
+        assert_eq!(SPARE.take().capacity() > 0, is_kept, "{bytes}");
+    }
+}
