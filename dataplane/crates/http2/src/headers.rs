@@ -2,6 +2,7 @@
 //! connection reuses one for every block. It judges nothing: which names and values are allowed is the caller's matter.
 
 mod token;
+mod tokens;
 
 #[cfg(test)]
 #[path = "headers_tests.rs"]
@@ -12,6 +13,7 @@ use std::fmt;
 
 pub use token::Token;
 pub(crate) use token::{STATIC_NAMES, TOKENS};
+pub use tokens::Tokens;
 
 /// What a field counts beside its name and value (RFC 9113 section 6.5.2, RFC 7541 section 4.1).
 pub const FIELD_OVERHEAD: usize = 32;
@@ -45,10 +47,6 @@ pub struct Headers {
     /// Names without a token were added.
     has_others: bool,
 }
-
-/// A set of tokens.
-#[derive(Clone, Copy, Default)]
-pub struct Tokens([u64; TOKENS.div_ceil(64)]);
 
 /// Where a field lies in `bytes`: 16 bytes, which is less than [`FIELD_OVERHEAD`], so a limit on the size bounds these too.
 #[derive(Clone, Copy)]
@@ -459,57 +457,6 @@ impl Eq for Headers {}
 impl fmt::Debug for Headers {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_list().entries(self.iter()).finish()
-    }
-}
-
-// === impl Tokens ===
-
-impl Tokens {
-    pub const fn of(tokens: &[Token]) -> Self {
-        Self([0; TOKENS.div_ceil(64)]).and(tokens)
-    }
-
-    /// The same and these.
-    pub const fn and(mut self, tokens: &[Token]) -> Self {
-        let mut at = 0;
-        while at < tokens.len() {
-            self.add(tokens[at]);
-            at += 1;
-        }
-        self
-    }
-
-    #[inline]
-    const fn bit(token: Token) -> (usize, u64) {
-        (token.place() / 64, 1 << (token.place() % 64))
-    }
-
-    #[inline]
-    const fn add(&mut self, token: Token) {
-        let (word, bit) = Self::bit(token);
-        self.0[word] |= bit;
-    }
-
-    fn add_all(&mut self, other: Self) {
-        for (word, more) in self.0.iter_mut().zip(other.0) {
-            *word |= more;
-        }
-    }
-
-    #[inline]
-    fn meets(self, other: Self) -> bool {
-        self.0.iter().zip(other.0).any(|(one, two)| one & two != 0)
-    }
-
-    #[inline]
-    pub const fn has(self, token: Token) -> bool {
-        let (word, bit) = Self::bit(token);
-        self.0[word] & bit != 0
-    }
-
-    fn remove(&mut self, token: Token) {
-        let (word, bit) = Self::bit(token);
-        self.0[word] &= !bit;
     }
 }
 
