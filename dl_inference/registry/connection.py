@@ -23,6 +23,8 @@ log = logging.getLogger("registry")
 
 # A frozen server does not let go of a session; the process ends all the same.
 CLOSE_S = 2.0
+# A signal that another thread takes, or the main thread just before it waits, is heard after this at the latest.
+LOOK_S = 0.25
 # Requests under way: kazoo's thread is woken by a byte in a pipe for each, and from about 270 on who asks waits for it.
 WINDOW = 128
 
@@ -77,10 +79,10 @@ class Connection:
         except ModuleNotFoundError as error:
             raise missing(error) from error
         self._session = Session(self.place, self._heard)
-        self._session.start()
         try:
+            self._session.start()
             self._await_settled(self._timeout_s)
-        except RegistryError:
+        except (RegistryError, KeyboardInterrupt):
             self.__exit__()
             raise
         return self
@@ -184,7 +186,7 @@ class Connection:
             self._settled.set()
 
     def _await_settled(self, timeout_s: float) -> None:
-        if not self._settled.wait(timeout_s) or self._has_ended:
+        if not _has_come(self._settled.wait, time.monotonic() + timeout_s) or self._has_ended:
             raise self._unreachable()
 
     def _read(self, request: str, paths: Sequence[str], *, may_be_denied: bool = False) -> list[Any]:
@@ -220,7 +222,7 @@ class Connection:
         """Return the answer, or the error, of each request."""
         deadline = time.monotonic() + timeout_s
         for request in requests:
-            if not request.wait(max(0.0, deadline - time.monotonic())):
+            if not _has_come(request.wait, deadline):
                 raise self._unreachable()
         return [request.value if request.successful() else request.exception for request in requests]
 
@@ -245,6 +247,14 @@ class Connection:
         if isinstance(error, exceptions.NotEmptyError):
             return RegistryError(f"{self.place.url}: there is something below a node that should go: look at it first")
         return RegistryError(f"{self.place.url}: {type(error).__name__} {error}".rstrip())
+
+
+def _has_come(wait: Callable[[float], bool], deadline: float) -> bool:
+    """Wait in steps: Python hears of a Ctrl-C that comes at the same moment as a step when that is over."""
+    while not wait(max(0.0, min(LOOK_S, deadline - time.monotonic()))):
+        if time.monotonic() >= deadline:
+            return False
+    return True
 
 
 def _node(data: bytes, stat: Any, fault: str = "") -> Node | None:
