@@ -25,6 +25,10 @@ const USUAL_BYTES: usize = 768;
 /// Bytes from which on a list's memory is worth a look.
 const LONG: usize = 4096;
 
+/// What may be added to a long list without its memory being doubled for it.
+const ADDED_BYTES: usize = 512;
+const ADDED_FIELDS: usize = 12;
+
 thread_local! {
     // Memory of lists that were dropped: a call has four, and each would take two pieces of memory.
     static POOL: RefCell<Vec<Headers>> = const { RefCell::new(Vec::new()) };
@@ -125,12 +129,22 @@ impl Headers {
         self.size
     }
 
-    /// Give back the memory of a long list that it does not use, which may be as much as it does.
+    /// Give back the memory of a long list that it does not use, which may be as much as it does, but for what a proxy adds.
     #[inline]
     pub(crate) fn fit(&mut self) {
-        if self.bytes.capacity() > LONG && self.bytes.capacity() > self.bytes.len() + LONG / 2 {
-            self.bytes.shrink_to_fit();
+        if self.bytes.capacity() > LONG {
+            self.fit_long();
         }
+    }
+
+    #[cold]
+    fn fit_long(&mut self) {
+        if self.bytes.capacity() > self.bytes.len() + LONG / 2 {
+            self.bytes.shrink_to(self.bytes.len() + ADDED_BYTES);
+            self.records.shrink_to(self.records.len() + ADDED_FIELDS);
+        }
+        self.bytes.reserve_exact(ADDED_BYTES);
+        self.records.reserve_exact(ADDED_FIELDS);
     }
 
     /// Bytes of memory that the list holds, used or not.
