@@ -102,6 +102,4 @@ def test_thousands_of_cancels_among_calls_end_no_connection(scene: Callable[...,
 def test_connections_that_the_service_ends_are_told(scene: Callable[..., Scene]) -> None:
     found = cancels(scene(*SERVICE, limits={"max_connection_age_ms": 100}), cancels=3000, seed=1)
     assert [text for text in verdict("cancels", found) if "connections where 8 were asked for" in text]
-    # A socket that is closed while its caller still sends may be reset before the caller has read the GOAWAY.
-    lost = ("broken pipe", "connection reset")
-    assert all(text.endswith(lost) for text in found["wrong_calls"]), found["wrong_calls"]
+    assert not found["wrong"], found["wrong_calls"]

@@ -557,6 +557,15 @@ def test_garbage_after_the_preface_gets_a_goaway_at_once(access: Access, said: b
         assert raw.goaway() not in (None, 0)
 
 
+def test_a_caller_that_still_sends_is_not_reset_before_it_has_read_why_its_connection_ends(access: Access) -> None:
+    with Raw(access.address, PREFACE + frame(SETTINGS) + b"\xff" * 64) as raw:
+        raw.send(bytes(1 << 20))
+        raw.read_on().wait_end(SLACK_S)
+        assert raw.goaway() not in (None, 0)
+        assert raw.send(bytes(1 << 10))
+        wait_until(lambda: not raw.send(bytes(1 << 10)), "the connection is closed", GRACE_S + SLACK_S)
+
+
 # --- and an honest client
 
 

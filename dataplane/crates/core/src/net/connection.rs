@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use dl_http2::{self as http2, Code, Config, Event, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, timeout};
 
 use super::accept::Peer;
 use super::drain::Phase;
@@ -26,6 +26,12 @@ use super::service::Service;
 use super::stream;
 use crate::config::Limits;
 use crate::stats::ClosedReason;
+
+/// What a peer has to read our last words, and to close, too.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Calls that one turn takes, be they all there: other connections have their turns, and who is refused has its answer.
+const MOST_CALLS: usize = 64;
 
 /// How a connection is being closed by us, if it is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -149,41 +155,71 @@ where
     S: Service,
 {
     async fn run(mut self) {
+        let has_written = self.serve().await;
+        self.engine.link().end(Ended::Lost);
+        let reason = self.reason.unwrap_or(ClosedReason::Downstream);
+        self.server.stats.closed.add(reason);
+        if has_written {
+            self.linger().await;
+        }
+    }
+
+    /// Serve until the connection is over; whether all that it was to be told is written.
+    async fn serve(&mut self) -> bool {
         let mut timer = pin!(tokio::time::sleep_until(self.next_check()));
         let mut drain = self.server.drain.watch();
         poll_fn(|cx| {
             while let Poll::Ready(phase) = drain.poll_changed(cx) {
                 self.on_drain(phase);
                 if phase == Phase::Stopped {
-                    return Poll::Ready(());
+                    return Poll::Ready(false);
                 }
             }
             let was_open = self.closing != Closing::Abruptly;
-            if self.poll_streams(cx).is_ready() {
-                return Poll::Ready(());
+            if let Poll::Ready(has_written) = self.poll_streams(cx) {
+                return Poll::Ready(has_written);
             }
             if was_open && self.closing == Closing::Abruptly {
                 // The GOAWAY has a second to get out, to a peer that may not read.
                 timer.as_mut().reset(self.next_check());
             }
-            self.poll_timer(cx, timer.as_mut())
+            self.poll_timer(cx, timer.as_mut()).map(|()| false)
         })
-        .await;
-        self.engine.link().end(Ended::Lost);
-        let reason = self.reason.unwrap_or(ClosedReason::Downstream);
-        self.server.stats.closed.add(reason);
+        .await
     }
 
-    /// Ready when the connection is over.
-    fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Give a peer that is told that the connection is over the time to read it.
+    async fn linger(&mut self) {
+        let mut drain = self.server.drain.watch();
+        tokio::select! {
+            // A peer that has gone meanwhile, or takes longer, has had its chance.
+            _ = timeout(LINGER, self.engine.linger()) => {}
+            () = drain.reached(Phase::Stopped) => {}
+        }
+    }
+
+    /// Ready when the connection is over: whether all that is to be written is.
+    fn poll_streams(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         if let Some(window) = self.connection.new_window(cx) {
             self.engine.link().with(|it| it.set_window(window));
         }
         let mut budget = Engine::<T>::budget();
+        let mut calls = 0;
         while self.closing != Closing::Abruptly {
+            if calls == MOST_CALLS {
+                cx.waker().wake_by_ref();
+                // Answers do not wait until the last call has come.
+                return match self.poll_written(cx) {
+                    Poll::Ready(false) => Poll::Ready(false),
+                    _ => Poll::Pending,
+                };
+            }
             match ready!(self.poll_turn(cx, &mut budget)) {
-                Turn::Event(event) => self.on_event(event),
-                Turn::Closed => return Poll::Ready(()),
+                Turn::Event(event) => {
+                    calls += usize::from(matches!(event, Event::Head { .. }));
+                    self.on_event(event);
+                }
+                Turn::Closed => return Poll::Ready(true),
                 Turn::Fatal(fatal) => {
                     let is_flood = fatal.code == Code::ENHANCE_YOUR_CALM;
                     let reason = if is_flood {
@@ -195,15 +231,20 @@ where
                 }
                 Turn::Io(_) => {
                     self.reason.get_or_insert(ClosedReason::Io);
-                    return Poll::Ready(());
+                    return Poll::Ready(false);
                 }
             }
         }
-        match ready!(self.engine.poll_write(cx)) {
-            Ok(()) => {}
-            Err(_) => _ = self.reason.get_or_insert(ClosedReason::Io),
+        self.poll_written(cx)
+    }
+
+    /// Ready when all is written, or, false, when it cannot be.
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let written = ready!(self.engine.poll_write(cx));
+        if written.is_err() {
+            self.reason.get_or_insert(ClosedReason::Io);
         }
-        Poll::Ready(())
+        Poll::Ready(written.is_ok())
     }
 
     /// As the engine's, but ready when a connection that was to end has ended.
@@ -279,7 +320,7 @@ where
     fn next_check(&self) -> Instant {
         let limits = &self.server.limits;
         if self.closing == Closing::Abruptly {
-            return Instant::now() + Duration::from_secs(1);
+            return Instant::now() + LINGER;
         }
         let aged = match self.closing {
             Closing::Gracefully(Some(end)) => end,
@@ -321,3 +362,7 @@ where
         }
     }
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

@@ -42,7 +42,7 @@ async fn send(
 ) -> Result<Bytes, Code> {
     let channel = upstream.channel().await.map_err(|_| Code::Unavailable)?;
     let head = head(upstream, path, limit);
-    let (answer, mut sender) = channel.send(head).await.map_err(|_| Code::Unavailable)?;
+    let (answer, mut sender) = channel.send(|| head).await.map_err(|_| Code::Unavailable)?;
     let length = request.encoded_len();
     let mut frame = BytesMut::with_capacity(framing::PREFIX + length);
     frame.put_slice(&framing::prefix(

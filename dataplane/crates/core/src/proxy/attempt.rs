@@ -18,6 +18,7 @@ use super::recorder::Why;
 use super::relay::Relay;
 use super::retry;
 use super::settings::Settings;
+use super::trace::Trace;
 use crate::balance::Outcome;
 use crate::code::Code;
 use crate::error::{Error, ErrorKind};
@@ -79,7 +80,11 @@ impl Call {
         // the connection is out: the next one is taken, as often as there may be connections.
         let mut left = upstream.most_connections();
         let (exchange, response) = loop {
-            let head = self.upstream_head(attempt, clock);
+            let end = clock.attempt_end();
+            let head = || {
+                let before = (self.attempts - 1, self.trace.as_deref());
+                attempt.head(self.method, &self.headers, before, end)
+            };
             let opened = {
                 let connect = std::pin::pin!(Exchange::open(&upstream, head));
                 let wait = |cx: &mut Context<'_>| self.inbound.wait(cx);
@@ -189,26 +194,6 @@ impl Call {
         }
         Ok((headers, body))
     }
-
-    pub fn upstream_head(&self, attempt: &Attempt, clock: &Clock<'_>) -> Headers {
-        let mut head = attempt.endpoint.address.request(&self.method.upstream);
-        head.append(&self.headers);
-        if let Some(end) = clock.attempt_end() {
-            let left = end.saturating_duration_since(attempt.started);
-            deadline::put_timeout(&mut head, left);
-        }
-        if self.attempts > 1 {
-            let before = metadata::previous_attempts(&head).saturating_add(self.attempts - 1);
-            head.set(
-                metadata::PREVIOUS_ATTEMPTS,
-                itoa::Buffer::new().format(before),
-            );
-        }
-        if let Some(trace) = &self.trace {
-            trace.context(attempt.number).put(&mut head);
-        }
-        head
-    }
 }
 
 // === impl Attempt ===
@@ -226,6 +211,33 @@ impl Attempt {
             exchange: None,
             load: None,
         }
+    }
+
+    /// The head of its request: of the caller's `headers`, after so many attempts `before` it, in the trace of the call;
+    /// it `end`s then.
+    pub fn head(
+        &self,
+        method: &Method,
+        headers: &Headers,
+        (before, trace): (u32, Option<&Trace>),
+        end: Option<Instant>,
+    ) -> Headers {
+        let mut head = self.endpoint.address.request(&method.upstream);
+        head.append(headers);
+        if let Some(end) = end {
+            deadline::put_timeout(&mut head, end.saturating_duration_since(self.started));
+        }
+        if before > 0 {
+            let before = metadata::previous_attempts(&head).saturating_add(before);
+            head.set(
+                metadata::PREVIOUS_ATTEMPTS,
+                itoa::Buffer::new().format(before),
+            );
+        }
+        if let Some(trace) = trace {
+            trace.context(self.number).put(&mut head);
+        }
+        head
     }
 
     /// When it ends at the latest, if it has a limit of its own.

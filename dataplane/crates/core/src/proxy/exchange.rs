@@ -49,13 +49,13 @@ pub struct Exchange {
 // === impl Exchange ===
 
 impl Exchange {
-    /// Open a stream to the endpoint and send the request's head.
+    /// Open a stream to the endpoint and send the request's head, which is made when there is room for it.
     ///
     /// # Errors
     /// `connect_failed`, or `refused_stream` when the connection takes no new stream: nothing was sent then.
     pub async fn open(
         upstream: &std::rc::Rc<Upstream>,
-        head: Headers,
+        head: impl FnOnce() -> Headers,
     ) -> Result<(Self, Awaited), Error> {
         let channel = upstream.channel().await?;
         match channel.send(head).await {

@@ -299,9 +299,10 @@ impl Call {
         attempt.number = self.attempts;
         // The endpoint is told the time that this attempt has; the clock goes on with the first one's.
         clock.set_attempt(attempt.end(&share.settings));
-        let head = self.upstream_head(&attempt, clock);
+        let before = (self.attempts - 1, self.trace.as_deref());
+        let head = attempt.head(self.method, &self.headers, before, clock.attempt_end());
         clock.set_attempt(first.end(&share.settings));
-        let opening = Box::pin(async move { Exchange::open(&upstream, head).await });
+        let opening = Box::pin(async move { Exchange::open(&upstream, || head).await });
         let stage = Stage::Opening(opening);
         Some(Second { attempt, stage })
     }

@@ -365,7 +365,7 @@ impl Channel {
     }
 
     /// Open a stream and send a request's head on it.
-    pub async fn send(&self, head: Headers) -> Result<(Awaited, Sender), Broken> {
+    pub async fn send(&self, head: impl FnOnce() -> Headers) -> Result<(Awaited, Sender), Broken> {
         self.connection.send(head).await
     }
 

@@ -50,6 +50,20 @@ impl Connection {
     /// The peer takes no more streams, for now or for good.
     pub fn open(&mut self, headers: &Headers, ends: bool) -> Result<Key, Full> {
         debug_assert_eq!(self.role, Role::Client);
+        self.takes_a_stream()?;
+        let id = self.next;
+        self.next += 2;
+        let key = self.add(id, Part::Head, Part::Head);
+        // It is there: just added.
+        let _ = self.send_head(key, headers, ends);
+        Ok(key)
+    }
+
+    /// Whether `open` would open one.
+    ///
+    /// # Errors
+    /// The peer takes no more streams, for now or for good.
+    pub fn takes_a_stream(&self) -> Result<(), Full> {
         let is_over = self.leaving != Leaving::No || self.peer_last.is_some();
         if is_over || self.failed.is_some() || self.next > MAX_STREAM {
             return Err(Full::Forever);
@@ -57,12 +71,7 @@ impl Connection {
         if self.room_for_streams() == 0 {
             return Err(Full::Now);
         }
-        let id = self.next;
-        self.next += 2;
-        let key = self.add(id, Part::Head, Part::Head);
-        // It is there: just added.
-        let _ = self.send_head(key, headers, ends);
-        Ok(key)
+        Ok(())
     }
 
     pub(super) fn add(&mut self, id: u32, receiving: Part, sending: Part) -> Key {

@@ -1,6 +1,7 @@
 //! Reads and writes of a connection: one large read, what it brings, and one gathered write for all that comes of it.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -21,6 +22,8 @@ const READS: usize = 8;
 const GATHERED: usize = 64 * 1024;
 /// Slices of one write.
 const SLICES: usize = 32;
+/// Most bytes that are read of a peer that was told that the connection is over: as many as may be on their way.
+const MOST_LINGERED: usize = 4 << 20;
 /// Most bytes that wait because the peer reads nothing: beyond it nothing that it sends is read.
 const MOST_WAITING: usize = 1 << 20;
 
@@ -146,10 +149,26 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Engine<T> {
             if ready!(written)? == 0 {
                 break;
             }
+            self.link.wake_opening();
         }
         self.link.rest();
         // TLS may keep records that the socket did not take; a socket keeps nothing.
         Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    /// Say that nothing more comes, and take what the peer still sends until it has closed, too: a socket that is closed
+    /// with bytes unread resets its peer, which may lose by it what was written last. A peer that floods has no more of it.
+    pub async fn linger(&mut self) -> io::Result<()> {
+        poll_fn(|cx| Pin::new(&mut self.io).poll_shutdown(cx)).await?;
+        let mut left = MOST_LINGERED;
+        while left > 0 {
+            self.input = Bytes::new();
+            match poll_fn(|cx| self.poll_read(cx)).await? {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        Ok(())
     }
 
     /// Whether the connection has ended in good order, and all is written.

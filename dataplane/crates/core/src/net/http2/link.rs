@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use dl_http2::{Code, Connection, Event, Full, Key};
@@ -16,6 +16,9 @@ const MOST_CUT: usize = 64;
 
 /// Streams for which a connection without any keeps room.
 const MOST_KEPT: usize = 4;
+
+/// Bytes that wait to be written when no more streams are opened: what heads bring is large beside what they took to send.
+const MOST_HEADS: usize = 1 << 20;
 
 /// Bytes of the largest buffer that is kept for the next: a peer that reads nothing for a while makes a larger one.
 const MOST_SPARE: usize = 256 * 1024;
@@ -50,6 +53,8 @@ pub struct Link<H> {
     cut: RefCell<VecDeque<u32>>,
     /// Callers that wait until the peer takes one more stream.
     queue: RefCell<Vec<Waker>>,
+    /// They wait until it reads, too.
+    is_unread: Cell<bool>,
 }
 
 // === impl Link ===
@@ -63,6 +68,7 @@ impl<H: Receiver> Link<H> {
             is_woken: Cell::default(),
             cut: RefCell::default(),
             queue: RefCell::default(),
+            is_unread: Cell::default(),
         })
     }
 
@@ -146,22 +152,46 @@ impl<H: Receiver> Link<H> {
         }
     }
 
-    /// Open a stream, once the peer takes one more.
+    /// Ready when a stream can be opened: the peer takes one more, and reads what it is sent.
     ///
     /// # Errors
     /// It takes none any more.
-    pub fn open(&self, cx: &Context<'_>, head: &Headers) -> Option<Result<Key, Ended>> {
-        match self.with(|it| it.open(head, false)) {
-            Ok(key) => Some(Ok(key)),
-            Err(Full::Forever) => Some(Err(Ended::Refused)),
+    pub fn poll_open(&self, cx: &Context<'_>) -> Poll<Result<(), Ended>> {
+        let found = self.drive(|it| match it.takes_a_stream() {
+            Ok(()) if it.out().len() >= MOST_HEADS => {
+                self.is_unread.set(true);
+                Err(Full::Now)
+            }
+            found => found,
+        });
+        match found {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(Full::Forever) => Poll::Ready(Err(Ended::Refused)),
             Err(Full::Now) => {
                 let mut queue = self.queue.borrow_mut();
                 // It is asked whenever its task runs, whatever for.
                 if !queue.iter().any(|it| it.will_wake(cx.waker())) {
                     queue.push(cx.waker().clone());
                 }
-                None
+                Poll::Pending
             }
+        }
+    }
+
+    /// Open a stream with a request.
+    ///
+    /// # Errors
+    /// The peer takes no more: `poll_open` was not asked in this moment.
+    pub fn open(&self, head: &Headers) -> Result<Key, Ended> {
+        self.with(|it| it.open(head, false))
+            .map_err(|_| Ended::Refused)
+    }
+
+    /// Wake those that wait until the peer reads, once it has.
+    pub(super) fn wake_opening(&self) {
+        if self.is_unread.get() && self.drive(|it| it.out().len()) <= MOST_HEADS / 2 {
+            self.is_unread.set(false);
+            self.wake_queue();
         }
     }
 

@@ -59,7 +59,10 @@ fn receive(link: &Link<Handle>, bytes: Vec<u8>) {
 
 fn open(link: &Link<Handle>, task: &Arc<Task>) -> Option<Result<Key, Ended>> {
     let waker = Waker::from(task.clone());
-    link.open(&Context::from_waker(&waker), &Headers::new())
+    match link.poll_open(&Context::from_waker(&waker)) {
+        Poll::Ready(room) => Some(room.and_then(|()| link.open(&Headers::new()))),
+        Poll::Pending => None,
+    }
 }
 
 #[test]
@@ -95,6 +98,23 @@ fn a_goaway_wakes_who_waits_and_refuses_them() {
     );
     assert_eq!(task.woken(), 1);
     assert_eq!(open(&link, &task), Some(Err(Ended::Refused)));
+}
+
+#[test]
+fn a_peer_that_reads_nothing_is_opened_no_stream_until_it_has_read_half() {
+    let (link, task) = (link(2), Arc::<Task>::default());
+    let wait = |bytes: usize| link.drive(|it| it.out().put(|out| out.resize(out.len() + bytes, 0)));
+    let read = |bytes: usize| {
+        link.drive(|it| it.out().advance(bytes));
+        link.wake_opening();
+    };
+    wait(MOST_HEADS);
+    assert!(open(&link, &task).is_none());
+    read(MOST_HEADS / 4);
+    assert_eq!(task.woken(), 0);
+    read(MOST_HEADS / 2);
+    assert_eq!(task.woken(), 1);
+    assert!(open(&link, &task).is_some_and(|it| it.is_ok()));
 }
 
 #[test]

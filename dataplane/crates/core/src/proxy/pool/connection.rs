@@ -96,13 +96,10 @@ impl Connection {
         Ok((connection, driver))
     }
 
-    /// Open a stream and send a request's head on it. Waits while the peer takes no more streams.
-    pub async fn send(&self, head: Headers) -> Result<(Awaited, Sender), Broken> {
-        let opened = poll_fn(|cx| {
-            let opened = self.link.open(cx, &head);
-            opened.map_or(Poll::Pending, Poll::Ready)
-        });
-        let key = opened.await?;
+    /// Open a stream and send a request's head on it, which is made then. Waits while the peer takes no more streams.
+    pub async fn send(&self, head: impl FnOnce() -> Headers) -> Result<(Awaited, Sender), Broken> {
+        poll_fn(|cx| self.link.poll_open(cx)).await?;
+        let key = self.link.open(&head())?;
         Ok(stream::joined(Handle::new(&self.link, key)))
     }
 
