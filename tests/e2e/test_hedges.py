@@ -32,9 +32,10 @@ class Hedged:
         self.access, self.channel, self.endpoints = access, channel, endpoints
         (fleet,) = access.status()["clusters"]
         access.wait_live(*[each["address"] for each in fleet["endpoints"]])
-        for each in self.start(WARM):
-            assert answer(each).code is Code.OK
-        # On a busy machine some of those were hedged, too.
+        # One after another: at once, on a busy machine, they take so long that hedges use up the budget.
+        for _ in range(WARM):
+            assert self.ask().code is Code.OK
+        # Some of those may have been hedged, too.
         self.before = {result: self.counted(result) for result in RESULTS}
 
     def ask(self, path: str = TFS) -> Answer:
@@ -71,20 +72,26 @@ def hedged(start_access: Any, start_endpoint: Any, connect: Any) -> Callable[...
 
 def test_a_call_that_hangs_is_answered_by_another_endpoint(hedged: Callable[..., Hedged]) -> None:
     it = hedged()
-    it.endpoints[0].tell("hang")
-    started = time.monotonic()
-    answers = [it.ask() for _ in range(6)]
-    assert {each.code for each in answers} == {Code.OK}
-    assert {each.trailers["access-endpoint"] for each in answers} == {it.endpoints[1].address}
-    assert max(each.attempts for each in answers) == 2
-    assert it.hedges("won") == sum(each.attempts - 1 for each in answers)
-    hedged_call = next(each for each in answers if each.attempts == 2)
-    legs = json.loads(it.access.get(f"/calls/{hedged_call.trailers['x-request-id']}"))["legs"]
+    hangs, works = it.endpoints
+    hangs.tell("hang")
+    answers: list[Answer] = []
+
+    def has_won() -> bool:
+        # The balancer says which is asked first; on a busy machine the one that works may be hedged, too.
+        started = time.monotonic()
+        answers.append(it.ask())
+        assert answers[-1].code is Code.OK
+        assert time.monotonic() - started < 10
+        return it.hedges("won") > 0
+
+    wait_until(has_won, "a hedge has won", 30)
+    assert {each.trailers["access-endpoint"] for each in answers} == {works.address}
+    assert it.hedges("won") + it.hedges("lost") == sum(each.attempts - 1 for each in answers)
+    legs = json.loads(it.access.get(f"/calls/{answers[-1].trailers['x-request-id']}"))["legs"]
     assert {(leg["endpoint"], leg["why"]) for leg in legs} == {
-        (it.endpoints[0].address, "first"),
-        (it.endpoints[1].address, "hedge"),
+        (hangs.address, "first"),
+        (works.address, "hedge"),
     }
-    assert time.monotonic() - started < 10
 
 
 def test_the_attempt_that_loses_is_cancelled(
@@ -117,14 +124,15 @@ def test_the_attempt_that_loses_is_cancelled(
 def test_an_endpoint_that_is_asked_second_and_fails_leaves_the_call_to_the_first(
     hedged: Callable[..., Hedged],
 ) -> None:
-    it = hedged()
+    it = hedged(eject=False)  # after three failures the broken one would not be asked
     slow, broken = it.endpoints
     slow.tell("slow 300")
     broken.tell("status 14")
     answers = [it.ask() for _ in range(4)]
     assert {each.code for each in answers} == {Code.OK}
     assert {each.trailers["access-endpoint"] for each in answers} == {slow.address}
-    assert it.hedges("lost") + it.access.counter("dl_retries_total") >= 4
+    # Asked first on a busy machine, the broken one may fail only after the slow one was asked, too.
+    assert it.hedges("won") + it.hedges("lost") + it.access.counter("dl_retries_total") >= 4
 
 
 def test_a_first_attempt_that_fails_late_leaves_the_call_to_the_second(hedged: Callable[..., Hedged]) -> None:
@@ -187,8 +195,6 @@ def test_an_attempt_that_never_reached_an_endpoint_does_not_cost_the_call_its_he
     endpoints = [full.address, hangs.address, answers.address]
     access = start_access(cluster(endpoints, hedge=True, hedge_budget_ratio=1, **chance))
     it = Hedged(access, connect(access.address), [hangs, answers])
-    for _ in range(30):  # on a busy machine the calls at once before have taken all of the budget: earn it again
-        it.ask()
     refuses.set()
     hangs.tell("hang")
     answered = [ask(it.channel, TFS, FOR_M, metadata=TO_M, timeout_s=5) for _ in range(25)]
