@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 from fixtures.access_process import TFS
+from fixtures.processes import Endpoint
 
 # tensorflow.serving.PredictRequest with model_spec.name = "m", and the same for another name.
 FOR_M = b"\x0a\x03\x0a\x01m"
@@ -42,6 +44,21 @@ def tfs_request(model: str, size: int = 0) -> bytes:
     spec = b"\x0a" + bytes([len(name)]) + name
     filler = b"\x7a" + _varint(size) + b"." * size if size else b""
     return b"\x0a" + bytes([len(spec)]) + spec + filler
+
+
+def unforgiven(report: dict[str, Any], killed: Sequence[Endpoint]) -> list[dict[str, Any]]:
+    """Return the failures of a load, but for one at each kill of an endpoint: a call whose answer had begun.
+
+    It cannot be made again, as its caller has a part of the answer; that it is rare is the kernel's and chance's doing.
+    """
+    kills = Counter(each.address for each in killed)
+    failures = []
+    for failure in report["failures"]:
+        if kills[failure["endpoint"]] and "the answer broke off" in failure["message"]:
+            kills[failure["endpoint"]] -= 1
+        else:
+            failures.append(failure)
+    return failures
 
 
 def _varint(number: int) -> bytes:

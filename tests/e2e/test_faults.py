@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import grpc
 import pytest
-from e2e.calls import ask, tfs_request
+from e2e.calls import ask, tfs_request, unforgiven
 from fixtures.access_process import TFS, Access, cluster, wait_until
 from fixtures.processes import Endpoint, Load
 
@@ -88,8 +88,10 @@ def start_loads(
     return [start_load(access.address, TFS, message, *rate, "--echo", "yes") for message in messages]
 
 
-def assert_none_failed(report: dict[str, Any]) -> None:
-    assert report["failed"] == 0, report["failures"]
+def assert_none_failed(report: dict[str, Any], *killed: Endpoint) -> None:
+    """Assert that no call failed, but for the one that may have been in the midst of its answer at each kill."""
+    failed = unforgiven(report, killed)
+    assert not failed, failed
     assert report["corrupt"] == 0
     assert report["calls"] >= 2 * STEP
 
@@ -101,7 +103,7 @@ def test_no_call_fails_when_an_endpoint_is_killed_and_started_again(scene: Calla
         it.pass_calls()
         it.first.restart()
         it.served_by(it.first, 10)
-    assert_none_failed(it.end())
+    assert_none_failed(it.end(), *[it.first] * 2)
 
 
 def test_no_call_fails_over_a_rolling_restart_of_all_endpoints(scene: Callable[..., Scene]) -> None:
@@ -110,7 +112,7 @@ def test_no_call_fails_over_a_rolling_restart_of_all_endpoints(scene: Callable[.
         endpoint.kill()
         endpoint.restart()
         it.served_by(endpoint, 10)
-    assert_none_failed(it.end())
+    assert_none_failed(it.end(), *it.endpoints * 2)
 
 
 def test_no_call_fails_while_an_endpoint_breaks_every_call(scene: Callable[..., Scene]) -> None:

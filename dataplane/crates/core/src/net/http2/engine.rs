@@ -78,6 +78,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Engine<T> {
     /// What comes next. Pending when nothing more has come, and what is to be written is, as far as the peer takes it.
     /// `budget` is that of one turn of the task.
     pub fn poll(&mut self, cx: &mut Context<'_>, budget: &mut usize) -> Poll<Turn> {
+        if let Poll::Ready(turn) = self.poll_received(cx, budget) {
+            return Poll::Ready(turn);
+        }
+        match self.poll_write(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Turn::Io(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// As [`poll`](Self::poll), but nothing is written.
+    pub fn poll_received(&mut self, cx: &mut Context<'_>, budget: &mut usize) -> Poll<Turn> {
         self.link.is_driven(cx);
         loop {
             let input = &mut self.input;
@@ -89,22 +100,17 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Engine<T> {
             self.input = Bytes::new();
             let waiting = self.link.drive(|it| it.out().len());
             if waiting > MOST_WAITING {
-                break;
+                return Poll::Pending;
             }
             if *budget == 0 {
                 cx.waker().wake_by_ref();
-                break;
+                return Poll::Pending;
             }
-            match self.poll_read(cx) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Turn::Closed),
-                Poll::Ready(Ok(_)) => *budget -= 1,
-                Poll::Ready(Err(error)) => return Poll::Ready(Turn::Io(error)),
-                Poll::Pending => break,
+            match ready!(self.poll_read(cx)) {
+                Ok(0) => return Poll::Ready(Turn::Closed),
+                Ok(_) => *budget -= 1,
+                Err(error) => return Poll::Ready(Turn::Io(error)),
             }
-        }
-        match self.poll_write(cx) {
-            Poll::Ready(Err(error)) => Poll::Ready(Turn::Io(error)),
-            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
         }
     }
 

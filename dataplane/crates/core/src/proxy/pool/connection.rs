@@ -29,6 +29,8 @@ pub struct Driver<T> {
     engine: Engine<T>,
     limits: UpstreamLimits,
     stuck: Stuck,
+    /// Until when what the peer sent is read, once the socket has failed.
+    failed: Option<Pin<Box<Sleep>>>,
 }
 
 /// Watches for a connection that stays in the midst of a frame or a header block: it hangs with all its calls.
@@ -45,6 +47,9 @@ struct Keepalive {
     timer: Pin<Box<Sleep>>,
     is_asked: bool,
 }
+
+/// Longest time for what a peer sent before its socket failed. The system says at once where there is nothing more.
+const LAST_READS: Duration = Duration::from_millis(250);
 
 /// What pings carry.
 const PING: [u8; 8] = *b"dl-alive";
@@ -86,6 +91,7 @@ impl Connection {
             engine,
             limits: config.upstream.clone(),
             stuck: Stuck::new(patience),
+            failed: None,
         };
         // The endpoint is usable once its SETTINGS frame has come: a listener whose process hangs accepts too.
         driver.first_settings().await?;
@@ -184,7 +190,7 @@ where
     fn poll(&mut self, cx: &mut Context<'_>, mut keepalive: Option<&mut Keepalive>) -> Poll<Ended> {
         let mut budget = Engine::<T>::budget();
         loop {
-            let turn = self.engine.poll(cx, &mut budget);
+            let turn = self.poll_turn(cx, &mut budget);
             if turn.is_pending() && self.engine.is_done() {
                 return Poll::Ready(Ended::Lost);
             }
@@ -195,10 +201,25 @@ where
                     }
                 }
                 Turn::Event(event) => self.engine.link().deliver(event),
+                // Writing fails as soon as the peer is gone, while answers that it sent before have not been read.
+                Turn::Io(_) if self.failed.is_none() => {
+                    self.failed = Some(Box::pin(sleep(LAST_READS)));
+                }
                 Turn::Closed | Turn::Io(_) => return Poll::Ready(Ended::Lost),
                 Turn::Fatal(Fatal { code, why }) => return Poll::Ready(Ended::Fatal { code, why }),
             }
         }
+    }
+
+    /// What comes next; of a socket that has failed, what it still has, for a moment.
+    fn poll_turn(&mut self, cx: &mut Context<'_>, budget: &mut usize) -> Poll<Turn> {
+        let Some(end) = &mut self.failed else {
+            return self.engine.poll(cx, budget);
+        };
+        if let Poll::Ready(turn) = self.engine.poll_received(cx, budget) {
+            return Poll::Ready(turn);
+        }
+        end.as_mut().poll(cx).map(|()| Turn::Closed)
     }
 }
 
@@ -291,3 +312,7 @@ fn handshake_text(Fatal { code, why }: Fatal) -> String {
         _ => format!("{code}: {why}"),
     }
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;
