@@ -43,6 +43,13 @@ DEBIAN_PROGRAMS := nginx haproxy protoc h2load java buildah debootstrap docker-c
 DEBIAN_PACKAGES := nginx-light haproxy protobuf-compiler libprotobuf-dev nghttp2-client buildah debootstrap docker-compose prometheus redis-server chromium-headless-shell valgrind zookeeper default-jre-headless
 ZOOKEEPER := /usr/share/java/zookeeper.jar
 
+# What the compiler is told of the native module's paths, where that is made, and tests that call those which load does not.
+PROFILE := dist/native.profdata
+TRAINING := $(TARGET)/training
+PROFILED := -Cprofile-use=$(CURDIR)/$(PROFILE)
+TRAINING_TESTS := tests/native tests/torch_predict/test_server_native.py
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
 RUST_SOURCES := $(shell find dataplane -name '*.rs' -o -name Cargo.toml -o -path '*/src/*.json' -o -path '*/src/*.html') Cargo.toml Cargo.lock
 BENCH_SOURCES := $(shell find dataplane/crates/bench -type f) Cargo.lock
 PROTOS := $(shell find protos -type f 2>/dev/null)
@@ -161,10 +168,16 @@ protos: .peers/.debian  ## Compile protos/ into the descriptors that messages.py
 		$(patsubst protos/%,%,$(sort $(filter %.proto,$(PROTOS))))
 
 .PHONY: wheel
-wheel: setup  ## Build the wheel into dist/ for any Linux with glibc 2.17 or newer, by ziglang from PyPI
+wheel: setup $(PROFILE)  ## Build the wheel into dist/ for any Linux with glibc 2.17 or newer, by ziglang from PyPI
 	$(UV) pip install --quiet --python $(PY) ziglang
-	PATH=$(CURDIR)/$(BIN):$$PATH VIRTUAL_ENV=$(CURDIR)/$(VENV) \
-		$(BIN)/maturin build --release --locked --zig --compatibility manylinux2014 --out dist
+	PATH=$(CURDIR)/$(BIN):$$PATH VIRTUAL_ENV=$(CURDIR)/$(VENV) RUSTFLAGS='$(PROFILED)' \
+		$(BIN)/maturin build --release --locked --target-dir $(TRAINING) --zig --compatibility manylinux2014 --out dist
+
+.PHONY: profiled
+profiled: setup $(PROFILE)  ## Build the native module as `make wheel` does, with a profile of its hot paths, and use it here
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) RUSTFLAGS='$(PROFILED)' \
+		$(BIN)/maturin develop --release --locked --target-dir $(TRAINING) --uv $(QUIET)
+	touch $(VENV)/.native
 
 # Databases of known faults are asked over the network; what cannot be asked fails.
 .PHONY: release-check
@@ -211,6 +224,21 @@ $(VENV)/.native: $(VENV)/.dependencies $(filter-out dataplane/crates/bench/% dat
 	@echo "make: compiling the native module, a minute or two; sources of crates are kept in ~/.cargo"
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/maturin develop --release --locked --uv $(QUIET)
 	@touch $@
+
+# How often each path is taken, under load and in tests that call the rest: the compiler lays out hot paths by it. Each
+# process adds to the file of counts when it ends.
+$(PROFILE): tests/bench/train.py $(filter dataplane/crates/core/% dataplane/crates/http2/% dataplane/crates/balance/% Cargo.lock,$(RUST_SOURCES)) | setup .peers/.debian $(TARGET)/release/load
+	@echo "make: compiling the native module so that it counts its paths, and loading it: ten minutes"
+	rustup component add llvm-tools
+	rm -rf $(TRAINING)/counts $(TRAINING)/python
+	mkdir -p $(TRAINING)/python dist
+	RUSTFLAGS='-Cprofile-generate' cargo build \
+		--release --locked $(QUIET) --target $(HOST) --target-dir $(TRAINING) --package dl-inference-python
+	cp -r dl_inference $(TRAINING)/python/
+	cp $(TRAINING)/$(HOST)/release/lib_native.so $(TRAINING)/python/dl_inference/_native.abi3.so
+	export PYTHONPATH=$(abspath $(TRAINING))/python:tests LLVM_PROFILE_FILE=$(abspath $(TRAINING))/counts/%m.profraw; \
+		$(PY) -P -m bench.train; $(PY) -P -m pytest --quiet $(TRAINING_TESTS)
+	$$(rustc --print target-libdir)/../bin/llvm-profdata merge --sparse --output $@ $(TRAINING)/counts/*.profraw
 
 # `endpoint` and `mixed` are built by the same command.
 $(TARGET)/release/load: $(BENCH_SOURCES) | cargo
