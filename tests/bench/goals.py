@@ -23,15 +23,24 @@ class Goal:
     higher_is_better: bool = False
 
 
+_SMALL = {"4 x 16": 0.2, "64 x 1": 0.3, "1 stream": 0.7}
+"""Most CPU of a small request, as a part of nginx's."""
+
 GOALS = [
     Goal("CPU per small request <= 0.5 x Envoy", "cpu_us", "small", "4 x 16", ("envoy",), 0.5),
-    Goal("CPU per small request <= 0.4 x nginx", "cpu_us", "small", "4 x 16", ("nginx",), 0.4),
+    *(
+        Goal(f"CPU per small request, {shape}, <= {bar} x nginx", "cpu_us", "small", shape, ("nginx",), bar)
+        for shape, bar in _SMALL.items()
+    ),
+    *(
+        Goal(f"CPU per small request, {shape}, <= HAProxy", "cpu_us", "small", shape, ("haproxy",), 1)
+        for shape in _SMALL
+    ),
     Goal("CPU per small request <= 1/25 of grpc.aio", "cpu_us", "small", "4 x 16", ("grpc.aio",), 1 / 25),
     Goal("throughput of one worker >= 2 x Envoy", "rps", "small", "4 x 16", ("envoy",), 2, higher_is_better=True),
     Goal("p50 at 1 stream below Envoy and nginx", "p50_ms", "small", "1 stream", ("envoy", "nginx"), 1),
-    Goal("CPU per 150 KB <= the better of Envoy and nginx", "cpu_us", "150 KB", "4 x 16", ("envoy", "nginx"), 1),
-    Goal("CPU per 1 MB <= 1.2 x the better of both (first bar)", "cpu_us", "1 MB", "4 x 16", ("envoy", "nginx"), 1.2),
-    Goal("CPU per 1 MB <= the better of both (stretch)", "cpu_us", "1 MB", "4 x 16", ("envoy", "nginx"), 1),
+    Goal("CPU per 150 KB <= 0.6 x nginx", "cpu_us", "150 KB", "4 x 16", ("nginx",), 0.6),
+    Goal("CPU per 1 MB <= 0.9 x nginx", "cpu_us", "1 MB", "4 x 16", ("nginx",), 0.9),
 ]
 
 

@@ -11,11 +11,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-LABELS = {"ours": "dl-inference", "envoy": "Envoy", "nginx": "nginx", "grpc.aio": "grpc.aio", "none": "no proxy"}
+LABELS = {
+    "ours": "dl-inference",
+    "envoy": "Envoy",
+    "nginx": "nginx",
+    "haproxy": "HAProxy",
+    "grpc.aio": "grpc.aio",
+    "none": "no proxy",
+}
 LABELS |= {"ours-batch": "dl-inference, batch hooks", "seldon": "seldon-core", "mosec": "mosec", "litserve": "LitServe"}
 LABELS |= {"mlserver": "MLServer", "torch": "torch in process"}
 # Readable by people who do not tell red from green (Okabe and Ito), the subject in the strongest.
-COLORS = {"ours": "#d55e00", "envoy": "#0072b2", "nginx": "#009e73", "grpc.aio": "#cc79a7", "none": "#999999"}
+COLORS = {
+    "ours": "#d55e00",
+    "envoy": "#0072b2",
+    "nginx": "#009e73",
+    "haproxy": "#56b4e9",
+    "grpc.aio": "#cc79a7",
+    "none": "#999999",
+}
 COLORS |= {"ours-batch": "#e69f00", "seldon": "#0072b2", "mosec": "#009e73", "litserve": "#56b4e9"}
 COLORS |= {"mlserver": "#f0e442", "torch": "#999999"}
 GROUP_WIDTH = 0.84
@@ -42,7 +56,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
             bars(place, result, panel)
         handles = {label: bar for one in axes for bar, label in zip(*one.get_legend_handles_labels(), strict=True)}
         order = [label for label in LABELS.values() if label in handles]
-        figure.legend([handles[one] for one in order], order, loc="outside lower center", ncols=5, frameon=False)
+        figure.legend([handles[one] for one in order], order, loc="outside lower center", ncols=6, frameon=False)
         figure.suptitle(
             f"A proxy with one worker in front of two endpoints, {result['date'][:10]}, commit {result['commit'][:9]}\n"
             f"{result['cpu']}, {result['cores']} cores for load, proxy and endpoints; "

@@ -44,7 +44,7 @@ def test_tensorflow_serving_reads_the_small_payload(peer_python: Callable[[str],
 
 
 def rounds(ours: float, others: float) -> Rounds:
-    contenders = {"ours": ours, "envoy": others, "nginx": others, "grpc.aio": others}
+    contenders = {"ours": ours, "envoy": others, "nginx": others, "haproxy": others, "grpc.aio": others}
     return {
         (who, goal.payload, goal.shape): [{"cpu_us": value, "rps": 1 / value, "p50_ms": value}] * 3
         for goal in GOALS
