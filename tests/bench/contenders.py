@@ -125,7 +125,7 @@ def envoy(
     program = PEERS / "envoy" / "bin" / "envoy"
     # Without hot restart two runs can share a machine; errors only in the log.
     options = ["--concurrency", str(workers), "--disable-hot-restart", "--log-level", "error"]
-    version = said(program, "--version").split("/")[1]
+    version = said(program, "--version").split("version:")[1].split("/")[1]
     return Contender("envoy", version, address, Process([program, "-c", path, *options]), config)
 
 
