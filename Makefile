@@ -229,6 +229,7 @@ $(VENV)/.native: $(VENV)/.dependencies $(filter-out dataplane/crates/bench/% dat
 # process adds to the file of counts when it ends.
 $(PROFILE): tests/bench/train.py $(filter dataplane/crates/core/% dataplane/crates/http2/% dataplane/crates/balance/% Cargo.lock,$(RUST_SOURCES)) | setup .peers/.debian $(TARGET)/release/load
 	@echo "make: compiling the native module so that it counts its paths, and loading it: ten minutes"
+	@command -v rustup >/dev/null || { echo "make: rustup not found; a profile is made with its llvm-tools: install Rust with rustup (rustup.rs)" >&2; exit 1; }
 	rustup component add llvm-tools
 	rm -rf $(TRAINING)/counts $(TRAINING)/python
 	mkdir -p $(TRAINING)/python dist
